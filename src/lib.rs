@@ -1,1 +1,164 @@
+//! outrigger puts a GitLab Runner on a VM outside a Kubernetes cluster, lets it run every job as a pod
+//! inside, proves it, and takes it away again.
+//!
+//! The life of `outrigger setup`: [`cli`] parses, [`session`] resolves [`settings`] (flag, environment,
+//! file, record, default), reads the kubeconfig and connects through [`cluster`]; [`engine`] lets every
+//! step of [`steps`] look and decide, which makes the plan; [`report`] and [`ui`] show it; applied, each
+//! creation goes through the journal in [`context`] onto disk ([`record`]) before and after it happens;
+//! [`proof`] tries the credential as the runner will use it; [`template`] renders the launch script.
+//!
+//! Where to change what: a flag's wording or default, `settings/table.rs`; a question, `wizard.rs`; the
+//! rights granted, `rules.rs`; the script, `templates/launch.sh`; a server error's wording,
+//! `cluster/refusal.rs`; what counts as ours, `ownership.rs`; exit codes, `error.rs`; a line of output,
+//! `report/`; the order of steps, `steps/mod.rs`.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::rc::Rc;
+use std::time::Instant;
+
+pub mod certificates;
+pub mod cli;
+pub mod cluster;
+pub mod commands;
+pub mod context;
+pub mod engine;
+pub mod error;
+pub mod explain;
+pub mod files;
+pub mod inhabitants;
+pub mod names;
+pub mod object;
+pub mod ownership;
+pub mod plan;
+pub mod proof;
+pub mod record;
+pub mod report;
+pub mod rules;
+pub mod secret;
+pub mod session;
+pub mod settings;
+pub mod steps;
+pub mod template;
+pub mod tls;
+pub mod token;
+pub mod trust;
+pub mod ui;
+pub mod wizard;
+
+use cli::Invocation;
+use cluster::Cancel;
+use error::{Failure, Kind};
+use report::{Event, Reporter as _};
+use session::Outside;
+use settings::RunOptions;
+use ui::Ui;
+use wizard::Ask;
+
+/// Makes ring the process's TLS provider: two libraries would otherwise each look for their own and
+/// find none. Call it first; a second call does nothing.
+pub fn install_tls_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Runs one command and returns its exit code. `make_ui` gets the options that decide about output.
+pub async fn run(
+    args: Vec<OsString>,
+    env: &BTreeMap<String, String>,
+    make_ui: impl FnOnce(&RunOptions) -> Ui,
+    ask: &mut dyn Ask,
+) -> u8 {
+    let started = Instant::now();
+    let (invocation, matches) = match cli::parse(args, &commands::step_help()) {
+        Ok(parsed) => parsed,
+        Err(error) => return make_ui(&RunOptions::default()).usage(&error),
+    };
+    let options = match settings::run_options(&matches, env) {
+        Ok(options) => options,
+        Err(failure) => {
+            let ui = make_ui(&RunOptions::default());
+            return finish(&ui, started, &mut commands::Ended { failures: vec![failure], changed: false, text: String::new(), pending: false });
+        }
+    };
+    let ui = Rc::new(make_ui(&options));
+    let cancel = Cancel::default();
+    let mut outside = Outside { matches: &matches, env, options: &options, ui: Rc::clone(&ui), cancel: cancel.clone(), ask };
+    let ended = {
+        let work = dispatch(invocation, &mut outside);
+        tokio::pin!(work);
+        match interruptible(work, &cancel, &ui).await {
+            Some(ended) => ended,
+            None => return Kind::Interrupted.exit_code(),
+        }
+    };
+    let mut ended = ended.unwrap_or_else(|failure| commands::Ended {
+        failures: vec![failure],
+        changed: false,
+        text: String::new(),
+        pending: false,
+    });
+    finish(&ui, started, &mut ended)
+}
+
+/// Drives the work; the first signal asks it to stop after the request in flight, the second ends it.
+async fn interruptible<T>(mut work: std::pin::Pin<&mut impl Future<Output = T>>, cancel: &Cancel, ui: &Ui) -> Option<T> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return Some(work.await);
+    };
+    let mut asked = false;
+    loop {
+        let kind = tokio::select! {
+            done = &mut work => return Some(done),
+            _ = interrupt.recv() => Kind::Interrupted,
+            _ = terminate.recv() => Kind::Terminated,
+        };
+        if asked {
+            ui.event(&Event::Warning { text: "stopped at once: run the same command, or teardown, to see what is left".to_owned() });
+            return None;
+        }
+        asked = true;
+        cancel.stop(kind);
+        ui.event(&Event::Note { text: "stopping after the request in flight; once more to stop at once".to_owned() });
+    }
+}
+
+async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> error::Result<commands::Ended> {
+    match invocation {
+        Invocation::Setup => commands::forward(outside, None).await,
+        Invocation::Step(name) => commands::forward(outside, Some(&name)).await,
+        Invocation::Teardown => commands::teardown(outside).await,
+        Invocation::Status => commands::status(outside).await,
+        Invocation::List => commands::list(outside).await,
+        Invocation::Explain(id) => {
+            let page = explain::explain(&id).ok_or_else(|| {
+                Failure::new("OR0202", Kind::Usage, format!("there is no failure {id:?}"))
+                    .hint("the id stands at the beginning of each error, for example OR0306")
+            })?;
+            let _ = outside.ui.data(page.as_bytes());
+            Ok(commands::Ended { failures: Vec::new(), changed: false, text: String::new(), pending: false })
+        }
+    }
+}
+
+/// Says how it ended. The most telling failure comes last, where the eye is, and names the code.
+fn finish(ui: &Ui, started: Instant, ended: &mut commands::Ended) -> u8 {
+    let exit = match ended.failures.first() {
+        Some(failure) => failure.kind.exit_code(),
+        None if ended.pending => Kind::Pending.exit_code(),
+        None => 0,
+    };
+    if !ended.failures.is_empty() && !ended.changed && ended.text.is_empty() {
+        "Nothing was changed.".clone_into(&mut ended.text);
+    }
+    for failure in ended.failures.iter().rev() {
+        ui.event(&Event::Failed(failure.clone()));
+    }
+    ui.event(&Event::Finished {
+        exit,
+        changed: ended.changed,
+        seconds: started.elapsed().as_secs_f64(),
+        text: std::mem::take(&mut ended.text),
+    });
+    exit
+}

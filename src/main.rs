@@ -1,1 +1,22 @@
-fn main(){}
+//! Arguments and real streams in, exit code out.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outrigger::install_tls_provider();
+    let env: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect();
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return ExitCode::FAILURE;
+    };
+    let code = runtime.block_on(outrigger::run(
+        std::env::args_os().collect(),
+        &env,
+        |options| outrigger::ui::Ui::system(&env, options),
+        &mut outrigger::wizard::TerminalAsk,
+    ));
+    // A plugin that hangs must not keep us.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}

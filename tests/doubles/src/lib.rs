@@ -1,1 +1,4 @@
-//! doubles
+//! In-process stand-ins for the servers that outrigger talks to: strict where the real ones are, and
+//! with a log of every request.
+
+pub mod cluster;

@@ -1,0 +1,286 @@
+//! Reading CA bundles leniently and writing them so that every reader agrees.
+//!
+//! Go's `encoding/pem` and the `pem` crate behind kube take different inputs: Go skips indented
+//! blocks and blocks not separated by a line break, and steps over members that are no certificate;
+//! kube takes the former and refuses the whole file for the latter. [`read_bundle`] takes what
+//! either takes; [`Bundle::to_pem`] emits what both take.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::Certificate;
+
+/// Go's `base64.StdEncoding`: padding required, stray trailing bits tolerated.
+const GO_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+const DASHES: &[u8] = b"-----";
+
+/// A set of trust anchors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// The members Go can load, in the order given.
+    pub certificates: Vec<Certificate>,
+    /// Why each other member was left out, in plain words; none of them is in [`Bundle::to_pem`].
+    pub dropped: Vec<String>,
+    /// Go reads other certificates from the text as given than from [`Bundle::to_pem`]: the input
+    /// must not be handed to the runner as it is.
+    pub rewritten: bool,
+}
+
+impl Bundle {
+    /// The bundle as every reader takes it: 64 columns, `\n`, nothing between the blocks.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let mut text = String::new();
+        for certificate in &self.certificates {
+            let body = GO_BASE64.encode(certificate.der());
+            text.push_str("-----BEGIN CERTIFICATE-----\n");
+            let mut rest = body.as_str();
+            while !rest.is_empty() {
+                let (line, tail) = rest.split_at(rest.len().min(64));
+                text.push_str(line);
+                text.push('\n');
+                rest = tail;
+            }
+            text.push_str("-----END CERTIFICATE-----\n");
+        }
+        text
+    }
+}
+
+/// Why a text is no CA bundle at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BundleFault {
+    /// Nothing, or only white space. Since client-go 0.36 an empty CA file means "trust nothing".
+    Empty,
+    /// Binary DER where PEM is expected.
+    Der,
+    /// Only openssl's `TRUSTED CERTIFICATE` blocks, which Go does not read.
+    Trusted,
+    /// The only block is cut off before its END line.
+    Truncated,
+    /// Text without a PEM block.
+    NotPem,
+    /// PEM blocks, none of them a certificate Go can load; why, for each.
+    NoCertificate(Vec<String>),
+    /// CA data that is not base64.
+    Base64(String),
+}
+
+impl fmt::Display for BundleFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the CA bundle is empty"),
+            Self::Der => f.write_str(
+                "the CA bundle is binary DER, not PEM; convert it with: openssl x509 -inform DER -outform PEM",
+            ),
+            Self::Trusted => f.write_str(
+                "the CA bundle holds only TRUSTED CERTIFICATE blocks, which Go does not read; \
+                 convert them with: openssl x509 -outform PEM",
+            ),
+            Self::Truncated => f.write_str("the CA bundle is cut off: a block has no END line"),
+            Self::NotPem => f.write_str("the CA bundle holds no PEM block (-----BEGIN CERTIFICATE-----)"),
+            Self::NoCertificate(reasons) => {
+                write!(f, "the CA bundle holds no certificate that Go can load: {}", reasons.join("; "))
+            }
+            Self::Base64(why) => write!(f, "the CA data is not base64: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for BundleFault {}
+
+/// Decodes `certificate-authority-data`, also when it is folded over lines, which Go takes and
+/// kube refuses.
+pub fn decode_ca_data(text: &str) -> Result<Vec<u8>, BundleFault> {
+    let squeezed: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    GO_BASE64.decode(squeezed).map_err(|error| BundleFault::Base64(error.to_string()))
+}
+
+/// Reads the certificates of a PEM text: any text around the blocks, CRLF, indentation and missing
+/// line breaks between blocks are taken; bad members are dropped and named.
+pub fn read_bundle(text: &[u8]) -> Result<Bundle, BundleFault> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(BundleFault::Empty);
+    }
+    let blocks = lenient_blocks(text);
+    if blocks.is_empty() {
+        // A DER certificate is a SEQUENCE longer than 127 bytes.
+        let der = matches!(text, [0x30, length, ..] if *length >= 0x80);
+        return Err(if der { BundleFault::Der } else { BundleFault::NotPem });
+    }
+    let mut bundle = Bundle::default();
+    for (index, block) in blocks.iter().enumerate() {
+        match block.certificate() {
+            Ok(certificate) => bundle.certificates.push(certificate),
+            Err(why) => bundle.dropped.push(format!("block {} of {}: {why}", index + 1, blocks.len())),
+        }
+    }
+    if bundle.certificates.is_empty() {
+        return Err(match blocks.as_slice() {
+            [Block { body: Body::CutOff, .. }] => BundleFault::Truncated,
+            all if all.iter().all(|block| block.label == "TRUSTED CERTIFICATE") => BundleFault::Trusted,
+            _ => BundleFault::NoCertificate(bundle.dropped),
+        });
+    }
+    bundle.rewritten = go_certificates(text) != bundle.certificates;
+    Ok(bundle)
+}
+
+struct Block {
+    label: String,
+    body: Body,
+}
+
+enum Body {
+    CutOff,
+    OtherEnd,
+    Headers,
+    Base64(Vec<u8>),
+}
+
+impl Block {
+    fn certificate(&self) -> Result<Certificate, String> {
+        if self.label != "CERTIFICATE" {
+            return Err(format!("a {} block, not a CERTIFICATE", self.label));
+        }
+        match &self.body {
+            Body::CutOff => Err("cut off, it has no END line".to_owned()),
+            Body::OtherEnd => Err("its END line names something else".to_owned()),
+            Body::Headers => Err("it has header lines, for which Go skips it".to_owned()),
+            Body::Base64(text) => {
+                let der = GO_BASE64.decode(text).map_err(|error| format!("not base64: {error}"))?;
+                Certificate::from_der(&der).map_err(|why| format!("Go cannot load it: {why}"))
+            }
+        }
+    }
+}
+
+/// Every block that any reader could see.
+fn lenient_blocks(text: &[u8]) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut position = 0;
+    while let Some(begin) = find(text, BEGIN, position) {
+        let label_start = begin + BEGIN.len();
+        position = label_start;
+        let line_end = find(text, b"\n", label_start).unwrap_or(text.len());
+        let Some(label_end) = find(&text[..line_end], DASHES, label_start) else { continue };
+        let label = String::from_utf8_lossy(&text[label_start..label_end]).into_owned();
+        let body_start = label_end + DASHES.len();
+        let next_begin = find(text, BEGIN, body_start).unwrap_or(text.len());
+        let Some(end) = find(&text[..next_begin], END, body_start) else {
+            blocks.push(Block { label, body: Body::CutOff });
+            position = next_begin;
+            continue;
+        };
+        position = end + END.len();
+        let trailer = &text[position..];
+        let body = &text[body_start..end];
+        let closed = trailer.starts_with(label.as_bytes()) && trailer[label.len()..].starts_with(DASHES);
+        let body = if !closed {
+            Body::OtherEnd
+        } else if body.contains(&b':') {
+            Body::Headers
+        } else {
+            Body::Base64(body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect())
+        };
+        blocks.push(Block { label, body });
+    }
+    blocks
+}
+
+/// What `x509.CertPool.AppendCertsFromPEM` takes from the text as it stands.
+fn go_certificates(text: &[u8]) -> Vec<Certificate> {
+    let mut certificates = Vec::new();
+    let mut position = 0;
+    while let Some((der, next)) = go_next_block(text, position) {
+        certificates.extend(der.and_then(|der| Certificate::from_der(&der).ok()));
+        position = next;
+    }
+    certificates
+}
+
+/// `pem.Decode` of Go, on absolute offsets: the next well-formed block's bytes (none for a block
+/// `AppendCertsFromPEM` steps over), and where to go on.
+fn go_next_block(text: &[u8], start: usize) -> Option<(Option<Vec<u8>>, usize)> {
+    const LINE_END: &[u8] = b"\n-----END ";
+    let mut from = start;
+    loop {
+        let end = find(text, LINE_END, from)?;
+        let trailer = end + LINE_END.len();
+        // The last BEGIN before the END, so that a BEGIN without END costs only itself.
+        let begin =
+            text[from..end].windows(BEGIN.len()).rposition(|window| window == BEGIN).map(|at| at + from);
+        let Some(begin) = begin.filter(|&at| at == from || text[at - 1] == b'\n') else {
+            from = trailer;
+            continue;
+        };
+        let (line, mut cursor) = go_line(text, begin + BEGIN.len());
+        if cursor > trailer {
+            return None;
+        }
+        from = trailer;
+        let Some(label) = line.strip_suffix(DASHES) else { continue };
+        let mut headers = false;
+        loop {
+            if cursor >= text.len() {
+                return None;
+            }
+            let (line, next) = go_line(text, cursor);
+            if !line.contains(&b':') {
+                break;
+            }
+            headers = true;
+            cursor = next;
+        }
+        if cursor > trailer {
+            return None;
+        }
+        if headers && end < cursor {
+            continue;
+        }
+        let closed = text[trailer..].strip_prefix(label).is_some_and(|rest| rest.starts_with(DASHES));
+        if !closed || !go_line(text, trailer + label.len() + DASHES.len()).0.is_empty() {
+            continue;
+        }
+        let body = text.get(cursor..end).unwrap_or_default();
+        let body: Vec<u8> = body.iter().copied().filter(|byte| !b" \t\r\n".contains(byte)).collect();
+        let Ok(der) = GO_BASE64.decode(body) else { continue };
+        let next = go_line(text, trailer - 1).1;
+        return Some(((label == b"CERTIFICATE" && !headers).then_some(der), next));
+    }
+}
+
+/// A line without its end and trailing blanks, and the offset of the next line.
+fn go_line(text: &[u8], start: usize) -> (&[u8], usize) {
+    let start = start.min(text.len());
+    let (mut end, next) = match find(text, b"\n", start) {
+        Some(at) => (at, at + 1),
+        None => (text.len(), text.len()),
+    };
+    if next > end && end > start && text[end - 1] == b'\r' {
+        end -= 1;
+    }
+    while end > start && matches!(text[end - 1], b' ' | b'\t') {
+        end -= 1;
+    }
+    (&text[start..end], next)
+}
+
+fn find(text: &[u8], needle: &[u8], from: usize) -> Option<usize> {
+    text.get(from..)?.windows(needle.len()).position(|window| window == needle).map(|at| at + from)
+}
+
+#[cfg(test)]
+#[path = "bundle_tests.rs"]
+mod tests;

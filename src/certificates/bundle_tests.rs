@@ -1,0 +1,116 @@
+use super::*;
+
+/// A real certificate; see `tests/data/certificates`.
+const PEM: &str = include_str!("../../tests/data/certificates/no-key-ids.ca.pem");
+const OTHER: &str = include_str!("../../tests/data/certificates/p-521-root.ca.pem");
+
+fn read(text: &str) -> Bundle {
+    read_bundle(text.as_bytes()).expect("a bundle")
+}
+
+fn fault(text: &str) -> BundleFault {
+    read_bundle(text.as_bytes()).expect_err("no bundle")
+}
+
+#[test]
+fn canonical_text_stays_as_it_is() {
+    let text = format!("{PEM}{OTHER}");
+    let bundle = read(&text);
+    assert_eq!(bundle.certificates.len(), 2);
+    assert!(!bundle.rewritten && bundle.dropped.is_empty());
+    assert_eq!(bundle.to_pem(), text);
+}
+
+#[test]
+fn what_go_reads_too_is_not_rewritten() {
+    let crlf = PEM.replace('\n', "\r\n");
+    let around = format!("subject=/CN=x\n{PEM}\nsome more text\n{OTHER}trailing");
+    assert!(!read(&crlf).rewritten);
+    assert_eq!(read(&crlf).to_pem(), PEM);
+    assert!(!read(&around).rewritten);
+    assert_eq!(read(&around).to_pem(), format!("{PEM}{OTHER}"));
+}
+
+#[test]
+fn what_go_would_not_read_is_mended() {
+    let indented = PEM.lines().flat_map(|line| ["    ", line, "\n"]).collect::<String>();
+    let joined = format!("{}{OTHER}", PEM.trim_end());
+    let marked = format!("\u{feff}{PEM}");
+    for (text, expected) in
+        [(indented, PEM.to_owned()), (joined, format!("{PEM}{OTHER}")), (marked, PEM.to_owned())]
+    {
+        let bundle = read(&text);
+        assert!(bundle.rewritten, "{text}");
+        assert_eq!(bundle.to_pem(), expected);
+    }
+}
+
+#[test]
+fn bad_members_are_dropped_and_named() {
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    let cut = &OTHER[..OTHER.len() / 2];
+    let bundle = read(&format!("{garbage}{key}{PEM}{cut}"));
+    assert_eq!(bundle.to_pem(), PEM);
+    assert!(!bundle.rewritten, "Go drops the same");
+    let [first, second, third] = bundle.dropped.as_slice() else { panic!("{:?}", bundle.dropped) };
+    assert!(first.contains("block 1 of 4") && first.contains("well-formed"), "{first}");
+    assert!(second.contains("PRIVATE KEY"), "{second}");
+    assert!(third.contains("END line"), "{third}");
+}
+
+#[test]
+fn faults() {
+    assert_eq!(fault(""), BundleFault::Empty);
+    assert_eq!(fault(" \r\n\t"), BundleFault::Empty);
+    assert_eq!(fault("hello"), BundleFault::NotPem);
+    assert_eq!(fault(&PEM[..PEM.len() - 30]), BundleFault::Truncated);
+    assert_eq!(fault(&PEM.replace("CERTIFICATE", "TRUSTED CERTIFICATE")), BundleFault::Trusted);
+    let der = read(PEM).certificates[0].der().to_vec();
+    assert_eq!(read_bundle(&der), Err(BundleFault::Der));
+    assert!(matches!(fault(&PEM.replace("MII", "!!!")), BundleFault::NoCertificate(_)));
+    let headers = PEM.replacen("-----\n", "-----\nProc-Type: 4\n\n", 1);
+    assert!(matches!(fault(&headers), BundleFault::NoCertificate(_)));
+    for fault in [BundleFault::Empty, BundleFault::Der, BundleFault::Trusted, BundleFault::Truncated] {
+        assert!(fault.to_string().starts_with("the CA bundle"));
+    }
+}
+
+#[test]
+fn a_broken_block_costs_go_only_itself() {
+    // A BEGIN without END before a good block, which Go finds by looking back from the END.
+    let text = format!("-----BEGIN CERTIFICATE-----\nAAAA\n{PEM}");
+    let bundle = read(&text);
+    assert_eq!(bundle.to_pem(), PEM);
+    assert!(!bundle.rewritten);
+}
+
+#[test]
+fn ca_data_may_be_folded() {
+    assert_eq!(decode_ca_data("aGVs\n  bG8=\r\n"), Ok(b"hello".to_vec()));
+    assert!(matches!(decode_ca_data("aGVsbG8"), Err(BundleFault::Base64(_))), "Go wants the padding");
+    assert!(matches!(decode_ca_data("%"), Err(BundleFault::Base64(_))));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+        let _ = read_bundle(&bytes);
+    }
+
+    #[test]
+    fn what_we_write_we_read_back(
+        pieces in proptest::collection::vec(
+            proptest::sample::select(vec![
+                PEM, OTHER, "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----", "\n", "  ", "a: b\n", "AAAA",
+            ]),
+            0..8,
+        )
+    ) {
+        if let Ok(bundle) = read_bundle(pieces.concat().as_bytes()) {
+            let again = read_bundle(bundle.to_pem().as_bytes()).expect("canonical");
+            proptest::prop_assert_eq!(&again.certificates, &bundle.certificates);
+            proptest::prop_assert!(!again.rewritten && again.dropped.is_empty());
+        }
+    }
+}

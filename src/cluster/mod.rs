@@ -1,0 +1,345 @@
+//! The only user of kube: requests with deadlines, our own retry policy, and every error translated
+//! once, into words and an exit code.
+//!
+//! Requests are sent through kube's client (TLS, proxies, exec plugins, impersonation) but built and
+//! read here, because the client's own retries replay creations and know no total deadline, and its
+//! error texts can carry a plugin's output.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Value, json};
+
+use crate::error::{Failure, Kind as FailureKind, Result};
+use crate::object::{Object, Ref};
+
+mod kubeconfig;
+mod refusal;
+
+pub use kubeconfig::{Endpoint, Selection, Target, contexts, load};
+pub use refusal::{Class, Refusal};
+
+/// The largest answer read: a list of metadata of a busy namespace stays far below.
+const BODY_LIMIT: usize = 32 * 1024 * 1024;
+/// Requests under way at once. The client speaks HTTP/1.1, so each lane is a connection.
+const LANES: usize = 4;
+/// Name under which our writes appear in `managedFields`.
+pub const FIELD_MANAGER: &str = "outrigger";
+
+/// Called before a retry's pause: what is retried, for how long we wait, and why.
+pub type RetryNotice = Rc<dyn Fn(&str, Duration, &str)>;
+
+/// Told to stop by a signal; shared by everything that sends requests.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Rc<Cell<Option<FailureKind>>>);
+
+impl Cancel {
+    /// Asks to stop after the request in flight.
+    pub fn stop(&self, kind: FailureKind) {
+        self.0.set(Some(kind));
+    }
+
+    /// The failure to end with, once asked to stop.
+    #[must_use]
+    pub fn requested(&self) -> Option<Failure> {
+        self.0.get().map(|kind| Failure::new("OR0102", kind, "interrupted"))
+    }
+}
+
+/// A connection to one API server as one identity.
+#[derive(Clone)]
+pub struct Cluster {
+    client: kube::Client,
+    lanes: Rc<tokio::sync::Semaphore>,
+    deadline: Rc<Cell<Instant>>,
+    request_timeout: Duration,
+    cancel: Option<Cancel>,
+    notice: RetryNotice,
+    mutations: Rc<Cell<usize>>,
+    trace: Rc<RefCell<Option<Box<dyn Fn(&str)>>>>,
+}
+
+/// What one request may cost: built once per run.
+#[derive(Clone)]
+pub struct Limits {
+    /// When the whole run must be over.
+    pub deadline: Instant,
+    /// The most that one request may take.
+    pub request_timeout: Duration,
+    /// Set by a signal.
+    pub cancel: Cancel,
+    /// Told about each retry.
+    pub notice: RetryNotice,
+}
+
+/// How a request may be repeated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Reads, reviews, dry runs, deletes with a uid, forced applies: as often as the deadline allows.
+    Safely,
+    /// A creation: only when the server says that it did not look at it (429).
+    OnlyUnseen,
+}
+
+impl Cluster {
+    /// Connects as the operator of a kubeconfig context. Runs the exec plugin, if there is one.
+    pub async fn connect(target: &Target, limits: &Limits) -> Result<Self> {
+        let config = target.config.clone();
+        let built = tokio::task::spawn_blocking(move || build(config));
+        let client = tokio::time::timeout(limits.request_timeout.max(Duration::from_secs(30)), built)
+            .await
+            .map_err(|_| {
+                Failure::new("OR0404", FailureKind::Deadline, "the kubeconfig's exec plugin does not come to an end")
+                    .detail("the plugin", target.exec_plugin.clone().unwrap_or_default())
+                    .hint("run a kubectl command once, so that it can ask what it has to, then try again")
+            })?
+            .map_err(|_| Failure::new("OR0101", FailureKind::Unclassified, "the client could not be built"))?
+            .map_err(|error| refusal::connecting(&error, target))?;
+        Ok(Self::over(client, limits))
+    }
+
+    /// Connects with nothing but what the runner will have.
+    pub fn as_runner(endpoint: &Endpoint, ca_pem: Option<&str>, token: &str, limits: &Limits) -> Result<Self> {
+        let client = build(kubeconfig::bare(endpoint, ca_pem, token)?).map_err(|error| {
+            Failure::new("OR0303", FailureKind::Proof, "no client can be built from host, CA and token")
+                .detail("because", kubeconfig::root_cause(&error))
+        })?;
+        Ok(Self::over(client, limits))
+    }
+
+    /// As the operator, through the operator's path, but with another token: for an endpoint that
+    /// cannot be reached from here.
+    pub fn with_token(target: &Target, token: &str, limits: &Limits) -> Result<Self> {
+        let mut config = target.config.clone();
+        config.auth_info = kube::config::AuthInfo::default();
+        config.auth_info.token = Some(token.to_owned().into());
+        let client = build(config).map_err(|error| refusal::connecting(&error, target))?;
+        Ok(Self::over(client, limits))
+    }
+
+    fn over(client: kube::Client, limits: &Limits) -> Self {
+        Self {
+            client,
+            lanes: Rc::new(tokio::sync::Semaphore::new(LANES)),
+            deadline: Rc::new(Cell::new(limits.deadline)),
+            request_timeout: limits.request_timeout,
+            cancel: Some(limits.cancel.clone()),
+            notice: Rc::clone(&limits.notice),
+            mutations: Rc::default(),
+            trace: Rc::default(),
+        }
+    }
+
+    /// The same connection for what must be done even after an interruption or past the deadline,
+    /// within `grace`.
+    #[must_use]
+    pub fn for_cleanup(&self, grace: Duration) -> Self {
+        let until = (Instant::now() + grace).max(self.deadline.get());
+        Self { cancel: None, deadline: Rc::new(Cell::new(until)), ..self.clone() }
+    }
+
+    /// Tells every request and its status to `sink` (for `-v`); never bodies or headers.
+    pub fn trace_to(&self, sink: Box<dyn Fn(&str)>) {
+        *self.trace.borrow_mut() = Some(sink);
+    }
+
+    /// How many requests that change something have been sent.
+    #[must_use]
+    pub fn mutations(&self) -> usize {
+        self.mutations.get()
+    }
+
+    /// Reads an object; `None` when it does not exist.
+    pub async fn get(&self, reference: &Ref) -> Result<Option<Object>, Refusal> {
+        let what = format!("get {reference}");
+        match self.send(&what, "GET", &reference.path(), None, Repeat::Safely).await {
+            Ok(value) => Ok(Some(Object { reference: reference.clone(), value })),
+            Err(refusal) if refusal.class == Class::NotFound => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Creates an object by POST; an existing one is a refusal of class `AlreadyExists`.
+    pub async fn create(&self, object: &Object) -> Result<Object, Refusal> {
+        self.mutations.set(self.mutations.get() + 1);
+        let path = format!("{}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict", object.reference.collection());
+        let value =
+            self.send(&format!("create {}", object.reference), "POST", &path, Some(&object.value), Repeat::OnlyUnseen).await?;
+        Ok(Object { reference: object.reference.clone(), value })
+    }
+
+    /// Asks whether a creation would pass every check, admission included; stores nothing.
+    pub async fn dry_run(&self, object: &Object) -> Result<(), Refusal> {
+        let path = format!("{}?dryRun=All&fieldManager={FIELD_MANAGER}", object.reference.collection());
+        self.send(&format!("create {}", object.reference), "POST", &path, Some(&object.value), Repeat::Safely)
+            .await
+            .map(drop)
+    }
+
+    /// Forced server-side apply of an object whose metadata carries the uid and resourceVersion of
+    /// the one that was judged ours, so that a swap in between is refused.
+    pub async fn apply(&self, object: &Object, dry_run: bool) -> Result<Object, Refusal> {
+        let mut path = format!("{}?fieldManager={FIELD_MANAGER}&force=true", object.reference.path());
+        if dry_run {
+            path.push_str("&dryRun=All");
+        } else {
+            self.mutations.set(self.mutations.get() + 1);
+        }
+        let value =
+            self.send(&format!("update {}", object.reference), "APPLY", &path, Some(&object.value), Repeat::Safely).await?;
+        Ok(Object { reference: object.reference.clone(), value })
+    }
+
+    /// Merge patch, for the one field that we set on an object which is not ours.
+    pub async fn merge(&self, reference: &Ref, patch: &Value) -> Result<Object, Refusal> {
+        self.mutations.set(self.mutations.get() + 1);
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", reference.path());
+        let value = self.send(&format!("patch {reference}"), "MERGE", &path, Some(patch), Repeat::Safely).await?;
+        Ok(Object { reference: reference.clone(), value })
+    }
+
+    /// Deletes the object with this very uid; gone already is fine.
+    pub async fn delete(&self, reference: &Ref, uid: &str) -> Result<(), Refusal> {
+        self.mutations.set(self.mutations.get() + 1);
+        let body = json!({
+            "kind": "DeleteOptions", "apiVersion": "v1",
+            "preconditions": {"uid": uid}, "propagationPolicy": "Background",
+        });
+        match self.send(&format!("delete {reference}"), "DELETE", &reference.path(), Some(&body), Repeat::Safely).await {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.class == Class::NotFound => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Reads a path that is no object of ours: version, discovery, lists.
+    pub async fn read(&self, what: &str, path: &str) -> Result<Value, Refusal> {
+        self.send(what, "GET", path, None, Repeat::Safely).await
+    }
+
+    /// Lists names and metadata only, so that no Secret's content is transferred.
+    pub async fn list_metadata(&self, what: &str, path: &str) -> Result<Vec<Value>, Refusal> {
+        let mut items = Vec::new();
+        let mut next = String::new();
+        loop {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let page = format!("{path}{separator}limit=500{next}");
+            let mut value = self.send(what, "LIST", &page, None, Repeat::Safely).await?;
+            if let Some(page) = value["items"].as_array_mut() {
+                items.append(page);
+            }
+            match value["metadata"]["continue"].as_str() {
+                Some(token) if !token.is_empty() => {
+                    next = format!("&continue={}", kube_escape(token));
+                }
+                _ => return Ok(items),
+            }
+        }
+    }
+
+    /// Sends a review (of access, rules or identity): a POST that stores nothing.
+    pub async fn review(&self, what: &str, group: &str, resource: &str, kind: &str, spec: Value) -> Result<Value, Refusal> {
+        let mut body = json!({"apiVersion": format!("{group}/v1"), "kind": kind});
+        if !spec.is_null() {
+            body["spec"] = spec;
+        }
+        let mut answer =
+            self.send(what, "POST", &format!("/apis/{group}/v1/{resource}"), Some(&body), Repeat::Safely).await?;
+        Ok(answer["status"].take())
+    }
+
+    /// Asks for a token by TokenRequest. Not repeated: each answer is a live credential.
+    pub async fn request_token(&self, account: &Ref, body: &Value) -> Result<Value, Refusal> {
+        self.mutations.set(self.mutations.get() + 1);
+        let path = format!("{}/token", account.path());
+        self.send(&format!("request a token of {account}"), "POST", &path, Some(body), Repeat::OnlyUnseen).await
+    }
+
+    async fn send(&self, what: &str, verb: &str, path: &str, body: Option<&Value>, repeat: Repeat) -> Result<Value, Refusal> {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            if let Some(failure) = self.cancel.as_ref().and_then(Cancel::requested) {
+                return Err(Refusal::interrupted(what, failure));
+            }
+            let remaining = self.deadline.get().saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return Err(Refusal::timeout(what, "the run's deadline (--timeout) is over"));
+            }
+            let limit = remaining.min(self.request_timeout);
+            let attempt = {
+                let _lane = self.lanes.acquire().await;
+                tokio::time::timeout(limit, self.once(what, verb, path, body)).await
+            };
+            let refusal = match attempt {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(refusal)) => refusal,
+                Err(_) => Refusal::timeout(what, &format!("no answer within {} s", limit.as_secs().max(1))),
+            };
+            let may_repeat = match repeat {
+                Repeat::Safely => refusal.heals(),
+                Repeat::OnlyUnseen => refusal.code == 429,
+            };
+            if !may_repeat {
+                return Err(refusal);
+            }
+            let wait = refusal.retry_after.unwrap_or(pause);
+            let remaining = self.deadline.get().saturating_duration_since(Instant::now());
+            if wait >= remaining {
+                return Err(refusal.out_of_time(wait));
+            }
+            (self.notice)(what, wait, &refusal.message);
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+    }
+
+    async fn once(&self, what: &str, verb: &str, path: &str, body: Option<&Value>) -> Result<Value, Refusal> {
+        let (method, content_type, accept) = match verb {
+            "APPLY" => ("PATCH", "application/apply-patch+yaml", "application/json"),
+            "MERGE" => ("PATCH", "application/merge-patch+json", "application/json"),
+            "LIST" => ("GET", "", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"),
+            other => (other, "application/json", "application/json"),
+        };
+        let bytes = body.map(|value| value.to_string().into_bytes()).unwrap_or_default();
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("accept", accept)
+            .header("user-agent", concat!("outrigger/", env!("CARGO_PKG_VERSION")));
+        if body.is_some() {
+            request = request.header("content-type", content_type);
+        }
+        let request = request
+            .body(kube::client::Body::from(bytes))
+            .map_err(|error| Refusal::local(what, &format!("the request cannot be built: {error}")))?;
+        let answer = self.client.send(request).await.map_err(|error| Refusal::transport(what, &error))?;
+        let (parts, body) = answer.into_parts();
+        let code = parts.status.as_u16();
+        if let Some(sink) = self.trace.borrow().as_ref() {
+            sink(&format!("{method} {} {code}", path.split('?').next().unwrap_or(path)));
+        }
+        let bytes = Limited::new(body, BODY_LIMIT)
+            .collect()
+            .await
+            .map_err(|error| Refusal::body(what, code, error.as_ref()))?
+            .to_bytes();
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        if parts.status.is_success() {
+            serde_json::from_slice(&bytes).map_err(|_| Refusal::not_json(what, code, &header("content-type"), &bytes))
+        } else {
+            Err(Refusal::status(what, code, &header("content-type"), &header("retry-after"), &bytes))
+        }
+    }
+}
+
+fn build(config: kube::Config) -> kube::Result<kube::Client> {
+    kube::Client::try_from(config)
+}
+
+fn kube_escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) { (byte as char).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}

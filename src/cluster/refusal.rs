@@ -1,0 +1,249 @@
+//! What went wrong with a request, and the one translation of it into a [`Failure`].
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::kubeconfig::{Target, root_cause};
+use crate::error::{Failure, Kind};
+
+/// The cases that callers tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// 401.
+    Unauthorized,
+    /// 403: a missing permission, an escalation, or admission.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 409 because the name is taken.
+    AlreadyExists,
+    /// 409 because it changed meanwhile, or a precondition does not hold.
+    Conflict,
+    /// 422 or 400.
+    Invalid,
+    /// 429.
+    Throttled,
+    /// 5xx.
+    Server,
+    /// No answer in time.
+    Timeout,
+    /// No connection, or it broke.
+    Unreachable,
+    /// The certificate was not accepted.
+    Certificate,
+    /// An answer that is none of an API server.
+    Malformed,
+    /// A signal came before the request was sent.
+    Interrupted,
+    /// Credentials could not be had.
+    Credentials,
+}
+
+/// A request that did not succeed.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Which case it is.
+    pub class: Class,
+    /// HTTP status, 0 without an answer.
+    pub code: u16,
+    /// The server's own words, or the transport's.
+    pub message: String,
+    /// What was asked for: verb and object.
+    pub what: String,
+    /// How long the server asked us to wait.
+    pub retry_after: Option<Duration>,
+    ending: Option<Failure>,
+}
+
+impl Refusal {
+    fn of(class: Class, code: u16, what: &str, message: impl Into<String>) -> Self {
+        Self { class, code, message: message.into(), what: what.to_owned(), retry_after: None, ending: None }
+    }
+
+    pub(super) fn interrupted(what: &str, failure: Failure) -> Self {
+        Self { ending: Some(failure), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
+    }
+
+    pub(super) fn timeout(what: &str, why: &str) -> Self {
+        Self::of(Class::Timeout, 0, what, why)
+    }
+
+    pub(super) fn local(what: &str, why: &str) -> Self {
+        Self::of(Class::Malformed, 0, what, why)
+    }
+
+    pub(super) fn body(what: &str, code: u16, error: &(dyn std::error::Error + 'static)) -> Self {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return Self::of(Class::Malformed, code, what, "the answer is larger than 32 MiB");
+        }
+        Self::of(Class::Unreachable, 0, what, format!("the answer broke off: {error}"))
+    }
+
+    /// The library's error can hold a plugin's output and environment, so only known parts are shown.
+    pub(super) fn transport(what: &str, error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Auth(_) => Self::of(Class::Credentials, 0, what, "the credentials of the kubeconfig could not be renewed"),
+            kube::Error::Api(status) => Self::of(Class::Server, status.code, what, status.message.clone()),
+            other => {
+                let mut chain = Vec::new();
+                let mut next: Option<&dyn std::error::Error> = Some(other);
+                let mut certificate = false;
+                while let Some(error) = next {
+                    certificate |= error.is::<rustls::Error>() || error.to_string().contains("certificate");
+                    chain.push(error.to_string());
+                    next = error.source();
+                }
+                let message = chain.last().cloned().unwrap_or_default();
+                let class = if certificate { Class::Certificate } else { Class::Unreachable };
+                Self::of(class, 0, what, message)
+            }
+        }
+    }
+
+    pub(super) fn not_json(what: &str, code: u16, content_type: &str, bytes: &[u8]) -> Self {
+        Self::of(Class::Malformed, code, what, foreign_answer(code, content_type, bytes))
+    }
+
+    pub(super) fn status(what: &str, code: u16, content_type: &str, retry_after: &str, bytes: &[u8]) -> Self {
+        let parsed: Option<Value> = serde_json::from_slice(bytes).ok();
+        let status = parsed.as_ref().filter(|value| value["kind"] == "Status");
+        let message = match status {
+            Some(status) => status["message"].as_str().unwrap_or_default().to_owned(),
+            None => foreign_answer(code, content_type, bytes),
+        };
+        let reason = status.and_then(|status| status["reason"].as_str()).unwrap_or_default();
+        let class = match (code, reason) {
+            (401, _) => Class::Unauthorized,
+            (403, _) => Class::Forbidden,
+            (404, _) => Class::NotFound,
+            (409, "AlreadyExists") => Class::AlreadyExists,
+            (409, _) => Class::Conflict,
+            (429, _) => Class::Throttled,
+            (400..=499, _) if status.is_some() => Class::Invalid,
+            (500..=599, _) => Class::Server,
+            _ => Class::Malformed,
+        };
+        let retry_after = retry_after.trim().parse().ok().map(Duration::from_secs);
+        Self { retry_after, ..Self::of(class, code, what, message) }
+    }
+
+    /// Whether the same request may well succeed a little later.
+    pub(super) fn heals(&self) -> bool {
+        matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable) || matches!(self.code, 500 | 502..=504)
+    }
+
+    pub(super) fn out_of_time(mut self, wait: Duration) -> Self {
+        self.message = match self.retry_after {
+            Some(_) => format!("{} (it asks to wait {} s, longer than this run may take)", self.message, wait.as_secs()),
+            None => self.message,
+        };
+        self
+    }
+
+    /// Whether the server refused because the caller would grant more than they hold.
+    #[must_use]
+    pub fn is_escalation(&self) -> bool {
+        self.class == Class::Forbidden && self.message.contains("attempting to grant RBAC permissions not currently held")
+    }
+
+    /// Whether nobody knows if the request was carried out.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(self.class, Class::Timeout | Class::Unreachable | Class::Malformed) || self.class == Class::Server
+    }
+}
+
+fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
+    let kind = if content_type.is_empty() { "no content type" } else { content_type };
+    let start: String = String::from_utf8_lossy(bytes).split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect();
+    format!("status {code} with {kind}, which is no answer of a Kubernetes API server: {start}")
+}
+
+/// Translates a failure to build the client; plugin output never gets into the text.
+pub(super) fn connecting(error: &kube::Error, target: &Target) -> Failure {
+    match error {
+        kube::Error::Auth(inner) => {
+            let why = match inner {
+                kube::client::AuthError::AuthExecRun { out, .. } => format!("it ended with {}", out.status),
+                kube::client::AuthError::AuthExecStart(error) => format!("it could not be started: {error}"),
+                kube::client::AuthError::AuthExecParse(_) => "it did not print an ExecCredential".to_owned(),
+                _ => "it gave no usable credential".to_owned(),
+            };
+            Failure::new("OR0404", Kind::Denied, "the kubeconfig's credentials could not be had")
+                .detail("the plugin", target.exec_plugin.clone().unwrap_or_else(|| "none".to_owned()))
+                .detail("because", why)
+                .hint("what it printed is not shown, as it may hold a token; to see it: kubectl version")
+        }
+        other => Failure::new("OR0301", Kind::Refused, format!("the context {:?} cannot be used", target.context))
+            .detail("because", root_cause(other)),
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        if let Some(failure) = refusal.ending {
+            return failure;
+        }
+        let what = &refusal.what;
+        let (id, kind, message) = match refusal.class {
+            Class::Unauthorized => ("OR0401", Kind::Denied, format!("the cluster does not know these credentials (cannot {what})")),
+            Class::Credentials => ("OR0404", Kind::Denied, format!("cannot {what}")),
+            Class::Forbidden if refusal.is_escalation() => ("OR0403", Kind::Denied, format!("may not {what}: it grants more than you hold")),
+            Class::Forbidden => ("OR0402", Kind::Denied, format!("may not {what}")),
+            Class::AlreadyExists => ("OR0701", Kind::Foreign, format!("cannot {what}: one is there already")),
+            Class::Conflict => ("OR0701", Kind::Foreign, format!("cannot {what}: it is not the one that was looked at")),
+            Class::Throttled => ("OR0803", Kind::Deadline, format!("cannot {what}: the server is throttling")),
+            Class::Timeout => ("OR0801", Kind::Deadline, format!("cannot {what} in time")),
+            Class::Server => ("OR0804", Kind::Deadline, format!("cannot {what}: the server has an error")),
+            Class::Unreachable => ("OR0302", Kind::Deadline, format!("cannot {what}: no connection to the API server")),
+            Class::Certificate => ("OR0303", Kind::Refused, format!("cannot {what}: the server's certificate is not accepted")),
+            Class::Malformed => ("OR0302", Kind::Refused, format!("cannot {what}")),
+            Class::Invalid | Class::NotFound | Class::Interrupted => ("OR0103", Kind::Unclassified, format!("cannot {what}")),
+        };
+        let failure = Failure::new(id, kind, message).detail("the server says", refusal.message.clone());
+        match refusal.class {
+            Class::Unauthorized | Class::Credentials => failure.hint("log in again, or name another context with --context NAME"),
+            Class::Forbidden => failure.hint("ask an administrator of the cluster, or name another context with --context NAME"),
+            Class::Conflict => failure.hint("run the same command again: it looks anew"),
+            Class::Timeout | Class::Throttled | Class::Server => failure.hint("run the same command again; a longer wait: --timeout 15m"),
+            Class::Unreachable => failure.hint("is the server's address right, and may this machine reach it? kubectl version tells"),
+            _ => failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(code: u16, body: &str) -> Failure {
+        Refusal::status("create Role a/b", code, "application/json", "", body.as_bytes()).into()
+    }
+
+    #[test]
+    fn each_status_has_its_exit_code() {
+        let status = |reason: &str| format!(r#"{{"kind":"Status","reason":"{reason}","message":"words"}}"#);
+        for (code, reason, exit) in [
+            (401, "Unauthorized", 4),
+            (403, "Forbidden", 4),
+            (409, "AlreadyExists", 7),
+            (409, "Conflict", 7),
+            (429, "TooManyRequests", 8),
+            (503, "ServiceUnavailable", 8),
+            (422, "Invalid", 1),
+        ] {
+            let failure = failure(code, &status(reason));
+            assert_eq!(failure.kind.exit_code(), exit, "{code} {reason}");
+            assert_eq!(failure.details[0].1, "words");
+        }
+    }
+
+    #[test]
+    fn a_page_of_html_is_named_as_such() {
+        let refusal = Refusal::not_json("get version", 200, "text/html", b"<html>\n<b>Sign  in</b>");
+        let failure = Failure::from(refusal);
+        assert_eq!(failure.kind, Kind::Refused);
+        assert!(failure.details[0].1.contains("text/html") && failure.details[0].1.contains("<b>Sign in</b>"));
+    }
+}

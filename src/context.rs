@@ -1,0 +1,324 @@
+//! What a step works with: settings, the cluster, the journal, and the facts that steps pass on.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OnceCell;
+
+use crate::cluster::{Class, Cluster, Limits, Refusal, Target};
+use crate::error::{Failure, Kind, Result};
+use crate::names::{ID, Names};
+use crate::object::{Object, Ref};
+use crate::ownership::{self, Owner};
+use crate::record::Record;
+use crate::report::{Event, Reporter};
+use crate::secret::Secret;
+use crate::settings::{RunOptions, Settings};
+use crate::trust::Trust;
+
+/// Who the API server says the operator is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// User name, byte for byte.
+    pub name: String,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+/// Facts that more than one step needs; each is asked for at most once.
+#[derive(Default)]
+pub struct Facts {
+    operator: OnceCell<Operator>,
+    version: OnceCell<String>,
+    /// The server's minor version as Pod Security names it, such as `v1.37`.
+    pub minor_version: OnceCell<String>,
+    /// Which CA verifies the endpoint that the runner will dial.
+    pub trust: OnceCell<Trust>,
+    /// The runner's cluster token, once it is known.
+    pub bearer: RefCell<Option<Secret>>,
+    /// The runner authentication token, read from its file.
+    pub runner_token: RefCell<Option<Secret>>,
+    /// What preflight found, for its own listing.
+    pub checks: RefCell<Vec<Event>>,
+    /// A temporary right that the operator holds now.
+    pub held: RefCell<Option<(Ref, String)>>,
+    /// Whether a temporary right was given during this run: authorizers lag behind it.
+    pub bound: Cell<bool>,
+    /// Whether this run made the binding that gives the runner its rights.
+    pub granted: Cell<bool>,
+    /// Whether one step was asked for by its own subcommand.
+    pub alone: Cell<bool>,
+    /// The launch script, where it was asked for on stdout.
+    pub script_text: RefCell<Option<Secret>>,
+    /// What the last proof said.
+    pub proof: RefCell<Option<String>>,
+}
+
+type Cell1 = Rc<OnceCell<Option<Object>>>;
+
+/// One run over one deployment.
+pub struct Context {
+    /// The settings, frozen.
+    pub settings: Settings,
+    /// The options of this run.
+    pub options: RunOptions,
+    /// Names of everything.
+    pub names: Names,
+    /// The cluster, as the operator.
+    pub cluster: Cluster,
+    /// What the kubeconfig says.
+    pub target: Target,
+    /// Limits for further clients.
+    pub limits: Limits,
+    /// What is known on this machine. Saved only by runs that write.
+    pub record: RefCell<Record>,
+    /// Whether that record came from disk.
+    pub recorded: bool,
+    /// Where events go.
+    pub reporter: Rc<dyn Reporter>,
+    /// Passed from step to step.
+    pub facts: Facts,
+    /// Name of the ServiceAccount that job pods run as.
+    pub job_account: String,
+    /// The time of this run.
+    pub now: jiff::Timestamp,
+    seen: RefCell<HashMap<Ref, Cell1>>,
+}
+
+impl Context {
+    /// Puts a run together.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "called once; each part has another type")]
+    pub fn new(
+        settings: Settings,
+        options: RunOptions,
+        cluster: Cluster,
+        target: Target,
+        limits: Limits,
+        record: Record,
+        recorded: bool,
+        reporter: Rc<dyn Reporter>,
+    ) -> Self {
+        let names = Names::of(&settings);
+        Self {
+            job_account: names.job_account().name,
+            names,
+            settings,
+            options,
+            cluster,
+            target,
+            limits,
+            record: RefCell::new(record),
+            recorded,
+            reporter,
+            facts: Facts::default(),
+            now: jiff::Timestamp::now(),
+            seen: RefCell::default(),
+        }
+    }
+
+    /// Reads an object, at most once per run.
+    pub async fn read(&self, reference: &Ref) -> Result<Option<Object>, Refusal> {
+        let cell = Rc::clone(self.seen.borrow_mut().entry(reference.clone()).or_default());
+        cell.get_or_try_init(|| self.cluster.get(reference)).await.cloned()
+    }
+
+    /// Forgets what was read of an object, because it has changed.
+    pub fn changed(&self, reference: &Ref, now: Option<Object>) {
+        self.seen.borrow_mut().insert(reference.clone(), Rc::new(OnceCell::new_with(Some(now))));
+    }
+
+    /// Forgets what was read of an object, so that the next read asks the server.
+    pub fn reread(&self, reference: &Ref) {
+        self.seen.borrow_mut().remove(reference);
+    }
+
+    /// Who the operator is, asked of the server.
+    pub async fn operator(&self) -> Result<&Operator> {
+        self.facts
+            .operator
+            .get_or_try_init(|| async {
+                let status = self
+                    .cluster
+                    .review("ask who you are", "authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", serde_json::Value::Null)
+                    .await
+                    .map_err(Failure::from)?;
+                let user = &status["userInfo"];
+                Ok(Operator {
+                    name: user["username"].as_str().unwrap_or_default().to_owned(),
+                    groups: user["groups"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|group| group.as_str().map(str::to_owned))
+                        .collect(),
+                })
+            })
+            .await
+    }
+
+    /// The server's version, such as `v1.37.2`.
+    pub async fn version(&self) -> Result<&String> {
+        self.facts
+            .version
+            .get_or_try_init(|| async {
+                let answer = self.cluster.read("read the version", "/version").await.map_err(Failure::from)?;
+                let digits = |key: &str| -> String {
+                    answer[key].as_str().unwrap_or_default().chars().take_while(char::is_ascii_digit).collect()
+                };
+                let (major, minor) = (digits("major"), digits("minor"));
+                if !major.is_empty() && !minor.is_empty() {
+                    let _ = self.facts.minor_version.set(format!("v{major}.{minor}"));
+                }
+                Ok(answer["gitVersion"].as_str().unwrap_or_default().to_owned())
+            })
+            .await
+    }
+
+    /// Asks whether the operator (or whoever `cluster` is) may do one thing.
+    pub async fn may(&self, cluster: &Cluster, namespace: &str, right: &crate::rules::Right) -> Result<bool, Refusal> {
+        let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
+        let spec = serde_json::json!({"resourceAttributes": {
+            "namespace": namespace, "verb": right.verb, "group": right.group,
+            "resource": resource, "subresource": subresource, "name": right.name,
+        }});
+        let status = cluster
+            .review(&format!("ask about {right}"), "authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", spec)
+            .await?;
+        Ok(status["allowed"] == true)
+    }
+
+    /// The id on which the deployment's four objects agree.
+    pub async fn agreed(&self) -> Option<String> {
+        let names = &self.names;
+        let (account, role, binding, secret) = tokio::join!(
+            self.read_quietly(names.account()),
+            self.read_quietly(names.role()),
+            self.read_quietly(names.role_binding()),
+            self.read_quietly(names.token_secret()),
+        );
+        ownership::agreed_id(account.as_ref(), role.as_ref(), binding.as_ref(), secret.as_ref())
+    }
+
+    async fn read_quietly(&self, reference: Ref) -> Option<Object> {
+        self.read(&reference).await.ok().flatten()
+    }
+
+    /// Whose a live object is.
+    pub async fn owner(&self, live: &Object) -> Owner {
+        let agreed = self.agreed().await;
+        ownership::judge(live, &self.record.borrow(), agreed.as_deref())
+    }
+
+    /// This deployment's id, minted at the first need.
+    pub fn id(&self) -> String {
+        self.record.borrow().id.clone()
+    }
+
+    /// Saves the record.
+    pub fn save(&self) -> Result<()> {
+        self.record.borrow().save(&self.settings.state_dir)
+    }
+
+    /// Creates an object: intent to disk, POST, uid to disk.
+    ///
+    /// A lost answer is settled by looking: an object that carries our id is the one we sent.
+    pub async fn create(&self, object: &Object) -> Result<Object> {
+        let reference = &object.reference;
+        self.record.borrow_mut().intend(reference);
+        self.save()?;
+        let made = match self.cluster.create(object).await {
+            Ok(made) => made,
+            Err(refusal) if refusal.is_ambiguous() || refusal.class == Class::AlreadyExists => {
+                let cleanup = self.cluster.for_cleanup(Duration::from_secs(10));
+                match cleanup.get(reference).await {
+                    Ok(Some(live)) if live.annotation(ID) == Some(self.id().as_str()) => live,
+                    Ok(Some(live)) if refusal.class == Class::AlreadyExists => {
+                        self.record.borrow_mut().forget(reference);
+                        self.save()?;
+                        return Err(ownership::foreign(&live, "it appeared between the plan and now"));
+                    }
+                    Ok(None) => {
+                        self.record.borrow_mut().forget(reference);
+                        self.save()?;
+                        return Err(refusal.into());
+                    }
+                    _ => return Err(refusal.into()),
+                }
+            }
+            Err(refusal) => {
+                self.record.borrow_mut().forget(reference);
+                self.save()?;
+                return Err(refusal.into());
+            }
+        };
+        self.record.borrow_mut().own(reference, made.uid());
+        self.changed(reference, Some(made.clone()));
+        self.save()?;
+        Ok(made)
+    }
+
+    /// Applies a change to an object that was judged ours.
+    pub async fn apply(&self, object: &Object) -> Result<Object> {
+        let made = self.cluster.apply(object, false).await.map_err(Failure::from)?;
+        self.record.borrow_mut().own(&object.reference, made.uid());
+        self.changed(&object.reference, Some(made.clone()));
+        self.save()?;
+        Ok(made)
+    }
+
+    /// Deletes an object of ours by uid and forgets it.
+    pub async fn delete(&self, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<()> {
+        cluster.delete(reference, uid).await.map_err(Failure::from)?;
+        self.record.borrow_mut().forget(reference);
+        self.changed(reference, None);
+        self.save()
+    }
+
+    /// Repeats what is denied although it was just granted: authorizers lag behind a binding.
+    pub async fn after_binding<T, F>(&self, limit: Duration, mut attempt: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match attempt().await {
+                Err(failure) if failure.kind == Kind::Denied && self.facts.bound.get() && started.elapsed() < limit => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Tells that a step waits.
+    pub fn waiting(&self, step: &str, what: &str, waited: Duration) {
+        self.reporter.event(&Event::StepWaiting { step: step.to_owned(), what: what.to_owned(), waited });
+    }
+
+    /// Tells a warning.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.reporter.event(&Event::Warning { text: text.into() });
+    }
+
+    /// Where the launch script goes.
+    #[must_use]
+    pub fn script_path(&self) -> PathBuf {
+        match &self.settings.script {
+            Some(path) => path.value.clone(),
+            None => self.settings.state_dir.join(&self.names.deployment).join("launch.sh"),
+        }
+    }
+
+    /// Whether a namespace is one the user named with `--use-namespace`.
+    #[must_use]
+    pub fn is_used(&self, namespace: &str) -> bool {
+        self.settings.use_namespaces.iter().any(|used| used == namespace)
+    }
+}

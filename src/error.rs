@@ -1,0 +1,135 @@
+//! The one failure type that reaches a user, and the exit table.
+//!
+//! A [`Failure`] says what went wrong, why in the words of whoever refused, and the exact next
+//! command. Its [`id`](Failure::id) is stable: scripts and `outrigger explain` rely on it. Inside a
+//! module any error type will do; at a module's edge it becomes a `Failure`, where the knowledge
+//! for the hint is.
+
+use std::fmt;
+
+/// What a failure means for whoever called us: it alone decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// No better class known (exit 1).
+    Unclassified,
+    /// Wrong or missing input (exit 2).
+    Usage,
+    /// Preflight, settings or the user refused it; nothing was changed (exit 3).
+    Refused,
+    /// Authentication or permission (exit 4).
+    Denied,
+    /// Stopped part-way, or teardown left something (exit 5).
+    Partial,
+    /// Another run holds this deployment (exit 6).
+    Locked,
+    /// An object is in the way and is not ours (exit 7).
+    Foreign,
+    /// A wait or a deadline ran out (exit 8).
+    Deadline,
+    /// A credential does not do what it must, or does what it must not (exit 9).
+    Proof,
+    /// Changes are pending (exit 10): `status`, and `--dry-run --exit-code`.
+    Pending,
+    /// Interrupted by SIGINT (exit 130).
+    Interrupted,
+    /// Terminated by SIGTERM (exit 143).
+    Terminated,
+}
+
+impl Kind {
+    /// The process exit code of this kind.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Unclassified => 1,
+            Kind::Usage => 2,
+            Kind::Refused => 3,
+            Kind::Denied => 4,
+            Kind::Partial => 5,
+            Kind::Locked => 6,
+            Kind::Foreign => 7,
+            Kind::Deadline => 8,
+            Kind::Proof => 9,
+            Kind::Pending => 10,
+            Kind::Interrupted => 130,
+            Kind::Terminated => 143,
+        }
+    }
+
+    /// Which of several failures names the exit code: the most telling first.
+    ///
+    /// 4, 7, 8 and 9 win over 5 and 3: they say what to do next, "part-way" only says where we are.
+    #[must_use]
+    pub fn weight(self) -> u8 {
+        match self {
+            Kind::Interrupted | Kind::Terminated => 11,
+            Kind::Foreign => 10,
+            Kind::Denied => 9,
+            Kind::Proof => 8,
+            Kind::Deadline => 7,
+            Kind::Locked => 6,
+            Kind::Usage => 5,
+            Kind::Partial => 4,
+            Kind::Refused => 3,
+            Kind::Unclassified => 2,
+            Kind::Pending => 1,
+        }
+    }
+}
+
+/// A failure as the user sees it.
+///
+/// Texts may hold names that came from a server or a file: the terminal writer strips control
+/// characters, so nothing here needs to. They never hold a secret.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Stable identifier, `OR` and four digits; the first two name the area (see `explain`).
+    pub id: &'static str,
+    /// Decides the exit code.
+    pub kind: Kind,
+    /// One sentence, lower case, no full stop: what is wrong, with the value that is wrong.
+    pub message: String,
+    /// Labelled lines under the message, for example `("the server says", "…")`.
+    pub details: Vec<(String, String)>,
+    /// What to do now; each line stands alone, commands ready to paste.
+    pub hints: Vec<String>,
+}
+
+impl Failure {
+    /// A failure without details or hints yet.
+    pub fn new(id: &'static str, kind: Kind, message: impl Into<String>) -> Self {
+        Self { id, kind, message: message.into(), details: Vec::new(), hints: Vec::new() }
+    }
+
+    /// Adds a labelled line.
+    #[must_use]
+    pub fn detail(mut self, label: impl Into<String>, text: impl Into<String>) -> Self {
+        self.details.push((label.into(), text.into()));
+        self
+    }
+
+    /// Adds a line that says what to do.
+    #[must_use]
+    pub fn hint(mut self, text: impl Into<String>) -> Self {
+        self.hints.push(text.into());
+        self
+    }
+
+    /// The same failure under another kind, for a caller that knows more than the callee.
+    #[must_use]
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.id, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The result of everything that can fail in front of a user.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;

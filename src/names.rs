@@ -1,0 +1,143 @@
+//! What a deployment's objects are called and how they are marked.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::object::{Kind, Object, Ref};
+use crate::settings::Settings;
+
+/// Annotation with the deployment's random identity.
+pub const ID: &str = "outrigger.dev/id";
+/// Annotation with the deployment's name.
+pub const DEPLOYMENT: &str = "outrigger.dev/deployment";
+/// Annotation on the anchor with the last non-secret settings, as JSON.
+pub const SETTINGS: &str = "outrigger.dev/settings";
+/// Annotation on the anchor with the digest of the launch script's inputs.
+pub const SCRIPT_DIGEST: &str = "outrigger.dev/script-digest";
+/// Annotation on the anchor with the token's expiry, RFC 3339.
+pub const TOKEN_EXPIRES: &str = "outrigger.dev/token-expires";
+/// Label that tells the temporary binding from everything else.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Its value.
+pub const TEMPORARY: &str = "temporary-admin";
+
+/// What Pod Security labels begin with.
+pub const POD_SECURITY: &str = "pod-security.kubernetes.io/";
+
+/// Every name follows from the deployment and the two namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The deployment.
+    pub deployment: String,
+    /// Namespace of the runner's own account and credential.
+    pub runner_namespace: String,
+    /// Namespace of the job pods.
+    pub job_namespace: String,
+}
+
+impl Names {
+    /// The names for these settings.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            deployment: settings.deployment.value.clone(),
+            runner_namespace: settings.runner_namespace.value.clone(),
+            job_namespace: settings.namespace.value.clone(),
+        }
+    }
+
+    /// The runner's ServiceAccount: the anchor.
+    #[must_use]
+    pub fn account(&self) -> Ref {
+        Ref::new(Kind::ServiceAccount, &self.runner_namespace, &self.deployment)
+    }
+
+    /// The ServiceAccount that job pods run as; it has no rights and no token.
+    #[must_use]
+    pub fn job_account(&self) -> Ref {
+        Ref::new(Kind::ServiceAccount, &self.job_namespace, &format!("{}-job", self.deployment))
+    }
+
+    /// The `default` ServiceAccount of the job namespace.
+    #[must_use]
+    pub fn default_account(&self) -> Ref {
+        Ref::new(Kind::ServiceAccount, &self.job_namespace, "default")
+    }
+
+    /// The least-privilege Role.
+    #[must_use]
+    pub fn role(&self) -> Ref {
+        Ref::new(Kind::Role, &self.job_namespace, &self.deployment)
+    }
+
+    /// Its binding to the runner's account.
+    #[must_use]
+    pub fn role_binding(&self) -> Ref {
+        Ref::new(Kind::RoleBinding, &self.job_namespace, &self.deployment)
+    }
+
+    /// The token Secret, or the Secret that a requested token is bound to.
+    #[must_use]
+    pub fn token_secret(&self) -> Ref {
+        Ref::new(Kind::Secret, &self.runner_namespace, &format!("{}-token", self.deployment))
+    }
+
+    /// The two namespaces, the runner's first.
+    #[must_use]
+    pub fn namespaces(&self) -> [Ref; 2] {
+        [Ref::cluster(Kind::Namespace, &self.runner_namespace), Ref::cluster(Kind::Namespace, &self.job_namespace)]
+    }
+
+    /// How the API server names the runner's account.
+    #[must_use]
+    pub fn account_user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.runner_namespace, self.deployment)
+    }
+
+    /// What every temporary binding's name begins with.
+    #[must_use]
+    pub fn temporary_prefix(&self) -> String {
+        format!("{}-admin-", self.deployment)
+    }
+
+    /// The recommended labels.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        [
+            ("app.kubernetes.io/name", "gitlab-runner"),
+            ("app.kubernetes.io/instance", self.deployment.as_str()),
+            ("app.kubernetes.io/managed-by", "outrigger"),
+            ("app.kubernetes.io/part-of", "outrigger"),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+    }
+
+    /// A manifest of ours: labels, and the annotations that say whose it is. Nothing versioned is
+    /// put there, because metadata of a Role cannot be changed any more once the operator's rights
+    /// are released.
+    #[must_use]
+    pub fn manifest(&self, reference: Ref, id: &str, body: &Value) -> Object {
+        let annotations = BTreeMap::from([
+            (DEPLOYMENT.to_owned(), self.deployment.clone()),
+            (ID.to_owned(), id.to_owned()),
+        ]);
+        Object::manifest(reference, &self.labels(), &annotations, body)
+    }
+
+    /// A namespace of ours; the jobs' one enforces a Pod Security level and warns of what would not
+    /// pass the strictest.
+    #[must_use]
+    pub fn namespace_manifest(&self, reference: Ref, id: &str, pod_security: &str) -> Object {
+        let is_job = reference.name == self.job_namespace;
+        let mut object = self.manifest(reference, id, &Value::Null);
+        if is_job {
+            for (mode, level) in [("enforce", pod_security), ("warn", "restricted"), ("audit", "restricted")] {
+                object.value["metadata"]["labels"][format!("{POD_SECURITY}{mode}")] = Value::String(level.to_owned());
+            }
+        }
+        object
+    }
+}

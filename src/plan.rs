@@ -1,0 +1,114 @@
+//! The plan as a value: what each step decided, and the very thing that apply will do.
+
+use std::path::PathBuf;
+
+use crate::error::Failure;
+use crate::object::{Object, Ref};
+
+/// What a step decided about one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It does not exist and will be made.
+    Create,
+    /// It is ours and differs; the difference is in the line's detail.
+    Update,
+    /// It is as it should be, or differs in a way that is kept.
+    Keep,
+    /// Needed in other circumstances; the text says why not now.
+    NotNeeded,
+    /// It is ours and cannot be changed in place.
+    Replace,
+    /// It is ours and no longer wanted.
+    Remove,
+    /// A right that a killed run left behind is taken back.
+    Release,
+    /// It cannot be done; the line's failure says why.
+    Refuse,
+    /// Not knowable yet; the text names the step that will tell, and the most that can happen.
+    Unknown,
+}
+
+impl Decision {
+    /// Whether carrying it out changes anything.
+    #[must_use]
+    pub fn is_change(self) -> bool {
+        !matches!(self, Decision::Keep | Decision::NotNeeded | Decision::Refuse)
+    }
+}
+
+/// The effect behind a line; apply does this and nothing else.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Nothing.
+    None,
+    /// POST this manifest.
+    Create(Object),
+    /// Forced apply; the object carries uid and resourceVersion of the one that was judged.
+    Apply(Object),
+    /// Delete the one with this uid, then POST the manifest.
+    Replace(String, Object),
+    /// Delete the one with this uid.
+    Delete(Ref, String),
+    /// Switch off token automounting on a namespace's `default` ServiceAccount, once it is there.
+    QuietDefault(Ref),
+    /// Give the operator this temporary binding.
+    Bind(Object),
+    /// Take back a temporary binding; without a uid its creation may never have happened.
+    Release(Ref, Option<String>),
+    /// Decide after the named step whether the binding is needed, then as `Bind`.
+    BindIfNeeded(Object),
+    /// Request a token bound to this Secret (created first).
+    RequestToken(Object),
+    /// Render and write the launch script.
+    WriteScript(PathBuf),
+    /// Remove a file that is ours.
+    RemoveFile(PathBuf),
+    /// Note the recorded state of a file that is gone anyway.
+    Forget,
+}
+
+/// One line of the plan.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What was decided.
+    pub decision: Decision,
+    /// About what, for the reader.
+    pub text: String,
+    /// More lines for the reader: differences, upper bounds.
+    pub detail: Vec<String>,
+    /// What apply does.
+    pub act: Act,
+    /// Why it is refused.
+    pub failure: Option<Failure>,
+}
+
+impl Line {
+    /// A line without detail.
+    pub fn new(decision: Decision, text: impl Into<String>, act: Act) -> Self {
+        Self { decision, text: text.into(), detail: Vec::new(), act, failure: None }
+    }
+
+    /// Something that stays as it is.
+    pub fn keep(text: impl Into<String>) -> Self {
+        Self::new(Decision::Keep, text, Act::None)
+    }
+
+    /// Something that cannot be done.
+    #[must_use]
+    pub fn refuse(failure: Failure) -> Self {
+        Self {
+            decision: Decision::Refuse,
+            text: failure.message.clone(),
+            detail: Vec::new(),
+            act: Act::None,
+            failure: Some(failure),
+        }
+    }
+
+    /// Adds a line of detail.
+    #[must_use]
+    pub fn detail(mut self, text: impl Into<String>) -> Self {
+        self.detail.push(text.into());
+        self
+    }
+}

@@ -1,0 +1,176 @@
+//! What is known of a deployment on this machine: no secrets.
+//!
+//! One JSON file per deployment, `<state-dir>/<deployment>.json`, mode 0600. It is written before an
+//! object is created (the intent) and after (its uid), so that a run that was killed leaves a trace
+//! which the next one can follow.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, Kind, Result};
+use crate::files;
+use crate::object::Ref;
+
+/// The schema this program writes; a record with a higher number is refused.
+const SCHEMA: u32 = 1;
+
+/// An object that we made, by identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned {
+    /// Which object.
+    pub object: Ref,
+    /// The server's uid of the one we made.
+    pub uid: String,
+}
+
+/// The cluster that a deployment lives on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterIdentity {
+    /// Name of the kubeconfig context used.
+    pub context: String,
+    /// Its API server.
+    pub server: String,
+    /// uid of the namespace `kube-system`; empty where it may not be read.
+    pub kube_system: String,
+    /// SHA-256 fingerprint of the CA, for clusters whose `kube-system` may not be read.
+    pub ca_fingerprint: String,
+}
+
+/// Everything remembered. Unknown fields of the same schema are ignored on reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Schema number.
+    pub schema: u32,
+    /// The deployment's name.
+    pub deployment: String,
+    /// Random identity, minted at the first run; also on every object of the deployment.
+    pub id: String,
+    /// The last settings, by their settings-file keys.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Vec<String>>,
+    /// Where it lives.
+    #[serde(default)]
+    pub cluster: ClusterIdentity,
+    /// Objects that exist because of us.
+    #[serde(default)]
+    pub objects: Vec<Owned>,
+    /// Objects that we were about to make; their creation may or may not have happened.
+    #[serde(default)]
+    pub intents: Vec<Ref>,
+    /// Digest of the non-secret inputs of the launch script that was written last.
+    #[serde(default)]
+    pub script_digest: String,
+    /// Where that script was written.
+    #[serde(default)]
+    pub script_path: Option<PathBuf>,
+    /// When the cluster token dies (RFC 3339); empty if it does not expire.
+    #[serde(default)]
+    pub token_expires: String,
+}
+
+impl Record {
+    /// Where a deployment's record lives.
+    #[must_use]
+    pub fn path(state_dir: &Path, deployment: &str) -> PathBuf {
+        state_dir.join(format!("{deployment}.json"))
+    }
+
+    /// Reads a record; `None` when there is none.
+    ///
+    /// # Errors
+    /// Exit 3 when others may write to it, when it is no record, or when a newer outrigger wrote it.
+    pub fn load(state_dir: &Path, deployment: &str) -> Result<Option<Self>> {
+        let path = Self::path(state_dir, deployment);
+        let Some(bytes) = files::read(&path)? else { return Ok(None) };
+        files::check_private(&path)?;
+        let unusable = |why: String| {
+            Failure::new("OR0205", Kind::Refused, format!("{} is not a record outrigger can use", path.display()))
+                .detail("because", why)
+                .hint("move it away: the deployment is then found again through its ServiceAccount")
+        };
+        let record: Self = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
+        if record.schema != SCHEMA {
+            return Err(unusable(format!("its schema is {}, this program knows {SCHEMA}", record.schema)));
+        }
+        if record.deployment != deployment {
+            return Err(unusable(format!("it speaks of the deployment {}", record.deployment)));
+        }
+        Ok(Some(record))
+    }
+
+    /// A new record with a fresh identity, not yet on disk.
+    pub fn new(deployment: &str) -> Result<Self> {
+        Ok(Self { schema: SCHEMA, deployment: deployment.to_owned(), id: random_hex(16)?, ..Self::default() })
+    }
+
+    /// Writes it.
+    pub fn save(&self, state_dir: &Path) -> Result<()> {
+        files::make_dir(state_dir)?;
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| {
+            Failure::new("OR0101", Kind::Unclassified, format!("the record cannot be written as JSON: {error}"))
+        })?;
+        text.push(b'\n');
+        files::write_private(&Self::path(state_dir, &self.deployment), &text)
+    }
+
+    /// The uid recorded for an object.
+    #[must_use]
+    pub fn uid_of(&self, object: &Ref) -> Option<&str> {
+        self.objects.iter().find(|owned| owned.object == *object).map(|owned| owned.uid.as_str())
+    }
+
+    /// Notes that an object is about to be made.
+    pub fn intend(&mut self, object: &Ref) {
+        if !self.intents.contains(object) {
+            self.intents.push(object.clone());
+        }
+    }
+
+    /// Notes that an object exists and is ours.
+    pub fn own(&mut self, object: &Ref, uid: &str) {
+        self.intents.retain(|intent| intent != object);
+        self.objects.retain(|owned| owned.object != *object);
+        self.objects.push(Owned { object: object.clone(), uid: uid.to_owned() });
+    }
+
+    /// Forgets an object that is gone, or whose creation was refused.
+    pub fn forget(&mut self, object: &Ref) {
+        self.intents.retain(|intent| intent != object);
+        self.objects.retain(|owned| owned.object != *object);
+    }
+}
+
+/// `bytes` random bytes from the system as lower-case hex.
+pub fn random_hex(bytes: usize) -> Result<String> {
+    let mut buffer = vec![0_u8; bytes];
+    getrandom::fill(&mut buffer).map_err(|error| {
+        Failure::new("OR0101", Kind::Unclassified, format!("the system gives no random numbers: {error}"))
+    })?;
+    Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Kind as ObjectKind;
+
+    #[test]
+    fn a_record_survives_the_disk_and_a_newer_schema_is_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut record = Record::new("demo").expect("random numbers");
+        let role = Ref::new(ObjectKind::Role, "demo-jobs", "demo");
+        record.intend(&role);
+        record.own(&role, "uid-1");
+        record.save(dir.path()).expect("saved");
+        let back = Record::load(dir.path(), "demo").expect("readable").expect("there");
+        assert_eq!(back, record);
+        assert_eq!(back.uid_of(&role), Some("uid-1"));
+        assert!(back.intents.is_empty());
+
+        record.schema = SCHEMA + 1;
+        record.save(dir.path()).expect("saved");
+        assert_eq!(Record::load(dir.path(), "demo").expect_err("refused").id, "OR0205");
+    }
+}

@@ -1,0 +1,74 @@
+//! Text for terminals: cleaning, measuring, wrapping.
+
+use std::time::Duration;
+
+use crate::settings::check::is_hostile;
+
+/// Takes out every character that could steer a terminal or hide text; newline and tab stay.
+#[must_use]
+pub fn sanitize(text: &str) -> String {
+    text.chars().filter(|c| !is_hostile(*c) || matches!(c, '\n' | '\t')).collect()
+}
+
+/// A duration in words: `12 s`, `3 min 20 s`.
+#[must_use]
+pub fn human_duration(value: Duration) -> String {
+    match value.as_secs() {
+        s @ 0..=119 => format!("{s} s"),
+        s if s % 60 == 0 => format!("{} min", s / 60),
+        s => format!("{} min {} s", s / 60, s % 60),
+    }
+}
+
+/// Columns a text takes.
+pub(super) fn width(text: &str) -> usize {
+    console::measure_text_width(text)
+}
+
+/// The text padded to a number of columns.
+pub(super) fn pad(text: &str, columns: usize) -> String {
+    format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
+}
+
+/// Breaks a text into lines of at most `columns`, at spaces only: a word that is longer, such as a
+/// URL, stays whole, so that it can be copied. Runs of spaces inside a line are kept.
+pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in text.split('\n') {
+        let paragraph = paragraph.replace('\t', "    ");
+        let (mut line, mut gap) = (String::new(), String::new());
+        for word in paragraph.split_inclusive(' ') {
+            let bare = word.trim_end_matches(' ');
+            if !line.is_empty() && !bare.is_empty() && width(&line) + gap.len() + width(bare) > columns {
+                lines.push(std::mem::take(&mut line).trim_end_matches(' ').to_owned());
+                gap.clear();
+            }
+            line.push_str(&std::mem::take(&mut gap));
+            line.push_str(bare);
+            gap.push_str(&word[bare.len()..]);
+            if bare.is_empty() {
+                line.push_str(&std::mem::take(&mut gap));
+            }
+        }
+        lines.push(line.trim_end_matches(' ').to_owned());
+    }
+    lines
+}
+
+/// `head` followed by the text, wrapped, its further lines below the first. Where too little room
+/// is left beside the head, the text starts below it.
+pub(super) fn hang(head: &str, text: &str, columns: usize) -> String {
+    let indent = width(head);
+    if text.is_empty() {
+        return format!("{}\n", head.trim_end());
+    }
+    if indent <= 4 || columns >= indent + 24 {
+        let lines = wrap(text, columns.saturating_sub(indent).max(16));
+        let gap = format!("\n{}", " ".repeat(indent));
+        return format!("{head}{}\n", lines.join(&gap));
+    }
+    let below = 4;
+    let lines = wrap(text, columns.saturating_sub(below).max(16));
+    let gap = format!("\n{}", " ".repeat(below));
+    format!("{}{gap}{}\n", head.trim_end(), lines.join(&gap))
+}

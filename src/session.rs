@@ -1,0 +1,205 @@
+//! From arguments to a [`Context`]: record, settings, kubeconfig, lock and connection, in that order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{self, Cancel, Cluster, Limits, Selection};
+use crate::context::Context;
+use crate::error::{Failure, Kind, Result};
+use crate::files::{self, Lock};
+use crate::names::{self, Names};
+use crate::record::Record;
+use crate::report::{Event, Reporter};
+use crate::settings::{self, Inputs, Missing, RunOptions, Settings};
+use crate::ui::Ui;
+use crate::wizard::{self, Ask};
+
+/// Everything that a command gets from outside.
+pub struct Outside<'a> {
+    /// The subcommand's arguments.
+    pub matches: &'a clap::ArgMatches,
+    /// The environment, whole.
+    pub env: &'a BTreeMap<String, String>,
+    /// Options of this run.
+    pub options: &'a RunOptions,
+    /// The writer.
+    pub ui: Rc<Ui>,
+    /// Set by signals.
+    pub cancel: Cancel,
+    /// Somebody to ask, when interactive.
+    pub ask: &'a mut dyn Ask,
+}
+
+/// What a command needs to be ready.
+#[derive(Clone, Copy, Default)]
+pub struct Needs {
+    /// It may write: takes the lock.
+    pub writes: bool,
+    /// It may write the launch script: GitLab's address has to be known.
+    pub gitlab: bool,
+}
+
+/// An open session; the lock is held as long as it lives.
+pub struct Session {
+    /// The run.
+    pub cx: Context,
+    _lock: Option<Lock>,
+}
+
+impl Outside<'_> {
+    fn inputs(&self, recorded: BTreeMap<String, Vec<String>>) -> Result<Inputs<'_>> {
+        let file = match settings::config_path(self.matches, self.env) {
+            None => None,
+            Some(path) => {
+                let bytes = files::read(&path)?.ok_or_else(|| {
+                    Failure::new("OR0203", Kind::Usage, format!("the settings file {} does not exist", path.display()))
+                        .hint("name one that does with --config FILE")
+                })?;
+                let text = String::from_utf8(bytes).map_err(|_| {
+                    Failure::new("OR0203", Kind::Usage, format!("the settings file {} is not UTF-8", path.display()))
+                })?;
+                Some((path, text))
+            }
+        };
+        Ok(Inputs { matches: self.matches, env: self.env, file, recorded, home: self.home() })
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.env.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+    }
+
+    /// The settings and the record, before anything is connected.
+    pub fn settings(&self) -> Result<(Settings, Option<Record>)> {
+        let inputs = self.inputs(BTreeMap::new())?;
+        let (deployment, state_dir) = settings::deployment_and_state_dir(&inputs)?;
+        let record = Record::load(&state_dir, &deployment.value)?;
+        let recorded = record.as_ref().map(|record| record.settings.clone()).unwrap_or_default();
+        let settings = settings::resolve(&Inputs { recorded, ..inputs })?;
+        Ok((settings, record))
+    }
+
+    /// Opens a session.
+    pub async fn open(&mut self, needs: Needs) -> Result<Session> {
+        let (mut settings, record) = self.settings()?;
+        let lock = if needs.writes {
+            files::make_dir(&settings.state_dir).map_err(|failure| failure.with_kind(Kind::Refused))?;
+            Some(files::lock(&settings.state_dir.join(format!("{}.lock", settings.deployment.value)))?)
+        } else {
+            None
+        };
+        self.complete(&mut settings, record.is_some(), needs)?;
+
+        let interactive = self.ui.interactive();
+        let source = settings.context.as_ref().map(|context| context.source.to_string()).unwrap_or_default();
+        let selection = Selection {
+            file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
+            context: settings.context.as_ref().map(|context| (context.value.as_str(), source.clone())),
+            as_user: settings.as_user.as_deref(),
+            interactive,
+        };
+        let target = cluster::load(&selection, self.env)?;
+        let limits = self.limits(&settings);
+        let cluster = Cluster::connect(&target, &limits).await?;
+        if self.options.verbose > 0 {
+            let ui = Rc::clone(&self.ui);
+            cluster.trace_to(Box::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
+        }
+
+        // Without a record, the anchor tells where the rest is; flags and environment win over it.
+        if record.is_none()
+            && let Ok(Some(anchor)) = cluster.get(&Names::of(&settings).account()).await
+            && let Some(note) = anchor.annotation(names::SETTINGS)
+            && let Ok(recorded) = serde_json::from_str::<BTreeMap<String, Vec<String>>>(note)
+        {
+            let asked = (settings.gitlab_url.take(), settings.runner_token_file.take(), settings.context.take());
+            settings = settings::resolve(&self.inputs(safe(recorded))?)?;
+            settings.gitlab_url = settings.gitlab_url.or(asked.0);
+            settings.runner_token_file = settings.runner_token_file.or(asked.1);
+            settings.context = settings.context.or(asked.2);
+        }
+        let recorded = record.is_some();
+        let record = match record {
+            Some(record) => record,
+            None => Record::new(&settings.deployment.value)?,
+        };
+        let reporter: Rc<dyn Reporter> = Rc::clone(&self.ui) as Rc<dyn Reporter>;
+        let cx = Context::new(settings, self.options.clone(), cluster, target, limits, record, recorded, reporter);
+        adopt_identity(&cx).await;
+        Ok(Session { cx, _lock: lock })
+    }
+
+    /// Limits of every request of this run.
+    #[must_use]
+    pub fn limits(&self, settings: &Settings) -> Limits {
+        let ui = Rc::clone(&self.ui);
+        Limits {
+            deadline: Instant::now() + settings.timeout,
+            request_timeout: settings.request_timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(Duration::from_secs(10)),
+            cancel: self.cancel.clone(),
+            notice: Rc::new(move |what, wait, why| {
+                ui.event(&Event::Retry { what: what.to_owned(), wait, why: why.to_owned() });
+            }),
+        }
+    }
+
+    /// Asks for what is missing, or says all of it at once.
+    fn complete(&mut self, settings: &mut Settings, recorded: bool, needs: Needs) -> Result<()> {
+        let selection = Selection {
+            file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
+            ..Selection::default()
+        };
+        let (contexts, current) = match &settings.context {
+            Some(context) => (Vec::new(), Some(context.value.clone())),
+            None => cluster::contexts(&selection, self.env)?,
+        };
+        if self.ui.interactive() {
+            let gaps = wizard::Gaps {
+                needs_gitlab: needs.gitlab && !recorded,
+                has_runner_token: false,
+                contexts,
+                has_current_context: current.is_some(),
+                home: self.home(),
+            };
+            let ui = Rc::clone(&self.ui);
+            let ask = &mut *self.ask;
+            return ui.pause(|| wizard::fill(ask, settings, &gaps));
+        }
+        let mut missing = Vec::new();
+        if current.is_none() {
+            let note = if contexts.is_empty() {
+                "your kubeconfig has no context".to_owned()
+            } else {
+                format!("your kubeconfig has {} contexts and no current one ({})", contexts.len(), contexts.join(", "))
+            };
+            missing.push(Missing::new("context", note));
+        }
+        // The token is needed only if a script has to be written, which the cluster has to tell;
+        // listed here where something else is missing anyway, so that one answer names all.
+        let gitlab = settings.missing(needs.gitlab && !recorded, false);
+        if missing.is_empty() && settings.gitlab_url.is_some() {
+            return Ok(());
+        }
+        missing.extend(gitlab);
+        if missing.is_empty() { Ok(()) } else { Err(settings::missing_failure(missing)) }
+    }
+}
+
+/// What an anchor may tell: nothing that could aim somebody's token or credentials elsewhere.
+fn safe(mut recorded: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
+    recorded.retain(|key, _| {
+        ["namespace", "runnerNamespace", "useNamespaces", "tags", "podSecurity", "tokenLifetime", "runnerVersion"].contains(&key.as_str())
+    });
+    recorded
+}
+
+/// Without a record, the deployment's id is the one on which its objects agree.
+async fn adopt_identity(cx: &Context) {
+    if cx.recorded {
+        return;
+    }
+    if let Some(id) = cx.agreed().await {
+        cx.record.borrow_mut().id = id;
+    }
+}

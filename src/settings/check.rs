@@ -1,0 +1,339 @@
+//! Validators: one per shape of value, used alike for flags, environment, file, record and answers.
+//!
+//! Each returns the value in the form we keep, or one phrase that says what is wrong with it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// True for characters that no value may hold and no output shows: C0 and C1 controls, and those
+/// that reorder or hide text (bidirectional controls, zero-width characters, line separators).
+#[must_use]
+pub fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The value with hostile characters written as `\u{…}`, in quotes: safe to show.
+#[must_use]
+pub fn escaped(value: &str) -> String {
+    let mut out = String::from("\"");
+    for c in value.chars() {
+        if is_hostile(c) || c == '"' || c == '\\' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Refuses nothing but emptiness and hostile characters.
+pub fn text(value: &str) -> Result<String, String> {
+    if value.is_empty() {
+        Err("is empty".to_owned())
+    } else if value.chars().any(is_hostile) {
+        Err("holds a control, newline or invisible character".to_owned())
+    } else {
+        Ok(value.to_owned())
+    }
+}
+
+fn label(value: &str, longest: usize) -> Result<String, String> {
+    text(value)?;
+    let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if !value.chars().all(|c| ok(c) || c == '-') || !value.starts_with(ok) || !value.ends_with(ok) {
+        return Err(
+            "must be lower-case letters, digits and '-', with a letter or digit at both ends".to_owned()
+        );
+    }
+    if value.len() > longest {
+        return Err(format!("has {} characters, at most {longest} are allowed", value.len()));
+    }
+    if value == "default" || value.starts_with("kube-") {
+        return Err("belongs to the cluster itself: choose a name of your own".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+/// A namespace: a DNS label that is neither `default` nor one of the cluster's own.
+pub fn namespace(value: &str) -> Result<String, String> {
+    label(value, 63)
+}
+
+/// A deployment: like a namespace, but short enough for the suffixes we add.
+pub fn deployment(value: &str) -> Result<String, String> {
+    label(value, 50)
+}
+
+/// A runner tag.
+pub fn tag(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    if value.contains(',') {
+        return Err("holds a comma".to_owned());
+    }
+    if value.trim() != value {
+        return Err("begins or ends with a space".to_owned());
+    }
+    if value.chars().count() > 255 {
+        return Err("has more than 255 characters".to_owned());
+    }
+    Ok(value)
+}
+
+/// A container image.
+pub fn image(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    if value.chars().any(char::is_whitespace) {
+        return Err("holds white space".to_owned());
+    }
+    if value.starts_with('-') {
+        return Err("begins with '-'".to_owned());
+    }
+    Ok(value)
+}
+
+/// A version: digits and dots.
+pub fn version(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    let parts: Vec<&str> = value.split('.').collect();
+    let digits = |p: &&str| !p.is_empty() && p.len() <= 9 && p.bytes().all(|b| b.is_ascii_digit());
+    if (2..=4).contains(&parts.len()) && parts.iter().all(digits) {
+        Ok(value)
+    } else {
+        Err("is not a version such as 19.4.1".to_owned())
+    }
+}
+
+/// An `OpenPGP` fingerprint: 40 hex digits, kept in upper case; spaces as gpg prints them are dropped.
+pub fn fingerprint(value: &str) -> Result<String, String> {
+    let value: String = text(value)?.chars().filter(|c| *c != ' ').collect();
+    if value.len() == 40 && value.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(value.to_ascii_uppercase())
+    } else {
+        Err("is not a fingerprint of 40 hex digits".to_owned())
+    }
+}
+
+/// One of a few words.
+pub fn choice(value: &str, choices: &[&str]) -> Result<String, String> {
+    if choices.contains(&value) {
+        Ok(value.to_owned())
+    } else {
+        Err(format!("is not one of {}", choices.join(", ")))
+    }
+}
+
+/// `true` or `false`, and what people write for them.
+pub fn boolean(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("is neither true nor false".to_owned()),
+    }
+}
+
+/// An https URL, kept without trailing slash. http is accepted on loopback only.
+pub fn url(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    if value.chars().any(|c| c.is_whitespace() || c == '\\') {
+        return Err("holds white space or a backslash".to_owned());
+    }
+    if !value.is_ascii() {
+        return Err("must be ASCII: write the host as xn--…".to_owned());
+    }
+    let Some((scheme, rest)) = value.split_once("://") else {
+        return Err("is not a URL: it should begin with https://".to_owned());
+    };
+    if rest.contains(['?', '#']) {
+        return Err("must end with its path: no query, no fragment".to_owned());
+    }
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    if authority.contains('@') {
+        return Err("must not hold a user or password".to_owned());
+    }
+    let host = host_of(authority)?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "https" => {}
+        "http" if is_loopback(&host) => {}
+        "http" => return Err("must begin with https:// (http is accepted on loopback only)".to_owned()),
+        _ => return Err("must begin with https://".to_owned()),
+    }
+    let path = path.trim_end_matches('/');
+    Ok(format!("{}://{}{path}", scheme.to_ascii_lowercase(), authority.to_ascii_lowercase()))
+}
+
+fn host_of(authority: &str) -> Result<String, String> {
+    let (host, port) = if let Some(v6) = authority.strip_prefix('[') {
+        let (host, rest) = v6.split_once(']').ok_or("holds an unclosed '['")?;
+        host.parse::<Ipv6Addr>().map_err(|_| "holds an IPv6 address that is none".to_owned())?;
+        (host, rest.strip_prefix(':').or((!rest.is_empty()).then_some("x")))
+    } else {
+        authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
+    };
+    if port.is_some_and(|p| p.parse::<u16>().map_or(true, |n| n == 0)) {
+        return Err("holds a port that is none".to_owned());
+    }
+    let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if host.is_empty() || (!authority.starts_with('[') && (!host.chars().all(name) || host.starts_with('-')))
+    {
+        return Err("holds no valid host name".to_owned());
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host
+            .parse::<Ipv4Addr>()
+            .map(IpAddr::V4)
+            .or(host.parse::<Ipv6Addr>().map(IpAddr::V6))
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A duration: `90s`, `5m`, `1h30m`, `7d`; a bare `0` is allowed.
+pub fn duration(value: &str) -> Result<Duration, String> {
+    const WRONG: &str = "is not a duration such as 90s, 5m, 24h or 7d";
+    if value == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (mut total, mut number, mut closed) = (0_u64, String::new(), false);
+    for c in value.chars() {
+        if c.is_ascii_digit() {
+            number.push(c);
+            closed = false;
+            continue;
+        }
+        let unit = match c {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            _ => return Err(WRONG.to_owned()),
+        };
+        let count: u64 = number.parse().map_err(|_| WRONG.to_owned())?;
+        total = count.checked_mul(unit).and_then(|n| total.checked_add(n)).ok_or("is too long")?;
+        number.clear();
+        closed = true;
+    }
+    // Ten years; beyond that no timer and no token API is sure to follow.
+    match (closed, total) {
+        (false, _) => Err(WRONG.to_owned()),
+        (true, n) if n > 315_360_000 => Err("is longer than ten years".to_owned()),
+        (true, n) => Ok(Duration::from_secs(n)),
+    }
+}
+
+/// The shortest way to write a duration that [`duration`] reads back.
+#[must_use]
+pub fn duration_text(value: Duration) -> String {
+    let n = value.as_secs();
+    match n {
+        0 => "0".to_owned(),
+        _ if n.is_multiple_of(86_400) => format!("{}d", n / 86_400),
+        _ if n.is_multiple_of(3600) => format!("{}h", n / 3600),
+        _ if n.is_multiple_of(60) => format!("{}m", n / 60),
+        _ => format!("{n}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        deployment, duration, duration_text, escaped, fingerprint, image, namespace, tag, url, version,
+    };
+
+    #[test]
+    fn names() {
+        assert!(namespace("a").is_ok() && namespace(&"a".repeat(63)).is_ok());
+        assert!(deployment(&"a".repeat(50)).is_ok() && deployment(&"a".repeat(51)).is_err());
+        for bad in [
+            "",
+            "A",
+            "-a",
+            "a-",
+            "a.b",
+            "a_b",
+            "default",
+            "kube-system",
+            "kube-x",
+            "é",
+            "a\n",
+            &"a".repeat(64),
+        ] {
+            assert!(namespace(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn urls() {
+        assert_eq!(url("https://GitLab.com/").as_deref(), Ok("https://gitlab.com"));
+        assert_eq!(url("https://h/sub/").as_deref(), Ok("https://h/sub"));
+        for good in [
+            "https://10.0.0.1:6443",
+            "https://[fd00::1]:6443",
+            "http://localhost:8080",
+            "http://127.9.9.9",
+            "http://[::1]:1",
+        ] {
+            assert_eq!(url(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "gitlab.com",
+            "http://gitlab.com",
+            "ftp://x",
+            "https://",
+            "https://u:p@h",
+            "https://h?x",
+            "https://h#x",
+            "https://h:0",
+            "https://h:65536",
+            "https://h:x",
+            "https://[::1",
+            "https://[zz]",
+            "https://[::1]x",
+            "https://a b",
+            "https://bücher.de",
+            "https://h\\@evil",
+            "https://-h",
+            "http://localhost.evil.com",
+            "https://h\u{202e}x",
+        ] {
+            assert!(url(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_rest() {
+        assert!(tag("a b").is_ok() && tag("a,b").is_err() && tag("a\u{1b}").is_err() && tag(" a").is_err());
+        assert!(image("alpine:3").is_ok() && image("al pine").is_err() && image("--x").is_err());
+        assert!(version("19.4.1").is_ok());
+        for bad in ["19", "19.", "v19.4", "19.4.1; rm", ".1", "19.4.x"] {
+            assert!(version(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(fingerprint(&"ab ".repeat(20)), Ok("AB".repeat(20)));
+        assert!(fingerprint("abc").is_err() && fingerprint(&"g".repeat(40)).is_err());
+        assert_eq!(escaped("a\u{202e}\n\""), r#""a\u{202e}\n\"""#);
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in
+            [("90s", 90), ("5m", 300), ("24h", 86_400), ("7d", 604_800), ("1h30m", 5400), ("0", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)));
+            assert_eq!(
+                duration(&duration_text(Duration::from_secs(seconds))),
+                Ok(Duration::from_secs(seconds))
+            );
+        }
+        for bad in ["", "5", "m", "5 m", "-5m", "5m3", "1.5h", "99999999999999999999s", "4000d", "५m"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Reads the settings file: one flat YAML mapping, unknown and repeated keys refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_yaml::Value;
+
+use super::check::escaped;
+use super::table::{Kind, SETTINGS, setting};
+use crate::error::{Failure, Kind as FailureKind, Result};
+
+/// More than any settings file needs; keeps a wrong path from filling memory.
+const LONGEST: usize = 1 << 20;
+
+/// What the file says: key to values, with the line each key stands on.
+pub type FileValues = BTreeMap<&'static str, (Vec<String>, usize)>;
+
+/// The mapping as written: repeated keys are still there.
+struct Pairs(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("settings as `key: value` lines")
+            }
+
+            fn visit_unit<E>(self) -> Result<Pairs, E> {
+                Ok(Pairs(Vec::new()))
+            }
+
+            fn visit_none<E>(self) -> Result<Pairs, E> {
+                Ok(Pairs(Vec::new()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+/// Parses a settings file; every problem is in the one failure.
+pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
+    let failure = |message: String| Failure::new("OR0203", FailureKind::Usage, message);
+    if text.len() > LONGEST {
+        return Err(failure(format!("{} is longer than 1 MiB", path.display())));
+    }
+    let Pairs(pairs) = serde_yaml::from_str(text)
+        .map_err(|error| failure(format!("{} cannot be read: {error}", path.display())))?;
+
+    let (mut values, mut problems) = (FileValues::new(), Vec::new());
+    for (key, value) in pairs {
+        let line = line_of(text, &key, usize::from(values.contains_key(key.as_str())));
+        let mut problem = |text: String| problems.push((format!("line {line}"), text));
+        let Some(row) = setting(&key) else {
+            let near = nearest(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            problem(format!("no setting is called {}{near}", escaped(&key)));
+            continue;
+        };
+        if values.contains_key(row.key) {
+            problem(format!("{key} stands here a second time"));
+            continue;
+        }
+        match scalars(&value, row.kind) {
+            Ok(list) if value.is_null() => drop(list),
+            Ok(list) => drop(values.insert(row.key, (list, line))),
+            Err(why) => problem(format!("{key} {why}")),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(values);
+    }
+    let mut failure = failure(format!("{} does not say what outrigger can read", path.display()));
+    failure.details = problems;
+    Err(failure.hint("outrigger help settings"))
+}
+
+fn scalars(value: &Value, kind: Kind) -> Result<Vec<String>, String> {
+    match (value, kind) {
+        (Value::Null, _) => Ok(Vec::new()),
+        (Value::Sequence(items), Kind::List) => items.iter().map(scalar).collect(),
+        (Value::Sequence(_), _) => Err("takes one value, not a list".to_owned()),
+        (Value::String(text), Kind::List) => Ok(split(text)),
+        (_, Kind::Bool) if !value.is_bool() => Err("takes true or false".to_owned()),
+        _ => Ok(vec![scalar(value)?]),
+    }
+}
+
+fn scalar(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Bool(flag) => Ok(flag.to_string()),
+        Value::Number(number) if number.is_u64() => Ok(number.to_string()),
+        // 19.10 would arrive as 19.1: better to ask than to guess.
+        Value::Number(_) => Err("looks like a number: put it in quotes".to_owned()),
+        _ => Err("takes a plain value".to_owned()),
+    }
+}
+
+/// A comma-separated list; empty items are kept, so that their check can name them.
+#[must_use]
+pub fn split(text: &str) -> Vec<String> {
+    text.split(',').map(|item| item.trim_matches(' ').to_owned()).collect()
+}
+
+/// The line a top-level key stands on. The parser does not tell, and ours is a flat mapping.
+fn line_of(text: &str, key: &str, earlier: usize) -> usize {
+    let starts = |line: &str| {
+        let line = line.trim_start_matches(['"', '\'', '{', ' ']);
+        line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+    };
+    text.lines().enumerate().filter(|(_, line)| starts(line)).nth(earlier).map_or(1, |(at, _)| at + 1)
+}
+
+/// The setting whose key is closest, if any is close.
+fn nearest(key: &str) -> Option<&'static str> {
+    let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
+    let wanted = plain(key);
+    SETTINGS
+        .iter()
+        .map(|row| (distance(&wanted, &plain(row.key)).min(distance(&wanted, &plain(row.flag))), row.key))
+        .min()
+        .filter(|(far, name)| *far <= 2 && *far < name.len())
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let next = (corner + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            corner = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::parse;
+
+    #[test]
+    fn reads_scalars_lists_and_nothing() {
+        let values = parse(
+            Path::new("o.yaml"),
+            "# mine\ntags: [a, b]\nnamespace: jobs\nprune: true\ncontext:\nuseNamespaces: x, y\n",
+        )
+        .expect("valid");
+        assert_eq!(values["tags"], (vec!["a".to_owned(), "b".to_owned()], 2));
+        assert_eq!(values["namespace"], (vec!["jobs".to_owned()], 3));
+        assert_eq!(values["prune"].0, ["true"]);
+        assert_eq!(values["useNamespaces"].0, ["x", "y"]);
+        assert!(!values.contains_key("context"));
+        assert!(parse(Path::new("o.yaml"), "").expect("empty is fine").is_empty());
+    }
+
+    #[test]
+    fn names_every_problem_with_its_line() {
+        let failure = parse(
+            Path::new("o.yaml"),
+            "namespace: a\nnamspace: b\ngitlab-url: x\nnamespace: c\nprune: maybe\nrunnerVersion: 19.10\nfoo: 1\n",
+        )
+        .expect_err("invalid");
+        let shown: Vec<_> = failure.details.iter().map(|(a, b)| format!("{a}: {b}")).collect();
+        assert_eq!(
+            shown,
+            [
+                "line 2: no setting is called \"namspace\"; did you mean namespace?",
+                "line 3: no setting is called \"gitlab-url\"; did you mean gitlabUrl?",
+                "line 4: namespace stands here a second time",
+                "line 5: prune takes true or false",
+                "line 6: runnerVersion looks like a number: put it in quotes",
+                "line 7: no setting is called \"foo\"",
+            ]
+        );
+        assert_eq!((failure.id, failure.kind.exit_code()), ("OR0203", 2));
+    }
+
+    #[test]
+    fn a_broken_file_is_one_failure() {
+        for text in ["a: [", "- x", "just text", "tags: {a: b}", "a: 1\n---\nb: 2"] {
+            assert_eq!(parse(Path::new("o.yaml"), text).expect_err(text).id, "OR0203");
+        }
+    }
+}

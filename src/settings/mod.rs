@@ -1,0 +1,183 @@
+//! Settings: flags, environment, settings file and record become one frozen value, and each value
+//! keeps where it came from. Pure: nothing here reads the environment or the disk.
+
+pub mod check;
+mod file;
+mod options;
+mod resolve;
+pub mod table;
+mod view;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use options::{Output, RunOptions, config_path, run_options};
+pub use resolve::{deployment_and_state_dir, resolve};
+pub use table::{DEFAULT_APT_URL, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION};
+pub use view::{Missing, missing_failure, shell_word};
+
+/// The deployment when none is named.
+pub const DEFAULT_DEPLOYMENT: &str = "kubernetes-runner";
+/// The runner's tags when none are named.
+pub const DEFAULT_TAGS: &str = "k8s-runner";
+/// The image of jobs that name none.
+pub const DEFAULT_IMAGE: &str = "alpine:latest";
+/// The Pod Security level of the job namespace.
+pub const DEFAULT_POD_SECURITY: &str = "baseline";
+/// The longest wait when none is named.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The command line; with dashes, `--tags`.
+    Flag(&'static str),
+    /// This environment variable.
+    Environment(&'static str),
+    /// The settings file at this path.
+    File(PathBuf),
+    /// What an earlier run recorded.
+    Record,
+    /// The kubeconfig; what of it, for example `current context`.
+    Kubeconfig(String),
+    /// Nobody said anything.
+    Default,
+    /// The user answered a question.
+    Asked,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Flag(flag) => f.write_str(flag),
+            Source::Environment(name) => f.write_str(name),
+            Source::File(_) => f.write_str("settings file"),
+            Source::Record => f.write_str("recorded"),
+            Source::Kubeconfig(what) => write!(f, "kubeconfig, {what}"),
+            Source::Default => f.write_str("default"),
+            Source::Asked => f.write_str("asked"),
+        }
+    }
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// Where it came from.
+    pub source: Source,
+}
+
+impl<T> Sourced<T> {
+    /// A value with its source.
+    pub fn new(value: T, source: Source) -> Self {
+        Self { value, source }
+    }
+}
+
+impl<T> Deref for Sourced<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A credential to issue anew although the old one still works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reissue {
+    /// The runner's token at GitLab.
+    Runner,
+    /// The service account's token in the cluster.
+    Cluster,
+}
+
+/// Everything a run needs to know, frozen before its first request. See [`table::SETTINGS`].
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
+pub struct Settings {
+    /// Name of the deployment.
+    pub deployment: Sourced<String>,
+    /// The kubeconfig; none means kubectl's own search, `KUBECONFIG` lists included.
+    pub kubeconfig: Option<Sourced<PathBuf>>,
+    /// The kubeconfig context; none means its current one.
+    pub context: Option<Sourced<String>>,
+    /// User to impersonate.
+    pub as_user: Option<String>,
+    /// Longest time for one request; none means no limit beside [`Settings::timeout`].
+    pub request_timeout: Option<Duration>,
+    /// Namespace of the job pods.
+    pub namespace: Sourced<String>,
+    /// Namespace of the runner's own account.
+    pub runner_namespace: Sourced<String>,
+    /// Which of the two exist already and are used as they are.
+    pub use_namespaces: Vec<String>,
+    /// Agreed: others may create pods in a namespace we use.
+    pub accept_shared_namespace: bool,
+    /// Agreed: a moment of `edit` in an existing namespace.
+    pub allow_temporary_edit: bool,
+    /// The API server as the runner will dial it.
+    pub kubernetes_host: Option<Sourced<String>>,
+    /// The GitLab instance, without trailing slash.
+    pub gitlab_url: Option<Sourced<String>>,
+    /// File with the runner's authentication token; `-` is stdin.
+    pub runner_token_file: Option<Sourced<PathBuf>>,
+    /// Tags of the runner.
+    pub tags: Sourced<Vec<String>>,
+    /// Image of jobs that name none.
+    pub image: Sourced<String>,
+    /// Version of gitlab-runner.
+    pub runner_version: Sourced<String>,
+    /// Where its packages come from.
+    pub apt_url: Sourced<String>,
+    /// Where the key that signs them comes from.
+    pub key_url: Sourced<String>,
+    /// The fingerprint of that key.
+    pub key_fingerprint: Sourced<String>,
+    /// Pod Security level of the job namespace: baseline, restricted or privileged.
+    pub pod_security_level: Sourced<String>,
+    /// Where to write the launch script; `-` is stdout.
+    pub script: Option<Sourced<PathBuf>>,
+    /// Lifetime of the runner's cluster token; none means it does not expire.
+    pub token_lifetime: Option<Sourced<Duration>>,
+    /// Agreed: the cluster shortened that lifetime.
+    pub accept_lifetime: bool,
+    /// Credentials to issue anew.
+    pub reissue: Vec<Reissue>,
+    /// Agreed: bind cluster-admin, as the article does.
+    pub cluster_admin: bool,
+    /// Agreed: do not release the operator's binding.
+    pub keep_admin_binding: bool,
+    /// Agreed: overwrite what somebody else made stricter.
+    pub force_conflicts: bool,
+    /// Agreed: remove what the settings no longer name.
+    pub prune: bool,
+    /// Where records and scripts are kept.
+    pub state_dir: PathBuf,
+    /// Longest wait.
+    pub timeout: Duration,
+    /// Where each given value came from, by key; values left at their default are not in it.
+    pub sources: BTreeMap<&'static str, Source>,
+}
+
+/// What [`resolve`] works from.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The subcommand's arguments.
+    pub matches: &'a clap::ArgMatches,
+    /// The environment.
+    pub env: &'a BTreeMap<String, String>,
+    /// The settings file named by [`config_path`], and its text.
+    pub file: Option<(PathBuf, String)>,
+    /// What an earlier run recorded, by settings key; see [`Settings::recorded`].
+    pub recorded: BTreeMap<String, Vec<String>>,
+    /// The user's home directory.
+    pub home: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! Precedence for every row; every problem at once; the command that says the same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::table::{Kind, Row, SETTINGS};
+use super::{
+    Inputs, Settings, Source, deployment_and_state_dir, missing_failure, resolve, run_options, shell_word,
+};
+use crate::cli;
+use crate::error::Failure;
+
+type Env = BTreeMap<String, String>;
+
+fn matches(args: &[&str]) -> clap::ArgMatches {
+    let args = ["outrigger", "setup"].iter().chain(args).map(Into::into).collect();
+    cli::parse(args, &[]).expect("arguments").1
+}
+
+fn run(
+    args: &[&str],
+    env: &Env,
+    file: Option<&str>,
+    recorded: &[(&str, &[&str])],
+) -> Result<Settings, Failure> {
+    let recorded = recorded
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), v.iter().map(|v| (*v).to_owned()).collect()))
+        .collect();
+    resolve(&Inputs {
+        matches: &matches(args),
+        env,
+        file: file.map(|text| (PathBuf::from("/etc/o.yaml"), text.to_owned())),
+        recorded,
+        home: Some(PathBuf::from("/home/me")),
+    })
+}
+
+/// Four different valid values per row, as they come back from `view`.
+fn samples(row: &Row) -> [&'static str; 4] {
+    match (row.key, row.kind) {
+        (_, Kind::Bool) => ["true", "true", "true", "true"],
+        (_, Kind::Path) => ["/p/1", "/p/2", "/p/3", "/p/4"],
+        (_, Kind::Duration) => ["11m", "12m", "13m", "14m"],
+        ("podSecurity", _) => ["restricted", "privileged", "baseline", "restricted"],
+        ("reissue", _) => ["runner", "cluster", "runner", "cluster"],
+        ("kubernetesHost" | "gitlabUrl" | "aptUrl" | "keyUrl", _) => {
+            ["https://a.test", "https://b.test", "https://c.test", "https://d.test"]
+        }
+        ("runnerVersion", _) => ["1.1.1", "1.1.2", "1.1.3", "1.1.4"],
+        ("keyFingerprint", _) => [
+            "1111111111111111111111111111111111111111",
+            "2222222222222222222222222222222222222222",
+            "3333333333333333333333333333333333333333",
+            "4444444444444444444444444444444444444444",
+        ],
+        _ => ["v1", "v2", "v3", "v4"],
+    }
+}
+
+#[test]
+fn precedence_of_every_setting() {
+    for row in SETTINGS {
+        let [by_flag, by_env, by_file, by_record] = samples(row);
+        let mut args = vec![format!("--{}", row.flag)];
+        if row.kind != Kind::Bool {
+            args.push(by_flag.to_owned());
+        }
+        let mut env = Env::new();
+        if let Some(name) = row.env.first() {
+            env.insert((*name).to_owned(), by_env.to_owned());
+        }
+        // Each --use-namespace must be one of the two in use: here, all of them in turn.
+        let quoted = if row.kind == Kind::Bool { by_file.to_owned() } else { format!("'{by_file}'") };
+        let file = format!("{}: {quoted}\n", row.key);
+        let record: &[&str] = &[by_record];
+        let recorded: &[(&str, &[&str])] = &[(row.key, record)];
+
+        for level in 0..5 {
+            let mut args: Vec<&str> =
+                if level == 0 { args.iter().map(String::as_str).collect() } else { vec![] };
+            let env = if level <= 1 { env.clone() } else { Env::new() };
+            let file = (level <= 2).then_some(file.as_str());
+            let recorded = if level <= 3 { recorded } else { &[] };
+            let wanted = match level {
+                0 => Some((by_flag, "flag")),
+                1 if !row.env.is_empty() => Some((by_env, "env")),
+                1 | 2 => Some((by_file, "file")),
+                3 if row.recorded => Some((by_record, "record")),
+                _ => None,
+            };
+            if let (Some((value, _)), "useNamespaces") = (wanted, row.key) {
+                args.extend(["--namespace", value]);
+            }
+            let settings = run(&args, &env, file, recorded)
+                .unwrap_or_else(|f| panic!("{}: {f} {:?}", row.key, f.details));
+            let found = settings.view(row.key);
+            let (key, seen) = (row.key, format!("{} at level {level}", row.key));
+            match wanted {
+                Some((value, source)) => {
+                    let (values, found) = found.unwrap_or_else(|| panic!("{seen} has no value"));
+                    assert_eq!(values, [value], "{seen}");
+                    assert_eq!(settings.sources.get(key), Some(&found), "{seen}");
+                    let name = match found {
+                        Source::Flag(_) => "flag",
+                        Source::Environment(_) => "env",
+                        Source::File(_) => "file",
+                        Source::Record => "record",
+                        _ => "else",
+                    };
+                    assert_eq!(name, source, "{seen}");
+                }
+                None => assert!(found.is_none_or(|(_, s)| s == Source::Default), "{seen}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_switch_can_be_turned_off_by_the_stronger_source() {
+    let env = Env::from([("OUTRIGGER_PRUNE".to_owned(), "no".to_owned())]);
+    assert!(!run(&[], &env, Some("prune: true"), &[]).expect("valid").prune);
+    assert!(run(&["--prune"], &env, None, &[]).expect("valid").prune);
+}
+
+#[test]
+fn defaults_follow_the_deployment() {
+    let settings = run(&["--deployment", "blue"], &Env::new(), None, &[]).expect("valid");
+    assert_eq!((settings.namespace.as_str(), settings.runner_namespace.as_str()), ("blue-jobs", "blue"));
+    assert_eq!(settings.state_dir, PathBuf::from("/home/me/.local/state/outrigger"));
+    assert_eq!(settings.timeout.as_secs(), 300);
+    assert_eq!(settings.tags.value, ["k8s-runner"]);
+    assert!(settings.gitlab_url.is_none() && settings.context.is_none() && settings.kubeconfig.is_none());
+}
+
+#[test]
+fn lists_durations_and_paths() {
+    let settings = run(
+        &[
+            "--tags",
+            "a,b",
+            "--tags",
+            "a",
+            "--request-timeout",
+            "0",
+            "--token-lifetime",
+            "24h",
+            "--reissue",
+            "all",
+        ],
+        &Env::from([("GITLAB_HOST".to_owned(), "gitlab.example".to_owned())]),
+        Some("runnerTokenFile: token\nscript: ~/launch.sh\n"),
+        &[],
+    )
+    .expect("valid");
+    assert_eq!(settings.tags.value, ["a", "b"]);
+    assert_eq!(settings.request_timeout, None);
+    assert_eq!(settings.gitlab_url.as_ref().map(|u| u.as_str()), Some("https://gitlab.example"));
+    assert_eq!(settings.runner_token_file.map(|p| p.value), Some(PathBuf::from("/etc/token")));
+    assert_eq!(settings.script.map(|p| p.value), Some(PathBuf::from("/home/me/launch.sh")));
+    assert_eq!(settings.reissue.len(), 2);
+}
+
+#[test]
+fn a_kubeconfig_list_is_left_to_kubectls_search() {
+    let env = |value: &str| Env::from([("KUBECONFIG".to_owned(), value.to_owned())]);
+    let recorded: &[(&str, &[&str])] = &[("kubeconfig", &["/old"])];
+    assert!(run(&[], &env("/a:/b"), None, recorded).expect("valid").kubeconfig.is_none());
+    let one = run(&[], &env("/a"), None, recorded).expect("valid").kubeconfig.expect("set");
+    assert_eq!((one.value, one.source), (PathBuf::from("/a"), Source::Environment("KUBECONFIG")));
+}
+
+#[test]
+fn all_problems_in_one_failure() {
+    let env = Env::from([("OUTRIGGER_IMAGE".to_owned(), "a b".to_owned())]);
+    let failure = run(
+        &[
+            "--namespace",
+            "kube-system",
+            "--tags",
+            "ok,",
+            "--gitlab-url",
+            "http://gitlab.example",
+            "--context",
+            "a\u{202e}b",
+        ],
+        &env,
+        Some("runnerVersion: latest\nreissue: [cluster, it]"),
+        &[("podSecurity", &["lax"])],
+    )
+    .expect_err("invalid");
+    assert_eq!(
+        (failure.id, failure.kind.exit_code(), failure.message.as_str()),
+        ("OR0202", 2, "8 values are not usable")
+    );
+    let mut shown: Vec<_> = failure.details.iter().map(|(a, b)| format!("{a}: {b}")).collect();
+    shown.sort();
+    assert_eq!(
+        shown,
+        [
+            "--context: \"a\\u{202e}b\" holds a control, newline or invisible character",
+            "--gitlab-url: \"http://gitlab.example\" must begin with https:// (http is accepted on loopback only)",
+            "--namespace: \"kube-system\" belongs to the cluster itself: choose a name of your own",
+            "--tags: \"\" is empty",
+            "OUTRIGGER_IMAGE: \"a b\" holds white space",
+            "podSecurity (recorded): \"lax\" is not one of baseline, restricted, privileged",
+            "reissue (line 2): \"it\" is not one of runner, cluster, all",
+            "runnerVersion (line 1): \"latest\" is not a version such as 19.4.1",
+        ]
+    );
+}
+
+#[test]
+fn equal_namespaces_and_strays_are_refused() {
+    let equal =
+        run(&["--namespace", "x", "--runner-namespace", "x"], &Env::new(), None, &[]).expect_err("equal");
+    assert_eq!(equal.id, "OR0202");
+    assert!(run(&["--use-namespace", "other"], &Env::new(), None, &[]).is_err());
+    let moved = run(&["--namespace", "new"], &Env::new(), None, &[("useNamespaces", &["old"])])
+        .expect("stale record");
+    assert!(moved.use_namespaces.is_empty());
+}
+
+#[test]
+fn the_record_brings_back_the_same_settings() {
+    let args =
+        ["--namespace", "jobs", "--use-namespace", "jobs", "--tags", "a,b", "--accept-shared-namespace"];
+    let first = run(&args, &Env::new(), None, &[]).expect("valid");
+    let recorded = first.recorded();
+    assert!(!recorded.contains_key("acceptSharedNamespace"), "consent is not recorded");
+    let args = matches(&[]);
+    let again = resolve(&Inputs {
+        matches: &args,
+        env: &Env::new(),
+        file: None,
+        recorded: recorded.clone(),
+        home: Some("/h".into()),
+    })
+    .expect("valid");
+    assert_eq!(again.recorded(), recorded);
+    assert_eq!(again.use_namespaces, ["jobs"]);
+    assert_eq!(again.image.source, Source::Record);
+}
+
+#[test]
+fn missing_values_are_listed_together() {
+    let settings = run(&[], &Env::new(), None, &[]).expect("valid");
+    assert!(settings.missing(false, false).is_empty());
+    assert_eq!(settings.missing(true, true).len(), 1);
+    let failure = missing_failure(settings.missing(true, false));
+    assert_eq!(failure.message, "2 values are missing");
+    assert_eq!(
+        failure.details[0],
+        (
+            "--gitlab-url URL".to_owned(),
+            "GITLAB_URL                    gitlabUrl:         such as https://gitlab.com".to_owned()
+        )
+    );
+    assert!(failure.details[1].1.starts_with("OUTRIGGER_RUNNER_TOKEN_FILE   runnerTokenFile:   holds"));
+}
+
+#[test]
+fn the_equivalent_command_is_quoted_and_complete() {
+    let env = Env::from([("GITLAB_URL".to_owned(), "https://gitlab.com".to_owned())]);
+    let settings =
+        run(&["--tags", "a b,c", "--prune", "--context", "it's"], &env, Some("image: alpine:3"), &[])
+            .expect("valid");
+    assert_eq!(
+        settings.equivalent_command(),
+        r"outrigger setup --non-interactive --config /etc/o.yaml --context 'it'\''s' --gitlab-url https://gitlab.com --tags 'a b,c' --prune"
+    );
+    assert_eq!(shell_word(""), "''");
+    assert_eq!(shell_word("~/x"), "'~/x'");
+}
+
+#[test]
+fn deployment_comes_before_the_record() {
+    let args = matches(&["--state-dir", "/s"]);
+    let env = Env::from([("OUTRIGGER_DEPLOYMENT".to_owned(), "green".to_owned())]);
+    let inputs = Inputs { matches: &args, env: &env, file: None, recorded: BTreeMap::new(), home: None };
+    let (deployment, state_dir) = deployment_and_state_dir(&inputs).expect("valid");
+    assert_eq!((deployment.as_str(), state_dir), ("green", PathBuf::from("/s")));
+}
+
+#[test]
+fn run_options_come_from_flags_and_environment() {
+    let env = Env::from([
+        ("OUTRIGGER_OUTPUT".to_owned(), "json".to_owned()),
+        ("OUTRIGGER_YES".to_owned(), "1".to_owned()),
+    ]);
+    let options = run_options(&matches(&["-vv", "--only", "create-role,issue-token"]), &env).expect("valid");
+    assert_eq!(options.output, super::Output::Json);
+    assert_eq!((options.verbose, options.yes, options.quiet), (2, true, false));
+    assert_eq!(options.only, ["create-role", "issue-token"]);
+    assert_eq!(run_options(&matches(&["--exit-code"]), &Env::new()).expect_err("needs").id, "OR0202");
+}

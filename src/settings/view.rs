@@ -1,0 +1,173 @@
+//! Settings read back: what to record, what is missing, and the command that says the same.
+
+use std::collections::BTreeMap;
+
+use super::check::duration_text;
+use super::table::{self, Kind, Row, SETTINGS};
+use super::{Reissue, Settings, Source, Sourced};
+use crate::error::{Failure, Kind as FailureKind};
+use crate::template::shell_quote;
+
+/// A value that is needed and that nobody gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// `--gitlab-url URL`.
+    pub flag: String,
+    /// The environment variable, or `–`.
+    pub env: String,
+    /// The key in the settings file with its colon, or `–`.
+    pub file_key: String,
+    /// What helps to choose a value; may be empty.
+    pub note: String,
+}
+
+impl Missing {
+    /// The setting with this key is missing.
+    #[must_use]
+    pub fn new(key: &str, note: impl Into<String>) -> Self {
+        let row = table::setting(key);
+        let dash = || "–".to_owned();
+        Self {
+            flag: row.map_or_else(|| format!("--{key}"), Row::usage),
+            env: row.and_then(Row::env_name).map_or_else(dash, str::to_owned),
+            file_key: row.map_or_else(dash, |row| format!("{}:", row.key)),
+            note: note.into(),
+        }
+    }
+}
+
+/// One failure that lists all that is missing (exit 2).
+#[must_use]
+pub fn missing_failure(missing: Vec<Missing>) -> Failure {
+    let width =
+        |of: fn(&Missing) -> &String| missing.iter().map(|m| of(m).chars().count()).max().unwrap_or(0);
+    let (env, key) = (width(|m| &m.env), width(|m| &m.file_key));
+    let message = match missing.len() {
+        1 => "1 value is missing".to_owned(),
+        n => format!("{n} values are missing"),
+    };
+    let failure = Failure::new("OR0201", FailureKind::Usage, message);
+    missing.into_iter().fold(failure, |failure, m| {
+        let text = format!("{:env$}   {:key$}   {}", m.env, m.file_key, m.note);
+        failure.detail(m.flag, text.trim_end())
+    })
+}
+
+/// A value as one word for a POSIX shell: bare where that is safe, else in single quotes.
+#[must_use]
+pub fn shell_word(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
+    if !value.is_empty() && value.chars().all(plain) && !value.starts_with('=') {
+        value.to_owned()
+    } else {
+        shell_quote(value)
+    }
+}
+
+impl Settings {
+    /// The value and source of a setting by its key; none if it has no value or stands at a default
+    /// that has no name.
+    #[must_use]
+    pub fn view(&self, key: &str) -> Option<(Vec<String>, Source)> {
+        fn text(found: &Sourced<String>) -> (Vec<String>, Source) {
+            (vec![found.value.clone()], found.source.clone())
+        }
+        fn path(found: &Sourced<std::path::PathBuf>) -> (Vec<String>, Source) {
+            (vec![found.value.display().to_string()], found.source.clone())
+        }
+        let source = || self.sources.get(key).cloned().unwrap_or(Source::Default);
+        let flag = |on: bool| on.then(|| (vec!["true".to_owned()], source()));
+        let list = |values: Vec<String>| (!values.is_empty()).then(|| (values, source()));
+        match key {
+            "deployment" => Some(text(&self.deployment)),
+            "kubeconfig" => self.kubeconfig.as_ref().map(path),
+            "context" => self.context.as_ref().map(text),
+            "as" => self.as_user.clone().map(|user| (vec![user], source())),
+            "requestTimeout" => self.request_timeout.map(|d| (vec![duration_text(d)], source())),
+            "timeout" => Some((vec![duration_text(self.timeout)], source())),
+            "stateDir" => Some((vec![self.state_dir.display().to_string()], source())),
+            "namespace" => Some(text(&self.namespace)),
+            "runnerNamespace" => Some(text(&self.runner_namespace)),
+            "useNamespaces" => list(self.use_namespaces.clone()),
+            "podSecurity" => Some(text(&self.pod_security_level)),
+            "kubernetesHost" => self.kubernetes_host.as_ref().map(text),
+            "tokenLifetime" => {
+                self.token_lifetime.as_ref().map(|d| (vec![duration_text(d.value)], d.source.clone()))
+            }
+            "gitlabUrl" => self.gitlab_url.as_ref().map(text),
+            "runnerTokenFile" => self.runner_token_file.as_ref().map(path),
+            "tags" => Some((self.tags.value.clone(), self.tags.source.clone())),
+            "image" => Some(text(&self.image)),
+            "runnerVersion" => Some(text(&self.runner_version)),
+            "aptUrl" => Some(text(&self.apt_url)),
+            "keyUrl" => Some(text(&self.key_url)),
+            "keyFingerprint" => Some(text(&self.key_fingerprint)),
+            "script" => self.script.as_ref().map(path),
+            "reissue" => list(self.reissue.iter().map(|which| which.word().to_owned()).collect()),
+            "acceptSharedNamespace" => flag(self.accept_shared_namespace),
+            "acceptLifetime" => flag(self.accept_lifetime),
+            "allowTemporaryEdit" => flag(self.allow_temporary_edit),
+            "clusterAdmin" => flag(self.cluster_admin),
+            "keepAdminBinding" => flag(self.keep_admin_binding),
+            "forceConflicts" => flag(self.force_conflicts),
+            "prune" => flag(self.prune),
+            _ => None,
+        }
+    }
+
+    /// What the record keeps for the next run, defaults included, so that a newer outrigger's
+    /// defaults make no difference. No secret, no consent, nothing meant for one run.
+    #[must_use]
+    pub fn recorded(&self) -> BTreeMap<String, Vec<String>> {
+        let rows = SETTINGS.iter().filter(|row| row.recorded);
+        rows.filter_map(|row| self.view(row.key).map(|(values, _)| (row.key.to_owned(), values)))
+            .filter(|(_, values)| values.iter().all(|value| value != "-"))
+            .collect()
+    }
+
+    /// What the selected steps need and nobody gave. The context is the engine's to judge: it has
+    /// read the kubeconfig.
+    #[must_use]
+    pub fn missing(&self, needs_gitlab: bool, has_runner_token: bool) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        if needs_gitlab && self.gitlab_url.is_none() {
+            missing.push(Missing::new("gitlabUrl", "such as https://gitlab.com"));
+        }
+        if needs_gitlab && !has_runner_token && self.runner_token_file.is_none() {
+            let note = "holds the glrt-… token; - is stdin";
+            missing.push(Missing::new("runnerTokenFile", note));
+        }
+        missing
+    }
+
+    /// The command that does the same without questions: what was given or answered, nothing else.
+    #[must_use]
+    pub fn equivalent_command(&self) -> String {
+        let mut words = vec!["outrigger setup --non-interactive".to_owned()];
+        if let Some(Source::File(path)) = self.sources.values().find(|s| matches!(s, Source::File(_))) {
+            words.push(format!("--config {}", shell_word(&path.display().to_string())));
+        }
+        for row in SETTINGS {
+            let Some((values, source)) = self.view(row.key) else { continue };
+            if !matches!(source, Source::Flag(_) | Source::Environment(_) | Source::Asked) {
+                continue;
+            }
+            words.push(match row.kind {
+                Kind::Bool => format!("--{}", row.flag),
+                _ => format!("--{} {}", row.flag, shell_word(&values.join(","))),
+            });
+        }
+        words.join(" ")
+    }
+}
+
+impl Reissue {
+    /// The word for it on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Reissue::Runner => "runner",
+            Reissue::Cluster => "cluster",
+        }
+    }
+}

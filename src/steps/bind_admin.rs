@@ -1,0 +1,355 @@
+//! The article's optional step: rights for the operator to grant the Role, only where the API server
+//! refuses without them, and only until the Role and its binding exist.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Done, Pending, Step};
+use crate::cluster::{Class, Refusal};
+use crate::context::Context;
+use crate::error::{Failure, Kind, Result};
+use crate::names;
+use crate::object::{Kind as ObjectKind, Object, Ref};
+use crate::plan::{Act, Decision, Line};
+use crate::record;
+use crate::rules::{self, Right};
+use crate::template::shell_quote;
+
+/// See the module.
+pub struct BindAdmin;
+
+impl Step for BindAdmin {
+    fn name(&self) -> &'static str {
+        "bind-admin"
+    }
+    fn about(&self) -> &'static str {
+        "Let yourself grant the Role, only where the cluster refuses it, for as long as that takes"
+    }
+    fn long(&self) -> &'static str {
+        "Kubernetes lets nobody grant rights that they do not hold themselves. Where that stops you, a temporary \
+         RoleBinding of the built-in ClusterRole `edit`, in the jobs' namespace alone, is enough; it is removed \
+         again as soon as Role and RoleBinding exist, on failure and on Ctrl-C too. The article's cluster-admin \
+         binding is made only with --cluster-admin."
+    }
+    fn keys(&self) -> &'static [&'static str] {
+        &["namespace", "runnerNamespace", "useNamespaces", "clusterAdmin", "keepAdminBinding", "allowTemporaryEdit"]
+    }
+    fn released_after(&self) -> Option<&'static str> {
+        Some("create-role")
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let mut lines = leftovers(cx).await?;
+            lines.push(decide(cx, question(cx).await?).await?);
+            Ok(lines)
+        })
+    }
+
+    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            let mut texts = Vec::new();
+            for line in lines {
+                match &line.act {
+                    Act::Release(reference, uid) => {
+                        release_one(cx, reference, uid.as_deref()).await?;
+                        texts.push(format!("released {reference}, left by an earlier run"));
+                    }
+                    Act::Bind(binding) => texts.push(bind(cx, binding).await?),
+                    Act::BindIfNeeded(binding) => match question(cx).await? {
+                        Answer::NotNeeded(why) => texts.push(format!("not needed: {why}")),
+                        Answer::Needed => texts.push(bind(cx, binding).await?),
+                        Answer::Unasked(why) => return Err(administrators_way(cx, &why).await?),
+                    },
+                    _ => texts.push(line.text.clone()),
+                }
+            }
+            let changed = lines.iter().any(|line| line.decision.is_change());
+            Ok(Done { changed, text: texts.join("; ") })
+        })
+    }
+
+    fn release<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<String>> {
+        Box::pin(async move {
+            let held = cx.facts.held.borrow().clone();
+            let Some((reference, uid)) = held else { return Ok(None) };
+            if cx.settings.keep_admin_binding {
+                return Ok(Some(format!("{reference} kept (--keep-admin-binding)")));
+            }
+            release_one(cx, &reference, Some(&uid).filter(|uid| !uid.is_empty()).map(String::as_str)).await?;
+            cx.facts.held.borrow_mut().take();
+            Ok(Some("released".to_owned()))
+        })
+    }
+
+    fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move { leftovers(cx).await })
+    }
+
+    fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            let mut released = 0;
+            for line in lines {
+                if let Act::Release(reference, uid) = &line.act {
+                    release_one(cx, reference, uid.as_deref()).await?;
+                    released += 1;
+                }
+            }
+            Ok(Done { changed: released > 0, text: format!("released {}", super::count(released, "temporary binding")) })
+        })
+    }
+}
+
+/// What the escalation question came to.
+enum Answer {
+    NotNeeded(String),
+    Needed,
+    /// It could not be asked; the reason.
+    Unasked(String),
+}
+
+/// Would the API server let the operator make the Role and its binding?
+async fn question(cx: &Context) -> Result<Answer> {
+    let references = (cx.names.role(), cx.names.role_binding());
+    let (role, binding) = tokio::join!(cx.read_now(&references.0), cx.read_now(&references.1));
+    let (role, binding) = (role?, binding?);
+    let role_differs = match &role {
+        None => true,
+        Some(role) => {
+            let comparison = rules::compare(&rules::rights(&role.value["rules"]), &rules::needed());
+            !comparison.more.is_empty() || (cx.settings.force_conflicts && !comparison.less.is_empty())
+        }
+    };
+    if !role_differs && binding.is_some() {
+        return Ok(Answer::NotNeeded("the Role is in place and unchanged".to_owned()));
+    }
+    let namespace = &cx.names.job_namespace;
+    let namespace_there = cx.read_now(&Ref::cluster(ObjectKind::Namespace, namespace)).await?.is_some_and(|live| !live.is_terminating());
+    let body = json!({"rules": rules::manifest()});
+    let name = &cx.names.role().name;
+    // The same rules under a name of their own: asking must not meet the Role that is there.
+    let probe = if namespace_there {
+        let reference = Ref::new(ObjectKind::Role, namespace, &if role.is_some() { format!("{name}-question") } else { name.clone() });
+        cx.names.manifest(reference, &cx.id(), &body)
+    } else {
+        cx.names.manifest(Ref::cluster(ObjectKind::ClusterRole, &format!("{name}-question")), &cx.id(), &body)
+    };
+    let bind = Right { name: name.clone(), ..Right::new("rbac.authorization.k8s.io", "roles", "bind") };
+    let escalate = Right { verb: "escalate".to_owned(), ..bind.clone() };
+    let asked = cx.cluster.dry_run(&probe).await;
+    match asked {
+        Ok(()) => {
+            // Whoever passes by `escalate` alone may write the Role and then not bind it.
+            let (escalates, binds) =
+                tokio::join!(cx.may(&cx.cluster, namespace, &escalate), cx.may(&cx.cluster, namespace, &bind));
+            if escalates.unwrap_or(false) && !binds.unwrap_or(true) {
+                return Ok(Answer::Needed);
+            }
+            Ok(Answer::NotNeeded(format!("you may grant the Role's {} rules yourself", rules::manifest().as_array().map_or(0, Vec::len))))
+        }
+        Err(refusal) if refusal.is_escalation() => Ok(Answer::Needed),
+        Err(refusal) if refusal.class == Class::Forbidden && !namespace_there => Ok(Answer::Unasked(refusal.message)),
+        Err(refusal) => Err(Failure::from(refusal)),
+    }
+}
+
+async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
+    let operator = cx.operator().await?.name.clone();
+    let namespace = &cx.names.job_namespace;
+    let unknown = match answer {
+        Answer::NotNeeded(why) => return Ok(Line::new(Decision::NotNeeded, format!("not needed: {why}"), Act::None)),
+        Answer::Needed => false,
+        Answer::Unasked(_) => true,
+    };
+    if cx.is_used(namespace) && !cx.settings.allow_temporary_edit && !cx.settings.cluster_admin {
+        let failure = Failure::new("OR0403", Kind::Denied, format!("you may not grant the Role in {namespace}, and that namespace is not ours"))
+            .detail("it would take", "a temporary binding of `edit` there, which includes acting as any of that namespace's ServiceAccounts");
+        let failure = with_administrators_commands(cx, failure, &operator);
+        return Ok(Line::refuse(failure.hint("or accept it for the moment that it takes: --allow-temporary-edit")));
+    }
+    let run = record::random_hex(4)?;
+    let name = format!("{}{run}", cx.names.temporary_prefix());
+    let (binding, allowed, what) = if cx.settings.cluster_admin {
+        let reference = Ref::cluster(ObjectKind::ClusterRoleBinding, &name);
+        let binding = manifest(cx, reference, "cluster-admin", &operator);
+        let allowed = match cx.cluster.dry_run(&binding).await {
+            Ok(()) => true,
+            Err(refusal) if refusal.class == Class::Forbidden => false,
+            Err(refusal) => return Err(refusal.into()),
+        };
+        (binding, allowed, format!("ClusterRoleBinding of cluster-admin for {operator}"))
+    } else {
+        let reference = Ref::new(ObjectKind::RoleBinding, namespace, &name);
+        let right = Right { name: "edit".to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
+        let allowed = cx.may(&cx.cluster, namespace, &right).await.map_err(Failure::from)?;
+        (manifest(cx, reference, "edit", &operator), allowed, format!("RoleBinding in {namespace}: edit for {operator}"))
+    };
+    if !allowed && !unknown {
+        return Ok(Line::refuse(administrators_way(cx, "you may neither grant the Role nor bind anything that would let you").await?));
+    }
+    let undo = undo_command(&binding.reference);
+    let line = if unknown {
+        Line::new(Decision::Unknown, format!("known after create-namespaces; at most {what}"), Act::BindIfNeeded(binding))
+    } else {
+        Line::new(Decision::Create, what, Act::Bind(binding))
+    };
+    Ok(line
+        .detail(if cx.settings.keep_admin_binding {
+            "kept afterwards (--keep-admin-binding)".to_owned()
+        } else {
+            format!("removed again after create-role (you may not yet grant the Role's {} rules)", rules::manifest().as_array().map_or(0, Vec::len))
+        })
+        .detail(format!("by hand: {undo}")))
+}
+
+fn manifest(cx: &Context, reference: Ref, cluster_role: &str, operator: &str) -> Object {
+    let body = json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": operator}],
+    });
+    let mut object = cx.names.manifest(reference, &cx.id(), &body);
+    object.value["metadata"]["labels"][names::COMPONENT] = json!(names::TEMPORARY);
+    object
+}
+
+/// The command that takes a binding away by hand.
+fn undo_command(reference: &Ref) -> String {
+    let scope = reference.namespace.as_deref().map(|namespace| format!(" -n {}", shell_quote(namespace))).unwrap_or_default();
+    format!("kubectl delete{scope} {} {}", reference.kind.resource().trim_end_matches('s'), shell_quote(&reference.name))
+}
+
+async fn bind(cx: &Context, binding: &Object) -> Result<String> {
+    // Held before it is made: after a lost answer the release looks for it as well.
+    *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), String::new()));
+    let made = match cx.create(binding).await {
+        Ok(made) => made,
+        Err(failure) if failure.kind == Kind::Denied => {
+            cx.facts.held.borrow_mut().take();
+            return Err(failure);
+        }
+        Err(failure) => return Err(failure),
+    };
+    *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), made.uid().to_owned()));
+    cx.facts.bound.set(true);
+    let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
+    Ok(match &binding.reference.namespace {
+        Some(namespace) => format!("bound {role} in {namespace}"),
+        None => format!("bound {role}"),
+    })
+}
+
+/// Deletes one temporary binding. Without a uid the object is looked for first, and only one with our
+/// id and our prefix is taken.
+async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Result<()> {
+    let cluster = cx.cluster.for_cleanup(Duration::from_secs(20));
+    let failed = |why: String| {
+        Failure::new("OR0502", Kind::Partial, format!("the temporary {reference} could not be removed"))
+            .detail("because", why)
+            .hint(undo_command(reference))
+    };
+    let uid = match uid {
+        Some(uid) => uid.to_owned(),
+        None => match cluster.get(reference).await {
+            Ok(Some(live)) if live.annotation(names::ID) == Some(cx.id().as_str()) => live.uid().to_owned(),
+            Ok(_) => {
+                cx.record.borrow_mut().forget(reference);
+                return cx.save();
+            }
+            Err(refusal) => return Err(failed(refusal.message)),
+        },
+    };
+    match cx.delete(&cluster, reference, &uid).await {
+        Ok(()) => Ok(()),
+        Err(failure) => {
+            Err(failed(failure.details.first().map_or_else(|| failure.message.clone(), |(_, text)| text.clone())))
+        }
+    }
+}
+
+/// Bindings that a killed run left: known from the record, or by label and id in the jobs' namespace.
+async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
+    let prefix = cx.names.temporary_prefix();
+    let is_temporary = |reference: &Ref| {
+        matches!(reference.kind, ObjectKind::RoleBinding | ObjectKind::ClusterRoleBinding)
+            && reference.name.starts_with(&prefix)
+    };
+    let mut lines = Vec::new();
+    let mut known: Vec<Ref> = Vec::new();
+    let (objects, intents) = {
+        let record = cx.record.borrow();
+        (record.objects.clone(), record.intents.clone())
+    };
+    for owned in objects.iter().filter(|owned| is_temporary(&owned.object)) {
+        known.push(owned.object.clone());
+        if cx.read(&owned.object).await?.is_some_and(|live| live.uid() == owned.uid) {
+            lines.push(line(&owned.object, Some(owned.uid.clone())));
+        }
+    }
+    for reference in intents.iter().filter(|reference| is_temporary(reference)) {
+        known.push(reference.clone());
+        if cx.read(reference).await?.is_some_and(|live| live.annotation(names::ID) == Some(cx.id().as_str())) {
+            lines.push(line(reference, None));
+        }
+    }
+    let namespace = &cx.names.job_namespace;
+    if cx.read(&Ref::cluster(ObjectKind::Namespace, namespace)).await.ok().flatten().is_some() {
+        let agreed = cx.agreed().await;
+        let path = format!(
+            "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings?labelSelector={}%3D{}",
+            names::COMPONENT.replace('/', "%2F"),
+            names::TEMPORARY
+        );
+        // Who may not list them has the record still.
+        for item in cx.cluster.list_metadata("list temporary bindings", &path).await.unwrap_or_default() {
+            let meta = &item["metadata"];
+            let reference = Ref::new(ObjectKind::RoleBinding, namespace, meta["name"].as_str().unwrap_or_default());
+            let id = meta["annotations"][names::ID].as_str().unwrap_or_default();
+            let ours = id == cx.id() || agreed.as_deref() == Some(id);
+            if is_temporary(&reference) && ours && !known.contains(&reference) {
+                lines.push(line(&reference, meta["uid"].as_str().map(str::to_owned)));
+            }
+        }
+    }
+    return Ok(lines);
+
+    fn line(reference: &Ref, uid: Option<String>) -> Line {
+        Line::new(Decision::Release, format!("{reference}, left by a run that was killed"), Act::Release(reference.clone(), uid))
+    }
+}
+
+async fn administrators_way(cx: &Context, why: &str) -> Result<Failure> {
+    let operator = cx.operator().await?.name.clone();
+    // The manifests that an administrator applies carry our id: it must be on disk before they go out.
+    cx.save()?;
+    let failure = Failure::new("OR0403", Kind::Denied, format!("{operator} may not grant the Role in {}", cx.names.job_namespace))
+        .detail("because", why);
+    Ok(with_administrators_commands(cx, failure, &operator))
+}
+
+fn with_administrators_commands(cx: &Context, failure: Failure, operator: &str) -> Failure {
+    let names = &cx.names;
+    let namespace = shell_quote(&names.job_namespace);
+    let binding = shell_quote(&format!("{}-bootstrap", names.deployment));
+    failure
+        .hint(format!(
+            "an administrator applies what this prints, which gives {operator} no new right: outrigger create-role --print --deployment {}",
+            shell_quote(&names.deployment)
+        ))
+        .hint(format!(
+            "or gives you `edit` in that namespace for a moment: kubectl create rolebinding -n {namespace} {binding} --clusterrole=edit --user={}; afterwards: kubectl delete rolebinding -n {namespace} {binding}",
+            shell_quote(operator)
+        ))
+}
+
+impl Context {
+    async fn read_now(&self, reference: &Ref) -> Result<Option<Object>> {
+        self.read(reference).await.map_err(Failure::from)
+    }
+}
+
+impl From<&Refusal> for Failure {
+    fn from(refusal: &Refusal) -> Self {
+        refusal.clone().into()
+    }
+}

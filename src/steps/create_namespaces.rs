@@ -1,0 +1,231 @@
+//! The runner's namespace and the jobs' namespace, or existing ones used as they are.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{Done, Pending, Step, count};
+use crate::context::Context;
+use crate::error::{Failure, Kind};
+use crate::inhabitants;
+use crate::names::POD_SECURITY;
+use crate::object::{Object, Ref};
+use crate::ownership::{self, Owner};
+use crate::plan::{Act, Decision, Line};
+
+/// See the module.
+pub struct CreateNamespaces;
+
+impl Step for CreateNamespaces {
+    fn name(&self) -> &'static str {
+        "create-namespaces"
+    }
+    fn about(&self) -> &'static str {
+        "Create the runner's namespace and the jobs' namespace"
+    }
+    fn long(&self) -> &'static str {
+        "Job pods and the runner's own credential live in two namespaces, because whoever creates pods in a \
+         namespace can read every Secret in it. The jobs' namespace enforces Pod Security. With \
+         --use-namespace an existing namespace is used as it is: never relabelled, never deleted."
+    }
+    fn keys(&self) -> &'static [&'static str] {
+        &["namespace", "runnerNamespace", "useNamespaces", "podSecurity", "acceptSharedNamespace", "forceConflicts"]
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let mut lines = Vec::new();
+            let [runner, job] = cx.names.namespaces();
+            let (runner_live, job_live) = tokio::join!(cx.read(&runner), cx.read(&job));
+            for (reference, live, is_job) in [(runner, runner_live, false), (job, job_live, true)] {
+                let live = live.map_err(Failure::from)?;
+                let owner = match &live {
+                    Some(live) => Some(cx.owner(live).await),
+                    None => None,
+                };
+                let mut line = decide(cx, &reference, live.as_ref(), owner.as_ref(), is_job);
+                if is_job && line.decision == Decision::Keep && cx.is_used(&reference.name) {
+                    let reach = reach(cx, &reference.name).await;
+                    let is_ours_already = cx.recorded;
+                    if !cx.settings.accept_shared_namespace && !is_ours_already {
+                        line = Line::refuse(
+                            Failure::new(
+                                "OR0308",
+                                Kind::Refused,
+                                format!("jobs in {} will be able to reach what is there already", reference.name),
+                            )
+                            .detail("in reach", reach.clone())
+                            .hint("use a namespace of its own (leave --use-namespace out), or accept it with --accept-shared-namespace"),
+                        );
+                    }
+                    line = line.detail(format!("jobs can reach there: {reach}"));
+                }
+                lines.push(line);
+            }
+            Ok(lines)
+        })
+    }
+
+    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            let mut made = Vec::new();
+            let mut changed = false;
+            for line in lines {
+                match &line.act {
+                    Act::Create(object) => {
+                        cx.create(object).await?;
+                        made.push(object.reference.name.clone());
+                        changed = true;
+                    }
+                    Act::Apply(object) => {
+                        cx.apply(object).await?;
+                        changed = true;
+                    }
+                    _ => {}
+                }
+            }
+            let text = match (made.is_empty(), changed) {
+                (false, _) => format!("created {}", made.join(", ")),
+                (true, true) => "mended the Pod Security labels".to_owned(),
+                (true, false) => "kept".to_owned(),
+            };
+            Ok(Done { changed, text })
+        })
+    }
+
+    fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let mut lines = Vec::new();
+            for reference in cx.names.namespaces() {
+                let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { continue };
+                if cx.is_used(&reference.name) || cx.owner(&live).await != Owner::Us {
+                    continue;
+                }
+                if cx.options.keep_namespaces {
+                    lines.push(Line::keep(format!("{reference} (--keep-namespaces)")));
+                } else {
+                    lines.push(Line::new(
+                        Decision::Remove,
+                        reference.to_string(),
+                        Act::Delete(reference.clone(), live.uid().to_owned()),
+                    ));
+                }
+            }
+            lines.reverse();
+            Ok(lines)
+        })
+    }
+
+    fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            let cluster = cx.cluster.for_cleanup(Duration::from_secs(120));
+            let mut kept = Vec::new();
+            let mut gone = Vec::new();
+            for line in lines {
+                let Act::Delete(reference, uid) = &line.act else { continue };
+                match inhabitants::delete_if_empty(cx, &cluster, reference, uid).await {
+                    Ok(()) => gone.push((reference.clone(), uid.clone())),
+                    Err(failure) => kept.push(failure),
+                }
+            }
+            let started = Instant::now();
+            for (reference, uid) in &gone {
+                inhabitants::wait_until_gone(cx, &cluster, reference, uid, started).await?;
+            }
+            if let Some(failure) = kept.into_iter().next() {
+                return Err(failure);
+            }
+            let text = match gone.len() {
+                0 => "nothing to delete".to_owned(),
+                number => format!("{} gone after {} s", count(number, "namespace"), started.elapsed().as_secs()),
+            };
+            Ok(Done { changed: !gone.is_empty(), text })
+        })
+    }
+}
+
+fn strictness(level: &str) -> u8 {
+    match level {
+        "restricted" => 2,
+        "baseline" => 1,
+        _ => 0,
+    }
+}
+
+fn manifest(cx: &Context, reference: &Ref) -> Object {
+    let mut object = cx.names.namespace_manifest(reference.clone(), &cx.id(), &cx.settings.pod_security_level.value);
+    // Pinned, so that an upgrade of the cluster does not tighten the rules under running pipelines.
+    if let Some(version) = cx.facts.minor_version.get().filter(|_| reference.name == cx.names.job_namespace) {
+        object.value["metadata"]["labels"][format!("{POD_SECURITY}enforce-version")] = json!(version);
+    }
+    object
+}
+
+fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&Owner>, is_job: bool) -> Line {
+    let name = &reference.name;
+    let Some(live) = live else {
+        if cx.is_used(name) {
+            return Line::refuse(
+                Failure::new("OR0307", Kind::Refused, format!("the namespace {name} does not exist"))
+                    .hint("leave out --use-namespace to have it made, or name one that exists"),
+            );
+        }
+        let level = if is_job { format!(" (Pod Security: {})", cx.settings.pod_security_level.value) } else { String::new() };
+        return Line::new(Decision::Create, format!("{name}{level}"), Act::Create(manifest(cx, reference)));
+    };
+    if live.is_terminating() {
+        return Line::refuse(
+            Failure::new("OR0307", Kind::Deadline, format!("the namespace {name} is being deleted"))
+                .detail("since", live.value["metadata"]["deletionTimestamp"].as_str().unwrap_or_default())
+                .hint(format!("wait until it is gone (kubectl get namespace {name}), then run the same command again")),
+        );
+    }
+    if cx.is_used(name) {
+        return Line::keep(format!("{name} is used as it is (--use-namespace)"));
+    }
+    match owner {
+        Some(Owner::NotUs(why)) => {
+            let mut failure = ownership::foreign(live, why);
+            failure.hints.push(format!("or use it as it is: --use-namespace {name}"));
+            return Line::refuse(failure);
+        }
+        None | Some(Owner::Us) => {}
+    }
+    if !is_job {
+        return Line::keep(name);
+    }
+    let enforced = live.label(&format!("{POD_SECURITY}enforce")).unwrap_or("privileged");
+    let wanted = &cx.settings.pod_security_level.value;
+    match strictness(enforced).cmp(&strictness(wanted)) {
+        std::cmp::Ordering::Less => {
+            let mut object = manifest(cx, reference);
+            object.value["metadata"]["uid"] = json!(live.uid());
+            object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
+            Line::new(Decision::Update, format!("{name}: Pod Security allows more than it should"), Act::Apply(object))
+                .detail(format!("- enforce {enforced}"))
+                .detail(format!("+ enforce {wanted}"))
+        }
+        std::cmp::Ordering::Greater if cx.settings.force_conflicts => {
+            let mut object = manifest(cx, reference);
+            object.value["metadata"]["uid"] = json!(live.uid());
+            object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
+            Line::new(Decision::Update, format!("{name}: Pod Security {enforced} -> {wanted} (--force-conflicts)"), Act::Apply(object))
+        }
+        std::cmp::Ordering::Greater => Line::keep(format!("{name} enforces Pod Security {enforced}, stricter than {wanted}: kept"))
+            .detail("jobs that need more will be refused there; to loosen it: --force-conflicts"),
+        std::cmp::Ordering::Equal => Line::keep(name),
+    }
+}
+
+/// What jobs can get at in a namespace that is not ours, in words; what may not be listed says so.
+async fn reach(cx: &Context, namespace: &str) -> String {
+    let mut parts = Vec::new();
+    for (noun, resource) in [("Secret", "secrets"), ("ServiceAccount", "serviceaccounts"), ("volume claim", "persistentvolumeclaims")] {
+        let path = format!("/api/v1/namespaces/{namespace}/{resource}");
+        parts.push(match cx.cluster.list_metadata(&format!("list {resource}"), &path).await {
+            Ok(items) => count(items.len(), noun),
+            Err(_) => format!("{noun}s that may not be counted"),
+        });
+    }
+    parts.join(", ")
+}

@@ -1,0 +1,70 @@
+//! The CA that verifies the endpoint which the runner will dial.
+
+use super::{Done, Pending, Step, count};
+use crate::context::Context;
+use crate::plan::Line;
+use crate::trust::{Trust, trust};
+
+/// See the module.
+pub struct ExtractCa;
+
+impl Step for ExtractCa {
+    fn name(&self) -> &'static str {
+        "extract-ca"
+    }
+    fn about(&self) -> &'static str {
+        "Find the CA certificate that verifies the cluster's endpoint, as PEM on stdout"
+    }
+    fn long(&self) -> &'static str {
+        "Connects to the endpoint that the runner will dial and finds which CA verifies it by the rules of Go, which \
+         the runner is made of: the kubeconfig's, the cluster's own, or the system's. As a subcommand it prints the \
+         bundle to stdout, canonically; it writes no file and changes nothing."
+    }
+    fn keys(&self) -> &'static [&'static str] {
+        &["kubernetesHost"]
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let trust = trust(cx).await?;
+            let mut line = Line::keep(summary(trust));
+            for warning in trust.warnings.iter().chain(&trust.unproven) {
+                line = line.detail(warning.clone());
+            }
+            Ok(vec![line])
+        })
+    }
+
+    fn apply<'a>(&'a self, cx: &'a Context, _lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            let trust = trust(cx).await?;
+            let text = match &trust.unproven {
+                Some(why) => why.clone(),
+                None if trust.ca_pem.is_none() => format!("the system's roots verify {}", trust.endpoint.url),
+                None => format!("SHA-256 {}, verifies {}", short(&trust.fingerprint), trust.endpoint.url),
+            };
+            Ok(Done { changed: false, text })
+        })
+    }
+
+    fn print<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<Vec<u8>>> {
+        Box::pin(async move { Ok(Some(trust(cx).await?.ca_pem.clone().unwrap_or_default().into_bytes())) })
+    }
+
+    fn prints_always(&self) -> bool {
+        true
+    }
+}
+
+fn summary(trust: &Trust) -> String {
+    format!("{} from {}, {} days left", count(trust.members, "certificate"), trust.source, trust.days_left)
+}
+
+/// The first and last bytes of a fingerprint, enough to compare by eye.
+fn short(fingerprint: &str) -> String {
+    let parts: Vec<&str> = fingerprint.split(':').collect();
+    match parts.as_slice() {
+        [first, second, .., last] => format!("{first}:{second}:…:{last}"),
+        _ => fingerprint.to_owned(),
+    }
+}

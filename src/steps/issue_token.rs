@@ -1,0 +1,297 @@
+//! The runner's credential for the cluster, and the proof that it does what it must and nothing more.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::{Done, Pending, Step};
+use crate::context::Context;
+use crate::error::{Failure, Kind, Result};
+use crate::names;
+use crate::object::Object;
+use crate::ownership::{self, Owner};
+use crate::plan::{Act, Decision, Line};
+use crate::proof;
+use crate::secret::Secret;
+use crate::settings::Reissue;
+use crate::token;
+
+/// See the module.
+pub struct IssueToken;
+
+const LEGACY: &str = "kubernetes.io/service-account-token";
+/// Under a week, jobs stop before anybody remembers why.
+const SHORT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Step for IssueToken {
+    fn name(&self) -> &'static str {
+        "issue-token"
+    }
+    fn about(&self) -> &'static str {
+        "Issue the runner's cluster token and prove what it may do; never prints it"
+    }
+    fn long(&self) -> &'static str {
+        "By default a Secret of type kubernetes.io/service-account-token, which does not expire; with \
+         --token-lifetime a requested token, bound to a Secret of ours so that it can be revoked. Then the proof, with \
+         a fresh client built of host, CA and token alone, as the runner will be: who it is, exactly the Role's \
+         rights in three namespaces, and a list of things that it must not be able to do."
+    }
+    fn keys(&self) -> &'static [&'static str] {
+        &["namespace", "runnerNamespace", "kubernetesHost", "tokenLifetime", "acceptLifetime", "reissue"]
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
+            let owner = match &live {
+                Some(live) => cx.owner(live).await,
+                None => Owner::Us,
+            };
+            let expires = expiry_note(cx).await;
+            Ok(decide(cx, live.as_ref(), &owner, expires.as_deref()))
+        })
+    }
+
+    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            let mut changed = false;
+            for line in lines {
+                match &line.act {
+                    Act::Create(object) => {
+                        cx.create(object).await?;
+                        changed = true;
+                    }
+                    Act::Replace(uid, object) => {
+                        cx.delete(&cx.cluster, &object.reference, uid).await?;
+                        cx.create(object).await?;
+                        changed = true;
+                    }
+                    Act::RequestToken(object) => {
+                        if let Some(live) = cx.read(&object.reference).await.map_err(Failure::from)? {
+                            cx.delete(&cx.cluster, &object.reference, live.uid()).await?;
+                        }
+                        let handle = cx.create(object).await?;
+                        request(cx, &handle).await?;
+                        changed = true;
+                    }
+                    _ => {}
+                }
+            }
+            let proven = proven(cx).await?;
+            Ok(Done { changed, text: if changed { proven } else { format!("kept, {proven}") } })
+        })
+    }
+
+    fn prove<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<String>> {
+        Box::pin(async move {
+            if cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?.is_none() {
+                return Ok(None);
+            }
+            Ok(Some(proven(cx).await?))
+        })
+    }
+
+    fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let reference = cx.names.token_secret();
+            let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { return Ok(Vec::new()) };
+            Ok(vec![match cx.owner(&live).await {
+                Owner::Us => {
+                    Line::new(Decision::Remove, reference.to_string(), Act::Delete(reference, live.uid().to_owned()))
+                }
+                Owner::NotUs(why) => Line::refuse(ownership::foreign(&live, &why)),
+            }])
+        })
+    }
+
+    fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            let cluster = cx.cluster.for_cleanup(Duration::from_secs(60));
+            for line in lines {
+                let Act::Delete(reference, uid) = &line.act else { continue };
+                // The token is read before its Secret goes, to see it refused afterwards.
+                let token = cx.read(reference).await.map_err(Failure::from)?.and_then(|live| token_in(&live));
+                cx.delete(&cluster, reference, uid).await?;
+                let Some(token) = token else {
+                    return Ok(Done { changed: true, text: "deleted Secret; revocation not verified (the token is not at hand)".to_owned() });
+                };
+                let waited = revoked(cx, &token).await?;
+                return Ok(Done { changed: true, text: format!("deleted Secret; the old token gets 401 (after {waited} s)") });
+            }
+            Ok(Done { changed: false, text: "nothing to delete".to_owned() })
+        })
+    }
+}
+
+fn decide(cx: &Context, live: Option<&Object>, owner: &Owner, expires: Option<&str>) -> Vec<Line> {
+    let reference = cx.names.token_secret();
+    let wanted = manifest(cx);
+    let requested = cx.settings.token_lifetime.as_ref();
+    let create = |decision| match requested {
+        None => Line::new(decision, format!("{reference} of type service-account-token, does not expire"), Act::Create(wanted.clone())),
+        Some(lifetime) => Line::new(
+            decision,
+            format!("token for {} h, bound to {reference}", lifetime.value.as_secs() / 3600),
+            Act::RequestToken(wanted.clone()),
+        ),
+    };
+    let Some(live) = live else { return vec![create(Decision::Create)] };
+    if let Owner::NotUs(why) = owner {
+        return vec![Line::refuse(ownership::foreign(live, why))];
+    }
+    let kind = live.value["type"].as_str().unwrap_or_default();
+    let replace = |why: &str| {
+        let line = match requested {
+            None => Line::new(Decision::Replace, format!("{reference}: {why}"), Act::Replace(live.uid().to_owned(), wanted.clone())),
+            Some(_) => Line::new(Decision::Replace, format!("{reference}: {why}"), Act::RequestToken(wanted.clone())),
+        };
+        vec![line.detail("the host that has the old token stops until the new script has run there")]
+    };
+    if cx.settings.reissue.contains(&Reissue::Cluster) {
+        return replace("a new token (--reissue)");
+    }
+    if (kind == LEGACY) != requested.is_none() {
+        return replace(if requested.is_none() { "a token that does not expire instead of a requested one" } else { "a requested token instead of one that does not expire" });
+    }
+    let mut line = Line::keep(reference.to_string());
+    if let Some(expires) = expires {
+        line = line.detail(format!("jobs stop at {expires}, unless --reissue cluster makes a new token before"));
+    }
+    vec![line]
+}
+
+fn manifest(cx: &Context) -> Object {
+    let requested = cx.settings.token_lifetime.is_some();
+    let body = json!({"type": if requested { "Opaque" } else { LEGACY }});
+    let mut object = cx.names.manifest(cx.names.token_secret(), &cx.id(), &body);
+    if !requested {
+        object.value["metadata"]["annotations"]["kubernetes.io/service-account.name"] = json!(cx.names.account().name);
+    }
+    object
+}
+
+async fn expiry_note(cx: &Context) -> Option<String> {
+    let recorded = cx.record.borrow().token_expires.clone();
+    if !recorded.is_empty() {
+        return Some(recorded);
+    }
+    let anchor = cx.read(&cx.names.account()).await.ok().flatten()?;
+    anchor.annotation(names::TOKEN_EXPIRES).map(str::to_owned)
+}
+
+fn token_in(secret: &Object) -> Option<Secret> {
+    let encoded = secret.value["data"]["token"].as_str()?;
+    let bytes = STANDARD.decode(encoded).ok()?;
+    String::from_utf8(bytes).ok().filter(|token| !token.is_empty()).map(Secret::new)
+}
+
+/// The token from its Secret, waiting for the controller that fills it.
+async fn filled(cx: &Context) -> Result<Option<Secret>> {
+    let reference = cx.names.token_secret();
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let Some(live) = cx.cluster.get(&reference).await.map_err(Failure::from)? else {
+            return Err(Failure::new("OR0802", Kind::Deadline, format!("{reference} vanished after it was made"))
+                .detail("likely because", "its ServiceAccount was not there: the controller deletes such a Secret")
+                .hint("run the same command again"));
+        };
+        if live.value["type"] != LEGACY {
+            return Ok(None);
+        }
+        if let Some(token) = token_in(&live) {
+            cx.changed(&reference, Some(live));
+            return Ok(Some(token));
+        }
+        if started.elapsed() > Duration::from_secs(30) {
+            return Err(Failure::new("OR0802", Kind::Deadline, format!("{reference} has not been filled within 30 s"))
+                .detail("likely because", "this cluster's token controller is switched off, or an external signer keeps the keys")
+                .hint(format!(
+                    "ask for a token with a lifetime instead: outrigger setup --token-lifetime 8760h --deployment {}",
+                    crate::template::shell_quote(&cx.names.deployment)
+                )));
+        }
+        if pause >= Duration::from_millis(500) {
+            cx.waiting("issue-token", &format!("for the cluster to fill {reference}"), started.elapsed());
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// Asks for a token bound to `handle` and judges how long it was granted for.
+async fn request(cx: &Context, handle: &Object) -> Result<()> {
+    let asked = cx.settings.token_lifetime.as_ref().map(|lifetime| lifetime.value).unwrap_or_default();
+    let body = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {
+            "expirationSeconds": asked.as_secs(),
+            "boundObjectRef": {"kind": "Secret", "apiVersion": "v1", "name": handle.reference.name, "uid": handle.uid()},
+        },
+    });
+    let answer = cx.cluster.request_token(&cx.names.account(), &body).await.map_err(Failure::from)?;
+    let token = answer["status"]["token"].as_str().unwrap_or_default();
+    let expires: jiff::Timestamp = answer["status"]["expirationTimestamp"]
+        .as_str()
+        .unwrap_or_default()
+        .parse()
+        .map_err(|_| Failure::new("OR0901", Kind::Proof, "the server granted a token without saying when it ends"))?;
+    let granted = Duration::from_secs(u64::try_from(expires.as_second() - cx.now.as_second()).unwrap_or(0));
+    // A minute of slack: the server counts from its own clock.
+    let shortened = granted + Duration::from_secs(60) < asked;
+    if (shortened || granted < SHORT) && !cx.settings.accept_lifetime {
+        return Err(Failure::new(
+            "OR0903",
+            Kind::Proof,
+            format!("the cluster granted {} h where {} h were asked for", granted.as_secs() / 3600, asked.as_secs() / 3600),
+        )
+        .detail("jobs would stop at", expires.to_string())
+        .hint("leave out --token-lifetime for a token that does not expire, or accept it with --accept-lifetime"));
+    }
+    cx.record.borrow_mut().token_expires = expires.to_string();
+    cx.save()?;
+    *cx.facts.bearer.borrow_mut() = Some(Secret::new(token));
+    Ok(())
+}
+
+/// Proves the token that is at hand; says so where none is.
+async fn proven(cx: &Context) -> Result<String> {
+    let requested = cx.facts.bearer.borrow().clone();
+    let token = match requested {
+        Some(token) => Some(token),
+        None => filled(cx).await?,
+    };
+    let Some(token) = token else {
+        return Ok("not proven again: a requested token is known to its host alone".to_owned());
+    };
+    let account = cx.read(&cx.names.account()).await.map_err(Failure::from)?;
+    token::check_claims(&token, &cx.names, account.as_ref().map(Object::uid).unwrap_or_default())?;
+    let text = proof::prove(cx, &token).await?;
+    *cx.facts.bearer.borrow_mut() = Some(token);
+    *cx.facts.proof.borrow_mut() = Some(text.clone());
+    Ok(text)
+}
+
+/// Waits until the old token is refused; API servers remember a good one for some 10 s.
+async fn revoked(cx: &Context, token: &Secret) -> Result<u64> {
+    let client = proof::client(cx, token).await?;
+    let started = Instant::now();
+    loop {
+        let answer = client
+            .review("ask who the old token is", "authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", serde_json::Value::Null)
+            .await;
+        match answer {
+            Err(refusal) if refusal.class == crate::cluster::Class::Unauthorized => return Ok(started.elapsed().as_secs()),
+            Err(refusal) if refusal.class != crate::cluster::Class::Forbidden => return Err(refusal.into()),
+            _ => {}
+        }
+        if started.elapsed() > Duration::from_secs(60) {
+            return Err(Failure::new("OR0501", Kind::Partial, "the old token is still accepted a minute after its Secret was deleted")
+                .hint("run the same command again; if it stays so, the API server caches tokens for long"));
+        }
+        cx.waiting("issue-token", "for the old token to be refused", started.elapsed());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}

@@ -1,0 +1,278 @@
+//! The script that turns a bare VM into the runner.
+
+use super::{Done, Pending, Step};
+use crate::context::Context;
+use crate::error::{Failure, Kind, Result};
+use crate::files;
+use crate::names;
+use crate::plan::{Act, Decision, Line};
+use crate::secret::Secret;
+use crate::settings::Reissue;
+use crate::template::{self, LaunchScript as Script, ScriptSecrets};
+use crate::trust::{Trust, trust};
+
+/// See the module.
+pub struct LaunchScript;
+
+impl Step for LaunchScript {
+    fn name(&self) -> &'static str {
+        "launch-script"
+    }
+    fn about(&self) -> &'static str {
+        "Write the script that a VM runs at first boot"
+    }
+    fn long(&self) -> &'static str {
+        "A POSIX shell script that installs gitlab-runner from its apt repository and configures one [[runners]] \
+         entry. It holds two tokens, so it is written readable by you only; delete it after use. It is compared by \
+         the digest of its inputs, so a deleted script is no difference. When inputs changed and the tokens are not \
+         at hand, an update script without secrets is written, which keeps the tokens on the host."
+    }
+    fn keys(&self) -> &'static [&'static str] {
+        &["gitlabUrl", "runnerTokenFile", "kubernetesHost", "tags", "image", "runnerVersion", "aptUrl", "keyUrl", "keyFingerprint", "script", "namespace", "runnerNamespace", "reissue"]
+    }
+    fn flags(&self) -> &'static [&'static str] {
+        &["secrets-to-stdout"]
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let trust = trust(cx).await?;
+            Ok(vec![decide(cx, trust).await?])
+        })
+    }
+
+    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            for line in lines {
+                let Act::WriteScript(path) = &line.act else {
+                    return Ok(Done { changed: false, text: line.text.clone() });
+                };
+                let trust = trust(cx).await?;
+                let bearer = cx.facts.bearer.borrow().clone();
+                let runner = runner_token(cx)?;
+                let secrets = match (&bearer, &runner) {
+                    (Some(bearer_token), Some(runner_token)) => Some(ScriptSecrets { runner_token, bearer_token }),
+                    _ => None,
+                };
+                let update_only = secrets.is_none();
+                let script = script(cx, trust, secrets);
+                let digest = script.digest();
+                let text = script.render()?;
+                let size = text.expose().len();
+                if size > template::LIGHTSAIL_LIMIT_BYTES {
+                    return Err(Failure::new("OR0503", Kind::Partial, format!("the script has {size} bytes, and Lightsail takes {}", template::LIGHTSAIL_LIMIT_BYTES))
+                        .hint("shorten the CA bundle: only the certificate that verifies the endpoint is needed"));
+                }
+                if path.as_os_str() == "-" {
+                    *cx.facts.script_text.borrow_mut() = Some(text);
+                } else {
+                    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+                        files::make_dir(dir)?;
+                    }
+                    files::write_private(path, text.expose().as_bytes())?;
+                }
+                note(cx, &digest, path).await?;
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let kind = if update_only { " (an update script without secrets: it keeps the tokens on the host)" } else { "" };
+                #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
+                let kilobytes = size as f64 / 1000.0;
+                return Ok(Done { changed: true, text: format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}") });
+            }
+            Ok(Done::default())
+        })
+    }
+
+    fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let path = cx.record.borrow().script_path.clone().unwrap_or_else(|| cx.script_path());
+            let Some(bytes) = files::read(&path)? else {
+                return Ok(vec![Line::keep(format!("{} (already gone)", path.display()))]);
+            };
+            // A path from the record is a hint: only a file that says whose it is goes.
+            if !template::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment) {
+                return Ok(vec![Line::keep(format!("{} is not this deployment's script: it stays", path.display()))]);
+            }
+            Ok(vec![Line::new(Decision::Remove, path.display().to_string(), Act::RemoveFile(path))])
+        })
+    }
+
+    fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            let mut changed = false;
+            for line in lines {
+                if let Act::RemoveFile(path) = &line.act {
+                    changed |= files::remove(path)?;
+                    if path.starts_with(&cx.settings.state_dir)
+                        && let Some(dir) = path.parent()
+                    {
+                        files::remove_empty_dir(dir);
+                    }
+                }
+            }
+            Ok(Done { changed, text: if changed { "removed".to_owned() } else { "already gone".to_owned() } })
+        })
+    }
+}
+
+fn gitlab_url(cx: &Context) -> Option<&str> {
+    cx.settings.gitlab_url.as_ref().map(|url| url.value.as_str())
+}
+
+fn script<'a>(cx: &'a Context, trust: &'a Trust, secrets: Option<ScriptSecrets<'a>>) -> Script<'a> {
+    let settings = &cx.settings;
+    Script {
+        deployment: &cx.names.deployment,
+        runner_name: &cx.names.deployment,
+        outrigger_version: env!("CARGO_PKG_VERSION"),
+        cluster: &cx.target.context,
+        kubernetes_host: &trust.endpoint.url,
+        ca_pem: trust.ca_pem.as_deref(),
+        gitlab_url: gitlab_url(cx).unwrap_or_default(),
+        gitlab_ca_pem: None,
+        namespace: &cx.names.job_namespace,
+        job_service_account: &cx.job_account,
+        image: &settings.image.value,
+        runner_version: &settings.runner_version.value,
+        tags: &settings.tags.value,
+        apt_url: &settings.apt_url.value,
+        key_url: &settings.key_url.value,
+        key_fingerprint: &settings.key_fingerprint.value,
+        installer_is_default: [&settings.apt_url, &settings.key_url, &settings.key_fingerprint]
+            .iter()
+            .all(|value| value.source == crate::settings::Source::Default),
+        root: "",
+        secrets,
+    }
+}
+
+/// The digest of the script that was written last, from the record or the anchor.
+async fn written(cx: &Context) -> Option<String> {
+    let recorded = cx.record.borrow().script_digest.clone();
+    if !recorded.is_empty() {
+        return Some(recorded);
+    }
+    let anchor = cx.read(&cx.names.account()).await.ok().flatten()?;
+    anchor.annotation(names::SCRIPT_DIGEST).map(str::to_owned)
+}
+
+async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
+    let path = cx.script_path();
+    let written = written(cx).await;
+    if gitlab_url(cx).is_none() {
+        return Ok(match written {
+            Some(_) => Line::keep("not compared: without --gitlab-url its inputs are not known"),
+            None => Line::refuse(Failure::new("OR0201", Kind::Usage, "the launch script needs GitLab's address").hint("name it with --gitlab-url URL")),
+        });
+    }
+    let digest = script(cx, trust, None).digest();
+    let reissued = !cx.settings.reissue.is_empty();
+    let asked_again = cx.facts.alone.get()
+        && matches!(&cx.settings.script, Some(script) if matches!(script.source, crate::settings::Source::Flag(_)))
+        && !path.exists();
+    if written.as_deref() == Some(digest.as_str()) && !reissued && !asked_again {
+        let gone = path.as_os_str() != "-" && !path.exists();
+        return Ok(Line::keep(if gone { "kept (the file is gone, as it should be after use)" } else { "kept" }));
+    }
+    let has_runner_token = cx.settings.runner_token_file.is_some();
+    let reissue_runner = cx.settings.reissue.contains(&Reissue::Runner);
+    if (written.is_none() || reissue_runner) && !has_runner_token {
+        return Ok(Line::refuse(
+            Failure::new("OR0201", Kind::Usage, "the launch script needs the runner authentication token (glrt-…)")
+                .hint("put it into a file that only you can read and name it with --runner-token-file PATH"),
+        ));
+    }
+    // Read now, so that nothing is made for a token that cannot be used.
+    runner_token(cx)?;
+    if path.as_os_str() != "-" {
+        files::check_target(&path)?;
+        if cx.settings.script.is_none() && files::in_git_work_tree(&path) {
+            return Ok(Line::refuse(
+                Failure::new("OR0702", Kind::Refused, format!("{} lies in a git work tree, and the script holds secrets", path.display()))
+                    .hint("name a place for it with --script FILE, or a state directory with --state-dir DIR"),
+            ));
+        }
+        if let Some(bytes) = files::read(&path)?
+            && !template::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment)
+        {
+            return Ok(Line::refuse(
+                Failure::new("OR0702", Kind::Foreign, format!("{} is there and is not this deployment's script", path.display()))
+                    .hint("name another place with --script FILE, or move that file away"),
+            ));
+        }
+    }
+    let decision = if written.is_some() { Decision::Update } else { Decision::Create };
+    let secrets = if has_runner_token { "holds two secrets" } else { "no secrets: it keeps the tokens on the host" };
+    let mut line = Line::new(decision, format!("{} ({secrets})", path.display()), Act::WriteScript(path));
+    if decision == Decision::Update && !reissued {
+        line = line.detail("its inputs have changed: run it on the host again");
+    }
+    for (value, flag) in [(&cx.settings.apt_url, "--apt-url"), (&cx.settings.key_url, "--key-url"), (&cx.settings.key_fingerprint, "--key-fingerprint")] {
+        if value.source != crate::settings::Source::Default {
+            line = line.detail(format!("{flag} {}", value.value));
+        }
+    }
+    Ok(line)
+}
+
+/// Reads the runner authentication token from its file, once.
+fn runner_token(cx: &Context) -> Result<Option<Secret>> {
+    if let Some(token) = cx.facts.runner_token.borrow().as_ref() {
+        return Ok(Some(token.clone()));
+    }
+    let Some(path) = &cx.settings.runner_token_file else { return Ok(None) };
+    let missing = || {
+        Failure::new("OR0202", Kind::Usage, format!("the runner token file {} cannot be read", path.value.display()))
+            .hint("it has to hold the runner authentication token (glrt-…) and nothing else")
+    };
+    let bytes = files::read(&path.value)?.ok_or_else(missing)?;
+    let text = String::from_utf8(bytes).map_err(|_| missing())?;
+    let token = Secret::new(text.trim());
+    check_runner_token(&token)?;
+    *cx.facts.runner_token.borrow_mut() = Some(token.clone());
+    Ok(Some(token))
+}
+
+/// What is certainly no runner authentication token is refused before anything is made. Instances may
+/// set a prefix of their own in front of `glrt-`, so only known wrong kinds are named.
+fn check_runner_token(token: &Secret) -> Result<()> {
+    let text = token.expose();
+    let wrong = |why: &str, hint: &str| {
+        Err(Failure::new("OR0202", Kind::Usage, "the runner token file does not hold a runner authentication token").detail("because", why).hint(hint.to_owned()))
+    };
+    let create = "create the runner in GitLab (Settings, CI/CD, Runners) and use the token shown there, which begins with glrt-";
+    if text.is_empty() {
+        return wrong("it is empty", create);
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return wrong("it holds a blank, a line break or another character that no token has", create);
+    }
+    if text.starts_with("glrtr-") || text.starts_with("GR1348941") {
+        return wrong("it is a registration token, which is no longer how runners are made", create);
+    }
+    if text.starts_with("glpat-") {
+        return wrong("it is a personal access token", create);
+    }
+    Ok(())
+}
+
+/// Remembers what was written: in the record, and on the anchor for other machines.
+async fn note(cx: &Context, digest: &str, path: &std::path::Path) -> Result<()> {
+    {
+        let mut record = cx.record.borrow_mut();
+        digest.clone_into(&mut record.script_digest);
+        record.script_path = (path.as_os_str() != "-").then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    }
+    cx.save()?;
+    let expires = cx.record.borrow().token_expires.clone();
+    let mut annotations = serde_json::json!({names::SCRIPT_DIGEST: digest});
+    if !expires.is_empty() {
+        annotations[names::TOKEN_EXPIRES] = serde_json::json!(expires);
+    }
+    let account = cx.names.account();
+    if let Some(live) = cx.read(&account).await.map_err(Failure::from)? {
+        let patch = serde_json::json!({"metadata": {"uid": live.uid(), "annotations": annotations}});
+        let live = cx.cluster.merge(&account, &patch).await.map_err(Failure::from)?;
+        cx.changed(&account, Some(live));
+    }
+    Ok(())
+}

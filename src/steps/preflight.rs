@@ -1,0 +1,184 @@
+//! Everything that could fail later, found now and reported at once.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{Done, Pending, Step, count};
+use crate::cluster::Refusal;
+use crate::context::Context;
+use crate::error::{Failure, Kind, Result};
+use crate::plan::{Act, Decision, Line};
+use crate::report::{Event, Outcome};
+use crate::rules::{self, Right};
+use crate::trust::trust;
+
+/// See the module.
+pub struct Preflight;
+
+impl Step for Preflight {
+    fn name(&self) -> &'static str {
+        "preflight"
+    }
+    fn about(&self) -> &'static str {
+        "Check everything that could fail later; changes nothing"
+    }
+    fn long(&self) -> &'static str {
+        "Asks the API server who you are, what it is, and for each right that the run will need; judges the \
+         certificate as the runner will. All that is wrong is reported at once. It never writes."
+    }
+    fn keys(&self) -> &'static [&'static str] {
+        &["namespace", "runnerNamespace", "useNamespaces", "kubernetesHost"]
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let (version, operator, rights, trusted) =
+                tokio::join!(cx.version(), cx.operator(), missing_rights(cx), trust(cx));
+            let mut checks = Vec::new();
+            let mut lines = Vec::new();
+            match &version {
+                Ok(version) => checks.push(pass("server", format!("{version} at {}", cx.target.endpoint.url))),
+                Err(failure) => fail(&mut checks, &mut lines, "server", failure),
+            }
+            match operator {
+                Ok(operator) => checks.push(pass("you", operator.name.clone())),
+                Err(failure) => fail(&mut checks, &mut lines, "you", &failure),
+            }
+            match rights {
+                Ok(Rights { asked, missing, skipped }) => {
+                    if let Some(why) = skipped {
+                        checks.push(check("rights", Outcome::Skipped, why, Vec::new()));
+                    } else if missing.is_empty() {
+                        checks.push(pass("rights", format!("all {} that this needs", count(asked, "right"))));
+                    } else {
+                        let failure = denied(cx, &missing).await;
+                        fail(&mut checks, &mut lines, "rights", &failure);
+                    }
+                }
+                Err(failure) => fail(&mut checks, &mut lines, "rights", &failure),
+            }
+            match trusted {
+                Ok(trust) => {
+                    let outcome = if trust.warnings.is_empty() && trust.unproven.is_none() { Outcome::Pass } else { Outcome::Warn };
+                    let detail = trust.warnings.iter().chain(&trust.unproven).cloned().collect();
+                    checks.push(check("certificate", outcome, format!("{} verifies {}", trust.source, trust.endpoint.url), detail));
+                }
+                Err(failure) => fail(&mut checks, &mut lines, "certificate", &failure),
+            }
+            if let Some(plugin) = &cx.target.exec_plugin {
+                checks.push(pass("exec plugin", plugin.clone()));
+            }
+            for event in &checks {
+                cx.facts.checks.borrow_mut().push(event.clone());
+            }
+            if lines.is_empty() {
+                lines.push(Line::new(Decision::Keep, "nothing in the way", Act::None));
+            }
+            Ok(lines)
+        })
+    }
+
+    fn apply<'a>(&'a self, _cx: &'a Context, _lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async { Ok(Done { changed: false, text: "nothing in the way".to_owned() }) })
+    }
+}
+
+fn check(name: &str, outcome: Outcome, text: impl Into<String>, detail: Vec<String>) -> Event {
+    Event::Check { name: name.to_owned(), outcome, text: text.into(), detail }
+}
+
+fn pass(name: &str, text: impl Into<String>) -> Event {
+    check(name, Outcome::Pass, text, Vec::new())
+}
+
+fn fail(checks: &mut Vec<Event>, lines: &mut Vec<Line>, name: &str, failure: &Failure) {
+    checks.push(check(name, Outcome::Fail, failure.message.clone(), Vec::new()));
+    lines.push(Line::refuse(failure.clone()));
+}
+
+struct Rights {
+    asked: usize,
+    missing: Vec<(String, Right)>,
+    skipped: Option<String>,
+}
+
+/// The rights that setup uses, by namespace. What `bind-admin` has to find out is not among them.
+fn needed(cx: &Context) -> Vec<(String, Right)> {
+    let names = &cx.names;
+    let rbac = "rbac.authorization.k8s.io";
+    let mut list = Vec::new();
+    let mut want = |namespace: &str, group: &str, resource: &str, verbs: &[&str]| {
+        list.extend(verbs.iter().map(|verb| (namespace.to_owned(), Right::new(group, resource, verb))));
+    };
+    let runner = &names.runner_namespace;
+    let job = &names.job_namespace;
+    want(runner, "", "namespaces", &["get"]);
+    if !cx.is_used(runner) || !cx.is_used(job) {
+        want(runner, "", "namespaces", &["create"]);
+    }
+    want(runner, "", "serviceaccounts", &["get", "create", "patch"]);
+    want(runner, "", "secrets", &["get", "create"]);
+    want(job, "", "serviceaccounts", &["get", "create", "patch"]);
+    want(job, rbac, "roles", &["get", "create"]);
+    want(job, rbac, "rolebindings", &["get", "create"]);
+    list
+}
+
+/// One rules review per namespace; what it does not show is asked for one by one, because a review
+/// may be incomplete and a right limited to names does not show as itself.
+async fn missing_rights(cx: &Context) -> Result<Rights> {
+    let needed = needed(cx);
+    let asked = needed.len();
+    if cx.agreed().await.is_some() {
+        return Ok(Rights { asked, missing: Vec::new(), skipped: Some("everything is in place already".to_owned()) });
+    }
+    let review = |namespace: String| async move {
+        let spec = json!({"namespace": namespace});
+        cx.cluster
+            .review("ask for your rights", "authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", spec)
+            .await
+            .map(|status| rules::rights(&status["resourceRules"]))
+    };
+    let (runner, job) =
+        tokio::join!(review(cx.names.runner_namespace.clone()), review(cx.names.job_namespace.clone()));
+    let (runner, job) = (or_none(runner)?, or_none(job)?);
+    let unshown: Vec<_> = needed
+        .into_iter()
+        .filter(|(namespace, right)| {
+            let held = if *namespace == cx.names.runner_namespace { &runner } else { &job };
+            !held.iter().any(|have| have.covers(right))
+        })
+        .collect();
+    let answers = futures_util::future::join_all(unshown.iter().map(|(namespace, right)| {
+        let namespace = if right.resource == "namespaces" { "" } else { namespace.as_str() };
+        cx.may(&cx.cluster, namespace, right)
+    }))
+    .await;
+    let mut missing = Vec::new();
+    for (one, answer) in unshown.into_iter().zip(answers) {
+        if !answer.map_err(Failure::from)? {
+            missing.push(one);
+        }
+    }
+    Ok(Rights { asked, missing, skipped: None })
+}
+
+fn or_none(answer: Result<BTreeSet<Right>, Refusal>) -> Result<BTreeSet<Right>> {
+    match answer {
+        Ok(rights) => Ok(rights),
+        Err(refusal) if refusal.class == crate::cluster::Class::Forbidden => Ok(BTreeSet::new()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+async fn denied(cx: &Context, missing: &[(String, Right)]) -> Failure {
+    let who = cx.operator().await.map(|operator| operator.name.clone()).unwrap_or_default();
+    let mut failure =
+        Failure::new("OR0402", Kind::Denied, format!("{who} lacks {} that this needs", count(missing.len(), "right")));
+    for (namespace, right) in missing {
+        let place = if right.resource == "namespaces" { "in the cluster".to_owned() } else { format!("in {namespace}") };
+        failure = failure.detail(place, right.to_string());
+    }
+    failure.hint("ask an administrator for these, or use a context that has them: --context NAME")
+}

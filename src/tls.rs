@@ -1,0 +1,224 @@
+//! The certificates a server shows, taken without trusting it.
+//!
+//! [`crate::certificates::judge`] needs the whole chain as served; HTTP clients show the leaf at
+//! most, and nothing at all of a server they do not trust.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::certificates::{Bundle, Certificate};
+
+/// What a server showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// DER, leaf first, exactly as sent.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// Why no chain was served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialFault {
+    /// The name has no address.
+    Unresolvable,
+    /// Nothing listens there.
+    Refused,
+    /// No answer within the deadline.
+    Timeout,
+    /// Something answers, but it does not speak TLS.
+    NotTls,
+    /// Anything else, in the words of the layer that failed.
+    Other(String),
+}
+
+impl fmt::Display for DialFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unresolvable => f.write_str("the name does not resolve to an address"),
+            Self::Refused => f.write_str("the connection was refused"),
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::NotTls => f.write_str("the server does not speak TLS"),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for DialFault {}
+
+/// Makes a TLS handshake with `host:port` and returns the chain the server shows.
+///
+/// Whoever answers is believed for nothing: the chain is handed to
+/// [`judge`](crate::certificates::judge), and the connection is closed right after the handshake
+/// without a byte of ours on it. No credential, client certificate or request is ever sent, so
+/// accepting any certificate here gives nothing away.
+///
+/// `server_name` is the name asked for (SNI) where it differs from `host`; addresses send none.
+/// Every address of the name is tried in turn, within `deadline` altogether.
+pub async fn served_chain(
+    host: &str,
+    port: u16,
+    server_name: Option<&str>,
+    deadline: Duration,
+) -> Result<Served, DialFault> {
+    let end = Instant::now() + deadline;
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let name = server_name.unwrap_or(host).to_owned();
+    let name = ServerName::try_from(name).map_err(|error| DialFault::Other(format!("{error}: {host}")))?;
+    let stream = connect(host, port, end).await?;
+
+    let recorder = Arc::new(Recorder::default());
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| DialFault::Other(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(&recorder) as Arc<dyn ServerCertVerifier>)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let outcome = timeout_at(end, connector.connect(name, stream)).await;
+    let chain = recorder.take();
+    let failure = match outcome {
+        Ok(Ok(mut stream)) => {
+            // A courtesy to the server's log; the chain is already ours.
+            let _ = timeout_at(end, stream.shutdown()).await;
+            None
+        }
+        Ok(Err(error)) => Some(handshake_fault(&error)),
+        Err(_) => Some(DialFault::Timeout),
+    };
+    match failure {
+        // A handshake may fail after the chain was shown, for example over the kind of its key.
+        _ if !chain.is_empty() => Ok(Served { chain }),
+        Some(fault) => Err(fault),
+        None => Err(DialFault::Other("the server showed no certificate".to_owned())),
+    }
+}
+
+/// The certificates this machine trusts for the public web; none if it has no such store.
+///
+/// What cannot be read or loaded is in [`Bundle::dropped`].
+#[must_use]
+pub fn system_roots() -> Option<Bundle> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut bundle =
+        Bundle { dropped: found.errors.iter().map(ToString::to_string).collect(), ..Bundle::default() };
+    for der in found.certs {
+        match Certificate::from_der(&der) {
+            Ok(certificate) => bundle.certificates.push(certificate),
+            Err(why) => bundle.dropped.push(why),
+        }
+    }
+    (!bundle.certificates.is_empty()).then_some(bundle)
+}
+
+async fn connect(host: &str, port: u16, end: Instant) -> Result<TcpStream, DialFault> {
+    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+        Ok(address) => vec![SocketAddr::new(address, port)],
+        Err(_) => match timeout_at(end, tokio::net::lookup_host((host, port))).await {
+            Ok(Ok(found)) => found.collect(),
+            Ok(Err(_)) => return Err(DialFault::Unresolvable),
+            Err(_) => return Err(DialFault::Timeout),
+        },
+    };
+    let mut fault = DialFault::Unresolvable;
+    let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for address in addresses {
+        // A silent address must not eat the time of those behind it.
+        let now = Instant::now();
+        let share = now + end.saturating_duration_since(now) / left.max(1);
+        left = left.saturating_sub(1);
+        fault = match timeout_at(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => DialFault::Refused,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => DialFault::Timeout,
+            Ok(Err(error)) => DialFault::Other(error.to_string()),
+            Err(_) => DialFault::Timeout,
+        };
+    }
+    Err(fault)
+}
+
+fn handshake_fault(error: &io::Error) -> DialFault {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidMessage(_)) => DialFault::NotTls,
+        Some(other) => DialFault::Other(other.to_string()),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            DialFault::Other("the server closed the connection during the TLS handshake".to_owned())
+        }
+        None => DialFault::Other(error.to_string()),
+    }
+}
+
+/// Accepts every certificate and remembers it; see [`served_chain`] for why that is safe there, and
+/// only there.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<Vec<Vec<u8>>>);
+
+impl Recorder {
+    fn take(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ServerCertVerifier for Recorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec()).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    /// Also what ring cannot check: a server with a P-521 key must find something to sign with.
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::ECDSA_NISTP521_SHA512,
+            SignatureScheme::ED25519,
+            SignatureScheme::RSA_PSS_SHA256,
+            SignatureScheme::RSA_PSS_SHA384,
+            SignatureScheme::RSA_PSS_SHA512,
+            SignatureScheme::RSA_PKCS1_SHA256,
+            SignatureScheme::RSA_PKCS1_SHA384,
+            SignatureScheme::RSA_PKCS1_SHA512,
+            SignatureScheme::RSA_PKCS1_SHA1,
+            SignatureScheme::ECDSA_SHA1_Legacy,
+        ]
+    }
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

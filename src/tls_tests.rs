@@ -1,0 +1,111 @@
+use super::*;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that makes one handshake and tells what it then received, and for which name.
+async fn serve_once(listener: TcpListener, chain: Vec<Vec<u8>>, key: KeyPair) -> (Option<String>, Vec<u8>) {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a server");
+    let (stream, _) = listener.accept().await.expect("a client");
+    let mut stream =
+        tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await.expect("a handshake");
+    let name = stream.get_ref().1.server_name().map(ToOwned::to_owned);
+    let mut received = Vec::new();
+    let _ = stream.read_to_end(&mut received).await;
+    (name, received)
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
+}
+
+async fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    (listener, port)
+}
+
+#[test]
+fn the_chain_comes_as_served_and_nothing_is_sent() {
+    run(async {
+        for (asked, expected) in [(None, None), (Some("api.example.com"), Some("api.example.com".to_owned()))]
+        {
+            let key = KeyPair::generate().expect("a key");
+            // Expired and for nobody: neither matters here.
+            let leaf = CertificateParams::default().self_signed(&key).expect("a certificate").der().to_vec();
+            let chain = vec![leaf.clone(), leaf];
+            let (listener, port) = listener().await;
+            let (served, seen) = tokio::join!(
+                served_chain("127.0.0.1", port, asked, PATIENCE),
+                serve_once(listener, chain.clone(), key)
+            );
+            assert_eq!(served, Ok(Served { chain }));
+            assert_eq!(seen, (expected, Vec::new()));
+        }
+    });
+}
+
+#[test]
+fn what_answers_may_not_speak_tls() {
+    run(async {
+        let (listener, port) = listener().await;
+        let http = async {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut hello = [0; 16];
+            let _ = stream.read(&mut hello).await;
+            let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
+        };
+        let (served, ()) = tokio::join!(served_chain("127.0.0.1", port, None, PATIENCE), http);
+        assert_eq!(served, Err(DialFault::NotTls));
+    });
+}
+
+#[test]
+fn a_silent_server_costs_the_deadline() {
+    run(async {
+        let (_listener, port) = listener().await;
+        let served = served_chain("127.0.0.1", port, None, Duration::from_millis(200)).await;
+        assert_eq!(served, Err(DialFault::Timeout));
+    });
+}
+
+#[test]
+fn a_closed_port_refuses() {
+    run(async {
+        let (listener, port) = listener().await;
+        drop(listener);
+        assert_eq!(served_chain("127.0.0.1", port, None, PATIENCE).await, Err(DialFault::Refused));
+    });
+}
+
+#[test]
+fn a_name_without_address_is_said_so() {
+    run(async {
+        let served = served_chain("no-such-host.invalid", 443, None, PATIENCE).await;
+        assert_eq!(served, Err(DialFault::Unresolvable));
+        let served = served_chain("not a name", 443, None, PATIENCE).await;
+        assert!(matches!(served, Err(DialFault::Other(_))), "{served:?}");
+    });
+}
+
+#[test]
+fn an_address_may_stand_in_brackets() {
+    run(async {
+        // Nothing may listen on IPv6 here, or there may be none at all: it must be an address, though.
+        let served = served_chain("[::1]", 1, None, PATIENCE).await;
+        assert!(matches!(served, Err(DialFault::Refused | DialFault::Other(_))), "{served:?}");
+    });
+}

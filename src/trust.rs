@@ -1,0 +1,174 @@
+//! Which CA verifies the very endpoint that the runner will dial, judged by Go's rules.
+//!
+//! That outrigger itself can connect proves nothing: rustls accepts chains that Go refuses, and the
+//! operator's path (a proxy, another host name) is not the runner's.
+
+use std::time::Duration;
+
+use crate::certificates::{self, Bundle, Host};
+use crate::cluster::Endpoint;
+use crate::context::Context;
+use crate::error::{Failure, Kind, Result};
+use crate::object::{Kind as ObjectKind, Ref};
+use crate::tls;
+
+/// What verifies the endpoint.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The endpoint that the runner will dial.
+    pub endpoint: Endpoint,
+    /// The CA bundle, canonical; `None` where the system's roots are the answer.
+    pub ca_pem: Option<String>,
+    /// SHA-256 fingerprint of the anchor.
+    pub fingerprint: String,
+    /// Days until the anchor expires.
+    pub days_left: i64,
+    /// Where the CA was found, for the plan.
+    pub source: String,
+    /// How many certificates the bundle has.
+    pub members: usize,
+    /// Set when the endpoint cannot be reached from here: TLS is unproven, the VM will check it.
+    pub unproven: Option<String>,
+    /// Worth saying: bundle members dropped, an early expiry.
+    pub warnings: Vec<String>,
+    /// Go accepts it, but outrigger cannot connect: why.
+    pub not_here: Option<String>,
+}
+
+struct Candidate {
+    source: String,
+    bundle: Bundle,
+    system: bool,
+}
+
+/// Finds the CA, once per run.
+///
+/// # Errors
+/// OR0306 with one detail per candidate when none verifies the endpoint.
+pub async fn trust(cx: &Context) -> Result<&Trust> {
+    cx.facts.trust.get_or_try_init(|| find(cx)).await
+}
+
+async fn find(cx: &Context) -> Result<Trust> {
+    let endpoint = match &cx.settings.kubernetes_host {
+        Some(host) => Endpoint::parse(&host.value, "--kubernetes-host")?,
+        None => cx.target.endpoint.clone(),
+    };
+    let own = cx.settings.kubernetes_host.is_none() || endpoint == cx.target.endpoint;
+    if !endpoint.prefix.is_empty() {
+        return Err(Failure::new("OR0306", Kind::Refused, format!("{} has a path, as Rancher's and other proxies' addresses do", endpoint.url))
+            .detail("because", "such a proxy accepts its own tokens only: the runner's would be refused")
+            .hint("name the API server itself with --kubernetes-host https://host[:port] (Rancher: the Authorized Cluster Endpoint)"));
+    }
+    let name = match (&cx.target.tls_server_name, own) {
+        (Some(name), true) if *name != endpoint.host => {
+            return Err(Failure::new("OR0306", Kind::Refused, format!("the kubeconfig expects the name {name} in the certificate of {}", endpoint.url))
+                .detail("because", "the runner has no such setting (tls-server-name)")
+                .hint(format!("name an address that stands in the certificate: --kubernetes-host https://{name}")));
+        }
+        _ => endpoint.host.clone(),
+    };
+    let (served, candidates) = tokio::join!(
+        tls::served_chain(&endpoint.host, endpoint.port, None, Duration::from_secs(10).min(cx.limits.request_timeout)),
+        candidates(cx, own),
+    );
+    let host = Host::parse(&name);
+    let mut refusals = Vec::new();
+    let served = match served {
+        Ok(served) => served,
+        Err(fault) if !own => return unreachable(&endpoint, candidates, &fault.to_string()),
+        Err(fault) => {
+            return Err(Failure::new("OR0302", Kind::Deadline, format!("no TLS connection to {}", endpoint.url))
+                .detail("because", fault.to_string())
+                .hint("is the server's address right, and may this machine reach it? kubectl version tells"));
+        }
+    };
+    let mut not_here = None;
+    for candidate in &candidates {
+        let verdict = certificates::judge(&candidate.bundle, &served.chain, &host, cx.now);
+        if !verdict.accepted {
+            refusals.push((candidate.source.clone(), verdict.why.join("; ")));
+            continue;
+        }
+        if verdict.not_here.is_some() && not_here.is_none() {
+            not_here.clone_from(&verdict.not_here);
+        }
+        let anchor = verdict.anchor.as_ref();
+        let mut warnings = verdict.warnings.clone();
+        warnings.extend(candidate.bundle.dropped.iter().map(|why| format!("left out of the bundle: {why}")));
+        if endpoint.is_loopback() {
+            warnings.push(format!("{} is an address of this machine: a VM elsewhere cannot dial it (--kubernetes-host names another)", endpoint.url));
+        } else if endpoint.is_private() {
+            warnings.push(format!("{} is a private address: the VM has to be in that network", endpoint.url));
+        }
+        if endpoint.host.ends_with(".gke.goog") {
+            warnings.push("GKE's DNS endpoint takes ServiceAccount tokens only where the cluster allows it (enableK8sTokensViaDns)".to_owned());
+        }
+        return Ok(Trust {
+            ca_pem: (!candidate.system).then(|| candidate.bundle.to_pem()),
+            fingerprint: anchor.map(certificates::Certificate::fingerprint_sha256).unwrap_or_default(),
+            days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.now)),
+            source: candidate.source.clone(),
+            members: candidate.bundle.certificates.len(),
+            unproven: None,
+            warnings,
+            not_here: verdict.not_here.clone(),
+            endpoint,
+        });
+    }
+    let mut failure = Failure::new("OR0306", Kind::Refused, format!("no CA verifies {} as the runner will see it", endpoint.url));
+    for (source, why) in refusals {
+        failure = failure.detail(source, why);
+    }
+    Err(failure.hint("the runner's TLS is Go's, which refuses what some other clients accept: mend the certificate or the CA, or name another address with --kubernetes-host"))
+}
+
+/// Another endpoint that does not answer here: the cluster's own CA, and nothing proven.
+fn unreachable(endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Result<Trust> {
+    let Some(candidate) = candidates.into_iter().find(|candidate| candidate.source.starts_with("kube-root-ca.crt")) else {
+        return Err(Failure::new("OR0306", Kind::Refused, format!("{} cannot be reached from here, and the cluster's own CA may not be read", endpoint.url))
+            .detail("because", why)
+            .hint("run this where that address can be reached, or ask for the right to get the ConfigMap kube-root-ca.crt"));
+    };
+    let anchor = candidate.bundle.certificates.first();
+    Ok(Trust {
+        ca_pem: Some(candidate.bundle.to_pem()),
+        fingerprint: anchor.map(certificates::Certificate::fingerprint_sha256).unwrap_or_default(),
+        days_left: anchor.map_or(0, |anchor| anchor.days_left(jiff::Timestamp::now())),
+        source: candidate.source.clone(),
+        members: candidate.bundle.certificates.len(),
+        unproven: Some(format!("{} cannot be reached from here ({why}): TLS is unproven, the VM will check it", endpoint.url)),
+        warnings: Vec::new(),
+        not_here: None,
+        endpoint: endpoint.clone(),
+    })
+}
+
+/// Every place a CA can come from, in the order of preference.
+async fn candidates(cx: &Context, own: bool) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    let from_kubeconfig = || {
+        let bundle = certificates::read_bundle(cx.target.ca.as_deref()?).ok()?;
+        Some(Candidate { source: "your kubeconfig".to_owned(), bundle, system: false })
+    };
+    if own {
+        found.extend(from_kubeconfig());
+    }
+    let needs_more = !own || found.is_empty();
+    if needs_more {
+        let reference = Ref::new(ObjectKind::ConfigMap, "default", "kube-root-ca.crt");
+        if let Ok(Some(map)) = cx.read(&reference).await
+            && let Some(text) = map.value["data"]["ca.crt"].as_str()
+            && let Ok(bundle) = certificates::read_bundle(text.as_bytes())
+        {
+            found.push(Candidate { source: "kube-root-ca.crt in the cluster".to_owned(), bundle, system: false });
+        }
+        if !own {
+            found.extend(from_kubeconfig());
+        }
+        if let Some(bundle) = tls::system_roots() {
+            found.push(Candidate { source: "the system's roots".to_owned(), bundle, system: true });
+        }
+    }
+    found
+}

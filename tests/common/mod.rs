@@ -1,0 +1,65 @@
+//! What every tier shares: the bed a scenario runs on, the world it is compared with, the runner of
+//! the real binary.
+//!
+//! Each test target includes this as a module of its own and uses a part of it.
+
+#![allow(dead_code, reason = "each test target uses another part")]
+
+pub mod admin;
+pub mod bed;
+pub mod run;
+pub mod world;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use bed::Bed;
+
+/// A scenario: one behaviour that must hold on every bed.
+pub type Scenario = fn(&dyn Bed);
+
+/// The variable that turns an absent tier from "ignored" into "failed". CI sets it.
+pub const REQUIRE: &str = "OUTRIGGER_REQUIRE_TIERS";
+
+/// Whether an absent tier is a failure.
+#[must_use]
+pub fn tiers_required() -> bool {
+    std::env::var_os(REQUIRE).is_some_and(|value| value == "1")
+}
+
+/// The arguments of the test run, with everything in sequence: scenarios compare the whole world
+/// before and after, so nobody else may write meanwhile.
+#[must_use]
+pub fn arguments() -> Arguments {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    arguments
+}
+
+/// The scenarios as trials on a bed that lives as long as the process.
+pub fn trials(bed: &'static dyn Bed, scenarios: &[(&str, Scenario)]) -> Vec<Trial> {
+    scenarios
+        .iter()
+        .map(|&(name, scenario)| {
+            Trial::test(name, move || {
+                scenario(bed);
+                Ok(())
+            })
+            .with_kind(bed.name())
+        })
+        .collect()
+}
+
+/// The scenarios of a tier that is not here: ignored with the reason, or failed if tiers are required.
+pub fn absent(tier: &str, reason: &str, scenarios: &[(&str, Scenario)]) -> Vec<Trial> {
+    let required = tiers_required();
+    scenarios
+        .iter()
+        .map(|&(name, _)| {
+            let reason = reason.to_owned();
+            Trial::ignorable_test(name, move || {
+                if required { Err(Failed::from(reason)) } else { Ok(Completion::ignored_with(reason)) }
+            })
+            .with_kind(tier)
+        })
+        .collect()
+}

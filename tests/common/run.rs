@@ -1,0 +1,352 @@
+//! Runs the real binary in a home of its own and watches it for secrets.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::bed::tokens_in;
+
+/// After this long a run counts as hung.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A home directory that nothing else uses: inputs in one place, everything outrigger writes in another.
+pub struct Home {
+    dir: tempfile::TempDir,
+    canaries: Mutex<Vec<String>>,
+}
+
+impl Home {
+    /// A new, empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("outrigger-home-").tempdir().expect("a temporary folder");
+        fs::create_dir(dir.path().join("in")).expect("a folder for inputs");
+        Self { dir, canaries: Mutex::default() }
+    }
+
+    /// `$HOME`.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where outrigger keeps its state by default.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state/outrigger")
+    }
+
+    /// Where the launch script goes by default.
+    #[must_use]
+    pub fn script(&self, deployment: &str) -> PathBuf {
+        self.state().join(deployment).join("launch.sh")
+    }
+
+    /// Writes an input file, outside of what is searched for secrets.
+    pub fn input(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join("in").join(name);
+        fs::write(&path, text).expect("inputs can be written");
+        path
+    }
+
+    /// Writes a kubeconfig; its tokens become canaries.
+    pub fn kubeconfig(&self, name: &str, yaml: &str) -> PathBuf {
+        for token in tokens_in(yaml) {
+            self.canary(&token);
+        }
+        self.input(name, yaml)
+    }
+
+    /// Writes a runner token file with a canary in it.
+    pub fn runner_token(&self) -> PathBuf {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let token = format!("glrt-canary-{:04}-Zq9xK4mW7vB2", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.canary(&token);
+        self.input("runner-token", &format!("{token}\n"))
+    }
+
+    /// From now on no run from this home may show this value.
+    pub fn canary(&self, value: &str) {
+        assert!(value.len() >= 8, "too short a canary would be found by accident: {value}");
+        self.canaries.lock().expect("no panic under the lock").push(value.to_owned());
+    }
+
+    /// A command with outrigger's own arguments to follow.
+    #[must_use]
+    pub fn outrigger(&self, subcommand: &str) -> Cli<'_> {
+        Cli { home: self, args: vec![subcommand.into()], env: Vec::new() }
+    }
+
+    /// Every file below the home that outrigger may have written, launch scripts left out: they hold
+    /// the tokens by design.
+    fn written(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let kind = entry.file_type().expect("a directory entry has a type");
+                if kind.is_dir() && path != self.dir.path().join("in") {
+                    folders.push(path);
+                } else if kind.is_file() && path.extension().is_none_or(|extension| extension != "sh") {
+                    files.push(path);
+                }
+            }
+        }
+        files
+    }
+}
+
+/// One command line, to be run.
+#[derive(Clone)]
+pub struct Cli<'a> {
+    home: &'a Home,
+    args: Vec<OsString>,
+    env: Vec<(String, OsString)>,
+}
+
+impl Cli<'_> {
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, value: impl Into<OsString>) -> Self {
+        self.args.push(value.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<'s>(self, values: impl IntoIterator<Item = &'s str>) -> Self {
+        values.into_iter().fold(self, Self::arg)
+    }
+
+    /// Adds a flag with its value.
+    #[must_use]
+    pub fn flag(self, flag: &str, value: impl Into<OsString>) -> Self {
+        self.arg(flag).arg(value)
+    }
+
+    /// Adds a variable to the otherwise empty environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The command, its environment empty but for what a login always has.
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        command
+            .args(&self.args)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("XDG_STATE_HOME", self.home.path().join("state"))
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it without waiting.
+    #[must_use]
+    pub fn start(&self) -> Running<'_> {
+        let mut child = self.command().spawn().expect("the binary starts");
+        let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
+        Running { cli: self, child, stdout, stderr, seen: BTreeSet::new(), started: Instant::now() }
+    }
+
+    /// Runs it to its end and looks for secrets in all it showed and wrote.
+    #[must_use]
+    pub fn run(&self) -> Output {
+        self.start().wait()
+    }
+
+    fn shown(&self) -> String {
+        let mut text = "outrigger".to_owned();
+        for arg in &self.args {
+            let _ = write!(text, " {}", arg.to_string_lossy());
+        }
+        text
+    }
+}
+
+type Collector = std::thread::JoinHandle<Vec<u8>>;
+
+fn collect(stream: Option<impl Read + Send + 'static>) -> Collector {
+    let mut stream = stream.expect("the streams are pipes");
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+/// A run under way.
+pub struct Running<'a> {
+    cli: &'a Cli<'a>,
+    child: Child,
+    stdout: Collector,
+    stderr: Collector,
+    seen: BTreeSet<Vec<u8>>,
+    started: Instant,
+}
+
+impl Running<'_> {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Looks at it once: keeps what others on the machine can see of it, says whether it has ended.
+    pub fn poll(&mut self) -> bool {
+        if self.child.try_wait().expect("our own child can be waited for").is_some() {
+            return true;
+        }
+        let mut family = vec![self.child.id()];
+        while let Some(pid) = family.pop() {
+            for file in ["cmdline", "environ"] {
+                if let Ok(bytes) = fs::read(format!("/proc/{pid}/{file}")) {
+                    self.seen.insert(bytes);
+                }
+            }
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                family.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            }
+        }
+        false
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(mut self) -> Output {
+        let _ = self.child.kill();
+        self.finish(false)
+    }
+
+    /// Waits for its end; a hung run is killed and fails the test.
+    pub fn wait(mut self) -> Output {
+        while !self.poll() {
+            if self.started.elapsed() > LIMIT {
+                let _ = self.child.kill();
+                return self.finish(true);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.finish(false)
+    }
+
+    fn finish(mut self, hung: bool) -> Output {
+        let took = self.started.elapsed();
+        let status = self.child.wait().expect("our own child can be waited for");
+        let output = Output {
+            command: self.cli.shown(),
+            code: status.code(),
+            stdout: self.stdout.join().expect("reading does not panic"),
+            stderr: self.stderr.join().expect("reading does not panic"),
+            took,
+        };
+        assert!(!hung, "hung for {} s\n{output}", LIMIT.as_secs());
+        let canaries = self.cli.home.canaries.lock().expect("no panic under the lock").clone();
+        assert_no_secret(self.cli.home, &output, &self.seen, &canaries);
+        output
+    }
+}
+
+fn assert_no_secret(home: &Home, output: &Output, seen: &BTreeSet<Vec<u8>>, canaries: &[String]) {
+    let look = |place: &str, bytes: &[u8]| {
+        for canary in canaries {
+            let found = bytes.windows(canary.len()).any(|window| window == canary.as_bytes());
+            // The value stays out of the message: test logs are kept, too.
+            assert!(!found, "a secret ({}…) is in {place} of {}", &canary[..5], output.command);
+        }
+    };
+    look("stdout", &output.stdout);
+    look("stderr", &output.stderr);
+    for bytes in seen {
+        look("the arguments or environment", bytes);
+    }
+    for file in home.written() {
+        look(&file.display().to_string(), &fs::read(&file).unwrap_or_default());
+    }
+}
+
+/// What a run left: exit code and both streams.
+pub struct Output {
+    /// The command line, for messages.
+    pub command: String,
+    /// Exit code, none after a signal.
+    pub code: Option<i32>,
+    /// Everything on stdout.
+    pub stdout: Vec<u8>,
+    /// Everything on stderr.
+    pub stderr: Vec<u8>,
+    /// From start to end.
+    pub took: Duration,
+}
+
+impl std::fmt::Display for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "$ {}\n--- stdout\n{}--- stderr\n{}--- exit {:?} after {:.2?}",
+            self.command,
+            self.stdout(),
+            self.stderr(),
+            self.code,
+            self.took
+        )
+    }
+}
+
+impl Output {
+    /// Standard output as text.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error as text.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// Fails, showing everything, unless it ended with this code.
+    pub fn code(self, expected: i32) -> Self {
+        assert!(self.code == Some(expected), "expected exit {expected}\n{self}");
+        self
+    }
+
+    /// Fails, showing everything, unless this text is on one of the streams.
+    pub fn says(self, text: &str) -> Self {
+        let found = self.stdout().contains(text) || self.stderr().contains(text);
+        assert!(found, "expected to read {text:?}\n{self}");
+        self
+    }
+
+    /// Fails, showing everything, if this text is on one of the streams.
+    pub fn never_says(self, text: &str) -> Self {
+        let found = self.stdout().contains(text) || self.stderr().contains(text);
+        assert!(!found, "expected not to read {text:?}\n{self}");
+        self
+    }
+
+    /// Standard output as JSON lines.
+    #[must_use]
+    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+        self.stdout()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in line {line:?}\n{self}")))
+            .collect()
+    }
+}

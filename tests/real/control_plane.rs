@@ -1,0 +1,386 @@
+//! A real control plane: etcd, kube-apiserver and kube-controller-manager on 127.0.0.1.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use serde_json::{Value, json};
+
+use crate::common::admin::Admin;
+use crate::common::bed::{Bed, Logged, User, kubeconfig_yaml};
+use crate::processes::{Folder, free_port};
+
+/// The Kubernetes version whose binaries are looked for, as in `tests/real/go/go.mod`.
+const VERSION: &str = "v1.37.2";
+
+/// Two cores, shared: a cold API server may take a while.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Whom the harness itself authenticates as, so that the audit log tells its requests from outrigger's.
+const HARNESS: &str = "test-harness";
+
+/// What the tests need of the controllers, and no more: without the token controller a token Secret is
+/// never filled, without the aggregation controller the `ClusterRole` edit is empty.
+const CONTROLLERS: &str = "serviceaccount-controller,serviceaccount-token-controller,\
+    root-ca-certificate-publisher-controller,namespace-controller,garbage-collector-controller,\
+    clusterrole-aggregation-controller";
+
+/// Where the binaries are, or why they are not.
+pub fn binaries() -> Result<PathBuf, String> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = set("KUBEBUILDER_ASSETS")
+        .or_else(|| {
+            let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+            Some(cache.join("outrigger-test").join(VERSION))
+        })
+        .ok_or("neither KUBEBUILDER_ASSETS nor HOME is set")?;
+    for name in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+        if !folder.join(name).is_file() {
+            return Err(format!(
+                "{name} is not in {}: build the control plane with tests/real/build-control-plane.sh",
+                folder.display()
+            ));
+        }
+    }
+    Ok(folder)
+}
+
+/// How one API server differs from the other.
+struct Variant {
+    name: &'static str,
+    token_controller_key: bool,
+    longest_token: Option<&'static str>,
+}
+
+const ORDINARY: Variant = Variant { name: "acme-ci", token_controller_key: true, longest_token: None };
+const CRIPPLED: Variant =
+    Variant { name: "acme-prod", token_controller_key: false, longest_token: Some("24h") };
+
+/// One cluster: an API server with its controllers.
+struct Cluster {
+    name: &'static str,
+    url: String,
+    ca_pem: String,
+    audit: PathBuf,
+    admin: Admin,
+}
+
+/// The bed: a cluster of scenarios and, when asked for, another one on the same etcd.
+pub struct ControlPlane {
+    folder: Folder,
+    binaries: PathBuf,
+    etcd: String,
+    first: OnceLock<Cluster>,
+    second: Mutex<Option<Cluster>>,
+    mark: AtomicU64,
+}
+
+impl ControlPlane {
+    /// Starts everything and seeds the users' rights.
+    pub fn start(binaries: &Path) -> Result<Self, String> {
+        let folder = Folder::new()?;
+        let etcd = format!("http://127.0.0.1:{}", free_port());
+        let peers = format!("http://127.0.0.1:{}", free_port());
+        folder.start(
+            "etcd",
+            &binaries.join("etcd"),
+            &[
+                format!("--data-dir={}", folder.file("etcd")),
+                format!("--listen-client-urls={etcd}"),
+                format!("--advertise-client-urls={etcd}"),
+                format!("--listen-peer-urls={peers}"),
+                format!("--initial-advertise-peer-urls={peers}"),
+                format!("--initial-cluster=default={peers}"),
+                "--unsafe-no-fsync".to_owned(),
+            ],
+        )?;
+        let plane = Self {
+            folder,
+            binaries: binaries.to_owned(),
+            etcd,
+            first: OnceLock::new(),
+            second: Mutex::default(),
+            mark: AtomicU64::new(0),
+        };
+        let cluster = plane.cluster(&ORDINARY)?;
+        for manifest in outrigger_doubles::cluster::seed_rbac() {
+            cluster.admin.create(&manifest);
+        }
+        let _ = plane.first.set(cluster);
+        Ok(plane)
+    }
+
+    /// Ends everything; safe to call more than once.
+    pub fn stop(&self) {
+        self.folder.stop();
+    }
+
+    fn here(&self) -> &Cluster {
+        self.first.get().expect("set before start() returns")
+    }
+
+    fn cluster(&self, variant: &Variant) -> Result<Cluster, String> {
+        let name = variant.name;
+        let folder = &self.folder;
+        let file = |part: &str, text: &str| folder.write(&format!("{name}-{part}"), text);
+        let identity = Identity::new();
+        let port = free_port();
+        let url = format!("https://127.0.0.1:{port}");
+        let (ca, key) = (file("ca.crt", &identity.ca), file("sa.key", &identity.account_key));
+        let audit = folder.path().join(format!("{name}-audit.log"));
+
+        let mut args = vec![
+            format!("--etcd-servers={}", self.etcd),
+            // Two API servers on one etcd are two clusters if their keys begin differently.
+            format!("--etcd-prefix=/{name}"),
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            // Never used, as nothing reconciles endpoints; found by itself it would need a network.
+            "--advertise-address=192.0.2.1".to_owned(),
+            format!("--cert-dir={}", folder.file(name)),
+            format!("--tls-cert-file={}", file("serving.crt", &identity.serving)),
+            format!("--tls-private-key-file={}", file("serving.key", &identity.serving_key)),
+            format!("--client-ca-file={ca}"),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", file("sa.pub", &identity.account_public)),
+            format!("--service-account-signing-key-file={key}"),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+            "--allow-privileged=true".to_owned(),
+            format!("--token-auth-file={}", file("tokens.csv", &tokens(name))),
+            format!("--audit-policy-file={}", file("audit.yaml", AUDIT_POLICY)),
+            format!("--audit-log-path={}", audit.display()),
+        ];
+        args.extend(
+            variant.longest_token.map(|long| format!("--service-account-max-token-expiration={long}")),
+        );
+        folder.start(&format!("{name}-apiserver"), &self.binaries.join("kube-apiserver"), &args)?;
+
+        let manager = "system:kube-controller-manager";
+        let kubeconfig = kubeconfig_yaml(name, &url, &identity.ca, manager, &token(name, manager));
+        let mut args = vec![
+            format!("--kubeconfig={}", file("manager.kubeconfig", &kubeconfig)),
+            format!("--root-ca-file={ca}"),
+            "--use-service-account-credentials".to_owned(),
+            "--leader-elect=false".to_owned(),
+            "--secure-port=0".to_owned(),
+            format!("--controllers={CONTROLLERS}"),
+        ];
+        if variant.token_controller_key {
+            args.push(format!("--service-account-private-key-file={key}"));
+        }
+
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        folder.wait(&format!("{name} listens"), PATIENCE, || TcpStream::connect(address).is_ok())?;
+        let harness = kubeconfig_yaml(name, &url, &identity.ca, HARNESS, &token(name, HARNESS));
+        let admin = Admin::new(&harness);
+        folder.wait(&format!("{name} is ready"), PATIENCE, || admin.text("/readyz").is_ok())?;
+        folder.start(&format!("{name}-manager"), &self.binaries.join("kube-controller-manager"), &args)?;
+        // The last things that controllers do on their own: from here on the world is at rest.
+        folder.wait(&format!("{name} has its controllers"), PATIENCE, || {
+            let edit = admin.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/edit").unwrap_or_default();
+            edit["rules"].as_array().is_some_and(|rules| !rules.is_empty())
+                && admin.get("/api/v1/namespaces/default/serviceaccounts/default").is_some()
+                && admin.get("/api/v1/namespaces/default/configmaps/kube-root-ca.crt").is_some()
+        })?;
+        Ok(Cluster { name, url, ca_pem: identity.ca, audit, admin })
+    }
+
+    fn another(&self) -> String {
+        let mut second = self.second.lock().expect("no panic under the lock");
+        let cluster = second.get_or_insert_with(|| {
+            self.cluster(&CRIPPLED).unwrap_or_else(|error| panic!("a second cluster does not start: {error}"))
+        });
+        cluster.kubeconfig(User::Admin)
+    }
+}
+
+impl Cluster {
+    fn kubeconfig(&self, user: User) -> String {
+        kubeconfig_yaml(self.name, &self.url, &self.ca_pem, user.name(), &token(self.name, user.name()))
+    }
+}
+
+impl Bed for ControlPlane {
+    fn name(&self) -> &'static str {
+        "control plane"
+    }
+
+    fn url(&self) -> String {
+        self.here().url.clone()
+    }
+
+    fn ca_pem(&self) -> String {
+        self.here().ca_pem.clone()
+    }
+
+    fn kubeconfig(&self, user: User) -> String {
+        self.here().kubeconfig(user)
+    }
+
+    fn admin(&self) -> &Admin {
+        &self.here().admin
+    }
+
+    fn mark(&self) {
+        let length = fs::metadata(&self.here().audit).map_or(0, |metadata| metadata.len());
+        self.mark.store(length, Ordering::Relaxed);
+    }
+
+    fn requests(&self) -> Vec<Logged> {
+        let log = fs::read(&self.here().audit).unwrap_or_default();
+        let from = usize::try_from(self.mark.load(Ordering::Relaxed)).expect("a log fits into memory");
+        String::from_utf8_lossy(log.get(from..).unwrap_or_default())
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| event["stage"] == "ResponseComplete")
+            .map(|event| logged(&event))
+            .filter(|request| {
+                let controllers = request.user.starts_with("system:serviceaccount:kube-system:");
+                let account = request.user.starts_with("system:serviceaccount:") && !controllers;
+                account || !(request.user.starts_with("system:") || request.user == HARNESS)
+            })
+            .collect()
+    }
+
+    fn counts_exactly(&self) -> bool {
+        false
+    }
+
+    fn elsewhere(&self) -> Option<String> {
+        Some(self.another())
+    }
+
+    fn without_token_controller(&self) -> Option<String> {
+        Some(self.another())
+    }
+}
+
+fn logged(event: &Value) -> Logged {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let method = match text("/verb").as_str() {
+        "create" => "POST",
+        "update" => "PUT",
+        "patch" => "PATCH",
+        "delete" | "deletecollection" => "DELETE",
+        _ => "GET",
+    };
+    let uri = text("/requestURI");
+    let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
+    Logged {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        user: text("/user/username"),
+        status: event["responseStatus"]["code"]
+            .as_u64()
+            .and_then(|code| u16::try_from(code).ok())
+            .unwrap_or(0),
+    }
+}
+
+/// Metadata alone: bodies would put tokens into the log.
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+";
+
+/// A user's token. Its form makes it easy to search for, and it is good on this one cluster only.
+fn token(cluster: &str, user: &str) -> String {
+    let user: String = user.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("canary-{cluster}-{user}-W3xK8pQ2")
+}
+
+/// The token file: token, user, uid, groups.
+fn tokens(cluster: &str) -> String {
+    let users = [User::Admin, User::Binder, User::Limited, User::Nobody].map(User::name);
+    let mut lines = String::new();
+    for user in users.into_iter().chain([HARNESS, "system:kube-controller-manager"]) {
+        let master = user == HARNESS || user == User::Admin.name();
+        let groups = if master { ",\"system:masters\"" } else { "" };
+        let _ = writeln!(lines, "{},{user},{user}{groups}", token(cluster, user));
+    }
+    lines
+}
+
+/// The keys and certificates of one cluster.
+struct Identity {
+    ca: String,
+    serving: String,
+    serving_key: String,
+    account_key: String,
+    account_public: String,
+}
+
+impl Identity {
+    fn new() -> Self {
+        let key = || KeyPair::generate().expect("a key can be made");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "outrigger tests");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let ca_key = key();
+        let ca = params.self_signed(&ca_key).expect("a CA can be signed").pem();
+        let issuer = Issuer::new(params, ca_key);
+
+        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
+        let mut params = CertificateParams::new(names).expect("these names are valid");
+        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let serving_key = key();
+        let serving = params.signed_by(&serving_key, &issuer).expect("a certificate can be signed").pem();
+        let account = key();
+        Self {
+            ca,
+            serving,
+            serving_key: serving_key.serialize_pem(),
+            account_key: account.serialize_pem(),
+            account_public: account.public_key_pem(),
+        }
+    }
+}
+
+/// What discovery names as listable in a namespace but a user may not list there.
+pub fn unlistable(admin: &Admin, user: &Admin, namespace: &str) -> BTreeSet<String> {
+    let groups = admin.get("/apis").unwrap_or_default();
+    // Every version: some kinds exist in one that is not the group's preferred one.
+    let mut versions = vec![(String::new(), "/api/v1".to_owned())];
+    for group in groups["groups"].as_array().into_iter().flatten() {
+        for version in group["versions"].as_array().into_iter().flatten() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            versions.push((text(&group["name"]), format!("/apis/{}", text(&version["groupVersion"]))));
+        }
+    }
+    let mut refused = BTreeSet::new();
+    for (group, path) in versions {
+        let kinds = admin.get(&path).unwrap_or_default();
+        for kind in kinds["resources"].as_array().into_iter().flatten() {
+            let listable = kind["verbs"].as_array().is_some_and(|verbs| verbs.contains(&json!("list")));
+            if kind["namespaced"] != true || !listable {
+                continue;
+            }
+            let review = user.create(&json!({
+                "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": {
+                    "namespace": namespace, "verb": "list", "group": group, "resource": kind["name"]}},
+            }));
+            if review["status"]["allowed"] != true {
+                refused.insert(format!("{}.{group}", kind["name"].as_str().unwrap_or_default()));
+            }
+        }
+    }
+    refused
+}

@@ -1,0 +1,183 @@
+//! Server processes and their folder: started, stopped, and swept up after a run that was killed.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Folders of ours begin like this; only such are ever swept.
+const PREFIX: &str = "outrigger-plane-";
+
+/// A folder for one run's servers: their files, logs and process ids.
+pub struct Folder {
+    path: PathBuf,
+    children: Mutex<Vec<(String, Child)>>,
+}
+
+impl Folder {
+    /// A new one, after sweeping what killed runs left.
+    pub fn new() -> Result<Self, String> {
+        sweep();
+        let path = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir()
+            .map_err(|error| format!("no temporary folder: {error}"))?
+            .keep();
+        let folder = Self { path, children: Mutex::default() };
+        folder.record(std::process::id());
+        Ok(folder)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file into it, readable by us only, and gives its path as an argument.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = self.path.join(name);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .expect("our own folder is writable");
+        file.write_all(text.as_bytes()).expect("our own folder is writable");
+        path.display().to_string()
+    }
+
+    /// The path of a file in it, as an argument.
+    pub fn file(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+
+    /// Starts a server; its output goes to a log in the folder.
+    pub fn start(&self, name: &str, binary: &Path, args: &[String]) -> Result<(), String> {
+        let log = File::create(self.path.join(format!("{name}.log"))).map_err(|error| error.to_string())?;
+        let copy = log.try_clone().map_err(|error| error.to_string())?;
+        let child = Command::new(binary)
+            .args(args)
+            .current_dir(&self.path)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(copy)
+            .spawn()
+            .map_err(|error| format!("{} does not start: {error}", binary.display()))?;
+        self.record(child.id());
+        self.children.lock().expect("no panic under the lock").push((name.to_owned(), child));
+        Ok(())
+    }
+
+    /// Waits until something holds; fails early if a server has ended meanwhile.
+    pub fn wait(&self, what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Result<(), String> {
+        let started = Instant::now();
+        while !holds() {
+            if let Some(ended) = self.ended() {
+                return Err(format!("{ended}\n{}", self.logs()));
+            }
+            if started.elapsed() > limit {
+                return Err(format!("{what}: not within {} s\n{}", limit.as_secs(), self.logs()));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn ended(&self) -> Option<String> {
+        let mut children = self.children.lock().expect("no panic under the lock");
+        children.iter_mut().find_map(|(name, child)| {
+            let status = child.try_wait().ok()??;
+            Some(format!("{name} ended with {status}"))
+        })
+    }
+
+    /// The last lines of every log, for a failure.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for (name, _) in self.children.lock().expect("no panic under the lock").iter() {
+            let log = fs::read_to_string(self.path.join(format!("{name}.log"))).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let _ = writeln!(text, "--- end of {name}.log");
+            for line in &lines[lines.len().saturating_sub(15)..] {
+                let _ = writeln!(text, "{line}");
+            }
+        }
+        text
+    }
+
+    /// Ends the servers, last started first, and removes the folder.
+    pub fn stop(&self) {
+        let mut children = self.children.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        while let Some((_, mut child)) = children.pop() {
+            // There is nothing to save: no graceful end, which takes an API server many seconds.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.path);
+    }
+
+    fn record(&self, pid: u32) {
+        let born = born(pid).unwrap_or_default();
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.path.join("pids"))
+            .expect("our own folder is writable");
+        writeln!(file, "{pid} {born}").expect("our own folder is writable");
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// When a process started, in the kernel's ticks: with the id it names a process, the id alone does not.
+fn born(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses, and may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Ends the servers of runs that were killed, and removes their folders.
+fn sweep() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(entry.path().join("pids")) else { continue };
+        let recorded: Vec<(u32, u64)> = text
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter_map(|(pid, born)| Some((pid.parse().ok()?, born.parse().ok()?)))
+            .collect();
+        let alive = |&(pid, since): &(u32, u64)| born(pid) == Some(since);
+        // The first line is the test run itself: while it lives, the folder is in use.
+        let Some((owner, servers)) = recorded.split_first() else { continue };
+        if alive(owner) {
+            continue;
+        }
+        for server in servers.iter().filter(|server| alive(server)) {
+            if let Some(pid) = i32::try_from(server.0).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        let _ = fs::remove_dir_all(entry.path());
+    }
+}
+
+/// A port on 127.0.0.1 that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
+    listener.local_addr().expect("a bound socket has an address").port()
+}

@@ -1,0 +1,155 @@
+//! The cluster is no longer as `setup` left it, or is not the one it was.
+
+use serde_json::{Value, json};
+
+use super::{Scene, listing, writes};
+use crate::common::bed::{Bed, User};
+use crate::common::world::{assert_same, world};
+
+/// Whether the Role has this verb on this resource.
+fn allows(role: &Value, resource: &str, verb: &str) -> bool {
+    role["rules"].as_array().into_iter().flatten().any(|rule| {
+        let has = |field: &str, value: &str| {
+            rule[field].as_array().is_some_and(|list| list.contains(&json!(value)))
+        };
+        has("resources", resource) && has("verbs", verb)
+    })
+}
+
+/// The Role's rules without one verb on one resource, everything else as it was.
+fn without(role: &Value, resource: &str, verb: &str) -> Value {
+    let mut rules = Vec::new();
+    for rule in role["rules"].as_array().expect("a Role has rules") {
+        let resources: Vec<_> = rule["resources"].as_array().into_iter().flatten().cloned().collect();
+        let verbs: Vec<_> = rule["verbs"].as_array().into_iter().flatten().cloned().collect();
+        for one in resources {
+            let kept: Vec<_> = verbs.iter().filter(|v| !(one == resource && **v == verb)).cloned().collect();
+            rules.push(json!({"apiGroups": rule["apiGroups"], "resources": [one], "verbs": kept}));
+        }
+    }
+    Value::from(rules)
+}
+
+pub fn widened(bed: &dyn Bed) {
+    for user in [User::Admin, User::Binder] {
+        let scene = Scene::new(bed, user);
+        scene.set_up();
+        let path = scene.path("Role");
+        let mut rules = bed.admin().get(&path).expect("setup made it")["rules"].clone();
+        let wide = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]});
+        rules.as_array_mut().expect("a Role has rules").push(wide);
+        bed.admin().patch(&path, &json!({"rules": rules}));
+
+        let edited = world(bed.admin());
+        scene.status().run().code(10).says("secrets").says("list");
+        assert_same("status", &edited, &world(bed.admin()));
+        scene.setup().run().code(0);
+        let role = bed.admin().get(&path).expect("the Role stays");
+        assert!(!allows(&role, "secrets", "list"), "mended: {role}");
+        assert!(allows(&role, "pods", "create"), "and whole: {role}");
+        assert_eq!(scene.temporary_bindings(), [""; 0]);
+        scene.status().run().code(0);
+    }
+}
+
+pub fn narrowed(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let path = scene.path("Role");
+    let role = bed.admin().get(&path).expect("setup made it");
+    bed.admin().patch(&path, &json!({"rules": without(&role, "pods", "create")}));
+    let edited = world(bed.admin());
+    // Kept and shown; but the runner cannot work with it, which the proof says.
+    scene.setup().run().code(9).says("pods").says("create").says("--force-conflicts");
+    assert_same("setup with a narrowed Role", &edited, &world(bed.admin()));
+
+    scene.setup().arg("--force-conflicts").run().code(0);
+    assert!(allows(&bed.admin().get(&path).expect("the Role stays"), "pods", "create"));
+    scene.status().run().code(0);
+}
+
+pub fn stricter_namespace(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let level = "pod-security.kubernetes.io/enforce";
+    bed.admin().patch(&scene.path("job Namespace"), &json!({"metadata": {"labels": {level: "restricted"}}}));
+    let edited = world(bed.admin());
+    scene.setup().run().code(0).says("restricted");
+    assert_same("setup with a stricter level", &edited, &world(bed.admin()));
+
+    bed.admin().patch(&scene.path("job Namespace"), &json!({"metadata": {"labels": {level: "privileged"}}}));
+    scene.status().run().code(10).says("privileged");
+    scene.setup().run().code(0);
+    let namespace = bed.admin().get(&scene.path("job Namespace")).expect("the namespace stays");
+    assert_eq!(namespace["metadata"]["labels"][level], "baseline", "what allows more is mended");
+}
+
+pub fn binding_deleted(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Binder);
+    scene.set_up();
+    let path = scene.path("RoleBinding");
+    bed.admin().delete(&path);
+    scene.status().run().code(10).says("RoleBinding");
+    scene.setup().run().code(0);
+    assert!(bed.admin().get(&path).is_some());
+    assert_eq!(scene.temporary_bindings(), [""; 0]);
+    scene.status().run().code(0);
+}
+
+pub fn another_cluster(bed: &dyn Bed) {
+    let Some(other) = bed.elsewhere() else { return };
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let before = world(bed.admin());
+    let there = crate::common::admin::Admin::new(&other);
+    let before_there = world(&there);
+    let other = scene.home.kubeconfig("other.kubeconfig", &other);
+    bed.mark();
+    // Both names are in the message: where it was set up, and what was reached now.
+    for subcommand in ["setup", "teardown", "status"] {
+        let command = match subcommand {
+            "setup" => scene.setup(),
+            "teardown" => scene.teardown(),
+            _ => scene.status(),
+        };
+        // The last --kubeconfig counts.
+        let output = command.flag("--kubeconfig", &other).run();
+        let _ = output.code(3).says(bed.url().trim_start_matches("https://")).says("--cluster-gone");
+    }
+    assert_eq!(listing(&writes(bed)), "");
+    assert_same("the cluster of the record", &before, &world(bed.admin()));
+    assert_same("the other cluster", &before_there, &world(&there));
+}
+
+/// A setup on the cluster whose token controller has no key.
+fn crippled<'a>(bed: &'a dyn Bed, scene: &'a Scene<'a>) -> Option<crate::common::run::Cli<'a>> {
+    let kubeconfig = bed.without_token_controller()?;
+    let path = scene.home.kubeconfig("crippled.kubeconfig", &kubeconfig);
+    let token = scene.home.runner_token();
+    Some(
+        scene
+            .home
+            .outrigger("setup")
+            .arg("--non-interactive")
+            .flag("--deployment", &scene.deployment)
+            .flag("--kubeconfig", path)
+            .flag("--gitlab-url", "https://gitlab.example.com")
+            .flag("--runner-token-file", token),
+    )
+}
+
+pub fn token_never_filled(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let Some(setup) = crippled(bed, &scene) else { return };
+    setup.run().code(8).says("--token-lifetime");
+    assert!(!scene.home.script(&scene.deployment).exists(), "no script without a token");
+}
+
+pub fn shortened_lifetime(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let Some(setup) = crippled(bed, &scene) else { return };
+    setup.clone().flag("--token-lifetime", "30d").run().code(9).says("--accept-lifetime");
+    assert!(!scene.home.script(&scene.deployment).exists(), "no script with a token that ends so soon");
+    setup.flag("--token-lifetime", "30d").arg("--accept-lifetime").run().code(0);
+    assert!(scene.home.script(&scene.deployment).is_file());
+}

@@ -1,0 +1,193 @@
+//! What only a double can do to a run: fail, hang or cut it off at one chosen request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use outrigger_doubles::cluster::{Action, Fault};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::Doubles;
+use crate::common::bed::{Bed, User};
+use crate::common::run::Output;
+use crate::scenarios::Scene;
+
+/// A behaviour that needs a double.
+type OnDoubles = fn(&'static Doubles);
+
+/// The trials of this file.
+pub const FAULTS: &[(&str, OnDoubles)] = &[
+    ("killed_after_each_request", killed_after),
+    ("killed_before_each_request", killed_before),
+    ("answer_lost_at_each_post", answer_lost),
+    ("binding_cannot_be_released", release_refused),
+    ("unavailable_for_ever", unavailable),
+    ("told_to_come_back_in_an_hour", too_many_requests),
+    ("answers_html", html),
+    ("hangs_in_the_middle", hangs_midway),
+];
+
+fn fault(method: Option<&str>, path_contains: &str, skip: usize, times: usize, action: Action) -> Fault {
+    Fault {
+        method: method.map(str::to_owned),
+        path_contains: path_contains.to_owned(),
+        query_contains: String::new(),
+        skip,
+        times,
+        action,
+    }
+}
+
+/// Everything that is stored.
+fn stored(bed: &Doubles) -> BTreeMap<String, Value> {
+    bed.cluster.objects()
+}
+
+fn assert_restored(what: &str, before: &BTreeMap<String, Value>, bed: &Doubles) {
+    // The double empties namespaces within milliseconds, but not within the request.
+    let _settled = crate::common::world::world(bed.admin());
+    let differences = crate::common::world::diff(before, &stored(bed));
+    assert!(differences.is_empty(), "{what}: the world differs\n{differences}");
+}
+
+/// Kills `setup` at its n-th request of a method, for every n, and lets the next run clean up.
+fn killed_at_each(bed: &'static Doubles, action: impl Fn(Box<dyn Fn() + Send + Sync>) -> Action) {
+    for method in ["POST", "PATCH", "PUT", "DELETE"] {
+        for nth in 0.. {
+            assert!(nth < 200, "a setup does not take so many requests");
+            let scene = Scene::new(bed, User::Binder);
+            let before = stored(bed);
+            let pid = Arc::new(AtomicI32::new(0));
+            let target = Arc::clone(&pid);
+            let kill = move || {
+                // The request may come in before we know whose it is.
+                while target.load(Ordering::Acquire) == 0 {
+                    std::thread::yield_now();
+                }
+                let pid = Pid::from_raw(target.load(Ordering::Acquire)).expect("a process id");
+                let _ = kill_process(pid, Signal::KILL);
+            };
+            bed.cluster.inject(fault(Some(method), "", nth, 1, action(Box::new(kill))));
+            let setup = scene.setup();
+            let running = setup.start();
+            pid.store(i32::try_from(running.pid()).expect("ids are small"), Ordering::Release);
+            let output = running.wait();
+            bed.cluster.clear_faults();
+            if output.code.is_some() {
+                // There is no n-th request any more: the run was left in peace.
+                let _ = output.code(0);
+                let _ = scene.teardown().run().code(0);
+                break;
+            }
+            let what = format!("killed at {method} number {nth}");
+            if nth % 2 == 0 {
+                let again = scene.setup().run();
+                assert!(again.code == Some(0), "{what}\n{again}");
+                assert_eq!(scene.temporary_bindings(), [""; 0], "{what}: setup leaves no binding");
+                let status = scene.status().run();
+                assert!(status.code == Some(0), "{what}\n{status}");
+            }
+            let teardown = scene.teardown().run();
+            assert!(teardown.code == Some(0), "{what}\n{teardown}");
+            assert_eq!(scene.temporary_bindings(), [""; 0], "{what}: teardown leaves no binding");
+            assert_restored(&what, &before, bed);
+        }
+    }
+}
+
+fn killed_after(bed: &'static Doubles) {
+    killed_at_each(bed, Action::KillAfter);
+}
+
+fn killed_before(bed: &'static Doubles) {
+    killed_at_each(bed, Action::KillBefore);
+}
+
+fn answer_lost(bed: &'static Doubles) {
+    for nth in 0..200 {
+        let scene = Scene::new(bed, User::Binder);
+        let before = stored(bed);
+        bed.mark();
+        bed.cluster.inject(fault(Some("POST"), "", nth, 1, Action::ResetAfter));
+        let output = scene.setup().run();
+        bed.cluster.clear_faults();
+        // A request without an answer is logged with status 0.
+        let hit = bed.requests().iter().any(|request| request.status == 0);
+        let what = format!("the answer to POST number {nth} was lost");
+        // Read back and gone on, or stopped: but never taken for somebody else's object.
+        assert!(matches!(output.code, Some(0 | 3 | 5 | 8)), "{what}\n{output}");
+        let again = scene.setup().run();
+        assert!(again.code == Some(0), "{what}\n{again}");
+        assert_eq!(scene.temporary_bindings(), [""; 0], "{what}");
+        let teardown = scene.teardown().run();
+        assert!(teardown.code == Some(0), "{what}\n{teardown}");
+        assert_restored(&what, &before, bed);
+        if !hit {
+            return;
+        }
+    }
+}
+
+fn release_refused(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Binder);
+    let refusal = Action::Status(403, "Forbidden".to_owned(), "rolebindings are frozen today".to_owned());
+    let temporary = format!("rolebindings/{}-admin-", scene.deployment);
+    bed.cluster.inject(fault(Some("DELETE"), &temporary, 0, usize::MAX, refusal));
+    let output = scene.setup().run().code(5);
+    bed.cluster.clear_faults();
+    let left = scene.temporary_bindings();
+    assert_eq!(left.len(), 1, "{left:?}\n{output}");
+    // The command that deletes it is what remains on the screen.
+    let stderr = output.stderr();
+    let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    assert!(last.contains("delete") && last.contains(&left[0]), "the last line is the command\n{output}");
+    let _ = scene.status().run().code(10);
+    let _ = scene.setup().run().code(0);
+    assert_eq!(scene.temporary_bindings(), [""; 0]);
+}
+
+/// A setup that meets a fault at every request, with a short deadline.
+fn setup_against(bed: &'static Doubles, action: Action) -> Output {
+    let scene = Scene::new(bed, User::Admin);
+    let before = stored(bed);
+    bed.cluster.inject(fault(None, "", 0, usize::MAX, action));
+    let output = scene.setup().flag("--timeout", "3s").run();
+    bed.cluster.clear_faults();
+    assert_eq!(crate::common::world::diff(&before, &stored(bed)), "", "nothing is changed\n{output}");
+    assert!(output.took < Duration::from_secs(15), "the deadline is kept\n{output}");
+    output
+}
+
+fn unavailable(bed: &'static Doubles) {
+    let action = Action::Status(503, "ServiceUnavailable".to_owned(), "etcd is having a nap".to_owned());
+    let _ = setup_against(bed, action).code(8).says("etcd is having a nap");
+}
+
+fn too_many_requests(bed: &'static Doubles) {
+    let body = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"TooManyRequests",
+        "message":"slow down, please","code":429}"#;
+    let headers = vec![("Retry-After".to_owned(), "3600".to_owned())];
+    let action = Action::Headers(429, headers, body.to_owned(), "application/json".to_owned());
+    let _ = setup_against(bed, action).code(8);
+}
+
+fn html(bed: &'static Doubles) {
+    let page = "<html><body>\u{1b}[31mPlease log in</body></html>".to_owned();
+    let output = setup_against(bed, Action::Headers(200, Vec::new(), page, "text/html".to_owned()));
+    assert!(matches!(output.code, Some(3 | 4)), "a login page is no API server\n{output}");
+    assert!(!output.stderr.contains(&0x1b), "what servers say is stripped of control characters");
+}
+
+fn hangs_midway(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Binder);
+    let roles = format!("namespaces/{}/roles", scene.job_namespace());
+    bed.cluster.inject(fault(Some("POST"), &roles, 0, usize::MAX, Action::Hang));
+    let output = scene.setup().flag("--timeout", "3s").run();
+    bed.cluster.clear_faults();
+    let output = output.code(8);
+    assert!(output.took < Duration::from_secs(20), "{output}");
+    assert_eq!(scene.temporary_bindings(), [""; 0], "released on failure too\n{output}");
+    let _ = scene.setup().run().code(0);
+}

@@ -1,0 +1,167 @@
+//! Bad input: a clear error, the right exit code, nothing changed.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use super::{Scene, listing, writes};
+use crate::common::bed::{Bed, User, kubeconfig_yaml};
+use crate::common::run::{Cli, Home, Output};
+use crate::common::world::{assert_same, world};
+
+/// Runs a command that must be refused without touching the cluster or leaving a script.
+fn refused(bed: &dyn Bed, home: &Home, command: &Cli<'_>, code: i32) -> Output {
+    let before = world(bed.admin());
+    bed.mark();
+    let output = command.run().code(code);
+    assert_eq!(listing(&writes(bed)), "", "{output}");
+    assert_same("a refused command", &before, &world(bed.admin()));
+    let left = std::fs::read_dir(home.state()).into_iter().flatten().flatten();
+    for entry in left {
+        let script = entry.path().join("launch.sh");
+        assert!(!script.exists(), "a refused command left {}", script.display());
+    }
+    output
+}
+
+pub fn nothing_given(bed: &dyn Bed) {
+    let home = Home::new();
+    let output = refused(bed, &home, &home.outrigger("setup").arg("--non-interactive"), 2);
+    // All of them at once, with every way to give them.
+    let _ = output.says("--kubeconfig").says("--gitlab-url").says("--runner-token-file").says("OUTRIGGER_");
+}
+
+pub fn no_kubeconfig(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let absent = scene.home.path().join("absent.kubeconfig");
+    let command = scene.setup().flag("--kubeconfig", &absent);
+    let _ = refused(bed, &scene.home, &command, 3).says("absent.kubeconfig");
+    let folder = scene.setup().flag("--kubeconfig", scene.home.path());
+    refused(bed, &scene.home, &folder, 3);
+    let garbage = scene.home.input("garbage", "]:[ this is not YAML\n\t{");
+    let _ = refused(bed, &scene.home, &scene.setup().flag("--kubeconfig", garbage), 3).says("garbage");
+}
+
+pub fn missing_member(bed: &dyn Bed) {
+    // As kubectl does: a member of the list that is not there is skipped.
+    let scene = Scene::new(bed, User::Admin);
+    let absent = scene.home.path().join("absent.kubeconfig");
+    let mut list = absent.into_os_string();
+    list.push(":");
+    list.push(scene.kubeconfig());
+    let before = world(bed.admin());
+    let command = scene
+        .home
+        .outrigger("setup")
+        .args(["--non-interactive", "--deployment", &scene.deployment])
+        .args(["--gitlab-url", "https://gitlab.example.com", "--dry-run"])
+        .flag("--runner-token-file", scene.home.runner_token())
+        .env("KUBECONFIG", list);
+    command.run().code(0);
+    assert_same("a dry run", &before, &world(bed.admin()));
+}
+
+pub fn unknown_context(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let command = scene.setup().flag("--context", "staging");
+    let _ = refused(bed, &scene.home, &command, 3).says("staging");
+}
+
+/// A setup with a kubeconfig whose server is `url`.
+fn with_server<'a>(scene: &'a Scene<'a>, url: &str) -> Cli<'a> {
+    let yaml = kubeconfig_yaml("odd", url, &scene.bed.ca_pem(), "somebody", "canary-token-of-somebody");
+    let path = scene.home.kubeconfig("odd.kubeconfig", &yaml);
+    scene.setup().flag("--kubeconfig", path)
+}
+
+pub fn plain_http(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let address = bed.url().trim_start_matches("https://").to_owned();
+    let http = format!("http://{address}");
+    let _ = refused(bed, &scene.home, &with_server(&scene, &http), 3).says("http://");
+    refused(bed, &scene.home, &with_server(&scene, &address), 3);
+}
+
+pub fn unreachable(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    // Port 1 is nobody's: the connection is refused at once.
+    let command = with_server(&scene, "https://127.0.0.1:1");
+    let _ = refused(bed, &scene.home, &command, 3).says("127.0.0.1:1");
+}
+
+/// A listener whose connections are kept or dropped, never answered; it ends with the test.
+fn mute_server(keep: bool) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for connection in listener.incoming().flatten() {
+            if keep {
+                kept.push(connection);
+            }
+        }
+    });
+    format!("https://{address}")
+}
+
+pub fn hangs(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let url = mute_server(true);
+    let command = with_server(&scene, &url).flag("--timeout", "2s");
+    let output = refused(bed, &scene.home, &command, 8);
+    assert!(output.took < Duration::from_secs(10), "the deadline is kept\n{output}");
+    let _ = output.says(url.trim_start_matches("https://"));
+}
+
+pub fn hangs_up(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let url = mute_server(false);
+    let command = with_server(&scene, &url).flag("--timeout", "2s");
+    let output = command.run();
+    // Tried again until the deadline, or given up at once: both are true to what happened.
+    assert!(matches!(output.code, Some(3 | 8)), "{output}");
+    let _ = output.says(url.trim_start_matches("https://"));
+}
+
+pub fn bad_names(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let long = "a".repeat(64);
+    for name in ["Upper", "under_score", "-dash", "", "kube-system", "default", "a b", "$(reboot)", &long] {
+        // The last --deployment counts.
+        let output = scene.setup().flag("--deployment", name).run();
+        assert!(matches!(output.code, Some(2 | 3)), "{name:?} is refused\n{output}");
+    }
+    let hostile = scene.setup().flag("--deployment", "a\u{1b}[31mred").run();
+    assert!(matches!(hostile.code, Some(2 | 3)), "{hostile}");
+    assert!(!hostile.stderr.contains(&0x1b), "control characters are not passed on");
+    let same = scene.setup().flag("--namespace", "same-place").flag("--runner-namespace", "same-place").run();
+    assert!(matches!(same.code, Some(2 | 3)), "equal namespaces are refused\n{same}");
+    let command = scene.setup().arg("--no-such-flag");
+    refused(bed, &scene.home, &command, 2);
+}
+
+pub fn bad_runner_token(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    for (name, text) in [
+        ("two-lines", "glrt-canary-two\nlines-of-it\n"),
+        ("empty", "\n"),
+        ("control", "glrt-canary-\u{7}bell\n"),
+    ] {
+        let path = scene.home.input(name, text);
+        let output = scene.setup().flag("--runner-token-file", path).run();
+        assert!(matches!(output.code, Some(2 | 3)), "{name}: refused\n{output}");
+        let _ = output.never_says("glrt-canary");
+    }
+    let absent = scene.home.path().join("absent-token");
+    let output = scene.setup().flag("--runner-token-file", absent).run();
+    assert!(matches!(output.code, Some(2 | 3)), "{output}");
+    let _ = output.says("absent-token");
+}
+
+pub fn teardown_wants_yes(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let before = world(bed.admin());
+    let _ = scene.command("teardown").run().code(2).says("--yes");
+    assert_same("teardown without consent", &before, &world(bed.admin()));
+    assert!(scene.home.script(&scene.deployment).is_file());
+}

@@ -1,0 +1,181 @@
+//! The whole way there and back, for every kind of operator.
+
+use serde_json::json;
+
+use super::{Scene, count, listing, writes};
+use crate::common::admin::{documents, object_path};
+use crate::common::bed::{Bed, User};
+use crate::common::world::{World, assert_kept, assert_same, world};
+
+/// Things of others whose names begin like ours: to be left alone from first to last.
+fn neighbours(scene: &Scene<'_>) {
+    let (admin, name) = (scene.bed.admin(), &scene.deployment);
+    let place = format!("{name}-neighbour");
+    admin.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place}}));
+    admin.create(&json!({"apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": name, "namespace": place}}));
+    admin.create(&json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": format!("{name}-token"), "namespace": place}, "stringData": {"a": "b"}}));
+    admin.create(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": place},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": place}]}));
+}
+
+/// What must be there after `setup`, and what must not.
+fn assert_set_up(scene: &Scene<'_>, before: &World) {
+    let after = world(scene.bed.admin());
+    assert_kept("setup", before, &after);
+    for kind in ["ServiceAccount", "Secret", "Role", "RoleBinding", "runner Namespace", "job Namespace"] {
+        assert!(scene.bed.admin().get(&scene.path(kind)).is_some(), "setup made no {kind}");
+    }
+    assert_eq!(scene.temporary_bindings(), [""; 0], "the temporary binding is released");
+    let script = scene.home.script(&scene.deployment);
+    assert!(script.is_file(), "no launch script at {}", script.display());
+}
+
+fn there_and_back(scene: &Scene<'_>, extra: &[&str]) {
+    neighbours(scene);
+    let before = world(scene.bed.admin());
+    scene.bed.mark();
+    scene.setup().args(extra.iter().copied()).run().code(0);
+    scene.watch_cluster_token();
+    let requests = writes(scene.bed);
+    let bindings = count(&requests, "POST", "/rolebindings");
+    let global = count(&requests, "POST", "/clusterrolebindings");
+    let expected = match (scene.user, extra) {
+        (User::Admin, _) => (1, 0),
+        (_, []) => (2, 0),
+        (_, _) => (1, 1),
+    };
+    assert_eq!((bindings, global), expected, "bindings made:\n{}", listing(&requests));
+    assert_set_up(scene, &before);
+
+    let standing = world(scene.bed.admin());
+    scene.status().run().code(0);
+    assert_same("status", &standing, &world(scene.bed.admin()));
+
+    scene.teardown().run().code(0);
+    assert_same("setup and teardown", &before, &world(scene.bed.admin()));
+    assert!(!scene.home.script(&scene.deployment).exists(), "teardown removes the launch script");
+}
+
+pub fn as_admin(bed: &dyn Bed) {
+    there_and_back(&Scene::new(bed, User::Admin), &[]);
+}
+
+pub fn as_binder(bed: &dyn Bed) {
+    there_and_back(&Scene::new(bed, User::Binder), &[]);
+}
+
+pub fn as_binder_with_cluster_admin(bed: &dyn Bed) {
+    // The article's way needs what the binder of the other scenarios does not have.
+    let rbac = "rbac.authorization.k8s.io";
+    let role = bed.admin().create(&json!({
+        "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": "binds-cluster-wide"},
+        "rules": [{"apiGroups": [rbac], "resources": ["clusterrolebindings"],
+            "verbs": ["get", "list", "create", "delete"]}],
+    }));
+    let binding = bed.admin().create(&json!({
+        "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding",
+        "metadata": {"name": "binds-cluster-wide"},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "binds-cluster-wide"},
+        "subjects": [{"apiGroup": rbac, "kind": "User", "name": User::Binder.name()}],
+    }));
+    there_and_back(&Scene::new(bed, User::Binder), &["--cluster-admin"]);
+    bed.admin().delete(&object_path(&binding));
+    bed.admin().delete(&object_path(&role));
+}
+
+pub fn as_limited(bed: &dyn Bed) {
+    let mut scene = Scene::new(bed, User::Limited);
+    neighbours(&scene);
+    let before = world(bed.admin());
+    bed.mark();
+    scene.setup().run().code(4).says("create-role");
+    assert_eq!(listing(&writes(bed)), "", "a refusal that is certain comes before the first write");
+    assert_same("a refused setup", &before, &world(bed.admin()));
+
+    // An administrator applies what the operator hands over.
+    let printed = scene.command("create-role").arg("--print").run().code(0);
+    let manifests = documents(&printed.stdout());
+    for kind in ["ServiceAccount", "Role", "RoleBinding"] {
+        assert!(manifests.iter().any(|m| m["kind"] == kind), "no {kind} in the manifests\n{printed}");
+    }
+    for manifest in &manifests {
+        bed.admin().create(manifest);
+    }
+    scene.set_up();
+    assert_set_up(&scene, &before);
+    scene.status().run().code(0);
+
+    // He may not list pods, so he may be unable to tell that a namespace is empty: then it stays, is
+    // named, and somebody who may look finishes the work.
+    let output = scene.teardown().run();
+    if output.code == Some(5) {
+        let _ = output.says(&scene.job_namespace());
+        scene.switch(User::Admin);
+        let _ = scene.teardown().run().code(0);
+    } else {
+        let _ = output.code(0);
+    }
+    assert_same("setup and teardown", &before, &world(bed.admin()));
+}
+
+pub fn as_nobody(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Nobody);
+    let before = world(bed.admin());
+    bed.mark();
+    scene.setup().run().code(4);
+    assert_eq!(listing(&writes(bed)), "", "nothing was worth a try");
+    assert_same("a refused setup", &before, &world(bed.admin()));
+    assert!(!scene.home.script(&scene.deployment).exists());
+}
+
+pub fn without_the_record(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Binder);
+    let before = world(bed.admin());
+    scene.set_up();
+    let standing = world(bed.admin());
+    let colleague = scene.elsewhere(User::Binder);
+    colleague.status().run().code(0);
+    assert_same("status without the record", &standing, &world(bed.admin()));
+    colleague.teardown().run().code(0);
+    assert_same("teardown without the record", &before, &world(bed.admin()));
+}
+
+pub fn foreign_inside(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let place = scene.job_namespace();
+    let foreign = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "somebody-elses", "namespace": place}, "data": {"a": "b"}});
+    let made = bed.admin().create(&foreign);
+    scene.teardown().run().code(5).says(&place);
+    assert_eq!(
+        bed.admin().get(&format!("/api/v1/namespaces/{place}/configmaps/somebody-elses")),
+        Some(made),
+        "the foreign object is untouched"
+    );
+    assert!(
+        bed.admin()
+            .get(&scene.path("job Namespace"))
+            .is_some_and(|namespace| { namespace["metadata"]["deletionTimestamp"].is_null() })
+    );
+    for kind in ["ServiceAccount", "Secret", "Role", "RoleBinding", "runner Namespace"] {
+        assert_eq!(bed.admin().get(&scene.path(kind)), None, "{kind} is ours and goes");
+    }
+    // Once the foreign object is gone the same command finishes.
+    bed.admin().delete(&format!("/api/v1/namespaces/{place}/configmaps/somebody-elses"));
+    scene.teardown().run().code(0);
+    assert_eq!(bed.admin().get(&scene.path("job Namespace")), None);
+}
+
+pub fn nothing_to_tear_down(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let before = world(bed.admin());
+    bed.mark();
+    scene.teardown().run().code(0);
+    assert_eq!(listing(&writes(bed)), "");
+    assert_same("teardown of nothing", &before, &world(bed.admin()));
+}

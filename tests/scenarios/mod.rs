@@ -1,0 +1,216 @@
+//! The behaviours that must hold on every bed, each a function of its own.
+//!
+//! The doubles and the real control plane run the same table.
+
+mod again;
+pub mod bed;
+mod drift;
+mod foreign;
+mod input;
+mod interrupted;
+mod lifecycle;
+mod output;
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::common::Scenario;
+use crate::common::bed::{Bed, Logged, User};
+use crate::common::run::{Cli, Home, Output};
+
+/// Every scenario by name.
+pub const SCENARIOS: &[(&str, Scenario)] = &[
+    ("bed_knows_its_users", bed::users),
+    ("bed_refuses_escalation", bed::escalation),
+    ("bed_comes_to_rest", bed::rest),
+    ("bed_has_a_crippled_cluster", bed::crippled),
+    ("whole_way_as_admin", lifecycle::as_admin),
+    ("whole_way_as_binder", lifecycle::as_binder),
+    ("whole_way_as_binder_with_cluster_admin", lifecycle::as_binder_with_cluster_admin),
+    ("whole_way_as_limited_with_an_administrators_help", lifecycle::as_limited),
+    ("nobody_is_refused", lifecycle::as_nobody),
+    ("status_and_teardown_without_the_record", lifecycle::without_the_record),
+    ("namespace_with_something_foreign_stays", lifecycle::foreign_inside),
+    ("teardown_of_nothing", lifecycle::nothing_to_tear_down),
+    ("second_setup_writes_nothing", again::unchanged),
+    ("second_setup_without_the_script", again::script_deleted),
+    ("second_setup_from_another_state_folder", again::another_state_folder),
+    ("deployments_live_side_by_side", again::side_by_side),
+    ("foreign_namespace", foreign::namespace),
+    ("foreign_service_account", foreign::service_account),
+    ("foreign_role_binding", foreign::role_binding),
+    ("foreign_secret", foreign::secret),
+    ("foreign_object_with_our_labels", foreign::with_our_labels),
+    ("role_widened_is_mended", drift::widened),
+    ("role_narrowed_is_kept", drift::narrowed),
+    ("stricter_pod_security_is_kept", drift::stricter_namespace),
+    ("role_binding_deleted_is_made_again", drift::binding_deleted),
+    ("another_cluster_is_refused", drift::another_cluster),
+    ("token_controller_without_key", drift::token_never_filled),
+    ("shortened_token_lifetime", drift::shortened_lifetime),
+    ("killed_while_bound", interrupted::killed_while_bound),
+    ("leftover_binding_is_a_difference", interrupted::leftover),
+    ("two_runs_at_once", interrupted::two_at_once),
+    ("stopped_by_a_signal", interrupted::interrupt),
+    ("nothing_given", input::nothing_given),
+    ("no_kubeconfig", input::no_kubeconfig),
+    ("kubeconfig_list_with_a_missing_member", input::missing_member),
+    ("unknown_context", input::unknown_context),
+    ("server_without_tls", input::plain_http),
+    ("server_that_is_not_there", input::unreachable),
+    ("server_that_hangs", input::hangs),
+    ("server_that_hangs_up", input::hangs_up),
+    ("bad_names", input::bad_names),
+    ("bad_runner_token", input::bad_runner_token),
+    ("teardown_wants_yes", input::teardown_wants_yes),
+    ("dry_run_writes_nothing", output::dry_run),
+    ("json_lines", output::json),
+    ("canaries_at_highest_verbosity", output::verbose),
+    ("script_is_readable_by_the_owner_only", output::script_mode),
+    ("manifests_on_stdout", output::print_manifests),
+];
+
+/// A deployment of one scenario, with a home of its own and a user who operates it.
+pub struct Scene<'a> {
+    /// The cluster.
+    pub bed: &'a dyn Bed,
+    /// The machine that outrigger runs on.
+    pub home: Home,
+    /// The deployment's name, which no other scenario uses.
+    pub deployment: String,
+    user: User,
+}
+
+impl<'a> Scene<'a> {
+    /// A fresh deployment, a fresh home.
+    pub fn new(bed: &'a dyn Bed, user: User) -> Self {
+        Self { bed, home: Home::new(), deployment: bed.fresh_deployment(), user }
+    }
+
+    /// The same deployment, seen by another user from another machine.
+    pub fn elsewhere(&self, user: User) -> Scene<'a> {
+        Scene { bed: self.bed, home: Home::new(), deployment: self.deployment.clone(), user }
+    }
+
+    /// The same deployment, another user on the same machine.
+    pub fn switch(&mut self, user: User) {
+        self.user = user;
+    }
+
+    /// The kubeconfig of the current user.
+    pub fn kubeconfig(&self) -> PathBuf {
+        let file = format!("{:?}.kubeconfig", self.user);
+        self.home.kubeconfig(&file, &self.bed.kubeconfig(self.user))
+    }
+
+    /// A command on this deployment.
+    pub fn command(&self, subcommand: &str) -> Cli<'_> {
+        self.home
+            .outrigger(subcommand)
+            .arg("--non-interactive")
+            .flag("--deployment", &self.deployment)
+            .flag("--kubeconfig", self.kubeconfig())
+    }
+
+    /// `setup` with all it needs.
+    pub fn setup(&self) -> Cli<'_> {
+        self.command("setup")
+            .flag("--gitlab-url", "https://gitlab.example.com")
+            .flag("--runner-token-file", self.home.runner_token())
+    }
+
+    /// `status`.
+    pub fn status(&self) -> Cli<'_> {
+        self.command("status")
+    }
+
+    /// `teardown`, consented to.
+    pub fn teardown(&self) -> Cli<'_> {
+        self.command("teardown").arg("--yes")
+    }
+
+    /// Runs `setup`, which must succeed; what it got becomes a canary.
+    pub fn set_up(&self) -> Output {
+        let output = self.setup().run().code(0);
+        self.watch_cluster_token();
+        output
+    }
+
+    /// From now on the account's token must not show up anywhere.
+    pub fn watch_cluster_token(&self) {
+        use base64::Engine as _;
+        let secret = self.bed.admin().get(&self.path("Secret")).expect("the token Secret exists");
+        let token = secret["data"]["token"].as_str().expect("the token Secret is filled");
+        let token = base64::engine::general_purpose::STANDARD.decode(token).expect("Secrets are base64");
+        self.home.canary(&String::from_utf8(token).expect("a JWT is ASCII"));
+    }
+
+    /// The runner's namespace.
+    pub fn runner_namespace(&self) -> String {
+        self.deployment.clone()
+    }
+
+    /// The namespace of the job pods.
+    pub fn job_namespace(&self) -> String {
+        format!("{}-jobs", self.deployment)
+    }
+
+    /// Where one of our objects lives.
+    pub fn path(&self, kind: &str) -> String {
+        let (name, jobs) = (&self.deployment, self.job_namespace());
+        let rbac = "/apis/rbac.authorization.k8s.io/v1";
+        match kind {
+            "ServiceAccount" => format!("/api/v1/namespaces/{name}/serviceaccounts/{name}"),
+            "Secret" => format!("/api/v1/namespaces/{name}/secrets/{name}-token"),
+            "Role" => format!("{rbac}/namespaces/{jobs}/roles/{name}"),
+            "RoleBinding" => format!("{rbac}/namespaces/{jobs}/rolebindings/{name}"),
+            "RoleBindings" => format!("{rbac}/namespaces/{jobs}/rolebindings"),
+            "runner Namespace" => format!("/api/v1/namespaces/{name}"),
+            "job Namespace" => format!("/api/v1/namespaces/{jobs}"),
+            other => panic!("no path for {other}"),
+        }
+    }
+
+    /// The temporary bindings that exist now.
+    pub fn temporary_bindings(&self) -> Vec<String> {
+        let prefix = format!("{}-admin-", self.deployment);
+        let names = |path: &str| -> Vec<String> {
+            let list = self.bed.admin().get(path).unwrap_or_default();
+            let items = list["items"].as_array().cloned().unwrap_or_default();
+            let names = items.iter().filter_map(|item| item["metadata"]["name"].as_str().map(str::to_owned));
+            names.filter(|name| name.starts_with(&prefix)).collect()
+        };
+        let mut all = names(&self.path("RoleBindings"));
+        all.extend(names("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"));
+        all
+    }
+
+    /// What outrigger puts on every object: seen by others, so anybody can put it on theirs.
+    pub fn our_metadata(&self, id: &str) -> Value {
+        json!({
+            "labels": {
+                "app.kubernetes.io/name": "outrigger",
+                "app.kubernetes.io/instance": self.deployment,
+                "app.kubernetes.io/managed-by": "outrigger",
+                "app.kubernetes.io/part-of": "outrigger",
+            },
+            "annotations": {"outrigger.dev/deployment": self.deployment, "outrigger.dev/id": id},
+        })
+    }
+}
+
+/// The requests that were meant to change something that lasts.
+pub fn writes(bed: &dyn Bed) -> Vec<Logged> {
+    bed.requests().into_iter().filter(Logged::writes).collect()
+}
+
+/// How many of the writes had this method and a path with this end.
+pub fn count(requests: &[Logged], method: &str, path_end: &str) -> usize {
+    requests.iter().filter(|r| r.writes() && r.method == method && r.path.ends_with(path_end)).count()
+}
+
+/// Requests one a line, for messages.
+pub fn listing(requests: &[Logged]) -> String {
+    requests.iter().fold(String::new(), |text, request| text + &format!("  {request}\n"))
+}
