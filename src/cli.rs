@@ -40,7 +40,7 @@ pub enum Invocation {
     Explain(String),
 }
 
-const PLACES: &[&str] = &["namespace", "runnerNamespace"];
+const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces", "kubernetesHost", "clusterAdmin"];
 /// What every step accepts.
 const STEP_FLAGS: &[&str] = &["dry-run", "exit-code", "yes"];
 const SETUP_FLAGS: &[&str] = &["only", "skip", "from", "dry-run", "exit-code", "yes", "secrets-to-stdout"];

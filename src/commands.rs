@@ -1,18 +1,17 @@
 //! What each subcommand does with the engine: `setup`, one step, `status`, `teardown`, `list`.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
-use crate::plan::Decision;
+use crate::plan::{Act, Decision};
 use crate::record::Record;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
 use crate::settings::Output;
 use crate::steps::{self, STEPS};
-use crate::template::shell_quote;
+use crate::settings::shell_word;
 use crate::wizard;
 
 /// How a command ended.
@@ -66,7 +65,6 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         check_stdout(outside)?;
     }
 
-    let started = Instant::now();
     let planned = engine::plan(cx, &selection).await;
     let stale = if single.is_none() { engine::moved(cx) } else { Vec::new() };
     outside.ui.event(&header(cx).await);
@@ -98,13 +96,12 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
 
     if changes > 0 {
-        let mut record = cx.record.borrow_mut();
-        record.settings = cx.settings.recorded();
-        drop(record);
+        adopt_objects(cx).await?;
         // The first write is to our own disk: if that fails, nothing was changed.
         cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
     } else if !cx.recorded && needs.writes && single.is_none() {
         adopt_objects(cx).await?;
+        cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
     }
     let mutations = cx.cluster.mutations();
     let applied = match engine::apply(cx, &planned).await {
@@ -123,12 +120,12 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     if single.is_none() && applied.changed {
         outside.ui.event(&Event::Next { lines: next(cx) });
     }
-    let seconds = started.elapsed().as_secs_f64();
-    let text = if applied.changed { format!("Done in {seconds:.1} s.") } else { format!("Nothing to change. {seconds:.1} s, no write.") };
+    let text = if applied.changed { "Done." } else { "Nothing to change, no write." };
     Ok(Ended::well(applied.changed, text))
 }
 
-/// A record for objects that were found through the anchor, so that the next run knows their uids.
+/// Takes the uids of what was found through the anchor, or applied by an administrator, into the record:
+/// from then on they are known by identity.
 async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
     let names = &cx.names;
     let mut all = vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
@@ -140,15 +137,17 @@ async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
             cx.record.borrow_mut().own(&reference, live.uid());
         }
     }
-    let digest = match cx.read(&names.account()).await.map_err(Failure::from)? {
-        Some(anchor) => anchor.annotation(crate::names::SCRIPT_DIGEST).unwrap_or_default().to_owned(),
-        None => String::new(),
-    };
+    let anchor = cx.read(&names.account()).await.map_err(Failure::from)?;
+    let noted = |key| anchor.as_ref().and_then(|anchor| anchor.annotation(key)).unwrap_or_default().to_owned();
     let mut record = cx.record.borrow_mut();
     record.settings = cx.settings.recorded();
-    record.script_digest = digest;
-    drop(record);
-    cx.save().map_err(|failure| failure.with_kind(Kind::Refused))
+    if record.script_digest.is_empty() {
+        record.script_digest = noted(crate::names::SCRIPT_DIGEST);
+    }
+    if record.token_expires.is_empty() {
+        record.token_expires = noted(crate::names::TOKEN_EXPIRES);
+    }
+    Ok(())
 }
 
 fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> Event {
@@ -194,7 +193,7 @@ async fn header(cx: &crate::context::Context) -> Event {
 
 fn next(cx: &crate::context::Context) -> Vec<String> {
     let deployment = &cx.names.deployment;
-    let named = if deployment == "kubernetes-runner" { String::new() } else { format!(" --deployment {}", shell_quote(deployment)) };
+    let named = if deployment == "kubernetes-runner" { String::new() } else { format!(" --deployment {}", shell_word(deployment)) };
     let mut lines = vec![
         "Create a VM (Lightsail, or any other; Ubuntu 24.04 or Debian 12) with this as its launch script:".to_owned(),
         format!("  {}", cx.script_path().display()),
@@ -238,7 +237,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::failed(failures, false));
     }
     if changes > 0 {
-        let named = shell_quote(&cx.names.deployment);
+        let named = shell_word(&cx.names.deployment);
         let text = format!("{} pending: outrigger setup --deployment {named} makes it so.", steps::count(changes, "change"));
         return Ok(Ended { pending: true, ..Ended::well(false, text) });
     }
@@ -276,20 +275,26 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::well(false, format!("Nothing of {} is there.", cx.names.deployment)));
     }
     confirm(outside, &cx.names.deployment)?;
+    // A teardown that stops half-way must know what is ours when it goes on.
+    adopt_objects(cx).await?;
+    cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
 
     let mut failures = engine::undo(cx, &planned).await;
     let changed = cx.cluster.mutations() > 0 || changes > 0;
     failures.extend(refusals);
+    if let Err(failure) = crate::borrowed::release_held(cx).await {
+        failures.push(failure);
+    }
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.kind.weight()));
     if failures.is_empty() {
         forget(cx);
     }
-    receipt(outside, &receipt_text(&cx.names.deployment, &planned, &failures))?;
+    receipt(outside, &receipt_text(cx, &planned, &failures).await)?;
     if failures.is_empty() {
         let text = if options.keep_namespaces { "Nothing else" } else { "Nothing" };
         return Ok(Ended::well(changed, format!("{text} of {} is left.", cx.names.deployment)));
     }
-    let again = format!("outrigger teardown --deployment {}", shell_quote(&cx.names.deployment));
+    let again = format!("outrigger teardown --deployment {}", shell_word(&cx.names.deployment));
     let failures = failures
         .into_iter()
         .map(|failure| {
@@ -348,12 +353,20 @@ fn forget(cx: &crate::context::Context) {
     files::remove_empty_dir(dir);
 }
 
-fn receipt_text(deployment: &str, planned: &[Planned], failures: &[Failure]) -> String {
-    let mut text = format!("{deployment}: teardown at {}\n", jiff::Timestamp::now());
+/// What became of each line, as it is now and not as it was planned.
+async fn receipt_text(cx: &crate::context::Context, planned: &[Planned], failures: &[Failure]) -> String {
+    let mut text = format!("{}: teardown at {}\n", cx.names.deployment, jiff::Timestamp::now());
     for line in planned.iter().flat_map(|one| &one.lines) {
+        let gone = match &line.act {
+            Act::Delete(reference, _) | Act::Release(reference, _) => cx.read(reference).await.is_ok_and(|live| live.is_none()),
+            Act::RemoveFile(path) => !path.exists(),
+            Act::Bind(_) => continue,
+            _ => false,
+        };
         let state = match line.decision {
             Decision::Refuse => "left, not ours",
-            decision if decision.is_change() => "removed",
+            _ if gone => "removed",
+            decision if decision.is_change() => "left",
             _ => "kept",
         };
         text.push_str(&format!("  {state:<15}{}\n", line.text));

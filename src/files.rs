@@ -98,7 +98,7 @@ pub fn check_private(path: &Path) -> Result<()> {
             Kind::Refused,
             format!("{} may be changed by other users", path.display()),
         )
-        .hint(format!("look at what it says, then: chmod 600 {}", crate::template::shell_quote(&path.display().to_string())))),
+        .hint(format!("look at what it says, then: chmod 600 {}", crate::settings::shell_word(&path.display().to_string())))),
         _ => Ok(()),
     }
 }

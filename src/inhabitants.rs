@@ -9,18 +9,46 @@ use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::object::Ref;
 
+/// Marks a kind that may not be listed.
+const HIDDEN: &str = " (may not be listed)";
+
 /// Begins the deletion of a namespace of ours, if everything in it goes by itself.
 ///
 /// # Errors
 /// OR0501 (exit 5) naming what is inside; the namespace then stays.
 pub async fn delete_if_empty(cx: &Context, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<()> {
-    let found = inhabitants(cluster, &reference.name).await?;
+    let looked = look(cx, cluster, &reference.name).await;
+    // Whatever came of it, a right that was borrowed for looking goes back first.
+    crate::borrowed::release_held(cx).await?;
+    let found = looked?;
     if found.is_empty() {
         return cx.delete(cluster, reference, uid).await;
     }
-    Err(Failure::new("OR0501", Kind::Partial, format!("{reference} stays: something in it is not ours"))
-        .detail("inside", summary(&found))
-        .hint("move or delete that, then run the same command again; to end well with the namespaces in place: --keep-namespaces"))
+    let hidden = found.iter().any(|name| name.ends_with(HIDDEN));
+    let failure = Failure::new("OR0501", Kind::Partial, format!("{reference} stays: something in it is not ours"))
+        .detail("inside", summary(&found));
+    Err(if hidden {
+        failure
+            .hint("run it again with --cluster-admin, which lets you look into that namespace alone for a moment,")
+            .hint("or have somebody delete it who may see everything in it; to end well with it in place: --keep-namespaces")
+    } else {
+        failure.hint("move or delete that, then run it again; to end well with the namespaces in place: --keep-namespaces")
+    })
+}
+
+/// Looks, and looks again for a while if a right that was just bound is not honoured yet.
+async fn look(cx: &Context, cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
+    let held = cx.facts.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
+    let started = Instant::now();
+    loop {
+        let mut found = inhabitants(cluster, namespace).await?;
+        found.retain(|name| Some(name) != held.as_ref());
+        let lags = held.is_some() && found.iter().any(|name| name.strip_suffix(HIDDEN) == Some("pods"));
+        if !lags || started.elapsed() > Duration::from_secs(5) {
+            return Ok(found);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Objects that every namespace has, or that well-known controllers put into each: not foreign.
@@ -72,7 +100,7 @@ pub async fn inhabitants(cluster: &Cluster, namespace: &str) -> Result<Vec<Strin
                         .map(|item| format!("{name}/{item}"))
                         .collect(),
                     Err(refusal) if refusal.class == Class::NotFound || refusal.code == 405 => Vec::new(),
-                    Err(_) => vec![format!("{name} (may not be listed)")],
+                    Err(_) => vec![format!("{name}{HIDDEN}")],
                 }
             });
         futures_util::future::join_all(lists).await.into_iter().flatten().collect::<Vec<_>>()
@@ -114,7 +142,7 @@ pub async fn wait_until_gone(cx: &Context, cluster: &Cluster, reference: &Ref, u
                 .hint("its deletion goes on by itself; run the same command again to see it gone"));
         }
         if pause >= Duration::from_millis(500) {
-            cx.waiting("create-namespaces", &format!("for {reference} to go"), started.elapsed());
+            cx.waiting("create-namespaces", &format!("{reference} to go"), started.elapsed());
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));

@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::Instant;
 
+pub mod borrowed;
 pub mod certificates;
 pub mod cli;
 pub mod cluster;

@@ -58,7 +58,7 @@ pub fn judge(live: &Object, record: &Record, agreed: Option<&str>) -> Owner {
 #[must_use]
 pub fn foreign(live: &Object, why: &str) -> Failure {
     let reference = &live.reference;
-    let quote = crate::template::shell_quote;
+    let quote = crate::settings::shell_word;
     let scope = reference.namespace.as_deref().map(|namespace| format!(" -n {}", quote(namespace))).unwrap_or_default();
     let mut failure = Failure::new("OR0701", Kind::Foreign, format!("{reference} is in the way and is not ours"))
         .detail("because", why);

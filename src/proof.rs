@@ -43,7 +43,7 @@ pub async fn prove(cx: &Context, token: &Secret) -> Result<String> {
         let lags = |failure: &Failure| failure.id == "OR0906" || failure.id == "OR0402";
         match once(cx, &client).await {
             Err(failure) if lags(&failure) && started.elapsed() < Duration::from_secs(10) && just_bound(cx) => {
-                cx.waiting("issue-token", "for the cluster to honour the new binding", started.elapsed());
+                cx.waiting("issue-token", "the cluster to honour the new binding", started.elapsed());
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
@@ -114,9 +114,13 @@ async fn review(client: &Cluster, namespace: &str) -> Result<(BTreeSet<Right>, b
     Ok((rules::rights(&status["resourceRules"]), status["incomplete"] == true))
 }
 
-/// What `system:basic-user` gives everybody.
+/// What Kubernetes' own default bindings give everybody: `system:basic-user`, and since 1.33
+/// `system:cluster-trust-bundle-discovery` (public CA certificates).
 fn is_everybodys(right: &Right) -> bool {
-    right.verb == "create"
+    right.group == "certificates.k8s.io"
+        && right.resource == "clustertrustbundles"
+        && ["get", "list", "watch"].contains(&right.verb.as_str())
+        || right.verb == "create"
         && (right.group == "authorization.k8s.io"
             && ["selfsubjectaccessreviews", "selfsubjectrulesreviews"].contains(&right.resource.as_str())
             || right.group == "authentication.k8s.io" && right.resource == "selfsubjectreviews")
@@ -159,7 +163,7 @@ async fn too_little(cx: &Context, client: &Cluster, less: &[Right]) -> Failure {
     {
         failure = failure.detail("likely because", format!("the Role was last written by {writer}; setup does not loosen what somebody tightened"));
     }
-    failure.hint(format!("outrigger create-role --force-conflicts --deployment {}", crate::template::shell_quote(&cx.names.deployment)))
+    failure.hint(format!("outrigger create-role --force-conflicts --deployment {}", crate::settings::shell_word(&cx.names.deployment)))
 }
 
 /// Things the runner must not be able to do. The reads are tried, the rest is asked. Returns what it

@@ -173,7 +173,7 @@ impl Human {
         let mut rows: Vec<(String, String, bool)> =
             failure.details.iter().map(|(a, b)| (self.clean(a), self.clean(b), true)).collect();
         for (at, hint) in failure.hints.iter().enumerate() {
-            let label = if at == 0 { "do this" } else { "or" };
+            let label = if at == 0 { "do this" } else { "" };
             rows.push((label.to_owned(), self.clean(hint), false));
         }
         if !matches!(failure.kind, Kind::Usage | Kind::Refused | Kind::Interrupted | Kind::Terminated) {
@@ -183,7 +183,11 @@ impl Human {
         for (name, text, wraps) in rows {
             let head = format!("  {}   ", pad(&name, label));
             // Hints hold commands: whole, for pasting.
-            let row = if wraps || width(&text) + width(&head) <= self.width {
+            let row = if let Some(command) = text.strip_prefix("  ") {
+                format!("    {command}\n")
+            } else if name.is_empty() && !wraps {
+                hang(&" ".repeat(label + 5), &text, self.width)
+            } else if wraps || width(&text) + width(&head) <= self.width {
                 hang(&head, &text, self.width)
             } else {
                 format!("  {name}\n    {text}\n")

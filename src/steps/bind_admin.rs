@@ -1,11 +1,10 @@
 //! The article's optional step: rights for the operator to grant the Role, only where the API server
 //! refuses without them, and only until the Role and its binding exist.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::{Done, Pending, Step};
+use crate::borrowed::{bind, manifest, release_held, release_one, undo_command};
 use crate::cluster::{Class, Refusal};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
@@ -14,7 +13,7 @@ use crate::object::{Kind as ObjectKind, Object, Ref};
 use crate::plan::{Act, Decision, Line};
 use crate::record;
 use crate::rules::{self, Right};
-use crate::template::shell_quote;
+use crate::settings::shell_word;
 
 /// See the module.
 pub struct BindAdmin;
@@ -72,13 +71,13 @@ impl Step for BindAdmin {
 
     fn release<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<String>> {
         Box::pin(async move {
-            let held = cx.facts.held.borrow().clone();
-            let Some((reference, uid)) = held else { return Ok(None) };
-            if cx.settings.keep_admin_binding {
-                return Ok(Some(format!("{reference} kept (--keep-admin-binding)")));
+            if cx.facts.held.borrow().is_none() {
+                return Ok(None);
             }
-            release_one(cx, &reference, Some(&uid).filter(|uid| !uid.is_empty()).map(String::as_str)).await?;
-            cx.facts.held.borrow_mut().take();
+            if cx.settings.keep_admin_binding {
+                return Ok(Some("temporary binding kept (--keep-admin-binding)".to_owned()));
+            }
+            release_held(cx).await?;
             Ok(Some("released".to_owned()))
         })
     }
@@ -203,70 +202,6 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         .detail(format!("by hand: {undo}")))
 }
 
-fn manifest(cx: &Context, reference: Ref, cluster_role: &str, operator: &str) -> Object {
-    let body = json!({
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": operator}],
-    });
-    let mut object = cx.names.manifest(reference, &cx.id(), &body);
-    object.value["metadata"]["labels"][names::COMPONENT] = json!(names::TEMPORARY);
-    object
-}
-
-/// The command that takes a binding away by hand.
-fn undo_command(reference: &Ref) -> String {
-    let scope = reference.namespace.as_deref().map(|namespace| format!(" -n {}", shell_quote(namespace))).unwrap_or_default();
-    format!("kubectl delete{scope} {} {}", reference.kind.resource().trim_end_matches('s'), shell_quote(&reference.name))
-}
-
-async fn bind(cx: &Context, binding: &Object) -> Result<String> {
-    // Held before it is made: after a lost answer the release looks for it as well.
-    *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), String::new()));
-    let made = match cx.create(binding).await {
-        Ok(made) => made,
-        Err(failure) if failure.kind == Kind::Denied => {
-            cx.facts.held.borrow_mut().take();
-            return Err(failure);
-        }
-        Err(failure) => return Err(failure),
-    };
-    *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), made.uid().to_owned()));
-    cx.facts.bound.set(true);
-    let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
-    Ok(match &binding.reference.namespace {
-        Some(namespace) => format!("bound {role} in {namespace}"),
-        None => format!("bound {role}"),
-    })
-}
-
-/// Deletes one temporary binding. Without a uid the object is looked for first, and only one with our
-/// id and our prefix is taken.
-async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Result<()> {
-    let cluster = cx.cluster.for_cleanup(Duration::from_secs(20));
-    let failed = |why: String| {
-        Failure::new("OR0502", Kind::Partial, format!("the temporary {reference} could not be removed"))
-            .detail("because", why)
-            .hint(undo_command(reference))
-    };
-    let uid = match uid {
-        Some(uid) => uid.to_owned(),
-        None => match cluster.get(reference).await {
-            Ok(Some(live)) if live.annotation(names::ID) == Some(cx.id().as_str()) => live.uid().to_owned(),
-            Ok(_) => {
-                cx.record.borrow_mut().forget(reference);
-                return cx.save();
-            }
-            Err(refusal) => return Err(failed(refusal.message)),
-        },
-    };
-    match cx.delete(&cluster, reference, &uid).await {
-        Ok(()) => Ok(()),
-        Err(failure) => {
-            Err(failed(failure.details.first().map_or_else(|| failure.message.clone(), |(_, text)| text.clone())))
-        }
-    }
-}
-
 /// Bindings that a killed run left: known from the record, or by label and id in the jobs' namespace.
 async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
     let prefix = cx.names.temporary_prefix();
@@ -320,8 +255,6 @@ async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
 
 async fn administrators_way(cx: &Context, why: &str) -> Result<Failure> {
     let operator = cx.operator().await?.name.clone();
-    // The manifests that an administrator applies carry our id: it must be on disk before they go out.
-    cx.save()?;
     let failure = Failure::new("OR0403", Kind::Denied, format!("{operator} may not grant the Role in {}", cx.names.job_namespace))
         .detail("because", why);
     Ok(with_administrators_commands(cx, failure, &operator))
@@ -329,17 +262,17 @@ async fn administrators_way(cx: &Context, why: &str) -> Result<Failure> {
 
 fn with_administrators_commands(cx: &Context, failure: Failure, operator: &str) -> Failure {
     let names = &cx.names;
-    let namespace = shell_quote(&names.job_namespace);
-    let binding = shell_quote(&format!("{}-bootstrap", names.deployment));
+    let namespace = shell_word(&names.job_namespace);
+    let binding = shell_word(&format!("{}-bootstrap", names.deployment));
+    let deployment = shell_word(&names.deployment);
     failure
-        .hint(format!(
-            "an administrator applies what this prints, which gives {operator} no new right: outrigger create-role --print --deployment {}",
-            shell_quote(&names.deployment)
-        ))
-        .hint(format!(
-            "or gives you `edit` in that namespace for a moment: kubectl create rolebinding -n {namespace} {binding} --clusterrole=edit --user={}; afterwards: kubectl delete rolebinding -n {namespace} {binding}",
-            shell_quote(operator)
-        ))
+        .hint(format!("have an administrator apply these manifests, which give {operator} no new right:"))
+        .hint(format!("  outrigger create-role --print --deployment {deployment} > role.yaml"))
+        .hint("  kubectl apply -f role.yaml")
+        .hint(format!("or, once the namespace is there (outrigger create-namespaces --deployment {deployment}), have an administrator lend you `edit` in it:"))
+        .hint(format!("  kubectl create rolebinding -n {namespace} {binding} --clusterrole=edit --user={}", shell_word(operator)))
+        .hint("and take it back when setup is done:")
+        .hint(format!("  kubectl delete rolebinding -n {namespace} {binding}"))
 }
 
 impl Context {

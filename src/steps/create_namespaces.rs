@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
+use crate::borrowed;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::inhabitants;
@@ -104,11 +105,18 @@ impl Step for CreateNamespaces {
                 if cx.options.keep_namespaces {
                     lines.push(Line::keep(format!("{reference} (--keep-namespaces)")));
                 } else {
+                    // Reversed below: the binding is made before its namespace is looked into.
                     lines.push(Line::new(
                         Decision::Remove,
                         reference.to_string(),
                         Act::Delete(reference.clone(), live.uid().to_owned()),
                     ));
+                    if let Some(binding) = borrowed::to_look_into(cx, &reference.name).await? {
+                        let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
+                        let text = format!("RoleBinding in {}: {role} for you, for the moment of looking what is inside", reference.name);
+                        let undo = borrowed::undo_command(&binding.reference);
+                        lines.push(Line::new(Decision::Create, text, Act::Bind(binding)).detail(format!("by hand: {undo}")));
+                    }
                 }
             }
             lines.reverse();
@@ -122,6 +130,9 @@ impl Step for CreateNamespaces {
             let mut kept = Vec::new();
             let mut gone = Vec::new();
             for line in lines {
+                if let Act::Bind(binding) = &line.act {
+                    borrowed::bind(cx, binding).await?;
+                }
                 let Act::Delete(reference, uid) = &line.act else { continue };
                 match inhabitants::delete_if_empty(cx, &cluster, reference, uid).await {
                     Ok(()) => gone.push((reference.clone(), uid.clone())),

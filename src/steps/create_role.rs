@@ -351,7 +351,7 @@ async fn quieten(cx: &Context, reference: &Ref) -> Result<()> {
             }
             Err(refusal) if refusal.class == crate::cluster::Class::NotFound && started.elapsed() < Duration::from_secs(30) => {
                 if pause > Duration::from_millis(500) {
-                    cx.waiting("create-role", &format!("for {reference}, which the cluster makes"), started.elapsed());
+                    cx.waiting("create-role", &format!("{reference}, which the cluster makes"), started.elapsed());
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));

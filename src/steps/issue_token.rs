@@ -210,11 +210,11 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
                 .detail("likely because", "this cluster's token controller is switched off, or an external signer keeps the keys")
                 .hint(format!(
                     "ask for a token with a lifetime instead: outrigger setup --token-lifetime 8760h --deployment {}",
-                    crate::template::shell_quote(&cx.names.deployment)
+                    crate::settings::shell_word(&cx.names.deployment)
                 )));
         }
         if pause >= Duration::from_millis(500) {
-            cx.waiting("issue-token", &format!("for the cluster to fill {reference}"), started.elapsed());
+            cx.waiting("issue-token", &format!("the cluster to fill {reference}"), started.elapsed());
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
@@ -291,7 +291,7 @@ async fn revoked(cx: &Context, token: &Secret) -> Result<u64> {
             return Err(Failure::new("OR0501", Kind::Partial, "the old token is still accepted a minute after its Secret was deleted")
                 .hint("run the same command again; if it stays so, the API server caches tokens for long"));
         }
-        cx.waiting("issue-token", "for the old token to be refused", started.elapsed());
+        cx.waiting("issue-token", "the old token to be refused", started.elapsed());
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

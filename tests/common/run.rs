@@ -126,10 +126,14 @@ impl Cli<'_> {
         values.into_iter().fold(self, Self::arg)
     }
 
-    /// Adds a flag with its value.
+    /// Sets a flag to a value, in place of an earlier one.
     #[must_use]
-    pub fn flag(self, flag: &str, value: impl Into<OsString>) -> Self {
-        self.arg(flag).arg(value)
+    pub fn flag(mut self, flag: &str, value: impl Into<OsString>) -> Self {
+        match self.args.iter().position(|arg| arg == flag) {
+            Some(at) => self.args[at + 1] = value.into(),
+            None => self.args.extend([flag.into(), value.into()]),
+        }
+        self
     }
 
     /// Adds a variable to the otherwise empty environment.

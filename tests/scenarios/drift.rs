@@ -112,7 +112,6 @@ pub fn another_cluster(bed: &dyn Bed) {
             "teardown" => scene.teardown(),
             _ => scene.status(),
         };
-        // The last --kubeconfig counts.
         let output = command.flag("--kubeconfig", &other).run();
         let _ = output.code(3).says(bed.url().trim_start_matches("https://")).says("--cluster-gone");
     }

@@ -139,9 +139,11 @@ fn release_refused(bed: &'static Doubles) {
     bed.cluster.clear_faults();
     let left = scene.temporary_bindings();
     assert_eq!(left.len(), 1, "{left:?}\n{output}");
-    // The command that deletes it is what remains on the screen.
+    // The command that deletes it is what remains on the screen; only where to read more and the exit
+    // code may follow.
     let stderr = output.stderr();
-    let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    let closing = |line: &str| line.is_empty() || line.starts_with("more ") || line.contains("exit 5");
+    let last = stderr.lines().map(str::trim).rfind(|line| !closing(line)).unwrap_or_default();
     assert!(last.contains("delete") && last.contains(&left[0]), "the last line is the command\n{output}");
     let _ = scene.status().run().code(10);
     let _ = scene.setup().run().code(0);

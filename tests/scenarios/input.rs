@@ -126,7 +126,6 @@ pub fn bad_names(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let long = "a".repeat(64);
     for name in ["Upper", "under_score", "-dash", "", "kube-system", "default", "a b", "$(reboot)", &long] {
-        // The last --deployment counts.
         let output = scene.setup().flag("--deployment", name).run();
         assert!(matches!(output.code, Some(2 | 3)), "{name:?} is refused\n{output}");
     }
