@@ -20,7 +20,14 @@ use crate::settings::shell_word;
 /// namespace alone, which shows all of it.
 pub async fn to_look_into(cx: &Context, namespace: &str) -> Result<Option<Object>> {
     let look = Right::new("", "pods", "list");
-    if cx.may(&cx.cluster, namespace, &look).await.map_err(Failure::from)? {
+    // What a killed run left there still lends its rights, and is taken back before the look.
+    let prefix = cx.names.temporary_prefix();
+    let lent = {
+        let record = cx.record.borrow();
+        let known = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
+        known.into_iter().any(|object| object.name.starts_with(&prefix))
+    };
+    if !lent && cx.may(&cx.cluster, namespace, &look).await.map_err(Failure::from)? {
         return Ok(None);
     }
     let role = if cx.settings.cluster_admin { "cluster-admin" } else { "edit" };

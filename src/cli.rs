@@ -95,6 +95,8 @@ pub fn command(steps: &[StepHelp]) -> Command {
         .styles(styles)
         .max_term_width(100)
         .subcommand_required(true)
+        // As kubectl does: of a flag given twice, the last one counts.
+        .args_override_self(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(false)
         .args(rows().filter(|row| row.group.is_global()).map(|row| arg(row).global(true)));

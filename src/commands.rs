@@ -75,7 +75,8 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
     let refusals = engine::refusals(&planned);
     let changes = engine::changes(&planned) + if cx.settings.prune { stale.len() } else { 0 };
-    let show_plan = changes > 0 || options.dry_run || !stale.is_empty();
+    let notable = planned.iter().flat_map(|one| &one.lines).any(|line| line.notable);
+    let show_plan = changes > 0 || options.dry_run || !stale.is_empty() || notable;
     if show_plan && refusals.is_empty() {
         outside.ui.event(&with_stale(&planned, &stale, cx.settings.prune));
     }
@@ -223,7 +224,8 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::failed(refusals, false));
     }
     let mut failures = Vec::new();
-    for one in &planned {
+    // What setup is going to change is not worth proving; it proves what it made.
+    for one in planned.iter().filter(|_| changes == 0) {
         match one.step.prove(cx).await {
             Ok(None) => {}
             Ok(Some(text)) => outside.ui.event(&Event::StepDone { step: one.step.name().to_owned(), changed: false, text }),

@@ -80,17 +80,24 @@ pub struct Line {
     pub act: Act,
     /// Why it is refused.
     pub failure: Option<Failure>,
+    /// Kept although it differs from the plan: shown even when nothing changes.
+    pub notable: bool,
 }
 
 impl Line {
     /// A line without detail.
     pub fn new(decision: Decision, text: impl Into<String>, act: Act) -> Self {
-        Self { decision, text: text.into(), detail: Vec::new(), act, failure: None }
+        Self { decision, text: text.into(), detail: Vec::new(), act, failure: None, notable: false }
     }
 
     /// Something that stays as it is.
     pub fn keep(text: impl Into<String>) -> Self {
         Self::new(Decision::Keep, text, Act::None)
+    }
+
+    /// Something that differs and stays so, because somebody made it stricter than setup would.
+    pub fn keep_stricter(text: impl Into<String>) -> Self {
+        Self { notable: true, ..Self::keep(text) }
     }
 
     /// Something that cannot be done.
@@ -102,6 +109,7 @@ impl Line {
             detail: Vec::new(),
             act: Act::None,
             failure: Some(failure),
+            notable: false,
         }
     }
 

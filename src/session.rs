@@ -150,9 +150,18 @@ impl Outside<'_> {
             file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
             ..Selection::default()
         };
+        let mut missing = Vec::new();
+        let gitlab = settings.missing(needs.gitlab && !recorded, false);
         let (contexts, current) = match &settings.context {
             Some(context) => (Vec::new(), Some(context.value.clone())),
-            None => cluster::contexts(&selection, self.env)?,
+            None => match cluster::contexts(&selection, self.env) {
+                Ok(found) => found,
+                Err(failure) if settings.kubeconfig.is_none() && !self.ui.interactive() && settings.gitlab_url.is_none() && !gitlab.is_empty() => {
+                    missing.push(Missing::new("kubeconfig", failure.message));
+                    (Vec::new(), Some(String::new()))
+                }
+                Err(failure) => return Err(failure),
+            },
         };
         if self.ui.interactive() {
             let gaps = wizard::Gaps {
@@ -166,7 +175,6 @@ impl Outside<'_> {
             let ask = &mut *self.ask;
             return ui.pause(|| wizard::fill(ask, settings, &gaps));
         }
-        let mut missing = Vec::new();
         if current.is_none() {
             let note = if contexts.is_empty() {
                 "your kubeconfig has no context".to_owned()
@@ -177,7 +185,6 @@ impl Outside<'_> {
         }
         // The token is needed only if a script has to be written, which the cluster has to tell;
         // listed here where something else is missing anyway, so that one answer names all.
-        let gitlab = settings.missing(needs.gitlab && !recorded, false);
         if missing.is_empty() && settings.gitlab_url.is_some() {
             return Ok(());
         }

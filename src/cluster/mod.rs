@@ -25,6 +25,8 @@ pub use refusal::{Class, Refusal};
 const BODY_LIMIT: usize = 32 * 1024 * 1024;
 /// Requests under way at once. The client speaks HTTP/1.1, so each lane is a connection.
 const LANES: usize = 4;
+/// How often a request may go without any answer before it is given up.
+const SILENCES: u32 = 3;
 /// Name under which our writes appear in `managedFields`.
 pub const FIELD_MANAGER: &str = "outrigger";
 
@@ -52,6 +54,7 @@ impl Cancel {
 #[derive(Clone)]
 pub struct Cluster {
     client: kube::Client,
+    address: Rc<str>,
     lanes: Rc<tokio::sync::Semaphore>,
     deadline: Rc<Cell<Instant>>,
     request_timeout: Duration,
@@ -97,7 +100,7 @@ impl Cluster {
             })?
             .map_err(|_| Failure::new("OR0101", FailureKind::Unclassified, "the client could not be built"))?
             .map_err(|error| refusal::connecting(&error, target))?;
-        Ok(Self::over(client, limits))
+        Ok(Self::over(client, &target.endpoint, limits))
     }
 
     /// Connects with nothing but what the runner will have.
@@ -106,7 +109,7 @@ impl Cluster {
             Failure::new("OR0303", FailureKind::Proof, "no client can be built from host, CA and token")
                 .detail("because", kubeconfig::root_cause(&error))
         })?;
-        Ok(Self::over(client, limits))
+        Ok(Self::over(client, endpoint, limits))
     }
 
     /// As the operator, through the operator's path, but with another token: for an endpoint that
@@ -116,12 +119,13 @@ impl Cluster {
         config.auth_info = kube::config::AuthInfo::default();
         config.auth_info.token = Some(token.to_owned().into());
         let client = build(config).map_err(|error| refusal::connecting(&error, target))?;
-        Ok(Self::over(client, limits))
+        Ok(Self::over(client, &target.endpoint, limits))
     }
 
-    fn over(client: kube::Client, limits: &Limits) -> Self {
+    fn over(client: kube::Client, endpoint: &Endpoint, limits: &Limits) -> Self {
         Self {
             client,
+            address: Rc::from(endpoint.url.as_str()),
             lanes: Rc::new(tokio::sync::Semaphore::new(LANES)),
             deadline: Rc::new(Cell::new(limits.deadline)),
             request_timeout: limits.request_timeout,
@@ -259,13 +263,14 @@ impl Cluster {
 
     async fn send(&self, what: &str, verb: &str, path: &str, body: Option<&Value>, repeat: Repeat) -> Result<Value, Refusal> {
         let mut pause = Duration::from_millis(200);
+        let mut silent = 0;
         loop {
             if let Some(failure) = self.cancel.as_ref().and_then(Cancel::requested) {
                 return Err(Refusal::interrupted(what, failure));
             }
             let remaining = self.deadline.get().saturating_duration_since(Instant::now());
             if remaining.is_zero() {
-                return Err(Refusal::timeout(what, "the run's deadline (--timeout) is over"));
+                return Err(Refusal::timeout(what, "the run's deadline (--timeout) is over").at(&self.address));
             }
             let limit = remaining.min(self.request_timeout);
             let attempt = {
@@ -277,6 +282,12 @@ impl Cluster {
                 Ok(Err(refusal)) => refusal,
                 Err(_) => Refusal::timeout(what, &format!("no answer within {} s", limit.as_secs().max(1))),
             };
+            let refusal = refusal.at(&self.address);
+            // A server that is not there seldom comes back within a run; one that says "later" does.
+            silent += u32::from(refusal.code == 0);
+            if silent >= SILENCES {
+                return Err(refusal);
+            }
             let may_repeat = match repeat {
                 Repeat::Safely => refusal.heals(),
                 Repeat::OnlyUnseen => refusal.code == 429,

@@ -133,6 +133,14 @@ impl Refusal {
         matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable) || matches!(self.code, 500 | 502..=504)
     }
 
+    /// Names the server where nothing came back from it.
+    pub(super) fn at(mut self, address: &str) -> Self {
+        if self.code == 0 && self.class != Class::Interrupted && !self.message.contains(address) {
+            self.message = format!("{} ({address})", self.message);
+        }
+        self
+    }
+
     pub(super) fn out_of_time(mut self, wait: Duration) -> Self {
         self.message = match self.retry_after {
             Some(_) => format!("{} (it asks to wait {} s, longer than this run may take)", self.message, wait.as_secs()),

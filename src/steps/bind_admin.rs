@@ -41,7 +41,13 @@ impl Step for BindAdmin {
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
             let mut lines = leftovers(cx).await?;
-            lines.push(decide(cx, question(cx).await?).await?);
+            let answer = match question(cx).await? {
+                // What is left of a killed run still lends its rights: once it is released, the Role will
+                // be refused again.
+                Answer::MayGrant(_) if !lines.is_empty() => Answer::Needed,
+                answer => answer,
+            };
+            lines.push(decide(cx, answer).await?);
             Ok(lines)
         })
     }
@@ -57,7 +63,7 @@ impl Step for BindAdmin {
                     }
                     Act::Bind(binding) => texts.push(bind(cx, binding).await?),
                     Act::BindIfNeeded(binding) => match question(cx).await? {
-                        Answer::NotNeeded(why) => texts.push(format!("not needed: {why}")),
+                        Answer::NotNeeded(why) | Answer::MayGrant(why) => texts.push(format!("not needed: {why}")),
                         Answer::Needed => texts.push(bind(cx, binding).await?),
                         Answer::Unasked(why) => return Err(administrators_way(cx, &why).await?),
                     },
@@ -102,7 +108,10 @@ impl Step for BindAdmin {
 
 /// What the escalation question came to.
 enum Answer {
+    /// There is nothing to grant.
     NotNeeded(String),
+    /// The operator may grant it as things stand.
+    MayGrant(String),
     Needed,
     /// It could not be asked; the reason.
     Unasked(String),
@@ -145,7 +154,7 @@ async fn question(cx: &Context) -> Result<Answer> {
             if escalates.unwrap_or(false) && !binds.unwrap_or(true) {
                 return Ok(Answer::Needed);
             }
-            Ok(Answer::NotNeeded(format!("you may grant the Role's {} rules yourself", rules::manifest().as_array().map_or(0, Vec::len))))
+            Ok(Answer::MayGrant(format!("you may grant the Role's {} rules yourself", rules::manifest().as_array().map_or(0, Vec::len))))
         }
         Err(refusal) if refusal.is_escalation() => Ok(Answer::Needed),
         Err(refusal) if refusal.class == Class::Forbidden && !namespace_there => Ok(Answer::Unasked(refusal.message)),
@@ -157,7 +166,7 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
     let operator = cx.operator().await?.name.clone();
     let namespace = &cx.names.job_namespace;
     let unknown = match answer {
-        Answer::NotNeeded(why) => return Ok(Line::new(Decision::NotNeeded, format!("not needed: {why}"), Act::None)),
+        Answer::NotNeeded(why) | Answer::MayGrant(why) => return Ok(Line::new(Decision::NotNeeded, format!("not needed: {why}"), Act::None)),
         Answer::Needed => false,
         Answer::Unasked(_) => true,
     };
@@ -232,8 +241,8 @@ async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
         let agreed = cx.agreed().await;
         let path = format!(
             "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings?labelSelector={}%3D{}",
-            names::COMPONENT.replace('/', "%2F"),
-            names::TEMPORARY
+            "app.kubernetes.io%2Finstance",
+            cx.names.deployment
         );
         // Who may not list them has the record still.
         for item in cx.cluster.list_metadata("list temporary bindings", &path).await.unwrap_or_default() {

@@ -222,7 +222,7 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
             object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
             Line::new(Decision::Update, format!("{name}: Pod Security {enforced} -> {wanted} (--force-conflicts)"), Act::Apply(object))
         }
-        std::cmp::Ordering::Greater => Line::keep(format!("{name} enforces Pod Security {enforced}, stricter than {wanted}: kept"))
+        std::cmp::Ordering::Greater => Line::keep_stricter(format!("{name} enforces Pod Security {enforced}, stricter than {wanted}: kept"))
             .detail("jobs that need more will be refused there; to loosen it: --force-conflicts"),
         std::cmp::Ordering::Equal => Line::keep(name),
     }

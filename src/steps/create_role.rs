@@ -25,7 +25,7 @@ impl Step for CreateRole {
     }
     fn long(&self) -> &'static str {
         "Four objects: the runner's ServiceAccount; a ServiceAccount for jobs, which has no rights and no token; \
-         and, in the jobs' namespace, a Role with 5 rules and 12 verbs and the RoleBinding that gives it to the \
+         and, in the jobs' namespace, a Role with what the runner needs and no more, and the RoleBinding that gives it to the \
          runner. Pulls in bind-admin where the cluster lets you grant the Role only with more rights. With --print \
          the manifests go to stdout, for an administrator to apply."
     }
@@ -199,7 +199,7 @@ fn decide(wanted: Object, live: Option<&Object>, owner: &Owner, force: bool) -> 
     let reference = wanted.reference.clone();
     let Some(live) = live else {
         let what = match reference.kind {
-            ObjectKind::Role => format!("{reference} (5 rules, 12 verbs)"),
+            ObjectKind::Role => format!("{reference} ({})", rules::summary()),
             _ => reference.to_string(),
         };
         return Line::new(Decision::Create, what, Act::Create(wanted));
@@ -248,7 +248,7 @@ fn decide_role(wanted: Object, live: &Object, force: bool) -> Line {
         })
     };
     if comparison.more.is_empty() && !force {
-        return shown(Line::keep(format!("{name} allows less than the runner needs{by}: kept")));
+        return shown(Line::keep_stricter(format!("{name} allows less than the runner needs{by}: kept")));
     }
     // What allows more is taken back; what somebody tightened stays, unless told otherwise.
     let target = if force {
@@ -283,7 +283,7 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line {
         return Line::keep(name);
     }
     if extra.is_empty() && !force {
-        return Line::keep(format!("{name} no longer binds the runner{by}: kept")).detail("the runner can do nothing; to bind it again: --force-conflicts");
+        return Line::keep_stricter(format!("{name} no longer binds the runner{by}: kept")).detail("the runner can do nothing; to bind it again: --force-conflicts");
     }
     let subjects = if bound || force { wanted.value["subjects"].clone() } else { json!([]) };
     let line = Line::new(

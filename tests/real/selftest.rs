@@ -31,14 +31,16 @@ pub fn trials(plane: &'static ControlPlane) -> Vec<Trial> {
 fn edit_lists(plane: &ControlPlane) {
     let name = plane.fresh_deployment();
     plane.admin().create(&namespace(&name));
-    plane.admin().create(&edit_binding(&name, User::Binder));
-    let binder = Admin::new(&plane.kubeconfig(User::Binder));
-    let refused = unlistable(plane.admin(), &binder, &name);
+    plane.admin().create(&edit_binding(&name, User::Nobody));
+    let nobody = Admin::new(&plane.kubeconfig(User::Nobody));
+    let refused = unlistable(plane.admin(), &nobody, &name);
     plane.admin().delete(&format!("/api/v1/namespaces/{name}"));
     let known = [
         "csistoragecapacities.storage.k8s.io",
         "podcertificaterequests.certificates.k8s.io",
         "podtemplates.",
+        "rolebindings.rbac.authorization.k8s.io",
+        "roles.rbac.authorization.k8s.io",
     ];
     assert_eq!(refused.iter().map(String::as_str).collect::<Vec<_>>(), known);
 }

@@ -214,6 +214,11 @@ pub fn seed_rbac() -> Vec<Value> {
         rule("", &["configmaps"], &["get"]),
         rule(RBAC, &["roles", "rolebindings"], &["get", "list", "create", "patch", "update", "delete"]),
         rule(RBAC, &["clusterroles"], &["get", "list", "create"]),
+        // The three kinds that the built-in `edit` does not show: with it, an operator can say that a
+        // namespace holds nothing foreign.
+        rule("", &["podtemplates"], &["list"]),
+        rule("certificates.k8s.io", &["podcertificaterequests"], &["list"]),
+        rule("storage.k8s.io", &["csistoragecapacities"], &["list"]),
     ];
     let mut binder = shared.clone();
     binder.push(rule(RBAC, &["clusterroles"], &["bind"]));

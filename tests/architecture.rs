@@ -1,0 +1,337 @@
+//! Who may use whom, read from the sources; and that everything said to follow from the list of steps
+//! does follow from it. What clippy can enforce (`.clippy.toml`) is not repeated here.
+
+#![allow(clippy::panic, reason = "that is how a test fails")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use outrigger::error::Kind;
+use outrigger::steps::STEPS;
+
+/// The modules from the ground up: each may use those in rows above its own here, none beside or below.
+/// `lib.rs` and `main.rs` stand over all of them.
+const LAYERS: &[&[&str]] = &[
+    &["certificates", "error", "explain", "object", "rules", "secret"],
+    &["plan", "template", "tls"],
+    &["settings"],
+    &["cli", "files", "names", "report"],
+    &["cluster", "record", "token", "ui", "wizard"],
+    &["ownership"],
+    &["context"],
+    &["borrowed", "session", "trust"],
+    &["inhabitants", "proof"],
+    &["steps"],
+    &["engine"],
+    &["commands"],
+];
+
+/// The uses that go up all the same. One that is no longer needed fails the test, too.
+const UPWARDS: &[(&str, &str, &str)] = &[
+    ("files", "record", "a temporary file's random name"),
+    ("context", "trust", "what extract-ca found out is kept among the facts"),
+];
+
+/// Where the name of a crate (or a part of std) may stand; a path that ends in `/` is a directory.
+const CONFINED: &[(&str, &[&str])] = &[
+    ("kube", &["src/cluster/"]),
+    ("rustls", &["src/tls.rs", "src/certificates/", "src/lib.rs", "src/cluster/refusal.rs"]),
+    ("tokio_rustls", &["src/tls.rs"]),
+    ("rustls_native_certs", &["src/tls.rs"]),
+    ("x509_parser", &["src/certificates/"]),
+    ("minijinja", &["src/template.rs"]),
+    // The wizard only asks whether a file can be read, before it takes its name for an answer.
+    ("std::fs", &["src/files.rs", "src/wizard.rs"]),
+    ("tokio::fs", &[]),
+    ("dialoguer", &["src/wizard.rs"]),
+    ("rustix::termios", &["src/wizard.rs"]),
+    ("indicatif", &["src/ui.rs"]),
+    // The report only measures how wide text is.
+    ("console", &["src/ui.rs", "src/wizard.rs", "src/report/human.rs", "src/report/text.rs"]),
+    // Children are started by kube alone, for exec plugins.
+    ("std::process::Command", &[]),
+];
+
+/// Nobody but the user interface writes to the terminal, nobody but `main` ends the process.
+const BANNED: &[&str] = &["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!(", "process::exit", "process::abort"];
+
+/// Beyond this a file should have become two.
+const MOST_LINES: usize = 460;
+
+const TABLE: (&str, &str) = ("<!-- steps: begin -->\n", "<!-- steps: end -->");
+
+struct Source {
+    /// From the crate's root, for example `src/steps/mod.rs`.
+    path: String,
+    /// Without comments and without tests.
+    code: String,
+    lines: usize,
+}
+
+impl Source {
+    /// `steps` for `src/steps/mod.rs`.
+    fn module(&self) -> &str {
+        let name = self.path.trim_start_matches("src/").trim_end_matches(".rs");
+        name.split('/').next().unwrap_or(name)
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Leaves out what is no code, and the tests, which stand last in their file.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut code = String::new();
+    for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        let _ = writeln!(code, "{}", line.split(" // ").next().unwrap_or_default());
+    }
+    code
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(dir: &Path, found: &mut Vec<Source>) {
+        for entry in fs::read_dir(dir).expect("src can be listed") {
+            let path = entry.expect("an entry of src").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let shown = path.strip_prefix(root()).expect("below the root").display().to_string();
+                let text = read(&shown);
+                let code = if shown.ends_with("tests.rs") { String::new() } else { code(&text) };
+                found.push(Source { path: shown, code, lines: text.lines().count() });
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join("src"), &mut found);
+    assert!(found.len() > 20, "the sources are somewhere else by now");
+    found
+}
+
+/// The text after each occurrence of `word` that is not the end of a longer name.
+fn after<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
+    code.match_indices(word).filter_map(move |(at, _)| {
+        let before = code[..at].chars().next_back();
+        let part = before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':');
+        (!part).then(|| &code[at + word.len()..])
+    })
+}
+
+/// The first names behind a path's `::`, of one path or of a group in braces.
+fn heads(rest: &str) -> Vec<&str> {
+    let name = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    match rest.strip_prefix('{') {
+        None => vec![&rest[..name(rest)]],
+        Some(group) => {
+            let mut depth = 0;
+            let mut heads = Vec::new();
+            for piece in group.split_inclusive(['{', '}', ',']) {
+                if depth == 0 {
+                    let piece = piece.trim_start();
+                    heads.push(&piece[..name(piece)]);
+                }
+                match piece.chars().next_back() {
+                    Some('{') => depth += 1,
+                    Some('}') if depth == 0 => break,
+                    Some('}') => depth -= 1,
+                    _ => {}
+                }
+            }
+            heads.retain(|name| !name.is_empty());
+            heads
+        }
+    }
+}
+
+fn layer(module: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|row| row.contains(&module))
+        .unwrap_or_else(|| panic!("the module {module} is in no row of LAYERS"))
+}
+
+/// Fails with all of them at once.
+fn assert_none(what: &str, wrong: &BTreeSet<String>) {
+    let list = wrong.iter().fold(String::new(), |list, line| list + "\n  " + line);
+    assert!(wrong.is_empty(), "{what}:{list}");
+}
+
+#[test]
+fn uses_go_down() {
+    let (mut wrong, mut upwards) = (BTreeSet::new(), BTreeSet::new());
+    for source in sources() {
+        let from = source.module();
+        if matches!(from, "lib" | "main") {
+            continue;
+        }
+        for to in after(&source.code, "crate::").flat_map(heads).filter(|to| *to != from) {
+            if layer(to) < layer(from) {
+                continue;
+            }
+            match UPWARDS.iter().find(|row| (row.0, row.1) == (from, to)) {
+                Some(row) => drop(upwards.insert(row.0)),
+                None => drop(wrong.insert(format!("{} uses {to}", source.path))),
+            }
+        }
+        if !source.path[4..].contains('/') && after(&source.code, "super::").next().is_some() {
+            wrong.insert(format!("{} says super:: for crate::, which this test would not see", source.path));
+        }
+    }
+    for (from, to, _) in UPWARDS.iter().filter(|row| !upwards.contains(row.0)) {
+        wrong.insert(format!("{from} no longer uses {to}: take it out of UPWARDS"));
+    }
+    assert_none("modules use others beside or above them", &wrong);
+}
+
+#[test]
+fn every_module_has_its_row_once() {
+    let rows: Vec<&str> = LAYERS.concat();
+    let listed: BTreeSet<&str> = rows.iter().copied().collect();
+    assert_eq!(rows.len(), listed.len(), "a module stands in two rows");
+    let sources = sources();
+    let mut present: BTreeSet<&str> =
+        sources.iter().filter(|source| !source.path.ends_with("tests.rs")).map(Source::module).collect();
+    present.retain(|module| !matches!(*module, "lib" | "main"));
+    assert_eq!(present, listed);
+}
+
+#[test]
+fn steps_do_not_know_each_other() {
+    let modules: Vec<String> = STEPS.iter().map(|step| step.name().replace('-', "_")).collect();
+    let mut wrong = BTreeSet::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("src/steps/")) {
+        if source.path == "src/steps/mod.rs" {
+            continue;
+        }
+        let here = after(&source.code, "super::").chain(after(&source.code, "crate::steps::"));
+        for other in here.flat_map(heads).filter(|name| modules.iter().any(|module| module == name)) {
+            wrong.insert(format!("{} uses {other}", source.path));
+        }
+    }
+    assert_none("steps use each other", &wrong);
+}
+
+#[test]
+fn crates_stay_behind_their_modules() {
+    let mut wrong = BTreeSet::new();
+    for source in sources() {
+        for (name, places) in CONFINED {
+            let (path, group) = name.rsplit_once("::").unwrap_or(("", name));
+            let whole = after(&source.code, name).any(|rest| rest.starts_with("::") || rest.starts_with(';'));
+            let called = !path.is_empty() && after(&source.code, name).next().is_some();
+            let grouped = !path.is_empty()
+                && after(&source.code, &format!("{path}::")).filter(|rest| rest.starts_with('{')).flat_map(heads).any(|head| head == group);
+            let allowed = places.iter().any(|place| {
+                source.path == *place || (place.ends_with('/') && source.path.starts_with(place))
+            });
+            if (whole || called || grouped) && !allowed {
+                wrong.insert(format!("{} uses {name}", source.path));
+            }
+        }
+    }
+    assert_none("crates are used outside of the module that stands for them", &wrong);
+}
+
+#[test]
+fn nobody_prints_or_exits() {
+    let mut wrong = BTreeSet::new();
+    for source in sources() {
+        for banned in BANNED.iter().filter(|banned| source.code.contains(**banned)) {
+            wrong.insert(format!("{}: {banned}", source.path));
+        }
+    }
+    assert_none("only ui.rs writes to the terminal, only main.rs ends the process", &wrong);
+}
+
+#[test]
+fn files_stay_small() {
+    let wrong = sources().iter().filter(|source| source.lines > MOST_LINES).map(|source| format!("{}: {} lines", source.path, source.lines)).collect();
+    assert_none(&format!("files of more than {MOST_LINES} lines"), &wrong);
+}
+
+#[test]
+fn every_step_is_a_file_and_a_subcommand() {
+    let steps: Vec<&str> = STEPS.iter().map(|step| step.name()).collect();
+    let files: BTreeSet<String> = sources()
+        .iter()
+        .filter_map(|source| source.path.strip_prefix("src/steps/")?.strip_suffix(".rs").map(|name| name.replace('_', "-")))
+        .filter(|name| name != "mod")
+        .collect();
+    assert_eq!(files, steps.iter().map(|name| (*name).to_owned()).collect(), "files of src/steps and STEPS");
+
+    let command = outrigger::cli::command(&outrigger::commands::step_help());
+    let subcommands: Vec<&str> = command.get_subcommands().map(|subcommand| subcommand.get_name()).collect();
+    let expected: Vec<&str> =
+        ["setup"].into_iter().chain(steps).chain(["teardown", "status", "list", "explain"]).collect();
+    assert_eq!(subcommands, expected, "subcommands and STEPS");
+}
+
+/// README's table, as the list has it.
+fn table() -> String {
+    let mut table = String::from("| # | subcommand | what it does |\n|---|---|---|\n");
+    for (number, step) in STEPS.iter().enumerate() {
+        let _ = writeln!(table, "| {} | `{}` | {} |", number + 1, step.name(), step.about());
+    }
+    table
+}
+
+#[test]
+fn the_readme_tells_the_steps() {
+    let readme = read("README.md");
+    let told = readme
+        .split_once(TABLE.0)
+        .and_then(|(_, rest)| rest.split_once(TABLE.1))
+        .map(|(told, _)| told)
+        .expect("README.md has both markers");
+    let table = table();
+    assert!(told == table, "README.md's table is not the list of steps; this is:\n{table}");
+}
+
+#[test]
+fn the_readme_tells_the_exit_codes() {
+    let readme = read("README.md");
+    let told: BTreeSet<&str> = readme
+        .lines()
+        .skip_while(|line| *line != "## Exit codes")
+        .skip(1)
+        .take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| line.strip_prefix("| ")?.split(' ').next())
+        .filter(|code| code.parse::<u8>().is_ok())
+        .collect();
+    let kinds = [
+        Kind::Unclassified,
+        Kind::Usage,
+        Kind::Refused,
+        Kind::Denied,
+        Kind::Partial,
+        Kind::Locked,
+        Kind::Foreign,
+        Kind::Deadline,
+        Kind::Proof,
+        Kind::Pending,
+        Kind::Interrupted,
+        Kind::Terminated,
+    ];
+    let codes: Vec<String> = kinds.iter().map(|kind| kind.exit_code().to_string()).collect();
+    let codes: BTreeSet<&str> = codes.iter().map(String::as_str).chain(["0"]).collect();
+    assert_eq!(told, codes);
+}
+
+#[test]
+fn ci_runs_the_two_commands_of_the_readme() {
+    let (readme, ci) = (read("README.md"), read(".ci/run"));
+    for (documented, run) in
+        [("cargo run --example article", "cargo run --locked --example article"), ("cargo test --workspace", "cargo test --workspace --locked")]
+    {
+        assert!(readme.contains(documented), "README.md lacks: {documented}");
+        assert!(ci.contains(run), ".ci/run lacks: {run}");
+    }
+}
