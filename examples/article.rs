@@ -122,8 +122,10 @@ struct Shell {
 impl Shell {
     fn new(home: &Path) -> Outcome<Self> {
         let inherited = ["COLUMNS", "LANG", "LC_ALL", "NO_COLOR", "CLICOLOR_FORCE", "PATH", "TERM"];
-        let mut env: BTreeMap<String, String> =
-            inherited.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
+        let mut env: BTreeMap<String, String> = inherited
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .collect();
         env.insert("HOME".to_owned(), home.display().to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { env, runtime })

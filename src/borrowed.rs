@@ -31,7 +31,8 @@ pub async fn to_look_into(cx: &Context, namespace: &str) -> Result<Option<Object
         return Ok(None);
     }
     let role = if cx.settings.cluster_admin { "cluster-admin" } else { "edit" };
-    let bind = Right { name: role.to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
+    let bind =
+        Right { name: role.to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
     if !cx.may(&cx.cluster, namespace, &bind).await.map_err(Failure::from)? {
         return Ok(None);
     }
@@ -64,8 +65,16 @@ pub fn manifest(cx: &Context, reference: Ref, cluster_role: &str, operator: &str
 /// The command that takes a binding away by hand.
 #[must_use]
 pub fn undo_command(reference: &Ref) -> String {
-    let scope = reference.namespace.as_deref().map(|namespace| format!(" -n {}", shell_word(namespace))).unwrap_or_default();
-    format!("kubectl delete{scope} {} {}", reference.kind.resource().trim_end_matches('s'), shell_word(&reference.name))
+    let scope = reference
+        .namespace
+        .as_deref()
+        .map(|namespace| format!(" -n {}", shell_word(namespace)))
+        .unwrap_or_default();
+    format!(
+        "kubectl delete{scope} {} {}",
+        reference.kind.resource().trim_end_matches('s'),
+        shell_word(&reference.name)
+    )
 }
 
 /// Makes a temporary binding and holds it.
@@ -111,9 +120,8 @@ pub async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Re
     };
     match cx.delete(&cluster, reference, &uid).await {
         Ok(()) => Ok(()),
-        Err(failure) => {
-            Err(failed(failure.details.first().map_or_else(|| failure.message.clone(), |(_, text)| text.clone())))
-        }
+        Err(failure) => Err(failed(
+            failure.details.first().map_or_else(|| failure.message.clone(), |(_, text)| text.clone()),
+        )),
     }
 }
-

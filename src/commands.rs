@@ -1,5 +1,6 @@
 //! What each subcommand does with the engine: `setup`, one step, `status`, `teardown`, `list`.
 
+use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::engine::{self, Planned};
@@ -10,8 +11,8 @@ use crate::record::Record;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
 use crate::settings::Output;
-use crate::steps::{self, STEPS};
 use crate::settings::shell_word;
+use crate::steps::{self, STEPS};
 use crate::wizard;
 
 /// How a command ended.
@@ -44,8 +45,9 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         None => engine::select(&options.only, &options.skip, options.from.as_deref())?,
     };
     let step = single.and_then(steps::find);
-    let prints = step.is_some_and(|step| step.prints_always()) || options.print;
-    let reads_only = options.dry_run || step.is_some_and(|step| step.name() == "preflight" || step.prints_always());
+    let prints = step.is_some_and(super::steps::Step::prints_always) || options.print;
+    let reads_only =
+        options.dry_run || step.is_some_and(|step| step.name() == "preflight" || step.prints_always());
     let needs = Needs {
         writes: !reads_only,
         gitlab: selection.iter().any(|step| step.keys().contains(&"gitlabUrl")),
@@ -85,7 +87,8 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
     if options.dry_run {
         let pending = options.exit_code && changes > 0;
-        let text = if changes == 0 { "Nothing to change.".to_owned() } else { "Nothing was changed.".to_owned() };
+        let text =
+            if changes == 0 { "Nothing to change.".to_owned() } else { "Nothing was changed.".to_owned() };
         return Ok(Ended { pending, ..Ended::well(false, text) });
     }
     if changes > 0 && outside.ui.interactive() && !options.yes {
@@ -129,7 +132,8 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
 /// from then on they are known by identity.
 async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
     let names = &cx.names;
-    let mut all = vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
+    let mut all =
+        vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
     all.extend(names.namespaces().into_iter().filter(|namespace| !cx.is_used(&namespace.name)));
     for reference in all {
         if let Some(live) = cx.read(&reference).await.map_err(Failure::from)?
@@ -139,7 +143,8 @@ async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
         }
     }
     let anchor = cx.read(&names.account()).await.map_err(Failure::from)?;
-    let noted = |key| anchor.as_ref().and_then(|anchor| anchor.annotation(key)).unwrap_or_default().to_owned();
+    let noted =
+        |key| anchor.as_ref().and_then(|anchor| anchor.annotation(key)).unwrap_or_default().to_owned();
     let mut record = cx.record.borrow_mut();
     record.settings = cx.settings.recorded();
     if record.script_digest.is_empty() {
@@ -183,7 +188,11 @@ async fn header(cx: &crate::context::Context) -> Event {
         format!("gitlab-runner {}, tags {}", settings.runner_version.value, settings.tags.value.join(",")),
         settings.tags.source.to_string(),
     ));
-    rows.push(("pods in".to_owned(), settings.namespace.value.clone(), settings.namespace.source.to_string()));
+    rows.push((
+        "pods in".to_owned(),
+        settings.namespace.value.clone(),
+        settings.namespace.source.to_string(),
+    ));
     rows.push((
         "account".to_owned(),
         format!("{}/{}", settings.runner_namespace.value, settings.deployment.value),
@@ -194,9 +203,14 @@ async fn header(cx: &crate::context::Context) -> Event {
 
 fn next(cx: &crate::context::Context) -> Vec<String> {
     let deployment = &cx.names.deployment;
-    let named = if deployment == "kubernetes-runner" { String::new() } else { format!(" --deployment {}", shell_word(deployment)) };
+    let named = if deployment == "kubernetes-runner" {
+        String::new()
+    } else {
+        format!(" --deployment {}", shell_word(deployment))
+    };
     let mut lines = vec![
-        "Create a VM (Lightsail, or any other; Ubuntu 24.04 or Debian 12) with this as its launch script:".to_owned(),
+        "Create a VM (Lightsail, or any other; Ubuntu 24.04 or Debian 12) with this as its launch script:"
+            .to_owned(),
         format!("  {}", cx.script_path().display()),
         "See what is there, and whether it still works:".to_owned(),
         format!("  outrigger status{named}"),
@@ -217,7 +231,8 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let planned = engine::plan(cx, &selection).await;
     outside.ui.event(&header(cx).await);
     // What setup would still have to be told is no fault of what is there.
-    let refusals: Vec<Failure> = engine::refusals(&planned).into_iter().filter(|failure| failure.id != "OR0201").collect();
+    let refusals: Vec<Failure> =
+        engine::refusals(&planned).into_iter().filter(|failure| failure.id != "OR0201").collect();
     let changes = engine::changes(&planned);
     outside.ui.event(&engine::shown(&planned));
     if !refusals.is_empty() {
@@ -228,9 +243,14 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     for one in planned.iter().filter(|_| changes == 0) {
         match one.step.prove(cx).await {
             Ok(None) => {}
-            Ok(Some(text)) => outside.ui.event(&Event::StepDone { step: one.step.name().to_owned(), changed: false, text }),
+            Ok(Some(text)) => {
+                outside.ui.event(&Event::StepDone { step: one.step.name().to_owned(), changed: false, text });
+            }
             Err(failure) => {
-                outside.ui.event(&Event::StepFailed { step: one.step.name().to_owned(), text: failure.message.clone() });
+                outside.ui.event(&Event::StepFailed {
+                    step: one.step.name().to_owned(),
+                    text: failure.message.clone(),
+                });
                 failures.push(failure);
             }
         }
@@ -240,7 +260,10 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     if changes > 0 {
         let named = shell_word(&cx.names.deployment);
-        let text = format!("{} pending: outrigger setup --deployment {named} makes it so.", steps::count(changes, "change"));
+        let text = format!(
+            "{} pending: outrigger setup --deployment {named} makes it so.",
+            steps::count(changes, "change")
+        );
         return Ok(Ended { pending: true, ..Ended::well(false, text) });
     }
     Ok(Ended::well(false, "As setup left it."))
@@ -300,7 +323,11 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let failures = failures
         .into_iter()
         .map(|failure| {
-            let failure = if failure.kind == Kind::Unclassified || failure.kind == Kind::Refused { failure.with_kind(Kind::Partial) } else { failure };
+            let failure = if failure.kind == Kind::Unclassified || failure.kind == Kind::Refused {
+                failure.with_kind(Kind::Partial)
+            } else {
+                failure
+            };
             if failure.hints.is_empty() { failure.hint(again.clone()) } else { failure }
         })
         .collect();
@@ -324,21 +351,25 @@ fn cluster_gone(outside: &mut Outside<'_>) -> Result<Ended> {
     let (settings, record) = outside.settings()?;
     let deployment = settings.deployment.value.clone();
     let Some(record) = record else {
-        return Err(Failure::new("OR0301", Kind::Refused, format!("there is no record of {deployment} on this machine"))
-            .hint("outrigger list names the deployments that are known here"));
+        return Err(Failure::new(
+            "OR0301",
+            Kind::Refused,
+            format!("there is no record of {deployment} on this machine"),
+        )
+        .hint("outrigger list names the deployments that are known here"));
     };
     let _lock = files::lock(&settings.state_dir.join(format!("{deployment}.lock")))?;
     confirm(outside, &deployment)?;
     let mut text = format!("{deployment}: the cluster {} is gone; not read back:\n", record.cluster.context);
     for owned in &record.objects {
-        text.push_str(&format!("  {} ({})\n", owned.object, owned.uid));
+        let _ = writeln!(text, "  {} ({})", owned.object, owned.uid);
     }
     if let Some(path) = &record.script_path
         && let Some(bytes) = files::read(path)?
         && crate::template::is_ours(&String::from_utf8_lossy(&bytes), &deployment)
     {
         files::remove(path)?;
-        text.push_str(&format!("  {} removed\n", path.display()));
+        let _ = writeln!(text, "  {} removed", path.display());
     }
     files::remove(&Record::path(&settings.state_dir, &deployment))?;
     receipt(outside, &text)?;
@@ -360,7 +391,9 @@ async fn receipt_text(cx: &crate::context::Context, planned: &[Planned], failure
     let mut text = format!("{}: teardown at {}\n", cx.names.deployment, jiff::Timestamp::now());
     for line in planned.iter().flat_map(|one| &one.lines) {
         let gone = match &line.act {
-            Act::Delete(reference, _) | Act::Release(reference, _) => cx.read(reference).await.is_ok_and(|live| live.is_none()),
+            Act::Delete(reference, _) | Act::Release(reference, _) => {
+                cx.read(reference).await.is_ok_and(|live| live.is_none())
+            }
             Act::RemoveFile(path) => !path.exists(),
             Act::Bind(_) => continue,
             _ => false,
@@ -371,10 +404,10 @@ async fn receipt_text(cx: &crate::context::Context, planned: &[Planned], failure
             decision if decision.is_change() => "left",
             _ => "kept",
         };
-        text.push_str(&format!("  {state:<15}{}\n", line.text));
+        let _ = writeln!(text, "  {state:<15}{}", line.text);
     }
     for failure in failures {
-        text.push_str(&format!("  {:<15}{failure}\n", "failed"));
+        let _ = writeln!(text, "  {:<15}{failure}", "failed");
     }
     text
 }
@@ -392,23 +425,42 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
     if outside.options.list_cluster {
         let session = outside.open(Needs::default()).await?;
         let path = "/api/v1/serviceaccounts?labelSelector=app.kubernetes.io%2Fmanaged-by%3Doutrigger";
-        let items = session.cx.cluster.list_metadata("list outrigger's ServiceAccounts in the cluster", path).await.map_err(Failure::from)?;
+        let items = session
+            .cx
+            .cluster
+            .list_metadata("list outrigger's ServiceAccounts in the cluster", path)
+            .await
+            .map_err(Failure::from)?;
         for item in items {
             let meta = &item["metadata"];
             let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
             let deployment = text(&meta["annotations"][crate::names::DEPLOYMENT]);
             // The jobs' account is labelled too; only the anchor bears the deployment's own name.
             if deployment == text(&meta["name"]) {
-                rows.push([deployment, session.cx.target.context.clone(), text(&meta["namespace"]), String::new()]);
+                rows.push([
+                    deployment,
+                    session.cx.target.context.clone(),
+                    text(&meta["namespace"]),
+                    String::new(),
+                ]);
             }
         }
     } else {
         let (settings, _) = outside.settings()?;
         for path in files::list(&settings.state_dir) {
-            let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json")) else { continue };
+            let Some(name) =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"))
+            else {
+                continue;
+            };
             match Record::load(&settings.state_dir, name) {
                 Ok(Some(record)) => {
-                    let namespace = record.settings.get("namespace").and_then(|values| values.first()).cloned().unwrap_or_default();
+                    let namespace = record
+                        .settings
+                        .get("namespace")
+                        .and_then(|values| values.first())
+                        .cloned()
+                        .unwrap_or_default();
                     rows.push([record.deployment, record.cluster.context, namespace, record.cluster.server]);
                 }
                 Ok(None) => {}
@@ -437,7 +489,8 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
 
 fn write_data(outside: &Outside<'_>, bytes: &[u8]) -> Result<()> {
     outside.ui.data(bytes).map_err(|error| {
-        Failure::new("OR0503", Kind::Partial, "cannot write to stdout").detail("the system says", error.to_string())
+        Failure::new("OR0503", Kind::Partial, "cannot write to stdout")
+            .detail("the system says", error.to_string())
     })
 }
 
@@ -446,8 +499,12 @@ fn check_stdout(outside: &Outside<'_>) -> Result<()> {
     let ci = outside.env.get("CI").is_some_and(|value| !value.is_empty());
     let shown = outside.ui.stdout_is_terminal() || outside.options.output == Output::Json || ci;
     if shown && !outside.options.secrets_to_stdout {
-        return Err(Failure::new("OR0202", Kind::Usage, "the launch script holds two secrets, and stdout would show them")
-            .hint("name a file with --script FILE, or say --secrets-to-stdout if that is what you want"));
+        return Err(Failure::new(
+            "OR0202",
+            Kind::Usage,
+            "the launch script holds two secrets, and stdout would show them",
+        )
+        .hint("name a file with --script FILE, or say --secrets-to-stdout if that is what you want"));
     }
     Ok(())
 }
@@ -457,7 +514,12 @@ fn check_stdout(outside: &Outside<'_>) -> Result<()> {
 pub fn step_help() -> Vec<crate::cli::StepHelp> {
     STEPS
         .iter()
-        .map(|step| crate::cli::StepHelp { name: step.name(), about: step.about(), long: step.long(), keys: step.keys(), flags: step.flags() })
+        .map(|step| crate::cli::StepHelp {
+            name: step.name(),
+            about: step.about(),
+            long: step.long(),
+            keys: step.keys(),
+            flags: step.flags(),
+        })
         .collect()
 }
-

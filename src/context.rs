@@ -144,7 +144,13 @@ impl Context {
             .get_or_try_init(|| async {
                 let status = self
                     .cluster
-                    .review("ask who you are", "authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", serde_json::Value::Null)
+                    .review(
+                        "ask who you are",
+                        "authentication.k8s.io",
+                        "selfsubjectreviews",
+                        "SelfSubjectReview",
+                        serde_json::Value::Null,
+                    )
                     .await
                     .map_err(Failure::from)?;
                 let user = &status["userInfo"];
@@ -166,9 +172,15 @@ impl Context {
         self.facts
             .version
             .get_or_try_init(|| async {
-                let answer = self.cluster.read("read the version", "/version").await.map_err(Failure::from)?;
+                let answer =
+                    self.cluster.read("read the version", "/version").await.map_err(Failure::from)?;
                 let digits = |key: &str| -> String {
-                    answer[key].as_str().unwrap_or_default().chars().take_while(char::is_ascii_digit).collect()
+                    answer[key]
+                        .as_str()
+                        .unwrap_or_default()
+                        .chars()
+                        .take_while(char::is_ascii_digit)
+                        .collect()
                 };
                 let (major, minor) = (digits("major"), digits("minor"));
                 if !major.is_empty() && !minor.is_empty() {
@@ -180,14 +192,25 @@ impl Context {
     }
 
     /// Asks whether the operator (or whoever `cluster` is) may do one thing.
-    pub async fn may(&self, cluster: &Cluster, namespace: &str, right: &crate::rules::Right) -> Result<bool, Refusal> {
+    pub async fn may(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        right: &crate::rules::Right,
+    ) -> Result<bool, Refusal> {
         let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
         let spec = serde_json::json!({"resourceAttributes": {
             "namespace": namespace, "verb": right.verb, "group": right.group,
             "resource": resource, "subresource": subresource, "name": right.name,
         }});
         let status = cluster
-            .review(&format!("ask about {right}"), "authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", spec)
+            .review(
+                &format!("ask about {right}"),
+                "authorization.k8s.io",
+                "selfsubjectaccessreviews",
+                "SelfSubjectAccessReview",
+                spec,
+            )
             .await?;
         Ok(status["allowed"] == true)
     }
@@ -288,7 +311,11 @@ impl Context {
         let mut pause = Duration::from_millis(50);
         loop {
             match attempt().await {
-                Err(failure) if failure.kind == Kind::Denied && self.facts.bound.get() && started.elapsed() < limit => {
+                Err(failure)
+                    if failure.kind == Kind::Denied
+                        && self.facts.bound.get()
+                        && started.elapsed() < limit =>
+                {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(1));
                 }

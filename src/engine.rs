@@ -37,8 +37,12 @@ pub fn select(only: &[String], skip: &[String], from: Option<&str>) -> Result<Ve
         .collect();
     if !unknown.is_empty() {
         let names: Vec<&str> = STEPS.iter().map(|step| step.name()).collect();
-        return Err(Failure::new("OR0202", Kind::Usage, format!("there is no step called {}", unknown.join(", ")))
-            .detail("the steps are", names.join(", ")));
+        return Err(Failure::new(
+            "OR0202",
+            Kind::Usage,
+            format!("there is no step called {}", unknown.join(", ")),
+        )
+        .detail("the steps are", names.join(", ")));
     }
     let start = from.and_then(|name| STEPS.iter().position(|step| step.name() == name)).unwrap_or(0);
     let selected: Vec<&'static dyn Step> = STEPS
@@ -52,7 +56,8 @@ pub fn select(only: &[String], skip: &[String], from: Option<&str>) -> Result<Ve
         .map(|(_, step)| step)
         .collect();
     if selected.is_empty() {
-        return Err(Failure::new("OR0202", Kind::Usage, "the selection leaves no step to do").hint("look at --only, --skip and --from"));
+        return Err(Failure::new("OR0202", Kind::Usage, "the selection leaves no step to do")
+            .hint("look at --only, --skip and --from"));
     }
     Ok(selected)
 }
@@ -81,7 +86,9 @@ pub async fn check_cluster(cx: &Context) -> Result<()> {
         .ca
         .as_deref()
         .and_then(|ca| crate::certificates::read_bundle(ca).ok())
-        .and_then(|bundle| bundle.certificates.first().map(crate::certificates::Certificate::fingerprint_sha256))
+        .and_then(|bundle| {
+            bundle.certificates.first().map(crate::certificates::Certificate::fingerprint_sha256)
+        })
         .unwrap_or_default();
     let mut record = cx.record.borrow_mut();
     let known = &record.cluster;
@@ -91,7 +98,11 @@ pub async fn check_cluster(cx: &Context) -> Result<()> {
         !known.ca_fingerprint.is_empty() && known.ca_fingerprint != fingerprint
     };
     let describe = |context: &str, server: &str, uid: &str| {
-        let identity = if uid.is_empty() { "kube-system may not be read".to_owned() } else { format!("kube-system {uid}") };
+        let identity = if uid.is_empty() {
+            "kube-system may not be read".to_owned()
+        } else {
+            format!("kube-system {uid}")
+        };
         format!("{context} at {server} ({identity})")
     };
     if differs {
@@ -222,13 +233,20 @@ pub async fn apply(cx: &Context, planned: &[Planned]) -> Result<Applied> {
                         Err(failure) => outcome = Err(failure),
                     }
                 }
-                cx.reporter.event(&Event::StepDone { step: step.name().to_owned(), changed: done.changed, text: done.text });
+                cx.reporter.event(&Event::StepDone {
+                    step: step.name().to_owned(),
+                    changed: done.changed,
+                    text: done.text,
+                });
                 if outcome.is_err() {
                     break;
                 }
             }
             Err(failure) => {
-                cx.reporter.event(&Event::StepFailed { step: step.name().to_owned(), text: failure.message.clone() });
+                cx.reporter.event(&Event::StepFailed {
+                    step: step.name().to_owned(),
+                    text: failure.message.clone(),
+                });
                 let started = applied.changed || cx.cluster.mutations() > 0;
                 outcome = Err(stopped(failure, step.name(), index, started));
                 break;
@@ -263,7 +281,10 @@ fn stopped(failure: Failure, step: &str, index: usize, started: bool) -> Failure
     };
     let failure = failure.with_kind(kind);
     if started {
-        failure.detail("stopped at", format!("{step}; what is done stays, and the same command goes on from here"))
+        failure.detail(
+            "stopped at",
+            format!("{step}; what is done stays, and the same command goes on from here"),
+        )
     } else {
         failure
     }
@@ -306,14 +327,17 @@ pub async fn undo(cx: &Context, planned: &[Planned]) -> Vec<Failure> {
 #[must_use]
 pub fn moved(cx: &Context) -> Vec<Line> {
     let names = &cx.names;
-    let mut current = vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
+    let mut current =
+        vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
     current.extend(names.namespaces());
     let mut stale: Vec<_> = cx
         .record
         .borrow()
         .objects
         .iter()
-        .filter(|owned| !current.contains(&owned.object) && !owned.object.name.starts_with(&names.temporary_prefix()))
+        .filter(|owned| {
+            !current.contains(&owned.object) && !owned.object.name.starts_with(&names.temporary_prefix())
+        })
         .cloned()
         .collect();
     stale.sort_by_key(|owned| match owned.object.kind {
@@ -325,7 +349,13 @@ pub fn moved(cx: &Context) -> Vec<Line> {
     });
     stale
         .into_iter()
-        .map(|owned| Line::new(Decision::Remove, format!("{} (the settings have moved)", owned.object), Act::Delete(owned.object, owned.uid)))
+        .map(|owned| {
+            Line::new(
+                Decision::Remove,
+                format!("{} (the settings have moved)", owned.object),
+                Act::Delete(owned.object, owned.uid),
+            )
+        })
         .collect()
 }
 

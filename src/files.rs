@@ -16,9 +16,13 @@ pub struct Lock {
 }
 
 fn refuse(path: &Path, why: &str) -> Failure {
-    Failure::new("OR0702", Kind::Foreign, format!("{} is not a file that outrigger may write", path.display()))
-        .detail("because", why)
-        .hint("remove it, or name another path")
+    Failure::new(
+        "OR0702",
+        Kind::Foreign,
+        format!("{} is not a file that outrigger may write", path.display()),
+    )
+    .detail("because", why)
+    .hint("remove it, or name another path")
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
@@ -98,7 +102,10 @@ pub fn check_private(path: &Path) -> Result<()> {
             Kind::Refused,
             format!("{} may be changed by other users", path.display()),
         )
-        .hint(format!("look at what it says, then: chmod 600 {}", crate::settings::shell_word(&path.display().to_string())))),
+        .hint(format!(
+            "look at what it says, then: chmod 600 {}",
+            crate::settings::shell_word(&path.display().to_string())
+        ))),
         _ => Ok(()),
     }
 }
@@ -118,6 +125,7 @@ pub fn remove_empty_dir(path: &Path) {
 }
 
 /// The names in a directory, sorted; none when it does not exist.
+#[must_use]
 pub fn list(path: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         fs::read_dir(path).map(|dir| dir.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();

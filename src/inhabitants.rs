@@ -25,8 +25,9 @@ pub async fn delete_if_empty(cx: &Context, cluster: &Cluster, reference: &Ref, u
         return cx.delete(cluster, reference, uid).await;
     }
     let hidden = found.iter().any(|name| name.ends_with(HIDDEN));
-    let failure = Failure::new("OR0501", Kind::Partial, format!("{reference} stays: something in it is not ours"))
-        .detail("inside", summary(&found));
+    let failure =
+        Failure::new("OR0501", Kind::Partial, format!("{reference} stays: something in it is not ours"))
+            .detail("inside", summary(&found));
     Err(if hidden {
         failure
             .hint("run it again with --cluster-admin, which lets you look into that namespace alone for a moment,")
@@ -38,7 +39,8 @@ pub async fn delete_if_empty(cx: &Context, cluster: &Cluster, reference: &Ref, u
 
 /// Looks, and looks again for a while if a right that was just bound is not honoured yet.
 async fn look(cx: &Context, cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
-    let held = cx.facts.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
+    let held =
+        cx.facts.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
     let started = Instant::now();
     loop {
         let mut found = inhabitants(cluster, namespace).await?;
@@ -77,16 +79,17 @@ pub async fn inhabitants(cluster: &Cluster, namespace: &str) -> Result<Vec<Strin
         }
     }
     let found = futures_util::future::join_all(versions.iter().map(|version| async move {
-        let resources = match cluster.read("list the API's resources", version).await {
-            Ok(resources) => resources,
+        let Ok(resources) = cluster.read("list the API's resources", version).await else {
             // An aggregated API that is down: nobody can tell what is there.
-            Err(_) => return vec![format!("whatever {version} serves (it does not answer)")],
+            return vec![format!("whatever {version} serves (it does not answer)")];
         };
         let listable = resources["resources"].as_array().cloned().unwrap_or_default();
         let lists = listable
             .iter()
             .filter(|resource| resource["namespaced"] == true)
-            .filter(|resource| resource["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|verb| verb == "list")))
+            .filter(|resource| {
+                resource["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|verb| verb == "list"))
+            })
             .filter_map(|resource| resource["name"].as_str())
             .filter(|name| !name.contains('/') && !is_passing(name))
             .map(|name| async move {
@@ -123,7 +126,13 @@ fn summary(found: &[String]) -> String {
 }
 
 /// Waits until a namespace with this uid is gone, saying what holds it up when it takes too long.
-pub async fn wait_until_gone(cx: &Context, cluster: &Cluster, reference: &Ref, uid: &str, started: Instant) -> Result<()> {
+pub async fn wait_until_gone(
+    cx: &Context,
+    cluster: &Cluster,
+    reference: &Ref,
+    uid: &str,
+    started: Instant,
+) -> Result<()> {
     let limit = Duration::from_secs(90);
     let mut pause = Duration::from_millis(20);
     loop {
@@ -137,9 +146,13 @@ pub async fn wait_until_gone(cx: &Context, cluster: &Cluster, reference: &Ref, u
                 .filter(|condition| condition["status"] == "True")
                 .filter_map(|condition| condition["message"].as_str().map(str::to_owned))
                 .collect();
-            return Err(Failure::new("OR0501", Kind::Deadline, format!("{reference} is still being deleted"))
-                .detail("the server says", conditions.join("; "))
-                .hint("its deletion goes on by itself; run the same command again to see it gone"));
+            return Err(Failure::new(
+                "OR0501",
+                Kind::Deadline,
+                format!("{reference} is still being deleted"),
+            )
+            .detail("the server says", conditions.join("; "))
+            .hint("its deletion goes on by itself; run the same command again to see it gone"));
         }
         if pause >= Duration::from_millis(500) {
             cx.waiting("create-namespaces", &format!("{reference} to go"), started.elapsed());

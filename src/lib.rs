@@ -12,6 +12,8 @@
 //! `cluster/refusal.rs`; what counts as ours, `ownership.rs`; exit codes, `error.rs`; a line of output,
 //! `report/`; the order of steps, `steps/mod.rs`.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::rc::Rc;
@@ -78,12 +80,28 @@ pub async fn run(
         Ok(options) => options,
         Err(failure) => {
             let ui = make_ui(&RunOptions::default());
-            return finish(&ui, started, &mut commands::Ended { failures: vec![failure], changed: false, text: String::new(), pending: false });
+            return finish(
+                &ui,
+                started,
+                &mut commands::Ended {
+                    failures: vec![failure],
+                    changed: false,
+                    text: String::new(),
+                    pending: false,
+                },
+            );
         }
     };
     let ui = Rc::new(make_ui(&options));
     let cancel = Cancel::default();
-    let mut outside = Outside { matches: &matches, env, options: &options, ui: Rc::clone(&ui), cancel: cancel.clone(), ask };
+    let mut outside = Outside {
+        matches: &matches,
+        env,
+        options: &options,
+        ui: Rc::clone(&ui),
+        cancel: cancel.clone(),
+        ask,
+    };
     let ended = {
         let work = dispatch(invocation, &mut outside);
         tokio::pin!(work);
@@ -102,9 +120,15 @@ pub async fn run(
 }
 
 /// Drives the work; the first signal asks it to stop after the request in flight, the second ends it.
-async fn interruptible<T>(mut work: std::pin::Pin<&mut impl Future<Output = T>>, cancel: &Cancel, ui: &Ui) -> Option<T> {
+async fn interruptible<T>(
+    mut work: std::pin::Pin<&mut impl Future<Output = T>>,
+    cancel: &Cancel,
+    ui: &Ui,
+) -> Option<T> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return Some(work.await);
     };
     let mut asked = false;
@@ -115,12 +139,16 @@ async fn interruptible<T>(mut work: std::pin::Pin<&mut impl Future<Output = T>>,
             _ = terminate.recv() => Kind::Terminated,
         };
         if asked {
-            ui.event(&Event::Warning { text: "stopped at once: run the same command, or teardown, to see what is left".to_owned() });
+            ui.event(&Event::Warning {
+                text: "stopped at once: run the same command, or teardown, to see what is left".to_owned(),
+            });
             return None;
         }
         asked = true;
         cancel.stop(kind);
-        ui.event(&Event::Note { text: "stopping after the request in flight; once more to stop at once".to_owned() });
+        ui.event(&Event::Note {
+            text: "stopping after the request in flight; once more to stop at once".to_owned(),
+        });
     }
 }
 

@@ -86,7 +86,10 @@ impl Names {
     /// The two namespaces, the runner's first.
     #[must_use]
     pub fn namespaces(&self) -> [Ref; 2] {
-        [Ref::cluster(Kind::Namespace, &self.runner_namespace), Ref::cluster(Kind::Namespace, &self.job_namespace)]
+        [
+            Ref::cluster(Kind::Namespace, &self.runner_namespace),
+            Ref::cluster(Kind::Namespace, &self.job_namespace),
+        ]
     }
 
     /// How the API server names the runner's account.
@@ -134,8 +137,10 @@ impl Names {
         let is_job = reference.name == self.job_namespace;
         let mut object = self.manifest(reference, id, &Value::Null);
         if is_job {
-            for (mode, level) in [("enforce", pod_security), ("warn", "restricted"), ("audit", "restricted")] {
-                object.value["metadata"]["labels"][format!("{POD_SECURITY}{mode}")] = Value::String(level.to_owned());
+            for (mode, level) in [("enforce", pod_security), ("warn", "restricted"), ("audit", "restricted")]
+            {
+                object.value["metadata"]["labels"][format!("{POD_SECURITY}{mode}")] =
+                    Value::String(level.to_owned());
             }
         }
         object

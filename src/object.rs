@@ -74,11 +74,13 @@ pub struct Ref {
 
 impl Ref {
     /// A namespaced object.
+    #[must_use]
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         Self { kind, namespace: Some(namespace.to_owned()), name: name.to_owned() }
     }
 
     /// A cluster-scoped object.
+    #[must_use]
     pub fn cluster(kind: Kind, name: &str) -> Self {
         Self { kind, namespace: None, name: name.to_owned() }
     }
@@ -131,6 +133,7 @@ impl fmt::Debug for Object {
 
 impl Object {
     /// A manifest with `labels` and `annotations`; `body` holds every field outside `metadata`.
+    #[must_use]
     pub fn manifest(
         reference: Ref,
         labels: &BTreeMap<String, String>,

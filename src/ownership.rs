@@ -22,7 +22,12 @@ pub enum Owner {
 
 /// The id on which the deployment's objects agree, if all of them are there and do.
 #[must_use]
-pub fn agreed_id(account: Option<&Object>, role: Option<&Object>, binding: Option<&Object>, secret: Option<&Object>) -> Option<String> {
+pub fn agreed_id(
+    account: Option<&Object>,
+    role: Option<&Object>,
+    binding: Option<&Object>,
+    secret: Option<&Object>,
+) -> Option<String> {
     let id = account?.annotation(ID)?;
     let agrees = |object: &Object| object.annotation(ID) == Some(id);
     (!id.is_empty() && agrees(role?) && agrees(binding?) && secret.is_none_or(agrees)).then(|| id.to_owned())
@@ -59,9 +64,14 @@ pub fn judge(live: &Object, record: &Record, agreed: Option<&str>) -> Owner {
 pub fn foreign(live: &Object, why: &str) -> Failure {
     let reference = &live.reference;
     let quote = crate::settings::shell_word;
-    let scope = reference.namespace.as_deref().map(|namespace| format!(" -n {}", quote(namespace))).unwrap_or_default();
-    let mut failure = Failure::new("OR0701", Kind::Foreign, format!("{reference} is in the way and is not ours"))
-        .detail("because", why);
+    let scope = reference
+        .namespace
+        .as_deref()
+        .map(|namespace| format!(" -n {}", quote(namespace)))
+        .unwrap_or_default();
+    let mut failure =
+        Failure::new("OR0701", Kind::Foreign, format!("{reference} is in the way and is not ours"))
+            .detail("because", why);
     if let Some(deployment) = live.annotation(crate::names::DEPLOYMENT) {
         failure = failure.detail("it says", format!("deployment {deployment}"));
     }
@@ -118,7 +128,8 @@ mod tests {
     #[test]
     fn agreement_needs_every_object() {
         let [account, role, binding] =
-            [ObjectKind::ServiceAccount, ObjectKind::Role, ObjectKind::RoleBinding].map(|kind| object(kind, "u", "i"));
+            [ObjectKind::ServiceAccount, ObjectKind::Role, ObjectKind::RoleBinding]
+                .map(|kind| object(kind, "u", "i"));
         assert_eq!(agreed_id(Some(&account), Some(&role), Some(&binding), None), Some("i".to_owned()));
         assert_eq!(agreed_id(Some(&account), Some(&role), None, None), None);
         let other = object(ObjectKind::Secret, "u", "j");

@@ -42,7 +42,9 @@ pub async fn prove(cx: &Context, token: &Secret) -> Result<String> {
     loop {
         let lags = |failure: &Failure| failure.id == "OR0906" || failure.id == "OR0402";
         match once(cx, &client).await {
-            Err(failure) if lags(&failure) && started.elapsed() < Duration::from_secs(10) && just_bound(cx) => {
+            Err(failure)
+                if lags(&failure) && started.elapsed() < Duration::from_secs(10) && just_bound(cx) =>
+            {
                 cx.waiting("issue-token", "the cluster to honour the new binding", started.elapsed());
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
@@ -63,7 +65,13 @@ async fn once(cx: &Context, client: &Cluster) -> Result<String> {
     let runner = names.runner_namespace.as_str();
     let places = [job, runner, "default"];
     let (who, version, rights, critical) = tokio::join!(
-        client.review("ask who the token is", "authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", Value::Null),
+        client.review(
+            "ask who the token is",
+            "authentication.k8s.io",
+            "selfsubjectreviews",
+            "SelfSubjectReview",
+            Value::Null
+        ),
         client.read("read the version as the runner", "/version"),
         futures_util::future::join_all(places.map(|place| review(client, place))),
         critical(cx, client, job, runner),
@@ -71,8 +79,12 @@ async fn once(cx: &Context, client: &Cluster) -> Result<String> {
     let who = who.map_err(|refusal| unusable(cx, &refusal))?;
     let name = who["userInfo"]["username"].as_str().unwrap_or_default();
     if name != names.account_user() {
-        return Err(Failure::new("OR0902", Kind::Proof, format!("the token is {name}, not {}", names.account_user()))
-            .hint("take a new one: outrigger issue-token --reissue cluster"));
+        return Err(Failure::new(
+            "OR0902",
+            Kind::Proof,
+            format!("the token is {name}, not {}", names.account_user()),
+        )
+        .hint("take a new one: outrigger issue-token --reissue cluster"));
     }
     version.map_err(|refusal| {
         Failure::new("OR0906", Kind::Proof, "the runner's token may not read /version, which every job needs")
@@ -99,17 +111,32 @@ async fn once(cx: &Context, client: &Cluster) -> Result<String> {
                 return Err(too_little(cx, client, &less).await);
             }
         }
-        beyond.extend(comparison.more.into_iter().filter(|right| !is_everybodys(right)).map(|right| ((*place).to_owned(), right)));
+        beyond.extend(
+            comparison
+                .more
+                .into_iter()
+                .filter(|right| !is_everybodys(right))
+                .map(|right| ((*place).to_owned(), right)),
+        );
     }
     if !beyond.is_empty() {
         explain_beyond(cx, &beyond).await?;
     }
-    Ok(format!("works: may do exactly what the Role says{}, and none of {tried} things it must not", if beyond.is_empty() { "" } else { " and what everybody may (see above)" }))
+    Ok(format!(
+        "works: may do exactly what the Role says{}, and none of {tried} things it must not",
+        if beyond.is_empty() { "" } else { " and what everybody may (see above)" }
+    ))
 }
 
 async fn review(client: &Cluster, namespace: &str) -> Result<(BTreeSet<Right>, bool), Refusal> {
     let status = client
-        .review("ask for the token's rights", "authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", json!({"namespace": namespace}))
+        .review(
+            "ask for the token's rights",
+            "authorization.k8s.io",
+            "selfsubjectrulesreviews",
+            "SelfSubjectRulesReview",
+            json!({"namespace": namespace}),
+        )
         .await?;
     Ok((rules::rights(&status["resourceRules"]), status["incomplete"] == true))
 }
@@ -121,16 +148,21 @@ fn is_everybodys(right: &Right) -> bool {
         && right.resource == "clustertrustbundles"
         && ["get", "list", "watch"].contains(&right.verb.as_str())
         || right.verb == "create"
-        && (right.group == "authorization.k8s.io"
-            && ["selfsubjectaccessreviews", "selfsubjectrulesreviews"].contains(&right.resource.as_str())
-            || right.group == "authentication.k8s.io" && right.resource == "selfsubjectreviews")
+            && (right.group == "authorization.k8s.io"
+                && ["selfsubjectaccessreviews", "selfsubjectrulesreviews"].contains(&right.resource.as_str())
+                || right.group == "authentication.k8s.io" && right.resource == "selfsubjectreviews")
 }
 
 fn unusable(cx: &Context, refusal: &Refusal) -> Failure {
     match refusal.class {
-        Class::Unauthorized => Failure::new("OR0902", Kind::Proof, "the cluster does not accept the runner's token")
-            .detail("the server says", refusal.message.clone())
-            .hint(format!("take a new one: outrigger issue-token --reissue cluster --deployment {}", cx.names.deployment)),
+        Class::Unauthorized => {
+            Failure::new("OR0902", Kind::Proof, "the cluster does not accept the runner's token")
+                .detail("the server says", refusal.message.clone())
+                .hint(format!(
+                    "take a new one: outrigger issue-token --reissue cluster --deployment {}",
+                    cx.names.deployment
+                ))
+        }
         _ => refusal.into(),
     }
 }
@@ -149,30 +181,59 @@ async fn still_denied(cx: &Context, client: &Cluster, job: &str, rights: Vec<Rig
 
 async fn too_little(cx: &Context, client: &Cluster, less: &[Right]) -> Failure {
     let job = &cx.names.job_namespace;
-    let mut failure = Failure::new("OR0906", Kind::Proof, format!("the runner's token may not {} {} in {job}", less[0].verb, less[0].resource));
+    let mut failure = Failure::new(
+        "OR0906",
+        Kind::Proof,
+        format!("the runner's token may not {} {} in {job}", less[0].verb, less[0].resource),
+    );
     if less[0] == Right::new("", "pods", "list")
-        && let Err(refusal) = client.read("list pods as the runner", &format!("/api/v1/namespaces/{job}/pods?limit=1")).await
+        && let Err(refusal) =
+            client.read("list pods as the runner", &format!("/api/v1/namespaces/{job}/pods?limit=1")).await
     {
         failure = failure.detail("the server says", refusal.message);
     }
     if less.len() > 1 {
-        failure = failure.detail("missing", less.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        failure =
+            failure.detail("missing", less.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     }
     if let Ok(Some(role)) = cx.read(&cx.names.role()).await
         && let Some(writer) = role.last_writer("rules")
     {
-        failure = failure.detail("likely because", format!("the Role was last written by {writer}; setup does not loosen what somebody tightened"));
+        failure = failure.detail(
+            "likely because",
+            format!("the Role was last written by {writer}; setup does not loosen what somebody tightened"),
+        );
     }
-    failure.hint(format!("outrigger create-role --force-conflicts --deployment {}", crate::settings::shell_word(&cx.names.deployment)))
+    failure.hint(format!(
+        "outrigger create-role --force-conflicts --deployment {}",
+        crate::settings::shell_word(&cx.names.deployment)
+    ))
 }
 
 /// Things the runner must not be able to do. The reads are tried, the rest is asked. Returns what it
 /// can do of them, and how many were looked at.
-async fn critical(cx: &Context, client: &Cluster, job: &str, runner: &str) -> Result<(Vec<(String, Right)>, usize)> {
+async fn critical(
+    cx: &Context,
+    client: &Cluster,
+    job: &str,
+    runner: &str,
+) -> Result<(Vec<(String, Right)>, usize)> {
     let tried = [
-        (format!("in {job}"), Right::new("", "secrets", "list"), format!("/api/v1/namespaces/{job}/secrets?limit=1")),
-        (format!("in {runner}"), Right::new("", "secrets", "list"), format!("/api/v1/namespaces/{runner}/secrets?limit=1")),
-        ("in kube-system".to_owned(), Right::new("", "secrets", "list"), "/api/v1/namespaces/kube-system/secrets?limit=1".to_owned()),
+        (
+            format!("in {job}"),
+            Right::new("", "secrets", "list"),
+            format!("/api/v1/namespaces/{job}/secrets?limit=1"),
+        ),
+        (
+            format!("in {runner}"),
+            Right::new("", "secrets", "list"),
+            format!("/api/v1/namespaces/{runner}/secrets?limit=1"),
+        ),
+        (
+            "in kube-system".to_owned(),
+            Right::new("", "secrets", "list"),
+            "/api/v1/namespaces/kube-system/secrets?limit=1".to_owned(),
+        ),
     ];
     let asked: Vec<(&str, Right)> = vec![
         (job, Right::new("", "secrets", "get")),
@@ -191,9 +252,11 @@ async fn critical(cx: &Context, client: &Cluster, job: &str, runner: &str) -> Re
         ("", Right::new("", "namespaces", "patch")),
     ];
     let (reads, answers) = tokio::join!(
-        futures_util::future::join_all(tried.iter().map(|(_, right, path)| async move {
-            client.read(&format!("try {right}"), path).await
-        })),
+        futures_util::future::join_all(
+            tried
+                .iter()
+                .map(|(_, right, path)| async move { client.read(&format!("try {right}"), path).await })
+        ),
         futures_util::future::join_all(asked.iter().map(|(place, right)| cx.may(client, place, right))),
     );
     let mut found = Vec::new();
@@ -206,7 +269,8 @@ async fn critical(cx: &Context, client: &Cluster, job: &str, runner: &str) -> Re
     }
     for ((place, right), answer) in asked.iter().zip(answers) {
         if answer.map_err(|refusal| unusable(cx, &refusal))? {
-            let place = if place.is_empty() { "in the whole cluster".to_owned() } else { format!("in {place}") };
+            let place =
+                if place.is_empty() { "in the whole cluster".to_owned() } else { format!("in {place}") };
             found.push((place, right.clone()));
         }
     }
@@ -223,11 +287,16 @@ async fn explain_beyond(cx: &Context, beyond: &[(String, Right)]) -> Result<()> 
         format!("/apis/{RBAC}/v1/namespaces/{}/rolebindings", cx.names.runner_namespace),
         format!("/apis/{RBAC}/v1/namespaces/default/rolebindings"),
     ];
-    let lists = futures_util::future::join_all(paths.iter().map(|path| cx.cluster.read("list bindings", path))).await;
+    let lists =
+        futures_util::future::join_all(paths.iter().map(|path| cx.cluster.read("list bindings", path))).await;
     let mut sources = Vec::new();
     let mut hidden = false;
     let user = cx.names.account_user();
-    let everybody = ["system:authenticated".to_owned(), "system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{}", cx.names.runner_namespace)];
+    let everybody = [
+        "system:authenticated".to_owned(),
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{}", cx.names.runner_namespace),
+    ];
     for list in lists {
         let Ok(list) = list else {
             hidden = true;
@@ -242,11 +311,20 @@ async fn explain_beyond(cx: &Context, beyond: &[(String, Right)]) -> Result<()> 
             }
             for subject in binding["subjects"].as_array().into_iter().flatten() {
                 let subject_name = subject["name"].as_str().unwrap_or_default();
-                let direct = subject["kind"] == "ServiceAccount" && subject_name == cx.names.deployment && subject["namespace"] == cx.names.runner_namespace.as_str()
+                let direct = subject["kind"] == "ServiceAccount"
+                    && subject_name == cx.names.deployment
+                    && subject["namespace"] == cx.names.runner_namespace.as_str()
                     || subject["kind"] == "User" && subject_name == user;
-                let shared = subject["kind"] == "Group" && everybody.iter().any(|group| group == subject_name);
+                let shared =
+                    subject["kind"] == "Group" && everybody.iter().any(|group| group == subject_name);
                 // Every cluster has these, and they give nothing of what is listed here.
-                let standard = ["system:basic-user", "system:discovery", "system:public-info-viewer", "system:service-account-issuer-discovery"].contains(&name);
+                let standard = [
+                    "system:basic-user",
+                    "system:discovery",
+                    "system:public-info-viewer",
+                    "system:service-account-issuer-discovery",
+                ]
+                .contains(&name);
                 if (direct || shared) && !standard {
                     let kind = if namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" };
                     let place = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
@@ -255,15 +333,28 @@ async fn explain_beyond(cx: &Context, beyond: &[(String, Right)]) -> Result<()> 
             }
         }
     }
-    let shown = beyond.iter().take(6).map(|(place, right)| format!("{right} in {place}")).collect::<Vec<_>>().join(", ");
-    let direct: Vec<&str> = sources.iter().filter(|(direct, _)| *direct).map(|(_, source)| source.as_str()).collect();
+    let shown = beyond
+        .iter()
+        .take(6)
+        .map(|(place, right)| format!("{right} in {place}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let direct: Vec<&str> =
+        sources.iter().filter(|(direct, _)| *direct).map(|(_, source)| source.as_str()).collect();
     if !direct.is_empty() || (sources.is_empty() && !hidden) {
         return Err(Failure::new("OR0904", Kind::Proof, "the runner's token may do more than the Role says")
             .detail("it may also", shown)
-            .detail("granted by", if direct.is_empty() { "nothing that can be found".to_owned() } else { direct.join(", ") })
+            .detail(
+                "granted by",
+                if direct.is_empty() { "nothing that can be found".to_owned() } else { direct.join(", ") },
+            )
             .hint("remove that binding, then run the same command again"));
     }
-    let by = if sources.is_empty() { "a binding that you may not list".to_owned() } else { sources.into_iter().map(|(_, source)| source).collect::<Vec<_>>().join(", ") };
+    let by = if sources.is_empty() {
+        "a binding that you may not list".to_owned()
+    } else {
+        sources.into_iter().map(|(_, source)| source).collect::<Vec<_>>().join(", ")
+    };
     cx.warn(format!("the runner's token may also: {shown}; every account may, by {by}"));
     Ok(())
 }

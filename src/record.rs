@@ -86,9 +86,13 @@ impl Record {
         let Some(bytes) = files::read(&path)? else { return Ok(None) };
         files::check_private(&path)?;
         let unusable = |why: String| {
-            Failure::new("OR0205", Kind::Refused, format!("{} is not a record outrigger can use", path.display()))
-                .detail("because", why)
-                .hint("move it away: the deployment is then found again through its ServiceAccount")
+            Failure::new(
+                "OR0205",
+                Kind::Refused,
+                format!("{} is not a record outrigger can use", path.display()),
+            )
+            .detail("because", why)
+            .hint("move it away: the deployment is then found again through its ServiceAccount")
         };
         let record: Self = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
         if record.schema != SCHEMA {
@@ -109,7 +113,11 @@ impl Record {
     pub fn save(&self, state_dir: &Path) -> Result<()> {
         files::make_dir(state_dir)?;
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| {
-            Failure::new("OR0101", Kind::Unclassified, format!("the record cannot be written as JSON: {error}"))
+            Failure::new(
+                "OR0101",
+                Kind::Unclassified,
+                format!("the record cannot be written as JSON: {error}"),
+            )
         })?;
         text.push(b'\n');
         files::write_private(&Self::path(state_dir, &self.deployment), &text)
@@ -144,11 +152,13 @@ impl Record {
 
 /// `bytes` random bytes from the system as lower-case hex.
 pub fn random_hex(bytes: usize) -> Result<String> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut buffer = vec![0_u8; bytes];
     getrandom::fill(&mut buffer).map_err(|error| {
         Failure::new("OR0101", Kind::Unclassified, format!("the system gives no random numbers: {error}"))
     })?;
-    Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
+    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+    Ok(buffer.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
 }
 
 #[cfg(test)]

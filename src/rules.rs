@@ -107,7 +107,12 @@ pub fn rights(rules: &Value) -> BTreeSet<Right> {
             for resource in strings(&rule["resources"]) {
                 for verb in strings(&rule["verbs"]) {
                     for name in &names {
-                        set.insert(Right { group: group.clone(), resource: resource.clone(), verb: verb.clone(), name: name.clone() });
+                        set.insert(Right {
+                            group: group.clone(),
+                            resource: resource.clone(),
+                            verb: verb.clone(),
+                            name: name.clone(),
+                        });
                     }
                 }
             }
@@ -119,8 +124,10 @@ pub fn rights(rules: &Value) -> BTreeSet<Right> {
 /// Back into `rules`, one per resource and name, in a stable order.
 #[must_use]
 pub fn to_manifest(set: &BTreeSet<Right>) -> Value {
-    let mut keys: Vec<(&str, &str, &str)> =
-        set.iter().map(|right| (right.group.as_str(), right.resource.as_str(), right.name.as_str())).collect();
+    let mut keys: Vec<(&str, &str, &str)> = set
+        .iter()
+        .map(|right| (right.group.as_str(), right.resource.as_str(), right.name.as_str()))
+        .collect();
     keys.dedup();
     keys.into_iter()
         .map(|(group, resource, name)| {
@@ -166,7 +173,10 @@ mod tests {
         assert_eq!(needed().len(), 11);
         assert_eq!(summary(), "5 rules, 11 verbs");
         assert_eq!(rights(&manifest()), needed());
-        assert!(!needed().iter().any(|right| right.resource == "secrets" && ["get", "list", "watch"].contains(&right.verb.as_str())));
+        assert!(
+            !needed().iter().any(|right| right.resource == "secrets"
+                && ["get", "list", "watch"].contains(&right.verb.as_str()))
+        );
         assert!(!needed().iter().any(|right| right.verb == "*" || right.resource == "*"));
     }
 
@@ -180,7 +190,9 @@ mod tests {
 
     #[test]
     fn a_name_limit_is_less() {
-        let limited = rights(&json!([{"apiGroups": [""], "resources": ["events"], "verbs": ["list"], "resourceNames": ["x"]}]));
+        let limited = rights(
+            &json!([{"apiGroups": [""], "resources": ["events"], "verbs": ["list"], "resourceNames": ["x"]}]),
+        );
         let comparison = compare(&limited, &BTreeSet::from([Right::new("", "events", "list")]));
         assert!(comparison.more.is_empty());
         assert_eq!(comparison.less, vec![Right::new("", "events", "list")]);

@@ -54,11 +54,19 @@ impl Outside<'_> {
             None => None,
             Some(path) => {
                 let bytes = files::read(&path)?.ok_or_else(|| {
-                    Failure::new("OR0203", Kind::Usage, format!("the settings file {} does not exist", path.display()))
-                        .hint("name one that does with --config FILE")
+                    Failure::new(
+                        "OR0203",
+                        Kind::Usage,
+                        format!("the settings file {} does not exist", path.display()),
+                    )
+                    .hint("name one that does with --config FILE")
                 })?;
                 let text = String::from_utf8(bytes).map_err(|_| {
-                    Failure::new("OR0203", Kind::Usage, format!("the settings file {} is not UTF-8", path.display()))
+                    Failure::new(
+                        "OR0203",
+                        Kind::Usage,
+                        format!("the settings file {} is not UTF-8", path.display()),
+                    )
                 })?;
                 Some((path, text))
             }
@@ -113,7 +121,8 @@ impl Outside<'_> {
             && let Some(note) = anchor.annotation(names::SETTINGS)
             && let Ok(recorded) = serde_json::from_str::<BTreeMap<String, Vec<String>>>(note)
         {
-            let asked = (settings.gitlab_url.take(), settings.runner_token_file.take(), settings.context.take());
+            let asked =
+                (settings.gitlab_url.take(), settings.runner_token_file.take(), settings.context.take());
             settings = settings::resolve(&self.inputs(safe(recorded))?)?;
             settings.gitlab_url = settings.gitlab_url.or(asked.0);
             settings.runner_token_file = settings.runner_token_file.or(asked.1);
@@ -125,7 +134,8 @@ impl Outside<'_> {
             None => Record::new(&settings.deployment.value)?,
         };
         let reporter: Rc<dyn Reporter> = Rc::clone(&self.ui) as Rc<dyn Reporter>;
-        let cx = Context::new(settings, self.options.clone(), cluster, target, limits, record, recorded, reporter);
+        let cx =
+            Context::new(settings, self.options.clone(), cluster, target, limits, record, recorded, reporter);
         adopt_identity(&cx).await;
         Ok(Session { cx, _lock: lock })
     }
@@ -136,7 +146,10 @@ impl Outside<'_> {
         let ui = Rc::clone(&self.ui);
         Limits {
             deadline: Instant::now() + settings.timeout,
-            request_timeout: settings.request_timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(Duration::from_secs(10)),
+            request_timeout: settings
+                .request_timeout
+                .filter(|timeout| !timeout.is_zero())
+                .unwrap_or(Duration::from_secs(10)),
             cancel: self.cancel.clone(),
             notice: Rc::new(move |what, wait, why| {
                 ui.event(&Event::Retry { what: what.to_owned(), wait, why: why.to_owned() });
@@ -156,7 +169,12 @@ impl Outside<'_> {
             Some(context) => (Vec::new(), Some(context.value.clone())),
             None => match cluster::contexts(&selection, self.env) {
                 Ok(found) => found,
-                Err(failure) if settings.kubeconfig.is_none() && !self.ui.interactive() && settings.gitlab_url.is_none() && !gitlab.is_empty() => {
+                Err(failure)
+                    if settings.kubeconfig.is_none()
+                        && !self.ui.interactive()
+                        && settings.gitlab_url.is_none()
+                        && !gitlab.is_empty() =>
+                {
                     missing.push(Missing::new("kubeconfig", failure.message));
                     (Vec::new(), Some(String::new()))
                 }
@@ -179,7 +197,11 @@ impl Outside<'_> {
             let note = if contexts.is_empty() {
                 "your kubeconfig has no context".to_owned()
             } else {
-                format!("your kubeconfig has {} contexts and no current one ({})", contexts.len(), contexts.join(", "))
+                format!(
+                    "your kubeconfig has {} contexts and no current one ({})",
+                    contexts.len(),
+                    contexts.join(", ")
+                )
             };
             missing.push(Missing::new("context", note));
         }
@@ -196,7 +218,16 @@ impl Outside<'_> {
 /// What an anchor may tell: nothing that could aim somebody's token or credentials elsewhere.
 fn safe(mut recorded: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
     recorded.retain(|key, _| {
-        ["namespace", "runnerNamespace", "useNamespaces", "tags", "podSecurity", "tokenLifetime", "runnerVersion"].contains(&key.as_str())
+        [
+            "namespace",
+            "runnerNamespace",
+            "useNamespaces",
+            "tags",
+            "podSecurity",
+            "tokenLifetime",
+            "runnerVersion",
+        ]
+        .contains(&key.as_str())
     });
     recorded
 }

@@ -16,9 +16,13 @@ use crate::secret::Secret;
 /// OR0901 (exit 9) naming the claim; the token itself is in no message.
 pub fn check_claims(token: &Secret, names: &Names, uid: &str) -> Result<()> {
     let wrong = |what: &str, found: &str| {
-        Failure::new("OR0901", Kind::Proof, format!("the token's claim {what} is not that of {}", names.account()))
-            .detail("it says", if found.is_empty() { "nothing" } else { found })
-            .hint("take a new one: outrigger issue-token --reissue cluster")
+        Failure::new(
+            "OR0901",
+            Kind::Proof,
+            format!("the token's claim {what} is not that of {}", names.account()),
+        )
+        .detail("it says", if found.is_empty() { "nothing" } else { found })
+        .hint("take a new one: outrigger issue-token --reissue cluster")
     };
     if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong("alphabet", "a character that no header can carry"));
@@ -70,7 +74,8 @@ mod tests {
             "kubernetes.io": {"namespace": "r", "serviceaccount": {"name": "d", "uid": "u"}}});
         for claims in [legacy, requested] {
             assert!(check_claims(&token(&claims), &names(), "u").is_ok());
-            let failure = check_claims(&token(&claims), &names(), "other").expect_err("another ServiceAccount");
+            let failure =
+                check_claims(&token(&claims), &names(), "other").expect_err("another ServiceAccount");
             assert_eq!((failure.id, failure.kind.exit_code()), ("OR0901", 9));
         }
     }

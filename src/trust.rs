@@ -62,14 +62,25 @@ async fn find(cx: &Context) -> Result<Trust> {
     }
     let name = match (&cx.target.tls_server_name, own) {
         (Some(name), true) if *name != endpoint.host => {
-            return Err(Failure::new("OR0306", Kind::Refused, format!("the kubeconfig expects the name {name} in the certificate of {}", endpoint.url))
-                .detail("because", "the runner has no such setting (tls-server-name)")
-                .hint(format!("name an address that stands in the certificate: --kubernetes-host https://{name}")));
+            return Err(Failure::new(
+                "OR0306",
+                Kind::Refused,
+                format!("the kubeconfig expects the name {name} in the certificate of {}", endpoint.url),
+            )
+            .detail("because", "the runner has no such setting (tls-server-name)")
+            .hint(format!(
+                "name an address that stands in the certificate: --kubernetes-host https://{name}"
+            )));
         }
         _ => endpoint.host.clone(),
     };
     let (served, candidates) = tokio::join!(
-        tls::served_chain(&endpoint.host, endpoint.port, None, Duration::from_secs(10).min(cx.limits.request_timeout)),
+        tls::served_chain(
+            &endpoint.host,
+            endpoint.port,
+            None,
+            Duration::from_secs(10).min(cx.limits.request_timeout)
+        ),
         candidates(cx, own),
     );
     let host = Host::parse(&name);
@@ -78,9 +89,13 @@ async fn find(cx: &Context) -> Result<Trust> {
         Ok(served) => served,
         Err(fault) if !own => return unreachable(&endpoint, candidates, &fault.to_string()),
         Err(fault) => {
-            return Err(Failure::new("OR0302", Kind::Deadline, format!("no TLS connection to {}", endpoint.url))
-                .detail("because", fault.to_string())
-                .hint("is the server's address right, and may this machine reach it? kubectl version tells"));
+            return Err(Failure::new(
+                "OR0302",
+                Kind::Deadline,
+                format!("no TLS connection to {}", endpoint.url),
+            )
+            .detail("because", fault.to_string())
+            .hint("is the server's address right, and may this machine reach it? kubectl version tells"));
         }
     };
     let mut not_here = None;
@@ -116,7 +131,11 @@ async fn find(cx: &Context) -> Result<Trust> {
             endpoint,
         });
     }
-    let mut failure = Failure::new("OR0306", Kind::Refused, format!("no CA verifies {} as the runner will see it", endpoint.url));
+    let mut failure = Failure::new(
+        "OR0306",
+        Kind::Refused,
+        format!("no CA verifies {} as the runner will see it", endpoint.url),
+    );
     for (source, why) in refusals {
         failure = failure.detail(source, why);
     }
@@ -125,7 +144,9 @@ async fn find(cx: &Context) -> Result<Trust> {
 
 /// Another endpoint that does not answer here: the cluster's own CA, and nothing proven.
 fn unreachable(endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Result<Trust> {
-    let Some(candidate) = candidates.into_iter().find(|candidate| candidate.source.starts_with("kube-root-ca.crt")) else {
+    let Some(candidate) =
+        candidates.into_iter().find(|candidate| candidate.source.starts_with("kube-root-ca.crt"))
+    else {
         return Err(Failure::new("OR0306", Kind::Refused, format!("{} cannot be reached from here, and the cluster's own CA may not be read", endpoint.url))
             .detail("because", why)
             .hint("run this where that address can be reached, or ask for the right to get the ConfigMap kube-root-ca.crt"));
@@ -137,7 +158,10 @@ fn unreachable(endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Re
         days_left: anchor.map_or(0, |anchor| anchor.days_left(jiff::Timestamp::now())),
         source: candidate.source.clone(),
         members: candidate.bundle.certificates.len(),
-        unproven: Some(format!("{} cannot be reached from here ({why}): TLS is unproven, the VM will check it", endpoint.url)),
+        unproven: Some(format!(
+            "{} cannot be reached from here ({why}): TLS is unproven, the VM will check it",
+            endpoint.url
+        )),
         warnings: Vec::new(),
         not_here: None,
         endpoint: endpoint.clone(),
@@ -161,7 +185,11 @@ async fn candidates(cx: &Context, own: bool) -> Vec<Candidate> {
             && let Some(text) = map.value["data"]["ca.crt"].as_str()
             && let Ok(bundle) = certificates::read_bundle(text.as_bytes())
         {
-            found.push(Candidate { source: "kube-root-ca.crt in the cluster".to_owned(), bundle, system: false });
+            found.push(Candidate {
+                source: "kube-root-ca.crt in the cluster".to_owned(),
+                bundle,
+                system: false,
+            });
         }
         if !own {
             found.extend(from_kubeconfig());

@@ -1,6 +1,8 @@
 //! Fills gaps in the settings by asking, through the same validators as flags. Has no effect but on
 //! the settings it is given.
 
+#![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -117,7 +117,10 @@ pub struct Selection<'a> {
 }
 
 /// The context names of the kubeconfig and its current one, for a question or an error.
-pub fn contexts(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result<(Vec<String>, Option<String>)> {
+pub fn contexts(
+    selection: &Selection<'_>,
+    env: &BTreeMap<String, String>,
+) -> Result<(Vec<String>, Option<String>)> {
     let (config, _) = read(selection.file, env)?;
     let names = config.contexts.iter().map(|named| named.name.clone()).collect();
     Ok((names, config.current_context.filter(|name| !name.is_empty())))
@@ -127,8 +130,12 @@ fn read(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<(Kubeconf
     let explicit = file.is_some();
     let candidates: Vec<PathBuf> = match (file, env.get("KUBECONFIG").filter(|list| !list.is_empty())) {
         (Some(file), _) => vec![file.to_owned()],
-        (None, Some(list)) => std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect(),
-        (None, None) => env.get("HOME").map(|home| Path::new(home).join(".kube/config")).into_iter().collect(),
+        (None, Some(list)) => {
+            std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect()
+        }
+        (None, None) => {
+            env.get("HOME").map(|home| Path::new(home).join(".kube/config")).into_iter().collect()
+        }
     };
     let mut merged: Option<Kubeconfig> = None;
     let mut read = Vec::new();
@@ -146,20 +153,23 @@ fn read(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<(Kubeconf
         merged = Some(match merged {
             None => next,
             Some(first) => first.merge(next).map_err(|error| {
-                Failure::new("OR0301", Kind::Refused, format!("the kubeconfig {} does not go with those before it", path.display()))
-                    .detail("because", root_cause(&error))
+                Failure::new(
+                    "OR0301",
+                    Kind::Refused,
+                    format!("the kubeconfig {} does not go with those before it", path.display()),
+                )
+                .detail("because", root_cause(&error))
             })?,
         });
     }
-    match merged {
-        Some(config) => Ok((config, read)),
-        None => {
-            let mut failure = Failure::new("OR0301", Kind::Refused, "there is no kubeconfig");
-            for path in &candidates {
-                failure = failure.detail("looked for", path.display().to_string());
-            }
-            Err(failure.hint("name one with --kubeconfig FILE, or in KUBECONFIG; `kubectl config view` shows what kubectl uses"))
+    if let Some(config) = merged {
+        Ok((config, read))
+    } else {
+        let mut failure = Failure::new("OR0301", Kind::Refused, "there is no kubeconfig");
+        for path in &candidates {
+            failure = failure.detail("looked for", path.display().to_string());
         }
+        Err(failure.hint("name one with --kubeconfig FILE, or in KUBECONFIG; `kubectl config view` shows what kubectl uses"))
     }
 }
 
@@ -181,21 +191,33 @@ pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result
             }
         },
     };
-    let Some(chosen) = config.contexts.iter().find(|named| named.name == context).and_then(|named| named.context.clone()) else {
-        return Err(Failure::new("OR0301", Kind::Refused, format!("the kubeconfig has no context {context:?}"))
-            .detail("it has", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
-            .hint("name one of these with --context NAME"));
+    let Some(chosen) =
+        config.contexts.iter().find(|named| named.name == context).and_then(|named| named.context.clone())
+    else {
+        return Err(Failure::new(
+            "OR0301",
+            Kind::Refused,
+            format!("the kubeconfig has no context {context:?}"),
+        )
+        .detail("it has", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
+        .hint("name one of these with --context NAME"));
     };
 
     let unusable = |why: String| {
-        Failure::new("OR0301", Kind::Refused, format!("the context {context:?} cannot be used")).detail("because", why)
+        Failure::new("OR0301", Kind::Refused, format!("the context {context:?} cannot be used"))
+            .detail("because", why)
     };
     let cluster = config
         .clusters
         .iter_mut()
         .find(|named| named.name == chosen.cluster)
         .and_then(|named| named.cluster.as_mut())
-        .ok_or_else(|| unusable(format!("it names the cluster {:?}, which the kubeconfig does not describe", chosen.cluster)))?;
+        .ok_or_else(|| {
+            unusable(format!(
+                "it names the cluster {:?}, which the kubeconfig does not describe",
+                chosen.cluster
+            ))
+        })?;
     let server = cluster.server.clone().unwrap_or_default();
     let endpoint = Endpoint::parse(&server, "the server of this context,")?;
     if cluster.insecure_skip_tls_verify == Some(true) {
@@ -212,16 +234,14 @@ pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result
             certificates::decode_ca_data(data)
                 .map_err(|fault| unusable(format!("its certificate-authority-data {fault}")))?,
         ),
-        (_, Some(file)) if !file.is_empty() => {
-            Some(crate::files::read(Path::new(file))?.ok_or_else(|| {
-                unusable(format!("its certificate-authority {file} does not exist"))
-            })?)
-        }
+        (_, Some(file)) if !file.is_empty() => Some(
+            crate::files::read(Path::new(file))?
+                .ok_or_else(|| unusable(format!("its certificate-authority {file} does not exist")))?,
+        ),
         _ => None,
     };
     if let Some(bytes) = &ca {
-        let bundle = certificates::read_bundle(bytes)
-            .map_err(|fault| unusable(format!("its CA {fault}")))?;
+        let bundle = certificates::read_bundle(bytes).map_err(|fault| unusable(format!("its CA {fault}")))?;
         // What the library reads is the canonical form, so that text Go accepts does not stop it.
         cluster.certificate_authority_data = Some(STANDARD.encode(bundle.to_pem()));
         cluster.certificate_authority = None;
@@ -247,7 +267,10 @@ pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result
         };
         if let Some(token) = token {
             if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(unusable("its token holds a character that no header can carry (a line break or blank?)".to_owned()));
+                return Err(unusable(
+                    "its token holds a character that no header can carry (a line break or blank?)"
+                        .to_owned(),
+                ));
             }
             auth.token_file = None;
             auth.token = Some(token.into());
@@ -256,7 +279,11 @@ pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result
         if let Some(exec) = &mut auth.exec {
             let command = exec.command.clone().unwrap_or_default();
             let resolved = which(&command, env).ok_or_else(|| {
-                let mut failure = Failure::new("OR0404", Kind::Denied, format!("the kubeconfig's exec plugin {command:?} is not there"));
+                let mut failure = Failure::new(
+                    "OR0404",
+                    Kind::Denied,
+                    format!("the kubeconfig's exec plugin {command:?} is not there"),
+                );
                 if let Some(hint) = &exec.install_hint {
                     failure = failure.detail("the kubeconfig says", hint.clone());
                 }
@@ -278,8 +305,9 @@ pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result
 
     let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
     let proxied = cluster_proxy(&config, &chosen.cluster);
-    let loaded = futures_util::FutureExt::now_or_never(kube::Config::from_custom_kubeconfig(config, &options))
-        .ok_or_else(|| unusable("it could not be read at once".to_owned()))?;
+    let loaded =
+        futures_util::FutureExt::now_or_never(kube::Config::from_custom_kubeconfig(config, &options))
+            .ok_or_else(|| unusable("it could not be read at once".to_owned()))?;
     let mut config = loaded.map_err(|error| unusable(root_cause(&error)))?;
     if !proxied && bypasses_proxy(&endpoint.host, env) {
         config.proxy_url = None;
@@ -331,9 +359,10 @@ pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
 
 /// A configuration that holds nothing but what the runner will have: host, CA and token.
 pub(super) fn bare(endpoint: &Endpoint, ca_pem: Option<&str>, token: &str) -> Result<kube::Config> {
-    let uri = endpoint.url.parse().map_err(|_| {
-        Failure::new("OR0301", Kind::Refused, format!("{:?} is no valid URL", endpoint.url))
-    })?;
+    let uri = endpoint
+        .url
+        .parse()
+        .map_err(|_| Failure::new("OR0301", Kind::Refused, format!("{:?} is no valid URL", endpoint.url)))?;
     let mut config = kube::Config::new(uri);
     config.root_cert = match ca_pem {
         None => None,

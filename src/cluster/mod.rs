@@ -5,6 +5,8 @@
 //! read here, because the client's own retries replay creations and know no total deadline, and its
 //! error texts can carry a plugin's output.
 
+#![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -32,6 +34,9 @@ pub const FIELD_MANAGER: &str = "outrigger";
 
 /// Called before a retry's pause: what is retried, for how long we wait, and why.
 pub type RetryNotice = Rc<dyn Fn(&str, Duration, &str)>;
+
+/// Told each request and its status.
+pub type Trace = Box<dyn Fn(&str)>;
 
 /// Told to stop by a signal; shared by everything that sends requests.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +66,7 @@ pub struct Cluster {
     cancel: Option<Cancel>,
     notice: RetryNotice,
     mutations: Rc<Cell<usize>>,
-    trace: Rc<RefCell<Option<Box<dyn Fn(&str)>>>>,
+    trace: Rc<RefCell<Option<Trace>>>,
 }
 
 /// What one request may cost: built once per run.
@@ -94,9 +99,13 @@ impl Cluster {
         let client = tokio::time::timeout(limits.request_timeout.max(Duration::from_secs(30)), built)
             .await
             .map_err(|_| {
-                Failure::new("OR0404", FailureKind::Deadline, "the kubeconfig's exec plugin does not come to an end")
-                    .detail("the plugin", target.exec_plugin.clone().unwrap_or_default())
-                    .hint("run a kubectl command once, so that it can ask what it has to, then try again")
+                Failure::new(
+                    "OR0404",
+                    FailureKind::Deadline,
+                    "the kubeconfig's exec plugin does not come to an end",
+                )
+                .detail("the plugin", target.exec_plugin.clone().unwrap_or_default())
+                .hint("run a kubectl command once, so that it can ask what it has to, then try again")
             })?
             .map_err(|_| Failure::new("OR0101", FailureKind::Unclassified, "the client could not be built"))?
             .map_err(|error| refusal::connecting(&error, target))?;
@@ -104,7 +113,12 @@ impl Cluster {
     }
 
     /// Connects with nothing but what the runner will have.
-    pub fn as_runner(endpoint: &Endpoint, ca_pem: Option<&str>, token: &str, limits: &Limits) -> Result<Self> {
+    pub fn as_runner(
+        endpoint: &Endpoint,
+        ca_pem: Option<&str>,
+        token: &str,
+        limits: &Limits,
+    ) -> Result<Self> {
         let client = build(kubeconfig::bare(endpoint, ca_pem, token)?).map_err(|error| {
             Failure::new("OR0303", FailureKind::Proof, "no client can be built from host, CA and token")
                 .detail("because", kubeconfig::root_cause(&error))
@@ -145,7 +159,7 @@ impl Cluster {
     }
 
     /// Tells every request and its status to `sink` (for `-v`); never bodies or headers.
-    pub fn trace_to(&self, sink: Box<dyn Fn(&str)>) {
+    pub fn trace_to(&self, sink: Trace) {
         *self.trace.borrow_mut() = Some(sink);
     }
 
@@ -168,9 +182,17 @@ impl Cluster {
     /// Creates an object by POST; an existing one is a refusal of class `AlreadyExists`.
     pub async fn create(&self, object: &Object) -> Result<Object, Refusal> {
         self.mutations.set(self.mutations.get() + 1);
-        let path = format!("{}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict", object.reference.collection());
-        let value =
-            self.send(&format!("create {}", object.reference), "POST", &path, Some(&object.value), Repeat::OnlyUnseen).await?;
+        let path =
+            format!("{}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict", object.reference.collection());
+        let value = self
+            .send(
+                &format!("create {}", object.reference),
+                "POST",
+                &path,
+                Some(&object.value),
+                Repeat::OnlyUnseen,
+            )
+            .await?;
         Ok(Object { reference: object.reference.clone(), value })
     }
 
@@ -191,8 +213,15 @@ impl Cluster {
         } else {
             self.mutations.set(self.mutations.get() + 1);
         }
-        let value =
-            self.send(&format!("update {}", object.reference), "APPLY", &path, Some(&object.value), Repeat::Safely).await?;
+        let value = self
+            .send(
+                &format!("update {}", object.reference),
+                "APPLY",
+                &path,
+                Some(&object.value),
+                Repeat::Safely,
+            )
+            .await?;
         Ok(Object { reference: object.reference.clone(), value })
     }
 
@@ -200,7 +229,8 @@ impl Cluster {
     pub async fn merge(&self, reference: &Ref, patch: &Value) -> Result<Object, Refusal> {
         self.mutations.set(self.mutations.get() + 1);
         let path = format!("{}?fieldManager={FIELD_MANAGER}", reference.path());
-        let value = self.send(&format!("patch {reference}"), "MERGE", &path, Some(patch), Repeat::Safely).await?;
+        let value =
+            self.send(&format!("patch {reference}"), "MERGE", &path, Some(patch), Repeat::Safely).await?;
         Ok(Object { reference: reference.clone(), value })
     }
 
@@ -211,7 +241,10 @@ impl Cluster {
             "kind": "DeleteOptions", "apiVersion": "v1",
             "preconditions": {"uid": uid}, "propagationPolicy": "Background",
         });
-        match self.send(&format!("delete {reference}"), "DELETE", &reference.path(), Some(&body), Repeat::Safely).await {
+        match self
+            .send(&format!("delete {reference}"), "DELETE", &reference.path(), Some(&body), Repeat::Safely)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.class == Class::NotFound => Ok(()),
             Err(refusal) => Err(refusal),
@@ -244,13 +277,21 @@ impl Cluster {
     }
 
     /// Sends a review (of access, rules or identity): a POST that stores nothing.
-    pub async fn review(&self, what: &str, group: &str, resource: &str, kind: &str, spec: Value) -> Result<Value, Refusal> {
+    pub async fn review(
+        &self,
+        what: &str,
+        group: &str,
+        resource: &str,
+        kind: &str,
+        spec: Value,
+    ) -> Result<Value, Refusal> {
         let mut body = json!({"apiVersion": format!("{group}/v1"), "kind": kind});
         if !spec.is_null() {
             body["spec"] = spec;
         }
-        let mut answer =
-            self.send(what, "POST", &format!("/apis/{group}/v1/{resource}"), Some(&body), Repeat::Safely).await?;
+        let mut answer = self
+            .send(what, "POST", &format!("/apis/{group}/v1/{resource}"), Some(&body), Repeat::Safely)
+            .await?;
         Ok(answer["status"].take())
     }
 
@@ -258,10 +299,18 @@ impl Cluster {
     pub async fn request_token(&self, account: &Ref, body: &Value) -> Result<Value, Refusal> {
         self.mutations.set(self.mutations.get() + 1);
         let path = format!("{}/token", account.path());
-        self.send(&format!("request a token of {account}"), "POST", &path, Some(body), Repeat::OnlyUnseen).await
+        self.send(&format!("request a token of {account}"), "POST", &path, Some(body), Repeat::OnlyUnseen)
+            .await
     }
 
-    async fn send(&self, what: &str, verb: &str, path: &str, body: Option<&Value>, repeat: Repeat) -> Result<Value, Refusal> {
+    async fn send(
+        &self,
+        what: &str,
+        verb: &str,
+        path: &str,
+        body: Option<&Value>,
+        repeat: Repeat,
+    ) -> Result<Value, Refusal> {
         let mut pause = Duration::from_millis(200);
         let mut silent = 0;
         loop {
@@ -270,7 +319,9 @@ impl Cluster {
             }
             let remaining = self.deadline.get().saturating_duration_since(Instant::now());
             if remaining.is_zero() {
-                return Err(Refusal::timeout(what, "the run's deadline (--timeout) is over").at(&self.address));
+                return Err(
+                    Refusal::timeout(what, "the run's deadline (--timeout) is over").at(&self.address)
+                );
             }
             let limit = remaining.min(self.request_timeout);
             let attempt = {
@@ -310,7 +361,11 @@ impl Cluster {
         let (method, content_type, accept) = match verb {
             "APPLY" => ("PATCH", "application/apply-patch+yaml", "application/json"),
             "MERGE" => ("PATCH", "application/merge-patch+json", "application/json"),
-            "LIST" => ("GET", "", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"),
+            "LIST" => (
+                "GET",
+                "",
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+            ),
             other => (other, "application/json", "application/json"),
         };
         let bytes = body.map(|value| value.to_string().into_bytes()).unwrap_or_default();
@@ -336,9 +391,12 @@ impl Cluster {
             .await
             .map_err(|error| Refusal::body(what, code, error.as_ref()))?
             .to_bytes();
-        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let header = |name: &str| {
+            parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+        };
         if parts.status.is_success() {
-            serde_json::from_slice(&bytes).map_err(|_| Refusal::not_json(what, code, &header("content-type"), &bytes))
+            serde_json::from_slice(&bytes)
+                .map_err(|_| Refusal::not_json(what, code, &header("content-type"), &bytes))
         } else {
             Err(Refusal::status(what, code, &header("content-type"), &header("retry-after"), &bytes))
         }
@@ -351,6 +409,12 @@ fn build(config: kube::Config) -> kube::Result<kube::Client> {
 
 fn kube_escape(text: &str) -> String {
     text.bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) { (byte as char).to_string() } else { format!("%{byte:02X}") })
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
+                (byte as char).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
         .collect()
 }

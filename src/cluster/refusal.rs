@@ -83,7 +83,12 @@ impl Refusal {
     /// The library's error can hold a plugin's output and environment, so only known parts are shown.
     pub(super) fn transport(what: &str, error: &kube::Error) -> Self {
         match error {
-            kube::Error::Auth(_) => Self::of(Class::Credentials, 0, what, "the credentials of the kubeconfig could not be renewed"),
+            kube::Error::Auth(_) => Self::of(
+                Class::Credentials,
+                0,
+                what,
+                "the credentials of the kubeconfig could not be renewed",
+            ),
             kube::Error::Api(status) => Self::of(Class::Server, status.code, what, status.message.clone()),
             other => {
                 let mut chain = Vec::new();
@@ -130,7 +135,8 @@ impl Refusal {
 
     /// Whether the same request may well succeed a little later.
     pub(super) fn heals(&self) -> bool {
-        matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable) || matches!(self.code, 500 | 502..=504)
+        matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable)
+            || matches!(self.code, 500 | 502..=504)
     }
 
     /// Names the server where nothing came back from it.
@@ -143,7 +149,11 @@ impl Refusal {
 
     pub(super) fn out_of_time(mut self, wait: Duration) -> Self {
         self.message = match self.retry_after {
-            Some(_) => format!("{} (it asks to wait {} s, longer than this run may take)", self.message, wait.as_secs()),
+            Some(_) => format!(
+                "{} (it asks to wait {} s, longer than this run may take)",
+                self.message,
+                wait.as_secs()
+            ),
             None => self.message,
         };
         self
@@ -152,19 +162,27 @@ impl Refusal {
     /// Whether the server refused because the caller would grant more than they hold.
     #[must_use]
     pub fn is_escalation(&self) -> bool {
-        self.class == Class::Forbidden && self.message.contains("attempting to grant RBAC permissions not currently held")
+        self.class == Class::Forbidden
+            && self.message.contains("attempting to grant RBAC permissions not currently held")
     }
 
     /// Whether nobody knows if the request was carried out.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
-        matches!(self.class, Class::Timeout | Class::Unreachable | Class::Malformed) || self.class == Class::Server
+        matches!(self.class, Class::Timeout | Class::Unreachable | Class::Malformed)
+            || self.class == Class::Server
     }
 }
 
 fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
     let kind = if content_type.is_empty() { "no content type" } else { content_type };
-    let start: String = String::from_utf8_lossy(bytes).split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect();
+    let start: String = String::from_utf8_lossy(bytes)
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(120)
+        .collect();
     format!("status {code} with {kind}, which is no answer of a Kubernetes API server: {start}")
 }
 
@@ -183,8 +201,10 @@ pub(super) fn connecting(error: &kube::Error, target: &Target) -> Failure {
                 .detail("because", why)
                 .hint("what it printed is not shown, as it may hold a token; to see it: kubectl version")
         }
-        other => Failure::new("OR0301", Kind::Refused, format!("the context {:?} cannot be used", target.context))
-            .detail("because", root_cause(other)),
+        other => {
+            Failure::new("OR0301", Kind::Refused, format!("the context {:?} cannot be used", target.context))
+                .detail("because", root_cause(other))
+        }
     }
 }
 
@@ -195,27 +215,49 @@ impl From<Refusal> for Failure {
         }
         let what = &refusal.what;
         let (id, kind, message) = match refusal.class {
-            Class::Unauthorized => ("OR0401", Kind::Denied, format!("the cluster does not know these credentials (cannot {what})")),
+            Class::Unauthorized => (
+                "OR0401",
+                Kind::Denied,
+                format!("the cluster does not know these credentials (cannot {what})"),
+            ),
             Class::Credentials => ("OR0404", Kind::Denied, format!("cannot {what}")),
-            Class::Forbidden if refusal.is_escalation() => ("OR0403", Kind::Denied, format!("may not {what}: it grants more than you hold")),
+            Class::Forbidden if refusal.is_escalation() => {
+                ("OR0403", Kind::Denied, format!("may not {what}: it grants more than you hold"))
+            }
             Class::Forbidden => ("OR0402", Kind::Denied, format!("may not {what}")),
             Class::AlreadyExists => ("OR0701", Kind::Foreign, format!("cannot {what}: one is there already")),
-            Class::Conflict => ("OR0701", Kind::Foreign, format!("cannot {what}: it is not the one that was looked at")),
-            Class::Throttled => ("OR0803", Kind::Deadline, format!("cannot {what}: the server is throttling")),
+            Class::Conflict => {
+                ("OR0701", Kind::Foreign, format!("cannot {what}: it is not the one that was looked at"))
+            }
+            Class::Throttled => {
+                ("OR0803", Kind::Deadline, format!("cannot {what}: the server is throttling"))
+            }
             Class::Timeout => ("OR0801", Kind::Deadline, format!("cannot {what} in time")),
             Class::Server => ("OR0804", Kind::Deadline, format!("cannot {what}: the server has an error")),
-            Class::Unreachable => ("OR0302", Kind::Deadline, format!("cannot {what}: no connection to the API server")),
-            Class::Certificate => ("OR0303", Kind::Refused, format!("cannot {what}: the server's certificate is not accepted")),
+            Class::Unreachable => {
+                ("OR0302", Kind::Deadline, format!("cannot {what}: no connection to the API server"))
+            }
+            Class::Certificate => {
+                ("OR0303", Kind::Refused, format!("cannot {what}: the server's certificate is not accepted"))
+            }
             Class::Malformed => ("OR0302", Kind::Refused, format!("cannot {what}")),
-            Class::Invalid | Class::NotFound | Class::Interrupted => ("OR0103", Kind::Unclassified, format!("cannot {what}")),
+            Class::Invalid | Class::NotFound | Class::Interrupted => {
+                ("OR0103", Kind::Unclassified, format!("cannot {what}"))
+            }
         };
         let failure = Failure::new(id, kind, message).detail("the server says", refusal.message.clone());
         match refusal.class {
-            Class::Unauthorized | Class::Credentials => failure.hint("log in again, or name another context with --context NAME"),
-            Class::Forbidden => failure.hint("ask an administrator of the cluster, or name another context with --context NAME"),
+            Class::Unauthorized | Class::Credentials => {
+                failure.hint("log in again, or name another context with --context NAME")
+            }
+            Class::Forbidden => failure
+                .hint("ask an administrator of the cluster, or name another context with --context NAME"),
             Class::Conflict => failure.hint("run the same command again: it looks anew"),
-            Class::Timeout | Class::Throttled | Class::Server => failure.hint("run the same command again; a longer wait: --timeout 15m"),
-            Class::Unreachable => failure.hint("is the server's address right, and may this machine reach it? kubectl version tells"),
+            Class::Timeout | Class::Throttled | Class::Server => {
+                failure.hint("run the same command again; a longer wait: --timeout 15m")
+            }
+            Class::Unreachable => failure
+                .hint("is the server's address right, and may this machine reach it? kubectl version tells"),
             _ => failure,
         }
     }
@@ -252,6 +294,8 @@ mod tests {
         let refusal = Refusal::not_json("get version", 200, "text/html", b"<html>\n<b>Sign  in</b>");
         let failure = Failure::from(refusal);
         assert_eq!(failure.kind, Kind::Refused);
-        assert!(failure.details[0].1.contains("text/html") && failure.details[0].1.contains("<b>Sign in</b>"));
+        assert!(
+            failure.details[0].1.contains("text/html") && failure.details[0].1.contains("<b>Sign in</b>")
+        );
     }
 }

@@ -32,7 +32,14 @@ impl Step for BindAdmin {
          binding is made only with --cluster-admin."
     }
     fn keys(&self) -> &'static [&'static str] {
-        &["namespace", "runnerNamespace", "useNamespaces", "clusterAdmin", "keepAdminBinding", "allowTemporaryEdit"]
+        &[
+            "namespace",
+            "runnerNamespace",
+            "useNamespaces",
+            "clusterAdmin",
+            "keepAdminBinding",
+            "allowTemporaryEdit",
+        ]
     }
     fn released_after(&self) -> Option<&'static str> {
         Some("create-role")
@@ -63,7 +70,9 @@ impl Step for BindAdmin {
                     }
                     Act::Bind(binding) => texts.push(bind(cx, binding).await?),
                     Act::BindIfNeeded(binding) => match question(cx).await? {
-                        Answer::NotNeeded(why) | Answer::MayGrant(why) => texts.push(format!("not needed: {why}")),
+                        Answer::NotNeeded(why) | Answer::MayGrant(why) => {
+                            texts.push(format!("not needed: {why}"));
+                        }
                         Answer::Needed => texts.push(bind(cx, binding).await?),
                         Answer::Unasked(why) => return Err(administrators_way(cx, &why).await?),
                     },
@@ -101,7 +110,10 @@ impl Step for BindAdmin {
                     released += 1;
                 }
             }
-            Ok(Done { changed: released > 0, text: format!("released {}", super::count(released, "temporary binding")) })
+            Ok(Done {
+                changed: released > 0,
+                text: format!("released {}", super::count(released, "temporary binding")),
+            })
         })
     }
 }
@@ -133,12 +145,19 @@ async fn question(cx: &Context) -> Result<Answer> {
         return Ok(Answer::NotNeeded("the Role is in place and unchanged".to_owned()));
     }
     let namespace = &cx.names.job_namespace;
-    let namespace_there = cx.read_now(&Ref::cluster(ObjectKind::Namespace, namespace)).await?.is_some_and(|live| !live.is_terminating());
+    let namespace_there = cx
+        .read_now(&Ref::cluster(ObjectKind::Namespace, namespace))
+        .await?
+        .is_some_and(|live| !live.is_terminating());
     let body = json!({"rules": rules::manifest()});
     let name = &cx.names.role().name;
     // The same rules under a name of their own: asking must not meet the Role that is there.
     let probe = if namespace_there {
-        let reference = Ref::new(ObjectKind::Role, namespace, &if role.is_some() { format!("{name}-question") } else { name.clone() });
+        let reference = Ref::new(
+            ObjectKind::Role,
+            namespace,
+            &if role.is_some() { format!("{name}-question") } else { name.clone() },
+        );
         cx.names.manifest(reference, &cx.id(), &body)
     } else {
         cx.names.manifest(Ref::cluster(ObjectKind::ClusterRole, &format!("{name}-question")), &cx.id(), &body)
@@ -149,15 +168,22 @@ async fn question(cx: &Context) -> Result<Answer> {
     match asked {
         Ok(()) => {
             // Whoever passes by `escalate` alone may write the Role and then not bind it.
-            let (escalates, binds) =
-                tokio::join!(cx.may(&cx.cluster, namespace, &escalate), cx.may(&cx.cluster, namespace, &bind));
+            let (escalates, binds) = tokio::join!(
+                cx.may(&cx.cluster, namespace, &escalate),
+                cx.may(&cx.cluster, namespace, &bind)
+            );
             if escalates.unwrap_or(false) && !binds.unwrap_or(true) {
                 return Ok(Answer::Needed);
             }
-            Ok(Answer::MayGrant(format!("you may grant the Role's {} rules yourself", rules::manifest().as_array().map_or(0, Vec::len))))
+            Ok(Answer::MayGrant(format!(
+                "you may grant the Role's {} rules yourself",
+                rules::manifest().as_array().map_or(0, Vec::len)
+            )))
         }
         Err(refusal) if refusal.is_escalation() => Ok(Answer::Needed),
-        Err(refusal) if refusal.class == Class::Forbidden && !namespace_there => Ok(Answer::Unasked(refusal.message)),
+        Err(refusal) if refusal.class == Class::Forbidden && !namespace_there => {
+            Ok(Answer::Unasked(refusal.message))
+        }
         Err(refusal) => Err(Failure::from(refusal)),
     }
 }
@@ -166,7 +192,9 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
     let operator = cx.operator().await?.name.clone();
     let namespace = &cx.names.job_namespace;
     let unknown = match answer {
-        Answer::NotNeeded(why) | Answer::MayGrant(why) => return Ok(Line::new(Decision::NotNeeded, format!("not needed: {why}"), Act::None)),
+        Answer::NotNeeded(why) | Answer::MayGrant(why) => {
+            return Ok(Line::new(Decision::NotNeeded, format!("not needed: {why}"), Act::None));
+        }
         Answer::Needed => false,
         Answer::Unasked(_) => true,
     };
@@ -174,7 +202,9 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         let failure = Failure::new("OR0403", Kind::Denied, format!("you may not grant the Role in {namespace}, and that namespace is not ours"))
             .detail("it would take", "a temporary binding of `edit` there, which includes acting as any of that namespace's ServiceAccounts");
         let failure = with_administrators_commands(cx, failure, &operator);
-        return Ok(Line::refuse(failure.hint("or accept it for the moment that it takes: --allow-temporary-edit")));
+        return Ok(Line::refuse(
+            failure.hint("or accept it for the moment that it takes: --allow-temporary-edit"),
+        ));
     }
     let run = record::random_hex(4)?;
     let name = format!("{}{run}", cx.names.temporary_prefix());
@@ -189,16 +219,30 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         (binding, allowed, format!("ClusterRoleBinding of cluster-admin for {operator}"))
     } else {
         let reference = Ref::new(ObjectKind::RoleBinding, namespace, &name);
-        let right = Right { name: "edit".to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
+        let right = Right {
+            name: "edit".to_owned(),
+            ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind")
+        };
         let allowed = cx.may(&cx.cluster, namespace, &right).await.map_err(Failure::from)?;
-        (manifest(cx, reference, "edit", &operator), allowed, format!("RoleBinding in {namespace}: edit for {operator}"))
+        (
+            manifest(cx, reference, "edit", &operator),
+            allowed,
+            format!("RoleBinding in {namespace}: edit for {operator}"),
+        )
     };
     if !allowed && !unknown {
-        return Ok(Line::refuse(administrators_way(cx, "you may neither grant the Role nor bind anything that would let you").await?));
+        return Ok(Line::refuse(
+            administrators_way(cx, "you may neither grant the Role nor bind anything that would let you")
+                .await?,
+        ));
     }
     let undo = undo_command(&binding.reference);
     let line = if unknown {
-        Line::new(Decision::Unknown, format!("known after create-namespaces; at most {what}"), Act::BindIfNeeded(binding))
+        Line::new(
+            Decision::Unknown,
+            format!("known after create-namespaces; at most {what}"),
+            Act::BindIfNeeded(binding),
+        )
     } else {
         Line::new(Decision::Create, what, Act::Bind(binding))
     };
@@ -206,7 +250,10 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         .detail(if cx.settings.keep_admin_binding {
             "kept afterwards (--keep-admin-binding)".to_owned()
         } else {
-            format!("removed again after create-role (you may not yet grant the Role's {} rules)", rules::manifest().as_array().map_or(0, Vec::len))
+            format!(
+                "removed again after create-role (you may not yet grant the Role's {} rules)",
+                rules::manifest().as_array().map_or(0, Vec::len)
+            )
         })
         .detail(format!("by hand: {undo}")))
 }
@@ -227,13 +274,14 @@ async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
     for owned in objects.iter().filter(|owned| is_temporary(&owned.object)) {
         known.push(owned.object.clone());
         if cx.read(&owned.object).await?.is_some_and(|live| live.uid() == owned.uid) {
-            lines.push(line(&owned.object, Some(owned.uid.clone())));
+            lines.push(leftover(&owned.object, Some(owned.uid.clone())));
         }
     }
     for reference in intents.iter().filter(|reference| is_temporary(reference)) {
         known.push(reference.clone());
-        if cx.read(reference).await?.is_some_and(|live| live.annotation(names::ID) == Some(cx.id().as_str())) {
-            lines.push(line(reference, None));
+        if cx.read(reference).await?.is_some_and(|live| live.annotation(names::ID) == Some(cx.id().as_str()))
+        {
+            lines.push(leftover(reference, None));
         }
     }
     let namespace = &cx.names.job_namespace;
@@ -241,31 +289,39 @@ async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
         let agreed = cx.agreed().await;
         let path = format!(
             "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings?labelSelector={}%3D{}",
-            "app.kubernetes.io%2Finstance",
-            cx.names.deployment
+            "app.kubernetes.io%2Finstance", cx.names.deployment
         );
         // Who may not list them has the record still.
         for item in cx.cluster.list_metadata("list temporary bindings", &path).await.unwrap_or_default() {
             let meta = &item["metadata"];
-            let reference = Ref::new(ObjectKind::RoleBinding, namespace, meta["name"].as_str().unwrap_or_default());
+            let reference =
+                Ref::new(ObjectKind::RoleBinding, namespace, meta["name"].as_str().unwrap_or_default());
             let id = meta["annotations"][names::ID].as_str().unwrap_or_default();
             let ours = id == cx.id() || agreed.as_deref() == Some(id);
             if is_temporary(&reference) && ours && !known.contains(&reference) {
-                lines.push(line(&reference, meta["uid"].as_str().map(str::to_owned)));
+                lines.push(leftover(&reference, meta["uid"].as_str().map(str::to_owned)));
             }
         }
     }
-    return Ok(lines);
+    Ok(lines)
+}
 
-    fn line(reference: &Ref, uid: Option<String>) -> Line {
-        Line::new(Decision::Release, format!("{reference}, left by a run that was killed"), Act::Release(reference.clone(), uid))
-    }
+fn leftover(reference: &Ref, uid: Option<String>) -> Line {
+    Line::new(
+        Decision::Release,
+        format!("{reference}, left by a run that was killed"),
+        Act::Release(reference.clone(), uid),
+    )
 }
 
 async fn administrators_way(cx: &Context, why: &str) -> Result<Failure> {
     let operator = cx.operator().await?.name.clone();
-    let failure = Failure::new("OR0403", Kind::Denied, format!("{operator} may not grant the Role in {}", cx.names.job_namespace))
-        .detail("because", why);
+    let failure = Failure::new(
+        "OR0403",
+        Kind::Denied,
+        format!("{operator} may not grant the Role in {}", cx.names.job_namespace),
+    )
+    .detail("because", why);
     Ok(with_administrators_commands(cx, failure, &operator))
 }
 

@@ -30,7 +30,14 @@ impl Step for CreateNamespaces {
          --use-namespace an existing namespace is used as it is: never relabelled, never deleted."
     }
     fn keys(&self) -> &'static [&'static str] {
-        &["namespace", "runnerNamespace", "useNamespaces", "podSecurity", "acceptSharedNamespace", "forceConflicts"]
+        &[
+            "namespace",
+            "runnerNamespace",
+            "useNamespaces",
+            "podSecurity",
+            "acceptSharedNamespace",
+            "forceConflicts",
+        ]
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
@@ -113,9 +120,15 @@ impl Step for CreateNamespaces {
                     ));
                     if let Some(binding) = borrowed::to_look_into(cx, &reference.name).await? {
                         let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
-                        let text = format!("RoleBinding in {}: {role} for you, for the moment of looking what is inside", reference.name);
+                        let text = format!(
+                            "RoleBinding in {}: {role} for you, for the moment of looking what is inside",
+                            reference.name
+                        );
                         let undo = borrowed::undo_command(&binding.reference);
-                        lines.push(Line::new(Decision::Create, text, Act::Bind(binding)).detail(format!("by hand: {undo}")));
+                        lines.push(
+                            Line::new(Decision::Create, text, Act::Bind(binding))
+                                .detail(format!("by hand: {undo}")),
+                        );
                     }
                 }
             }
@@ -148,7 +161,9 @@ impl Step for CreateNamespaces {
             }
             let text = match gone.len() {
                 0 => "nothing to delete".to_owned(),
-                number => format!("{} gone after {} s", count(number, "namespace"), started.elapsed().as_secs()),
+                number => {
+                    format!("{} gone after {} s", count(number, "namespace"), started.elapsed().as_secs())
+                }
             };
             Ok(Done { changed: !gone.is_empty(), text })
         })
@@ -164,7 +179,8 @@ fn strictness(level: &str) -> u8 {
 }
 
 fn manifest(cx: &Context, reference: &Ref) -> Object {
-    let mut object = cx.names.namespace_manifest(reference.clone(), &cx.id(), &cx.settings.pod_security_level.value);
+    let mut object =
+        cx.names.namespace_manifest(reference.clone(), &cx.id(), &cx.settings.pod_security_level.value);
     // Pinned, so that an upgrade of the cluster does not tighten the rules under running pipelines.
     if let Some(version) = cx.facts.minor_version.get().filter(|_| reference.name == cx.names.job_namespace) {
         object.value["metadata"]["labels"][format!("{POD_SECURITY}enforce-version")] = json!(version);
@@ -181,14 +197,20 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
                     .hint("leave out --use-namespace to have it made, or name one that exists"),
             );
         }
-        let level = if is_job { format!(" (Pod Security: {})", cx.settings.pod_security_level.value) } else { String::new() };
+        let level = if is_job {
+            format!(" (Pod Security: {})", cx.settings.pod_security_level.value)
+        } else {
+            String::new()
+        };
         return Line::new(Decision::Create, format!("{name}{level}"), Act::Create(manifest(cx, reference)));
     };
     if live.is_terminating() {
         return Line::refuse(
             Failure::new("OR0307", Kind::Deadline, format!("the namespace {name} is being deleted"))
                 .detail("since", live.value["metadata"]["deletionTimestamp"].as_str().unwrap_or_default())
-                .hint(format!("wait until it is gone (kubectl get namespace {name}), then run the same command again")),
+                .hint(format!(
+                    "wait until it is gone (kubectl get namespace {name}), then run the same command again"
+                )),
         );
     }
     if cx.is_used(name) {
@@ -212,18 +234,28 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
             let mut object = manifest(cx, reference);
             object.value["metadata"]["uid"] = json!(live.uid());
             object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
-            Line::new(Decision::Update, format!("{name}: Pod Security allows more than it should"), Act::Apply(object))
-                .detail(format!("- enforce {enforced}"))
-                .detail(format!("+ enforce {wanted}"))
+            Line::new(
+                Decision::Update,
+                format!("{name}: Pod Security allows more than it should"),
+                Act::Apply(object),
+            )
+            .detail(format!("- enforce {enforced}"))
+            .detail(format!("+ enforce {wanted}"))
         }
         std::cmp::Ordering::Greater if cx.settings.force_conflicts => {
             let mut object = manifest(cx, reference);
             object.value["metadata"]["uid"] = json!(live.uid());
             object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
-            Line::new(Decision::Update, format!("{name}: Pod Security {enforced} -> {wanted} (--force-conflicts)"), Act::Apply(object))
+            Line::new(
+                Decision::Update,
+                format!("{name}: Pod Security {enforced} -> {wanted} (--force-conflicts)"),
+                Act::Apply(object),
+            )
         }
-        std::cmp::Ordering::Greater => Line::keep_stricter(format!("{name} enforces Pod Security {enforced}, stricter than {wanted}: kept"))
-            .detail("jobs that need more will be refused there; to loosen it: --force-conflicts"),
+        std::cmp::Ordering::Greater => Line::keep_stricter(format!(
+            "{name} enforces Pod Security {enforced}, stricter than {wanted}: kept"
+        ))
+        .detail("jobs that need more will be refused there; to loosen it: --force-conflicts"),
         std::cmp::Ordering::Equal => Line::keep(name),
     }
 }
@@ -231,7 +263,11 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
 /// What jobs can get at in a namespace that is not ours, in words; what may not be listed says so.
 async fn reach(cx: &Context, namespace: &str) -> String {
     let mut parts = Vec::new();
-    for (noun, resource) in [("Secret", "secrets"), ("ServiceAccount", "serviceaccounts"), ("volume claim", "persistentvolumeclaims")] {
+    for (noun, resource) in [
+        ("Secret", "secrets"),
+        ("ServiceAccount", "serviceaccounts"),
+        ("volume claim", "persistentvolumeclaims"),
+    ] {
         let path = format!("/api/v1/namespaces/{namespace}/{resource}");
         parts.push(match cx.cluster.list_metadata(&format!("list {resource}"), &path).await {
             Ok(items) => count(items.len(), noun),

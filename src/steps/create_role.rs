@@ -30,7 +30,16 @@ impl Step for CreateRole {
          the manifests go to stdout, for an administrator to apply."
     }
     fn keys(&self) -> &'static [&'static str] {
-        &["namespace", "runnerNamespace", "useNamespaces", "podSecurity", "forceConflicts", "clusterAdmin", "keepAdminBinding", "allowTemporaryEdit"]
+        &[
+            "namespace",
+            "runnerNamespace",
+            "useNamespaces",
+            "podSecurity",
+            "forceConflicts",
+            "clusterAdmin",
+            "keepAdminBinding",
+            "allowTemporaryEdit",
+        ]
     }
     fn flags(&self) -> &'static [&'static str] {
         &["print"]
@@ -42,7 +51,8 @@ impl Step for CreateRole {
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
             let wanted = manifests(cx);
-            let reads = futures_util::future::join_all(wanted.iter().map(|object| cx.read(&object.reference))).await;
+            let reads =
+                futures_util::future::join_all(wanted.iter().map(|object| cx.read(&object.reference))).await;
             let mut lines = Vec::new();
             for (object, live) in wanted.into_iter().zip(reads) {
                 let live = live.map_err(Failure::from)?;
@@ -100,7 +110,8 @@ impl Step for CreateRole {
         Box::pin(async move {
             let mut lines = Vec::new();
             // The anchor last: as long as it is there, another machine can find the rest.
-            let order = [cx.names.role_binding(), cx.names.role(), cx.names.job_account(), cx.names.account()];
+            let order =
+                [cx.names.role_binding(), cx.names.role(), cx.names.job_account(), cx.names.account()];
             for reference in order {
                 let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { continue };
                 lines.push(match cx.owner(&live).await {
@@ -123,9 +134,18 @@ impl Step for CreateRole {
             for line in lines {
                 if let Act::Delete(reference, uid) = &line.act {
                     cx.delete(&cluster, reference, uid).await?;
-                    if cluster.get(reference).await.map_err(Failure::from)?.is_some_and(|live| live.uid() == uid) {
-                        return Err(Failure::new("OR0501", Kind::Partial, format!("{reference} is still there after its deletion"))
-                            .hint("run the same command again"));
+                    if cluster
+                        .get(reference)
+                        .await
+                        .map_err(Failure::from)?
+                        .is_some_and(|live| live.uid() == uid)
+                    {
+                        return Err(Failure::new(
+                            "OR0501",
+                            Kind::Partial,
+                            format!("{reference} is still there after its deletion"),
+                        )
+                        .hint("run the same command again"));
                     }
                     deleted += 1;
                 }
@@ -157,7 +177,11 @@ impl Step for CreateRole {
 fn document(text: &mut String, object: &Object) -> Result<()> {
     text.push_str("---\n");
     let yaml = serde_saphyr::to_string(&object.value).map_err(|error| {
-        Failure::new("OR0101", Kind::Unclassified, format!("{} cannot be written as YAML: {error}", object.reference))
+        Failure::new(
+            "OR0101",
+            Kind::Unclassified,
+            format!("{} cannot be written as YAML: {error}", object.reference),
+        )
     })?;
     text.push_str(&yaml);
     if !yaml.ends_with('\n') {
@@ -172,7 +196,8 @@ fn manifests(cx: &Context) -> Vec<Object> {
     let id = cx.id();
     let mut account = names.manifest(names.account(), &id, &json!({"automountServiceAccountToken": false}));
     account.value["metadata"]["annotations"][names::SETTINGS] = json!(settings_note(cx));
-    let job_account = names.manifest(names.job_account(), &id, &json!({"automountServiceAccountToken": false}));
+    let job_account =
+        names.manifest(names.job_account(), &id, &json!({"automountServiceAccountToken": false}));
     let role = names.manifest(names.role(), &id, &json!({"rules": rules::manifest()}));
     let binding = names.manifest(
         names.role_binding(),
@@ -190,7 +215,16 @@ fn manifests(cx: &Context) -> Vec<Object> {
 fn settings_note(cx: &Context) -> String {
     let mut settings = cx.settings.recorded();
     settings.retain(|key, _| {
-        ["namespace", "runnerNamespace", "useNamespaces", "tags", "podSecurity", "tokenLifetime", "runnerVersion"].contains(&key.as_str())
+        [
+            "namespace",
+            "runnerNamespace",
+            "useNamespaces",
+            "tags",
+            "podSecurity",
+            "tokenLifetime",
+            "runnerVersion",
+        ]
+        .contains(&key.as_str())
     });
     serde_json::to_string(&settings).unwrap_or_default()
 }
@@ -208,9 +242,9 @@ fn decide(wanted: Object, live: Option<&Object>, owner: &Owner, force: bool) -> 
         return Line::refuse(ownership::foreign(live, why));
     }
     match reference.kind {
-        ObjectKind::Role => decide_role(wanted, live, force),
+        ObjectKind::Role => decide_role(&wanted, live, force),
         ObjectKind::RoleBinding => decide_binding(wanted, live, force),
-        _ => decide_account(wanted, live),
+        _ => decide_account(&wanted, live),
     }
 }
 
@@ -233,7 +267,7 @@ fn written_by(live: &Object, field: &str) -> String {
     live.last_writer(field).map(|writer| format!(" (last written by {writer})")).unwrap_or_default()
 }
 
-fn decide_role(wanted: Object, live: &Object, force: bool) -> Line {
+fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line {
     let have = rules::rights(&live.value["rules"]);
     let comparison = rules::compare(&have, &rules::needed());
     let name = live.reference.to_string();
@@ -244,7 +278,11 @@ fn decide_role(wanted: Object, live: &Object, force: bool) -> Line {
     let shown = |line: Line| {
         let line = comparison.more.iter().fold(line, |line, right| line.detail(format!("- {right}")));
         comparison.less.iter().fold(line, |line, right| {
-            line.detail(if force { format!("+ {right}") } else { format!("  {right} is missing, and stays so without --force-conflicts") })
+            line.detail(if force {
+                format!("+ {right}")
+            } else {
+                format!("  {right} is missing, and stays so without --force-conflicts")
+            })
         })
     };
     if comparison.more.is_empty() && !force {
@@ -258,21 +296,35 @@ fn decide_role(wanted: Object, live: &Object, force: bool) -> Line {
             rules::needed().into_iter().filter(|right| !comparison.less.contains(right)).collect();
         rules::to_manifest(&kept)
     };
-    let what = if comparison.more.is_empty() { "allows less than the runner needs" } else { "allows more than it should" };
-    shown(Line::new(Decision::Update, format!("{name} {what}{by}"), update(&wanted, live, &[("rules", target)])))
+    let what = if comparison.more.is_empty() {
+        "allows less than the runner needs"
+    } else {
+        "allows more than it should"
+    };
+    shown(Line::new(
+        Decision::Update,
+        format!("{name} {what}{by}"),
+        update(wanted, live, &[("rules", target)]),
+    ))
 }
 
 fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line {
     let name = live.reference.to_string();
-    if live.value["roleRef"]["name"] != wanted.value["roleRef"]["name"] || live.value["roleRef"]["kind"] != "Role" {
+    if live.value["roleRef"]["name"] != wanted.value["roleRef"]["name"]
+        || live.value["roleRef"]["kind"] != "Role"
+    {
         return Line::new(
             Decision::Replace,
-            format!("{name} refers to another role ({})", live.value["roleRef"]["name"].as_str().unwrap_or_default()),
+            format!(
+                "{name} refers to another role ({})",
+                live.value["roleRef"]["name"].as_str().unwrap_or_default()
+            ),
             Act::Replace(live.uid().to_owned(), wanted),
         );
     }
     let subject = |value: &Value| {
-        [&value["kind"], &value["namespace"], &value["name"]].map(|field| field.as_str().unwrap_or_default().to_owned())
+        [&value["kind"], &value["namespace"], &value["name"]]
+            .map(|field| field.as_str().unwrap_or_default().to_owned())
     };
     let ours = subject(&wanted.value["subjects"][0]);
     let subjects: Vec<_> = live.value["subjects"].as_array().into_iter().flatten().map(subject).collect();
@@ -283,7 +335,8 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line {
         return Line::keep(name);
     }
     if extra.is_empty() && !force {
-        return Line::keep_stricter(format!("{name} no longer binds the runner{by}: kept")).detail("the runner can do nothing; to bind it again: --force-conflicts");
+        return Line::keep_stricter(format!("{name} no longer binds the runner{by}: kept"))
+            .detail("the runner can do nothing; to bind it again: --force-conflicts");
     }
     let subjects = if bound || force { wanted.value["subjects"].clone() } else { json!([]) };
     let line = Line::new(
@@ -291,10 +344,12 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line {
         format!("{name} binds others than the runner{by}"),
         update(&wanted, live, &[("subjects", subjects), ("roleRef", live.value["roleRef"].clone())]),
     );
-    extra.iter().fold(line, |line, [kind, namespace, name]| line.detail(format!("- {kind} {namespace}/{name}")))
+    extra
+        .iter()
+        .fold(line, |line, [kind, namespace, name]| line.detail(format!("- {kind} {namespace}/{name}")))
 }
 
-fn decide_account(wanted: Object, live: &Object) -> Line {
+fn decide_account(wanted: &Object, live: &Object) -> Line {
     let mut line = Line::keep(live.reference.to_string());
     let mut changes = Vec::new();
     if live.value["automountServiceAccountToken"] != json!(false) {
@@ -349,9 +404,16 @@ async fn quieten(cx: &Context, reference: &Ref) -> Result<()> {
                 cx.changed(reference, Some(live));
                 return Ok(());
             }
-            Err(refusal) if refusal.class == crate::cluster::Class::NotFound && started.elapsed() < Duration::from_secs(30) => {
+            Err(refusal)
+                if refusal.class == crate::cluster::Class::NotFound
+                    && started.elapsed() < Duration::from_secs(30) =>
+            {
                 if pause > Duration::from_millis(500) {
-                    cx.waiting("create-role", &format!("{reference}, which the cluster makes"), started.elapsed());
+                    cx.waiting(
+                        "create-role",
+                        &format!("{reference}, which the cluster makes"),
+                        started.elapsed(),
+                    );
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
@@ -365,20 +427,26 @@ async fn quieten(cx: &Context, reference: &Ref) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn role(rules: Value) -> Object {
-        Object { reference: Ref::new(ObjectKind::Role, "j", "d"), value: json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "rules": rules}) }
+    fn role(rules: &Value) -> Object {
+        Object {
+            reference: Ref::new(ObjectKind::Role, "j", "d"),
+            value: json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "rules": rules}),
+        }
     }
 
-    fn decided(rules: Value, force: bool) -> Line {
-        decide(role(rules::manifest()), Some(&role(rules)), &Owner::Us, force)
+    fn decided(rules: &Value, force: bool) -> Line {
+        decide(role(&rules::manifest()), Some(&role(rules)), &Owner::Us, force)
     }
 
     #[test]
     fn more_is_mended_less_is_kept_and_forced_only_on_request() {
-        assert_eq!(decided(rules::manifest(), false).decision, Decision::Keep);
+        assert_eq!(decided(&rules::manifest(), false).decision, Decision::Keep);
         let mut wider = rules::manifest();
-        wider.as_array_mut().expect("a list").push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}));
-        let line = decided(wider, false);
+        wider
+            .as_array_mut()
+            .expect("a list")
+            .push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}));
+        let line = decided(&wider, false);
         assert_eq!(line.decision, Decision::Update);
         assert_eq!(line.detail, ["- secrets get"]);
         let Act::Apply(object) = line.act else { panic!("an update applies") };
@@ -387,14 +455,14 @@ mod tests {
 
         let mut narrower = rules::manifest();
         narrower.as_array_mut().expect("a list").remove(0);
-        assert_eq!(decided(narrower.clone(), false).decision, Decision::Keep);
-        assert_eq!(decided(narrower, true).decision, Decision::Update);
+        assert_eq!(decided(&narrower, false).decision, Decision::Keep);
+        assert_eq!(decided(&narrower, true).decision, Decision::Update);
     }
 
     #[test]
     fn both_at_once_takes_back_and_does_not_loosen() {
         let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}]);
-        let Act::Apply(object) = decided(rules, false).act else { panic!("an update applies") };
+        let Act::Apply(object) = decided(&rules, false).act else { panic!("an update applies") };
         let kept = rules::rights(&object.value["rules"]);
         assert_eq!(kept.len(), 5);
         assert!(kept.iter().all(|right| right.resource == "pods" && right.verb != "*"));
@@ -402,7 +470,8 @@ mod tests {
 
     #[test]
     fn somebody_elses_is_refused_with_exit_7() {
-        let line = decide(role(rules::manifest()), Some(&role(json!([]))), &Owner::NotUs("theirs".into()), false);
+        let line =
+            decide(role(&rules::manifest()), Some(&role(&json!([]))), &Owner::NotUs("theirs".into()), false);
         assert_eq!(line.failure.expect("a failure").kind.exit_code(), 7);
     }
 }

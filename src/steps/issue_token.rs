@@ -98,9 +98,11 @@ impl Step for IssueToken {
             let reference = cx.names.token_secret();
             let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { return Ok(Vec::new()) };
             Ok(vec![match cx.owner(&live).await {
-                Owner::Us => {
-                    Line::new(Decision::Remove, reference.to_string(), Act::Delete(reference, live.uid().to_owned()))
-                }
+                Owner::Us => Line::new(
+                    Decision::Remove,
+                    reference.to_string(),
+                    Act::Delete(reference, live.uid().to_owned()),
+                ),
                 Owner::NotUs(why) => Line::refuse(ownership::foreign(&live, &why)),
             }])
         })
@@ -115,10 +117,16 @@ impl Step for IssueToken {
                 let token = cx.read(reference).await.map_err(Failure::from)?.and_then(|live| token_in(&live));
                 cx.delete(&cluster, reference, uid).await?;
                 let Some(token) = token else {
-                    return Ok(Done { changed: true, text: "deleted Secret; revocation not verified (the token is not at hand)".to_owned() });
+                    return Ok(Done {
+                        changed: true,
+                        text: "deleted Secret; revocation not verified (the token is not at hand)".to_owned(),
+                    });
                 };
                 let waited = revoked(cx, &token).await?;
-                return Ok(Done { changed: true, text: format!("deleted Secret; the old token gets 401 (after {waited} s)") });
+                return Ok(Done {
+                    changed: true,
+                    text: format!("deleted Secret; the old token gets 401 (after {waited} s)"),
+                });
             }
             Ok(Done { changed: false, text: "nothing to delete".to_owned() })
         })
@@ -130,7 +138,11 @@ fn decide(cx: &Context, live: Option<&Object>, owner: &Owner, expires: Option<&s
     let wanted = manifest(cx);
     let requested = cx.settings.token_lifetime.as_ref();
     let create = |decision| match requested {
-        None => Line::new(decision, format!("{reference} of type service-account-token, does not expire"), Act::Create(wanted.clone())),
+        None => Line::new(
+            decision,
+            format!("{reference} of type service-account-token, does not expire"),
+            Act::Create(wanted.clone()),
+        ),
         Some(lifetime) => Line::new(
             decision,
             format!("token for {} h, bound to {reference}", lifetime.value.as_secs() / 3600),
@@ -144,8 +156,14 @@ fn decide(cx: &Context, live: Option<&Object>, owner: &Owner, expires: Option<&s
     let kind = live.value["type"].as_str().unwrap_or_default();
     let replace = |why: &str| {
         let line = match requested {
-            None => Line::new(Decision::Replace, format!("{reference}: {why}"), Act::Replace(live.uid().to_owned(), wanted.clone())),
-            Some(_) => Line::new(Decision::Replace, format!("{reference}: {why}"), Act::RequestToken(wanted.clone())),
+            None => Line::new(
+                Decision::Replace,
+                format!("{reference}: {why}"),
+                Act::Replace(live.uid().to_owned(), wanted.clone()),
+            ),
+            Some(_) => {
+                Line::new(Decision::Replace, format!("{reference}: {why}"), Act::RequestToken(wanted.clone()))
+            }
         };
         vec![line.detail("the host that has the old token stops until the new script has run there")]
     };
@@ -153,11 +171,16 @@ fn decide(cx: &Context, live: Option<&Object>, owner: &Owner, expires: Option<&s
         return replace("a new token (--reissue)");
     }
     if (kind == LEGACY) != requested.is_none() {
-        return replace(if requested.is_none() { "a token that does not expire instead of a requested one" } else { "a requested token instead of one that does not expire" });
+        return replace(if requested.is_none() {
+            "a token that does not expire instead of a requested one"
+        } else {
+            "a requested token instead of one that does not expire"
+        });
     }
     let mut line = Line::keep(reference.to_string());
     if let Some(expires) = expires {
-        line = line.detail(format!("jobs stop at {expires}, unless --reissue cluster makes a new token before"));
+        line =
+            line.detail(format!("jobs stop at {expires}, unless --reissue cluster makes a new token before"));
     }
     vec![line]
 }
@@ -167,7 +190,8 @@ fn manifest(cx: &Context) -> Object {
     let body = json!({"type": if requested { "Opaque" } else { LEGACY }});
     let mut object = cx.names.manifest(cx.names.token_secret(), &cx.id(), &body);
     if !requested {
-        object.value["metadata"]["annotations"]["kubernetes.io/service-account.name"] = json!(cx.names.account().name);
+        object.value["metadata"]["annotations"]["kubernetes.io/service-account.name"] =
+            json!(cx.names.account().name);
     }
     object
 }
@@ -194,9 +218,16 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
     let mut pause = Duration::from_millis(10);
     loop {
         let Some(live) = cx.cluster.get(&reference).await.map_err(Failure::from)? else {
-            return Err(Failure::new("OR0802", Kind::Deadline, format!("{reference} vanished after it was made"))
-                .detail("likely because", "its ServiceAccount was not there: the controller deletes such a Secret")
-                .hint("run the same command again"));
+            return Err(Failure::new(
+                "OR0802",
+                Kind::Deadline,
+                format!("{reference} vanished after it was made"),
+            )
+            .detail(
+                "likely because",
+                "its ServiceAccount was not there: the controller deletes such a Secret",
+            )
+            .hint("run the same command again"));
         };
         if live.value["type"] != LEGACY {
             return Ok(None);
@@ -233,11 +264,10 @@ async fn request(cx: &Context, handle: &Object) -> Result<()> {
     });
     let answer = cx.cluster.request_token(&cx.names.account(), &body).await.map_err(Failure::from)?;
     let token = answer["status"]["token"].as_str().unwrap_or_default();
-    let expires: jiff::Timestamp = answer["status"]["expirationTimestamp"]
-        .as_str()
-        .unwrap_or_default()
-        .parse()
-        .map_err(|_| Failure::new("OR0901", Kind::Proof, "the server granted a token without saying when it ends"))?;
+    let expires: jiff::Timestamp =
+        answer["status"]["expirationTimestamp"].as_str().unwrap_or_default().parse().map_err(|_| {
+            Failure::new("OR0901", Kind::Proof, "the server granted a token without saying when it ends")
+        })?;
     let granted = Duration::from_secs(u64::try_from(expires.as_second() - cx.now.as_second()).unwrap_or(0));
     // A minute of slack: the server counts from its own clock.
     let shortened = granted + Duration::from_secs(60) < asked;
@@ -280,16 +310,28 @@ async fn revoked(cx: &Context, token: &Secret) -> Result<u64> {
     let started = Instant::now();
     loop {
         let answer = client
-            .review("ask who the old token is", "authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", serde_json::Value::Null)
+            .review(
+                "ask who the old token is",
+                "authentication.k8s.io",
+                "selfsubjectreviews",
+                "SelfSubjectReview",
+                serde_json::Value::Null,
+            )
             .await;
         match answer {
-            Err(refusal) if refusal.class == crate::cluster::Class::Unauthorized => return Ok(started.elapsed().as_secs()),
+            Err(refusal) if refusal.class == crate::cluster::Class::Unauthorized => {
+                return Ok(started.elapsed().as_secs());
+            }
             Err(refusal) if refusal.class != crate::cluster::Class::Forbidden => return Err(refusal.into()),
             _ => {}
         }
         if started.elapsed() > Duration::from_secs(60) {
-            return Err(Failure::new("OR0501", Kind::Partial, "the old token is still accepted a minute after its Secret was deleted")
-                .hint("run the same command again; if it stays so, the API server caches tokens for long"));
+            return Err(Failure::new(
+                "OR0501",
+                Kind::Partial,
+                "the old token is still accepted a minute after its Secret was deleted",
+            )
+            .hint("run the same command again; if it stays so, the API server caches tokens for long"));
         }
         cx.waiting("issue-token", "the old token to be refused", started.elapsed());
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -7,7 +7,6 @@ use crate::files;
 use crate::names;
 use crate::plan::{Act, Decision, Line};
 use crate::secret::Secret;
-use crate::settings::Reissue;
 use crate::template::{self, LaunchScript as Script, ScriptSecrets};
 use crate::trust::{Trust, trust};
 
@@ -28,7 +27,21 @@ impl Step for LaunchScript {
          at hand, an update script without secrets is written, which keeps the tokens on the host."
     }
     fn keys(&self) -> &'static [&'static str] {
-        &["gitlabUrl", "runnerTokenFile", "kubernetesHost", "tags", "image", "runnerVersion", "aptUrl", "keyUrl", "keyFingerprint", "script", "namespace", "runnerNamespace", "reissue"]
+        &[
+            "gitlabUrl",
+            "runnerTokenFile",
+            "kubernetesHost",
+            "tags",
+            "image",
+            "runnerVersion",
+            "aptUrl",
+            "keyUrl",
+            "keyFingerprint",
+            "script",
+            "namespace",
+            "runnerNamespace",
+            "reissue",
+        ]
     }
     fn flags(&self) -> &'static [&'static str] {
         &["secrets-to-stdout"]
@@ -43,42 +56,56 @@ impl Step for LaunchScript {
 
     fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
         Box::pin(async move {
-            for line in lines {
-                let Act::WriteScript(path) = &line.act else {
-                    return Ok(Done { changed: false, text: line.text.clone() });
-                };
-                let trust = trust(cx).await?;
-                let bearer = cx.facts.bearer.borrow().clone();
-                let runner = runner_token(cx)?;
-                let secrets = match (&bearer, &runner) {
-                    (Some(bearer_token), Some(runner_token)) => Some(ScriptSecrets { runner_token, bearer_token }),
-                    _ => None,
-                };
-                let update_only = secrets.is_none();
-                let script = script(cx, trust, secrets);
-                let digest = script.digest();
-                let text = script.render()?;
-                let size = text.expose().len();
-                if size > template::LIGHTSAIL_LIMIT_BYTES {
-                    return Err(Failure::new("OR0503", Kind::Partial, format!("the script has {size} bytes, and Lightsail takes {}", template::LIGHTSAIL_LIMIT_BYTES))
-                        .hint("shorten the CA bundle: only the certificate that verifies the endpoint is needed"));
+            let Some(line) = lines.first() else { return Ok(Done::default()) };
+            let Act::WriteScript(path) = &line.act else {
+                return Ok(Done { changed: false, text: line.text.clone() });
+            };
+            let trust = trust(cx).await?;
+            let bearer = cx.facts.bearer.borrow().clone();
+            let runner = runner_token(cx)?;
+            let secrets = match (&bearer, &runner) {
+                (Some(bearer_token), Some(runner_token)) => {
+                    Some(ScriptSecrets { runner_token, bearer_token })
                 }
-                if path.as_os_str() == "-" {
-                    *cx.facts.script_text.borrow_mut() = Some(text);
-                } else {
-                    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-                        files::make_dir(dir)?;
-                    }
-                    files::write_private(path, text.expose().as_bytes())?;
-                }
-                note(cx, &digest, path).await?;
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                let kind = if update_only { " (an update script without secrets: it keeps the tokens on the host)" } else { "" };
-                #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
-                let kilobytes = size as f64 / 1000.0;
-                return Ok(Done { changed: true, text: format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}") });
+                _ => None,
+            };
+            let update_only = secrets.is_none();
+            let script = script(cx, trust, secrets);
+            let digest = script.digest();
+            let text = script.render()?;
+            let size = text.expose().len();
+            if size > template::LIGHTSAIL_LIMIT_BYTES {
+                return Err(Failure::new(
+                    "OR0503",
+                    Kind::Partial,
+                    format!(
+                        "the script has {size} bytes, and Lightsail takes {}",
+                        template::LIGHTSAIL_LIMIT_BYTES
+                    ),
+                )
+                .hint("shorten the CA bundle: only the certificate that verifies the endpoint is needed"));
             }
-            Ok(Done::default())
+            if path.as_os_str() == "-" {
+                *cx.facts.script_text.borrow_mut() = Some(text);
+            } else {
+                if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+                    files::make_dir(dir)?;
+                }
+                files::write_private(path, text.expose().as_bytes())?;
+            }
+            note(cx, &digest, path).await?;
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let kind = if update_only {
+                " (an update script without secrets: it keeps the tokens on the host)"
+            } else {
+                ""
+            };
+            #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
+            let kilobytes = size as f64 / 1000.0;
+            Ok(Done {
+                changed: true,
+                text: format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}"),
+            })
         })
     }
 
@@ -90,7 +117,10 @@ impl Step for LaunchScript {
             };
             // A path from the record is a hint: only a file that says whose it is goes.
             if !template::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment) {
-                return Ok(vec![Line::keep(format!("{} is not this deployment's script: it stays", path.display()))]);
+                return Ok(vec![Line::keep(format!(
+                    "{} is not this deployment's script: it stays",
+                    path.display()
+                ))]);
             }
             Ok(vec![Line::new(Decision::Remove, path.display().to_string(), Act::RemoveFile(path))])
         })
@@ -155,30 +185,48 @@ async fn written(cx: &Context) -> Option<String> {
     anchor.annotation(names::SCRIPT_DIGEST).map(str::to_owned)
 }
 
+/// Whether this run will issue a cluster token that no script has yet: a host with the old one would
+/// stop, so a script with both secrets is due.
+async fn token_is_new(cx: &Context) -> Result<bool> {
+    let requested = cx.settings.token_lifetime.is_some();
+    let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
+    Ok(live.is_none_or(|live| (live.value["type"] == "Opaque") != requested))
+}
+
 async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     let path = cx.script_path();
     let written = written(cx).await;
     if gitlab_url(cx).is_none() {
         return Ok(match written {
             Some(_) => Line::keep("not compared: without --gitlab-url its inputs are not known"),
-            None => Line::refuse(Failure::new("OR0201", Kind::Usage, "the launch script needs GitLab's address").hint("name it with --gitlab-url URL")),
+            None => Line::refuse(
+                Failure::new("OR0201", Kind::Usage, "the launch script needs GitLab's address")
+                    .hint("name it with --gitlab-url URL"),
+            ),
         });
     }
     let digest = script(cx, trust, None).digest();
-    let reissued = !cx.settings.reissue.is_empty();
+    let reissued = !cx.settings.reissue.is_empty() || (written.is_some() && token_is_new(cx).await?);
     let asked_again = cx.facts.alone.get()
         && matches!(&cx.settings.script, Some(script) if matches!(script.source, crate::settings::Source::Flag(_)))
         && !path.exists();
     if written.as_deref() == Some(digest.as_str()) && !reissued && !asked_again {
         let gone = path.as_os_str() != "-" && !path.exists();
-        return Ok(Line::keep(if gone { "kept (the file is gone, as it should be after use)" } else { "kept" }));
+        return Ok(Line::keep(if gone {
+            "kept (the file is gone, as it should be after use)"
+        } else {
+            "kept"
+        }));
     }
     let has_runner_token = cx.settings.runner_token_file.is_some();
-    let reissue_runner = cx.settings.reissue.contains(&Reissue::Runner);
-    if (written.is_none() || reissue_runner) && !has_runner_token {
+    if (written.is_none() || reissued) && !has_runner_token {
         return Ok(Line::refuse(
-            Failure::new("OR0201", Kind::Usage, "the launch script needs the runner authentication token (glrt-…)")
-                .hint("put it into a file that only you can read and name it with --runner-token-file PATH"),
+            Failure::new(
+                "OR0201",
+                Kind::Usage,
+                "the launch script needs the runner authentication token (glrt-…)",
+            )
+            .hint("put it into a file that only you can read and name it with --runner-token-file PATH"),
         ));
     }
     // Read now, so that nothing is made for a token that cannot be used.
@@ -187,26 +235,39 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         files::check_target(&path)?;
         if cx.settings.script.is_none() && files::in_git_work_tree(&path) {
             return Ok(Line::refuse(
-                Failure::new("OR0702", Kind::Refused, format!("{} lies in a git work tree, and the script holds secrets", path.display()))
-                    .hint("name a place for it with --script FILE, or a state directory with --state-dir DIR"),
+                Failure::new(
+                    "OR0702",
+                    Kind::Refused,
+                    format!("{} lies in a git work tree, and the script holds secrets", path.display()),
+                )
+                .hint("name a place for it with --script FILE, or a state directory with --state-dir DIR"),
             ));
         }
         if let Some(bytes) = files::read(&path)?
             && !template::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment)
         {
             return Ok(Line::refuse(
-                Failure::new("OR0702", Kind::Foreign, format!("{} is there and is not this deployment's script", path.display()))
-                    .hint("name another place with --script FILE, or move that file away"),
+                Failure::new(
+                    "OR0702",
+                    Kind::Foreign,
+                    format!("{} is there and is not this deployment's script", path.display()),
+                )
+                .hint("name another place with --script FILE, or move that file away"),
             ));
         }
     }
     let decision = if written.is_some() { Decision::Update } else { Decision::Create };
-    let secrets = if has_runner_token { "holds two secrets" } else { "no secrets: it keeps the tokens on the host" };
+    let secrets =
+        if has_runner_token { "holds two secrets" } else { "no secrets: it keeps the tokens on the host" };
     let mut line = Line::new(decision, format!("{} ({secrets})", path.display()), Act::WriteScript(path));
     if decision == Decision::Update && !reissued {
         line = line.detail("its inputs have changed: run it on the host again");
     }
-    for (value, flag) in [(&cx.settings.apt_url, "--apt-url"), (&cx.settings.key_url, "--key-url"), (&cx.settings.key_fingerprint, "--key-fingerprint")] {
+    for (value, flag) in [
+        (&cx.settings.apt_url, "--apt-url"),
+        (&cx.settings.key_url, "--key-url"),
+        (&cx.settings.key_fingerprint, "--key-fingerprint"),
+    ] {
         if value.source != crate::settings::Source::Default {
             line = line.detail(format!("{flag} {}", value.value));
         }
@@ -221,8 +282,12 @@ fn runner_token(cx: &Context) -> Result<Option<Secret>> {
     }
     let Some(path) = &cx.settings.runner_token_file else { return Ok(None) };
     let missing = || {
-        Failure::new("OR0202", Kind::Usage, format!("the runner token file {} cannot be read", path.value.display()))
-            .hint("it has to hold the runner authentication token (glrt-…) and nothing else")
+        Failure::new(
+            "OR0202",
+            Kind::Usage,
+            format!("the runner token file {} cannot be read", path.value.display()),
+        )
+        .hint("it has to hold the runner authentication token (glrt-…) and nothing else")
     };
     let bytes = files::read(&path.value)?.ok_or_else(missing)?;
     let text = String::from_utf8(bytes).map_err(|_| missing())?;
@@ -237,7 +302,13 @@ fn runner_token(cx: &Context) -> Result<Option<Secret>> {
 fn check_runner_token(token: &Secret) -> Result<()> {
     let text = token.expose();
     let wrong = |why: &str, hint: &str| {
-        Err(Failure::new("OR0202", Kind::Usage, "the runner token file does not hold a runner authentication token").detail("because", why).hint(hint.to_owned()))
+        Err(Failure::new(
+            "OR0202",
+            Kind::Usage,
+            "the runner token file does not hold a runner authentication token",
+        )
+        .detail("because", why)
+        .hint(hint.to_owned()))
     };
     let create = "create the runner in GitLab (Settings, CI/CD, Runners) and use the token shown there, which begins with glrt-";
     if text.is_empty() {
@@ -260,7 +331,8 @@ async fn note(cx: &Context, digest: &str, path: &std::path::Path) -> Result<()> 
     {
         let mut record = cx.record.borrow_mut();
         digest.clone_into(&mut record.script_digest);
-        record.script_path = (path.as_os_str() != "-").then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        record.script_path =
+            (path.as_os_str() != "-").then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     }
     cx.save()?;
     let expires = cx.record.borrow().token_expires.clone();

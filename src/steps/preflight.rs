@@ -38,7 +38,9 @@ impl Step for Preflight {
             let mut checks = Vec::new();
             let mut lines = Vec::new();
             match &version {
-                Ok(version) => checks.push(pass("server", format!("{version} at {}", cx.target.endpoint.url))),
+                Ok(version) => {
+                    checks.push(pass("server", format!("{version} at {}", cx.target.endpoint.url)));
+                }
                 Err(failure) => fail(&mut checks, &mut lines, "server", failure),
             }
             match operator {
@@ -60,9 +62,18 @@ impl Step for Preflight {
             }
             match trusted {
                 Ok(trust) => {
-                    let outcome = if trust.warnings.is_empty() && trust.unproven.is_none() { Outcome::Pass } else { Outcome::Warn };
+                    let outcome = if trust.warnings.is_empty() && trust.unproven.is_none() {
+                        Outcome::Pass
+                    } else {
+                        Outcome::Warn
+                    };
                     let detail = trust.warnings.iter().chain(&trust.unproven).cloned().collect();
-                    checks.push(check("certificate", outcome, format!("{} verifies {}", trust.source, trust.endpoint.url), detail));
+                    checks.push(check(
+                        "certificate",
+                        outcome,
+                        format!("{} verifies {}", trust.source, trust.endpoint.url),
+                        detail,
+                    ));
                 }
                 Err(failure) => fail(&mut checks, &mut lines, "certificate", &failure),
             }
@@ -131,12 +142,22 @@ async fn missing_rights(cx: &Context) -> Result<Rights> {
     let needed = needed(cx);
     let asked = needed.len();
     if cx.agreed().await.is_some() {
-        return Ok(Rights { asked, missing: Vec::new(), skipped: Some("everything is in place already".to_owned()) });
+        return Ok(Rights {
+            asked,
+            missing: Vec::new(),
+            skipped: Some("everything is in place already".to_owned()),
+        });
     }
     let review = |namespace: String| async move {
         let spec = json!({"namespace": namespace});
         cx.cluster
-            .review("ask for your rights", "authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", spec)
+            .review(
+                "ask for your rights",
+                "authorization.k8s.io",
+                "selfsubjectrulesreviews",
+                "SelfSubjectRulesReview",
+                spec,
+            )
             .await
             .map(|status| rules::rights(&status["resourceRules"]))
     };
@@ -174,10 +195,17 @@ fn or_none(answer: Result<BTreeSet<Right>, Refusal>) -> Result<BTreeSet<Right>> 
 
 async fn denied(cx: &Context, missing: &[(String, Right)]) -> Failure {
     let who = cx.operator().await.map(|operator| operator.name.clone()).unwrap_or_default();
-    let mut failure =
-        Failure::new("OR0402", Kind::Denied, format!("{who} lacks {} that this needs", count(missing.len(), "right")));
+    let mut failure = Failure::new(
+        "OR0402",
+        Kind::Denied,
+        format!("{who} lacks {} that this needs", count(missing.len(), "right")),
+    );
     for (namespace, right) in missing {
-        let place = if right.resource == "namespaces" { "in the cluster".to_owned() } else { format!("in {namespace}") };
+        let place = if right.resource == "namespaces" {
+            "in the cluster".to_owned()
+        } else {
+            format!("in {namespace}")
+        };
         failure = failure.detail(place, right.to_string());
     }
     failure.hint("ask an administrator for these, or use a context that has them: --context NAME")

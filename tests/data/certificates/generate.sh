@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the fixtures that ring cannot sign; see README.md. Keys are thrown away.
 set -eu
-out=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+out=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
