@@ -20,8 +20,9 @@ const LAYERS: &[&[&str]] = &[
     &["ownership"],
     &["context"],
     &["borrowed", "session", "trust"],
-    &["inhabitants", "proof"],
+    &["grant", "inhabitants", "proof"],
     &["steps"],
+    &["jobs"],
     &["engine"],
     &["commands"],
 ];

@@ -26,7 +26,7 @@ const HARNESS: &str = "test-harness";
 const SETUP: usize = 49;
 const SECOND_SETUP: usize = 34;
 const STATUS: usize = 34;
-const TEARDOWN: usize = 102;
+const TEARDOWN: usize = 103;
 
 /// The bed of doubles.
 struct Doubles {

@@ -236,15 +236,17 @@ impl Cluster {
 
     /// Deletes the object with this very uid; gone already is fine.
     pub async fn delete(&self, reference: &Ref, uid: &str) -> Result<(), Refusal> {
+        self.delete_path(&format!("delete {reference}"), &reference.path(), uid).await
+    }
+
+    /// The same for a kind that is never ours, by its path: job pods.
+    pub async fn delete_path(&self, what: &str, path: &str, uid: &str) -> Result<(), Refusal> {
         self.mutations.set(self.mutations.get() + 1);
         let body = json!({
             "kind": "DeleteOptions", "apiVersion": "v1",
             "preconditions": {"uid": uid}, "propagationPolicy": "Background",
         });
-        match self
-            .send(&format!("delete {reference}"), "DELETE", &reference.path(), Some(&body), Repeat::Safely)
-            .await
-        {
+        match self.send(what, "DELETE", path, Some(&body), Repeat::Safely).await {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.class == Class::NotFound => Ok(()),
             Err(refusal) => Err(refusal),

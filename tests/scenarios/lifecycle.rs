@@ -179,3 +179,19 @@ pub fn nothing_to_tear_down(bed: &dyn Bed) {
     assert_eq!(listing(&writes(bed)), "");
     assert_same("teardown of nothing", &before, &world(bed.admin()));
 }
+
+pub fn running_jobs(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let before = world(bed.admin());
+    scene.set_up();
+    bed.admin().create(&json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "runner-job-1", "namespace": scene.job_namespace(),
+            "labels": {"manager.runner.gitlab.com/name": scene.deployment}},
+        "spec": {"containers": [{"name": "build", "image": "alpine"}]}}));
+    let standing = world(bed.admin());
+    // A job that runs on is waited for, and nothing is taken away under it.
+    scene.teardown().args(["--timeout", "4s"]).run().code(8).says("runner-job-1").says("--now");
+    assert_same("a teardown that waited in vain", &standing, &world(bed.admin()));
+    scene.teardown().args(["--now"]).run().code(0).says("deleted 1 job pod");
+    assert_same("setup and teardown", &before, &world(bed.admin()));
+}

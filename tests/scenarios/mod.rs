@@ -33,6 +33,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("status_and_teardown_without_the_record", lifecycle::without_the_record),
     ("namespace_with_something_foreign_stays", lifecycle::foreign_inside),
     ("teardown_of_nothing", lifecycle::nothing_to_tear_down),
+    ("running_jobs_are_waited_for", lifecycle::running_jobs),
     ("second_setup_writes_nothing", again::unchanged),
     ("second_setup_without_the_script", again::script_deleted),
     ("second_setup_from_another_state_folder", again::another_state_folder),

@@ -1,0 +1,237 @@
+//! What each subcommand does with the engine: `setup` and one step ([`forward`]), [`teardown`], and here
+//! `status` and `list`.
+
+use crate::engine::{self};
+use crate::error::{Failure, Kind, Result};
+use crate::files;
+use crate::record::Record;
+use crate::report::{Event, Reporter as _};
+use crate::session::{Needs, Outside};
+use crate::settings::Output;
+use crate::settings::shell_word;
+use crate::steps::{self, STEPS};
+
+mod setup;
+mod teardown;
+
+pub use setup::forward;
+pub use teardown::teardown;
+
+/// How a command ended.
+pub struct Ended {
+    /// Failures, the one that names the exit code first; empty means well.
+    pub failures: Vec<Failure>,
+    /// Whether anything is different now.
+    pub changed: bool,
+    /// The last line.
+    pub text: String,
+    /// Exit 10 although nothing failed.
+    pub pending: bool,
+}
+
+impl Ended {
+    fn well(changed: bool, text: impl Into<String>) -> Self {
+        Self { failures: Vec::new(), changed, text: text.into(), pending: false }
+    }
+
+    fn failed(failures: Vec<Failure>, changed: bool) -> Self {
+        Self { failures, changed, text: String::new(), pending: false }
+    }
+}
+
+/// `status`: the plan that setup would make, the proofs, and exit 10 when the plan is not empty.
+pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
+    let selection = engine::select(&[], &[], None)?;
+    let session = outside.open(Needs::default()).await?;
+    let cx = &session.cx;
+    engine::check_cluster(cx).await?;
+    let planned = engine::plan(cx, &selection).await;
+    outside.ui.event(&header(cx).await);
+    // What setup would still have to be told is no fault of what is there.
+    let refusals: Vec<Failure> =
+        engine::refusals(&planned).into_iter().filter(|failure| failure.id != "OR0201").collect();
+    let changes = engine::changes(&planned);
+    outside.ui.event(&engine::shown(&planned));
+    if !refusals.is_empty() {
+        return Ok(Ended::failed(refusals, false));
+    }
+    let mut failures = Vec::new();
+    // What setup is going to change is not worth proving; it proves what it made.
+    for one in planned.iter().filter(|_| changes == 0) {
+        match one.step.prove(cx).await {
+            Ok(None) => {}
+            Ok(Some(text)) => {
+                outside.ui.event(&Event::StepDone { step: one.step.name().to_owned(), changed: false, text });
+            }
+            Err(failure) => {
+                outside.ui.event(&Event::StepFailed {
+                    step: one.step.name().to_owned(),
+                    text: failure.message.clone(),
+                });
+                failures.push(failure);
+            }
+        }
+    }
+    if !failures.is_empty() {
+        return Ok(Ended::failed(failures, false));
+    }
+    if changes > 0 {
+        let named = shell_word(&cx.names.deployment);
+        let text = format!(
+            "{} pending: outrigger setup --deployment {named} makes it so.",
+            steps::count(changes, "change")
+        );
+        return Ok(Ended { pending: true, ..Ended::well(false, text) });
+    }
+    Ok(Ended::well(false, "As setup left it."))
+}
+
+pub(crate) async fn header(cx: &crate::context::Context) -> Event {
+    let settings = &cx.settings;
+    let version = cx.version().await.cloned().unwrap_or_default();
+    let mut rows = vec![(
+        "cluster".to_owned(),
+        format!("{} at {}, {version}", cx.target.context, cx.target.endpoint.url),
+        cx.target.context_source.clone(),
+    )];
+    if let Ok(operator) = cx.operator().await {
+        rows.push(("you".to_owned(), operator.name.clone(), "asked the server".to_owned()));
+    }
+    if let Some(url) = &settings.gitlab_url {
+        rows.push(("gitlab".to_owned(), url.value.clone(), url.source.to_string()));
+    }
+    rows.push((
+        "runner".to_owned(),
+        format!("gitlab-runner {}, tags {}", settings.runner_version.value, settings.tags.value.join(",")),
+        settings.tags.source.to_string(),
+    ));
+    rows.push((
+        "pods in".to_owned(),
+        settings.namespace.value.clone(),
+        settings.namespace.source.to_string(),
+    ));
+    rows.push((
+        "account".to_owned(),
+        format!("{}/{}", settings.runner_namespace.value, settings.deployment.value),
+        settings.runner_namespace.source.to_string(),
+    ));
+    Event::Header { deployment: settings.deployment.value.clone(), rows }
+}
+
+/// Takes the uids of what was found through the anchor, or applied by an administrator, into the record:
+/// from then on they are known by identity.
+pub(crate) async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
+    let names = &cx.names;
+    let mut all =
+        vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
+    all.extend(names.namespaces().into_iter().filter(|namespace| !cx.is_used(&namespace.name)));
+    for reference in all {
+        if let Some(live) = cx.read(&reference).await.map_err(Failure::from)?
+            && cx.owner(&live).await == crate::ownership::Owner::Us
+        {
+            cx.record.borrow_mut().own(&reference, live.uid());
+        }
+    }
+    let anchor = cx.read(&names.account()).await.map_err(Failure::from)?;
+    let noted =
+        |key| anchor.as_ref().and_then(|anchor| anchor.annotation(key)).unwrap_or_default().to_owned();
+    let mut record = cx.record.borrow_mut();
+    record.settings = cx.settings.recorded();
+    if record.script_digest.is_empty() {
+        record.script_digest = noted(crate::names::SCRIPT_DIGEST);
+    }
+    if record.token_expires.is_empty() {
+        record.token_expires = noted(crate::names::TOKEN_EXPIRES);
+    }
+    Ok(())
+}
+
+/// `list`: the deployments known on this machine, or with `--cluster` in the cluster.
+pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
+    let mut rows: Vec<[String; 4]> = Vec::new();
+    if outside.options.list_cluster {
+        let session = outside.open(Needs::default()).await?;
+        let path = "/api/v1/serviceaccounts?labelSelector=app.kubernetes.io%2Fmanaged-by%3Doutrigger";
+        let items = session
+            .cx
+            .cluster
+            .list_metadata("list outrigger's ServiceAccounts in the cluster", path)
+            .await
+            .map_err(Failure::from)?;
+        for item in items {
+            let meta = &item["metadata"];
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let deployment = text(&meta["annotations"][crate::names::DEPLOYMENT]);
+            // The jobs' account is labelled too; only the anchor bears the deployment's own name.
+            if deployment == text(&meta["name"]) {
+                rows.push([
+                    deployment,
+                    session.cx.target.context.clone(),
+                    text(&meta["namespace"]),
+                    String::new(),
+                ]);
+            }
+        }
+    } else {
+        let (settings, _) = outside.settings()?;
+        for path in files::list(&settings.state_dir) {
+            let Some(name) =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"))
+            else {
+                continue;
+            };
+            match Record::load(&settings.state_dir, name) {
+                Ok(Some(record)) => {
+                    let namespace = record
+                        .settings
+                        .get("namespace")
+                        .and_then(|values| values.first())
+                        .cloned()
+                        .unwrap_or_default();
+                    rows.push([record.deployment, record.cluster.context, namespace, record.cluster.server]);
+                }
+                Ok(None) => {}
+                Err(failure) => outside.ui.event(&Event::Warning { text: failure.message }),
+            }
+        }
+    }
+    if outside.options.output == Output::Json {
+        for [deployment, context, namespace, server] in &rows {
+            let value = serde_json::json!({"deployment": deployment, "context": context, "namespace": namespace, "server": server});
+            write_data(outside, value.to_string().as_bytes())?;
+        }
+        return Ok(Ended::well(false, ""));
+    }
+    if rows.is_empty() {
+        return Ok(Ended::well(false, "No deployment is known here."));
+    }
+    let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
+    let second = rows.iter().map(|row| row[1].len()).max().unwrap_or(0);
+    for [deployment, context, namespace, server] in &rows {
+        let line = format!("{deployment:<width$}  {context:<second$}  {namespace}  {server}");
+        write_data(outside, format!("{}\n", line.trim_end()).as_bytes())?;
+    }
+    Ok(Ended::well(false, ""))
+}
+
+pub(crate) fn write_data(outside: &Outside<'_>, bytes: &[u8]) -> Result<()> {
+    outside.ui.data(bytes).map_err(|error| {
+        Failure::new("OR0503", Kind::Partial, "cannot write to stdout")
+            .detail("the system says", error.to_string())
+    })
+}
+
+/// The names of all steps, for the command line.
+#[must_use]
+pub fn step_help() -> Vec<crate::cli::StepHelp> {
+    STEPS
+        .iter()
+        .map(|step| crate::cli::StepHelp {
+            name: step.name(),
+            about: step.about(),
+            long: step.long(),
+            keys: step.keys(),
+            flags: step.flags(),
+        })
+        .collect()
+}

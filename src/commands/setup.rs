@@ -1,0 +1,153 @@
+//! `setup`, and each step by its own name.
+
+use std::rc::Rc;
+
+use crate::commands::{Ended, adopt_objects, header, write_data};
+use crate::engine::{self, Planned};
+use crate::error::{Failure, Kind, Result};
+use crate::report::{Event, Reporter as _};
+use crate::session::{Needs, Outside};
+use crate::settings::Output;
+use crate::settings::shell_word;
+use crate::steps::{self};
+use crate::wizard;
+
+/// `setup`, and each step by itself: the same path, with another selection.
+pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<Ended> {
+    let options = outside.options.clone();
+    let selection = match single {
+        Some(name) => engine::alone(name),
+        None => engine::select(&options.only, &options.skip, options.from.as_deref())?,
+    };
+    let step = single.and_then(steps::find);
+    let prints = step.is_some_and(steps::Step::prints_always) || options.print;
+    let reads_only =
+        options.dry_run || step.is_some_and(|step| step.name() == "preflight" || step.prints_always());
+    let needs = Needs {
+        writes: !reads_only,
+        gitlab: selection.iter().any(|step| step.keys().contains(&"gitlabUrl")),
+    };
+    let session = outside.open(needs).await?;
+    let cx = &session.cx;
+    cx.facts.alone.set(single.is_some());
+    engine::check_cluster(cx).await?;
+
+    if prints && let Some(step) = step {
+        if let Some(bytes) = step.print(cx).await? {
+            write_data(outside, &bytes)?;
+        }
+        return Ok(Ended::well(false, ""));
+    }
+    if cx.script_path().as_os_str() == "-" {
+        check_stdout(outside)?;
+    }
+
+    let planned = engine::plan(cx, &selection).await;
+    let stale = if single.is_none() { engine::moved(cx) } else { Vec::new() };
+    outside.ui.event(&header(cx).await);
+    if single == Some("preflight") {
+        for check in cx.facts.checks.borrow().iter() {
+            outside.ui.event(check);
+        }
+    }
+    let refusals = engine::refusals(&planned);
+    let changes = engine::changes(&planned) + if cx.settings.prune { stale.len() } else { 0 };
+    let notable = planned.iter().flat_map(|one| &one.lines).any(|line| line.notable);
+    let show_plan = changes > 0 || options.dry_run || !stale.is_empty() || notable;
+    if show_plan && refusals.is_empty() {
+        outside.ui.event(&with_stale(&planned, &stale, cx.settings.prune));
+    }
+    if !refusals.is_empty() {
+        return Ok(Ended::failed(refusals, false));
+    }
+    if options.dry_run {
+        let pending = options.exit_code && changes > 0;
+        let text =
+            if changes == 0 { "Nothing to change.".to_owned() } else { "Nothing was changed.".to_owned() };
+        return Ok(Ended { pending, ..Ended::well(false, text) });
+    }
+    if changes > 0 && outside.ui.interactive() && !options.yes {
+        let ui = Rc::clone(&outside.ui);
+        let ask = &mut *outside.ask;
+        if !ui.pause(|| wizard::confirm_plan(ask, changes))? {
+            return Err(Failure::new("OR0309", Kind::Refused, "not confirmed"));
+        }
+    }
+
+    if changes > 0 {
+        adopt_objects(cx).await?;
+        // The first write is to our own disk: if that fails, nothing was changed.
+        cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
+    } else if !cx.recorded && needs.writes && single.is_none() {
+        adopt_objects(cx).await?;
+        cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
+    }
+    let mutations = cx.cluster.mutations();
+    let applied = match engine::apply(cx, &planned).await {
+        Ok(applied) => applied,
+        Err(failure) => return Ok(Ended::failed(vec![failure], cx.cluster.mutations() > mutations)),
+    };
+    if let Some(text) = cx.facts.script_text.borrow().as_ref() {
+        write_data(outside, text.expose().as_bytes())?;
+    }
+    if cx.settings.prune
+        && !stale.is_empty()
+        && let Err(failure) = engine::prune(cx, &stale).await
+    {
+        return Ok(Ended::failed(vec![failure], true));
+    }
+    if single.is_none() && applied.changed {
+        outside.ui.event(&Event::Next { lines: next(cx) });
+    }
+    let text = if applied.changed { "Done." } else { "Nothing to change, no write." };
+    Ok(Ended::well(applied.changed, text))
+}
+
+fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> Event {
+    let Event::Plan { mut lines, changes } = engine::shown(planned) else { return engine::shown(planned) };
+    for line in stale {
+        lines.push(crate::report::PlanLine {
+            step: "prune".to_owned(),
+            mark: if prune { crate::report::Mark::Remove } else { crate::report::Mark::Keep },
+            text: if prune { line.text.clone() } else { format!("{}; stays without --prune", line.text) },
+            detail: Vec::new(),
+        });
+    }
+    Event::Plan { lines, changes: changes + if prune { stale.len() } else { 0 } }
+}
+
+fn next(cx: &crate::context::Context) -> Vec<String> {
+    let deployment = &cx.names.deployment;
+    let named = if deployment == "kubernetes-runner" {
+        String::new()
+    } else {
+        format!(" --deployment {}", shell_word(deployment))
+    };
+    let mut lines = vec![
+        "Create a VM (Lightsail, or any other; Ubuntu 24.04 or Debian 12) with this as its launch script:"
+            .to_owned(),
+        format!("  {}", cx.script_path().display()),
+        "See what is there, and whether it still works:".to_owned(),
+        format!("  outrigger status{named}"),
+    ];
+    lines.push("Do the same without questions:".to_owned());
+    lines.push(format!("  {}", cx.settings.equivalent_command()));
+    lines.push("Take it all away:".to_owned());
+    lines.push(format!("  outrigger teardown{named}"));
+    lines
+}
+
+/// A script on stdout holds two secrets: not on a terminal, not in JSON, not in a CI log.
+fn check_stdout(outside: &Outside<'_>) -> Result<()> {
+    let ci = outside.env.get("CI").is_some_and(|value| !value.is_empty());
+    let shown = outside.ui.stdout_is_terminal() || outside.options.output == Output::Json || ci;
+    if shown && !outside.options.secrets_to_stdout {
+        return Err(Failure::new(
+            "OR0202",
+            Kind::Usage,
+            "the launch script holds two secrets, and stdout would show them",
+        )
+        .hint("name a file with --script FILE, or say --secrets-to-stdout if that is what you want"));
+    }
+    Ok(())
+}
