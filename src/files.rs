@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the module that the ban protects")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -92,6 +92,19 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Ok(_) => {}
     }
     fs::read(path).map(Some).map_err(|error| failed("read", path, &error).with_kind(Kind::Refused))
+}
+
+/// Reads a small input: a file, or stdin for `-`.
+pub fn read_input(path: &Path) -> Result<Option<Vec<u8>>> {
+    if path.as_os_str() != "-" {
+        return read(path);
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .take(64 * 1024)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed("read", path, &error).with_kind(Kind::Refused))?;
+    Ok(Some(bytes))
 }
 
 /// Refuses a file that group or others may write to: what it says could not be trusted.

@@ -289,7 +289,7 @@ fn runner_token(cx: &Context) -> Result<Option<Secret>> {
         )
         .hint("it has to hold the runner authentication token (glrt-…) and nothing else")
     };
-    let bytes = files::read(&path.value)?.ok_or_else(missing)?;
+    let bytes = files::read_input(&path.value)?.ok_or_else(missing)?;
     let text = String::from_utf8(bytes).map_err(|_| missing())?;
     let token = Secret::new(text.trim());
     check_runner_token(&token)?;

@@ -1,0 +1,104 @@
+//! `setup` as somebody at a terminal meets it: asked in a pseudo-terminal, on the doubles.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use outrigger_doubles::cluster::{FakeCluster, Options, standard_users};
+use rexpect::session::{PtySession, spawn_command};
+
+const TOKEN: &str = "glrt-canary-of-the-wizard";
+
+struct Desk {
+    cluster: FakeCluster,
+    home: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let cluster = FakeCluster::start(Options { users: standard_users(), ..Options::default() });
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let desk = Self { cluster, home };
+        let kubeconfig = desk.cluster.kubeconfig("kubernetes-admin");
+        fs::write(desk.path("kubeconfig"), kubeconfig).expect("written");
+        fs::write(desk.path("token"), TOKEN).expect("written");
+        fs::set_permissions(desk.path("token"), fs::Permissions::from_mode(0o600)).expect("private");
+        desk
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.home.path().join(name).display().to_string()
+    }
+
+    /// A shell in the terminal, so that its modes can be asked for after outrigger has ended.
+    fn sit_down(&self) -> PtySession {
+        let mut shell = Command::new("/bin/sh");
+        shell.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.home.path()).env("TERM", "xterm");
+        shell.env("PS1", "$ ").env("KUBECONFIG", self.path("kubeconfig")).env("LANG", "C.UTF-8");
+        spawn_command(shell, Some(20_000)).expect("a shell in a pseudo-terminal")
+    }
+}
+
+fn setup() -> String {
+    format!("{} setup; echo \"ended $?\"", env!("CARGO_BIN_EXE_outrigger"))
+}
+
+fn leave(mut session: PtySession) {
+    session.send_line("exit").expect("sent");
+    session.exp_eof().expect("the shell ends");
+}
+
+#[test]
+fn asked_shown_confirmed_and_done() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    session.send_line(&setup()).expect("sent");
+    session.exp_string("URL of your GitLab").expect("the first question");
+    session.send_line("https://gitlab.example.com").expect("sent");
+    session.exp_string("File that holds the runner's token").expect("the second question");
+    session.send_line(&desk.path("token")).expect("sent");
+    let before = session.exp_string("Apply these").expect("the plan, then the question");
+    assert!(before.contains("Plan"), "no plan before the question: {before}");
+    session.send_line("y").expect("sent");
+    let after = session.exp_string("ended 0").expect("it ends well");
+    assert!(after.contains("--non-interactive"), "the command without questions is named: {after}");
+    assert!(!after.contains(TOKEN) && !before.contains(TOKEN), "the token is on the screen");
+    leave(session);
+}
+
+#[test]
+fn no_is_the_default_and_changes_nothing() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    let objects = desk.cluster.objects().len();
+    session
+        .send_line(&format!(
+            "{} setup --gitlab-url https://gitlab.example.com --runner-token-file {}; echo \"ended $?\"",
+            env!("CARGO_BIN_EXE_outrigger"),
+            desk.path("token")
+        ))
+        .expect("sent");
+    session.exp_string("Apply these").expect("the question");
+    session.send_line("").expect("sent");
+    session.exp_string("ended 3").expect("not confirmed is a refusal");
+    assert_eq!(desk.cluster.objects().len(), objects);
+    leave(session);
+}
+
+#[test]
+fn ctrl_c_at_a_question_ends_with_130_and_leaves_the_terminal_as_it_was() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    // The pseudo-terminal's own modes are what has to come back, whatever they are.
+    session.send_line("modes=$(stty -g)").expect("sent");
+    session.send_line(&setup()).expect("sent");
+    session.exp_string("URL of your GitLab").expect("the first question");
+    session.send_control('c').expect("sent");
+    let said = session.exp_string("ended 130").expect("interrupted");
+    let (shown, hidden) = (said.matches("\u{1b}[?25h").count(), said.matches("\u{1b}[?25l").count());
+    assert!(hidden == 0 || shown > 0, "the cursor stays hidden: {said:?}");
+    session.send_line("test \"$(stty -g)\" = \"$modes\" && echo sa\"\"me || echo ot\"\"her").expect("sent");
+    let (_, found) = session.exp_regex("same|other").expect("the shell answers");
+    assert_eq!(found, "same", "the terminal's modes are not what they were");
+    leave(session);
+}
