@@ -366,6 +366,8 @@ pub async fn prune(cx: &Context, lines: &[Line]) -> Result<()> {
         let Act::Delete(reference, uid) = &line.act else { continue };
         if reference.kind == crate::object::Kind::Namespace {
             crate::inhabitants::delete_if_empty(cx, &cluster, reference, uid).await?;
+            crate::inhabitants::wait_until_gone(cx, &cluster, reference, uid, std::time::Instant::now())
+                .await?;
         } else {
             cx.delete(&cluster, reference, uid).await?;
         }

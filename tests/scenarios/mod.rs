@@ -9,6 +9,7 @@ mod foreign;
 mod input;
 mod interrupted;
 mod lifecycle;
+mod options;
 mod output;
 
 use std::path::PathBuf;
@@ -70,6 +71,12 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("canaries_at_highest_verbosity", output::verbose),
     ("script_is_readable_by_the_owner_only", output::script_mode),
     ("manifests_on_stdout", output::print_manifests),
+    ("options_moved_namespace", options::moved_namespace),
+    ("options_reissue", options::reissued_token),
+    ("options_use_namespace", options::used_namespace),
+    ("options_kubernetes_host", options::another_endpoint),
+    ("options_cluster_gone", options::cluster_gone),
+    ("options_list", options::listed),
 ];
 
 /// A deployment of one scenario, with a home of its own and a user who operates it.
