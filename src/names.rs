@@ -13,6 +13,17 @@ pub const ID: &str = "outrigger.dev/id";
 pub const DEPLOYMENT: &str = "outrigger.dev/deployment";
 /// Annotation on the anchor with the last non-secret settings, as JSON.
 pub const SETTINGS: &str = "outrigger.dev/settings";
+/// The settings that are noted there, and taken from there: nothing of one machine, and nothing that
+/// could aim somebody's token or credentials elsewhere.
+pub const NOTED: &[&str] = &[
+    "namespace",
+    "runnerNamespace",
+    "useNamespaces",
+    "tags",
+    "podSecurity",
+    "tokenLifetime",
+    "runnerVersion",
+];
 /// Annotation on the anchor with the digest of the launch script's inputs.
 pub const SCRIPT_DIGEST: &str = "outrigger.dev/script-digest";
 /// Annotation on the anchor with the token's expiry, RFC 3339.

@@ -217,18 +217,7 @@ impl Outside<'_> {
 
 /// What an anchor may tell: nothing that could aim somebody's token or credentials elsewhere.
 fn safe(mut recorded: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
-    recorded.retain(|key, _| {
-        [
-            "namespace",
-            "runnerNamespace",
-            "useNamespaces",
-            "tags",
-            "podSecurity",
-            "tokenLifetime",
-            "runnerVersion",
-        ]
-        .contains(&key.as_str())
-    });
+    recorded.retain(|key, _| names::NOTED.contains(&key.as_str()));
     recorded
 }
 

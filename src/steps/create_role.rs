@@ -215,18 +215,7 @@ fn manifests(cx: &Context) -> Vec<Object> {
 /// nothing that could aim somebody's token at another host.
 fn settings_note(cx: &Context) -> String {
     let mut settings = cx.settings.recorded();
-    settings.retain(|key, _| {
-        [
-            "namespace",
-            "runnerNamespace",
-            "useNamespaces",
-            "tags",
-            "podSecurity",
-            "tokenLifetime",
-            "runnerVersion",
-        ]
-        .contains(&key.as_str())
-    });
+    settings.retain(|key, _| names::NOTED.contains(&key.as_str()));
     serde_json::to_string(&settings).unwrap_or_default()
 }
 
