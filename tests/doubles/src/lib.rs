@@ -2,3 +2,6 @@
 //! with a log of every request.
 
 pub mod cluster;
+pub mod gitlab;
+pub mod http;
+pub mod wire;

@@ -2,38 +2,9 @@
 
 use serde_json::{Value, json};
 
+pub(crate) use crate::wire::Answer;
+
 use super::store::Kind;
-
-/// What goes back on the wire.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) code: u16,
-    pub(crate) content_type: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: String,
-}
-
-impl Answer {
-    /// A JSON answer.
-    pub(crate) fn json(code: u16, body: &Value) -> Self {
-        Self {
-            code,
-            content_type: "application/json".to_owned(),
-            headers: Vec::new(),
-            body: body.to_string(),
-        }
-    }
-
-    /// A plain text answer, as the health endpoints give.
-    pub(crate) fn text(body: &str) -> Self {
-        Self {
-            code: 200,
-            content_type: "text/plain; charset=utf-8".to_owned(),
-            headers: Vec::new(),
-            body: body.to_owned(),
-        }
-    }
-}
 
 /// A refusal in the API server's own terms.
 #[derive(Clone, Debug)]

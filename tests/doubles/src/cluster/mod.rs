@@ -10,31 +10,27 @@ mod builtin;
 mod controllers;
 mod crud;
 mod discovery;
-mod fault;
 mod managed;
 mod rbac;
 mod reviews;
 mod routes;
-mod server;
 mod store;
 mod tokens;
 mod validate;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
+pub use crate::wire::{Action, Fault, Logged};
 pub use builtin::seed_rbac;
-pub use fault::{Action, Fault};
 
-use fault::Armed;
+use crate::wire::{self, Answer, Caller, Running, Service, Traffic, lock};
+use answer::Refusal;
 use routes::Request;
 use store::{Key, State};
 
@@ -99,71 +95,38 @@ pub fn standard_users() -> Vec<User> {
     ]
 }
 
-/// One request as the server saw it.
-#[derive(Clone, Debug)]
-pub struct Logged {
-    /// HTTP method.
-    pub method: String,
-    /// Path without the query.
-    pub path: String,
-    /// Query without the question mark.
-    pub query: String,
-    /// Who it was authenticated as (before any impersonation), empty if nobody.
-    pub user: String,
-    /// Status of the answer, 0 if there was none.
-    pub status: u16,
-    /// Counts up from the cluster's start.
-    pub sequence: usize,
-    /// When its head had come in.
-    pub started: Instant,
-    /// When its answer went out, or the connection was closed; nothing if it still waits.
-    pub finished: Option<Instant>,
-}
-
-#[derive(Default)]
-struct Log {
-    next: usize,
-    entries: Vec<Logged>,
-}
-
 /// What the handle and the server both know.
 struct Shared {
     state: Mutex<State>,
-    log: Mutex<Log>,
-    faults: Mutex<Vec<Armed>>,
-    delay: Duration,
+    traffic: Traffic,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+impl Service for Shared {
+    fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
 
-impl Shared {
-    fn user_of(&self, request: &Request) -> String {
+    fn caller(&self, request: &wire::Request) -> Caller {
         let mut state = lock(&self.state);
         state.advance();
-        let who = request.bearer.as_deref().and_then(|token| state.authenticate(token));
-        who.map(|who| who.name).unwrap_or_default()
+        let who = routes::bearer(request).and_then(|token| state.authenticate(&token));
+        Caller { user: who.map(|who| who.name).unwrap_or_default(), token: String::new() }
     }
 
-    fn log_start(&self, mut entry: Logged) -> usize {
-        let mut log = lock(&self.log);
-        log.next += 1;
-        entry.sequence = log.next;
-        log.entries.push(entry);
-        log.next
+    fn answer(&self, request: &wire::Request) -> Answer {
+        let request = Request::from(request);
+        let mut state = lock(&self.state);
+        state.advance();
+        let caller = request.bearer.as_deref().and_then(|token| state.authenticate(token));
+        let outcome = match caller {
+            Some(who) => routes::answer(&mut state, who, &request),
+            None => Err(Refusal::unauthorized()),
+        };
+        outcome.unwrap_or_else(Refusal::into_answer)
     }
 
-    fn log_end(&self, sequence: usize, status: u16) {
-        let mut log = lock(&self.log);
-        if let Some(entry) = log.entries.iter_mut().find(|entry| entry.sequence == sequence) {
-            entry.status = status;
-            entry.finished = Some(Instant::now());
-        }
-    }
-
-    fn armed(&self, request: &Request) -> Option<Arc<Action>> {
-        lock(&self.faults).iter_mut().find_map(|fault| fault.hit(request))
+    fn refusal(&self, code: u16, reason: &str, message: &str) -> Answer {
+        Refusal::plain(code, reason, message).into_answer()
     }
 }
 
@@ -172,33 +135,26 @@ pub struct FakeCluster {
     shared: Arc<Shared>,
     options: Options,
     ca_pem: String,
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    running: Running,
 }
 
 impl FakeCluster {
     /// Starts a cluster on a free port of this machine, with a CA of its own.
     #[must_use]
     pub fn start(options: Options) -> Self {
-        let (ca_pem, tls) = server::certificates();
-        let (listener, address) = server::listen();
+        let (ca_pem, tls) = wire::certificates("kubernetes", "kube-apiserver");
         let shared = Arc::new(Shared {
             state: Mutex::new(State::new(options.clone(), ca_pem.clone())),
-            log: Mutex::default(),
-            faults: Mutex::default(),
-            delay: options.delay,
+            traffic: Traffic { delay: options.delay, ..Traffic::default() },
         });
-        let (stop, stopped) = oneshot::channel();
-        let served = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || server::run(&served, tls, listener, stopped));
-        Self { shared, options, ca_pem, address, stop: Some(stop), thread: Some(thread) }
+        let running = Running::start(&shared, Some(tls), wire::listen());
+        Self { shared, options, ca_pem, running }
     }
 
     /// Where it listens.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("https://{}", self.address)
+        format!("https://{}", self.running.address)
     }
 
     /// The CA that signed its certificate.
@@ -237,12 +193,12 @@ impl FakeCluster {
     /// Every request since the start, or since they were cleared.
     #[must_use]
     pub fn requests(&self) -> Vec<Logged> {
-        lock(&self.shared.log).entries.clone()
+        self.shared.traffic.log.entries()
     }
 
     /// Forgets the requests so far.
     pub fn clear_requests(&self) {
-        lock(&self.shared.log).entries.clear();
+        self.shared.traffic.log.clear();
     }
 
     /// The state, with everything done that is due.
@@ -280,28 +236,16 @@ impl FakeCluster {
 
     /// Puts a fault in the way; of several that match a request, the oldest acts.
     pub fn inject(&self, fault: Fault) {
-        lock(&self.shared.faults).push(fault.into());
+        self.shared.traffic.inject(fault);
     }
 
     /// Takes all faults out of the way.
     pub fn clear_faults(&self) {
-        lock(&self.shared.faults).clear();
+        self.shared.traffic.clear_faults();
     }
 
     /// Switches the token controller; switched on, it fills what waits.
     pub fn set_token_controller(&self, on: bool) {
         self.state().set_token_controller(on);
-    }
-}
-
-impl Drop for FakeCluster {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        // A hook may hold the last handle: its own thread cannot wait for itself.
-        if let Some(thread) = self.thread.take().filter(|t| t.thread().id() != std::thread::current().id()) {
-            let _ = thread.join();
-        }
     }
 }

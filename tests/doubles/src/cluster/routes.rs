@@ -9,14 +9,13 @@ use super::rbac::Attributes;
 use super::store::{Kind, State, kind_of};
 use super::tokens::Identity;
 use super::{apply, crud, discovery, reviews};
+use crate::wire::{self, decode, parse_query};
 
 /// A request as it came in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
-    /// The query as written.
-    pub(crate) raw_query: String,
     /// The query taken apart; the last of equal names counts.
     pub(crate) query: BTreeMap<String, String>,
     pub(crate) accept: String,
@@ -26,6 +25,30 @@ pub(crate) struct Request {
     pub(crate) impersonate_user: Option<String>,
     pub(crate) impersonate_groups: Vec<String>,
     pub(crate) body: Vec<u8>,
+}
+
+impl From<&wire::Request> for Request {
+    fn from(wire: &wire::Request) -> Self {
+        let header = |name: &str| wire.header(name).to_owned();
+        let groups = wire.headers.get_all("impersonate-group").iter();
+        Self {
+            method: wire.method.clone(),
+            path: wire.path.clone(),
+            query: parse_query(&wire.raw_query),
+            accept: header("accept"),
+            content_type: header("content-type"),
+            user_agent: header("user-agent"),
+            bearer: bearer(wire),
+            impersonate_user: Some(header("impersonate-user")).filter(|name| !name.is_empty()),
+            impersonate_groups: groups.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect(),
+            body: wire.body.clone(),
+        }
+    }
+}
+
+/// The bearer token of a request.
+pub(crate) fn bearer(wire: &wire::Request) -> Option<String> {
+    wire.header("authorization").strip_prefix("Bearer ").map(|token| token.trim().to_owned())
 }
 
 impl Request {
@@ -70,37 +93,6 @@ pub(crate) struct Call<'a> {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) subresource: String,
-}
-
-/// Takes `%41` and `+` out of a part of a URL.
-pub(crate) fn decode(part: &str, plus: bool) -> String {
-    let bytes = part.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let hex = bytes.get(index + 1..index + 3).and_then(|pair| std::str::from_utf8(pair).ok());
-        let byte = hex.and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        match (bytes[index], byte) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                index += 2;
-            }
-            (b'+', _) if plus => out.push(b' '),
-            (other, _) => out.push(other),
-        }
-        index += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Takes a query apart.
-pub(crate) fn parse_query(query: &str) -> BTreeMap<String, String> {
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decode(name, true), decode(value, true)))
-        .collect()
 }
 
 /// What a resource path names.

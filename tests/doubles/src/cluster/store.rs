@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Options;
 use super::controllers::Task;
 use super::tokens::Token;
+pub(crate) use crate::wire::random;
 
 /// A kind of object and where it lives. Every group is served as `v1`.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -256,13 +257,6 @@ pub(crate) fn now() -> String {
 /// A second since 1970 in the API's form.
 pub(crate) fn at(second: i64) -> String {
     jiff::Timestamp::from_second(second).expect("the near future is representable").to_string()
-}
-
-/// Random bytes.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    bytes
 }
 
 /// A random uid.
