@@ -12,6 +12,7 @@ mod auth;
 mod ci;
 mod commits;
 mod create_runner;
+mod driver;
 mod jobs;
 mod options;
 mod page;
@@ -25,6 +26,7 @@ mod runner_lists;
 mod runner_tokens;
 mod runners;
 mod state;
+mod transcript;
 mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,6 +35,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 pub use crate::wire::{Action, Fault, Logged};
+pub use driver::{Behaviour, Driven, DriverOptions, RunnerDriver};
 pub use options::{Options, ProjectSpec, Role, TokenKind, TokenSpec};
 pub use world::{GROUP, PROJECT};
 
