@@ -40,7 +40,20 @@ pub enum Invocation {
     Explain(String),
 }
 
-const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces", "kubernetesHost", "clusterAdmin"];
+/// What teardown accepts: where things are, and who it is there.
+const PLACES: &[&str] = &[
+    "namespace",
+    "runnerNamespace",
+    "useNamespaces",
+    "kubernetesHost",
+    "clusterAdmin",
+    "gitlabUrl",
+    "gitlabTokenFile",
+    "gitlabCaFile",
+    "project",
+    "group",
+    "instanceRunner",
+];
 /// What every step accepts.
 const STEP_FLAGS: &[&str] = &["dry-run", "exit-code", "yes"];
 const SETUP_FLAGS: &[&str] = &["only", "skip", "from", "dry-run", "exit-code", "yes", "secrets-to-stdout"];
@@ -52,6 +65,8 @@ const TEARDOWN_FLAGS: &[&str] = &[
     "exit-code",
     "yes",
     "cluster-gone",
+    "gitlab-gone",
+    "revert-pipeline",
     "now",
     "keep-namespaces",
     "receipt",
@@ -205,7 +220,7 @@ fn arg(row: &Row) -> Arg {
     match row.kind {
         Kind::Bool => arg.action(ArgAction::SetTrue),
         Kind::Count => arg.action(ArgAction::Count),
-        Kind::List => arg.action(ArgAction::Append).value_name(row.value),
+        Kind::List | Kind::Lines => arg.action(ArgAction::Append).value_name(row.value),
         Kind::Text | Kind::Path | Kind::Duration => arg.action(ArgAction::Set).value_name(row.value),
     }
     .help(help)
@@ -241,7 +256,7 @@ fn settings_page() -> String {
     for row in SETTINGS {
         let value = match row.kind {
             Kind::Bool => "true",
-            Kind::List => "[…]",
+            Kind::List | Kind::Lines => "[…]",
             _ => row.value,
         };
         let _ = writeln!(page, "  {:<36}{}", format!("{}: {value}", row.key), row.help);

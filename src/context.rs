@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
-use crate::cluster::{Class, Cluster, Limits, Refusal, Target};
+use crate::cluster::{Class, Cluster, Refusal, Target};
 use crate::error::{Failure, Kind, Result};
+use crate::gitlab::Gitlab;
+use crate::instance::Instance;
+use crate::limits::Limits;
 use crate::names::{ID, Names};
 use crate::object::{Object, Ref};
 use crate::ownership::{self, Owner};
@@ -40,8 +43,18 @@ pub struct Facts {
     pub trust: OnceCell<Trust>,
     /// The runner's cluster token, once it is known.
     pub bearer: RefCell<Option<Secret>>,
-    /// The runner authentication token, read from its file.
+    /// What GitLab says of itself, of the token and of the project.
+    pub instance: OnceCell<Instance>,
+    /// What is to become of the runner at GitLab.
+    pub runner: OnceCell<crate::runner::Verdict>,
+    /// How the pipeline file stands in the repository.
+    pub pipeline: OnceCell<crate::pipeline::State>,
+    /// The commit that this run made.
+    pub committed: RefCell<Option<String>>,
+    /// The runner authentication token: read from its file, or new from GitLab.
     pub runner_token: RefCell<Option<Secret>>,
+    /// Which steps were selected, by name.
+    pub selected: RefCell<Vec<&'static str>>,
     /// What preflight found, for its own listing.
     pub checks: RefCell<Vec<Event>>,
     /// A temporary right that the operator holds now.
@@ -58,6 +71,17 @@ pub struct Facts {
     pub proof: RefCell<Option<String>>,
 }
 
+/// GitLab's API, as far as this run has it.
+#[derive(Clone, Default)]
+pub struct GitlabAccess {
+    /// The connection.
+    pub client: Option<Gitlab>,
+    /// Why there is none.
+    pub why_not: String,
+    /// The CA certificates that verify it, canonical PEM; none means the system's roots.
+    pub ca_pem: Option<String>,
+}
+
 type Cell1 = Rc<OnceCell<Option<Object>>>;
 
 /// One run over one deployment.
@@ -70,6 +94,8 @@ pub struct Context {
     pub names: Names,
     /// The cluster, as the operator.
     pub cluster: Cluster,
+    /// GitLab, as the operator.
+    pub gitlab: GitlabAccess,
     /// What the kubeconfig says.
     pub target: Target,
     /// Limits for further clients.
@@ -97,6 +123,7 @@ impl Context {
         settings: Settings,
         options: RunOptions,
         cluster: Cluster,
+        gitlab: GitlabAccess,
         target: Target,
         limits: Limits,
         record: Record,
@@ -110,6 +137,7 @@ impl Context {
             settings,
             options,
             cluster,
+            gitlab,
             target,
             limits,
             record: RefCell::new(record),
@@ -119,6 +147,40 @@ impl Context {
             now: jiff::Timestamp::now(),
             seen: RefCell::default(),
         }
+    }
+
+    /// GitLab's API.
+    ///
+    /// # Errors
+    /// OR0201 (exit 2) saying what is missing.
+    pub fn gitlab(&self) -> Result<&Gitlab> {
+        self.gitlab.client.as_ref().ok_or_else(|| {
+            Failure::new("OR0201", Kind::Usage, "this needs GitLab's API")
+                .detail("because", self.gitlab.why_not.clone())
+                .hint("name the instance with --gitlab-url URL and a file with an access token with --gitlab-token-file PATH")
+        })
+    }
+
+    /// How many requests that change something have been sent, to whichever server.
+    #[must_use]
+    pub fn mutations(&self) -> usize {
+        self.cluster.mutations() + self.gitlab.client.as_ref().map_or(0, Gitlab::mutations)
+    }
+
+    /// Whether a step is among those of this run.
+    #[must_use]
+    pub fn is_selected(&self, step: &str) -> bool {
+        self.facts.selected.borrow().contains(&step)
+    }
+
+    /// The digest of the launch script that was written last, from the record or the anchor.
+    pub async fn written_script(&self) -> Option<String> {
+        let recorded = self.record.borrow().script_digest.clone();
+        if !recorded.is_empty() {
+            return Some(recorded);
+        }
+        let anchor = self.read(&self.names.account()).await.ok().flatten()?;
+        anchor.annotation(crate::names::SCRIPT_DIGEST).map(str::to_owned)
     }
 
     /// Reads an object, at most once per run.

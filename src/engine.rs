@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::plan::{Act, Decision, Line};
+use crate::record::Record;
 use crate::report::{Event, Mark, PlanLine};
+use crate::settings::Settings;
 use crate::steps::{self, STEPS, Step};
 
 /// What one step decided.
@@ -60,6 +62,24 @@ pub fn select(only: &[String], skip: &[String], from: Option<&str>) -> Result<Ve
             .hint("look at --only, --skip and --from"));
     }
     Ok(selected)
+}
+
+/// Takes out the steps that are done on request only and that nobody asked for; returns their names.
+pub fn drop_unasked(
+    selection: &mut Vec<&'static dyn Step>,
+    only: &[String],
+    settings: &Settings,
+    record: Option<&Record>,
+) -> Vec<&'static str> {
+    let mut dropped = Vec::new();
+    selection.retain(|step| {
+        let asked = step.is_wanted(settings, record) || only.iter().any(|name| name == step.name());
+        if !asked {
+            dropped.push(step.name());
+        }
+        asked
+    });
+    dropped
 }
 
 /// One step with those that its subcommand pulls in.
@@ -122,6 +142,7 @@ pub async fn check_cluster(cx: &Context) -> Result<()> {
 
 /// Lets every selected step look and decide, side by side.
 pub async fn plan(cx: &Context, selection: &[&'static dyn Step]) -> Vec<Planned> {
+    *cx.facts.selected.borrow_mut() = selection.iter().map(|step| step.name()).collect();
     // Decided objects pin the server's version, so it is known before they are.
     let _ = cx.version().await;
     let results = futures_util::future::join_all(selection.iter().map(|step| step.plan(cx))).await;
@@ -130,6 +151,7 @@ pub async fn plan(cx: &Context, selection: &[&'static dyn Step]) -> Vec<Planned>
 
 /// The same for teardown, last step first.
 pub async fn plan_undo(cx: &Context, selection: &[&'static dyn Step]) -> Vec<Planned> {
+    *cx.facts.selected.borrow_mut() = selection.iter().map(|step| step.name()).collect();
     let results = futures_util::future::join_all(selection.iter().map(|step| step.undo_plan(cx))).await;
     let mut planned = gather(selection, results);
     planned.reverse();
@@ -178,7 +200,8 @@ pub fn refusals(planned: &[Planned]) -> Vec<Failure> {
 /// How many changes a plan holds.
 #[must_use]
 pub fn changes(planned: &[Planned]) -> usize {
-    planned.iter().flat_map(|planned| &planned.lines).filter(|line| line.decision.is_change()).count()
+    let lines = planned.iter().flat_map(|planned| &planned.lines);
+    lines.filter(|line| line.decision.is_change() && !line.covered).count()
 }
 
 /// The plan as an event. With `all`, what is kept is shown too.
@@ -187,7 +210,7 @@ pub fn shown(planned: &[Planned]) -> Event {
     let lines = planned
         .iter()
         .flat_map(|planned| {
-            planned.lines.iter().map(move |line| PlanLine {
+            planned.lines.iter().filter(|line| !line.covered).map(move |line| PlanLine {
                 step: planned.step.name().to_owned(),
                 mark: mark(line.decision),
                 text: line.text.clone(),
@@ -247,7 +270,7 @@ pub async fn apply(cx: &Context, planned: &[Planned]) -> Result<Applied> {
                     step: step.name().to_owned(),
                     text: failure.message.clone(),
                 });
-                let started = applied.changed || cx.cluster.mutations() > 0;
+                let started = applied.changed || cx.mutations() > 0;
                 outcome = Err(stopped(failure, step.name(), index, started));
                 break;
             }
@@ -297,6 +320,35 @@ fn both(release: Failure, first: Option<Failure>) -> Failure {
         Some(first) => release.detail("before that", first.to_string()),
         None => release,
     }
+}
+
+/// Lets no new work begin and waits for what runs, before anything is taken away.
+pub async fn settle(cx: &Context, planned: &[Planned]) -> Result<()> {
+    for one in planned {
+        if let Some(text) = one.step.settle(cx, &one.lines).await? {
+            cx.reporter.event(&Event::Note { text });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a GitLab that is not the recorded one, before anything is written.
+///
+/// # Errors
+/// OR0315 (exit 3) naming both.
+pub fn check_gitlab(cx: &Context) -> Result<()> {
+    let known = cx.record.borrow().gitlab.clone();
+    let (Some(url), false) = (&cx.settings.gitlab_url, known.is_empty() || known.url.is_empty()) else {
+        return Ok(());
+    };
+    if url.value == known.url || cx.options.gitlab_gone {
+        return Ok(());
+    }
+    let deployment = &cx.names.deployment;
+    Err(Failure::new("OR0315", Kind::Refused, format!("the runner of {deployment} is on another GitLab"))
+        .detail("recorded", known.url)
+        .detail("now", format!("{} ({})", url.value, url.source))
+        .hint(format!("leave out --gitlab-url, or name another deployment with --deployment NAME; if the recorded one no longer exists: outrigger teardown --gitlab-gone --deployment {}", crate::settings::shell_word(deployment))))
 }
 
 /// Undoes a plan of removals, going on past failures.

@@ -28,6 +28,11 @@ pub const NOTED: &[&str] = &[
 pub const SCRIPT_DIGEST: &str = "outrigger.dev/script-digest";
 /// Annotation on the anchor with the token's expiry, RFC 3339.
 pub const TOKEN_EXPIRES: &str = "outrigger.dev/token-expires";
+/// Annotation on the anchor with the id of our runner at GitLab, or [`GIVEN`]: a hint for finding it. What
+/// it names is ours only if GitLab's own copy carries our mark.
+pub const RUNNER: &str = "outrigger.dev/gitlab-runner";
+/// Its value where the runner existed and its token was given.
+pub const GIVEN: &str = "given";
 /// Label that tells the temporary binding from everything else.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Its value.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::error::Failure;
 use crate::object::{Object, Ref};
 
@@ -65,6 +67,39 @@ pub enum Act {
     RemoveFile(PathBuf),
     /// Note the recorded state of a file that is gone anyway.
     Forget,
+    /// Make a runner at GitLab with this body.
+    CreateRunner(Value),
+    /// Register a runner with the registration token at hand and this body.
+    RegisterRunner(Value),
+    /// Set this on the runner with this id.
+    UpdateRunner(u64, Value),
+    /// Make the token of the runner with this id anew.
+    ResetRunner(u64),
+    /// Delete the runner with this id.
+    DeleteRunner(u64),
+    /// Commit this file.
+    Commit(FileChange),
+    /// Find or trigger the pipeline of this branch and follow it.
+    RunPipeline(String),
+}
+
+/// One file in one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileChange {
+    /// The project, by id.
+    pub project: u64,
+    /// The branch that gets the commit.
+    pub branch: String,
+    /// The branch to begin a new one from; none if it is there, or the repository is empty.
+    pub start: Option<String>,
+    /// The file's path.
+    pub path: String,
+    /// What it says afterwards; none deletes it.
+    pub content: Option<String>,
+    /// The last commit of the file that was looked at; none if there was no file.
+    pub before: Option<String>,
+    /// The message.
+    pub message: String,
 }
 
 /// One line of the plan.
@@ -82,12 +117,22 @@ pub struct Line {
     pub failure: Option<Failure>,
     /// Kept although it differs from the plan: shown even when nothing changes.
     pub notable: bool,
+    /// Another step's line announces it, too: neither shown nor counted by itself.
+    pub covered: bool,
 }
 
 impl Line {
     /// A line without detail.
     pub fn new(decision: Decision, text: impl Into<String>, act: Act) -> Self {
-        Self { decision, text: text.into(), detail: Vec::new(), act, failure: None, notable: false }
+        Self {
+            decision,
+            text: text.into(),
+            detail: Vec::new(),
+            act,
+            failure: None,
+            notable: false,
+            covered: false,
+        }
     }
 
     /// Something that stays as it is.
@@ -110,7 +155,14 @@ impl Line {
             act: Act::None,
             failure: Some(failure),
             notable: false,
+            covered: false,
         }
+    }
+
+    /// Something that waits for what nobody gave here; no difference, but worth a word.
+    #[must_use]
+    pub fn not_looked(text: impl Into<String>) -> Self {
+        Self { notable: true, ..Self::keep(text) }
     }
 
     /// Adds a line of detail.

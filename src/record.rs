@@ -38,6 +38,68 @@ pub struct ClusterIdentity {
     pub ca_fingerprint: String,
 }
 
+/// A runner that we made at GitLab.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedRunner {
+    /// GitLab's id of it.
+    pub id: u64,
+    /// Whose token made it, where GitLab said.
+    #[serde(default)]
+    pub creator: Option<u64>,
+}
+
+/// Our commit of the pipeline file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedCommit {
+    /// The project, by id.
+    pub project: u64,
+    /// The branch.
+    pub branch: String,
+    /// Whether we made the branch with it.
+    #[serde(default)]
+    pub made_branch: bool,
+    /// The file.
+    pub path: String,
+    /// The commit.
+    pub sha: String,
+    /// SHA-256 of what we wrote, in hex.
+    pub content: String,
+    /// The commit before ours; empty if there was no file.
+    #[serde(default)]
+    pub before: String,
+}
+
+/// What we know of GitLab's side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitlabSide {
+    /// The instance that what follows is on.
+    #[serde(default)]
+    pub url: String,
+    /// When a runner was about to be made (RFC 3339); its creation may or may not have happened.
+    #[serde(default)]
+    pub intent: Option<String>,
+    /// The runner.
+    #[serde(default)]
+    pub runner: Option<OwnedRunner>,
+    /// The runner existed, and its token was given.
+    #[serde(default)]
+    pub given: bool,
+    /// The runner's present token got into no script: it is in nobody's hands.
+    #[serde(default)]
+    pub token_lost: bool,
+    /// The commit.
+    #[serde(default)]
+    pub commit: Option<OwnedCommit>,
+}
+
+impl GitlabSide {
+    /// Whether anything may be there because of us.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.intent.is_none() && self.runner.is_none()
+    }
+}
+
 /// Everything remembered. Unknown fields of the same schema are ignored on reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -59,6 +121,9 @@ pub struct Record {
     /// Objects that we were about to make; their creation may or may not have happened.
     #[serde(default)]
     pub intents: Vec<Ref>,
+    /// What is at GitLab because of us.
+    #[serde(default)]
+    pub gitlab: GitlabSide,
     /// Digest of the non-secret inputs of the launch script that was written last.
     #[serde(default)]
     pub script_digest: String,

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{self, Cancel, Cluster, Limits, Selection};
-use crate::context::Context;
+use crate::access::{self, Token};
+use crate::cluster::{self, Cluster, Selection, Target};
+use crate::context::{Context, GitlabAccess};
 use crate::error::{Failure, Kind, Result};
 use crate::files::{self, Lock};
+use crate::gitlab::Gitlab;
+use crate::limits::{Cancel, Limits};
 use crate::names::{self, Names};
 use crate::record::Record;
 use crate::report::{Event, Reporter};
-use crate::settings::{self, Inputs, Missing, RunOptions, Settings};
+use crate::secret::Secret;
+use crate::settings::{self, Inputs, Missing, Need, RunOptions, Settings};
 use crate::ui::Ui;
 use crate::wizard::{self, Ask};
 
@@ -37,8 +41,12 @@ pub struct Outside<'a> {
 pub struct Needs {
     /// It may write: takes the lock.
     pub writes: bool,
-    /// It may write the launch script: GitLab's address has to be known.
-    pub gitlab: bool,
+    /// What it needs of GitLab's side.
+    pub gitlab: Need,
+    /// It needs that also where an earlier run recorded a deployment.
+    pub again: bool,
+    /// It goes without the cluster.
+    pub no_cluster: bool,
 }
 
 /// An open session; the lock is held as long as it lives.
@@ -97,23 +105,12 @@ impl Outside<'_> {
         } else {
             None
         };
-        self.complete(&mut settings, record.is_some(), needs)?;
+        let recorded = record.is_some() && !needs.again;
+        let gitlab = if recorded && needs.gitlab == Need::Runner { Need::Nothing } else { needs.gitlab };
+        let typed = if needs.no_cluster { None } else { self.complete(&mut settings, gitlab)? };
 
-        let interactive = self.ui.interactive();
-        let source = settings.context.as_ref().map(|context| context.source.to_string()).unwrap_or_default();
-        let selection = Selection {
-            file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
-            context: settings.context.as_ref().map(|context| (context.value.as_str(), source.clone())),
-            as_user: settings.as_user.as_deref(),
-            interactive,
-        };
-        let target = cluster::load(&selection, self.env)?;
         let limits = self.limits(&settings);
-        let cluster = Cluster::connect(&target, &limits).await?;
-        if self.options.verbose > 0 {
-            let ui = Rc::clone(&self.ui);
-            cluster.trace_to(Box::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
-        }
+        let (target, cluster) = self.connect(&settings, record.as_ref(), needs, &limits).await?;
 
         // Without a record, the anchor tells where the rest is; flags and environment win over it.
         if record.is_none()
@@ -121,23 +118,84 @@ impl Outside<'_> {
             && let Some(note) = anchor.annotation(names::SETTINGS)
             && let Ok(recorded) = serde_json::from_str::<BTreeMap<String, Vec<String>>>(note)
         {
-            let asked =
-                (settings.gitlab_url.take(), settings.runner_token_file.take(), settings.context.take());
+            let asked = settings;
             settings = settings::resolve(&self.inputs(safe(recorded))?)?;
-            settings.gitlab_url = settings.gitlab_url.or(asked.0);
-            settings.runner_token_file = settings.runner_token_file.or(asked.1);
-            settings.context = settings.context.or(asked.2);
+            settings.gitlab_url = settings.gitlab_url.or(asked.gitlab_url);
+            settings.gitlab_token_file = settings.gitlab_token_file.or(asked.gitlab_token_file);
+            settings.project = settings.project.or(asked.project);
+            settings.runner_token_file = settings.runner_token_file.or(asked.runner_token_file);
+            settings.context = settings.context.or(asked.context);
         }
+        let gitlab = self.gitlab(&settings, typed, &limits)?;
         let recorded = record.is_some();
         let record = match record {
             Some(record) => record,
             None => Record::new(&settings.deployment.value)?,
         };
         let reporter: Rc<dyn Reporter> = Rc::clone(&self.ui) as Rc<dyn Reporter>;
-        let cx =
-            Context::new(settings, self.options.clone(), cluster, target, limits, record, recorded, reporter);
+        let cx = Context::new(
+            settings,
+            self.options.clone(),
+            cluster,
+            gitlab,
+            target,
+            limits,
+            record,
+            recorded,
+            reporter,
+        );
         adopt_identity(&cx).await;
         Ok(Session { cx, _lock: lock })
+    }
+
+    /// The connection to the cluster, or what stands for one.
+    async fn connect(
+        &self,
+        settings: &Settings,
+        record: Option<&Record>,
+        needs: Needs,
+        limits: &Limits,
+    ) -> Result<(Target, Cluster)> {
+        if needs.no_cluster {
+            let known = record.map(|record| record.cluster.clone()).unwrap_or_default();
+            let target = Target::absent(&known.context, &known.server)?;
+            let cluster = Cluster::absent(&target, limits);
+            return Ok((target, cluster));
+        }
+        let source = settings.context.as_ref().map(|context| context.source.to_string()).unwrap_or_default();
+        let selection = Selection {
+            file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
+            context: settings.context.as_ref().map(|context| (context.value.as_str(), source)),
+            as_user: settings.as_user.as_deref(),
+            interactive: self.ui.interactive(),
+        };
+        let target = cluster::load(&selection, self.env)?;
+        let cluster = Cluster::connect(&target, limits).await?;
+        if self.options.verbose > 0 {
+            let ui = Rc::clone(&self.ui);
+            cluster.trace_to(Box::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
+        }
+        Ok((target, cluster))
+    }
+
+    /// The connection to GitLab, as far as settings and environment give one.
+    fn gitlab(&self, settings: &Settings, typed: Option<Secret>, limits: &Limits) -> Result<GitlabAccess> {
+        let ca_pem = access::gitlab_ca(settings)?;
+        let token = match access::token(settings, self.env, typed)? {
+            Token::Given(token) => token,
+            Token::None(why_not) => return Ok(GitlabAccess { client: None, why_not, ca_pem }),
+        };
+        let Some(url) = &settings.gitlab_url else {
+            let why_not = "no GitLab instance is named".to_owned();
+            return Ok(GitlabAccess { client: None, why_not, ca_pem });
+        };
+        let timeout = settings.request_timeout.filter(|timeout| !timeout.is_zero());
+        let client = Gitlab::connect(&url.value, Some(&token), ca_pem.as_deref(), limits, timeout)?;
+        if self.options.verbose > 0 {
+            let ui = Rc::clone(&self.ui);
+            client.trace_to(Box::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
+        }
+        Ok(GitlabAccess { client: Some(client), why_not: String::new(), ca_pem })
     }
 
     /// Limits of every request of this run.
@@ -157,14 +215,15 @@ impl Outside<'_> {
         }
     }
 
-    /// Asks for what is missing, or says all of it at once.
-    fn complete(&mut self, settings: &mut Settings, recorded: bool, needs: Needs) -> Result<()> {
+    /// Asks for what is missing, or says all of it at once. Returns a GitLab token that was typed.
+    fn complete(&mut self, settings: &mut Settings, need: Need) -> Result<Option<Secret>> {
         let selection = Selection {
             file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
             ..Selection::default()
         };
         let mut missing = Vec::new();
-        let gitlab = settings.missing(needs.gitlab && !recorded, false);
+        let has_gitlab_token = access::from_env(self.env).is_some();
+        let gitlab = settings.missing(need, has_gitlab_token);
         let (contexts, current) = match &settings.context {
             Some(context) => (Vec::new(), Some(context.value.clone())),
             None => match cluster::contexts(&selection, self.env) {
@@ -183,8 +242,8 @@ impl Outside<'_> {
         };
         if self.ui.interactive() {
             let gaps = wizard::Gaps {
-                needs_gitlab: needs.gitlab && !recorded,
-                has_runner_token: false,
+                gitlab: need,
+                has_gitlab_token,
                 contexts,
                 has_current_context: current.is_some(),
                 home: self.home(),
@@ -205,13 +264,13 @@ impl Outside<'_> {
             };
             missing.push(Missing::new("context", note));
         }
-        // The token is needed only if a script has to be written, which the cluster has to tell;
-        // listed here where something else is missing anyway, so that one answer names all.
-        if missing.is_empty() && settings.gitlab_url.is_some() {
-            return Ok(());
+        // A runner is needed only if a script has to be written, which the cluster has to tell; listed here
+        // where something else is missing anyway, so that one answer names all.
+        if need == Need::Runner && missing.is_empty() && settings.gitlab_url.is_some() {
+            return Ok(None);
         }
         missing.extend(gitlab);
-        if missing.is_empty() { Ok(()) } else { Err(settings::missing_failure(missing)) }
+        if missing.is_empty() { Ok(None) } else { Err(settings::missing_failure(missing)) }
     }
 }
 

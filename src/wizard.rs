@@ -14,7 +14,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 use crate::error::{Failure, Kind, Result};
 use crate::report::sanitize;
 use crate::secret::Secret;
-use crate::settings::{Settings, Source, Sourced, check};
+use crate::settings::{Need, Settings, Source, Sourced, check};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +78,10 @@ pub trait Ask {
 /// What may be missing, and what is known about it.
 #[derive(Debug, Default)]
 pub struct Gaps {
-    /// The selected steps need GitLab's URL and a runner token.
-    pub needs_gitlab: bool,
-    /// A runner token is there already.
-    pub has_runner_token: bool,
+    /// What the selected steps need of GitLab's side.
+    pub gitlab: Need,
+    /// A GitLab token is there already.
+    pub has_gitlab_token: bool,
     /// The contexts of the kubeconfig.
     pub contexts: Vec<String>,
     /// Whether one of them is current.
@@ -90,8 +90,9 @@ pub struct Gaps {
     pub home: Option<PathBuf>,
 }
 
-/// Asks for what is missing and puts it into the settings, with [`Source::Asked`].
-pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<()> {
+/// Asks for what is missing and puts it into the settings, with [`Source::Asked`]. Returns a GitLab token
+/// that was typed: no setting holds one.
+pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<Option<Secret>> {
     if settings.context.is_none() && !gaps.has_current_context && gaps.contexts.len() > 1 {
         let at = ask.select("Which kubeconfig context", &gaps.contexts, 0)?;
         let name = gaps.contexts.get(at).cloned().unwrap_or_default();
@@ -101,19 +102,56 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<(
         })?;
         settings.context = Some(Sourced::new(name, Source::Asked));
     }
-    if gaps.needs_gitlab && settings.gitlab_url.is_none() {
-        let valid = |text: &str| check::url(text.trim()).map(drop);
+    if gaps.gitlab == Need::Nothing {
+        return Ok(None);
+    }
+    if settings.gitlab_url.is_none() {
+        let valid = |text: &str| check::gitlab_url(text.trim()).map(drop);
         let answer = ask.input("URL of your GitLab", Some("https://gitlab.com"), &valid)?;
-        let url = check::url(answer.trim()).map_err(|why| Failure::new("OR0202", Kind::Usage, why))?;
+        let url = check::gitlab_url(answer.trim()).map_err(|why| Failure::new("OR0202", Kind::Usage, why))?;
         settings.gitlab_url = Some(Sourced::new(url, Source::Asked));
     }
-    if gaps.needs_gitlab && !gaps.has_runner_token && settings.runner_token_file.is_none() {
-        let home = gaps.home.as_deref();
-        let valid = |text: &str| readable_file(&expand(text, home));
-        let answer = ask.input("File that holds the runner's token (glrt-…)", None, &valid)?;
-        settings.runner_token_file = Some(Sourced::new(expand(&answer, home), Source::Asked));
+    let home = gaps.home.as_deref();
+    let comes_by_file =
+        settings.runner_token_file.is_some() || settings.legacy_registration_token_file.is_some();
+    if gaps.gitlab == Need::Runner && comes_by_file {
+        return Ok(None);
     }
-    Ok(())
+    let has_scope = settings.group.is_some() || settings.instance_runner;
+    if settings.project.is_none() && !(gaps.gitlab == Need::Runner && has_scope) {
+        let may_be_empty = gaps.gitlab == Need::Runner;
+        let valid = |text: &str| match text.trim() {
+            "" if may_be_empty => Ok(()),
+            text => check::project(text).map(drop),
+        };
+        let prompt = if may_be_empty {
+            "GitLab project to create the runner in (path or id; empty: the runner exists)"
+        } else {
+            "GitLab project (path or id)"
+        };
+        let answer = ask.input(prompt, may_be_empty.then_some(""), &valid)?;
+        if answer.trim().is_empty() {
+            let valid = |text: &str| readable_file(&expand(text, home));
+            let answer = ask.input("File that holds the runner's token (glrt-…)", None, &valid)?;
+            settings.runner_token_file = Some(Sourced::new(expand(&answer, home), Source::Asked));
+            return Ok(None);
+        }
+        settings.project = Some(Sourced::new(answer.trim().to_owned(), Source::Asked));
+    }
+    if settings.gitlab_token_file.is_some() || gaps.has_gitlab_token {
+        return Ok(None);
+    }
+    let valid = |text: &str| match text.trim() {
+        "" => Ok(()),
+        _ => readable_file(&expand(text, home)),
+    };
+    let answer =
+        ask.input("File that holds your GitLab access token (scope api; empty: type it)", Some(""), &valid)?;
+    if answer.trim().is_empty() {
+        return Ok(Some(ask.secret("Your GitLab access token (not shown)")?));
+    }
+    settings.gitlab_token_file = Some(Sourced::new(expand(&answer, home), Source::Asked));
+    Ok(None)
 }
 
 /// Asks whether to apply a plan; No is the default.
@@ -328,7 +366,7 @@ mod tests {
     use super::{AskError, Gaps, Scripted, confirm_name, confirm_plan, fill};
     use crate::cli;
     use crate::error::Failure;
-    use crate::settings::{Inputs, Settings, Source, resolve};
+    use crate::settings::{Inputs, Need, Settings, Source, resolve};
 
     fn settings() -> Settings {
         let matches = cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
@@ -345,18 +383,18 @@ mod tests {
     }
 
     fn gaps() -> Gaps {
-        Gaps { needs_gitlab: true, contexts: vec!["a".to_owned(), "b".to_owned()], ..Gaps::default() }
+        Gaps { gitlab: Need::Runner, contexts: vec!["a".to_owned(), "b".to_owned()], ..Gaps::default() }
     }
 
     #[test]
     fn asks_for_what_is_missing_and_nothing_else() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let mut settings = settings();
-        let mut ask = Scripted::new(["b", "http://gitlab.com", "", "/no/such/file", file]);
+        let mut ask = Scripted::new(["b", "http://gitlab.com", "", "", "/no/such/file", file]);
         fill(&mut ask, &mut settings, &gaps()).expect("answered");
         assert_eq!(ask.log[0], "Which kubeconfig context: a, b");
         assert_eq!(ask.log[2], "must begin with https:// (http is accepted on loopback only)");
-        assert!(ask.log[4].contains("No such file"), "{:?}", ask.log);
+        assert!(ask.log[5].contains("No such file"), "{:?}", ask.log);
         let url = settings.gitlab_url.as_ref().expect("url");
         assert_eq!((url.as_str(), &url.source), ("https://gitlab.com", &Source::Asked));
         assert_eq!(
@@ -368,6 +406,21 @@ mod tests {
         let mut nobody = Scripted::default();
         fill(&mut nobody, &mut settings, &gaps()).expect("nothing is missing");
         assert!(nobody.log.is_empty());
+    }
+
+    #[test]
+    fn a_typed_token_is_handed_on_and_in_no_setting() {
+        let mut settings = settings();
+        let mut ask =
+            Scripted::new(["b", "gitlab.example.com", "no//path", "platform/hello", "", "glpat-canary"]);
+        let typed = fill(&mut ask, &mut settings, &gaps()).expect("answered").expect("a token was typed");
+        assert_eq!(typed.expose(), "glpat-canary");
+        assert_eq!(
+            settings.equivalent_command(),
+            "outrigger setup --non-interactive --context b --gitlab-url https://gitlab.example.com --project platform/hello"
+        );
+        let settled = Gaps { has_gitlab_token: true, ..gaps() };
+        assert!(fill(&mut Scripted::default(), &mut settings, &settled).expect("all is there").is_none());
     }
 
     #[test]

@@ -103,6 +103,28 @@ pub struct Target {
     pub(super) config: kube::Config,
 }
 
+impl Target {
+    /// The target of a run without a cluster. `context` and `url` are what is known of it, for people.
+    ///
+    /// # Errors
+    /// None in practice: a fixed address stands in for one that cannot be read.
+    pub fn absent(context: &str, url: &str) -> Result<Self> {
+        let endpoint = Endpoint::parse(url, "the record")
+            .or_else(|_| Endpoint::parse("https://cluster.invalid", "a stand-in"))?;
+        let uri = endpoint.url.parse().unwrap_or_else(|_| http::Uri::from_static("https://cluster.invalid"));
+        Ok(Self {
+            context: context.to_owned(),
+            context_source: "recorded".to_owned(),
+            endpoint,
+            ca: None,
+            tls_server_name: None,
+            exec_plugin: None,
+            files: Vec::new(),
+            config: kube::Config::new(uri),
+        })
+    }
+}
+
 /// What selects a context.
 #[derive(Debug, Default)]
 pub struct Selection<'a> {
@@ -296,7 +318,11 @@ pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result
             // A plugin is somebody else's program: our secrets are none of its business.
             exec.drop_env = Some(
                 env.keys()
-                    .filter(|name| name.starts_with("OUTRIGGER_") || name.starts_with("GITLAB_"))
+                    .filter(|name| {
+                        name.starts_with("OUTRIGGER_")
+                            || name.starts_with("GITLAB_")
+                            || *name == "OAUTH_TOKEN"
+                    })
                     .cloned()
                     .collect(),
             );

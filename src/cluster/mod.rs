@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
 use crate::error::{Failure, Kind as FailureKind, Result};
+use crate::limits::{Cancel, Limits, RetryNotice, Trace};
 use crate::object::{Object, Ref};
 
 mod kubeconfig;
@@ -32,33 +33,11 @@ const SILENCES: u32 = 3;
 /// Name under which our writes appear in `managedFields`.
 pub const FIELD_MANAGER: &str = "outrigger";
 
-/// Called before a retry's pause: what is retried, for how long we wait, and why.
-pub type RetryNotice = Rc<dyn Fn(&str, Duration, &str)>;
-
-/// Told each request and its status.
-pub type Trace = Box<dyn Fn(&str)>;
-
-/// Told to stop by a signal; shared by everything that sends requests.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Rc<Cell<Option<FailureKind>>>);
-
-impl Cancel {
-    /// Asks to stop after the request in flight.
-    pub fn stop(&self, kind: FailureKind) {
-        self.0.set(Some(kind));
-    }
-
-    /// The failure to end with, once asked to stop.
-    #[must_use]
-    pub fn requested(&self) -> Option<Failure> {
-        self.0.get().map(|kind| Failure::new("OR0102", kind, "interrupted"))
-    }
-}
-
 /// A connection to one API server as one identity.
 #[derive(Clone)]
 pub struct Cluster {
-    client: kube::Client,
+    /// None where there is no cluster to speak to.
+    client: Option<kube::Client>,
     address: Rc<str>,
     lanes: Rc<tokio::sync::Semaphore>,
     deadline: Rc<Cell<Instant>>,
@@ -67,19 +46,6 @@ pub struct Cluster {
     notice: RetryNotice,
     mutations: Rc<Cell<usize>>,
     trace: Rc<RefCell<Option<Trace>>>,
-}
-
-/// What one request may cost: built once per run.
-#[derive(Clone)]
-pub struct Limits {
-    /// When the whole run must be over.
-    pub deadline: Instant,
-    /// The most that one request may take.
-    pub request_timeout: Duration,
-    /// Set by a signal.
-    pub cancel: Cancel,
-    /// Told about each retry.
-    pub notice: RetryNotice,
 }
 
 /// How a request may be repeated.
@@ -109,7 +75,14 @@ impl Cluster {
             })?
             .map_err(|_| Failure::new("OR0101", FailureKind::Unclassified, "the client could not be built"))?
             .map_err(|error| refusal::connecting(&error, target))?;
-        Ok(Self::over(client, &target.endpoint, limits))
+        Ok(Self::over(Some(client), &target.endpoint, limits))
+    }
+
+    /// Stands for a cluster that no longer exists, or that a command does not need: every request is
+    /// refused without being sent.
+    #[must_use]
+    pub fn absent(target: &Target, limits: &Limits) -> Self {
+        Self::over(None, &target.endpoint, limits)
     }
 
     /// Connects with nothing but what the runner will have.
@@ -123,7 +96,7 @@ impl Cluster {
             Failure::new("OR0303", FailureKind::Proof, "no client can be built from host, CA and token")
                 .detail("because", kubeconfig::root_cause(&error))
         })?;
-        Ok(Self::over(client, endpoint, limits))
+        Ok(Self::over(Some(client), endpoint, limits))
     }
 
     /// As the operator, through the operator's path, but with another token: for an endpoint that
@@ -133,10 +106,10 @@ impl Cluster {
         config.auth_info = kube::config::AuthInfo::default();
         config.auth_info.token = Some(token.to_owned().into());
         let client = build(config).map_err(|error| refusal::connecting(&error, target))?;
-        Ok(Self::over(client, &target.endpoint, limits))
+        Ok(Self::over(Some(client), &target.endpoint, limits))
     }
 
-    fn over(client: kube::Client, endpoint: &Endpoint, limits: &Limits) -> Self {
+    fn over(client: Option<kube::Client>, endpoint: &Endpoint, limits: &Limits) -> Self {
         Self {
             client,
             address: Rc::from(endpoint.url.as_str()),
@@ -382,7 +355,8 @@ impl Cluster {
         let request = request
             .body(kube::client::Body::from(bytes))
             .map_err(|error| Refusal::local(what, &format!("the request cannot be built: {error}")))?;
-        let answer = self.client.send(request).await.map_err(|error| Refusal::transport(what, &error))?;
+        let Some(client) = &self.client else { return Err(Refusal::absent(what)) };
+        let answer = client.send(request).await.map_err(|error| Refusal::transport(what, &error))?;
         let (parts, body) = answer.into_parts();
         let code = parts.status.as_u16();
         if let Some(sink) = self.trace.borrow().as_ref() {

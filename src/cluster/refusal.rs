@@ -34,6 +34,8 @@ pub enum Class {
     Certificate,
     /// An answer that is none of an API server.
     Malformed,
+    /// There is no cluster to ask in this run.
+    Absent,
     /// A signal came before the request was sent.
     Interrupted,
     /// Credentials could not be had.
@@ -67,6 +69,10 @@ impl Refusal {
 
     pub(super) fn timeout(what: &str, why: &str) -> Self {
         Self::of(Class::Timeout, 0, what, why)
+    }
+
+    pub(super) fn absent(what: &str) -> Self {
+        Self::of(Class::Absent, 0, what, "this run has no cluster")
     }
 
     pub(super) fn local(what: &str, why: &str) -> Self {
@@ -234,7 +240,7 @@ impl From<Refusal> for Failure {
             }
             Class::Timeout => ("OR0801", Kind::Deadline, format!("cannot {what} in time")),
             Class::Server => ("OR0804", Kind::Deadline, format!("cannot {what}: the server has an error")),
-            Class::Unreachable => {
+            Class::Unreachable | Class::Absent => {
                 ("OR0302", Kind::Deadline, format!("cannot {what}: no connection to the API server"))
             }
             Class::Certificate => {

@@ -41,10 +41,13 @@ impl Ended {
 
 /// `status`: the plan that setup would make, the proofs, and exit 10 when the plan is not empty.
 pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
-    let selection = engine::select(&[], &[], None)?;
+    let mut selection = engine::select(&[], &[], None)?;
+    let (settings, record) = outside.settings()?;
+    let unasked = engine::drop_unasked(&mut selection, &[], &settings, record.as_ref());
     let session = outside.open(Needs::default()).await?;
     let cx = &session.cx;
     engine::check_cluster(cx).await?;
+    engine::check_gitlab(cx)?;
     let planned = engine::plan(cx, &selection).await;
     outside.ui.event(&header(cx).await);
     // What setup would still have to be told is no fault of what is there.
@@ -83,7 +86,9 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         );
         return Ok(Ended { pending: true, ..Ended::well(false, text) });
     }
-    Ok(Ended::well(false, "As setup left it."))
+    let asked =
+        if unasked.is_empty() { String::new() } else { format!(" Not asked for: {}.", unasked.join(", ")) };
+    Ok(Ended::well(false, format!("As setup left it.{asked}")))
 }
 
 pub(crate) async fn header(cx: &crate::context::Context) -> Event {
@@ -98,7 +103,19 @@ pub(crate) async fn header(cx: &crate::context::Context) -> Event {
         rows.push(("you".to_owned(), operator.name.clone(), "asked the server".to_owned()));
     }
     if let Some(url) = &settings.gitlab_url {
-        rows.push(("gitlab".to_owned(), url.value.clone(), url.source.to_string()));
+        let project = match (cx.facts.instance.get(), &settings.project) {
+            (Some(instance), _) if instance.project.is_some() => {
+                instance.project.as_ref().map(crate::gitlab::Project::shown)
+            }
+            (_, Some(project)) => Some(project.value.clone()),
+            _ => None,
+        };
+        let text = project.map_or_else(|| url.value.clone(), |project| format!("{}, {project}", url.value));
+        let from = match &settings.project {
+            Some(project) if project.source != url.source => format!("{}, {}", url.source, project.source),
+            _ => url.source.to_string(),
+        };
+        rows.push(("gitlab".to_owned(), text, from));
     }
     rows.push((
         "runner".to_owned(),

@@ -3,40 +3,48 @@
 use std::rc::Rc;
 
 use crate::commands::{Ended, adopt_objects, header, write_data};
+use crate::context::Context;
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
-use crate::settings::Output;
-use crate::settings::shell_word;
+use crate::settings::{Need, Output, shell_word};
 use crate::steps::{self};
 use crate::wizard;
 
 /// `setup`, and each step by itself: the same path, with another selection.
 pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<Ended> {
     let options = outside.options.clone();
+    let step = single.and_then(steps::find);
     let selection = match single {
         Some(name) => engine::alone(name),
-        None => engine::select(&options.only, &options.skip, options.from.as_deref())?,
+        None => {
+            let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
+            let (settings, record) = outside.settings()?;
+            engine::drop_unasked(&mut selection, &options.only, &settings, record.as_ref());
+            selection
+        }
     };
-    let step = single.and_then(steps::find);
     let prints = step.is_some_and(steps::Step::prints_always) || options.print;
     let reads_only =
         options.dry_run || step.is_some_and(|step| step.name() == "preflight" || step.prints_always());
     let needs = Needs {
         writes: !reads_only,
-        gitlab: selection.iter().any(|step| step.keys().contains(&"gitlabUrl")),
+        gitlab: if prints { Need::Nothing } else { need(&selection) },
+        again: single == Some("create-runner"),
+        no_cluster: prints && step.is_some_and(|step| !step.print_needs_cluster()),
     };
     let session = outside.open(needs).await?;
     let cx = &session.cx;
     cx.facts.alone.set(single.is_some());
+    if prints && let Some(step) = step.filter(|step| !step.print_needs_cluster()) {
+        return print(outside, cx, step).await;
+    }
     engine::check_cluster(cx).await?;
+    engine::check_gitlab(cx)?;
 
     if prints && let Some(step) = step {
-        if let Some(bytes) = step.print(cx).await? {
-            write_data(outside, &bytes)?;
-        }
-        return Ok(Ended::well(false, ""));
+        return print(outside, cx, step).await;
     }
     if cx.script_path().as_os_str() == "-" {
         check_stdout(outside)?;
@@ -82,10 +90,10 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         adopt_objects(cx).await?;
         cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
     }
-    let mutations = cx.cluster.mutations();
+    let mutations = cx.mutations();
     let applied = match engine::apply(cx, &planned).await {
         Ok(applied) => applied,
-        Err(failure) => return Ok(Ended::failed(vec![failure], cx.cluster.mutations() > mutations)),
+        Err(failure) => return Ok(Ended::failed(vec![failure], cx.mutations() > mutations)),
     };
     if let Some(text) = cx.facts.script_text.borrow().as_ref() {
         write_data(outside, text.expose().as_bytes())?;
@@ -103,6 +111,18 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     Ok(Ended::well(applied.changed, text))
 }
 
+/// What the selected steps need of GitLab's side.
+fn need(selection: &[&'static dyn steps::Step]) -> Need {
+    selection.iter().map(|step| step.gitlab()).max().unwrap_or_default()
+}
+
+async fn print(outside: &Outside<'_>, cx: &Context, step: &'static dyn steps::Step) -> Result<Ended> {
+    if let Some(bytes) = step.print(cx).await? {
+        write_data(outside, &bytes)?;
+    }
+    Ok(Ended::well(false, ""))
+}
+
 fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> Event {
     let Event::Plan { mut lines, changes } = engine::shown(planned) else { return engine::shown(planned) };
     for line in stale {
@@ -116,7 +136,7 @@ fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> 
     Event::Plan { lines, changes: changes + if prune { stale.len() } else { 0 } }
 }
 
-fn next(cx: &crate::context::Context) -> Vec<String> {
+fn next(cx: &Context) -> Vec<String> {
     let deployment = &cx.names.deployment;
     let named = if deployment == "kubernetes-runner" {
         String::new()

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::commands::{Ended, adopt_objects, write_data};
+use crate::context::Context;
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
@@ -21,53 +22,100 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         return Err(Failure::new("OR0201", Kind::Usage, "teardown needs consent, and nobody is here to ask")
             .hint("add --yes; to see what it would remove: outrigger teardown --dry-run"));
     }
-    if options.cluster_gone {
-        return cluster_gone(outside);
+    let (settings, record) = outside.settings()?;
+    if options.cluster_gone && record.is_none() {
+        return Err(Failure::new(
+            "OR0301",
+            Kind::Refused,
+            format!("there is no record of {} on this machine", settings.deployment.value),
+        )
+        .hint("outrigger list names the deployments that are known here"));
     }
-    let selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
-    let session = outside.open(Needs { writes: !options.dry_run, gitlab: false }).await?;
+    let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
+    let whole = options.only.is_empty() && options.skip.is_empty() && options.from.is_none();
+    let needs = Needs { writes: !options.dry_run, no_cluster: options.cluster_gone, ..Needs::default() };
+    let session = outside.open(needs).await?;
     let cx = &session.cx;
-    engine::check_cluster(cx).await?;
+    engine::check_gitlab(cx)?;
+    // Cluster, GitLab and disk are independent: one that is not there does not keep the others.
+    let out_of_reach = if options.cluster_gone {
+        None
+    } else {
+        match engine::check_cluster(cx).await {
+            Ok(()) => None,
+            Err(failure) if failure.kind == Kind::Deadline => Some(failure),
+            Err(failure) => return Err(failure),
+        }
+    };
+    if options.cluster_gone || out_of_reach.is_some() {
+        selection.retain(|step| !step.undo_needs_cluster());
+    }
     let planned = engine::plan_undo(cx, &selection).await;
     let refusals = engine::refusals(&planned);
     let changes = engine::changes(&planned);
     outside.ui.event(&Event::Note { text: format!("This removes {}:", cx.names.deployment) });
     outside.ui.event(&engine::shown(&planned));
+    // What is merely not given here is asked for before anything is taken away.
+    if refusals.iter().any(|failure| failure.kind == Kind::Usage) {
+        return Ok(Ended::failed(refusals, false));
+    }
     if options.dry_run {
+        if let Some(failure) = out_of_reach {
+            return Err(failure);
+        }
         let pending = options.exit_code && changes > 0;
         return Ok(Ended { pending, ..Ended::well(false, "Nothing was changed.") });
     }
-    if changes == 0 {
-        if !refusals.is_empty() {
-            return Ok(Ended::failed(refusals, false));
+    if changes == 0 && !options.cluster_gone {
+        let failures: Vec<Failure> = refusals.into_iter().chain(out_of_reach).collect();
+        if !failures.is_empty() {
+            return Ok(Ended::failed(failures, false));
         }
-        forget(cx);
+        if whole {
+            forget(cx);
+        }
         return Ok(Ended::well(false, format!("Nothing of {} is there.", cx.names.deployment)));
     }
     confirm(outside, &cx.names.deployment)?;
-    match crate::jobs::settle(cx).await {
+    let before = cx.mutations();
+    let settled = match engine::settle(cx, &planned).await {
+        Ok(()) if needs.no_cluster || out_of_reach.is_some() => Ok(None),
+        Ok(()) => crate::jobs::settle(cx).await,
+        Err(failure) => Err(failure),
+    };
+    match settled {
         Ok(None) => {}
         Ok(Some(text)) => outside.ui.event(&Event::Note { text }),
-        Err(failure) => return Ok(Ended::failed(vec![failure], cx.cluster.mutations() > 0)),
+        Err(failure) => return Ok(Ended::failed(vec![failure], cx.mutations() > before)),
     }
-    // A teardown that stops half-way must know what is ours when it goes on.
-    adopt_objects(cx).await?;
-    cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
+    if !needs.no_cluster && out_of_reach.is_none() {
+        // A teardown that stops half-way must know what is ours when it goes on.
+        adopt_objects(cx).await?;
+        cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
+    }
 
     let mut failures = engine::undo(cx, &planned).await;
-    let changed = cx.cluster.mutations() > 0 || changes > 0;
+    let changed = cx.mutations() > before || changes > 0;
     failures.extend(refusals);
+    failures.extend(out_of_reach);
     if let Err(failure) = crate::borrowed::release_held(cx).await {
         failures.push(failure);
     }
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.kind.weight()));
-    if failures.is_empty() {
+    let mut text = receipt_text(cx, &planned, &failures).await;
+    if options.cluster_gone {
+        let record = cx.record.borrow();
+        let _ = writeln!(text, "  the cluster {} is gone; not read back:", record.cluster.context);
+        for owned in &record.objects {
+            let _ = writeln!(text, "  {} ({})", owned.object, owned.uid);
+        }
+    }
+    if failures.is_empty() && whole {
         forget(cx);
     }
-    receipt(outside, &receipt_text(cx, &planned, &failures).await)?;
+    receipt(outside, &text)?;
     if failures.is_empty() {
-        let text = if options.keep_namespaces { "Nothing else" } else { "Nothing" };
-        return Ok(Ended::well(changed, format!("{text} of {} is left.", cx.names.deployment)));
+        return Ok(Ended::well(changed, last_line(cx, whole)));
     }
     let again = format!("outrigger teardown --deployment {}", shell_word(&cx.names.deployment));
     let failures = failures
@@ -84,6 +132,28 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     Ok(Ended::failed(failures, changed))
 }
 
+/// What is left, and what is not.
+fn last_line(cx: &Context, whole: bool) -> String {
+    let deployment = &cx.names.deployment;
+    if cx.options.cluster_gone {
+        return format!("Nothing of {deployment} is left here; the cluster was not asked.");
+    }
+    let commit = cx
+        .record
+        .borrow()
+        .gitlab
+        .commit
+        .as_ref()
+        .map(|commit| format!("{} on {}", commit.path, commit.branch));
+    match commit {
+        _ if !whole || cx.options.keep_namespaces => format!("Nothing else of {deployment} is left."),
+        Some(file) => {
+            format!("Nothing of {deployment} is left, but for {file} (--revert-pipeline takes it back).")
+        }
+        None => format!("Nothing of {deployment} is left."),
+    }
+}
+
 fn confirm(outside: &mut Outside<'_>, deployment: &str) -> Result<()> {
     if outside.options.yes {
         return Ok(());
@@ -96,38 +166,8 @@ fn confirm(outside: &mut Outside<'_>, deployment: &str) -> Result<()> {
     Err(Failure::new("OR0309", Kind::Refused, "not confirmed"))
 }
 
-/// The cluster no longer exists: what is here goes, and the receipt says that nothing was read back.
-fn cluster_gone(outside: &mut Outside<'_>) -> Result<Ended> {
-    let (settings, record) = outside.settings()?;
-    let deployment = settings.deployment.value.clone();
-    let Some(record) = record else {
-        return Err(Failure::new(
-            "OR0301",
-            Kind::Refused,
-            format!("there is no record of {deployment} on this machine"),
-        )
-        .hint("outrigger list names the deployments that are known here"));
-    };
-    let _lock = files::lock(&settings.state_dir.join(format!("{deployment}.lock")))?;
-    confirm(outside, &deployment)?;
-    let mut text = format!("{deployment}: the cluster {} is gone; not read back:\n", record.cluster.context);
-    for owned in &record.objects {
-        let _ = writeln!(text, "  {} ({})", owned.object, owned.uid);
-    }
-    if let Some(path) = &record.script_path
-        && let Some(bytes) = files::read(path)?
-        && crate::template::is_ours(&String::from_utf8_lossy(&bytes), &deployment)
-    {
-        files::remove(path)?;
-        let _ = writeln!(text, "  {} removed", path.display());
-    }
-    files::remove(&Record::path(&settings.state_dir, &deployment))?;
-    receipt(outside, &text)?;
-    Ok(Ended::well(true, format!("Nothing of {deployment} is left here; the cluster was not asked.")))
-}
-
 /// Removes what is known on this machine, lock last.
-fn forget(cx: &crate::context::Context) {
+fn forget(cx: &Context) {
     let dir = &cx.settings.state_dir;
     let deployment = &cx.names.deployment;
     let _ = files::remove(&Record::path(dir, deployment));
@@ -137,7 +177,7 @@ fn forget(cx: &crate::context::Context) {
 }
 
 /// What became of each line, as it is now and not as it was planned.
-async fn receipt_text(cx: &crate::context::Context, planned: &[Planned], failures: &[Failure]) -> String {
+async fn receipt_text(cx: &Context, planned: &[Planned], failures: &[Failure]) -> String {
     let mut text = format!("{}: teardown at {}\n", cx.names.deployment, jiff::Timestamp::now());
     for line in planned.iter().flat_map(|one| &one.lines) {
         let gone = match &line.act {
@@ -145,6 +185,8 @@ async fn receipt_text(cx: &crate::context::Context, planned: &[Planned], failure
                 cx.read(reference).await.is_ok_and(|live| live.is_none())
             }
             Act::RemoveFile(path) => !path.exists(),
+            Act::DeleteRunner(_) => cx.record.borrow().gitlab.runner.is_none(),
+            Act::Commit(_) => cx.record.borrow().gitlab.commit.is_none(),
             Act::Bind(_) => continue,
             _ => false,
         };

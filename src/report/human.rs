@@ -40,6 +40,7 @@ impl Human {
             }
             Event::StepFailed { step, text } => self.step("✗", "x", "31", step, text),
             Event::StepSkipped { step, why } => self.step("-", "-", "2", step, &format!("skipped: {why}")),
+            Event::Log { job, line } => self.log(job, line),
             Event::Undone { step, text } => self.step("✔", "ok", "32", step, &format!("undone: {text}")),
             Event::Check { name, outcome, text, detail } => self.check(name, *outcome, text, detail),
             Event::Warning { text } => self.lead("warning: ", "33", text),
@@ -76,6 +77,14 @@ impl Human {
         let body = hang(&format!("{glyph} {}", pad(&sanitize(step), STEP)), &self.clean(text), self.width);
         let rest = body.strip_prefix(glyph.as_str()).unwrap_or_default();
         format!("{}{rest}", self.paint(code, &glyph))
+    }
+
+    /// Somebody else's output, marked as such on every line, and never wrapped.
+    fn log(&self, job: &str, line: &str) -> String {
+        let bar = if self.unicode { "│" } else { "|" };
+        let head = format!("  {} {bar} ", sanitize(job));
+        let line = if self.colour { line.to_owned() } else { super::without_colour(line) };
+        format!("{}{line}", self.paint("2", &head)).trim_end().to_owned() + "\n"
     }
 
     fn lead(&self, label: &str, code: &str, text: &str) -> String {

@@ -57,6 +57,9 @@ pub fn render(event: &Event) -> String {
             "retry",
             &[("what", json!(what)), ("waitSeconds", json!(wait.as_secs_f64())), ("why", json!(why))],
         ),
+        Event::Log { job, line: text } => {
+            line("log", &[("job", json!(job)), ("text", json!(super::without_colour(text)))])
+        }
         Event::Undone { step, text } => line("undone", &[("step", json!(step)), ("text", json!(text))]),
         Event::Failed(failure) => {
             let details: Vec<_> =

@@ -5,6 +5,7 @@
 
 mod human;
 mod json;
+mod log;
 mod text;
 
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::error::Failure;
 pub use human::Human;
 pub(crate) use json::data as json_data;
 pub use json::render as json_line;
-pub use text::{human_duration, sanitize};
+pub use log::{Log, without_colour};
+pub use text::{count, human_duration, sanitize};
 
 /// Something happened that a user may want to know.
 #[derive(Clone, Debug)]
@@ -104,6 +106,13 @@ pub enum Event {
         wait: Duration,
         /// Why.
         why: String,
+    },
+    /// A line of a job's log: text and colour only.
+    Log {
+        /// The job.
+        job: String,
+        /// The line.
+        line: String,
     },
     /// A step was undone.
     Undone {

@@ -20,6 +20,12 @@ pub fn human_duration(value: Duration) -> String {
     }
 }
 
+/// "3 objects", "1 object".
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 /// Columns a text takes.
 pub(super) fn width(text: &str) -> usize {
     console::measure_text_width(text)

@@ -164,6 +164,47 @@ pub fn url(value: &str) -> Result<String, String> {
     Ok(format!("{}://{}{path}", scheme.to_ascii_lowercase(), authority.to_ascii_lowercase()))
 }
 
+/// A GitLab instance: a URL as for [`url`], or a bare host as glab takes it. What people paste behind
+/// it (`/api/v4`) is cut off; a relative root stays.
+pub fn gitlab_url(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    let with_scheme = if value.contains("://") { value } else { format!("https://{value}") };
+    let whole = url(&with_scheme)?;
+    Ok(whole.strip_suffix("/api/v4").unwrap_or(&whole).trim_end_matches('/').to_owned())
+}
+
+/// A GitLab project or group: its full path, or its numeric id.
+pub fn project(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    if value.contains("://") {
+        return Err("is a URL: give the path alone, such as platform/hello".to_owned());
+    }
+    let part = |part: &str| {
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        !part.is_empty() && part.chars().all(plain) && part != "." && part != ".."
+    };
+    if value.split('/').all(part) {
+        Ok(value)
+    } else {
+        Err("is neither a path such as platform/hello nor a numeric id".to_owned())
+    }
+}
+
+/// A git branch, by the rules of git-check-ref-format that a typing error breaks.
+pub fn branch(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    let odd = |c: char| c.is_whitespace() || "~^:?*[\\".contains(c);
+    if value.chars().any(odd)
+        || value.starts_with(['-', '/'])
+        || value.ends_with(['/', '.'])
+        || value.ends_with(".lock")
+        || ["..", "//", "@{", "/."].iter().any(|bad| value.contains(bad))
+    {
+        return Err("is no name that git allows for a branch".to_owned());
+    }
+    Ok(value)
+}
+
 fn host_of(authority: &str) -> Result<String, String> {
     let (host, port) = if let Some(v6) = authority.strip_prefix('[') {
         let (host, rest) = v6.split_once(']').ok_or("holds an unclosed '['")?;
@@ -244,7 +285,8 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        deployment, duration, duration_text, escaped, fingerprint, image, namespace, tag, url, version,
+        branch, deployment, duration, duration_text, escaped, fingerprint, gitlab_url, image, namespace,
+        project, tag, url, version,
     };
 
     #[test]
@@ -305,6 +347,33 @@ mod tests {
             "https://h\u{202e}x",
         ] {
             assert!(url(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn gitlab_instances() {
+        for (given, kept) in [
+            ("gitlab.example.com", "https://gitlab.example.com"),
+            ("GitLab.example.com:8443/", "https://gitlab.example.com:8443"),
+            ("https://h/gitlab/", "https://h/gitlab"),
+            ("https://h/gitlab/api/v4/", "https://h/gitlab"),
+            ("https://h/api/v4", "https://h"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(gitlab_url(given).as_deref(), Ok(kept));
+        }
+        for bad in ["", "http://gitlab.example.com", "https://u:p@h", "git@gitlab.com:a/b", "a b"] {
+            assert!(gitlab_url(bad).is_err(), "{bad:?}");
+        }
+        for good in ["4711", "platform/hello", "a/b/c-d_e.f"] {
+            assert_eq!(project(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "/a", "a/", "a//b", "a/../b", "https://gitlab.com/a/b", "a b", "a%2Fb"] {
+            assert!(project(bad).is_err(), "{bad:?}");
+        }
+        assert!(branch("feature/x").is_ok());
+        for bad in ["", "-x", "a b", "a..b", "a~1", "a/", "x.lock", "a@{b"] {
+            assert!(branch(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -89,7 +89,7 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
 fn scalars(value: &Value, kind: Kind) -> Result<Vec<String>, String> {
     match (value, kind) {
         (Value::Null, _) => Ok(Vec::new()),
-        (Value::Sequence(items), Kind::List) => items.iter().map(scalar).collect(),
+        (Value::Sequence(items), Kind::List | Kind::Lines) => items.iter().map(scalar).collect(),
         (Value::Sequence(_), _) => Err("takes one value, not a list".to_owned()),
         (Value::String(text), Kind::List) => Ok(split(text)),
         (_, Kind::Bool) if !value.is_bool() => Err("takes true or false".to_owned()),

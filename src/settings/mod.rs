@@ -17,7 +17,7 @@ use std::time::Duration;
 pub use options::{Output, RunOptions, config_path, run_options};
 pub use resolve::{deployment_and_state_dir, resolve};
 pub use table::{DEFAULT_APT_URL, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION};
-pub use view::{Missing, missing_failure, shell_word};
+pub use view::{Missing, Need, missing_failure, shell_word};
 
 /// The deployment when none is named.
 pub const DEFAULT_DEPLOYMENT: &str = "kubernetes-runner";
@@ -25,6 +25,10 @@ pub const DEFAULT_DEPLOYMENT: &str = "kubernetes-runner";
 pub const DEFAULT_TAGS: &str = "k8s-runner";
 /// The image of jobs that name none.
 pub const DEFAULT_IMAGE: &str = "alpine:latest";
+/// The script of the pipeline's job when none is given: the article's.
+pub const DEFAULT_PIPELINE_SCRIPT: &str = "echo \"hello world!\"";
+/// The longest wait for the VM and the pipeline when none is named.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(600);
 /// The Pod Security level of the job namespace.
 pub const DEFAULT_POD_SECURITY: &str = "baseline";
 /// The longest wait when none is named.
@@ -124,12 +128,38 @@ pub struct Settings {
     pub kubernetes_host: Option<Sourced<String>>,
     /// The GitLab instance, without trailing slash.
     pub gitlab_url: Option<Sourced<String>>,
-    /// File with the runner's authentication token; `-` is stdin.
+    /// File with the operator's GitLab access token; `-` is stdin.
+    pub gitlab_token_file: Option<Sourced<PathBuf>>,
+    /// File with the CA certificates that verify GitLab; none means the system's roots.
+    pub gitlab_ca_file: Option<Sourced<PathBuf>>,
+    /// The GitLab project, by path or numeric id.
+    pub project: Option<Sourced<String>>,
+    /// The GitLab group that a group runner is for, by path or numeric id.
+    pub group: Option<Sourced<String>>,
+    /// Whether the runner is for the whole instance.
+    pub instance_runner: bool,
+    /// File with the authentication token of an existing runner; `-` is stdin.
     pub runner_token_file: Option<Sourced<PathBuf>>,
+    /// Where `create-runner` by itself writes the new runner's token.
+    pub runner_token_out: Option<Sourced<PathBuf>>,
+    /// File with a registration token, the article's way; `-` is stdin.
+    pub legacy_registration_token_file: Option<Sourced<PathBuf>>,
     /// Tags of the runner.
     pub tags: Sourced<Vec<String>>,
     /// Image of jobs that name none.
     pub image: Sourced<String>,
+    /// The commands of the pipeline's job.
+    pub pipeline_script: Sourced<Vec<String>>,
+    /// Branch of the pipeline file; none means the project's default branch.
+    pub branch: Option<Sourced<String>>,
+    /// `setup` commits the pipeline file, too.
+    pub commit_pipeline: bool,
+    /// `setup` runs the pipeline, too.
+    pub run_pipeline: bool,
+    /// Longest wait for the VM and the pipeline.
+    pub wait: Duration,
+    /// Agreed: replace a pipeline file that says something else.
+    pub overwrite_pipeline: bool,
     /// Version of gitlab-runner.
     pub runner_version: Sourced<String>,
     /// Where its packages come from.

@@ -50,6 +50,10 @@ pub struct RunOptions {
     pub verbose: u8,
     /// The recorded cluster no longer exists.
     pub cluster_gone: bool,
+    /// The recorded GitLab no longer exists, or is out of reach.
+    pub gitlab_gone: bool,
+    /// Revert our commit of the pipeline file.
+    pub revert_pipeline: bool,
     /// Do not wait for a running job.
     pub now: bool,
     /// Leave the namespaces.
@@ -85,6 +89,8 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
         quiet: read.flag("quiet"),
         verbose: read.count("verbose"),
         cluster_gone: read.flag("cluster-gone"),
+        gitlab_gone: read.flag("gitlab-gone"),
+        revert_pipeline: read.flag("revert-pipeline"),
         now: read.flag("now"),
         keep_namespaces: read.flag("keep-namespaces"),
         receipt: read.one("receipt").map(PathBuf::from),

@@ -9,8 +9,8 @@ use super::file::{self, FileValues};
 use super::options::{finish, from_env, given};
 use super::table::{self, Row};
 use super::{
-    DEFAULT_DEPLOYMENT, DEFAULT_IMAGE, DEFAULT_POD_SECURITY, DEFAULT_TAGS, DEFAULT_TIMEOUT, Inputs, Reissue,
-    Settings, Source, Sourced,
+    DEFAULT_DEPLOYMENT, DEFAULT_IMAGE, DEFAULT_PIPELINE_SCRIPT, DEFAULT_POD_SECURITY, DEFAULT_TAGS,
+    DEFAULT_TIMEOUT, DEFAULT_WAIT, Inputs, Reissue, Settings, Source, Sourced,
 };
 use crate::error::Result;
 
@@ -45,10 +45,25 @@ pub fn resolve(inputs: &Inputs) -> Result<Settings> {
         accept_shared_namespace: read.flag("acceptSharedNamespace"),
         allow_temporary_edit: read.flag("allowTemporaryEdit"),
         kubernetes_host: read.one("kubernetesHost", check::url),
-        gitlab_url: read.gitlab_url(),
+        gitlab_url: read.one("gitlabUrl", check::gitlab_url),
+        gitlab_token_file: read.path("gitlabTokenFile"),
+        gitlab_ca_file: read.path("gitlabCaFile"),
+        project: read.one("project", check::project),
+        group: read.one("group", check::project),
+        instance_runner: read.flag("instanceRunner"),
         runner_token_file: read.path("runnerTokenFile"),
+        runner_token_out: read.path("runnerTokenOut"),
+        legacy_registration_token_file: read.path("legacyRegistrationTokenFile"),
         tags: tags.unwrap_or_else(|| Sourced::new(vec![DEFAULT_TAGS.to_owned()], Source::Default)),
         image: or_default(read.one("image", check::image), DEFAULT_IMAGE),
+        pipeline_script: read
+            .many("pipelineScript", check::text)
+            .unwrap_or_else(|| Sourced::new(vec![DEFAULT_PIPELINE_SCRIPT.to_owned()], Source::Default)),
+        branch: read.one("branch", check::branch),
+        commit_pipeline: read.flag("commitPipeline"),
+        run_pipeline: read.flag("runPipeline"),
+        wait: read.positive("wait", DEFAULT_WAIT),
+        overwrite_pipeline: read.flag("overwritePipeline"),
         runner_version: or_default(read.one("runnerVersion", check::version), table::DEFAULT_RUNNER_VERSION),
         apt_url: or_default(read.one("aptUrl", check::url), table::DEFAULT_APT_URL),
         key_url: or_default(read.one("keyUrl", check::url), table::DEFAULT_KEY_URL),
@@ -66,7 +81,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Settings> {
         force_conflicts: read.flag("forceConflicts"),
         prune: read.flag("prune"),
         state_dir: read.state_dir(),
-        timeout: read.timeout(),
+        timeout: read.positive("timeout", DEFAULT_TIMEOUT),
         sources: BTreeMap::new(),
         deployment,
         namespace,
@@ -76,6 +91,8 @@ pub fn resolve(inputs: &Inputs) -> Result<Settings> {
         let why = "is also the runner's namespace: job pods could read the runner's token there";
         read.problem("--namespace".to_owned(), &settings.namespace.value, why);
     }
+    read.at_most_one_runner(&settings);
+    read.at_most_one_stdin(&settings);
     finish(Settings { sources: read.sources, ..settings }, read.problems)
 }
 
@@ -171,13 +188,34 @@ impl<'a> Reader<'a> {
         (!list).then_some(found)
     }
 
-    /// `GITLAB_HOST` is a bare host to glab and gh-like tools.
-    fn gitlab_url(&mut self) -> Option<Sourced<String>> {
-        let bare = self.inputs.env.get("GITLAB_HOST").filter(|host| !host.contains("://"));
-        self.one("gitlabUrl", |value| match bare {
-            Some(host) if host == value => check::url(&format!("https://{value}")),
-            _ => check::url(value),
-        })
+    /// A runner is created for one scope, or it exists already.
+    fn at_most_one_runner(&mut self, settings: &Settings) {
+        if settings.instance_runner
+            && let Some(group) = &settings.group
+        {
+            let why = "names a group, and --instance-runner is given, too: a runner is for one of them";
+            self.problem("--group".to_owned(), &group.value, why);
+        }
+        if let (Some(file), Some(_)) = (&settings.runner_token_file, &settings.legacy_registration_token_file)
+        {
+            let why = "holds the token of an existing runner, and --legacy-registration-token-file would make another";
+            self.problem("--runner-token-file".to_owned(), &file.value.to_string_lossy(), why);
+        }
+    }
+
+    /// stdin can be read once.
+    fn at_most_one_stdin(&mut self, settings: &Settings) {
+        let files = [
+            ("--gitlab-token-file", &settings.gitlab_token_file),
+            ("--runner-token-file", &settings.runner_token_file),
+            ("--legacy-registration-token-file", &settings.legacy_registration_token_file),
+        ];
+        let from_stdin =
+            |file: &Option<Sourced<PathBuf>>| file.as_ref().is_some_and(|file| file.value.as_os_str() == "-");
+        let mut readers = files.iter().filter(|(_, file)| from_stdin(file)).map(|(flag, _)| *flag);
+        if let (Some(first), Some(second)) = (readers.next(), readers.next()) {
+            self.problem(second.to_owned(), "-", &format!("is stdin, which {first} reads already"));
+        }
     }
 
     fn use_namespaces(&mut self, jobs: &Sourced<String>, runner: &Sourced<String>) -> Vec<String> {
@@ -203,12 +241,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn timeout(&mut self) -> Duration {
+    fn positive(&mut self, key: &str, default: Duration) -> Duration {
         let positive = |text: &str| match check::duration(text)? {
             Duration::ZERO => Err("leaves no time at all".to_owned()),
             fine => Ok(fine),
         };
-        self.one("timeout", positive).map_or(DEFAULT_TIMEOUT, |found| found.value)
+        self.one(key, positive).map_or(default, |found| found.value)
     }
 
     fn reissue(&mut self) -> Vec<Reissue> {

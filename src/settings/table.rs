@@ -12,6 +12,8 @@ pub enum Kind {
     Text,
     /// Several values: repeated or separated by commas; a YAML list in the file.
     List,
+    /// Several values that may hold commas: repeated; a YAML list in the file.
+    Lines,
     /// A file or directory; `~/` is expanded, and in the settings file it is relative to that file.
     Path,
     /// `90s`, `5m`, `24h`, `7d`.
@@ -137,7 +139,7 @@ impl Row {
 }
 
 use Group::{Cluster, Connection, Consent, Output, Run, Runner};
-use Kind::{Bool, Count, Duration, List, Path, Text};
+use Kind::{Bool, Count, Duration, Lines, List, Path, Text};
 
 /// The runner version installed when none is named.
 pub const DEFAULT_RUNNER_VERSION: &str = "19.4.1";
@@ -177,14 +179,32 @@ pub const SETTINGS: &[Row] = &[
         "The API server as the runner will dial it [default: the kubeconfig's]").recorded(),
     Row::new("tokenLifetime", "--token-lifetime", &["OUTRIGGER_TOKEN_LIFETIME"], "DURATION", Duration, Cluster,
         "Issue a token that expires, at least 10m [default: one that does not]").recorded(),
-    Row::new("gitlabUrl", "--gitlab-url", &["OUTRIGGER_GITLAB_URL", "GITLAB_URL", "GITLAB_HOST"], "URL", Text, Runner,
+    Row::new("gitlabUrl", "--gitlab-url", &["OUTRIGGER_GITLAB_URL", "GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"], "URL", Text, Runner,
         "The GitLab instance; there is no default").recorded(),
+    Row::new("gitlabTokenFile", "--gitlab-token-file", &["OUTRIGGER_GITLAB_TOKEN_FILE"], "PATH", Path, Runner,
+        "File with your GitLab access token; - reads stdin [default: $GITLAB_TOKEN]"),
+    Row::new("gitlabCaFile", "--gitlab-ca-file", &["OUTRIGGER_GITLAB_CA_FILE"], "PATH", Path, Runner,
+        "CA certificates that verify GitLab, here and on the VM [default: the system's]").recorded(),
+    Row::new("project", "--project", &["OUTRIGGER_PROJECT"], "PATH|ID", Text, Runner,
+        "The GitLab project that the runner and the pipeline are for").recorded(),
+    Row::new("group", "--group", &["OUTRIGGER_GROUP"], "PATH|ID", Text, Runner,
+        "Create a group runner for this GitLab group instead of a project runner").recorded(),
+    Row::new("instanceRunner", "--instance-runner", &["OUTRIGGER_INSTANCE_RUNNER"], "", Bool, Runner,
+        "Create an instance runner instead of a project runner").recorded(),
     Row::new("runnerTokenFile", "--runner-token-file", &["OUTRIGGER_RUNNER_TOKEN_FILE"], "PATH", Path, Runner,
-        "File with the runner's authentication token (glrt-…); - reads stdin"),
+        "Use the existing runner whose authentication token (glrt-…) is in this file; - reads stdin"),
+    Row::new("runnerTokenOut", "--runner-token-out", &["OUTRIGGER_RUNNER_TOKEN_OUT"], "FILE", Path, Runner,
+        "Where create-runner by itself writes the new runner's token"),
+    Row::new("legacyRegistrationTokenFile", "--legacy-registration-token-file", &["OUTRIGGER_LEGACY_REGISTRATION_TOKEN_FILE"], "PATH", Path, Runner,
+        "Register the article's way, on instances that still allow it; - reads stdin"),
     Row::new("tags", "--tags", &["OUTRIGGER_TAGS"], "TAG,…", List, Runner,
         "Tags of the runner [default: k8s-runner]").recorded(),
     Row::new("image", "--image", &["OUTRIGGER_IMAGE"], "IMAGE", Text, Runner,
-        "Image of jobs that name none [default: alpine:latest]").recorded(),
+        "Image of jobs that name none, and of the pipeline's job [default: alpine:latest]").recorded(),
+    Row::new("pipelineScript", "--pipeline-script", &["OUTRIGGER_PIPELINE_SCRIPT"], "COMMAND", Lines, Runner,
+        "A command of the pipeline's job; may be repeated [default: echo \"hello world!\"]").recorded(),
+    Row::new("branch", "--branch", &["OUTRIGGER_BRANCH"], "NAME", Text, Runner,
+        "Branch of the pipeline file, made if it is missing [default: the project's]").recorded(),
     Row::new("runnerVersion", "--runner-version", &["OUTRIGGER_RUNNER_VERSION"], "VERSION", Text, Runner,
         "Version of gitlab-runner [default: 19.4.1]").recorded(),
     Row::new("aptUrl", "--apt-url", &[], "URL", Text, Runner,
@@ -195,6 +215,12 @@ pub const SETTINGS: &[Row] = &[
         "The fingerprint that key must have, 40 hex digits"),
     Row::new("script", "--script", &["OUTRIGGER_SCRIPT"], "FILE", Path, Runner,
         "Where to write the launch script; - writes stdout").recorded(),
+    Row::new("commitPipeline", "--commit-pipeline", &["OUTRIGGER_COMMIT_PIPELINE"], "", Bool, Run,
+        "Let setup commit the pipeline file, too"),
+    Row::new("runPipeline", "--run-pipeline", &["OUTRIGGER_RUN_PIPELINE"], "", Bool, Run,
+        "Let setup run the pipeline, too, and wait for its end"),
+    Row::new("wait", "--wait", &["OUTRIGGER_WAIT"], "DURATION", Duration, Run,
+        "Longest wait for the VM and the pipeline [default: 10m]"),
     Row::new("reissue", "--reissue", &["OUTRIGGER_REISSUE"], "WHICH", List, Run,
         "Issue credentials anew").choices(&["runner", "cluster", "all"]),
     Row::new("acceptSharedNamespace", "--accept-shared-namespace", &["OUTRIGGER_ACCEPT_SHARED_NAMESPACE"], "", Bool, Consent,
@@ -209,6 +235,8 @@ pub const SETTINGS: &[Row] = &[
         "Do not release that binding"),
     Row::new("forceConflicts", "--force-conflicts", &["OUTRIGGER_FORCE_CONFLICTS"], "", Bool, Consent,
         "Overwrite what somebody else made stricter"),
+    Row::new("overwritePipeline", "--overwrite-pipeline", &["OUTRIGGER_OVERWRITE_PIPELINE"], "", Bool, Consent,
+        "Replace a pipeline file that is there and says something else"),
     Row::new("prune", "--prune", &["OUTRIGGER_PRUNE"], "", Bool, Consent,
         "Remove our objects that the settings no longer name"),
 ];
@@ -244,6 +272,10 @@ pub const OPTIONS: &[Row] = &[
         "Let secrets go to stdout even on a terminal, in JSON or in CI"),
     Row::option("--cluster-gone", &["OUTRIGGER_CLUSTER_GONE"], "", Bool, Consent,
         "The recorded cluster no longer exists: forget what was there"),
+    Row::option("--gitlab-gone", &["OUTRIGGER_GITLAB_GONE"], "", Bool, Consent,
+        "The recorded GitLab no longer exists, or is out of reach for good: forget what was there"),
+    Row::option("--revert-pipeline", &["OUTRIGGER_REVERT_PIPELINE"], "", Bool, Run,
+        "Revert our commit of the pipeline file, if nobody has changed the file since"),
     Row::option("--now", &["OUTRIGGER_NOW"], "", Bool, Run,
         "Do not wait for a running job"),
     Row::option("--keep-namespaces", &["OUTRIGGER_KEEP_NAMESPACES"], "", Bool, Run,

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::table::{Kind, Row, SETTINGS};
 use super::{
-    Inputs, Settings, Source, deployment_and_state_dir, missing_failure, resolve, run_options, shell_word,
+    Inputs, Need, Settings, Source, deployment_and_state_dir, missing_failure, resolve, run_options,
+    shell_word,
 };
 use crate::cli;
 use crate::error::Failure;
@@ -245,18 +246,41 @@ fn the_record_brings_back_the_same_settings() {
 #[test]
 fn missing_values_are_listed_together() {
     let settings = run(&[], &Env::new(), None, &[]).expect("valid");
-    assert!(settings.missing(false, false).is_empty());
-    assert_eq!(settings.missing(true, true).len(), 1);
-    let failure = missing_failure(settings.missing(true, false));
-    assert_eq!(failure.message, "2 values are missing");
-    assert_eq!(
-        failure.details[0],
-        (
-            "--gitlab-url URL".to_owned(),
-            "GITLAB_URL                    gitlabUrl:         such as https://gitlab.com".to_owned()
-        )
-    );
-    assert!(failure.details[1].1.starts_with("OUTRIGGER_RUNNER_TOKEN_FILE   runnerTokenFile:   holds"));
+    assert!(settings.missing(Need::Nothing, false).is_empty());
+    assert_eq!(settings.missing(Need::Runner, true).len(), 2);
+    let failure = missing_failure(settings.missing(Need::Runner, false));
+    assert_eq!(failure.message, "3 values are missing");
+    let flags: Vec<&str> = failure.details.iter().map(|(flag, _)| flag.as_str()).collect();
+    assert_eq!(flags, ["--gitlab-url URL", "--gitlab-token-file PATH", "--project PATH|ID"]);
+    assert_eq!(failure.details[0].1, "GITLAB_URL          gitlabUrl:   such as https://gitlab.com");
+    assert!(failure.details[1].1.starts_with("GITLAB_TOKEN        –            or --runner-token-file"));
+
+    let given =
+        run(&["--runner-token-file", "/t", "--gitlab-url", "h"], &Env::new(), None, &[]).expect("valid");
+    assert!(given.missing(Need::Runner, false).is_empty(), "a runner that exists needs no more");
+    assert_eq!(given.missing(Need::Project, false).len(), 2, "its pipeline does");
+    let group = run(&["--group", "a", "--gitlab-url", "h"], &Env::new(), None, &[]).expect("valid");
+    assert!(group.missing(Need::Runner, true).is_empty());
+}
+
+#[test]
+fn a_runner_has_one_scope_and_stdin_one_reader() {
+    let refused = |args: &[&str]| run(args, &Env::new(), None, &[]).expect_err("refused").details;
+    assert_eq!(refused(&["--group", "a", "--instance-runner"])[0].0, "--group");
+    let both = ["--runner-token-file", "/a", "--legacy-registration-token-file", "/b"];
+    assert_eq!(refused(&both)[0].0, "--runner-token-file");
+    let stdin = ["--gitlab-token-file", "-", "--runner-token-file", "-"];
+    assert!(refused(&stdin)[0].1.contains("--gitlab-token-file reads already"));
+}
+
+#[test]
+fn commands_of_the_pipeline_may_hold_commas() {
+    let args = ["--pipeline-script", "echo a, b", "--pipeline-script", "true"];
+    let settings = run(&args, &Env::new(), None, &[]).expect("valid");
+    assert_eq!(settings.pipeline_script.value, ["echo a, b", "true"]);
+    assert!(settings.equivalent_command().ends_with("--pipeline-script 'echo a, b' --pipeline-script true"));
+    let file = run(&[], &Env::new(), Some("pipelineScript: ['x, y', z]\n"), &[]).expect("valid");
+    assert_eq!(file.pipeline_script.value, ["x, y", "z"]);
 }
 
 #[test]

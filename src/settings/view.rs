@@ -8,6 +8,18 @@ use super::{Reissue, Settings, Source, Sourced};
 use crate::error::{Failure, Kind as FailureKind};
 use crate::template::shell_quote;
 
+/// How much of GitLab's side a command needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A runner: its own token, or what makes one.
+    Runner,
+    /// The API, for a project.
+    Project,
+}
+
 /// A value that is needed and that nobody gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
@@ -95,7 +107,22 @@ impl Settings {
                 self.token_lifetime.as_ref().map(|d| (vec![duration_text(d.value)], d.source.clone()))
             }
             "gitlabUrl" => self.gitlab_url.as_ref().map(text),
+            "gitlabTokenFile" => self.gitlab_token_file.as_ref().map(path),
+            "gitlabCaFile" => self.gitlab_ca_file.as_ref().map(path),
+            "project" => self.project.as_ref().map(text),
+            "group" => self.group.as_ref().map(text),
+            "instanceRunner" => flag(self.instance_runner),
             "runnerTokenFile" => self.runner_token_file.as_ref().map(path),
+            "runnerTokenOut" => self.runner_token_out.as_ref().map(path),
+            "legacyRegistrationTokenFile" => self.legacy_registration_token_file.as_ref().map(path),
+            "pipelineScript" => {
+                Some((self.pipeline_script.value.clone(), self.pipeline_script.source.clone()))
+            }
+            "branch" => self.branch.as_ref().map(text),
+            "commitPipeline" => flag(self.commit_pipeline),
+            "runPipeline" => flag(self.run_pipeline),
+            "wait" => Some((vec![duration_text(self.wait)], source())),
+            "overwritePipeline" => flag(self.overwrite_pipeline),
             "tags" => Some((self.tags.value.clone(), self.tags.source.clone())),
             "image" => Some(text(&self.image)),
             "runnerVersion" => Some(text(&self.runner_version)),
@@ -126,16 +153,31 @@ impl Settings {
     }
 
     /// What the selected steps need and nobody gave. The context is the engine's to judge: it has
-    /// read the kubeconfig.
+    /// read the kubeconfig. `has_gitlab_token`: the environment holds one, or somebody typed it.
     #[must_use]
-    pub fn missing(&self, needs_gitlab: bool, has_runner_token: bool) -> Vec<Missing> {
+    pub fn missing(&self, need: Need, has_gitlab_token: bool) -> Vec<Missing> {
         let mut missing = Vec::new();
-        if needs_gitlab && self.gitlab_url.is_none() {
+        if need == Need::Nothing {
+            return missing;
+        }
+        if self.gitlab_url.is_none() {
             missing.push(Missing::new("gitlabUrl", "such as https://gitlab.com"));
         }
-        if needs_gitlab && !has_runner_token && self.runner_token_file.is_none() {
-            let note = "holds the glrt-… token; - is stdin";
-            missing.push(Missing::new("runnerTokenFile", note));
+        let comes_by_file = self.runner_token_file.is_some() || self.legacy_registration_token_file.is_some();
+        if need == Need::Runner && comes_by_file {
+            return missing;
+        }
+        if self.gitlab_token_file.is_none() && !has_gitlab_token {
+            let note = match need {
+                Need::Runner => "or --runner-token-file PATH for a runner that exists",
+                _ => "an access token with the scope api",
+            };
+            let token = Missing::new("gitlabTokenFile", note);
+            missing.push(Missing { env: "GITLAB_TOKEN".to_owned(), file_key: "–".to_owned(), ..token });
+        }
+        let has_scope = self.group.is_some() || self.instance_runner;
+        if self.project.is_none() && !(need == Need::Runner && has_scope) {
+            missing.push(Missing::new("project", "such as platform/hello, or its numeric id"));
         }
         missing
     }
@@ -152,10 +194,13 @@ impl Settings {
             if !matches!(source, Source::Flag(_) | Source::Environment(_) | Source::Asked) {
                 continue;
             }
-            words.push(match row.kind {
-                Kind::Bool => format!("--{}", row.flag),
-                _ => format!("--{} {}", row.flag, shell_word(&values.join(","))),
-            });
+            match row.kind {
+                Kind::Bool => words.push(format!("--{}", row.flag)),
+                Kind::Lines => {
+                    words.extend(values.iter().map(|value| format!("--{} {}", row.flag, shell_word(value))));
+                }
+                _ => words.push(format!("--{} {}", row.flag, shell_word(&values.join(",")))),
+            }
         }
         words.join(" ")
     }

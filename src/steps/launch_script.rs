@@ -1,12 +1,15 @@
 //! The script that turns a bare VM into the runner.
 
 use super::{Done, Pending, Step};
+use crate::access;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::files;
 use crate::names;
 use crate::plan::{Act, Decision, Line};
+use crate::runner::{self, Verdict};
 use crate::secret::Secret;
+use crate::settings::{Need, Reissue};
 use crate::template::{self, LaunchScript as Script, ScriptSecrets};
 use crate::trust::{Trust, trust};
 
@@ -29,6 +32,9 @@ impl Step for LaunchScript {
     fn keys(&self) -> &'static [&'static str] {
         &[
             "gitlabUrl",
+            "gitlabTokenFile",
+            "gitlabCaFile",
+            "project",
             "runnerTokenFile",
             "kubernetesHost",
             "tags",
@@ -45,6 +51,13 @@ impl Step for LaunchScript {
     }
     fn flags(&self) -> &'static [&'static str] {
         &["secrets-to-stdout"]
+    }
+    fn gitlab(&self) -> Need {
+        Need::Runner
+    }
+
+    fn undo_needs_cluster(&self) -> bool {
+        false
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
@@ -158,7 +171,7 @@ fn script<'a>(cx: &'a Context, trust: &'a Trust, secrets: Option<ScriptSecrets<'
         kubernetes_host: &trust.endpoint.url,
         ca_pem: trust.ca_pem.as_deref(),
         gitlab_url: gitlab_url(cx).unwrap_or_default(),
-        gitlab_ca_pem: None,
+        gitlab_ca_pem: cx.gitlab.ca_pem.as_deref(),
         namespace: &cx.names.job_namespace,
         job_service_account: &cx.job_account,
         image: &settings.image.value,
@@ -175,16 +188,6 @@ fn script<'a>(cx: &'a Context, trust: &'a Trust, secrets: Option<ScriptSecrets<'
     }
 }
 
-/// The digest of the script that was written last, from the record or the anchor.
-async fn written(cx: &Context) -> Option<String> {
-    let recorded = cx.record.borrow().script_digest.clone();
-    if !recorded.is_empty() {
-        return Some(recorded);
-    }
-    let anchor = cx.read(&cx.names.account()).await.ok().flatten()?;
-    anchor.annotation(names::SCRIPT_DIGEST).map(str::to_owned)
-}
-
 /// Whether this run will issue a cluster token that no script has yet: a host with the old one would
 /// stop, so a script with both secrets is due.
 async fn token_is_new(cx: &Context) -> Result<bool> {
@@ -193,9 +196,19 @@ async fn token_is_new(cx: &Context) -> Result<bool> {
     Ok(live.is_none_or(|live| (live.value["type"] == "Opaque") != requested))
 }
 
+/// Whether this run can put the cluster token into a script: it will be made, or lies in its Secret.
+async fn cluster_token_at_hand(cx: &Context) -> Result<bool> {
+    if cx.settings.reissue.contains(&Reissue::Cluster) {
+        return Ok(true);
+    }
+    let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
+    let requested = cx.settings.token_lifetime.is_some();
+    Ok(live.is_none_or(|live| live.value["type"] != "Opaque" || !requested))
+}
+
 async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     let path = cx.script_path();
-    let written = written(cx).await;
+    let written = cx.written_script().await;
     if gitlab_url(cx).is_none() {
         return Ok(match written {
             Some(_) => Line::keep("not compared: without --gitlab-url its inputs are not known"),
@@ -206,7 +219,9 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         });
     }
     let digest = script(cx, trust, None).digest();
-    let reissued = !cx.settings.reissue.is_empty() || (written.is_some() && token_is_new(cx).await?);
+    let runner = runner::verdict(cx).await?;
+    let cluster_token_is_new = written.is_some() && token_is_new(cx).await?;
+    let reissued = !cx.settings.reissue.is_empty() || cluster_token_is_new || runner.brings_token();
     let asked_again = cx.facts.alone.get()
         && matches!(&cx.settings.script, Some(script) if matches!(script.source, crate::settings::Source::Flag(_)))
         && !path.exists();
@@ -218,15 +233,27 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
             "kept"
         }));
     }
-    let has_runner_token = cx.settings.runner_token_file.is_some();
+    let has_runner_token = cx.settings.runner_token_file.is_some() || runner.brings_token();
     if (written.is_none() || reissued) && !has_runner_token {
+        let failure = Failure::new(
+            "OR0201",
+            Kind::Usage,
+            "the launch script needs the runner authentication token (glrt-…)",
+        );
+        return Ok(Line::refuse(match runner {
+            Verdict::Keep { .. } => failure
+                .detail("because", "GitLab shows it once, and the script that has it is out")
+                .hint("make both tokens anew: --reissue all; or hand over the present one: --runner-token-file PATH"),
+            _ => failure.hint(
+                "put it into a file that only you can read and name it with --runner-token-file PATH, or let setup create the runner: --gitlab-token-file PATH --project PATH|ID",
+            ),
+        }));
+    }
+    if has_runner_token && !cluster_token_at_hand(cx).await? {
         return Ok(Line::refuse(
-            Failure::new(
-                "OR0201",
-                Kind::Usage,
-                "the launch script needs the runner authentication token (glrt-…)",
-            )
-            .hint("put it into a file that only you can read and name it with --runner-token-file PATH"),
+            Failure::new("OR0201", Kind::Usage, "the launch script needs the cluster token, too")
+                .detail("because", "a requested token is known to its host alone")
+                .hint("make both tokens anew: --reissue all"),
         ));
     }
     // Read now, so that nothing is made for a token that cannot be used.
@@ -259,9 +286,13 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     let decision = if written.is_some() { Decision::Update } else { Decision::Create };
     let secrets =
         if has_runner_token { "holds two secrets" } else { "no secrets: it keeps the tokens on the host" };
+    let custom = cx.facts.runner_token.borrow().as_ref().is_some_and(|token| has_custom_prefix(token));
     let mut line = Line::new(decision, format!("{} ({secrets})", path.display()), Act::WriteScript(path));
     if decision == Decision::Update && !reissued {
         line = line.detail("its inputs have changed: run it on the host again");
+    }
+    if custom {
+        line = line.detail("the runner's token has a prefix of this instance's own: gitlab-runner will not renew it by itself, and `gitlab-runner unregister` on the host would delete the runner at GitLab");
     }
     for (value, flag) in [
         (&cx.settings.apt_url, "--apt-url"),
@@ -281,17 +312,7 @@ fn runner_token(cx: &Context) -> Result<Option<Secret>> {
         return Ok(Some(token.clone()));
     }
     let Some(path) = &cx.settings.runner_token_file else { return Ok(None) };
-    let missing = || {
-        Failure::new(
-            "OR0202",
-            Kind::Usage,
-            format!("the runner token file {} cannot be read", path.value.display()),
-        )
-        .hint("it has to hold the runner authentication token (glrt-…) and nothing else")
-    };
-    let bytes = files::read_input(&path.value)?.ok_or_else(missing)?;
-    let text = String::from_utf8(bytes).map_err(|_| missing())?;
-    let token = Secret::new(text.trim());
+    let token = access::read_secret(&path.value, "runner token")?;
     check_runner_token(&token)?;
     *cx.facts.runner_token.borrow_mut() = Some(token.clone());
     Ok(Some(token))
@@ -317,13 +338,23 @@ fn check_runner_token(token: &Secret) -> Result<()> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return wrong("it holds a blank, a line break or another character that no token has", create);
     }
-    if text.starts_with("glrtr-") || text.starts_with("GR1348941") {
-        return wrong("it is a registration token, which is no longer how runners are made", create);
+    // glrtr- is what such a token was once exchanged for: a runner's own, and good.
+    if text.starts_with("GR1348941") {
+        return wrong(
+            "it is a registration token, with which the article made a runner; GitLab has switched that off by default",
+            "let setup create the runner: --gitlab-token-file PATH --project PATH|ID; where registration tokens are still allowed: --legacy-registration-token-file PATH",
+        );
     }
     if text.starts_with("glpat-") {
-        return wrong("it is a personal access token", create);
+        return wrong("it is a personal access token: that belongs into --gitlab-token-file", create);
     }
     Ok(())
+}
+
+/// Whether an instance has put its own prefix before `glrt-`, which gitlab-runner 19 does not look for.
+fn has_custom_prefix(token: &Secret) -> bool {
+    let text = token.expose();
+    text.contains("-glrt-") && !text.starts_with("glrt-")
 }
 
 /// Remembers what was written: in the record, and on the anchor for other machines.
@@ -331,12 +362,27 @@ async fn note(cx: &Context, digest: &str, path: &std::path::Path) -> Result<()> 
     {
         let mut record = cx.record.borrow_mut();
         digest.clone_into(&mut record.script_digest);
+        record.gitlab.token_lost = false;
+        if cx.settings.runner_token_file.is_some() {
+            record.gitlab.given = true;
+            record.gitlab.runner = None;
+        } else if record.gitlab.runner.is_some() {
+            record.gitlab.given = false;
+        }
         record.script_path =
             (path.as_os_str() != "-").then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     }
     cx.save()?;
     let expires = cx.record.borrow().token_expires.clone();
     let mut annotations = serde_json::json!({names::SCRIPT_DIGEST: digest});
+    let runner = {
+        let gitlab = &cx.record.borrow().gitlab;
+        let id = gitlab.runner.as_ref().map(|runner| runner.id.to_string());
+        id.or_else(|| gitlab.given.then(|| names::GIVEN.to_owned()))
+    };
+    if let Some(runner) = runner {
+        annotations[names::RUNNER] = serde_json::json!(runner);
+    }
     if !expires.is_empty() {
         annotations[names::TOKEN_EXPIRES] = serde_json::json!(expires);
     }

@@ -13,14 +13,19 @@ use std::pin::Pin;
 use crate::context::Context;
 use crate::error::Result;
 use crate::plan::Line;
+use crate::record::Record;
+use crate::settings::{Need, Settings};
 
 mod bind_admin;
+mod commit_pipeline;
 mod create_namespaces;
 mod create_role;
+mod create_runner;
 mod extract_ca;
 mod issue_token;
 mod launch_script;
 mod preflight;
+mod run_pipeline;
 
 /// A future that stays on its thread.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
@@ -48,6 +53,18 @@ pub trait Step: Sync {
     fn flags(&self) -> &'static [&'static str] {
         &[]
     }
+    /// What it needs of GitLab's side.
+    fn gitlab(&self) -> Need {
+        Need::Nothing
+    }
+    /// Whether `setup` and `status` include it without its being named.
+    fn is_wanted(&self, _settings: &Settings, _record: Option<&Record>) -> bool {
+        true
+    }
+    /// Whether taking back what it did takes the cluster.
+    fn undo_needs_cluster(&self) -> bool {
+        true
+    }
     /// The step after which what this one did is taken back, also on failure.
     fn released_after(&self) -> Option<&'static str> {
         None
@@ -72,6 +89,11 @@ pub trait Step: Sync {
     fn undo_plan<'a>(&'a self, _cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async { Ok(Vec::new()) })
     }
+    /// Before anything is taken away: lets no new work begin and waits for what runs. Returns what is
+    /// worth saying.
+    fn settle<'a>(&'a self, _cx: &'a Context, _lines: &'a [Line]) -> Pending<'a, Option<String>> {
+        Box::pin(async { Ok(None) })
+    }
     /// Removes it and reads it back.
     fn undo<'a>(&'a self, _cx: &'a Context, _lines: &'a [Line]) -> Pending<'a, Done> {
         Box::pin(async { Ok(Done::default()) })
@@ -79,6 +101,10 @@ pub trait Step: Sync {
     /// Writes what it makes to stdout instead (`--print`, or the data a step is asked for).
     fn print<'a>(&'a self, _cx: &'a Context) -> Pending<'a, Option<Vec<u8>>> {
         Box::pin(async { Ok(None) })
+    }
+    /// Whether printing takes a connection to the cluster.
+    fn print_needs_cluster(&self) -> bool {
+        true
     }
     /// Whether its subcommand prints data even without `--print`.
     fn prints_always(&self) -> bool {
@@ -94,7 +120,10 @@ pub static STEPS: &[&dyn Step] = &[
     &create_role::CreateRole,
     &extract_ca::ExtractCa,
     &issue_token::IssueToken,
+    &create_runner::CreateRunner,
     &launch_script::LaunchScript,
+    &commit_pipeline::CommitPipeline,
+    &run_pipeline::RunPipeline,
 ];
 
 /// The step of a name.
@@ -103,7 +132,4 @@ pub fn find(name: &str) -> Option<&'static dyn Step> {
     STEPS.iter().copied().find(|step| step.name() == name)
 }
 
-/// "3 objects", "1 object".
-pub(crate) fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
+pub(crate) use crate::report::count;

@@ -8,9 +8,11 @@ use super::{Done, Pending, Step, count};
 use crate::cluster::Refusal;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
+use crate::instance::{self, Purpose, instance};
 use crate::plan::{Act, Decision, Line};
 use crate::report::{Event, Outcome};
 use crate::rules::{self, Right};
+use crate::runner::{self, Verdict};
 use crate::trust::trust;
 
 /// See the module.
@@ -28,13 +30,35 @@ impl Step for Preflight {
          certificate as the runner will. All that is wrong is reported at once. It never writes."
     }
     fn keys(&self) -> &'static [&'static str] {
-        &["namespace", "runnerNamespace", "useNamespaces", "kubernetesHost"]
+        &[
+            "namespace",
+            "runnerNamespace",
+            "useNamespaces",
+            "kubernetesHost",
+            "gitlabUrl",
+            "gitlabTokenFile",
+            "gitlabCaFile",
+            "project",
+            "group",
+            "instanceRunner",
+            "runnerVersion",
+        ]
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
-            let (version, operator, rights, trusted) =
-                tokio::join!(cx.version(), cx.operator(), missing_rights(cx), trust(cx));
+            let (version, operator, rights, trusted, _) = tokio::join!(
+                cx.version(),
+                cx.operator(),
+                missing_rights(cx),
+                trust(cx),
+                // Asked beside the cluster; what it says is looked at below.
+                async {
+                    if cx.gitlab.client.is_some() {
+                        let _ = instance(cx).await;
+                    }
+                },
+            );
             let mut checks = Vec::new();
             let mut lines = Vec::new();
             match &version {
@@ -77,6 +101,7 @@ impl Step for Preflight {
                 }
                 Err(failure) => fail(&mut checks, &mut lines, "certificate", &failure),
             }
+            gitlab(cx, &mut checks, &mut lines).await;
             if let Some(plugin) = &cx.target.exec_plugin {
                 checks.push(pass("exec plugin", plugin.clone()));
             }
@@ -106,6 +131,77 @@ fn pass(name: &str, text: impl Into<String>) -> Event {
 fn fail(checks: &mut Vec<Event>, lines: &mut Vec<Line>, name: &str, failure: &Failure) {
     checks.push(check(name, Outcome::Fail, failure.message.clone(), Vec::new()));
     lines.push(Line::refuse(failure.clone()));
+}
+
+/// GitLab's side: who the token is, what it may do, whether GitLab and the runner go together.
+async fn gitlab(cx: &Context, checks: &mut Vec<Event>, lines: &mut Vec<Line>) {
+    if cx.gitlab.client.is_none() {
+        if cx.settings.gitlab_url.is_some() {
+            checks.push(check("gitlab", Outcome::Skipped, cx.gitlab.why_not.clone(), Vec::new()));
+        }
+        return;
+    }
+    let found = match instance(cx).await {
+        Ok(found) => found,
+        Err(failure) => return fail(checks, lines, "gitlab", &failure),
+    };
+    let url = cx.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
+    let version = found.version.as_deref().unwrap_or("version not known");
+    match versions(found.version.as_deref(), &cx.settings.runner_version.value) {
+        Ok(warning) => {
+            let outcome = if warning.is_empty() { Outcome::Pass } else { Outcome::Warn };
+            checks.push(check("gitlab", outcome, format!("{version} at {url}"), warning));
+        }
+        Err(failure) => fail(checks, lines, "gitlab", &failure),
+    }
+    if let Some(token) = &found.token {
+        let scopes = if token.granular { "fine-grained".to_owned() } else { token.scopes.join(", ") };
+        let until = token.expires.as_ref().map(|day| format!(", until {day}")).unwrap_or_default();
+        checks.push(pass("gitlab token", format!("{} ({scopes}){until}", token.name)));
+    }
+    if let Some(project) = &found.project {
+        let role = project.access.map(|access| format!(", you are {}", access.word())).unwrap_or_default();
+        checks.push(pass("project", format!("{}{role}", project.shown())));
+    }
+    for what in &found.skipped {
+        checks.push(check("gitlab", Outcome::Skipped, what.clone(), Vec::new()));
+    }
+    // Alone it cannot know what is to come; a run knows its steps.
+    let makes_runner = cx.facts.alone.get() || cx.is_selected("create-runner");
+    if makes_runner && !matches!(runner::verdict(cx).await, Ok(Verdict::Create(_))) {
+        return;
+    }
+    for failure in instance::obstacles(found, Purpose::Runner) {
+        fail(checks, lines, "gitlab", &failure);
+    }
+}
+
+/// Whether a GitLab and a gitlab-runner go together: an older runner works with a newer GitLab, the
+/// reverse is not promised; runners are made this way since GitLab 16.
+fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
+    let pair = |text: &str| -> Option<(u32, u32)> {
+        let mut parts = text.split('.');
+        let major = parts.next()?.parse().ok()?;
+        let minor =
+            parts.next()?.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()?;
+        Some((major, minor))
+    };
+    let Some(gitlab) = gitlab.and_then(pair) else { return Ok(Vec::new()) };
+    if gitlab < (16, 0) {
+        return Err(Failure::new(
+            "OR0318",
+            Kind::Refused,
+            format!("GitLab {}.{} is too old: runners are created this way since 16.0", gitlab.0, gitlab.1),
+        )
+        .hint("upgrade GitLab"));
+    }
+    match pair(runner) {
+        Some(runner) if runner > gitlab => Ok(vec![format!(
+            "gitlab-runner {}.{} is newer than GitLab {}.{}, which is not promised to work: --runner-version chooses another",
+            runner.0, runner.1, gitlab.0, gitlab.1
+        )]),
+        _ => Ok(Vec::new()),
+    }
 }
 
 struct Rights {
@@ -209,4 +305,21 @@ async fn denied(cx: &Context, missing: &[(String, Right)]) -> Failure {
         failure = failure.detail(place, right.to_string());
     }
     failure.hint("ask an administrator for these, or use a context that has them: --context NAME")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::versions;
+
+    #[test]
+    fn gitlab_and_runner_go_together_or_it_is_said() {
+        let warned =
+            |gitlab: &str, runner: &str| versions(Some(gitlab), runner).map(|warning| !warning.is_empty());
+        assert_eq!(warned("19.4.1-ee", "19.4.1").ok(), Some(false));
+        assert_eq!(warned("19.5.0-pre", "19.4.1").ok(), Some(false));
+        assert_eq!(warned("18.11.2", "19.4.1").ok(), Some(true));
+        assert_eq!(warned("15.11.0", "19.4.1").expect_err("too old").id, "OR0318");
+        assert!(versions(None, "19.4.1").expect("not known is no fault").is_empty());
+        assert!(versions(Some("?"), "19.4.1").expect("nor is an odd word").is_empty());
+    }
 }

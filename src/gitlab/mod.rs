@@ -1,0 +1,379 @@
+//! The only user of reqwest: GitLab's REST API with deadlines, our own retry policy, and every error
+//! translated once, into words and an exit code.
+//!
+//! The token goes to one host: redirects are not followed, but for a moved project's on the same
+//! origin, and what a page's `Link` header says of other hosts is not believed.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
+use serde_json::Value;
+
+use crate::error::{Failure, Kind, Result};
+use crate::limits::{Cancel, Limits, RetryNotice, Trace};
+use crate::secret::Secret;
+
+mod refusal;
+mod types;
+
+pub use refusal::{Class, Refusal};
+pub use types::{Access, AccessToken, Job, Manager, Pipeline, Project, Runner, Scope, number};
+
+/// The largest answer read: a hundred runners or a job's log stay far below.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
+/// How often a request may go without any answer before it is given up.
+const SILENCES: u32 = 3;
+/// The most pages of one list that are read, a hundred entries each.
+const PAGES: usize = 50;
+/// GitLab gives itself up to a minute for a request; half of that is more than ours ever need.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection to one GitLab instance as one user.
+#[derive(Clone)]
+pub struct Gitlab {
+    client: reqwest::Client,
+    base: Url,
+    deadline: Rc<Cell<Instant>>,
+    request_timeout: Duration,
+    cancel: Option<Cancel>,
+    notice: RetryNotice,
+    mutations: Rc<Cell<usize>>,
+    trace: Rc<RefCell<Option<Trace>>>,
+}
+
+/// How a request may be repeated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Reads, deletions by id and settings of a runner: as often as the deadline allows.
+    Safely,
+    /// What makes something: only when the server says that it did not look at it (429).
+    OnlyUnseen,
+}
+
+/// An answer that is well, not yet read as anything.
+struct Answer {
+    headers: HeaderMap,
+    bytes: Vec<u8>,
+    /// There was more than [`BODY_LIMIT`].
+    cut: bool,
+}
+
+/// The part of a URL behind `/api/v4/`: segments, each escaped as one, and a query.
+#[derive(Clone, Debug, Default)]
+pub struct Route<'a> {
+    segments: Vec<&'a str>,
+    query: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Route<'a> {
+    /// A route of these segments; a `/` inside one is escaped.
+    #[must_use]
+    pub fn of(segments: &[&'a str]) -> Self {
+        Self { segments: segments.to_vec(), query: Vec::new() }
+    }
+
+    /// Adds a parameter.
+    #[must_use]
+    pub fn with(mut self, key: &'a str, value: &'a str) -> Self {
+        self.query.push((key, value));
+        self
+    }
+}
+
+impl Gitlab {
+    /// Makes the client; sends nothing yet. `token` may be absent for calls that carry a runner's or a
+    /// registration token in their body.
+    ///
+    /// # Errors
+    /// OR0202 for a token that no header can carry, OR0313 for CA certificates that cannot be used.
+    pub fn connect(
+        url: &str,
+        token: Option<&Secret>,
+        ca_pem: Option<&str>,
+        limits: &Limits,
+        request_timeout: Option<Duration>,
+    ) -> Result<Self> {
+        let base = Url::parse(url).map_err(|error| {
+            Failure::new("OR0202", Kind::Usage, format!("GitLab's address {url} is not usable: {error}"))
+        })?;
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
+                Failure::new(
+                    "OR0202",
+                    Kind::Usage,
+                    "the GitLab token holds a character that no header can carry",
+                )
+            })?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let unusable = |error: reqwest::Error| {
+            Failure::new("OR0313", Kind::Refused, "no TLS client can be built for GitLab")
+                .detail("because", refusal::innermost(&error))
+                .hint("is --gitlab-ca-file a file of PEM certificates?")
+        };
+        let mut builder = reqwest::Client::builder()
+            .default_headers(headers)
+            .user_agent(concat!("outrigger/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            // http is for loopback alone, which settings have seen to.
+            .https_only(base.scheme() == "https")
+            .connect_timeout(CONNECT_TIMEOUT);
+        if let Some(pem) = ca_pem {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(unusable)?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        Ok(Self {
+            client: builder.build().map_err(unusable)?,
+            base,
+            deadline: Rc::new(Cell::new(limits.deadline)),
+            request_timeout: request_timeout.unwrap_or(REQUEST_TIMEOUT),
+            cancel: Some(limits.cancel.clone()),
+            notice: Rc::clone(&limits.notice),
+            mutations: Rc::default(),
+            trace: Rc::default(),
+        })
+    }
+
+    /// The same connection for what must be done even after an interruption or past the deadline,
+    /// within `grace`.
+    #[must_use]
+    pub fn for_cleanup(&self, grace: Duration) -> Self {
+        let until = (Instant::now() + grace).max(self.deadline.get());
+        Self { cancel: None, deadline: Rc::new(Cell::new(until)), ..self.clone() }
+    }
+
+    /// The same connection with more time: for what `--wait` bounds.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self { deadline: Rc::new(Cell::new(deadline)), ..self.clone() }
+    }
+
+    /// Tells every request and its status to `sink` (for `-v`); never bodies or headers.
+    pub fn trace_to(&self, sink: Trace) {
+        *self.trace.borrow_mut() = Some(sink);
+    }
+
+    /// How many requests that change something have been sent.
+    #[must_use]
+    pub fn mutations(&self) -> usize {
+        self.mutations.get()
+    }
+
+    /// The instance, as users name it.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Reads something.
+    pub async fn get(&self, what: &str, route: &Route<'_>) -> Result<Value, Refusal> {
+        let answer = self.send(what, Method::GET, route, None, Repeat::Safely).await?;
+        refusal::json(what, &answer.headers, &answer.bytes, answer.cut)
+    }
+
+    /// Reads something that may not exist (404).
+    pub async fn get_opt(&self, what: &str, route: &Route<'_>) -> Result<Option<Value>, Refusal> {
+        match self.get(what, route).await {
+            Ok(value) => Ok(Some(value)),
+            Err(refusal) if refusal.class == Class::NotFound => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Reads plain text, such as a job's log, at most its first 8 MiB.
+    pub async fn text(&self, what: &str, route: &Route<'_>) -> Result<Option<String>, Refusal> {
+        match self.send(what, Method::GET, route, None, Repeat::Safely).await {
+            Ok(answer) => Ok(Some(String::from_utf8_lossy(&answer.bytes).into_owned())),
+            Err(refusal) if refusal.class == Class::NotFound => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Reads a list to its end.
+    ///
+    /// # Errors
+    /// A list of more than 5000 entries is refused: what is looked for could be in the rest.
+    pub async fn list(&self, what: &str, route: &Route<'_>) -> Result<Vec<Value>, Refusal> {
+        let mut items = Vec::new();
+        let mut next: Option<Vec<(String, String)>> = None;
+        for _ in 0..PAGES {
+            let mut page = route.clone().with("per_page", "100");
+            for (key, value) in next.iter().flatten() {
+                page.query.retain(|(known, _)| known != key);
+                page.query.push((key, value));
+            }
+            let answer = self.send(what, Method::GET, &page, None, Repeat::Safely).await?;
+            match refusal::json(what, &answer.headers, &answer.bytes, answer.cut)? {
+                Value::Array(mut entries) => items.append(&mut entries),
+                _ => return Err(Refusal::malformed(what, "the answer is not a list")),
+            }
+            match next_page(&answer.headers) {
+                // A server that names the same page for ever is not followed for ever.
+                Some(query) if Some(&query) != next.as_ref() => next = Some(query),
+                _ => return Ok(items),
+            }
+        }
+        Err(Refusal::malformed(what, &format!("the list has more than {} entries", PAGES * 100)))
+    }
+
+    /// Makes something. Not repeated unless the server says that it did not look at it.
+    pub async fn post(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
+        self.mutations.set(self.mutations.get() + 1);
+        self.ask(what, Method::POST, route, body, Repeat::OnlyUnseen).await
+    }
+
+    /// A POST that stores nothing.
+    pub async fn check(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
+        self.ask(what, Method::POST, route, body, Repeat::Safely).await
+    }
+
+    /// Sets something; the same again makes no difference.
+    pub async fn put(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
+        self.mutations.set(self.mutations.get() + 1);
+        self.ask(what, Method::PUT, route, body, Repeat::Safely).await
+    }
+
+    /// Deletes something; gone already is fine.
+    pub async fn delete(&self, what: &str, route: &Route<'_>) -> Result<(), Refusal> {
+        self.mutations.set(self.mutations.get() + 1);
+        match self.send(what, Method::DELETE, route, None, Repeat::Safely).await {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.class == Class::NotFound => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn ask(
+        &self,
+        what: &str,
+        method: Method,
+        route: &Route<'_>,
+        body: &Value,
+        repeat: Repeat,
+    ) -> Result<Value, Refusal> {
+        let answer = self.send(what, method, route, Some(body), repeat).await?;
+        if answer.bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        refusal::json(what, &answer.headers, &answer.bytes, answer.cut)
+    }
+
+    fn address(&self, route: &Route<'_>) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["api", "v4"]).extend(&route.segments);
+        }
+        if !route.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&route.query);
+        }
+        url
+    }
+
+    async fn send(
+        &self,
+        what: &str,
+        method: Method,
+        route: &Route<'_>,
+        body: Option<&Value>,
+        repeat: Repeat,
+    ) -> Result<Answer, Refusal> {
+        let mut url = self.address(route);
+        let mut pause = Duration::from_millis(500);
+        let (mut silent, mut moved) = (0, false);
+        loop {
+            if let Some(failure) = self.cancel.as_ref().and_then(Cancel::requested) {
+                return Err(Refusal::interrupted(what, failure));
+            }
+            let remaining = self.deadline.get().saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return Err(Refusal::timeout(what, "the run's deadline (--timeout) is over").at(self.url()));
+            }
+            let limit = remaining.min(self.request_timeout);
+            let attempt = tokio::time::timeout(limit, self.once(what, &method, &url, body)).await;
+            let refusal = match attempt {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(refusal)) => refusal,
+                Err(_) => Refusal::timeout(what, &format!("no answer within {} s", limit.as_secs().max(1))),
+            };
+            // A renamed project's old path leads to its numeric address, on the same instance.
+            if let Some(target) = refusal.moved_to(&url).filter(|_| method == Method::GET && !moved) {
+                (url, moved) = (target, true);
+                continue;
+            }
+            let refusal = refusal.at(self.url());
+            silent += u32::from(refusal.code == 0);
+            let may_repeat = match repeat {
+                Repeat::Safely => refusal.heals(),
+                Repeat::OnlyUnseen => refusal.is_unseen(),
+            };
+            if silent >= SILENCES || !may_repeat {
+                return Err(refusal);
+            }
+            let wait = refusal.retry_after.unwrap_or(pause);
+            let remaining = self.deadline.get().saturating_duration_since(Instant::now());
+            if wait >= remaining {
+                return Err(refusal.out_of_time(wait));
+            }
+            (self.notice)(what, wait, &refusal.message);
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(Duration::from_secs(30));
+        }
+    }
+
+    async fn once(
+        &self,
+        what: &str,
+        method: &Method,
+        url: &Url,
+        body: Option<&Value>,
+    ) -> Result<Answer, Refusal> {
+        let mut request =
+            self.client.request(method.clone(), url.clone()).header("accept", "application/json");
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let mut response = request.send().await.map_err(|error| Refusal::transport(what, &error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        if let Some(sink) = self.trace.borrow().as_ref() {
+            sink(&format!("{method} {} {}", url.path(), status.as_u16()));
+        }
+        let mut bytes = Vec::new();
+        let mut cut = false;
+        while let Some(chunk) = response.chunk().await.map_err(|error| Refusal::transport(what, &error))? {
+            let room = BODY_LIMIT - bytes.len();
+            bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() > room {
+                cut = true;
+                break;
+            }
+        }
+        if status.is_success() {
+            Ok(Answer { headers, bytes, cut })
+        } else {
+            Err(Refusal::status(what, status.as_u16(), &headers, &bytes, url))
+        }
+    }
+}
+
+/// The query of a list's next page: by number, else by the `Link` header's own parameters. Host and
+/// path are ours in any case: the server may know itself under another name.
+fn next_page(headers: &HeaderMap) -> Option<Vec<(String, String)>> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(page) = text("x-next-page") {
+        return (!page.is_empty()).then(|| vec![("page".to_owned(), page.to_owned())]);
+    }
+    let next = text("link")?.split(',').find(|link| link.contains("rel=\"next\""))?;
+    let address = next.split_once('<')?.1.split_once('>')?.0;
+    let url = Url::parse(address).ok()?;
+    Some(url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+//! What went wrong with a request to GitLab, and the one translation of it into a [`Failure`].
+
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use crate::error::{Failure, Kind};
+
+/// The cases that callers tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// 401: unknown, expired or revoked.
+    Unauthorized,
+    /// 403 because the token's scopes do not reach.
+    Scope,
+    /// 403 for any other reason: role, policy.
+    Forbidden,
+    /// 403 without GitLab's own words: an address filter or a proxy.
+    Blocked,
+    /// 404: missing, or not to be seen with this token.
+    NotFound,
+    /// 410: registration tokens are switched off.
+    Gone,
+    /// 409 because of a lock that passes.
+    Busy,
+    /// 400, 409, 412 or 422.
+    Invalid,
+    /// 429.
+    Throttled,
+    /// 503 with the words of maintenance mode.
+    Maintenance,
+    /// 5xx.
+    Server,
+    /// No answer in time.
+    Timeout,
+    /// No connection, or it broke.
+    Unreachable,
+    /// The certificate was not accepted.
+    Certificate,
+    /// 3xx to somewhere the token must not go.
+    Redirect,
+    /// An answer that is none of GitLab's.
+    Malformed,
+    /// A signal came before the request was sent.
+    Interrupted,
+}
+
+/// A request that did not succeed.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Which case it is.
+    pub class: Class,
+    /// HTTP status, 0 without an answer.
+    pub code: u16,
+    /// GitLab's own words, or the transport's.
+    pub message: String,
+    /// What was asked for.
+    pub what: String,
+    /// How long the server asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// GitLab's id of the request, for its administrators.
+    pub request_id: String,
+    /// The scopes that would do, where GitLab names them.
+    pub scopes: String,
+    location: Option<Url>,
+    ending: Option<Failure>,
+}
+
+impl Refusal {
+    fn of(class: Class, code: u16, what: &str, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            code,
+            message: message.into(),
+            what: what.to_owned(),
+            retry_after: None,
+            request_id: String::new(),
+            scopes: String::new(),
+            location: None,
+            ending: None,
+        }
+    }
+
+    pub(super) fn interrupted(what: &str, failure: Failure) -> Self {
+        Self { ending: Some(failure), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
+    }
+
+    pub(super) fn timeout(what: &str, why: &str) -> Self {
+        Self::of(Class::Timeout, 0, what, why)
+    }
+
+    pub(super) fn malformed(what: &str, why: &str) -> Self {
+        Self::of(Class::Malformed, 200, what, why)
+    }
+
+    /// What the library says of a request without an answer. Its own text is left out: it holds the URL.
+    pub(super) fn transport(what: &str, error: &reqwest::Error) -> Self {
+        let message = innermost(error);
+        let class = if error.is_timeout() {
+            Class::Timeout
+        } else if message.contains("certificate") || message.contains("UnknownIssuer") {
+            Class::Certificate
+        } else {
+            Class::Unreachable
+        };
+        Self::of(class, 0, what, message)
+    }
+
+    pub(super) fn status(what: &str, code: u16, headers: &HeaderMap, bytes: &[u8], asked: &Url) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let json: Option<Value> =
+            text("content-type").contains("json").then(|| serde_json::from_slice(bytes).ok()).flatten();
+        let message = match json.as_ref().map(words) {
+            Some(words) if !words.is_empty() => words,
+            _ => foreign_answer(code, text("content-type"), bytes),
+        };
+        let error = json.as_ref().and_then(|json| json["error"].as_str()).unwrap_or_default();
+        let maintenance = message.to_lowercase().contains("maintenance");
+        let class = match code {
+            300..=399 => Class::Redirect,
+            401 => Class::Unauthorized,
+            403 if error == "insufficient_scope" => Class::Scope,
+            403 if json.is_none() => Class::Blocked,
+            403 => Class::Forbidden,
+            404 if json.is_some() => Class::NotFound,
+            409 if message.to_lowercase().contains("resource lock") => Class::Busy,
+            410 => Class::Gone,
+            429 => Class::Throttled,
+            503 if maintenance => Class::Maintenance,
+            408 | 500..=599 => Class::Server,
+            _ if json.is_some() => Class::Invalid,
+            _ => Class::Malformed,
+        };
+        let scopes = json.as_ref().and_then(|json| json["scope"].as_str()).unwrap_or_default();
+        Self {
+            retry_after: wait_asked(code, headers),
+            request_id: text("x-request-id").chars().take(64).collect(),
+            scopes: scopes.to_owned(),
+            location: (class == Class::Redirect).then(|| asked.join(text("location")).ok()).flatten(),
+            ..Self::of(class, code, what, message)
+        }
+    }
+
+    /// Where a moved project is now, if that is on the same origin.
+    pub(super) fn moved_to(&self, asked: &Url) -> Option<Url> {
+        let target = self.location.as_ref()?;
+        (target.origin() == asked.origin() && target != asked).then(|| target.clone())
+    }
+
+    /// Whether the same request may well succeed a little later.
+    pub(super) fn heals(&self) -> bool {
+        matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable | Class::Busy)
+            || (self.class == Class::Server && self.code != 501)
+    }
+
+    /// Whether the server says that it did not look at the request.
+    pub(super) fn is_unseen(&self) -> bool {
+        matches!(self.class, Class::Throttled | Class::Busy)
+    }
+
+    /// Whether nobody knows if the request was carried out.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(self.class, Class::Timeout | Class::Unreachable | Class::Server)
+            || (self.class == Class::Malformed && matches!(self.code, 0 | 200..=299))
+    }
+
+    /// Names the server where nothing came back from it.
+    pub(super) fn at(mut self, address: &str) -> Self {
+        if self.code == 0 && self.class != Class::Interrupted && !self.message.contains(address) {
+            self.message = format!("{} ({address})", self.message);
+        }
+        self
+    }
+
+    pub(super) fn out_of_time(mut self, wait: Duration) -> Self {
+        if self.retry_after.is_some() {
+            self.message = format!(
+                "{} (it asks to wait {} s, longer than this run may take)",
+                self.message,
+                wait.as_secs()
+            );
+        }
+        self
+    }
+}
+
+/// The last cause of an error: what the layers above it say is known already.
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// An answer read as JSON, which it has to say that it is: a proxy's sign-in page comes with 200, too.
+pub(super) fn json(what: &str, headers: &HeaderMap, bytes: &[u8], cut: bool) -> Result<Value, Refusal> {
+    let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if cut {
+        return Err(Refusal::malformed(what, "the answer is larger than 8 MiB"));
+    }
+    if !kind.contains("json") {
+        return Err(Refusal::malformed(what, &foreign_answer(200, kind, bytes)));
+    }
+    // Deeper nesting than the parser takes ends here, too.
+    serde_json::from_slice(bytes).map_err(|error| {
+        Refusal::malformed(what, &format!("the answer is no JSON that can be read: {error}"))
+    })
+}
+
+/// How long to wait, as far as the server says: in seconds, as a date, or as the moment when the limit
+/// starts anew. (`RateLimit-Reset` is a Unix time, not a delay.)
+fn wait_asked(code: u16, headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let now = jiff::Timestamp::now().as_second();
+    let until = |second: i64| Duration::from_secs(u64::try_from(second - now).unwrap_or(0).max(1));
+    let date =
+        |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| until(date.timestamp().as_second()));
+    let after = text("retry-after")
+        .and_then(|text| text.parse().ok().map(Duration::from_secs).or_else(|| date(text)));
+    if after.is_some() || code != 429 {
+        return after;
+    }
+    text("ratelimit-resettime")
+        .and_then(date)
+        .or_else(|| text("ratelimit-reset").and_then(|text| text.parse().ok()).map(until))
+}
+
+/// GitLab's own words in an error body. They come in several shapes:
+/// `{"message": "404 Project Not Found"}`, `{"message": {"tag_list": ["…"], "base": ["…"]}}`,
+/// `{"error": "invalid_token", "error_description": "Token is expired. …"}`, `{"error": "… is missing"}`.
+fn words(body: &Value) -> String {
+    let described = [&body["message"], &body["error_description"], &body["error"]];
+    described.into_iter().map(flat).find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+fn flat(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            items.iter().map(flat).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
+        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| match (key.as_str(), flat(value)) {
+                (_, text) if text.is_empty() => text,
+                // What concerns the whole has no name of its own.
+                ("base", text) => text,
+                (key, text) => format!("{key}: {text}"),
+            })
+            .filter(|text| !text.is_empty())
+            .collect::<Vec<_>>()
+            .join("; "),
+        _ => String::new(),
+    }
+}
+
+fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
+    let kind = if content_type.is_empty() { "no content type" } else { content_type };
+    let start: String = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)])
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let start: String = start.chars().take(120).collect();
+    if code == 429 {
+        // The throttle answers in plain text, which administrators may set.
+        return start;
+    }
+    let page = if kind.contains("html") { " (a proxy's or a sign-in page?)" } else { "" };
+    format!("status {code} with {kind}, which is no answer of GitLab's API{page}: {start}")
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        if let Some(failure) = refusal.ending {
+            return failure;
+        }
+        let what = &refusal.what;
+        let (id, kind, message) = match refusal.class {
+            Class::Unauthorized => {
+                ("OR0411", Kind::Denied, format!("GitLab does not take this token (cannot {what})"))
+            }
+            Class::Scope => {
+                ("OR0412", Kind::Denied, format!("the GitLab token's scopes do not let it {what}"))
+            }
+            Class::Forbidden => ("OR0413", Kind::Denied, format!("GitLab does not let you {what}")),
+            Class::Blocked => {
+                ("OR0413", Kind::Denied, format!("cannot {what}: refused before GitLab looked at it"))
+            }
+            Class::NotFound => (
+                "OR0312",
+                Kind::Refused,
+                format!("cannot {what}: it does not exist, or this token may not see it"),
+            ),
+            Class::Gone => ("OR0416", Kind::Denied, format!("cannot {what}: GitLab has switched that off")),
+            Class::Busy | Class::Throttled => {
+                ("OR0805", Kind::Deadline, format!("cannot {what}: GitLab is throttling"))
+            }
+            Class::Maintenance => {
+                ("OR0311", Kind::Refused, format!("cannot {what}: GitLab is in maintenance mode"))
+            }
+            Class::Server => ("OR0805", Kind::Deadline, format!("cannot {what}: GitLab has an error")),
+            Class::Timeout => ("OR0805", Kind::Deadline, format!("cannot {what} in time")),
+            Class::Unreachable => {
+                ("OR0805", Kind::Deadline, format!("cannot {what}: no connection to GitLab"))
+            }
+            Class::Certificate => {
+                ("OR0313", Kind::Refused, format!("cannot {what}: GitLab's certificate is not accepted"))
+            }
+            Class::Redirect => ("OR0310", Kind::Refused, format!("cannot {what}: GitLab leads elsewhere")),
+            Class::Malformed => ("OR0310", Kind::Refused, format!("cannot {what}")),
+            Class::Invalid | Class::Interrupted => ("OR0104", Kind::Unclassified, format!("cannot {what}")),
+        };
+        let label = if refusal.code == 0 { "because" } else { "GitLab says" };
+        let mut failure = Failure::new(id, kind, message);
+        if let (Class::Redirect, Some(to)) = (refusal.class, &refusal.location) {
+            failure = failure.detail("it leads to", to.origin().ascii_serialization());
+        } else {
+            failure = failure.detail(label, refusal.message.clone());
+        }
+        if !refusal.scopes.is_empty() {
+            failure = failure.detail("scopes that do", refusal.scopes.clone());
+        }
+        if !refusal.request_id.is_empty() {
+            failure = failure.detail("request id", refusal.request_id.clone());
+        }
+        hinted(failure, &refusal)
+    }
+}
+
+/// The next thing to do, where the case tells.
+fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
+    let said = refusal.message.to_lowercase();
+    match refusal.class {
+        Class::Unauthorized if said.contains("dpop") => failure
+            .hint("this token works only together with a key (DPoP), which outrigger cannot offer: use another token"),
+        Class::Unauthorized => failure
+            .hint("make a token in GitLab (user menu, Access tokens) and name its file with --gitlab-token-file PATH"),
+        Class::Scope => failure.hint(
+            "use a token with the scope api; create_runner and manage_runner are enough to make a runner in a project given by its numeric id",
+        ),
+        Class::Forbidden => failure.hint(
+            "runners: Maintainer of the project, Owner of the group, administrator of the instance; commits and pipelines: Developer, Maintainer where the branch is protected",
+        ),
+        Class::Blocked => failure.hint("may this machine's address reach GitLab's API? an administrator can tell"),
+        Class::NotFound => failure
+            .hint("is the path right, and is the token's user a member? a proxy may break encoded paths: try the numeric id"),
+        Class::Redirect => failure
+            .hint("the token was sent nowhere else; if that is your GitLab's new address, name it with --gitlab-url"),
+        Class::Maintenance => failure.hint("nothing can be written meanwhile: run the same command again later"),
+        Class::Certificate => failure.hint("name the CA that signed it with --gitlab-ca-file PATH"),
+        Class::Timeout | Class::Throttled | Class::Server | Class::Busy => {
+            failure.hint("run the same command again; a longer wait: --timeout 15m")
+        }
+        Class::Unreachable => failure.hint("is --gitlab-url right, and may this machine reach it?"),
+        Class::Malformed => {
+            failure.hint("is --gitlab-url the address of a GitLab instance, with its relative path if it has one?")
+        }
+        Class::Gone | Class::Invalid | Class::Interrupted => failure,
+    }
+}

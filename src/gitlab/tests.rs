@@ -1,0 +1,174 @@
+//! Answers as GitLab and what stands before it give them, without a network.
+
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+
+use super::refusal::json as read_json;
+use super::{Class, Job, Manager, Pipeline, Project, Refusal, Route, Runner, next_page};
+use crate::error::{Failure, Kind};
+
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            let name: HeaderName = name.parse().expect("a header's name");
+            (name, HeaderValue::from_str(value).expect("a header's value"))
+        })
+        .collect()
+}
+
+fn refused(code: u16, pairs: &[(&str, &str)], body: &str) -> Refusal {
+    let asked = Url::parse("https://gitlab.example.com/api/v4/projects/a%2Fb").expect("a URL");
+    Refusal::status("read the project a/b", code, &headers(pairs), body.as_bytes(), &asked)
+}
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[test]
+fn each_shape_of_refusal_has_its_class_words_and_exit_code() {
+    for (code, body, class, exit, words) in [
+        (401, json!({"message": "401 Unauthorized"}), Class::Unauthorized, 4, "401 Unauthorized"),
+        (
+            401,
+            json!({"error": "invalid_token", "error_description": "Token is expired."}),
+            Class::Unauthorized,
+            4,
+            "Token is expired.",
+        ),
+        (
+            401,
+            json!({"error": "dpop_error", "error_description": "DPoP required"}),
+            Class::Unauthorized,
+            4,
+            "DPoP",
+        ),
+        (
+            403,
+            json!({"error": "insufficient_scope", "error_description": "more is needed", "scope": "api read_api"}),
+            Class::Scope,
+            4,
+            "more is needed",
+        ),
+        (403, json!({"message": "403 Forbidden - no"}), Class::Forbidden, 4, "403 Forbidden - no"),
+        (404, json!({"message": "404 Project Not Found"}), Class::NotFound, 3, "404 Project Not Found"),
+        (400, json!({"error": "project_id is missing"}), Class::Invalid, 1, "project_id is missing"),
+        (
+            400,
+            json!({"message": {"tag_list": ["can't be empty"], "base": ["x", "y"]}}),
+            Class::Invalid,
+            1,
+            "x; y; tag_list: can't be empty",
+        ),
+        (409, json!({"message": "409 Conflict: Resource lock"}), Class::Busy, 8, "Resource lock"),
+        (410, json!({"message": "410 Gone - runner registration disallowed"}), Class::Gone, 4, "410 Gone"),
+        (422, json!({"message": "no"}), Class::Invalid, 1, "no"),
+        (503, json!({"message": "in maintenance mode"}), Class::Maintenance, 3, "maintenance"),
+        (503, json!({"message": "later"}), Class::Server, 8, "later"),
+    ] {
+        let refusal = refused(code, &[JSON, ("x-request-id", "01HX")], &body.to_string());
+        assert_eq!(refusal.class, class, "{body}");
+        let failure = Failure::from(refusal);
+        assert_eq!(failure.kind.exit_code(), exit, "{body}");
+        assert!(failure.details[0].1.contains(words), "{failure:?}");
+        assert!(failure.details.contains(&("request id".to_owned(), "01HX".to_owned())), "{failure:?}");
+    }
+}
+
+#[test]
+fn pages_of_proxies_are_recognised() {
+    let html = [("content-type", "text/html")];
+    assert_eq!(refused(502, &html, "<html>Bad Gateway").class, Class::Server);
+    assert_eq!(refused(403, &html, "<html>no").class, Class::Blocked);
+    // A 404 of something before GitLab says nothing of the project.
+    assert_eq!(refused(404, &html, "<html>no").class, Class::Malformed);
+    let refusal = read_json("x", &headers(&html), b"<html>Sign in", false).expect_err("no JSON");
+    let failure = Failure::from(refusal);
+    assert_eq!(failure.kind, Kind::Refused);
+    assert!(failure.details[0].1.contains("sign-in page"), "{failure:?}");
+    let deep = "[".repeat(100_000);
+    assert_eq!(
+        read_json("x", &headers(&[JSON]), deep.as_bytes(), false).expect_err("too deep").class,
+        Class::Malformed
+    );
+    assert_eq!(read_json("x", &headers(&[JSON]), b"[]", true).expect_err("too long").class, Class::Malformed);
+}
+
+#[test]
+fn waits_are_read_in_every_form() {
+    let seconds = |code: u16, pairs: &[(&str, &str)]| {
+        refused(code, pairs, "Retry later").retry_after.map(|d| d.as_secs())
+    };
+    let soon = jiff::Timestamp::now().as_second() + 100;
+    assert_eq!(seconds(429, &[("retry-after", "60")]), Some(60));
+    assert_eq!(seconds(503, &[("retry-after", "7")]), Some(7));
+    let reset = seconds(429, &[("ratelimit-reset", &soon.to_string())]).expect("a moment");
+    assert!((90..=100).contains(&reset), "{reset}");
+    let date = jiff::Timestamp::from_second(soon).expect("a time");
+    let date = jiff::fmt::rfc2822::to_string(&date.to_zoned(jiff::tz::TimeZone::UTC)).expect("a date");
+    for name in ["retry-after", "ratelimit-resettime"] {
+        let wait = seconds(429, &[(name, &date)]).expect("a date");
+        assert!((90..=100).contains(&wait), "{name}: {wait}");
+    }
+    assert_eq!(seconds(429, &[("retry-after", "soon")]), None);
+    assert_eq!(refused(429, &[("content-type", "text/plain")], "Retry later").message, "Retry later");
+}
+
+#[test]
+fn redirects_stay_on_the_origin() {
+    let asked = Url::parse("https://gitlab.example.com/api/v4/projects/a%2Fb").expect("a URL");
+    let to = |location: &str| refused(301, &[("location", location)], "moved").moved_to(&asked);
+    assert!(to("https://gitlab.example.com/api/v4/projects/7").is_some());
+    assert!(to("/api/v4/projects/7").is_some());
+    for elsewhere in
+        ["https://evil.example.com/", "http://gitlab.example.com/x", "https://gitlab.example.com:444/x", ""]
+    {
+        assert!(to(elsewhere).is_none(), "{elsewhere}");
+    }
+    let failure = Failure::from(refused(302, &[("location", "https://evil.example.com/x")], ""));
+    assert_eq!((failure.id, failure.kind.exit_code()), ("OR0310", 3));
+    assert_eq!(failure.details[0].1, "https://evil.example.com");
+}
+
+#[test]
+fn the_next_page_is_asked_of_the_same_host() {
+    assert_eq!(next_page(&headers(&[("x-next-page", "3")])), Some(vec![("page".to_owned(), "3".to_owned())]));
+    assert_eq!(next_page(&headers(&[("x-next-page", "")])), None);
+    let link =
+        "<https://other/api/v4/x?id_after=9&per_page=100>; rel=\"next\", <https://other/>; rel=\"first\"";
+    let next = next_page(&headers(&[("link", link)])).expect("a next page");
+    assert_eq!(next[0], ("id_after".to_owned(), "9".to_owned()));
+    assert_eq!(next_page(&HeaderMap::new()), None);
+}
+
+#[test]
+fn routes_escape_their_segments() {
+    let limits = crate::limits::Limits {
+        deadline: std::time::Instant::now(),
+        request_timeout: std::time::Duration::from_secs(1),
+        cancel: crate::limits::Cancel::default(),
+        notice: std::rc::Rc::new(|_, _, _| {}),
+    };
+    crate::install_tls_provider();
+    let gitlab = super::Gitlab::connect("https://h/gitlab", None, None, &limits, None).expect("a client");
+    let url = gitlab.address(&Route::of(&["projects", "a/b c", "runners"]).with("type", "project_type"));
+    assert_eq!(url.as_str(), "https://h/gitlab/api/v4/projects/a%2Fb%20c/runners?type=project_type");
+    assert_eq!(gitlab.url(), "https://h/gitlab");
+}
+
+#[test]
+fn answers_never_seen_before_are_read_as_far_as_they_go() {
+    for odd in [Value::Null, json!([]), json!({"id": null}), json!("text")] {
+        assert!(Runner::read(&odd).is_none() && Project::read(&odd).is_none());
+        assert!(Pipeline::read(&odd).is_none() && Job::read(&odd).is_none());
+        assert_eq!(Manager::read(&odd).system_id, "");
+    }
+    let runner = Runner::read(&json!({"id": 7, "paused": null, "locked": null, "status": "hibernating",
+        "tag_list": null, "contacted_at": "not a time", "projects": [{"id": "12"}, null], "new": {}}))
+    .expect("it has an id");
+    assert_eq!((runner.paused, runner.locked, runner.tags.as_deref()), (false, None, None));
+    assert_eq!(runner.projects, Some(vec![12]));
+    assert!(!runner.never_contacted(), "a status that is not known is no proof of silence");
+    let pipeline = Pipeline::read(&json!({"id": 1, "status": "levitating"})).expect("it has an id");
+    assert!(!pipeline.is_over());
+}

@@ -1,0 +1,388 @@
+//! The first pipeline: found or triggered, followed with its job's log, and good only if the job
+//! succeeded on our runner.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Done, Pending, Step};
+use crate::context::Context;
+use crate::error::{Failure, Kind, Result};
+use crate::gitlab::{Class, Gitlab, Job, Pipeline, Route};
+use crate::instance::{self, Purpose, instance};
+use crate::pipeline::{self, Reason, State};
+use crate::plan::{Act, Decision, Line};
+use crate::record::Record;
+use crate::report::{Event, Log};
+use crate::runner::{self, Found, Ours, Verdict};
+use crate::settings::check::duration_text;
+use crate::settings::{Need, Settings, shell_word};
+
+/// See the module.
+pub struct RunPipeline;
+
+/// A job that waits longer than this is looked into.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// GitLab shows a pipeline of a new commit after a moment.
+const APPEARS: Duration = Duration::from_secs(10);
+
+impl Step for RunPipeline {
+    fn name(&self) -> &'static str {
+        "run-pipeline"
+    }
+    fn about(&self) -> &'static str {
+        "Run the pipeline, show its log, and check that it ran on our runner"
+    }
+    fn long(&self) -> &'static str {
+        "Waits until the runner has made contact, finds the pipeline of the branch's last commit or triggers one, and \
+         shows the job's log as it grows. Ends well only if the job succeeded on this deployment's runner. A job that \
+         nobody can take (tags, a paused runner) is told from one that waits for its turn. --wait bounds it all. \
+         setup includes this step with --run-pipeline."
+    }
+    fn keys(&self) -> &'static [&'static str] {
+        &[
+            "gitlabUrl",
+            "gitlabTokenFile",
+            "gitlabCaFile",
+            "project",
+            "tags",
+            "image",
+            "pipelineScript",
+            "branch",
+            "wait",
+        ]
+    }
+    fn gitlab(&self) -> Need {
+        Need::Project
+    }
+    fn is_wanted(&self, settings: &Settings, _record: Option<&Record>) -> bool {
+        settings.run_pipeline
+    }
+
+    fn undo_needs_cluster(&self) -> bool {
+        false
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
+        Box::pin(async move {
+            let mut lines: Vec<Line> = instance::obstacles(instance(cx).await?, Purpose::Pipeline)
+                .into_iter()
+                .map(Line::refuse)
+                .collect();
+            if lines.is_empty() {
+                lines.push(decide(cx, pipeline::state(cx).await?).await?);
+            }
+            Ok(lines)
+        })
+    }
+
+    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async move {
+            let Some(Act::RunPipeline(branch)) = lines.first().map(|line| &line.act) else {
+                let text = lines.first().map(|line| line.text.clone()).unwrap_or_default();
+                return Ok(Done { changed: false, text });
+            };
+            let state = pipeline::state(cx).await?;
+            let run = Run {
+                cx,
+                gitlab: cx.gitlab()?.until(Instant::now() + cx.settings.wait),
+                project: state.project.to_string(),
+                ends: Instant::now() + cx.settings.wait,
+                started: Instant::now(),
+            };
+            run.runner().await?;
+            let committed = cx.facts.committed.borrow().clone();
+            let sha = committed.clone().or_else(|| state.head.clone()).unwrap_or_default();
+            let pipeline = run.find_or_trigger(branch, &sha, committed.is_some()).await?;
+            let jobs = run.follow(pipeline).await?;
+            Ok(Done { changed: true, text: run.judge(&jobs).await? })
+        })
+    }
+}
+
+async fn decide(cx: &Context, state: &State) -> Result<Line> {
+    let branch = &state.branch;
+    let run = |text: String| Line::new(Decision::Create, text, Act::RunPipeline(branch.clone()));
+    if cx.is_selected("commit-pipeline") && !(state.is_equal() && state.start.is_none()) {
+        return Ok(run(format!("the pipeline of {branch}, once its file is committed")));
+    }
+    let (Some(sha), Some(_)) = (&state.head, &state.present) else {
+        return Ok(Line::refuse(
+            Failure::new("OR0316", Kind::Refused, format!("there is no {} on {branch}", state.path))
+                .hint("commit it first: outrigger commit-pipeline, or setup with --commit-pipeline"),
+        ));
+    };
+    let project = state.project.to_string();
+    if let Some(pipeline) = latest(cx.gitlab()?, &project, sha).await?
+        && pipeline.status == "success"
+    {
+        let jobs = jobs(cx.gitlab()?, &project, pipeline.id).await?;
+        if let Some(id) = our_runner(cx).await?
+            && jobs.iter().any(|job| job.runner.as_ref().is_some_and(|(by, _)| *by == id))
+        {
+            return Ok(Line::keep(format!("kept: pipeline {} succeeded on runner {id}", pipeline.id)));
+        }
+    }
+    Ok(run(format!("the pipeline of {branch} ({})", sha.get(..8).unwrap_or(sha))))
+}
+
+/// The id of our runner, where it is ours and known.
+async fn our_runner(cx: &Context) -> Result<Option<u64>> {
+    if let Some(runner) = &cx.record.borrow().gitlab.runner {
+        return Ok(Some(runner.id));
+    }
+    Ok(match runner::verdict(cx).await? {
+        Verdict::Keep { ours, .. } | Verdict::Legacy(Found::Ours(ours)) => Some(ours.runner.id),
+        _ => None,
+    })
+}
+
+async fn latest(gitlab: &Gitlab, project: &str, sha: &str) -> Result<Option<Pipeline>> {
+    let route = Route::of(&["projects", project, "pipelines"]).with("sha", sha).with("per_page", "20");
+    let list = gitlab.get("look for a pipeline of that commit", &route).await?;
+    Ok(list.as_array().into_iter().flatten().filter_map(Pipeline::read).max_by_key(|pipeline| pipeline.id))
+}
+
+async fn jobs(gitlab: &Gitlab, project: &str, pipeline: u64) -> Result<Vec<Job>> {
+    let id = pipeline.to_string();
+    let route = Route::of(&["projects", project, "pipelines", &id, "jobs"]);
+    let list = gitlab.list(&format!("list the jobs of pipeline {id}"), &route).await?;
+    let mut jobs: Vec<Job> = list.iter().filter_map(Job::read).collect();
+    jobs.sort_by_key(|job| job.id);
+    Ok(jobs)
+}
+
+/// One pipeline being followed.
+struct Run<'a> {
+    cx: &'a Context,
+    gitlab: Gitlab,
+    project: String,
+    ends: Instant,
+    started: Instant,
+}
+
+impl Run<'_> {
+    fn waiting(&self, what: &str) {
+        self.cx.waiting("run-pipeline", what, self.started.elapsed());
+    }
+
+    /// Sleeps, unless the time is over or somebody asked to stop.
+    async fn pause(&self, pause: &mut Duration, last_seen: &str) -> Result<()> {
+        if let Some(failure) = self.cx.limits.cancel.requested() {
+            return Err(failure);
+        }
+        if Instant::now() + *pause >= self.ends {
+            let wait = duration_text(self.cx.settings.wait);
+            return Err(Failure::new(
+                "OR0806",
+                Kind::Deadline,
+                format!("the pipeline has not ended within {wait}"),
+            )
+            .detail("last seen", last_seen)
+            .hint(format!(
+                "wait longer: outrigger run-pipeline --wait 30m --deployment {}",
+                shell_word(&self.cx.names.deployment)
+            )));
+        }
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(Duration::from_secs(3));
+        Ok(())
+    }
+
+    /// Our runner as it is now.
+    async fn look(&self) -> Result<Option<Box<Ours>>> {
+        match runner::find(self.cx).await? {
+            Found::Ours(ours) => Ok(Some(ours)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits until a machine has used our runner's token.
+    async fn runner(&self) -> Result<()> {
+        let mut pause = Duration::from_millis(500);
+        let mut waited = false;
+        while let Some(ours) = self.look().await? {
+            let id = ours.runner.id;
+            if ours.runner.paused {
+                return Err(stuck(
+                    &format!("runner {id} is paused"),
+                    "resume it in GitLab (Settings, CI/CD, Runners)",
+                ));
+            }
+            if let Some(manager) = ours.managers.first() {
+                if waited {
+                    let version = manager.version.clone().unwrap_or_else(|| "of unknown version".to_owned());
+                    let text = format!(
+                        "runner {id} made contact: gitlab-runner {version}, system id {}",
+                        manager.system_id
+                    );
+                    self.cx.reporter.event(&Event::Note { text });
+                }
+                return Ok(());
+            }
+            if !ours.runner.never_contacted() {
+                return Ok(());
+            }
+            waited = true;
+            self.waiting(&format!("the VM: runner {id} has not made contact yet"));
+            self.pause(
+                &mut pause,
+                &format!(
+                    "runner {id} has never made contact: has its VM been booted with the launch script?"
+                ),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The pipeline that the commit's push has started, or one of ours.
+    async fn find_or_trigger(&self, branch: &str, sha: &str, pushed: bool) -> Result<Pipeline> {
+        let asked = Instant::now();
+        loop {
+            let found = latest(&self.gitlab, &self.project, sha).await?;
+            match found {
+                // One that is over and did not end well is history: a new one is due.
+                Some(pipeline) if !pipeline.is_over() || pushed => return Ok(pipeline),
+                None if pushed && asked.elapsed() < APPEARS => {
+                    self.waiting("GitLab to start the pipeline of the new commit");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                _ => break,
+            }
+        }
+        let route = Route::of(&["projects", &self.project, "pipeline"]);
+        let answer = self
+            .gitlab
+            .post(&format!("run the pipeline of {branch}"), &route, &json!({"ref": branch}))
+            .await?;
+        Pipeline::read(&answer).ok_or_else(|| {
+            Failure::new("OR0310", Kind::Refused, "GitLab's answer to the new pipeline holds none")
+                .hint("run the same command again: it looks for it first")
+        })
+    }
+
+    /// Follows a pipeline to its end; returns its jobs as they were last seen.
+    async fn follow(&self, mut pipeline: Pipeline) -> Result<Vec<Job>> {
+        let mut logs: BTreeMap<u64, Log> = BTreeMap::new();
+        let mut pause = Duration::from_millis(300);
+        let mut pending_since: Option<Instant> = None;
+        if let Some(url) = &pipeline.url {
+            self.cx.reporter.event(&Event::Note { text: format!("pipeline {}: {url}", pipeline.id) });
+        }
+        loop {
+            let jobs = jobs(&self.gitlab, &self.project, pipeline.id).await?;
+            for job in &jobs {
+                self.show(job, logs.entry(job.id).or_default()).await?;
+            }
+            if pipeline.is_over() {
+                return Ok(jobs);
+            }
+            let waiting = jobs.iter().find(|job| job.status == "pending");
+            let nothing_runs = !jobs.iter().any(|job| job.status == "running");
+            match waiting.filter(|_| nothing_runs) {
+                None => pending_since = None,
+                Some(job) => {
+                    let since = *pending_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= PATIENCE {
+                        self.explain(job).await?;
+                    }
+                }
+            }
+            let seen =
+                jobs.iter().map(|job| format!("{} {}", job.name, job.status)).collect::<Vec<_>>().join(", ");
+            let seen = format!("pipeline {} is {} ({seen})", pipeline.id, pipeline.status);
+            if nothing_runs && waiting.is_none() {
+                self.waiting(&seen);
+            }
+            self.pause(&mut pause, &seen).await?;
+            let id = pipeline.id.to_string();
+            let route = Route::of(&["projects", &self.project, "pipelines", &id]);
+            let url = pipeline.url.take();
+            let value: Value = self.gitlab.get(&format!("look at pipeline {id}"), &route).await?;
+            pipeline = Pipeline { url, ..Pipeline::read(&value).unwrap_or(pipeline) };
+        }
+    }
+
+    /// Shows what is new in a job's log.
+    async fn show(&self, job: &Job, log: &mut Log) -> Result<()> {
+        if job.runner.is_none() {
+            return Ok(());
+        }
+        let id = job.id.to_string();
+        let route = Route::of(&["projects", &self.project, "jobs", &id, "trace"]);
+        let whole = match self.gitlab.text(&format!("read the log of job {id}"), &route).await {
+            Ok(whole) => whole.unwrap_or_default(),
+            // Somebody may be allowed to see that a job ran, and not what it said.
+            Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Scope) => return Ok(()),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let mut lines = log.update(&whole);
+        if job.is_over() {
+            lines.extend(log.finish());
+        }
+        for line in lines {
+            self.cx.reporter.event(&Event::Log { job: job.name.clone(), line });
+        }
+        Ok(())
+    }
+
+    /// Tells a job that nobody can take from one that waits for its turn.
+    async fn explain(&self, job: &Job) -> Result<()> {
+        let ours = self.look().await?;
+        match pipeline::reason(job, ours.as_ref().map(|ours| &ours.runner)) {
+            Some(Reason::Never(why, hint)) => Err(stuck(&why, &hint)),
+            Some(Reason::Later(what)) => {
+                self.waiting(&what);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Good only if every job succeeded, and one of them on our runner.
+    async fn judge(&self, jobs: &[Job]) -> Result<String> {
+        if let Some(job) = jobs.iter().find(|job| job.status != "success") {
+            let failure =
+                Failure::new("OR0910", Kind::Proof, format!("the job {} ended as {}", job.name, job.status));
+            let failure = match &job.failure_reason {
+                Some(reason) => failure.detail("GitLab says", reason.clone()),
+                None => failure,
+            };
+            let failure = match &job.runner {
+                Some((id, _)) => failure.detail("it ran on", format!("runner {id}")),
+                None => failure.detail("it ran on", "no runner"),
+            };
+            return Err(failure.hint("its log is above; once that is mended: outrigger run-pipeline"));
+        }
+        let by: Vec<(u64, String)> = jobs.iter().filter_map(|job| job.runner.clone()).collect();
+        let Some(ours) = our_runner(self.cx).await? else {
+            let ids: Vec<String> = by.iter().map(|(id, _)| id.to_string()).collect();
+            return Ok(format!(
+                "the pipeline succeeded on runner {} (whether that is the one whose token was given is not known)",
+                ids.join(", ")
+            ));
+        };
+        let names: Vec<&str> = jobs
+            .iter()
+            .filter(|job| job.runner.as_ref().is_some_and(|(id, _)| *id == ours))
+            .map(|job| job.name.as_str())
+            .collect();
+        if names.is_empty() {
+            let others: Vec<String> = by.iter().map(|(id, name)| format!("runner {id} ({name})")).collect();
+            return Err(Failure::new(
+                "OR0911",
+                Kind::Proof,
+                format!("the pipeline succeeded, but not on our runner {ours}"),
+            )
+            .detail("it ran on", if others.is_empty() { "no runner".to_owned() } else { others.join(", ") })
+            .hint("another runner takes jobs with these tags: choose tags of its own with --tags"));
+        }
+        Ok(format!("{} succeeded on runner {ours}", names.join(", ")))
+    }
+}
+
+fn stuck(why: &str, hint: &str) -> Failure {
+    Failure::new("OR0912", Kind::Proof, format!("the job is stuck: {why}")).hint(hint)
+}
