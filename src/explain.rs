@@ -135,6 +135,13 @@ OR0309: you said no
 The plan or the teardown was not confirmed, so nothing was changed. --dry-run shows a plan without
 asking; setup --non-interactive applies one without asking, teardown also wants --yes.
 "),
+    ("OR0310", "\
+OR0310: a step was asked for whose ground is not laid yet
+
+Each step is a command of its own, but what an earlier step makes has to be there: a token is issued
+for an account, an account lives in a namespace. outrigger setup goes through all steps in their order;
+the failure names those that are missing. Nothing was changed.
+"),
     ("OR0401", "\
 OR0401: the API server does not know you
 
@@ -213,9 +220,10 @@ number shown. Nothing was written.
     ("OR0711", "\
 OR0711: a value cannot go into the launch script
 
-The script runs as root at first boot, so each value in it must have the shape of its kind; what
-could mean something else to a shell or to YAML is refused, not escaped. The failure names the value
-and the rule. Nothing was written.
+The script runs as root at first boot, so each value in it must have the shape of its kind, and the
+whole must fit into what a cloud takes as user data (Lightsail: 14 kB, its own part off). What makes
+it too long is nearly always a CA bundle with many certificates. The failure names the value and the
+rule. Nothing was written.
 "),
     ("OR0801", "\
 OR0801: a wait ran out
@@ -227,8 +235,8 @@ same command again, with a longer --timeout if need be.
 OR0802: the token Secret stays empty
 
 A controller in the cluster fills Secrets of type service-account-token, and it did not within
---timeout: it is off or overloaded, or the cluster does not offer such tokens. Try again, or ask for
-a token that expires: --token-lifetime 30d.
+30 seconds: it is off or overloaded, or the cluster does not offer such tokens. Try again, or ask for
+a token that expires with --token-lifetime; outrigger never changes the kind by itself.
 "),
     ("OR0803", "\
 OR0803: the server is throttling

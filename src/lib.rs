@@ -31,6 +31,7 @@ pub mod explain;
 pub mod files;
 pub mod grant;
 pub mod inhabitants;
+pub mod issued;
 pub mod jobs;
 pub mod names;
 pub mod object;

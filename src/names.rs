@@ -28,6 +28,8 @@ pub const NOTED: &[&str] = &[
 pub const SCRIPT_DIGEST: &str = "outrigger.dev/script-digest";
 /// Annotation on the anchor with the token's expiry, RFC 3339.
 pub const TOKEN_EXPIRES: &str = "outrigger.dev/token-expires";
+/// Annotation on the anchor with the uid of the Secret that the launch script's token hangs on.
+pub const SCRIPT_SECRET: &str = "outrigger.dev/script-secret";
 /// Label that tells the temporary binding from everything else.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Its value.

@@ -4,6 +4,7 @@ use super::{Done, Pending, Step};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::files;
+use crate::issued;
 use crate::names;
 use crate::plan::{Act, Decision, Line};
 use crate::secret::Secret;
@@ -12,6 +13,9 @@ use crate::trust::{Trust, trust};
 
 /// See the module.
 pub struct LaunchScript;
+
+/// What two tokens and their lines add to a script: some 1,000 bytes for the cluster's, 50 for GitLab's.
+const SECRETS_BYTES: usize = 1_400;
 
 impl Step for LaunchScript {
     fn name(&self) -> &'static str {
@@ -41,10 +45,17 @@ impl Step for LaunchScript {
             "namespace",
             "runnerNamespace",
             "reissue",
+            "tokenLifetime",
+            "acceptLifetime",
         ]
     }
     fn flags(&self) -> &'static [&'static str] {
         &["secrets-to-stdout"]
+    }
+
+    /// The cluster token that it writes, proven as ever.
+    fn pulls_in(&self) -> &'static [&'static str] {
+        &["issue-token"]
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
@@ -69,23 +80,14 @@ impl Step for LaunchScript {
                 }
                 _ => None,
             };
-            let update_only = secrets.is_none();
+            let with_secrets = secrets.is_some();
             let script = script(cx, trust, secrets);
             let digest = script.digest();
             let text = script.render()?;
             let size = text.expose().len();
-            if size > template::LIGHTSAIL_LIMIT_BYTES {
-                return Err(Failure::new(
-                    "OR0503",
-                    Kind::Partial,
-                    format!(
-                        "the script has {size} bytes, and Lightsail takes {}",
-                        template::LIGHTSAIL_LIMIT_BYTES
-                    ),
-                )
-                .hint("shorten the CA bundle: only the certificate that verifies the endpoint is needed"));
-            }
-            if path.as_os_str() == "-" {
+            check_size(size)?;
+            let to_stdout = path.as_os_str() == "-";
+            if to_stdout {
                 *cx.facts.script_text.borrow_mut() = Some(text);
             } else {
                 if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
@@ -93,18 +95,23 @@ impl Step for LaunchScript {
                 }
                 files::write_private(path, text.expose().as_bytes())?;
             }
-            note(cx, &digest, path).await?;
+            note(cx, &digest, path, with_secrets).await?;
+            cx.facts.script_written.set(Some(with_secrets));
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let kind = if update_only {
-                " (an update script without secrets: it keeps the tokens on the host)"
-            } else {
+            let kind = if with_secrets {
                 ""
+            } else {
+                " (an update script without secrets: it keeps the tokens on the host)"
             };
             #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
             let kilobytes = size as f64 / 1000.0;
             Ok(Done {
                 changed: true,
-                text: format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}"),
+                text: if to_stdout {
+                    format!("{kilobytes:.1} kB to stdout{kind}")
+                } else {
+                    format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}")
+                },
             })
         })
     }
@@ -185,12 +192,18 @@ async fn written(cx: &Context) -> Option<String> {
     anchor.annotation(names::SCRIPT_DIGEST).map(str::to_owned)
 }
 
-/// Whether this run will issue a cluster token that no script has yet: a host with the old one would
-/// stop, so a script with both secrets is due.
-async fn token_is_new(cx: &Context) -> Result<bool> {
-    let requested = cx.settings.token_lifetime.is_some();
-    let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
-    Ok(live.is_none_or(|live| (live.value["type"] == "Opaque") != requested))
+/// Lightsail's limit is checked for every script: one that fits there fits everywhere.
+fn check_size(size: usize) -> Result<()> {
+    let limit = template::LIGHTSAIL_LIMIT_BYTES;
+    if size <= limit {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "OR0711",
+        Kind::Refused,
+        format!("the script would have {size} bytes, and Lightsail takes {limit}"),
+    )
+    .hint("shorten the CA bundle in your kubeconfig: only the certificate that verifies the endpoint is needed (outrigger extract-ca)"))
 }
 
 async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
@@ -206,16 +219,26 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         });
     }
     let digest = script(cx, trust, None).digest();
-    let reissued = !cx.settings.reissue.is_empty() || (written.is_some() && token_is_new(cx).await?);
+    let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
+    // A host with the old token would stop: a script with both secrets is due.
+    let stale = issued::script_is_stale(cx, live.as_ref()).await;
+    let reissued = !cx.settings.reissue.is_empty() || (written.is_some() && stale);
+    let renewed = match &live {
+        Some(live) => issued::renewal(cx, live).await.is_some(),
+        None => true,
+    };
+    let bearer_at_hand = renewed || live.as_ref().is_some_and(issued::is_readable);
     let asked_again = cx.facts.alone.get()
         && matches!(&cx.settings.script, Some(script) if matches!(script.source, crate::settings::Source::Flag(_)))
         && !path.exists();
     if written.as_deref() == Some(digest.as_str()) && !reissued && !asked_again {
         let gone = path.as_os_str() != "-" && !path.exists();
-        return Ok(Line::keep(if gone {
-            "kept (the file is gone, as it should be after use)"
-        } else {
-            "kept"
+        return Ok(Line::keep(match (gone, cx.facts.alone.get()) {
+            (true, true) => {
+                "kept (the file is gone, as it should be after use; --script FILE writes it again)"
+            }
+            (true, false) => "kept (the file is gone, as it should be after use)",
+            (false, _) => "kept",
         }));
     }
     let has_runner_token = cx.settings.runner_token_file.is_some();
@@ -227,6 +250,13 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
                 "the launch script needs the runner authentication token (glrt-…)",
             )
             .hint("put it into a file that only you can read and name it with --runner-token-file PATH"),
+        ));
+    }
+    if reissued && !bearer_at_hand {
+        return Ok(Line::refuse(
+            Failure::new("OR0201", Kind::Usage, "a script with a new token needs the cluster token, too")
+                .detail("because", "a requested one is known to its host alone")
+                .hint("take new ones of both: --reissue all"),
         ));
     }
     // Read now, so that nothing is made for a token that cannot be used.
@@ -257,8 +287,12 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         }
     }
     let decision = if written.is_some() { Decision::Update } else { Decision::Create };
+    let with_secrets = has_runner_token && bearer_at_hand;
+    // Too long a script is refused before anything is made for it; the tokens' lengths are known well enough.
+    let size = script(cx, trust, None).render()?.expose().len();
+    check_size(size + if with_secrets { SECRETS_BYTES } else { 0 })?;
     let secrets =
-        if has_runner_token { "holds two secrets" } else { "no secrets: it keeps the tokens on the host" };
+        if with_secrets { "holds two secrets" } else { "no secrets: it keeps the tokens on the host" };
     let mut line = Line::new(decision, format!("{} ({secrets})", path.display()), Act::WriteScript(path));
     if decision == Decision::Update && !reissued {
         line = line.detail("its inputs have changed: run it on the host again");
@@ -327,19 +361,28 @@ fn check_runner_token(token: &Secret) -> Result<()> {
 }
 
 /// Remembers what was written: in the record, and on the anchor for other machines.
-async fn note(cx: &Context, digest: &str, path: &std::path::Path) -> Result<()> {
+async fn note(cx: &Context, digest: &str, path: &std::path::Path, with_secrets: bool) -> Result<()> {
+    let secret = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
     {
         let mut record = cx.record.borrow_mut();
         digest.clone_into(&mut record.script_digest);
         record.script_path =
             (path.as_os_str() != "-").then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        if with_secrets && let Some(secret) = &secret {
+            secret.uid().clone_into(&mut record.script_secret);
+        }
     }
     cx.save()?;
-    let expires = cx.record.borrow().token_expires.clone();
-    let mut annotations = serde_json::json!({names::SCRIPT_DIGEST: digest});
-    if !expires.is_empty() {
-        annotations[names::TOKEN_EXPIRES] = serde_json::json!(expires);
-    }
+    // A merge patch: null takes away the expiry of a token that was followed by one without.
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let annotations = {
+        let record = cx.record.borrow();
+        serde_json::json!({
+            names::SCRIPT_DIGEST: digest,
+            names::SCRIPT_SECRET: some(&record.script_secret),
+            names::TOKEN_EXPIRES: some(&record.token_expires),
+        })
+    };
     let account = cx.names.account();
     if let Some(live) = cx.read(&account).await.map_err(Failure::from)? {
         let patch = serde_json::json!({"metadata": {"uid": live.uid(), "annotations": annotations}});
