@@ -27,6 +27,7 @@ pub mod commands;
 pub mod context;
 pub mod engine;
 pub mod error;
+pub mod excess;
 pub mod explain;
 pub mod files;
 pub mod grant;

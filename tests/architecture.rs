@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["cluster", "record", "token", "ui", "wizard"],
     &["ownership"],
     &["context"],
-    &["borrowed", "issued", "session", "trust"],
+    &["borrowed", "excess", "issued", "session", "trust"],
     &["grant", "inhabitants", "proof"],
     &["steps"],
     &["jobs"],

@@ -27,6 +27,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("told_to_come_back_in_an_hour", too_many_requests),
     ("answers_html", html),
     ("hangs_in_the_middle", hangs_midway),
+    ("authorizer_lags_behind_the_binding", authorizer_lags),
 ];
 
 fn fault(method: Option<&str>, path_contains: &str, skip: usize, times: usize, action: Action) -> Fault {
@@ -180,6 +181,30 @@ fn html(bed: &'static Doubles) {
     let output = setup_against(bed, Action::Headers(200, Vec::new(), page, "text/html".to_owned()));
     assert!(matches!(output.code, Some(3 | 4)), "a login page is no API server\n{output}");
     assert!(!output.stderr.contains(&0x1b), "what servers say is stripped of control characters");
+}
+
+/// Right after the binding the account has no rights yet, for two rounds of questions: asked again. Where
+/// nothing was just bound, the same answer is believed.
+fn authorizer_lags(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let nothing = r#"{"kind":"SelfSubjectRulesReview","apiVersion":"authorization.k8s.io/v1","status":
+        {"resourceRules":[],"nonResourceRules":[],"incomplete":false}}"#;
+    let lag = |skip, times| {
+        let answer = Action::Headers(201, Vec::new(), nothing.to_owned(), "application/json".to_owned());
+        bed.cluster.inject(fault(Some("POST"), "selfsubjectrulesreviews", skip, times, answer));
+    };
+    // Preflight asks twice for the operator, the proof three times for the account.
+    lag(2, 6);
+    bed.mark();
+    let _ = scene.setup().run().code(0);
+    bed.cluster.clear_faults();
+    let rounds = bed.requests().iter().filter(|r| r.path.ends_with("selfsubjectrulesreviews")).count();
+    assert_eq!(rounds, 2 + 3 * 3);
+    lag(0, usize::MAX);
+    let output = scene.status().run();
+    bed.cluster.clear_faults();
+    let output = output.code(9).says("OR0906");
+    assert!(output.took < Duration::from_secs(5), "nothing was bound: no reason to wait\n{output}");
 }
 
 fn hangs_midway(bed: &'static Doubles) {

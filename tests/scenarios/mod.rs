@@ -4,6 +4,7 @@
 
 mod again;
 pub mod bed;
+mod credentials;
 mod drift;
 mod foreign;
 mod input;
@@ -51,6 +52,9 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("another_cluster_is_refused", drift::another_cluster),
     ("token_controller_without_key", drift::token_never_filled),
     ("shortened_token_lifetime", drift::shortened_lifetime),
+    ("rights_that_everybody_has", credentials::everybodys_right),
+    ("rights_that_nobody_should_have", credentials::everybodys_critical_right),
+    ("rights_given_to_the_runner_by_others", credentials::the_runners_own_further_right),
     ("killed_while_bound", interrupted::killed_while_bound),
     ("leftover_binding_is_a_difference", interrupted::leftover),
     ("two_runs_at_once", interrupted::two_at_once),
