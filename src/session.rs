@@ -99,13 +99,11 @@ impl Outside<'_> {
         };
         self.complete(&mut settings, record.is_some(), needs)?;
 
-        let interactive = self.ui.interactive();
         let source = settings.context.as_ref().map(|context| context.source.to_string()).unwrap_or_default();
         let selection = Selection {
             file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
             context: settings.context.as_ref().map(|context| (context.value.as_str(), source.clone())),
             as_user: settings.as_user.as_deref(),
-            interactive,
         };
         let target = cluster::load(&selection, self.env)?;
         let limits = self.limits(&settings);

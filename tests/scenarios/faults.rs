@@ -25,6 +25,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("binding_cannot_be_released", release_refused),
     ("unavailable_for_ever", unavailable),
     ("told_to_come_back_in_an_hour", too_many_requests),
+    ("interrupted_while_told_to_come_back", interrupted_while_waiting),
     ("answers_html", html),
     ("hangs_in_the_middle", hangs_midway),
     ("authorizer_lags_behind_the_binding", authorizer_lags),
@@ -156,7 +157,8 @@ fn setup_against(bed: &'static Doubles, action: Action) -> Output {
     let scene = Scene::new(bed, User::Admin);
     let before = stored(bed);
     bed.cluster.inject(fault(None, "", 0, usize::MAX, action));
-    let output = scene.setup().flag("--timeout", "3s").run();
+    // As loud as it can: what servers say is searched for secrets, too.
+    let output = scene.setup().flag("--timeout", "3s").args(["-v", "-v", "-v"]).run();
     bed.cluster.clear_faults();
     assert_eq!(crate::common::world::diff(&before, &stored(bed)), "", "nothing is changed\n{output}");
     assert!(output.took < Duration::from_secs(15), "the deadline is kept\n{output}");
@@ -173,7 +175,30 @@ fn too_many_requests(bed: &'static Doubles) {
         "message":"slow down, please","code":429}"#;
     let headers = vec![("Retry-After".to_owned(), "3600".to_owned())];
     let action = Action::Headers(429, headers, body.to_owned(), "application/json".to_owned());
-    let _ = setup_against(bed, action).code(8);
+    let _ = setup_against(bed, action).code(8).says("slow down, please").says("3600 s");
+}
+
+/// A wait that the server asked for is no request in flight: Ctrl-C ends it at once.
+fn interrupted_while_waiting(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let headers = vec![("Retry-After".to_owned(), "60".to_owned())];
+    let body = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"later","code":429}"#;
+    let action = Action::Headers(429, headers, body.to_owned(), "application/json".to_owned());
+    bed.cluster.inject(fault(None, "", 0, usize::MAX, action));
+    bed.mark();
+    let setup = scene.setup();
+    let running = setup.start();
+    let started = std::time::Instant::now();
+    while bed.requests().iter().all(|request| request.status != 429) {
+        assert!(started.elapsed() < Duration::from_secs(20), "no request comes in");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+    let _ = kill_process(pid, Signal::INT);
+    let output = running.wait();
+    bed.cluster.clear_faults();
+    let output = output.code(130);
+    assert!(output.took < Duration::from_secs(10), "{output}");
 }
 
 fn html(bed: &'static Doubles) {

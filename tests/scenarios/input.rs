@@ -9,7 +9,7 @@ use crate::common::run::{Cli, Home, Output};
 use crate::common::world::{assert_same, world};
 
 /// Runs a command that must be refused without touching the cluster or leaving a script.
-fn refused(bed: &dyn Bed, home: &Home, command: &Cli<'_>, code: i32) -> Output {
+pub fn refused(bed: &dyn Bed, home: &Home, command: &Cli<'_>, code: i32) -> Output {
     let before = world(bed.admin());
     bed.mark();
     let output = command.run().code(code);
@@ -67,7 +67,7 @@ pub fn unknown_context(bed: &dyn Bed) {
 }
 
 /// A setup with a kubeconfig whose server is `url`.
-fn with_server<'a>(scene: &'a Scene<'a>, url: &str) -> Cli<'a> {
+pub fn with_server<'a>(scene: &'a Scene<'a>, url: &str) -> Cli<'a> {
     let yaml = kubeconfig_yaml("odd", url, &scene.bed.ca_pem(), "somebody", "canary-token-of-somebody");
     let path = scene.home.kubeconfig("odd.kubeconfig", &yaml);
     scene.setup().flag("--kubeconfig", path)
@@ -91,7 +91,7 @@ pub fn unreachable(bed: &dyn Bed) {
 }
 
 /// A listener whose connections are kept or dropped, never answered; it ends with the test.
-fn mute_server(keep: bool) -> String {
+pub fn mute_server(keep: bool) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
     let address = listener.local_addr().expect("a bound socket has an address");
     std::thread::spawn(move || {

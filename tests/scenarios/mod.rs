@@ -10,6 +10,7 @@ mod foreign;
 mod input;
 mod interrupted;
 mod lifecycle;
+mod login;
 mod options;
 mod output;
 
@@ -59,6 +60,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("leftover_binding_is_a_difference", interrupted::leftover),
     ("two_runs_at_once", interrupted::two_at_once),
     ("stopped_by_a_signal", interrupted::interrupt),
+    ("stopped_by_a_second_signal", interrupted::twice),
     ("nothing_given", input::nothing_given),
     ("no_kubeconfig", input::no_kubeconfig),
     ("kubeconfig_list_with_a_missing_member", input::missing_member),
@@ -67,6 +69,11 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("server_that_is_not_there", input::unreachable),
     ("server_that_hangs", input::hangs),
     ("server_that_hangs_up", input::hangs_up),
+    ("exec_plugin_gets_nothing_of_ours", login::plugin_gets_nothing_of_ours),
+    ("exec_plugin_that_fails_while_printing_a_secret", login::plugin_that_fails),
+    ("exec_plugin_that_hangs", login::plugin_that_hangs),
+    ("odd_tokens_in_the_kubeconfig", login::odd_tokens),
+    ("server_that_is_not_to_be_verified", login::unverified_server),
     ("bad_names", input::bad_names),
     ("bad_runner_token", input::bad_runner_token),
     ("teardown_wants_yes", input::teardown_wants_yes),
