@@ -53,7 +53,7 @@ impl Outside<'_> {
         let file = match settings::config_path(self.matches, self.env) {
             None => None,
             Some(path) => {
-                let bytes = files::read(&path)?.ok_or_else(|| {
+                let bytes = files::read_input(&path)?.ok_or_else(|| {
                     Failure::new(
                         "OR0203",
                         Kind::Usage,
@@ -93,7 +93,9 @@ impl Outside<'_> {
         let (mut settings, record) = self.settings()?;
         let lock = if needs.writes {
             files::make_dir(&settings.state_dir).map_err(|failure| failure.with_kind(Kind::Refused))?;
-            Some(files::lock(&settings.state_dir.join(format!("{}.lock", settings.deployment.value)))?)
+            let lock = files::lock(&settings.state_dir.join(format!("{}.lock", settings.deployment.value)))?;
+            files::check_writable(&Record::path(&settings.state_dir, &settings.deployment.value))?;
+            Some(lock)
         } else {
             None
         };

@@ -5,6 +5,8 @@ use std::rc::Rc;
 use crate::commands::{Ended, adopt_objects, header, with_expiry, write_data};
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
+use crate::files;
+use crate::plan::Act;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
 use crate::settings::Output;
@@ -65,6 +67,14 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         let text =
             if changes == 0 { "Nothing to change.".to_owned() } else { "Nothing was changed.".to_owned() };
         return Ok(Ended { pending, ..Ended::well(false, text) });
+    }
+    // Found out before anything is made, and not by those who only look.
+    for line in planned.iter().flat_map(|one| &one.lines) {
+        if let Act::WriteScript(path) = &line.act
+            && path.as_os_str() != "-"
+        {
+            files::check_writable(path)?;
+        }
     }
     if changes > 0 && outside.ui.interactive() && !options.yes {
         let ui = Rc::clone(&outside.ui);

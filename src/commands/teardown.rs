@@ -44,6 +44,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         forget(cx);
         return Ok(Ended::well(false, format!("Nothing of {} is there.", cx.names.deployment)));
     }
+    check_receipt(outside)?;
     confirm(outside, &cx.names.deployment)?;
     match crate::jobs::settle(cx).await {
         Ok(None) => {}
@@ -109,12 +110,14 @@ fn cluster_gone(outside: &mut Outside<'_>) -> Result<Ended> {
         .hint("outrigger list names the deployments that are known here"));
     };
     let _lock = files::lock(&settings.state_dir.join(format!("{deployment}.lock")))?;
+    check_receipt(outside)?;
     confirm(outside, &deployment)?;
     let mut text = format!("{deployment}: the cluster {} is gone; not read back:\n", record.cluster.context);
     for owned in &record.objects {
         let _ = writeln!(text, "  {} ({})", owned.object, owned.uid);
     }
     if let Some(path) = &record.script_path
+        && files::check_target(path).is_ok()
         && let Some(bytes) = files::read(path)?
         && crate::template::is_ours(&String::from_utf8_lossy(&bytes), &deployment)
     {
@@ -162,9 +165,21 @@ async fn receipt_text(cx: &crate::context::Context, planned: &[Planned], failure
     text
 }
 
+fn receipt_path<'a>(outside: &'a Outside<'_>) -> Option<&'a std::path::Path> {
+    outside.options.receipt.as_deref().filter(|path| path.as_os_str() != "-")
+}
+
+/// A receipt that cannot be written is found out before there is something to say in it.
+fn check_receipt(outside: &Outside<'_>) -> Result<()> {
+    receipt_path(outside).map_or(Ok(()), files::check_writable)
+}
+
+/// Writes the receipt; where the file does not take it after all, it goes to stdout, not into nothing.
 fn receipt(outside: &Outside<'_>, text: &str) -> Result<()> {
-    match &outside.options.receipt {
-        Some(path) if path.as_os_str() != "-" => files::write_private(path, text.as_bytes()),
-        _ => write_data(outside, text.as_bytes()),
+    let Some(path) = receipt_path(outside) else { return write_data(outside, text.as_bytes()) };
+    let written = files::write_private(path, text.as_bytes());
+    if written.is_err() {
+        write_data(outside, text.as_bytes())?;
     }
+    written
 }

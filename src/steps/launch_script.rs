@@ -119,15 +119,17 @@ impl Step for LaunchScript {
     fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
             let path = cx.record.borrow().script_path.clone().unwrap_or_else(|| cx.script_path());
+            // A path from the record is a hint: only a file that says whose it is goes.
+            let stays =
+                || Line::keep(format!("{} is not this deployment's script: it stays", path.display()));
+            if files::check_target(&path).is_err() {
+                return Ok(vec![stays()]);
+            }
             let Some(bytes) = files::read(&path)? else {
                 return Ok(vec![Line::keep(format!("{} (already gone)", path.display()))]);
             };
-            // A path from the record is a hint: only a file that says whose it is goes.
             if !template::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment) {
-                return Ok(vec![Line::keep(format!(
-                    "{} is not this deployment's script: it stays",
-                    path.display()
-                ))]);
+                return Ok(vec![stays()]);
             }
             Ok(vec![Line::new(Decision::Remove, path.display().to_string(), Act::RemoveFile(path))])
         })

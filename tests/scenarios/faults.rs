@@ -13,6 +13,7 @@ use crate::Doubles;
 use crate::common::bed::{Bed, User};
 use crate::common::run::Output;
 use crate::scenarios::Scene;
+use crate::scenarios::disk::Disk;
 
 /// A behaviour that needs a double.
 type OnDoubles = fn(&'static Doubles);
@@ -242,4 +243,36 @@ fn hangs_midway(bed: &'static Doubles) {
     assert!(output.took < Duration::from_secs(20), "{output}");
     assert_eq!(scene.temporary_bindings(), [""; 0], "released on failure too\n{output}");
     let _ = scene.setup().run().code(0);
+}
+
+/// The disk takes nothing more from the n-th write to the cluster on, for every n: what is done is found
+/// again and gone on from.
+pub fn disk_fills_up(bed: &'static Doubles) {
+    for nth in 0..50 {
+        let scene = Scene::new(bed, User::Binder);
+        let before = stored(bed);
+        let disk = Arc::new(Disk::new(&scene.home.state()).expect("it was possible a moment ago"));
+        let full = Arc::clone(&disk);
+        let fill = move |_: &mut Value| full.fill();
+        bed.cluster.inject(fault(Some("POST"), "/api", nth, 1, Action::Edit(Box::new(fill))));
+        let output = scene.setup().run();
+        bed.cluster.clear_faults();
+        let what = format!("full from POST number {nth} on");
+        assert!(matches!(output.code, Some(0 | 3 | 5)), "{what}\n{output}");
+        assert_eq!(scene.temporary_bindings(), [""; 0], "{what}: released all the same\n{output}");
+        let done = output.code == Some(0);
+        if !done {
+            let _ = output.says("OR0503").says("free the disk");
+        }
+        disk.free();
+        let again = scene.setup().run();
+        assert!(again.code == Some(0), "{what}\n{again}");
+        let teardown = scene.teardown().run();
+        assert!(teardown.code == Some(0), "{what}\n{teardown}");
+        assert_restored(&what, &before, bed);
+        if done {
+            return;
+        }
+    }
+    panic!("a setup does not take so many requests");
 }

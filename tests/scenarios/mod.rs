@@ -5,6 +5,7 @@
 mod again;
 pub mod bed;
 mod credentials;
+pub mod disk;
 mod drift;
 mod foreign;
 mod input;
@@ -76,6 +77,8 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("server_that_is_not_to_be_verified", login::unverified_server),
     ("bad_names", input::bad_names),
     ("bad_runner_token", input::bad_runner_token),
+    ("output_path_that_is_no_file_of_ours", input::odd_outputs),
+    ("record_and_lock_that_are_no_files", input::odd_state),
     ("teardown_wants_yes", input::teardown_wants_yes),
     ("dry_run_writes_nothing", output::dry_run),
     ("json_lines", output::json),
@@ -88,6 +91,15 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("options_kubernetes_host", options::another_endpoint),
     ("options_cluster_gone", options::cluster_gone),
     ("options_list", options::listed),
+];
+
+/// Scenarios that need a disk of their own: see [`disk::available`].
+pub const DISK: &[(&str, Scenario)] = &[
+    ("disk_is_read_only", disk::read_only),
+    ("disk_is_full", disk::full),
+    ("disk_of_the_script", disk::script),
+    ("disk_of_the_receipt", disk::receipt),
+    ("output_path_of_somebody_else", disk::somebody_elses),
 ];
 
 /// A deployment of one scenario, with a home of its own and a user who operates it.
