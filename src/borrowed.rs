@@ -118,10 +118,9 @@ pub async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Re
             Err(refusal) => return Err(failed(refusal.message)),
         },
     };
-    match cx.delete(&cluster, reference, &uid).await {
-        Ok(()) => Ok(()),
-        Err(failure) => Err(failed(
-            failure.details.first().map_or_else(|| failure.message.clone(), |(_, text)| text.clone()),
-        )),
-    }
+    cluster.delete(reference, &uid).await.map_err(|refusal| failed(refusal.message))?;
+    // It is gone, whatever our own disk says to that.
+    cx.record.borrow_mut().forget(reference);
+    cx.changed(reference, None);
+    cx.save()
 }

@@ -65,6 +65,8 @@ pub struct Facts {
     pub granted: Cell<bool>,
     /// Whether one step was asked for by its own subcommand.
     pub alone: Cell<bool>,
+    /// Whether the script that this run wrote holds the secrets; nothing if it wrote none.
+    pub script_written: Cell<Option<bool>>,
     /// The launch script, where it was asked for on stdout.
     pub script_text: RefCell<Option<Secret>>,
     /// What the last proof said.

@@ -44,7 +44,7 @@ pub fn make_dir(path: &Path) -> Result<()> {
 pub fn check_target(path: &Path) -> Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed("look at", path, &error)),
+        Err(error) => Err(failed("write", path, &error).with_kind(Kind::Refused)),
         Ok(meta) if meta.file_type().is_symlink() => Err(refuse(path, "it is a symbolic link")),
         Ok(meta) if !meta.is_file() => Err(refuse(path, "it is no regular file")),
         Ok(meta) if meta.uid() != rustix::process::geteuid().as_raw() => {
@@ -53,6 +53,35 @@ pub fn check_target(path: &Path) -> Result<()> {
         Ok(meta) if meta.nlink() > 1 => Err(refuse(path, "it has a second name (hard link)")),
         Ok(_) => Ok(()),
     }
+}
+
+/// Refuses a target that could not be written: not ours to write, a read-only or full disk, a directory
+/// that is closed to us. Asked before anything else is changed; that it holds later nobody can promise.
+///
+/// # Errors
+/// Exit 7 as [`check_target`], exit 3 where the disk would refuse.
+pub fn check_writable(path: &Path) -> Result<()> {
+    /// More than the largest file of ours, and its copy that is renamed into place.
+    const ROOM: u64 = 16 * 1024;
+    check_target(path)?;
+    let cannot = |error: &std::io::Error| failed("write", path, error).with_kind(Kind::Refused);
+    let absolute = std::path::absolute(path).map_err(|error| cannot(&error))?;
+    // Directories that are missing will be made in the nearest that is there.
+    let Some(dir) = absolute.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok()) else {
+        return Ok(());
+    };
+    if !fs::metadata(dir).map_err(|error| cannot(&error))?.is_dir() {
+        return Err(cannot(&std::io::ErrorKind::NotADirectory.into()));
+    }
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(|error| cannot(&error.into()))?;
+    let Ok(disk) = rustix::fs::statvfs(dir) else { return Ok(()) };
+    // A file system that counts neither blocks nor inodes says zero.
+    let short = disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM;
+    if short || (disk.f_files > 0 && disk.f_favail < 3) {
+        return Err(cannot(&std::io::ErrorKind::StorageFull.into()));
+    }
+    Ok(())
 }
 
 /// Replaces `path` by `bytes` in one rename, mode 0600 from the first byte, synced to disk.
@@ -81,8 +110,18 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Reads a small file (at most 1 MiB); `None` when there is none.
+/// Reads a small regular file (at most 1 MiB); `None` when there is none.
+///
+/// # Errors
+/// Exit 3 for what is no file: a FIFO would keep us for ever.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => Err(refuse(path, "it is no regular file").with_kind(Kind::Refused)),
+        _ => read_any(path),
+    }
+}
+
+fn read_any(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("read", path, &error).with_kind(Kind::Refused)),
@@ -94,10 +133,10 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     fs::read(path).map(Some).map_err(|error| failed("read", path, &error).with_kind(Kind::Refused))
 }
 
-/// Reads a small input: a file, or stdin for `-`.
+/// Reads a small input: a file or what a shell's `<(…)` makes, or stdin for `-`.
 pub fn read_input(path: &Path) -> Result<Option<Vec<u8>>> {
     if path.as_os_str() != "-" {
-        return read(path);
+        return read_any(path);
     }
     let mut bytes = Vec::new();
     std::io::stdin()

@@ -145,7 +145,14 @@ fn decide_account(wanted: &Object, live: &Object) -> Line {
     if !changes.is_empty() {
         let mut object = wanted.clone();
         // What other steps noted on the anchor stays.
-        for key in [names::SCRIPT_DIGEST, names::TOKEN_EXPIRES, names::RUNNER, names::ID, names::DEPLOYMENT] {
+        for key in [
+            names::SCRIPT_DIGEST,
+            names::SCRIPT_SECRET,
+            names::TOKEN_EXPIRES,
+            names::RUNNER,
+            names::ID,
+            names::DEPLOYMENT,
+        ] {
             if let Some(value) = live.annotation(key) {
                 object.value["metadata"]["annotations"][key] = json!(value);
             }

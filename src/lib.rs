@@ -28,12 +28,14 @@ pub mod commands;
 pub mod context;
 pub mod engine;
 pub mod error;
+pub mod excess;
 pub mod explain;
 pub mod files;
 pub mod gitlab;
 pub mod grant;
 pub mod inhabitants;
 pub mod instance;
+pub mod issued;
 pub mod jobs;
 pub mod limits;
 pub mod names;
@@ -114,8 +116,18 @@ pub async fn run(
         let work = dispatch(invocation, &mut outside);
         tokio::pin!(work);
         match interruptible(work, &cancel, &ui).await {
-            Some(ended) => ended,
-            None => return Kind::Interrupted.exit_code(),
+            Ok(ended) => ended,
+            Err(kind) => {
+                // What the request in flight did is not known: it may well have changed something.
+                let text = "Stopped at once: the same command, or teardown, finds out what is there.";
+                ui.event(&Event::Finished {
+                    exit: kind.exit_code(),
+                    changed: true,
+                    seconds: started.elapsed().as_secs_f64(),
+                    text: text.to_owned(),
+                });
+                return kind.exit_code();
+            }
         }
     };
     let mut ended = ended.unwrap_or_else(|failure| commands::Ended {
@@ -127,32 +139,30 @@ pub async fn run(
     finish(&ui, started, &mut ended)
 }
 
-/// Drives the work; the first signal asks it to stop after the request in flight, the second ends it.
+/// Drives the work; the first signal asks it to stop after the request in flight, the second ends it,
+/// which is an error of the kind that the first one was.
 async fn interruptible<T>(
     mut work: std::pin::Pin<&mut impl Future<Output = T>>,
     cancel: &Cancel,
     ui: &Ui,
-) -> Option<T> {
+) -> std::result::Result<T, Kind> {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
-        return Some(work.await);
+        return Ok(work.await);
     };
-    let mut asked = false;
+    let mut asked = None;
     loop {
         let kind = tokio::select! {
-            done = &mut work => return Some(done),
+            done = &mut work => return Ok(done),
             _ = interrupt.recv() => Kind::Interrupted,
             _ = terminate.recv() => Kind::Terminated,
         };
-        if asked {
-            ui.event(&Event::Warning {
-                text: "stopped at once: run the same command, or teardown, to see what is left".to_owned(),
-            });
-            return None;
+        if let Some(first) = asked {
+            return Err(first);
         }
-        asked = true;
+        asked = Some(kind);
         cancel.stop(kind);
         ui.event(&Event::Note {
             text: "stopping after the request in flight; once more to stop at once".to_owned(),

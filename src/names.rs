@@ -33,6 +33,8 @@ pub const TOKEN_EXPIRES: &str = "outrigger.dev/token-expires";
 pub const RUNNER: &str = "outrigger.dev/gitlab-runner";
 /// Its value where the runner existed and its token was given.
 pub const GIVEN: &str = "given";
+/// Annotation on the anchor with the uid of the Secret that the launch script's token hangs on.
+pub const SCRIPT_SECRET: &str = "outrigger.dev/script-secret";
 /// Label that tells the temporary binding from everything else.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Its value.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Class, Cluster, Refusal};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
+use crate::excess::{self, Placed};
 use crate::rules::{self, Right};
 use crate::secret::Secret;
 use crate::trust::trust;
@@ -92,10 +93,8 @@ async fn once(cx: &Context, client: &Cluster) -> Result<String> {
             .hint("bind the ClusterRole system:public-info-viewer to system:authenticated, as clusters have it by default")
     })?;
     let (critical, tried) = critical?;
-    if let Some((place, right)) = critical.first() {
-        return Err(Failure::new("OR0905", Kind::Proof, format!("the runner's token may do what it must not: {right} {place}"))
-            .detail("found", critical.iter().map(|(place, right)| format!("{right} {place}")).collect::<Vec<_>>().join(", "))
-            .hint(format!("find who grants it: kubectl get rolebindings,clusterrolebindings -A -o wide | grep -e {} -e system:serviceaccounts -e system:authenticated", names.deployment)));
+    if !critical.is_empty() {
+        return Err(excess::forbidden(cx, &critical).await);
     }
     let mut beyond = Vec::new();
     for (place, answer) in places.iter().zip(rights) {
@@ -120,11 +119,11 @@ async fn once(cx: &Context, client: &Cluster) -> Result<String> {
         );
     }
     if !beyond.is_empty() {
-        explain_beyond(cx, &beyond).await?;
+        excess::judge(cx, &beyond).await?;
     }
     Ok(format!(
         "works: may do exactly what the Role says{}, and none of {tried} things it must not",
-        if beyond.is_empty() { "" } else { " and what everybody may (see above)" }
+        if beyond.is_empty() { "" } else { ", what others gave it (see the warning)" }
     ))
 }
 
@@ -211,30 +210,11 @@ async fn too_little(cx: &Context, client: &Cluster, less: &[Right]) -> Failure {
 }
 
 /// Things the runner must not be able to do. The reads are tried, the rest is asked. Returns what it
-/// can do of them, and how many were looked at.
-async fn critical(
-    cx: &Context,
-    client: &Cluster,
-    job: &str,
-    runner: &str,
-) -> Result<(Vec<(String, Right)>, usize)> {
-    let tried = [
-        (
-            format!("in {job}"),
-            Right::new("", "secrets", "list"),
-            format!("/api/v1/namespaces/{job}/secrets?limit=1"),
-        ),
-        (
-            format!("in {runner}"),
-            Right::new("", "secrets", "list"),
-            format!("/api/v1/namespaces/{runner}/secrets?limit=1"),
-        ),
-        (
-            "in kube-system".to_owned(),
-            Right::new("", "secrets", "list"),
-            "/api/v1/namespaces/kube-system/secrets?limit=1".to_owned(),
-        ),
-    ];
+/// can do of them and where, and how many were looked at.
+async fn critical(cx: &Context, client: &Cluster, job: &str, runner: &str) -> Result<(Vec<Placed>, usize)> {
+    let secrets = Right::new("", "secrets", "list");
+    let tried = [job, runner, "kube-system"]
+        .map(|place| (place, format!("/api/v1/namespaces/{place}/secrets?limit=1")));
     let asked: Vec<(&str, Right)> = vec![
         (job, Right::new("", "secrets", "get")),
         (job, Right::new("", "serviceaccounts/token", "create")),
@@ -253,108 +233,22 @@ async fn critical(
     ];
     let (reads, answers) = tokio::join!(
         futures_util::future::join_all(
-            tried
-                .iter()
-                .map(|(_, right, path)| async move { client.read(&format!("try {right}"), path).await })
+            tried.iter().map(|(_, path)| async move { client.read("try to list Secrets", path).await })
         ),
         futures_util::future::join_all(asked.iter().map(|(place, right)| cx.may(client, place, right))),
     );
     let mut found = Vec::new();
-    for ((place, right, _), answer) in tried.iter().zip(reads) {
+    for ((place, _), answer) in tried.iter().zip(reads) {
         match answer {
-            Ok(_) => found.push((place.clone(), right.clone())),
+            Ok(_) => found.push(((*place).to_owned(), secrets.clone())),
             Err(refusal) if refusal.class == Class::Forbidden => {}
             Err(refusal) => return Err(unusable(cx, &refusal)),
         }
     }
     for ((place, right), answer) in asked.iter().zip(answers) {
         if answer.map_err(|refusal| unusable(cx, &refusal))? {
-            let place =
-                if place.is_empty() { "in the whole cluster".to_owned() } else { format!("in {place}") };
-            found.push((place, right.clone()));
+            found.push(((*place).to_owned(), right.clone()));
         }
     }
     Ok((found, tried.len() + asked.len()))
-}
-
-/// Rights beyond the Role: a warning where somebody gave them to everybody, an error where they were
-/// given to the runner itself.
-async fn explain_beyond(cx: &Context, beyond: &[(String, Right)]) -> Result<()> {
-    let job = &cx.names.job_namespace;
-    let paths = [
-        format!("/apis/{RBAC}/v1/clusterrolebindings"),
-        format!("/apis/{RBAC}/v1/namespaces/{job}/rolebindings"),
-        format!("/apis/{RBAC}/v1/namespaces/{}/rolebindings", cx.names.runner_namespace),
-        format!("/apis/{RBAC}/v1/namespaces/default/rolebindings"),
-    ];
-    let lists =
-        futures_util::future::join_all(paths.iter().map(|path| cx.cluster.read("list bindings", path))).await;
-    let mut sources = Vec::new();
-    let mut hidden = false;
-    let user = cx.names.account_user();
-    let everybody = [
-        "system:authenticated".to_owned(),
-        "system:serviceaccounts".to_owned(),
-        format!("system:serviceaccounts:{}", cx.names.runner_namespace),
-    ];
-    for list in lists {
-        let Ok(list) = list else {
-            hidden = true;
-            continue;
-        };
-        for binding in list["items"].as_array().into_iter().flatten() {
-            let meta = &binding["metadata"];
-            let name = meta["name"].as_str().unwrap_or_default();
-            let namespace = meta["namespace"].as_str();
-            if namespace == Some(job.as_str()) && name == cx.names.deployment {
-                continue;
-            }
-            for subject in binding["subjects"].as_array().into_iter().flatten() {
-                let subject_name = subject["name"].as_str().unwrap_or_default();
-                let direct = subject["kind"] == "ServiceAccount"
-                    && subject_name == cx.names.deployment
-                    && subject["namespace"] == cx.names.runner_namespace.as_str()
-                    || subject["kind"] == "User" && subject_name == user;
-                let shared =
-                    subject["kind"] == "Group" && everybody.iter().any(|group| group == subject_name);
-                // Every cluster has these, and they give nothing of what is listed here.
-                let standard = [
-                    "system:basic-user",
-                    "system:discovery",
-                    "system:public-info-viewer",
-                    "system:service-account-issuer-discovery",
-                ]
-                .contains(&name);
-                if (direct || shared) && !standard {
-                    let kind = if namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" };
-                    let place = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
-                    sources.push((direct, format!("{kind} {place}{name} (to {subject_name})")));
-                }
-            }
-        }
-    }
-    let shown = beyond
-        .iter()
-        .take(6)
-        .map(|(place, right)| format!("{right} in {place}"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let direct: Vec<&str> =
-        sources.iter().filter(|(direct, _)| *direct).map(|(_, source)| source.as_str()).collect();
-    if !direct.is_empty() || (sources.is_empty() && !hidden) {
-        return Err(Failure::new("OR0904", Kind::Proof, "the runner's token may do more than the Role says")
-            .detail("it may also", shown)
-            .detail(
-                "granted by",
-                if direct.is_empty() { "nothing that can be found".to_owned() } else { direct.join(", ") },
-            )
-            .hint("remove that binding, then run the same command again"));
-    }
-    let by = if sources.is_empty() {
-        "a binding that you may not list".to_owned()
-    } else {
-        sources.into_iter().map(|(_, source)| source).collect::<Vec<_>>().join(", ")
-    };
-    cx.warn(format!("the runner's token may also: {shown}; every account may, by {by}"));
-    Ok(())
 }

@@ -130,6 +130,9 @@ pub struct Record {
     /// Where that script was written.
     #[serde(default)]
     pub script_path: Option<PathBuf>,
+    /// uid of the Secret that the token in that script hangs on; empty if none with a token was written.
+    #[serde(default)]
+    pub script_secret: String,
     /// When the cluster token dies (RFC 3339); empty if it does not expire.
     #[serde(default)]
     pub token_expires: String,

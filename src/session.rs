@@ -61,7 +61,7 @@ impl Outside<'_> {
         let file = match settings::config_path(self.matches, self.env) {
             None => None,
             Some(path) => {
-                let bytes = files::read(&path)?.ok_or_else(|| {
+                let bytes = files::read_input(&path)?.ok_or_else(|| {
                     Failure::new(
                         "OR0203",
                         Kind::Usage,
@@ -101,7 +101,9 @@ impl Outside<'_> {
         let (mut settings, record) = self.settings()?;
         let lock = if needs.writes {
             files::make_dir(&settings.state_dir).map_err(|failure| failure.with_kind(Kind::Refused))?;
-            Some(files::lock(&settings.state_dir.join(format!("{}.lock", settings.deployment.value)))?)
+            let lock = files::lock(&settings.state_dir.join(format!("{}.lock", settings.deployment.value)))?;
+            files::check_writable(&Record::path(&settings.state_dir, &settings.deployment.value))?;
+            Some(lock)
         } else {
             None
         };
@@ -167,7 +169,6 @@ impl Outside<'_> {
             file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
             context: settings.context.as_ref().map(|context| (context.value.as_str(), source)),
             as_user: settings.as_user.as_deref(),
-            interactive: self.ui.interactive(),
         };
         let target = cluster::load(&selection, self.env)?;
         let cluster = Cluster::connect(&target, limits).await?;

@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::error::{Failure, Kind, Result};
@@ -27,12 +28,7 @@ pub fn check_claims(token: &Secret, names: &Names, uid: &str) -> Result<()> {
     if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong("alphabet", "a character that no header can carry"));
     }
-    let payload = token.expose().split('.').nth(1).unwrap_or_default();
-    let claims: Value = URL_SAFE_NO_PAD
-        .decode(payload)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .ok_or_else(|| wrong("set", "no JSON that can be read"))?;
+    let claims = claims(token).ok_or_else(|| wrong("set", "no JSON that can be read"))?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let nested = &claims["kubernetes.io"];
     let either = |flat: &str, nested: &Value| {
@@ -51,6 +47,19 @@ pub fn check_claims(token: &Secret, names: &Names, uid: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// From when until when a token says that it is good; `None` for one that does not expire.
+#[must_use]
+pub fn lifetime(token: &Secret) -> Option<(Timestamp, Timestamp)> {
+    let claims = claims(token)?;
+    let time = |name: &str| claims[name].as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    Some((time("iat")?, time("exp")?))
+}
+
+fn claims(token: &Secret) -> Option<Value> {
+    let payload = token.expose().split('.').nth(1)?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use outrigger_doubles::cluster::{FakeCluster, Options, User as Account, seed_rba
 
 use common::admin::Admin;
 use common::bed::{Bed, Logged, User};
-use common::{arguments, trials};
-use scenarios::{SCENARIOS, Scene, listing};
+use common::{absent, arguments, needing, trials};
+use scenarios::{DISK, SCENARIOS, Scene, disk, listing};
 
 /// What the harness itself authenticates as, so that its requests are told from outrigger's.
 const HARNESS: &str = "test-harness";
@@ -119,6 +119,14 @@ impl Bed for Doubles {
 fn main() -> ExitCode {
     let bed: &'static Doubles = Box::leak(Box::new(Doubles::start()));
     let mut all = trials(bed, SCENARIOS);
+    all.extend(needing(disk::available(), bed, DISK));
+    match disk::available() {
+        Ok(()) => all.push(Trial::test("disk_that_fills_up_on_the_way", move || {
+            faults::disk_fills_up(bed);
+            Ok(())
+        })),
+        Err(reason) => all.extend(absent(bed.name(), &reason, &[("disk_that_fills_up_on_the_way", |_| ())])),
+    }
     all.extend(faults::FAULTS.iter().map(|&(name, scenario)| {
         Trial::test(name, move || {
             // A trial that panicked before may have left some.

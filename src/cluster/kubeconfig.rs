@@ -134,8 +134,6 @@ pub struct Selection<'a> {
     pub context: Option<(&'a str, String)>,
     /// `--as`.
     pub as_user: Option<&'a str>,
-    /// Whether a plugin may talk to the terminal.
-    pub interactive: bool,
 }
 
 /// The context names of the kubeconfig and its current one, for a question or an error.
@@ -312,9 +310,8 @@ pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result
                 failure.hint("install it, or use a kubeconfig that does not need it")
             })?;
             exec_plugin = Some(resolved.display().to_string());
-            if !selection.interactive {
-                exec.interactive_mode = Some(ExecInteractiveMode::Never);
-            }
+            // It gets no terminal: what it prints could hold a token, and what is typed is meant for us.
+            exec.interactive_mode = Some(ExecInteractiveMode::Never);
             // A plugin is somebody else's program: our secrets are none of its business.
             exec.drop_env = Some(
                 env.keys()

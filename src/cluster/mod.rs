@@ -61,9 +61,13 @@ impl Cluster {
     /// Connects as the operator of a kubeconfig context. Runs the exec plugin, if there is one.
     pub async fn connect(target: &Target, limits: &Limits) -> Result<Self> {
         let config = target.config.clone();
+        // Everything that takes time here is the plugin's doing, which may log in somewhere.
         let built = tokio::task::spawn_blocking(move || build(config));
-        let client = tokio::time::timeout(limits.request_timeout.max(Duration::from_secs(30)), built)
-            .await
+        let remaining = limits.deadline.saturating_duration_since(Instant::now());
+        let patience = remaining.min(limits.request_timeout.max(Duration::from_secs(30)));
+        let built = tokio::time::timeout(patience, built);
+        let client = unless_cancelled(Some(&limits.cancel), built)
+            .await?
             .map_err(|_| {
                 Failure::new(
                     "OR0404",
@@ -71,7 +75,7 @@ impl Cluster {
                     "the kubeconfig's exec plugin does not come to an end",
                 )
                 .detail("the plugin", target.exec_plugin.clone().unwrap_or_default())
-                .hint("run a kubectl command once, so that it can ask what it has to, then try again")
+                .hint("run kubectl version with the same context once, so that it can ask what it has to, then try again")
             })?
             .map_err(|_| Failure::new("OR0101", FailureKind::Unclassified, "the client could not be built"))?
             .map_err(|error| refusal::connecting(&error, target))?;
@@ -327,7 +331,9 @@ impl Cluster {
                 return Err(refusal.out_of_time(wait));
             }
             (self.notice)(what, wait, &refusal.message);
-            tokio::time::sleep(wait).await;
+            unless_cancelled(self.cancel.as_ref(), tokio::time::sleep(wait))
+                .await
+                .map_err(|failure| Refusal::interrupted(what, failure))?;
             pause = (pause * 2).min(Duration::from_secs(10));
         }
     }
@@ -376,6 +382,22 @@ impl Cluster {
         } else {
             Err(Refusal::status(what, code, &header("content-type"), &header("retry-after"), &bytes))
         }
+    }
+}
+
+/// Waits for something that is no request of ours: a signal ends the wait at once.
+async fn unless_cancelled<T>(cancel: Option<&Cancel>, work: impl Future<Output = T>) -> Result<T> {
+    let cancelled = async {
+        loop {
+            match cancel.and_then(Cancel::requested) {
+                Some(failure) => break failure,
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::select! {
+        done = work => Ok(done),
+        failure = cancelled => Err(failure),
     }
 }
 

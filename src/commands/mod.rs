@@ -88,7 +88,18 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     let asked =
         if unasked.is_empty() { String::new() } else { format!(" Not asked for: {}.", unasked.join(", ")) };
-    Ok(Ended::well(false, format!("As setup left it.{asked}")))
+    Ok(Ended::well(false, with_expiry(cx, &format!("As setup left it.{asked}")).await))
+}
+
+/// The last line, and when jobs will stop if the cluster token ends: nobody may find that out by it.
+pub(crate) async fn with_expiry(cx: &crate::context::Context, text: &str) -> String {
+    match crate::issued::expiry(cx).await {
+        None => text.to_owned(),
+        Some(expires) => format!(
+            "{text}\nJobs stop at {expires}, unless renewed: outrigger setup --reissue cluster --deployment {}",
+            shell_word(&cx.names.deployment)
+        ),
+    }
 }
 
 pub(crate) async fn header(cx: &crate::context::Context) -> Event {
@@ -156,6 +167,9 @@ pub(crate) async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
     record.settings = cx.settings.recorded();
     if record.script_digest.is_empty() {
         record.script_digest = noted(crate::names::SCRIPT_DIGEST);
+    }
+    if record.script_secret.is_empty() {
+        record.script_secret = noted(crate::names::SCRIPT_SECRET);
     }
     if record.token_expires.is_empty() {
         record.token_expires = noted(crate::names::TOKEN_EXPIRES);

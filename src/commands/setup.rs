@@ -2,10 +2,12 @@
 
 use std::rc::Rc;
 
-use crate::commands::{Ended, adopt_objects, header, write_data};
+use crate::commands::{Ended, adopt_objects, header, with_expiry, write_data};
 use crate::context::Context;
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
+use crate::files;
+use crate::plan::Act;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
 use crate::settings::{Need, Output, shell_word};
@@ -74,6 +76,14 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
             if changes == 0 { "Nothing to change.".to_owned() } else { "Nothing was changed.".to_owned() };
         return Ok(Ended { pending, ..Ended::well(false, text) });
     }
+    // Found out before anything is made, and not by those who only look.
+    for line in planned.iter().flat_map(|one| &one.lines) {
+        if let Act::WriteScript(path) = &line.act
+            && path.as_os_str() != "-"
+        {
+            files::check_writable(path)?;
+        }
+    }
     if changes > 0 && outside.ui.interactive() && !options.yes {
         let ui = Rc::clone(&outside.ui);
         let ask = &mut *outside.ask;
@@ -108,7 +118,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         outside.ui.event(&Event::Next { lines: next(cx) });
     }
     let text = if applied.changed { "Done." } else { "Nothing to change, no write." };
-    Ok(Ended::well(applied.changed, text))
+    Ok(Ended::well(applied.changed, with_expiry(cx, text).await))
 }
 
 /// What the selected steps need of GitLab's side.
@@ -143,13 +153,20 @@ fn next(cx: &Context) -> Vec<String> {
     } else {
         format!(" --deployment {}", shell_word(deployment))
     };
-    let mut lines = vec![
-        "Create a VM (Lightsail, or any other; Ubuntu 24.04 or Debian 12) with this as its launch script:"
-            .to_owned(),
-        format!("  {}", cx.script_path().display()),
-        "See what is there, and whether it still works:".to_owned(),
-        format!("  outrigger status{named}"),
-    ];
+    let path = cx.script_path();
+    let shown =
+        if path.as_os_str() == "-" { "what is on stdout".to_owned() } else { path.display().to_string() };
+    let mut lines = match cx.facts.script_written.get() {
+        None => Vec::new(),
+        Some(true) => vec![
+            "Create a VM (Lightsail, or any other; Ubuntu 24.04 or Debian 12) with this as its launch script:"
+                .to_owned(),
+            format!("  {shown}"),
+        ],
+        Some(false) => vec!["Run this as root on the runner's host:".to_owned(), format!("  {shown}")],
+    };
+    lines.push("See what is there, and whether it still works:".to_owned());
+    lines.push(format!("  outrigger status{named}"));
     lines.push("Do the same without questions:".to_owned());
     lines.push(format!("  {}", cx.settings.equivalent_command()));
     lines.push("Take it all away:".to_owned());

@@ -76,6 +76,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         }
         return Ok(Ended::well(false, format!("Nothing of {} is there.", cx.names.deployment)));
     }
+    check_receipt(outside)?;
     confirm(outside, &cx.names.deployment)?;
     let before = cx.mutations();
     let settled = match engine::settle(cx, &planned).await {
@@ -204,9 +205,21 @@ async fn receipt_text(cx: &Context, planned: &[Planned], failures: &[Failure]) -
     text
 }
 
+fn receipt_path<'a>(outside: &'a Outside<'_>) -> Option<&'a std::path::Path> {
+    outside.options.receipt.as_deref().filter(|path| path.as_os_str() != "-")
+}
+
+/// A receipt that cannot be written is found out before there is something to say in it.
+fn check_receipt(outside: &Outside<'_>) -> Result<()> {
+    receipt_path(outside).map_or(Ok(()), files::check_writable)
+}
+
+/// Writes the receipt; where the file does not take it after all, it goes to stdout, not into nothing.
 fn receipt(outside: &Outside<'_>, text: &str) -> Result<()> {
-    match &outside.options.receipt {
-        Some(path) if path.as_os_str() != "-" => files::write_private(path, text.as_bytes()),
-        _ => write_data(outside, text.as_bytes()),
+    let Some(path) = receipt_path(outside) else { return write_data(outside, text.as_bytes()) };
+    let written = files::write_private(path, text.as_bytes());
+    if written.is_err() {
+        write_data(outside, text.as_bytes())?;
     }
+    written
 }

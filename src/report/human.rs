@@ -213,12 +213,18 @@ impl Human {
             _ => format!("    exit {exit}"),
         };
         let text = self.clean(text);
-        let line = [text.trim_end(), &tail]
+        // Time and exit code belong to the first line; what has to be remembered stands below it, last.
+        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let line = [first.trim_end(), &tail]
             .into_iter()
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join(" ");
-        if line.is_empty() { line } else { format!("{}\n", wrap(line.trim_start(), self.width).join("\n")) }
+        let mut lines = wrap(line.trim_start(), self.width);
+        // It ends with a command, which stays whole.
+        lines.push(rest.to_owned());
+        lines.retain(|line| !line.is_empty());
+        if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" }
     }
 }
 

@@ -6,24 +6,25 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::{Done, Pending, Step};
+use super::{Done, Pending, Step, count};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
-use crate::names;
+use crate::issued::{self, FILLED_BY_CLUSTER};
 use crate::object::Object;
 use crate::ownership::{self, Owner};
 use crate::plan::{Act, Decision, Line};
 use crate::proof;
+use crate::rules::Right;
 use crate::secret::Secret;
-use crate::settings::Reissue;
 use crate::token;
 
 /// See the module.
 pub struct IssueToken;
 
-const LEGACY: &str = "kubernetes.io/service-account-token";
 /// Under a week, jobs stop before anybody remembers why.
 const SHORT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A controller that works takes milliseconds.
+const FILLED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Step for IssueToken {
     fn name(&self) -> &'static str {
@@ -49,8 +50,28 @@ impl Step for IssueToken {
                 Some(live) => cx.owner(live).await,
                 None => Owner::Us,
             };
-            let expires = expiry_note(cx).await;
-            Ok(decide(cx, live.as_ref(), &owner, expires.as_deref()))
+            // Asked for by itself, it must not find out half-way that nobody is there to have a token.
+            if cx.facts.alone.get() && cx.read(&cx.names.account()).await.map_err(Failure::from)?.is_none() {
+                return Ok(vec![Line::refuse(
+                    Failure::new(
+                        "OR0319",
+                        Kind::Refused,
+                        format!("{} is not there yet, and a token is for an account", cx.names.account()),
+                    )
+                    .hint("everything in its order: outrigger setup")
+                    .hint("step by step: outrigger create-namespaces, then outrigger create-role"),
+                )]);
+            }
+            let renewal = match &live {
+                Some(live) => issued::renewal(cx, live).await,
+                None => None,
+            };
+            let expires = issued::expiry(cx).await;
+            let lines = decide(cx, live.as_ref(), &owner, renewal.as_deref(), expires.as_deref());
+            if lines.iter().any(|line| matches!(line.act, Act::RequestToken(_))) {
+                may_request(cx).await?;
+            }
+            Ok(lines)
         })
     }
 
@@ -60,20 +81,28 @@ impl Step for IssueToken {
             for line in lines {
                 match &line.act {
                     Act::Create(object) => {
+                        cx.record.borrow_mut().token_expires.clear();
                         cx.create(object).await?;
                         changed = true;
                     }
                     Act::Replace(uid, object) => {
+                        cx.record.borrow_mut().token_expires.clear();
                         cx.delete(&cx.cluster, &object.reference, uid).await?;
                         cx.create(object).await?;
                         changed = true;
                     }
                     Act::RequestToken(object) => {
                         if let Some(live) = cx.read(&object.reference).await.map_err(Failure::from)? {
+                            // What would be granted is found out before the token in use is revoked.
+                            request(cx, &live).await?;
                             cx.delete(&cx.cluster, &object.reference, live.uid()).await?;
                         }
                         let handle = cx.create(object).await?;
-                        request(cx, &handle).await?;
+                        if let Err(failure) = request(cx, &handle).await {
+                            // Nobody has that token: it goes with the Secret it hangs on.
+                            cx.delete(&cx.cluster, &handle.reference, handle.uid()).await?;
+                            return Err(failure);
+                        }
                         changed = true;
                     }
                     _ => {}
@@ -133,7 +162,25 @@ impl Step for IssueToken {
     }
 }
 
-fn decide(cx: &Context, live: Option<&Object>, owner: &Owner, expires: Option<&str>) -> Vec<Line> {
+/// Requesting a token is a right of its own, and the old one must not be gone when it turns out missing.
+async fn may_request(cx: &Context) -> Result<()> {
+    let right = Right::new("", "serviceaccounts/token", "create");
+    let namespace = &cx.names.runner_namespace;
+    if cx.may(&cx.cluster, namespace, &right).await.map_err(Failure::from)? {
+        return Ok(());
+    }
+    Err(Failure::new("OR0402", Kind::Denied, "you may not request a token, which --token-lifetime needs")
+        .detail(format!("in {namespace}"), right.to_string())
+        .hint("ask an administrator for that right, or leave out --token-lifetime for a token that does not expire"))
+}
+
+fn decide(
+    cx: &Context,
+    live: Option<&Object>,
+    owner: &Owner,
+    renewal: Option<&str>,
+    expires: Option<&str>,
+) -> Vec<Line> {
     let reference = cx.names.token_secret();
     let wanted = manifest(cx);
     let requested = cx.settings.token_lifetime.as_ref();
@@ -145,7 +192,7 @@ fn decide(cx: &Context, live: Option<&Object>, owner: &Owner, expires: Option<&s
         ),
         Some(lifetime) => Line::new(
             decision,
-            format!("token for {} h, bound to {reference}", lifetime.value.as_secs() / 3600),
+            format!("token for {}, bound to {reference}", span(lifetime.value)),
             Act::RequestToken(wanted.clone()),
         ),
     };
@@ -153,29 +200,15 @@ fn decide(cx: &Context, live: Option<&Object>, owner: &Owner, expires: Option<&s
     if let Owner::NotUs(why) = owner {
         return vec![Line::refuse(ownership::foreign(live, why))];
     }
-    let kind = live.value["type"].as_str().unwrap_or_default();
-    let replace = |why: &str| {
-        let line = match requested {
-            None => Line::new(
-                Decision::Replace,
-                format!("{reference}: {why}"),
-                Act::Replace(live.uid().to_owned(), wanted.clone()),
-            ),
-            Some(_) => {
-                Line::new(Decision::Replace, format!("{reference}: {why}"), Act::RequestToken(wanted.clone()))
-            }
+    if let Some(why) = renewal {
+        let act = match requested {
+            None => Act::Replace(live.uid().to_owned(), wanted),
+            Some(_) => Act::RequestToken(wanted),
         };
-        vec![line.detail("the host that has the old token stops until the new script has run there")]
-    };
-    if cx.settings.reissue.contains(&Reissue::Cluster) {
-        return replace("a new token (--reissue)");
-    }
-    if (kind == LEGACY) != requested.is_none() {
-        return replace(if requested.is_none() {
-            "a token that does not expire instead of a requested one"
-        } else {
-            "a requested token instead of one that does not expire"
-        });
+        return vec![
+            Line::new(Decision::Replace, format!("{reference}: {why}"), act)
+                .detail("the host that has the old token stops until the new script has run there"),
+        ];
     }
     let mut line = Line::keep(reference.to_string());
     if let Some(expires) = expires {
@@ -185,24 +218,24 @@ fn decide(cx: &Context, live: Option<&Object>, owner: &Owner, expires: Option<&s
     vec![line]
 }
 
+/// A lifetime in the unit people think of it in.
+fn span(value: Duration) -> String {
+    match value.as_secs() {
+        s if s >= 2 * 86_400 => count(usize::try_from(s / 86_400).unwrap_or(0), "day"),
+        s if s >= 2 * 3600 => count(usize::try_from(s / 3600).unwrap_or(0), "hour"),
+        s => count(usize::try_from(s / 60).unwrap_or(0), "minute"),
+    }
+}
+
 fn manifest(cx: &Context) -> Object {
     let requested = cx.settings.token_lifetime.is_some();
-    let body = json!({"type": if requested { "Opaque" } else { LEGACY }});
+    let body = json!({"type": if requested { "Opaque" } else { FILLED_BY_CLUSTER }});
     let mut object = cx.names.manifest(cx.names.token_secret(), &cx.id(), &body);
     if !requested {
         object.value["metadata"]["annotations"]["kubernetes.io/service-account.name"] =
             json!(cx.names.account().name);
     }
     object
-}
-
-async fn expiry_note(cx: &Context) -> Option<String> {
-    let recorded = cx.record.borrow().token_expires.clone();
-    if !recorded.is_empty() {
-        return Some(recorded);
-    }
-    let anchor = cx.read(&cx.names.account()).await.ok().flatten()?;
-    anchor.annotation(names::TOKEN_EXPIRES).map(str::to_owned)
 }
 
 fn token_in(secret: &Object) -> Option<Secret> {
@@ -229,20 +262,29 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
             )
             .hint("run the same command again"));
         };
-        if live.value["type"] != LEGACY {
+        if !issued::is_readable(&live) {
             return Ok(None);
         }
         if let Some(token) = token_in(&live) {
             cx.changed(&reference, Some(live));
             return Ok(Some(token));
         }
-        if started.elapsed() > Duration::from_secs(30) {
-            return Err(Failure::new("OR0802", Kind::Deadline, format!("{reference} has not been filled within 30 s"))
-                .detail("likely because", "this cluster's token controller is switched off, or an external signer keeps the keys")
-                .hint(format!(
-                    "ask for a token with a lifetime instead: outrigger setup --token-lifetime 8760h --deployment {}",
-                    crate::settings::shell_word(&cx.names.deployment)
-                )));
+        let over = Instant::now() + pause >= cx.limits.deadline;
+        if over || started.elapsed() > FILLED_WITHIN {
+            let waited = started.elapsed().as_secs().max(1);
+            return Err(Failure::new(
+                "OR0802",
+                Kind::Deadline,
+                format!("{reference} has not been filled within {waited} s"),
+            )
+            .detail(
+                "likely because",
+                "this cluster's token controller is switched off, or an external signer keeps the keys",
+            )
+            .hint(format!(
+                "ask for a token with a lifetime instead: {} --token-lifetime 365d",
+                cx.settings.equivalent_command()
+            )));
         }
         if pause >= Duration::from_millis(500) {
             cx.waiting("issue-token", &format!("the cluster to fill {reference}"), started.elapsed());
@@ -263,26 +305,32 @@ async fn request(cx: &Context, handle: &Object) -> Result<()> {
         },
     });
     let answer = cx.cluster.request_token(&cx.names.account(), &body).await.map_err(Failure::from)?;
-    let token = answer["status"]["token"].as_str().unwrap_or_default();
-    let expires: jiff::Timestamp =
+    let token = Secret::new(answer["status"]["token"].as_str().unwrap_or_default());
+    let said: jiff::Timestamp =
         answer["status"]["expirationTimestamp"].as_str().unwrap_or_default().parse().map_err(|_| {
             Failure::new("OR0901", Kind::Proof, "the server granted a token without saying when it ends")
         })?;
-    let granted = Duration::from_secs(u64::try_from(expires.as_second() - cx.now.as_second()).unwrap_or(0));
-    // A minute of slack: the server counts from its own clock.
+    // The token's own claim is what counts in the end, and both its ends are by the server's clock.
+    let (from, until) = token::lifetime(&token).unwrap_or((cx.now, said));
+    let expires = said.min(until);
+    let granted = Duration::from_secs(u64::try_from(expires.as_second() - from.as_second()).unwrap_or(0));
     let shortened = granted + Duration::from_secs(60) < asked;
     if (shortened || granted < SHORT) && !cx.settings.accept_lifetime {
         return Err(Failure::new(
             "OR0903",
             Kind::Proof,
-            format!("the cluster granted {} h where {} h were asked for", granted.as_secs() / 3600, asked.as_secs() / 3600),
+            if shortened {
+                format!("the cluster granted {} where {} were asked for", span(granted), span(asked))
+            } else {
+                format!("a token for {} is shorter than a week", span(granted))
+            },
         )
         .detail("jobs would stop at", expires.to_string())
         .hint("leave out --token-lifetime for a token that does not expire, or accept it with --accept-lifetime"));
     }
     cx.record.borrow_mut().token_expires = expires.to_string();
     cx.save()?;
-    *cx.facts.bearer.borrow_mut() = Some(Secret::new(token));
+    *cx.facts.bearer.borrow_mut() = Some(token);
     Ok(())
 }
 

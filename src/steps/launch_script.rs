@@ -5,16 +5,20 @@ use crate::access;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::files;
+use crate::issued;
 use crate::names;
 use crate::plan::{Act, Decision, Line};
 use crate::runner::{self, Verdict};
 use crate::secret::Secret;
-use crate::settings::{Need, Reissue};
+use crate::settings::Need;
 use crate::template::{self, LaunchScript as Script, ScriptSecrets};
 use crate::trust::{Trust, trust};
 
 /// See the module.
 pub struct LaunchScript;
+
+/// What two tokens and their lines add to a script: some 1,000 bytes for the cluster's, 50 for GitLab's.
+const SECRETS_BYTES: usize = 1_400;
 
 impl Step for LaunchScript {
     fn name(&self) -> &'static str {
@@ -47,6 +51,8 @@ impl Step for LaunchScript {
             "namespace",
             "runnerNamespace",
             "reissue",
+            "tokenLifetime",
+            "acceptLifetime",
         ]
     }
     fn flags(&self) -> &'static [&'static str] {
@@ -58,6 +64,11 @@ impl Step for LaunchScript {
 
     fn undo_needs_cluster(&self) -> bool {
         false
+    }
+
+    /// The cluster token that it writes, proven as ever.
+    fn pulls_in(&self) -> &'static [&'static str] {
+        &["issue-token"]
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
@@ -82,23 +93,14 @@ impl Step for LaunchScript {
                 }
                 _ => None,
             };
-            let update_only = secrets.is_none();
+            let with_secrets = secrets.is_some();
             let script = script(cx, trust, secrets);
             let digest = script.digest();
             let text = script.render()?;
             let size = text.expose().len();
-            if size > template::LIGHTSAIL_LIMIT_BYTES {
-                return Err(Failure::new(
-                    "OR0503",
-                    Kind::Partial,
-                    format!(
-                        "the script has {size} bytes, and Lightsail takes {}",
-                        template::LIGHTSAIL_LIMIT_BYTES
-                    ),
-                )
-                .hint("shorten the CA bundle: only the certificate that verifies the endpoint is needed"));
-            }
-            if path.as_os_str() == "-" {
+            check_size(size)?;
+            let to_stdout = path.as_os_str() == "-";
+            if to_stdout {
                 *cx.facts.script_text.borrow_mut() = Some(text);
             } else {
                 if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
@@ -106,18 +108,23 @@ impl Step for LaunchScript {
                 }
                 files::write_private(path, text.expose().as_bytes())?;
             }
-            note(cx, &digest, path).await?;
+            note(cx, &digest, path, with_secrets).await?;
+            cx.facts.script_written.set(Some(with_secrets));
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let kind = if update_only {
-                " (an update script without secrets: it keeps the tokens on the host)"
-            } else {
+            let kind = if with_secrets {
                 ""
+            } else {
+                " (an update script without secrets: it keeps the tokens on the host)"
             };
             #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
             let kilobytes = size as f64 / 1000.0;
             Ok(Done {
                 changed: true,
-                text: format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}"),
+                text: if to_stdout {
+                    format!("{kilobytes:.1} kB to stdout{kind}")
+                } else {
+                    format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}")
+                },
             })
         })
     }
@@ -125,15 +132,17 @@ impl Step for LaunchScript {
     fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
             let path = cx.record.borrow().script_path.clone().unwrap_or_else(|| cx.script_path());
+            // A path from the record is a hint: only a file that says whose it is goes.
+            let stays =
+                || Line::keep(format!("{} is not this deployment's script: it stays", path.display()));
+            if files::check_target(&path).is_err() {
+                return Ok(vec![stays()]);
+            }
             let Some(bytes) = files::read(&path)? else {
                 return Ok(vec![Line::keep(format!("{} (already gone)", path.display()))]);
             };
-            // A path from the record is a hint: only a file that says whose it is goes.
             if !template::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment) {
-                return Ok(vec![Line::keep(format!(
-                    "{} is not this deployment's script: it stays",
-                    path.display()
-                ))]);
+                return Ok(vec![stays()]);
             }
             Ok(vec![Line::new(Decision::Remove, path.display().to_string(), Act::RemoveFile(path))])
         })
@@ -188,22 +197,18 @@ fn script<'a>(cx: &'a Context, trust: &'a Trust, secrets: Option<ScriptSecrets<'
     }
 }
 
-/// Whether this run will issue a cluster token that no script has yet: a host with the old one would
-/// stop, so a script with both secrets is due.
-async fn token_is_new(cx: &Context) -> Result<bool> {
-    let requested = cx.settings.token_lifetime.is_some();
-    let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
-    Ok(live.is_none_or(|live| (live.value["type"] == "Opaque") != requested))
-}
-
-/// Whether this run can put the cluster token into a script: it will be made, or lies in its Secret.
-async fn cluster_token_at_hand(cx: &Context) -> Result<bool> {
-    if cx.settings.reissue.contains(&Reissue::Cluster) {
-        return Ok(true);
+/// Lightsail's limit is checked for every script: one that fits there fits everywhere.
+fn check_size(size: usize) -> Result<()> {
+    let limit = template::LIGHTSAIL_LIMIT_BYTES;
+    if size <= limit {
+        return Ok(());
     }
-    let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
-    let requested = cx.settings.token_lifetime.is_some();
-    Ok(live.is_none_or(|live| live.value["type"] != "Opaque" || !requested))
+    Err(Failure::new(
+        "OR0711",
+        Kind::Refused,
+        format!("the script would have {size} bytes, and Lightsail takes {limit}"),
+    )
+    .hint("shorten the CA bundle in your kubeconfig: only the certificate that verifies the endpoint is needed (outrigger extract-ca)"))
 }
 
 async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
@@ -220,17 +225,26 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     }
     let digest = script(cx, trust, None).digest();
     let runner = runner::verdict(cx).await?;
-    let cluster_token_is_new = written.is_some() && token_is_new(cx).await?;
-    let reissued = !cx.settings.reissue.is_empty() || cluster_token_is_new || runner.brings_token();
+    let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
+    // A host with the old token would stop: a script with both secrets is due.
+    let stale = issued::script_is_stale(cx, live.as_ref()).await;
+    let reissued = !cx.settings.reissue.is_empty() || (written.is_some() && stale) || runner.brings_token();
+    let renewed = match &live {
+        Some(live) => issued::renewal(cx, live).await.is_some(),
+        None => true,
+    };
+    let bearer_at_hand = renewed || live.as_ref().is_some_and(issued::is_readable);
     let asked_again = cx.facts.alone.get()
         && matches!(&cx.settings.script, Some(script) if matches!(script.source, crate::settings::Source::Flag(_)))
         && !path.exists();
     if written.as_deref() == Some(digest.as_str()) && !reissued && !asked_again {
         let gone = path.as_os_str() != "-" && !path.exists();
-        return Ok(Line::keep(if gone {
-            "kept (the file is gone, as it should be after use)"
-        } else {
-            "kept"
+        return Ok(Line::keep(match (gone, cx.facts.alone.get()) {
+            (true, true) => {
+                "kept (the file is gone, as it should be after use; --script FILE writes it again)"
+            }
+            (true, false) => "kept (the file is gone, as it should be after use)",
+            (false, _) => "kept",
         }));
     }
     let has_runner_token = cx.settings.runner_token_file.is_some() || runner.brings_token();
@@ -249,11 +263,11 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
             ),
         }));
     }
-    if has_runner_token && !cluster_token_at_hand(cx).await? {
+    if reissued && !bearer_at_hand {
         return Ok(Line::refuse(
-            Failure::new("OR0201", Kind::Usage, "the launch script needs the cluster token, too")
-                .detail("because", "a requested token is known to its host alone")
-                .hint("make both tokens anew: --reissue all"),
+            Failure::new("OR0201", Kind::Usage, "a script with a new token needs the cluster token, too")
+                .detail("because", "a requested one is known to its host alone")
+                .hint("take new ones of both: --reissue all"),
         ));
     }
     // Read now, so that nothing is made for a token that cannot be used.
@@ -284,9 +298,13 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         }
     }
     let decision = if written.is_some() { Decision::Update } else { Decision::Create };
+    let with_secrets = has_runner_token && bearer_at_hand;
+    // Too long a script is refused before anything is made for it; the tokens' lengths are known well enough.
+    let size = script(cx, trust, None).render()?.expose().len();
+    check_size(size + if with_secrets { SECRETS_BYTES } else { 0 })?;
     let secrets =
-        if has_runner_token { "holds two secrets" } else { "no secrets: it keeps the tokens on the host" };
-    let custom = cx.facts.runner_token.borrow().as_ref().is_some_and(|token| has_custom_prefix(token));
+        if with_secrets { "holds two secrets" } else { "no secrets: it keeps the tokens on the host" };
+    let custom = cx.facts.runner_token.borrow().as_ref().is_some_and(has_custom_prefix);
     let mut line = Line::new(decision, format!("{} ({secrets})", path.display()), Act::WriteScript(path));
     if decision == Decision::Update && !reissued {
         line = line.detail("its inputs have changed: run it on the host again");
@@ -358,7 +376,8 @@ fn has_custom_prefix(token: &Secret) -> bool {
 }
 
 /// Remembers what was written: in the record, and on the anchor for other machines.
-async fn note(cx: &Context, digest: &str, path: &std::path::Path) -> Result<()> {
+async fn note(cx: &Context, digest: &str, path: &std::path::Path, with_secrets: bool) -> Result<()> {
+    let secret = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
     {
         let mut record = cx.record.borrow_mut();
         digest.clone_into(&mut record.script_digest);
@@ -371,21 +390,25 @@ async fn note(cx: &Context, digest: &str, path: &std::path::Path) -> Result<()> 
         }
         record.script_path =
             (path.as_os_str() != "-").then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        if with_secrets && let Some(secret) = &secret {
+            secret.uid().clone_into(&mut record.script_secret);
+        }
     }
     cx.save()?;
-    let expires = cx.record.borrow().token_expires.clone();
-    let mut annotations = serde_json::json!({names::SCRIPT_DIGEST: digest});
-    let runner = {
-        let gitlab = &cx.record.borrow().gitlab;
-        let id = gitlab.runner.as_ref().map(|runner| runner.id.to_string());
-        id.or_else(|| gitlab.given.then(|| names::GIVEN.to_owned()))
+    // A merge patch: null takes away the expiry of a token that was followed by one without.
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let annotations = {
+        let record = cx.record.borrow();
+        let gitlab = &record.gitlab;
+        let runner = gitlab.runner.as_ref().map(|runner| runner.id.to_string());
+        let runner = runner.or_else(|| gitlab.given.then(|| names::GIVEN.to_owned()));
+        serde_json::json!({
+            names::SCRIPT_DIGEST: digest,
+            names::SCRIPT_SECRET: some(&record.script_secret),
+            names::RUNNER: runner,
+            names::TOKEN_EXPIRES: some(&record.token_expires),
+        })
     };
-    if let Some(runner) = runner {
-        annotations[names::RUNNER] = serde_json::json!(runner);
-    }
-    if !expires.is_empty() {
-        annotations[names::TOKEN_EXPIRES] = serde_json::json!(expires);
-    }
     let account = cx.names.account();
     if let Some(live) = cx.read(&account).await.map_err(Failure::from)? {
         let patch = serde_json::json!({"metadata": {"uid": live.uid(), "annotations": annotations}});

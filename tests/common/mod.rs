@@ -49,6 +49,18 @@ pub fn trials(bed: &'static dyn Bed, scenarios: &[(&str, Scenario)]) -> Vec<Tria
         .collect()
 }
 
+/// Scenarios that need more than their bed: what is missing turns them into [`absent`] ones.
+pub fn needing(
+    available: Result<(), String>,
+    bed: &'static dyn Bed,
+    scenarios: &[(&str, Scenario)],
+) -> Vec<Trial> {
+    match available {
+        Ok(()) => trials(bed, scenarios),
+        Err(reason) => absent(bed.name(), &reason, scenarios),
+    }
+}
+
 /// The scenarios of a tier that is not here: ignored with the reason, or failed if tiers are required.
 pub fn absent(tier: &str, reason: &str, scenarios: &[(&str, Scenario)]) -> Vec<Trial> {
     let required = tiers_required();

@@ -81,7 +81,7 @@ impl Home {
     /// A command with outrigger's own arguments to follow.
     #[must_use]
     pub fn outrigger(&self, subcommand: &str) -> Cli<'_> {
-        Cli { home: self, args: vec![subcommand.into()], env: Vec::new() }
+        Cli { home: self, args: vec![subcommand.into()], env: Vec::new(), watched: true }
     }
 
     /// Every file below the home that outrigger may have written, launch scripts left out: they hold
@@ -110,6 +110,7 @@ pub struct Cli<'a> {
     home: &'a Home,
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,
+    watched: bool,
 }
 
 impl Cli<'_> {
@@ -140,6 +141,14 @@ impl Cli<'_> {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Leaves arguments and environment of the process and its children out of the search for secrets:
+    /// for a kubeconfig that itself puts one into its plugin's environment.
+    #[must_use]
+    pub fn unwatched(mut self) -> Self {
+        self.watched = false;
         self
     }
 
@@ -215,6 +224,9 @@ impl Running<'_> {
     pub fn poll(&mut self) -> bool {
         if self.child.try_wait().expect("our own child can be waited for").is_some() {
             return true;
+        }
+        if !self.cli.watched {
+            return false;
         }
         let mut family = vec![self.child.id()];
         while let Some(pid) = family.pop() {

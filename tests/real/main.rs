@@ -16,9 +16,9 @@ use std::process::ExitCode;
 
 use libtest_mimic::Trial;
 
-use common::{Scenario, absent, arguments, trials};
+use common::{Scenario, absent, arguments, needing, trials};
 use control_plane::ControlPlane;
-use scenarios::SCENARIOS;
+use scenarios::{DISK, SCENARIOS, disk};
 
 const TIER: &str = "control plane";
 
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         .iter()
         .map(|&name| (name, (|_| ()) as Scenario))
         .chain(SCENARIOS.iter().copied())
+        .chain(DISK.iter().copied())
         .collect();
     let binaries = match control_plane::binaries() {
         Ok(folder) => folder,
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let _stop = Stop(plane);
     let mut all = selftest::trials(plane);
     all.extend(trials(plane, SCENARIOS));
+    all.extend(needing(disk::available(), plane, DISK));
     libtest_mimic::run(&arguments, all).exit_code()
 }
 

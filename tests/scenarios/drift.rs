@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Scene, listing, writes};
+use crate::common::admin::Admin;
 use crate::common::bed::{Bed, User};
 use crate::common::world::{assert_same, world};
 
@@ -101,7 +102,7 @@ pub fn another_cluster(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     scene.set_up();
     let before = world(bed.admin());
-    let there = crate::common::admin::Admin::new(&other);
+    let there = Admin::new(&other);
     let before_there = world(&there);
     let other = scene.home.kubeconfig("other.kubeconfig", &other);
     bed.mark();
@@ -140,15 +141,69 @@ fn crippled<'a>(bed: &'a dyn Bed, scene: &'a Scene<'a>) -> Option<crate::common:
 pub fn token_never_filled(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let Some(setup) = crippled(bed, &scene) else { return };
-    setup.run().code(8).says("--token-lifetime");
+    let output = setup.run().code(8).says("controller is switched off");
     assert!(!scene.home.script(&scene.deployment).exists(), "no script without a token");
+    // Never a silent change of kind; but the command that changes it, which works as it is printed.
+    let kind = |expected: &str| {
+        let there = Admin::new(&bed.without_token_controller().expect("it was there"));
+        let secret = there.get(&scene.path("Secret")).expect("the Secret is there");
+        assert_eq!(secret["type"], expected);
+    };
+    kind("kubernetes.io/service-account-token");
+    let stderr = output.stderr();
+    let printed = stderr.lines().find(|line| line.contains("--token-lifetime 365d")).expect("the command");
+    let words = printed[printed.find("outrigger setup").expect("a whole command")..].split_whitespace();
+    let command = scene.home.outrigger("setup").args(words.skip(2)).arg("--accept-lifetime");
+    command.run().code(0).says("Jobs stop at");
+    kind("Opaque");
+    assert_holds_secrets(&scene);
+}
+
+/// The script is the one with both tokens, not the update form.
+fn assert_holds_secrets(scene: &Scene<'_>) {
+    let script = std::fs::read_to_string(scene.home.script(&scene.deployment)).expect("a script");
+    assert!(script.contains("HOLDS TWO SECRETS") && script.contains("t_bearer="), "no cluster token in it");
 }
 
 pub fn shortened_lifetime(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let Some(setup) = crippled(bed, &scene) else { return };
-    setup.clone().flag("--token-lifetime", "30d").run().code(9).says("--accept-lifetime");
-    assert!(!scene.home.script(&scene.deployment).exists(), "no script with a token that ends so soon");
-    setup.flag("--token-lifetime", "30d").arg("--accept-lifetime").run().code(0);
-    assert!(scene.home.script(&scene.deployment).is_file());
+    let there = Admin::new(&bed.without_token_controller().expect("it was there"));
+    let script = scene.home.script(&scene.deployment);
+    let setup = setup.flag("--token-lifetime", "30d");
+    setup.run().code(9).says("30 days").says("--accept-lifetime");
+    assert!(!script.exists(), "no script with a token that ends so soon");
+    assert!(there.get(&scene.path("Secret")).is_none(), "a token that nobody has is revoked");
+    // Not shortened, but short: under a week it is refused as well.
+    setup.clone().flag("--token-lifetime", "20h").run().code(9).says("shorter than a week");
+
+    let accepting = setup.clone().arg("--accept-lifetime");
+    let output = accepting.run().code(0);
+    let last = output.stderr().lines().next_back().unwrap_or_default().to_owned();
+    assert!(last.contains("Jobs stop at 20"), "the last line says when jobs will stop\n{output}");
+    assert_holds_secrets(&scene);
+    accepting.run().code(0).says("Nothing to change").says("Jobs stop at");
+
+    // A run that ended between the request and the script: the token is in nobody's hands.
+    std::fs::remove_file(&script).expect("the script is there");
+    let handle = there.get(&scene.path("Secret")).expect("the token hangs on a Secret");
+    let output = accepting.clone().arg("--reissue").arg("cluster").flag("--script", scene.home.path()).run();
+    let _ = output.code(7);
+    let untouched = there.get(&scene.path("Secret")).expect("the Secret stays");
+    assert_eq!(untouched["metadata"]["uid"], handle["metadata"]["uid"], "refused before it is revoked");
+    scene
+        .home
+        .outrigger("issue-token")
+        .args(["--non-interactive", "--deployment", &scene.deployment])
+        .flag(
+            "--kubeconfig",
+            scene
+                .home
+                .kubeconfig("crippled.kubeconfig", &bed.without_token_controller().expect("it was there")),
+        )
+        .args(["--token-lifetime", "30d", "--accept-lifetime", "--reissue", "cluster"])
+        .run()
+        .code(0);
+    accepting.run().code(0).says("reached no script");
+    assert_holds_secrets(&scene);
 }

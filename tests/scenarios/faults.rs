@@ -13,6 +13,7 @@ use crate::Doubles;
 use crate::common::bed::{Bed, User};
 use crate::common::run::Output;
 use crate::scenarios::Scene;
+use crate::scenarios::disk::Disk;
 
 /// A behaviour that needs a double.
 type OnDoubles = fn(&'static Doubles);
@@ -25,8 +26,10 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("binding_cannot_be_released", release_refused),
     ("unavailable_for_ever", unavailable),
     ("told_to_come_back_in_an_hour", too_many_requests),
+    ("interrupted_while_told_to_come_back", interrupted_while_waiting),
     ("answers_html", html),
     ("hangs_in_the_middle", hangs_midway),
+    ("authorizer_lags_behind_the_binding", authorizer_lags),
 ];
 
 fn fault(method: Option<&str>, path_contains: &str, skip: usize, times: usize, action: Action) -> Fault {
@@ -155,7 +158,8 @@ fn setup_against(bed: &'static Doubles, action: Action) -> Output {
     let scene = Scene::new(bed, User::Admin);
     let before = stored(bed);
     bed.cluster.inject(fault(None, "", 0, usize::MAX, action));
-    let output = scene.setup().flag("--timeout", "3s").run();
+    // As loud as it can: what servers say is searched for secrets, too.
+    let output = scene.setup().flag("--timeout", "3s").args(["-v", "-v", "-v"]).run();
     bed.cluster.clear_faults();
     assert_eq!(crate::common::world::diff(&before, &stored(bed)), "", "nothing is changed\n{output}");
     assert!(output.took < Duration::from_secs(15), "the deadline is kept\n{output}");
@@ -172,7 +176,30 @@ fn too_many_requests(bed: &'static Doubles) {
         "message":"slow down, please","code":429}"#;
     let headers = vec![("Retry-After".to_owned(), "3600".to_owned())];
     let action = Action::Headers(429, headers, body.to_owned(), "application/json".to_owned());
-    let _ = setup_against(bed, action).code(8);
+    let _ = setup_against(bed, action).code(8).says("slow down, please").says("3600 s");
+}
+
+/// A wait that the server asked for is no request in flight: Ctrl-C ends it at once.
+fn interrupted_while_waiting(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let headers = vec![("Retry-After".to_owned(), "60".to_owned())];
+    let body = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"later","code":429}"#;
+    let action = Action::Headers(429, headers, body.to_owned(), "application/json".to_owned());
+    bed.cluster.inject(fault(None, "", 0, usize::MAX, action));
+    bed.mark();
+    let setup = scene.setup();
+    let running = setup.start();
+    let started = std::time::Instant::now();
+    while bed.requests().iter().all(|request| request.status != 429) {
+        assert!(started.elapsed() < Duration::from_secs(20), "no request comes in");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+    let _ = kill_process(pid, Signal::INT);
+    let output = running.wait();
+    bed.cluster.clear_faults();
+    let output = output.code(130);
+    assert!(output.took < Duration::from_secs(10), "{output}");
 }
 
 fn html(bed: &'static Doubles) {
@@ -180,6 +207,30 @@ fn html(bed: &'static Doubles) {
     let output = setup_against(bed, Action::Headers(200, Vec::new(), page, "text/html".to_owned()));
     assert!(matches!(output.code, Some(3 | 4)), "a login page is no API server\n{output}");
     assert!(!output.stderr.contains(&0x1b), "what servers say is stripped of control characters");
+}
+
+/// Right after the binding the account has no rights yet, for two rounds of questions: asked again. Where
+/// nothing was just bound, the same answer is believed.
+fn authorizer_lags(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let nothing = r#"{"kind":"SelfSubjectRulesReview","apiVersion":"authorization.k8s.io/v1","status":
+        {"resourceRules":[],"nonResourceRules":[],"incomplete":false}}"#;
+    let lag = |skip, times| {
+        let answer = Action::Headers(201, Vec::new(), nothing.to_owned(), "application/json".to_owned());
+        bed.cluster.inject(fault(Some("POST"), "selfsubjectrulesreviews", skip, times, answer));
+    };
+    // Preflight asks twice for the operator, the proof three times for the account.
+    lag(2, 6);
+    bed.mark();
+    let _ = scene.setup().run().code(0);
+    bed.cluster.clear_faults();
+    let rounds = bed.requests().iter().filter(|r| r.path.ends_with("selfsubjectrulesreviews")).count();
+    assert_eq!(rounds, 2 + 3 * 3);
+    lag(0, usize::MAX);
+    let output = scene.status().run();
+    bed.cluster.clear_faults();
+    let output = output.code(9).says("OR0906");
+    assert!(output.took < Duration::from_secs(5), "nothing was bound: no reason to wait\n{output}");
 }
 
 fn hangs_midway(bed: &'static Doubles) {
@@ -192,4 +243,36 @@ fn hangs_midway(bed: &'static Doubles) {
     assert!(output.took < Duration::from_secs(20), "{output}");
     assert_eq!(scene.temporary_bindings(), [""; 0], "released on failure too\n{output}");
     let _ = scene.setup().run().code(0);
+}
+
+/// The disk takes nothing more from the n-th write to the cluster on, for every n: what is done is found
+/// again and gone on from.
+pub fn disk_fills_up(bed: &'static Doubles) {
+    for nth in 0..50 {
+        let scene = Scene::new(bed, User::Binder);
+        let before = stored(bed);
+        let disk = Arc::new(Disk::new(&scene.home.state()).expect("it was possible a moment ago"));
+        let full = Arc::clone(&disk);
+        let fill = move |_: &mut Value| full.fill();
+        bed.cluster.inject(fault(Some("POST"), "/api", nth, 1, Action::Edit(Box::new(fill))));
+        let output = scene.setup().run();
+        bed.cluster.clear_faults();
+        let what = format!("full from POST number {nth} on");
+        assert!(matches!(output.code, Some(0 | 3 | 5)), "{what}\n{output}");
+        assert_eq!(scene.temporary_bindings(), [""; 0], "{what}: released all the same\n{output}");
+        let done = output.code == Some(0);
+        if !done {
+            let _ = output.says("OR0503").says("free the disk");
+        }
+        disk.free();
+        let again = scene.setup().run();
+        assert!(again.code == Some(0), "{what}\n{again}");
+        let teardown = scene.teardown().run();
+        assert!(teardown.code == Some(0), "{what}\n{teardown}");
+        assert_restored(&what, &before, bed);
+        if done {
+            return;
+        }
+    }
+    panic!("a setup does not take so many requests");
 }

@@ -1,6 +1,8 @@
 //! Bad input: a clear error, the right exit code, nothing changed.
 
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Scene, listing, writes};
@@ -9,7 +11,7 @@ use crate::common::run::{Cli, Home, Output};
 use crate::common::world::{assert_same, world};
 
 /// Runs a command that must be refused without touching the cluster or leaving a script.
-fn refused(bed: &dyn Bed, home: &Home, command: &Cli<'_>, code: i32) -> Output {
+pub fn refused(bed: &dyn Bed, home: &Home, command: &Cli<'_>, code: i32) -> Output {
     let before = world(bed.admin());
     bed.mark();
     let output = command.run().code(code);
@@ -67,7 +69,7 @@ pub fn unknown_context(bed: &dyn Bed) {
 }
 
 /// A setup with a kubeconfig whose server is `url`.
-fn with_server<'a>(scene: &'a Scene<'a>, url: &str) -> Cli<'a> {
+pub fn with_server<'a>(scene: &'a Scene<'a>, url: &str) -> Cli<'a> {
     let yaml = kubeconfig_yaml("odd", url, &scene.bed.ca_pem(), "somebody", "canary-token-of-somebody");
     let path = scene.home.kubeconfig("odd.kubeconfig", &yaml);
     scene.setup().flag("--kubeconfig", path)
@@ -91,7 +93,7 @@ pub fn unreachable(bed: &dyn Bed) {
 }
 
 /// A listener whose connections are kept or dropped, never answered; it ends with the test.
-fn mute_server(keep: bool) -> String {
+pub fn mute_server(keep: bool) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
     let address = listener.local_addr().expect("a bound socket has an address");
     std::thread::spawn(move || {
@@ -156,6 +158,102 @@ pub fn bad_runner_token(bed: &dyn Bed) {
     let output = scene.setup().flag("--runner-token-file", absent).run();
     assert!(matches!(output.code, Some(2 | 3)), "{output}");
     let _ = output.says("absent-token");
+}
+
+/// Puts something in the place of a file, and says what must not have become of it.
+type Obstacle = (&'static str, fn(&Path), fn(&Path) -> bool);
+
+const OBSTACLES: &[Obstacle] = &[
+    (
+        "a link to a file",
+        |path| {
+            fs::write(path.with_extension("target"), "theirs").expect("a folder of ours");
+            std::os::unix::fs::symlink(path.with_extension("target"), path).expect("a folder of ours");
+        },
+        |path| {
+            path.is_symlink() && fs::read(path.with_extension("target")).is_ok_and(|bytes| bytes == b"theirs")
+        },
+    ),
+    (
+        "a link to nothing",
+        |path| std::os::unix::fs::symlink("/nonexistent/target", path).expect("a folder of ours"),
+        Path::is_symlink,
+    ),
+    ("a directory", |path| fs::create_dir(path).expect("a folder of ours"), Path::is_dir),
+    (
+        "a FIFO",
+        |path| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+        },
+        |path| fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()),
+    ),
+    (
+        "a second name of a file",
+        |path| {
+            fs::write(path.with_extension("target"), "theirs").expect("a folder of ours");
+            fs::hard_link(path.with_extension("target"), path).expect("a folder of ours");
+        },
+        |path| fs::read(path).is_ok_and(|bytes| bytes == b"theirs"),
+    ),
+];
+
+pub fn odd_outputs(bed: &dyn Bed) {
+    for (what, put, untouched) in OBSTACLES {
+        let scene = Scene::new(bed, User::Admin);
+        let path = scene.home.path().join("script.sh");
+        put(&path);
+        let output = refused(bed, &scene.home, &scene.setup().flag("--script", &path), 7);
+        let _ = output.says("OR0702").says("script.sh");
+        assert!(untouched(&path), "{what} is no longer what it was");
+    }
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let standing = world(bed.admin());
+    let script = scene.home.script(&scene.deployment);
+    fs::remove_file(&script).expect("setup wrote it");
+    for (number, (what, put, untouched)) in OBSTACLES.iter().enumerate() {
+        let path = scene.home.path().join(format!("receipt-{number}.txt"));
+        put(&path);
+        let _ = scene.teardown().flag("--receipt", &path).run().code(7).says("OR0702");
+        assert!(untouched(&path), "{what} is no longer what it was");
+        // What took the script's place since would not be removed in its stead.
+        put(&script);
+        let _ = scene.teardown().arg("--dry-run").run().code(0).says("it stays");
+        assert!(untouched(&script), "{what} is no longer what it was");
+        let away = script.with_extension(format!("away-{number}"));
+        fs::rename(&script, away).expect("a folder of ours");
+        let _ = fs::remove_file(script.with_extension("target"));
+    }
+    assert_same("teardowns that cannot write their receipt", &standing, &world(bed.admin()));
+    fs::create_dir(&script).expect("a folder of ours");
+    let _ = scene.teardown().run().code(0).says("it stays");
+    assert!(script.is_dir());
+
+    // Somebody's own script at that place.
+    let scene = Scene::new(bed, User::Admin);
+    let path = scene.home.path().join("precious.sh");
+    fs::write(&path, "#!/bin/sh\n# mine\n").expect("a folder of ours");
+    let _ = refused(bed, &scene.home, &scene.setup().flag("--script", &path), 7).says("precious.sh");
+    assert_eq!(fs::read_to_string(&path).expect("it stays"), "#!/bin/sh\n# mine\n");
+}
+
+pub fn odd_state(bed: &dyn Bed) {
+    for (what, put, untouched) in OBSTACLES {
+        for name in ["lock", "json"] {
+            let scene = Scene::new(bed, User::Admin);
+            fs::create_dir_all(scene.home.state()).expect("a home of ours");
+            let path = scene.home.state().join(format!("{}.{name}", scene.deployment));
+            put(&path);
+            let before = world(bed.admin());
+            bed.mark();
+            let output = scene.setup().run();
+            assert!(matches!(output.code, Some(3 | 7)), "{what} as the {name}\n{output}");
+            assert_eq!(listing(&writes(bed)), "", "{output}");
+            assert_same("a refused command", &before, &world(bed.admin()));
+            assert!(untouched(&path), "{what} is no longer what it was");
+        }
+    }
 }
 
 pub fn teardown_wants_yes(bed: &dyn Bed) {

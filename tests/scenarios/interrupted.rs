@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
+use super::input::{mute_server, with_server};
 use super::{Scene, listing, writes};
 use crate::common::bed::{Bed, User};
 use crate::common::run::{Output, Running};
@@ -114,5 +115,28 @@ pub fn interrupt(bed: &dyn Bed) {
         }
         let output = ended.expect("no run could be interrupted in time");
         let _ = output.code(code);
+    }
+}
+
+/// A server that never answers, and somebody who does not want to wait: the first signal lets the request
+/// in flight end, the second does not.
+pub fn twice(bed: &dyn Bed) {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let scene = Scene::new(bed, User::Admin);
+        let url = mute_server(true);
+        let command = with_server(&scene, &url).flag("--request-timeout", "50s").flag("--output", "json");
+        let running = command.start();
+        let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        // Twice as long as it takes to get to the first request, and to hear of the first signal.
+        std::thread::sleep(Duration::from_millis(700));
+        let _ = kill_process(pid, signal);
+        std::thread::sleep(Duration::from_millis(300));
+        let _ = kill_process(pid, signal);
+        let output = running.wait().code(code);
+        assert!(output.took < Duration::from_secs(10), "{output}");
+        let lines = output.json_lines();
+        assert!(lines.iter().any(|line| line["type"] == "note"), "the first one is answered\n{output}");
+        assert_eq!(lines.last().expect("a last line")["type"], "finished", "{output}");
+        assert_eq!(lines.last().expect("a last line")["exit"], code, "{output}");
     }
 }

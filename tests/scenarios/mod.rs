@@ -4,11 +4,14 @@
 
 mod again;
 pub mod bed;
+mod credentials;
+pub mod disk;
 mod drift;
 mod foreign;
 mod input;
 mod interrupted;
 mod lifecycle;
+mod login;
 mod options;
 mod output;
 
@@ -51,10 +54,14 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("another_cluster_is_refused", drift::another_cluster),
     ("token_controller_without_key", drift::token_never_filled),
     ("shortened_token_lifetime", drift::shortened_lifetime),
+    ("rights_that_everybody_has", credentials::everybodys_right),
+    ("rights_that_nobody_should_have", credentials::everybodys_critical_right),
+    ("rights_given_to_the_runner_by_others", credentials::the_runners_own_further_right),
     ("killed_while_bound", interrupted::killed_while_bound),
     ("leftover_binding_is_a_difference", interrupted::leftover),
     ("two_runs_at_once", interrupted::two_at_once),
     ("stopped_by_a_signal", interrupted::interrupt),
+    ("stopped_by_a_second_signal", interrupted::twice),
     ("nothing_given", input::nothing_given),
     ("no_kubeconfig", input::no_kubeconfig),
     ("kubeconfig_list_with_a_missing_member", input::missing_member),
@@ -63,8 +70,15 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("server_that_is_not_there", input::unreachable),
     ("server_that_hangs", input::hangs),
     ("server_that_hangs_up", input::hangs_up),
+    ("exec_plugin_gets_nothing_of_ours", login::plugin_gets_nothing_of_ours),
+    ("exec_plugin_that_fails_while_printing_a_secret", login::plugin_that_fails),
+    ("exec_plugin_that_hangs", login::plugin_that_hangs),
+    ("odd_tokens_in_the_kubeconfig", login::odd_tokens),
+    ("server_that_is_not_to_be_verified", login::unverified_server),
     ("bad_names", input::bad_names),
     ("bad_runner_token", input::bad_runner_token),
+    ("output_path_that_is_no_file_of_ours", input::odd_outputs),
+    ("record_and_lock_that_are_no_files", input::odd_state),
     ("teardown_wants_yes", input::teardown_wants_yes),
     ("dry_run_writes_nothing", output::dry_run),
     ("json_lines", output::json),
@@ -77,6 +91,15 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("options_kubernetes_host", options::another_endpoint),
     ("options_cluster_gone", options::cluster_gone),
     ("options_list", options::listed),
+];
+
+/// Scenarios that need a disk of their own: see [`disk::available`].
+pub const DISK: &[(&str, Scenario)] = &[
+    ("disk_is_read_only", disk::read_only),
+    ("disk_is_full", disk::full),
+    ("disk_of_the_script", disk::script),
+    ("disk_of_the_receipt", disk::receipt),
+    ("output_path_of_somebody_else", disk::somebody_elses),
 ];
 
 /// A deployment of one scenario, with a home of its own and a user who operates it.

@@ -1,0 +1,143 @@
+//! How the kubeconfig logs in: tokens and plugins that are not as they should be.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::Scene;
+use super::input::refused;
+use crate::common::bed::{Bed, User, tokens_in};
+use crate::common::run::Cli;
+
+/// Something that must not be shown although a plugin prints it.
+const LEAK: &str = "canary-printed-by-a-plugin-8Jd2";
+
+/// The administrator's kubeconfig, changed.
+fn changed(scene: &Scene<'_>, change: impl FnOnce(&mut Value)) -> PathBuf {
+    let mut config: Value = serde_yaml::from_str(&scene.bed.kubeconfig(User::Admin)).expect("it parses");
+    change(&mut config);
+    let yaml = serde_yaml::to_string(&config).expect("it is plain data");
+    scene.home.canary(&token(scene));
+    scene.home.input("changed.kubeconfig", &yaml)
+}
+
+fn token(scene: &Scene<'_>) -> String {
+    tokens_in(&scene.bed.kubeconfig(User::Admin)).pop().expect("the administrator has a token")
+}
+
+/// A kubeconfig that logs in through a shell script.
+fn with_plugin(scene: &Scene<'_>, script: &str) -> PathBuf {
+    let plugin = scene.home.input("plugin", &format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o700)).expect("a file of ours");
+    changed(scene, |config| {
+        config["users"][0]["user"] = json!({"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": plugin, "interactiveMode": "IfAvailable",
+            "args": ["--for", "cluster"], "env": [{"name": "PLUGIN_SECRET", "value": LEAK}],
+            "installHint": "get it from https://plugins.example.com"}});
+    })
+}
+
+fn loud<'a>(scene: &'a Scene<'a>, kubeconfig: &std::path::Path) -> Cli<'a> {
+    scene.setup().flag("--kubeconfig", kubeconfig).args(["-v", "-v", "-v"]).env("RUST_LOG", "trace")
+}
+
+pub fn plugin_gets_nothing_of_ours(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let seen = scene.home.path().join("in/seen");
+    let credential = json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+        "status": {"token": token(&scene)}});
+    let kubeconfig = with_plugin(
+        &scene,
+        &format!("{{ env; echo stdin; cat; }} >>'{}'\nprintf '%s' '{credential}'", seen.display()),
+    );
+    let command = loud(&scene, &kubeconfig)
+        .arg("--dry-run")
+        .env("GITLAB_TOKEN", "of-the-operator")
+        .env("GITLAB_HOST", "gitlab.example.com")
+        .env("OUTRIGGER_TAGS", "of-the-operator")
+        .env("KEPT", "yes");
+    let output = command.run().code(0);
+    let seen = fs::read_to_string(seen).expect("the plugin was run");
+    assert!(seen.contains("KEPT=yes\n") && seen.contains(&format!("PLUGIN_SECRET={LEAK}\n")), "{seen}");
+    for line in seen.lines() {
+        assert!(!line.starts_with("GITLAB_") && !line.starts_with("OUTRIGGER_"), "{line}\n{output}");
+    }
+    assert!(seen.ends_with("stdin\n"), "nothing comes in: {seen}");
+    assert!(seen.contains(r#""interactive":false"#), "{seen}");
+    let plugin = scene.home.path().join("in/plugin").display().to_string();
+    let preflight = scene.command("preflight").flag("--kubeconfig", &kubeconfig).run();
+    let _ = preflight.code(0).says(&plugin);
+}
+
+pub fn plugin_that_fails(bed: &dyn Bed) {
+    for script in [
+        format!("echo {LEAK}; echo {LEAK} >&2; exit 1"),
+        format!("echo {LEAK}"),
+        format!("printf '{{\"apiVersion\":\"v1\",\"kind\":\"{LEAK}\"}}'"),
+        format!("echo {LEAK} >&2; kill -9 $$"),
+    ] {
+        let scene = Scene::new(bed, User::Admin);
+        scene.home.canary(LEAK);
+        let kubeconfig = with_plugin(&scene, &script);
+        // The plugin's own environment has it from the kubeconfig: only what is shown is looked at.
+        let output = loud(&scene, &kubeconfig).unwatched().run().code(4);
+        let _ = output.says("OR0404").says("in/plugin").never_says(LEAK);
+    }
+    let scene = Scene::new(bed, User::Admin);
+    let kubeconfig = with_plugin(&scene, "");
+    fs::remove_file(scene.home.path().join("in/plugin")).expect("it was there");
+    let _ = refused(bed, &scene.home, &loud(&scene, &kubeconfig), 4).says("https://plugins.example.com");
+}
+
+pub fn plugin_that_hangs(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let pid = scene.home.path().join("in/pid");
+    let kubeconfig = with_plugin(&scene, &format!("echo $$ >'{}'\nexec sleep 300", pid.display()));
+    let output = loud(&scene, &kubeconfig).unwatched().flag("--timeout", "2s").run();
+    let pid = fs::read_to_string(pid).ok().and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw);
+    let _ = kill_process(pid.expect("the plugin was run"), Signal::KILL);
+    let output = output.code(8).says("OR0404").says("in/plugin");
+    assert!(output.took < Duration::from_secs(10), "the deadline is kept\n{output}");
+}
+
+pub fn odd_tokens(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let good = token(&scene);
+    let inline = |text: String| changed(&scene, |config| config["users"][0]["user"] = json!({"token": text}));
+    for odd in [format!("{good}\nX-Evil: yes"), format!("{good}\n"), format!("a {good}"), format!("{good}é")]
+    {
+        let kubeconfig = inline(odd);
+        let _ = refused(bed, &scene.home, &loud(&scene, &kubeconfig), 3).says("OR0301").says("token");
+    }
+    let file = |text: &str| {
+        let path = scene.home.input("token", text);
+        changed(&scene, |config| config["users"][0]["user"] = json!({"tokenFile": path}))
+    };
+    // As kubectl does: the line break that every editor leaves at the end is none of the token.
+    let _ = loud(&scene, &file(&format!("{good}\n"))).arg("--dry-run").run().code(0);
+    let kubeconfig = file(&format!("{good}\nsecond line\n"));
+    let _ = refused(bed, &scene.home, &loud(&scene, &kubeconfig), 3).says("OR0301");
+    let kubeconfig = inline("not-the-token-of-anybody".to_owned());
+    let _ = refused(bed, &scene.home, &loud(&scene, &kubeconfig), 4).says("OR0401");
+}
+
+pub fn unverified_server(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    for keep_ca in [true, false] {
+        let kubeconfig = changed(&scene, |config| {
+            let cluster = &mut config["clusters"][0]["cluster"];
+            cluster["insecure-skip-tls-verify"] = json!(true);
+            if !keep_ca {
+                cluster.as_object_mut().expect("a mapping").remove("certificate-authority-data");
+            }
+        });
+        let output = refused(bed, &scene.home, &loud(&scene, &kubeconfig), 3).says("OR0304");
+        let _ = output.says("insecure-skip-tls-verify");
+        assert!(bed.requests().is_empty(), "not one request goes to a server that is not verified");
+        let _ = refused(bed, &scene.home, &scene.command("extract-ca").flag("--kubeconfig", &kubeconfig), 3);
+    }
+}
