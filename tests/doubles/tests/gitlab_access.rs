@@ -187,10 +187,11 @@ fn tokens_that_do_not_work_say_why() {
 #[test]
 fn tokens_end_by_the_servers_clock() {
     let gitlab = FakeGitlab::start(Options::default());
-    let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
-    let caller = token_of(&gitlab, |spec| spec.expires_at = Some(tomorrow.to_string()[..10].to_owned()));
+    // Two days, so that midnight may pass while this runs.
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(48);
+    let caller = token_of(&gitlab, |spec| spec.expires_at = Some(soon.to_string()[..10].to_owned()));
     assert_eq!(caller.get("/user").status, 200);
-    gitlab.advance(Duration::from_secs(86_400));
+    gitlab.advance(Duration::from_secs(2 * 86_400));
     assert_eq!(caller.get("/user").status, 401);
 }
 
