@@ -317,6 +317,7 @@ fn status_follows_the_last_contact() {
     caller.post("/runners/verify", &json!({"token": token, "system_id": "s_1"}));
     assert_eq!(status(id), ("online".to_owned(), json!(true)));
     assert_eq!((by_status("online"), by_status("never_contacted")), (vec![json!(id)], vec![json!(silent)]));
+    assert!(caller.get(&format!("/runners/{id}")).json()["contacted_at"].is_string());
     gitlab.advance(2 * HOUR - Duration::from_secs(60));
     assert_eq!(status(id), ("online".to_owned(), json!(true)));
     gitlab.advance(Duration::from_secs(120));
