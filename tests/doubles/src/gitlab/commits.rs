@@ -9,6 +9,7 @@ use super::auth::Identity;
 use super::options::Role;
 use super::params::Params;
 use super::projects::Project;
+use super::repository::File;
 use super::state::State;
 
 /// The files as the actions of a commit leave them.
@@ -84,10 +85,7 @@ pub(crate) fn create(state: &mut State, who: &Identity, project: u64, params: &m
         return Err(answer::parameters(&["actions is invalid".to_owned()]));
     }
     let found = &state.projects[&project];
-    let least = if found.is_protected(&branch) { Role::Maintainer } else { Role::Developer };
-    if found.spec.archived || state.role(&who.user, &found.spec.path) < Some(least) {
-        return Err(answer::forbidden("You are not allowed to push into this branch"));
-    }
+    check_push(state, who, found, &branch)?;
     let refuse = |text: String| Err(answer::message(400, &text));
     if !is_branch_name(&branch) {
         return refuse("Branch name is invalid".to_owned());
@@ -115,10 +113,80 @@ pub(crate) fn create(state: &mut State, who: &Identity, project: u64, params: &m
         return refuse("No changes could be committed".to_owned());
     }
     let id = state.commit(project, &branch, other.map(String::as_str), &message, &author, changes);
-    state.push(who, project, &branch, &id);
+    Ok(pushed(state, who, project, &branch, &id))
+}
+
+fn check_push(state: &State, who: &Identity, project: &Project, branch: &str) -> Outcome<()> {
+    let least = if project.is_protected(branch) { Role::Maintainer } else { Role::Developer };
+    if project.spec.archived || state.role(&who.user, &project.spec.path) < Some(least) {
+        return Err(answer::forbidden("You are not allowed to push into this branch"));
+    }
+    Ok(())
+}
+
+/// Starts what a new commit starts, and shows it.
+fn pushed(state: &mut State, who: &Identity, project: u64, branch: &str, id: &str) -> Answer {
+    state.push(who, project, branch, id);
     let found = &state.projects[&project];
-    let mut shown = state.commit_json(found, &found.commits[&id]);
+    let mut shown = state.commit_json(found, &found.commits[id]);
     shown["stats"] = serde_json::json!({"additions": 1, "deletions": 0, "total": 1});
     shown["project_id"] = project.into();
-    Ok(Answer::json(201, &shown))
+    Answer::json(201, &shown)
+}
+
+/// `POST /projects/:id/repository/commits/:sha/revert`.
+pub(crate) fn revert(
+    state: &mut State,
+    who: &Identity,
+    project: u64,
+    sha: &str,
+    params: &mut Params,
+) -> Outcome {
+    let branch = params.required_text("branch");
+    params.done()?;
+    let found = &state.projects[&project];
+    check_push(state, who, found, &branch)?;
+    let commit = found.commits.get(sha).ok_or_else(|| answer::not_found("Commit"))?;
+    let head = found.branches.get(&branch).ok_or_else(|| answer::not_found("Branch"))?;
+    let before = commit.parent.as_ref().map(|id| found.commits[id].files.clone()).unwrap_or_default();
+    let (after, now) = (&commit.files, &found.commits[head].files);
+    let content = |file: Option<&File>| file.map(|file| file.content.clone());
+    let mut changes = Vec::new();
+    let mut touched: Vec<&String> = before.keys().chain(after.keys()).collect();
+    touched.sort();
+    touched.dedup();
+    for path in touched {
+        let (old, new) = (content(before.get(path)), content(after.get(path)));
+        if old != new && content(now.get(path)) != new {
+            let why = "Sorry, we cannot revert this commit automatically. This commit may already have been \
+                       reverted, or a more recent commit may have updated some of its content.";
+            return Err(answer::message(400, why));
+        }
+        if old != new {
+            changes.push((path.clone(), old));
+        }
+    }
+    let title = commit.message.lines().next().unwrap_or_default();
+    let message = format!("Revert \"{title}\"\n\nThis reverts commit {sha}");
+    let id = state.commit(project, &branch, None, &message, &who.user, changes);
+    Ok(pushed(state, who, project, &branch, &id))
+}
+
+/// `DELETE /projects/:id/repository/branches/:name`.
+pub(crate) fn delete_branch(state: &mut State, who: &Identity, project: u64, name: &str) -> Outcome {
+    let found = &state.projects[&project];
+    state.need(who, found, Role::Developer)?;
+    if !found.branches.contains_key(name) {
+        return Err(answer::not_found("Branch"));
+    }
+    if found.spec.default_branch.as_deref() == Some(name) {
+        return Err(answer::message(405, "Cannot remove HEAD branch"));
+    }
+    if found.spec.archived || found.is_protected(name) {
+        return Err(answer::forbidden("You don't have push access to repo"));
+    }
+    if let Some(project) = state.projects.get_mut(&project) {
+        project.branches.remove(name);
+    }
+    Ok(answer::no_content())
 }

@@ -282,8 +282,13 @@ impl Driver {
 
     fn play(&self, job: &Value) {
         let id = job["id"].as_u64().unwrap_or_default();
-        let outcome = self.work(id, job).unwrap_or_else(|| "canceled".to_owned());
-        lock(&self.shared.progress).jobs.push(Driven { id, outcome });
+        let outcome = self.work(id, job);
+        let mut progress = lock(&self.shared.progress);
+        // A machine that is switched off ends nothing.
+        if !progress.stop {
+            let outcome = outcome.unwrap_or_else(|| "canceled".to_owned());
+            progress.jobs.push(Driven { id, outcome });
+        }
     }
 
     /// Works on a job to its end; nothing if GitLab takes it away, or the machine stops.

@@ -35,6 +35,8 @@ pub struct Options {
     pub total_cap: usize,
     /// The server's own idea of its address, in links and locations; where it listens if nothing.
     pub external_url: Option<String>,
+    /// Whether a proxy before it decodes `%2F` in paths, so that nothing is found by an encoded path.
+    pub proxy_decodes_slashes: bool,
     /// How long the tokens of new runners live by the administrator's will.
     pub runner_token_lifetime: Option<Duration>,
     /// What every request waits before it is looked at.
@@ -59,6 +61,7 @@ impl Default for Options {
             per_page_cap: 100,
             total_cap: 10_000,
             external_url: None,
+            proxy_decodes_slashes: false,
             runner_token_lifetime: None,
             delay: Duration::ZERO,
         }

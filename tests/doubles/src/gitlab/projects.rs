@@ -125,10 +125,11 @@ impl State {
         })
     }
 
-    /// The access levels that are the caller's own at a path, not those inherited.
-    fn direct(&self, who: Option<&Identity>, path: &str) -> Value {
-        let role = who.and_then(|who| self.roles.get(&(who.user.clone(), path.to_owned())));
-        role.map_or(Value::Null, |role| json!({"access_level": *role as u8, "notification_level": 3}))
+    /// What the caller has been given at these paths; an administrator need not be a member anywhere.
+    fn membership<'a>(&self, who: Option<&Identity>, paths: impl Iterator<Item = &'a str>) -> Value {
+        let given = |path: &str| self.roles.get(&(who?.user.clone(), path.to_owned())).copied();
+        let role = paths.filter_map(given).max();
+        role.map_or(Value::Null, |role| json!({"access_level": role as u8, "notification_level": 3}))
     }
 }
 
@@ -159,7 +160,8 @@ pub(crate) fn show(state: &State, who: Option<&Identity>, project: &Project) -> 
     }
     if who.is_some() {
         shown["permissions"] = json!({
-            "project_access": state.direct(who, &spec.path), "group_access": state.direct(who, namespace),
+            "project_access": state.membership(who, [spec.path.as_str()].into_iter()),
+            "group_access": state.membership(who, spec.path.match_indices('/').map(|(at, _)| &spec.path[..at])),
         });
     }
     let maintains = who.and_then(|who| state.role(&who.user, &spec.path)) >= Some(Role::Maintainer);

@@ -181,6 +181,19 @@ pub(crate) fn branch(state: &State, project: &Project, name: &str) -> Outcome {
     Ok(Answer::json(200, &state.branch_json(project, name, &project.commits[id])))
 }
 
+/// `GET /projects/:id/repository/commits`: from a branch's head back to the first.
+pub(crate) fn commits(state: &State, project: &Project, request: &Request, params: &mut Params) -> Outcome {
+    let reference = params.text("ref_name").unwrap_or_else(|| "HEAD".to_owned());
+    params.done()?;
+    let mut next = Some(project.resolve(&reference).ok_or_else(|| answer::not_found("Repository"))?);
+    let mut rows = Vec::new();
+    while let Some(commit) = next {
+        rows.push(state.commit_json(project, commit));
+        next = commit.parent.as_ref().and_then(|id| project.commits.get(id));
+    }
+    paginate(state, request, params, &rows)
+}
+
 /// `GET /projects/:id/repository/commits/:sha`.
 pub(crate) fn show_commit(state: &State, project: &Project, reference: &str) -> Outcome {
     let found = project.resolve(reference).filter(|commit| state.is_settled(commit.created));

@@ -95,19 +95,22 @@ fn maintenance() -> Answer {
 
 /// Answers a request.
 pub(crate) fn answer(state: &mut State, request: &Request) -> Answer {
-    let Some(parts) = segments(&state.options.relative_root, &request.path) else {
+    let mut path = request.path.clone();
+    if state.options.proxy_decodes_slashes {
+        path = path.replace("%2F", "/").replace("%2f", "/");
+    }
+    let Some(parts) = segments(&state.options.relative_root, &path) else {
         return page(state, request);
     };
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let outcome = state.throttle(request).and_then(|()| {
-        if state.maintenance && !matches!(request.method.as_str(), "GET" | "HEAD") {
-            return Err(maintenance());
-        }
-        state.drop_stuck_jobs();
-        match of_runners(state, request, &parts) {
-            Some(outcome) => outcome,
-            None => of_users(state, request, &parts),
-        }
+    if state.maintenance && !matches!(request.method.as_str(), "GET" | "HEAD") {
+        return maintenance();
+    }
+    state.drop_stuck_jobs();
+    let outcome = of_runners(state, request, &parts).unwrap_or_else(|| {
+        // Runners that poll are not counted, or each test would have to count them.
+        state.throttle(request)?;
+        of_users(state, request, &parts)
     });
     outcome.unwrap_or_else(|refusal| refusal)
 }
@@ -221,6 +224,7 @@ fn of_project(
         ("GET", ["repository", "files", path]) => return repository::file(project, path, head, params),
         ("GET", ["repository", "branches"]) => return repository::branches(state, project, request, params),
         ("GET", ["repository", "branches", name]) => return repository::branch(state, project, name),
+        ("GET", ["repository", "commits"]) => return repository::commits(state, project, request, params),
         ("GET", ["repository", "commits", sha]) => return repository::show_commit(state, project, sha),
         ("GET", ["pipelines"]) => return pipelines::list(state, project, request, params),
         ("GET", ["pipelines", id]) => return pipelines::show(state, project, id),
@@ -235,6 +239,8 @@ fn of_project(
         ("GET", ["ci", "lint"]) => jobs::lint(state, who, project, false, params),
         ("POST", ["ci", "lint"]) => jobs::lint(state, who, project, true, params),
         ("POST", ["repository", "commits"]) => commits::create(state, who, id, params),
+        ("POST", ["repository", "commits", sha, "revert"]) => commits::revert(state, who, id, sha, params),
+        ("DELETE", ["repository", "branches", name]) => commits::delete_branch(state, who, id, name),
         ("POST", ["pipeline"]) => pipelines::create(state, who, id, params),
         ("POST", ["pipelines", pipeline, "cancel"]) => pipelines::cancel(state, who, id, pipeline),
         _ => Err(answer::no_route()),

@@ -106,9 +106,13 @@ impl Settings {
         if let Some(level) = params.choice("access_level", LEVELS) {
             self.access_level = level;
         }
-        if let Some(mut tags) = params.list("tag_list") {
-            tags.dedup();
-            self.tags = tags;
+        if let Some(tags) = params.list("tag_list") {
+            self.tags.clear();
+            for tag in tags {
+                if !self.tags.contains(&tag) {
+                    self.tags.push(tag);
+                }
+            }
         }
         if params.has("maximum_timeout") {
             self.maximum_timeout = params.integer("maximum_timeout");

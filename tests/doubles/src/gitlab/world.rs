@@ -133,6 +133,7 @@ impl FakeGitlab {
         let mut state = self.state();
         let id = state.project_id(path);
         change(&mut state.projects.get_mut(&id).expect("it was just found").spec);
+        state.queue += 1;
     }
 
     /// Removes a project; its runners stay, orphaned.
@@ -208,6 +209,19 @@ impl FakeGitlab {
     pub fn runner_token(&self, id: u64) -> String {
         let state = self.state();
         state.runners.get(&id).unwrap_or_else(|| panic!("there is no runner {id}")).token.clone()
+    }
+
+    /// Puts a project's runner at the service of another project too.
+    ///
+    /// # Panics
+    /// If there is no such project.
+    pub fn share_runner(&self, id: u64, project: &str) {
+        let mut state = self.state();
+        let project = state.project_id(project);
+        if let Some(Scope::Projects(ids)) = state.runners.get_mut(&id).map(|runner| &mut runner.scope) {
+            ids.push(project);
+        }
+        state.queue += 1;
     }
 
     /// Removes a runner behind everybody's back.

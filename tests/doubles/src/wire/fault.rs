@@ -29,6 +29,8 @@ pub enum Action {
     Edit(Box<dyn Fn(&mut Value) + Send + Sync>),
     /// The request is applied; its answer goes out as another content type.
     ContentType(String),
+    /// A redirect with this status to the same path and query under another address.
+    Elsewhere(u16, String),
     /// So many bytes of white space that call themselves JSON; nothing is applied.
     Flood(u64),
     /// This JSON, a byte at a time with a pause before each; nothing is applied.

@@ -350,6 +350,15 @@ async fn act<S: Service>(
         Action::ContentType(content_type) => {
             plain(Answer { content_type: content_type.clone(), ..service.answer(request) })
         }
+        Action::Elsewhere(code, base) => {
+            let mut to = format!("{}{}", base.trim_end_matches('/'), request.path);
+            if !request.raw_query.is_empty() {
+                to = format!("{to}?{}", request.raw_query);
+            }
+            let headers = vec![("location".to_owned(), to)];
+            let body = b"<html><head><title>Moved</title></head></html>\r\n".to_vec();
+            plain(Answer { code: *code, content_type: "text/html".to_owned(), headers, body })
+        }
         Action::Flood(bytes) => Some((Answer::json(200, &Value::Null), Some(Payload::flood(*bytes)))),
         Action::Drip(text, pause) => {
             Some((Answer::json(200, &Value::Null), Some(Payload::drip(text, *pause))))
