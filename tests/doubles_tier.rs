@@ -4,6 +4,8 @@
 mod common;
 #[path = "scenarios/faults.rs"]
 mod faults;
+#[path = "scenarios/gitlab_odds.rs"]
+mod gitlab_odds;
 mod scenarios;
 
 use std::fmt::Write as _;
@@ -135,6 +137,13 @@ fn main() -> ExitCode {
             Ok(())
         })
         .with_kind("faults")
+    }));
+    all.extend(gitlab_odds::GITLAB.iter().map(|&(name, scenario)| {
+        Trial::test(name, move || {
+            scenario(bed);
+            Ok(())
+        })
+        .with_kind("gitlab")
     }));
     all.push(Trial::test("request_counts", move || {
         request_counts(bed);

@@ -157,6 +157,7 @@ fn next(cx: &Context) -> Vec<String> {
     let shown =
         if path.as_os_str() == "-" { "what is on stdout".to_owned() } else { path.display().to_string() };
     let mut lines = match cx.facts.script_written.get() {
+        _ if cx.is_selected("run-pipeline") => Vec::new(),
         None => Vec::new(),
         Some(true) => vec![
             "Create a VM (Lightsail, or any other; Ubuntu 24.04 or Debian 12) with this as its launch script:"
@@ -165,6 +166,10 @@ fn next(cx: &Context) -> Vec<String> {
         ],
         Some(false) => vec!["Run this as root on the runner's host:".to_owned(), format!("  {shown}")],
     };
+    if !lines.is_empty() && cx.gitlab.client.is_some() && cx.settings.project.is_some() {
+        lines.push("Then commit the pipeline file, run the first pipeline and watch it:".to_owned());
+        lines.push(format!("  outrigger setup --commit-pipeline --run-pipeline{named}"));
+    }
     lines.push("See what is there, and whether it still works:".to_owned());
     lines.push(format!("  outrigger status{named}"));
     lines.push("Do the same without questions:".to_owned());

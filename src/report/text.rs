@@ -10,10 +10,11 @@ pub fn sanitize(text: &str) -> String {
     text.chars().filter(|c| !is_hostile(*c) || matches!(c, '\n' | '\t')).collect()
 }
 
-/// A duration in words: `12 s`, `3 min 20 s`.
+/// A duration in words: `0.5 s`, `12 s`, `3 min 20 s`.
 #[must_use]
 pub fn human_duration(value: Duration) -> String {
     match value.as_secs() {
+        0 if value.as_millis() >= 50 => format!("{:.1} s", value.as_secs_f64()),
         s @ 0..=119 => format!("{s} s"),
         s if s % 60 == 0 => format!("{} min", s / 60),
         s => format!("{} min {} s", s / 60, s % 60),

@@ -54,7 +54,7 @@ impl Step for Preflight {
                 trust(cx),
                 // Asked beside the cluster; what it says is looked at below.
                 async {
-                    if cx.gitlab.client.is_some() {
+                    if concerns_gitlab(cx).await {
                         let _ = instance(cx).await;
                     }
                 },
@@ -133,11 +133,24 @@ fn fail(checks: &mut Vec<Event>, lines: &mut Vec<Line>, name: &str, failure: &Fa
     lines.push(Line::refuse(failure.clone()));
 }
 
+/// Whether this run has anything to do at GitLab's API: a runner whose token is given needs nothing there.
+async fn concerns_gitlab(cx: &Context) -> bool {
+    if cx.gitlab.client.is_none() {
+        return false;
+    }
+    cx.facts.alone.get()
+        || cx.is_selected("commit-pipeline")
+        || cx.is_selected("run-pipeline")
+        || !matches!(runner::verdict(cx).await, Ok(Verdict::Given))
+}
+
 /// GitLab's side: who the token is, what it may do, whether GitLab and the runner go together.
 async fn gitlab(cx: &Context, checks: &mut Vec<Event>, lines: &mut Vec<Line>) {
-    if cx.gitlab.client.is_none() {
+    if !concerns_gitlab(cx).await {
         if cx.settings.gitlab_url.is_some() {
-            checks.push(check("gitlab", Outcome::Skipped, cx.gitlab.why_not.clone(), Vec::new()));
+            let why =
+                if cx.gitlab.client.is_none() { &cx.gitlab.why_not } else { "the runner's token is given" };
+            checks.push(check("gitlab", Outcome::Skipped, why, Vec::new()));
         }
         return;
     }

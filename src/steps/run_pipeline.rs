@@ -201,7 +201,6 @@ impl Run<'_> {
     /// Waits until a machine has used our runner's token.
     async fn runner(&self) -> Result<()> {
         let mut pause = Duration::from_millis(500);
-        let mut waited = false;
         while let Some(ours) = self.look().await? {
             let id = ours.runner.id;
             if ours.runner.paused {
@@ -211,20 +210,17 @@ impl Run<'_> {
                 ));
             }
             if let Some(manager) = ours.managers.first() {
-                if waited {
-                    let version = manager.version.clone().unwrap_or_else(|| "of unknown version".to_owned());
-                    let text = format!(
-                        "runner {id} made contact: gitlab-runner {version}, system id {}",
-                        manager.system_id
-                    );
-                    self.cx.reporter.event(&Event::Note { text });
-                }
+                let version = manager.version.clone().unwrap_or_else(|| "of unknown version".to_owned());
+                let text = format!(
+                    "runner {id} has made contact: gitlab-runner {version}, system id {}",
+                    manager.system_id
+                );
+                self.cx.reporter.event(&Event::Note { text });
                 return Ok(());
             }
             if !ours.runner.never_contacted() {
                 return Ok(());
             }
-            waited = true;
             self.waiting(&format!("the VM: runner {id} has not made contact yet"));
             self.pause(
                 &mut pause,

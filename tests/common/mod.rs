@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod bed;
 pub mod run;
+pub mod site;
 pub mod world;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};

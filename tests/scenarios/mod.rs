@@ -8,6 +8,7 @@ mod credentials;
 pub mod disk;
 mod drift;
 mod foreign;
+mod gitlab;
 mod input;
 mod interrupted;
 mod lifecycle;
@@ -91,6 +92,12 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("options_kubernetes_host", options::another_endpoint),
     ("options_cluster_gone", options::cluster_gone),
     ("options_list", options::listed),
+    ("gitlab_whole_way", gitlab::whole_way),
+    ("gitlab_two_clusters_one_project", gitlab::two_clusters_one_project),
+    ("gitlab_again_without_a_token", gitlab::again_without_a_token),
+    ("gitlab_from_another_machine", gitlab::from_another_machine),
+    ("gitlab_tags_move_together", gitlab::tags_move_together),
+    ("gitlab_branches", gitlab::branches),
 ];
 
 /// Scenarios that need a disk of their own: see [`disk::available`].

@@ -1,0 +1,171 @@
+//! GitLab's side of the whole way: the runner is made, the pipeline file committed, the first pipeline run.
+
+use outrigger_doubles::gitlab::{PROJECT, ProjectSpec};
+
+use super::{Scene, listing, writes};
+use crate::common::bed::{Bed, User};
+use crate::common::run::Cli;
+use crate::common::site::Site;
+use crate::common::world::{assert_same, world};
+
+/// `setup` that creates the runner.
+fn setup<'a>(scene: &'a Scene<'a>, site: &Site) -> Cli<'a> {
+    site.project(&scene.home, scene.command("setup"), "maintainer")
+}
+
+fn teardown<'a>(scene: &'a Scene<'a>, site: &Site) -> Cli<'a> {
+    site.project(&scene.home, scene.teardown(), "maintainer")
+}
+
+/// What people did by hand in two web pages, and the job in the end.
+pub fn whole_way(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Binder), Site::new());
+    let (cluster_before, gitlab_before) = (world(bed.admin()), site.world());
+    let script = scene.home.script(&scene.deployment);
+    let command = setup(&scene, &site).args(["--commit-pipeline", "--run-pipeline"]);
+    let (output, vm) = site.run_with_vm(&scene.home, &script, &command);
+    let output = output.code(0).says("hello world!").says("succeeded on runner").says("has made contact: gitlab-runner 19.4.0, system id s_0123456789ab");
+    assert!(!output.stderr().contains("section_start"), "GitLab's own marks are not shown\n{output}");
+    assert_eq!(vm.problems(), [""; 0]);
+    assert_eq!(vm.jobs().len(), 1, "one job ran on our machine");
+
+    let runners = site.gitlab.runners();
+    let ours = runners.last().expect("a runner was made");
+    assert_eq!((&ours["locked"], &ours["run_untagged"]), (&true.into(), &false.into()), "{ours}");
+    assert_eq!(ours["tag_list"], serde_json::json!(["k8s-runner"]));
+    let file = site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("the file is committed");
+    assert!(file.contains("hello world!") && file.contains("k8s-runner"), "{file}");
+
+    // Nothing more to do, on neither side.
+    bed.mark();
+    site.gitlab.clear_requests();
+    let again = setup(&scene, &site).args(["--commit-pipeline", "--run-pipeline"]).run().code(0);
+    let _ = again.says("succeeded on runner");
+    assert_eq!(listing(&writes(bed)), "");
+    let wrote = |method: &str| method != "GET" && method != "HEAD";
+    let requests = site.gitlab.requests();
+    assert!(requests.iter().all(|r| !wrote(&r.method) || r.path.ends_with("/ci/lint")), "{requests:?}");
+    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0).says("last contact");
+
+    drop(vm);
+    let _ = teardown(&scene, &site).arg("--revert-pipeline").run().code(0).says("read back: gone");
+    assert_same("setup and teardown", &cluster_before, &world(bed.admin()));
+    let gitlab_after = site.world();
+    let left: Vec<_> = gitlab_after.keys().filter(|key| !gitlab_before.contains_key(*key)).collect();
+    // The history of commits and pipelines is GitLab's own.
+    assert!(left.iter().all(|key| !key.contains("runner")), "{left:?}");
+    assert_eq!(site.gitlab.runners().len(), runners.len() - 1);
+    assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml"), None, "our commit is taken back");
+}
+
+/// A second deployment of the same name, in another cluster, on the same project.
+pub fn two_clusters_one_project(bed: &dyn Bed) {
+    let Some(elsewhere) = bed.elsewhere() else { return };
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let other = scene.elsewhere(User::Admin);
+    let other_kubeconfig = other.home.kubeconfig("other.kubeconfig", &elsewhere);
+    let there = |command: Cli<'_>| {
+        site.project(&other.home, command, "maintainer").flag("--kubeconfig", &other_kubeconfig).run()
+    };
+    setup(&scene, &site).run().code(0);
+    // That cluster fills no Secrets, and grants a day at most.
+    let requested = other.command("setup").args(["--token-lifetime", "20h", "--accept-lifetime"]);
+    let _ = there(requested).code(0);
+    let ids = |site: &Site| -> Vec<u64> {
+        site.gitlab.runners().iter().filter_map(|runner| runner["id"].as_u64()).collect()
+    };
+    let both = ids(&site);
+    assert_eq!(both.len(), 2, "two runners, one for each cluster: {both:?}");
+    let _ = there(other.teardown()).code(0).says(&format!("runner {}", both[1]));
+    assert_eq!(ids(&site), both[..1], "each is torn down alone");
+    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
+    let _ = teardown(&scene, &site).run().code(0);
+    assert!(ids(&site).is_empty());
+}
+
+/// What setup would have to be told again is no difference, and nothing is made a second time.
+pub fn again_without_a_token(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    setup(&scene, &site).run().code(0);
+    bed.mark();
+    scene.command("setup").run().code(0).says("not looked at");
+    scene.status().run().code(0);
+    assert_eq!(listing(&writes(bed)), "");
+    // Without a token teardown asks for one before it takes anything away.
+    let standing = world(bed.admin());
+    let _ = scene.teardown().run().code(2).says("--gitlab-token-file").says("--gitlab-gone");
+    assert_same("a teardown without a token", &standing, &world(bed.admin()));
+    assert_eq!(site.gitlab.runners().len(), 1);
+    let _ = scene.teardown().arg("--gitlab-gone").run().code(0).says("not read back");
+    assert_eq!(site.gitlab.runners().len(), 1, "it was not asked");
+}
+
+/// A colleague without the record finds the runner by its mark.
+pub fn from_another_machine(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let gitlab_before = site.gitlab.runners();
+    setup(&scene, &site).run().code(0);
+    let colleague = scene.elsewhere(User::Admin);
+    bed.mark();
+    let _ = site
+        .project(&colleague.home, colleague.command("setup"), "maintainer")
+        .run()
+        .code(0)
+        .says("kept: runner");
+    assert_eq!(listing(&writes(bed)), "");
+    assert_eq!(site.gitlab.runners().len(), 1);
+    let _ = site.project(&colleague.home, colleague.teardown(), "maintainer").run().code(0);
+    assert_eq!(site.gitlab.runners(), gitlab_before);
+}
+
+/// Tags move at the runner and in the pipeline file together, announced by one line.
+pub fn tags_move_together(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    setup(&scene, &site).arg("--commit-pipeline").run().code(0);
+    let plan = setup(&scene, &site)
+        .args(["--commit-pipeline", "--tags", "blue", "--dry-run", "-o", "json"])
+        .run()
+        .code(0);
+    let lines = plan.json_lines();
+    let plan = lines.iter().find(|line| line["type"] == "plan").expect("a plan");
+    let changes: Vec<_> = plan["lines"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|line| line["action"] == "update" && line.to_string().contains("blue"))
+        .collect();
+    assert_eq!(changes.len(), 1, "{plan}");
+    assert!(changes[0].to_string().contains("pipeline file"), "{plan}");
+    setup(&scene, &site).args(["--commit-pipeline", "--tags", "blue"]).run().code(0);
+    let file = site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("the file stays");
+    assert!(file.contains("blue") && !file.contains("k8s-runner"), "{file}");
+    assert_eq!(site.gitlab.runners()[0]["tag_list"], serde_json::json!(["blue"]));
+    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
+    let _ = teardown(&scene, &site).run().code(0).says("stays");
+}
+
+/// An empty repository gets its first commit, another branch is made for the file.
+pub fn branches(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    site.gitlab.add_project(ProjectSpec::empty("acme/empty"));
+    site.gitlab.set_role("maintainer", "acme/empty", Some(outrigger_doubles::gitlab::Role::Maintainer));
+    let commit = |project: &str, extra: &[&str]| {
+        site.project(&scene.home, scene.command("commit-pipeline"), "maintainer")
+            .flag("--project", project)
+            .args(extra.iter().copied())
+            .run()
+    };
+    let _ = commit("acme/empty", &[]).code(0).says("committed .gitlab-ci.yml on main");
+    assert!(site.gitlab.file("acme/empty", "main", ".gitlab-ci.yml").is_some());
+    let _ = commit(PROJECT, &["--branch", "try/outrigger"]).code(0).says("a new branch from main");
+    assert!(site.gitlab.file(PROJECT, "try/outrigger", ".gitlab-ci.yml").is_some());
+    assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml"), None);
+    // The same file without a cluster or a GitLab at hand.
+    let home = crate::common::run::Home::new();
+    let printed = home
+        .outrigger("commit-pipeline")
+        .args(["--print", "--pipeline-script", "make -j2, test"])
+        .run()
+        .code(0);
+    assert!(printed.stdout().contains("make -j2, test"), "{printed}");
+}
