@@ -446,6 +446,21 @@ fn a_machine_bears_with_a_server_that_stumbles() {
 }
 
 #[test]
+fn a_log_may_hold_anything_and_be_cut_anywhere() {
+    let (gitlab, caller, pipeline) = with_pipeline(Options::default(), ARTICLE);
+    let (_, token) = runner_with(&gitlab, &json!({}));
+    let output = "\u{1b}]0;title\u{7}\u{1b}[2J gr\u{fc}n \u{202e}\r0%\r100%\nno end".to_owned();
+    let options = DriverOptions { output: output.clone(), portion: 7, ..DriverOptions::new(&gitlab, &token) };
+    let _machine = RunnerDriver::start(options);
+    let path = format!("{SHOP}/pipelines/{pipeline}");
+    let job = eventually(|| machine_job(&caller, &path, "success"));
+    let trace = caller.get(&format!("{SHOP}/jobs/{job}/trace"));
+    assert!(trace.text().contains(&format!("hello world!\n{output}\n")), "{}", trace.text());
+    let portions = gitlab.requests().iter().filter(|entry| entry.method == "PATCH").count();
+    assert_eq!(portions, trace.body.len().div_ceil(7));
+}
+
+#[test]
 fn a_machine_with_a_dead_token_gives_up() {
     let gitlab = FakeGitlab::start(Options { tls: false, ..Options::default() });
     let (id, token) = runner_with(&gitlab, &json!({}));

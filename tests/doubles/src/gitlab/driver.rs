@@ -52,6 +52,10 @@ pub struct DriverOptions {
     pub namespace: String,
     /// Whether its logs have a time before each line.
     pub timestamps: bool,
+    /// What its jobs print beside what their scripts do, as it is.
+    pub output: String,
+    /// How many bytes of a log it sends at once, whatever that cuts through; line by line if 0.
+    pub portion: usize,
     /// How long it waits between two requests for jobs; real ones wait three seconds.
     pub poll: Duration,
     /// How it behaves at first.
@@ -71,6 +75,8 @@ impl DriverOptions {
             name: "vm".to_owned(),
             namespace: "kubernetes-runner-jobs".to_owned(),
             timestamps: false,
+            output: String::new(),
+            portion: 0,
             poll: Duration::from_millis(20),
             behaviour: Behaviour::Succeed,
         }
@@ -305,9 +311,17 @@ impl Driver {
             system_id: &self.options.system_id,
             namespace: &self.options.namespace,
             timestamps: self.options.timestamps,
+            output: &self.options.output,
+        };
+        let written_by = |exit_code: i64| {
+            let lines = transcript::write(&machine, job, exit_code);
+            match self.options.portion {
+                0 => lines.into_iter().map(String::into_bytes).collect(),
+                size => lines.concat().as_bytes().chunks(size).map(<[u8]>::to_vec).collect::<Vec<_>>(),
+            }
         };
         let mut behaviour = self.shared.behaviour();
-        let mut portions = transcript::write(&machine, job, exit_code(&behaviour));
+        let mut portions = written_by(exit_code(&behaviour));
         let half = portions.len() / 2;
         let mut written = Vec::new();
         let mut index = 0;
@@ -321,9 +335,9 @@ impl Driver {
                     self.report(id, &json!({"token": token, "state": "running"}))?;
                     behaviour = self.shared.behaviour();
                 }
-                portions = transcript::write(&machine, job, exit_code(&behaviour));
+                portions = written_by(exit_code(&behaviour));
             }
-            self.append(id, token, &mut written, portions[index].as_bytes())?;
+            self.append(id, token, &mut written, &portions[index])?;
             index += 1;
         }
         let output = json!({"checksum": format!("crc32:{:08x}", crc32(&written)), "bytesize": written.len()});

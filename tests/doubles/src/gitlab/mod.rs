@@ -188,7 +188,8 @@ impl FakeGitlab {
         self.ca_pem.clone()
     }
 
-    /// Every request since the start, or since they were cleared; no secret is in it.
+    /// Every request since the start, or since they were cleared; no secret is in it. Those by a user's
+    /// token have its name; those of runners and their jobs have `runner/1001` or `job/9001` for a user.
     #[must_use]
     pub fn requests(&self) -> Vec<Logged> {
         self.shared.traffic.log.entries()
