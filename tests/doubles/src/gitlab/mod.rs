@@ -14,6 +14,7 @@ mod commits;
 mod create_runner;
 mod driver;
 mod jobs;
+mod machine;
 mod options;
 mod page;
 mod params;
@@ -35,7 +36,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 pub use crate::wire::{Action, Fault, Logged};
-pub use driver::{Behaviour, Driven, DriverOptions, RunnerDriver};
+pub use driver::RunnerDriver;
+pub use machine::{Behaviour, Driven, DriverOptions};
 pub use options::{Options, ProjectSpec, Role, TokenKind, TokenSpec};
 pub use world::{GROUP, PROJECT};
 
