@@ -2,6 +2,8 @@
 
 mod gitlab_client;
 
+use std::time::Duration;
+
 use gitlab_client::pipelines::{
     ARTICLE, commit, eventually, machine_job, pipeline_of, runner_with, with_pipeline,
 };
@@ -156,6 +158,19 @@ fn a_log_may_hold_anything_and_be_cut_anywhere() {
     assert!(trace.text().contains(&format!("hello world!\n{output}\n")), "{}", trace.text());
     let portions = gitlab.requests().iter().filter(|entry| entry.method == "PATCH").count();
     assert_eq!(portions, trace.body.len().div_ceil(7));
+}
+
+#[test]
+fn a_machine_knows_of_every_end_that_gitlab_knows_of() {
+    let (gitlab, caller, pipeline) = with_pipeline(Options::default(), ARTICLE);
+    let (_, token) = runner_with(&gitlab, &json!({}));
+    // GitLab has taken the end in, and the machine has not heard so yet.
+    let late = Fault::once("PUT", "/jobs/", Action::Late(Duration::from_millis(200)));
+    gitlab.inject(Fault { skip: 1, ..late });
+    let machine = RunnerDriver::for_token(&gitlab, &token);
+    let path = format!("{SHOP}/pipelines/{pipeline}");
+    let id = eventually(|| machine_job(&caller, &path, "success"));
+    assert_eq!(machine.jobs(), [Driven { id, outcome: "success".to_owned() }]);
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::wire::lock;
 struct Progress {
     stop: bool,
     behaviour: Behaviour,
+    /// Whether the end of a job is being told: GitLab may know it already, but not yet whoever asks here.
+    ending: bool,
     jobs: Vec<Driven>,
     problems: Vec<String>,
 }
@@ -77,10 +79,13 @@ impl RunnerDriver {
         self.shared.changed.notify_all();
     }
 
-    /// The jobs that came to an end on it.
+    /// The jobs that came to an end on it, with every one that GitLab knows the end of.
     #[must_use]
     pub fn jobs(&self) -> Vec<Driven> {
-        lock(&self.shared.progress).jobs.clone()
+        let progress = lock(&self.shared.progress);
+        let longest = Duration::from_secs(10);
+        let waited = self.shared.changed.wait_timeout_while(progress, longest, |progress| progress.ending);
+        waited.map(|(progress, _)| progress.jobs.clone()).unwrap_or_default()
     }
 
     /// What went wrong: refusals, with their status and text.
@@ -211,6 +216,8 @@ impl Driver {
         let id = job["id"].as_u64().unwrap_or_default();
         let outcome = self.work(id, job);
         let mut progress = lock(&self.shared.progress);
+        progress.ending = false;
+        self.shared.changed.notify_all();
         // A machine that is switched off ends nothing.
         if !progress.stop {
             let outcome = outcome.unwrap_or_else(|| "canceled".to_owned());
@@ -268,6 +275,7 @@ impl Driver {
             end["failure_reason"] = reason.as_str().into();
             end["exit_code"] = (*exit_code).into();
         }
+        lock(&self.shared.progress).ending = true;
         self.report(id, &end)?;
         end["state"].as_str().map(str::to_owned)
     }
