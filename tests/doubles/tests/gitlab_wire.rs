@@ -3,6 +3,7 @@
 
 mod gitlab_client;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gitlab_client::{Caller, SHOP, message};
@@ -108,6 +109,8 @@ fn faults_answer_as_proxies_and_throttles_do() {
     assert_eq!((plain.status, plain.json()), (422, json!({"message": "no"})));
     let flood = next(Action::Flood(3 << 20));
     assert_eq!((flood.body.len(), flood.header("content-length")), (3 << 20, "3145728"));
+    let endless = next(Action::EndlessFlood(1 << 20));
+    assert_eq!((endless.body.len(), endless.header("content-length")), (1 << 20, ""));
     let nested = next(Action::nested(100_000));
     assert_eq!((nested.body.len(), nested.header("content-type")), (200_000, "application/json"));
     let drip = next(Action::Drip("{\"id\": 1}".to_owned(), Duration::from_millis(1)));
@@ -150,6 +153,23 @@ fn a_request_may_be_applied_and_its_answer_lost() {
     );
     gitlab.clear_faults();
     assert_eq!(caller.get("/user").status, 200);
+}
+
+#[test]
+fn the_world_may_change_while_a_request_is_under_way() {
+    let gitlab = Arc::new(FakeGitlab::start(Options::default()));
+    let caller = Caller::of(&gitlab, "maintainer");
+    let id = caller.post("/user/runners", &wish(&gitlab)).json()["id"].as_u64().expect("a runner");
+    let behind = Arc::clone(&gitlab);
+    let action = Action::Before(Box::new(move || behind.remove_runner(id)));
+    gitlab.inject(Fault::once("PUT", "/runners/", action));
+    assert_eq!(caller.put(&format!("/runners/{id}"), &json!({"paused": true})).status, 404);
+    // The hook holds the server, which would otherwise never stop.
+    gitlab.clear_faults();
+    let started = Instant::now();
+    gitlab.inject(Fault::once("POST", "/user/runners", Action::Late(Duration::from_millis(30))));
+    assert_eq!(caller.post("/user/runners", &wish(&gitlab)).status, 201);
+    assert!(started.elapsed() >= Duration::from_millis(30));
 }
 
 #[test]

@@ -132,7 +132,7 @@ pub(crate) fn create(state: &mut State, who: &Identity, params: &mut Params) -> 
     let scope = match kind.as_str() {
         "group_type" => {
             let found = u64::try_from(group).ok().and_then(|id| state.groups.get(&id));
-            let seen = found.filter(|group| state.role(&who.user, &group.path).is_some());
+            let seen = found.filter(|group| state.sees_group(&who.user, &group.path));
             // Nothing is found, and a scope of nothing does not validate: this is no 404.
             seen.map(|group| (Scope::Group(group.id), group.path.clone(), Role::Owner))
         }

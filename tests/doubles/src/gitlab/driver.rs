@@ -8,88 +8,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::FakeGitlab;
+use super::machine::{Behaviour, Driven, DriverOptions};
 use super::transcript::{self, Machine};
 use crate::http::{Http, Reply};
 use crate::wire::lock;
-
-/// How a machine behaves; it can be told otherwise while it works.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Behaviour {
-    /// Registers, takes jobs, and ends them well.
-    #[default]
-    Succeed,
-    /// Registers, takes jobs, and fails them.
-    Fail {
-        /// GitLab's word for the reason, such as `script_failure` or `runner_system_failure`.
-        reason: String,
-        /// What the script ended with.
-        exit_code: i64,
-    },
-    /// Makes no contact at all: the machine has not booted.
-    Silent,
-    /// Registers, and then asks for no jobs: the service does not start.
-    RegisterOnly,
-    /// Takes a job, writes half of its log, and then nothing, until told otherwise.
-    Stall,
-}
-
-/// What a machine is, and how it behaves at first.
-#[derive(Clone, Debug)]
-pub struct DriverOptions {
-    /// Where GitLab is.
-    pub url: String,
-    /// The CA (PEM) of its certificate.
-    pub ca_pem: String,
-    /// The runner's token.
-    pub token: String,
-    /// The machine's name, as runners make it of its machine id.
-    pub system_id: String,
-    /// The runner's version.
-    pub version: String,
-    /// The runner's name on the machine.
-    pub name: String,
-    /// The namespace that it says its jobs run in.
-    pub namespace: String,
-    /// Whether its logs have a time before each line.
-    pub timestamps: bool,
-    /// How long it waits between two requests for jobs; real ones wait three seconds.
-    pub poll: Duration,
-    /// How it behaves at first.
-    pub behaviour: Behaviour,
-}
-
-impl DriverOptions {
-    /// A machine that does all well, for a runner of this GitLab.
-    #[must_use]
-    pub fn new(gitlab: &FakeGitlab, token: &str) -> Self {
-        Self {
-            url: gitlab.url(),
-            ca_pem: gitlab.ca_pem(),
-            token: token.to_owned(),
-            system_id: "s_0123456789ab".to_owned(),
-            version: "19.4.0".to_owned(),
-            name: "vm".to_owned(),
-            namespace: "kubernetes-runner-jobs".to_owned(),
-            timestamps: false,
-            poll: Duration::from_millis(20),
-            behaviour: Behaviour::Succeed,
-        }
-    }
-}
-
-/// What became of a job on the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Driven {
-    /// The job.
-    pub id: u64,
-    /// `success`, `failed`, or `canceled` if GitLab took it away.
-    pub outcome: String,
-}
 
 #[derive(Default)]
 struct Progress {
     stop: bool,
     behaviour: Behaviour,
+    /// Whether the end of a job is being told: GitLab may know it already, but not yet whoever asks here.
+    ending: bool,
     jobs: Vec<Driven>,
     problems: Vec<String>,
 }
@@ -150,10 +79,13 @@ impl RunnerDriver {
         self.shared.changed.notify_all();
     }
 
-    /// The jobs that came to an end on it.
+    /// The jobs that came to an end on it, with every one that GitLab knows the end of.
     #[must_use]
     pub fn jobs(&self) -> Vec<Driven> {
-        lock(&self.shared.progress).jobs.clone()
+        let progress = lock(&self.shared.progress);
+        let longest = Duration::from_secs(10);
+        let waited = self.shared.changed.wait_timeout_while(progress, longest, |progress| progress.ending);
+        waited.map(|(progress, _)| progress.jobs.clone()).unwrap_or_default()
     }
 
     /// What went wrong: refusals, with their status and text.
@@ -284,6 +216,8 @@ impl Driver {
         let id = job["id"].as_u64().unwrap_or_default();
         let outcome = self.work(id, job);
         let mut progress = lock(&self.shared.progress);
+        progress.ending = false;
+        self.shared.changed.notify_all();
         // A machine that is switched off ends nothing.
         if !progress.stop {
             let outcome = outcome.unwrap_or_else(|| "canceled".to_owned());
@@ -305,9 +239,17 @@ impl Driver {
             system_id: &self.options.system_id,
             namespace: &self.options.namespace,
             timestamps: self.options.timestamps,
+            output: &self.options.output,
+        };
+        let written_by = |exit_code: i64| {
+            let lines = transcript::write(&machine, job, exit_code);
+            match self.options.portion {
+                0 => lines.into_iter().map(String::into_bytes).collect(),
+                size => lines.concat().as_bytes().chunks(size).map(<[u8]>::to_vec).collect::<Vec<_>>(),
+            }
         };
         let mut behaviour = self.shared.behaviour();
-        let mut portions = transcript::write(&machine, job, exit_code(&behaviour));
+        let mut portions = written_by(exit_code(&behaviour));
         let half = portions.len() / 2;
         let mut written = Vec::new();
         let mut index = 0;
@@ -321,9 +263,9 @@ impl Driver {
                     self.report(id, &json!({"token": token, "state": "running"}))?;
                     behaviour = self.shared.behaviour();
                 }
-                portions = transcript::write(&machine, job, exit_code(&behaviour));
+                portions = written_by(exit_code(&behaviour));
             }
-            self.append(id, token, &mut written, portions[index].as_bytes())?;
+            self.append(id, token, &mut written, &portions[index])?;
             index += 1;
         }
         let output = json!({"checksum": format!("crc32:{:08x}", crc32(&written)), "bytesize": written.len()});
@@ -333,6 +275,7 @@ impl Driver {
             end["failure_reason"] = reason.as_str().into();
             end["exit_code"] = (*exit_code).into();
         }
+        lock(&self.shared.progress).ending = true;
         self.report(id, &end)?;
         end["state"].as_str().map(str::to_owned)
     }

@@ -14,6 +14,7 @@ mod commits;
 mod create_runner;
 mod driver;
 mod jobs;
+mod machine;
 mod options;
 mod page;
 mod params;
@@ -35,7 +36,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 pub use crate::wire::{Action, Fault, Logged};
-pub use driver::{Behaviour, Driven, DriverOptions, RunnerDriver};
+pub use driver::RunnerDriver;
+pub use machine::{Behaviour, Driven, DriverOptions};
 pub use options::{Options, ProjectSpec, Role, TokenKind, TokenSpec};
 pub use world::{GROUP, PROJECT};
 
@@ -188,7 +190,8 @@ impl FakeGitlab {
         self.ca_pem.clone()
     }
 
-    /// Every request since the start, or since they were cleared; no secret is in it.
+    /// Every request since the start, or since they were cleared; no secret is in it. Those by a user's
+    /// token have its name; those of runners and their jobs have `runner/1001` or `job/9001` for a user.
     #[must_use]
     pub fn requests(&self) -> Vec<Logged> {
         self.shared.traffic.log.entries()

@@ -101,7 +101,7 @@ impl State {
             Ok(id) => self.groups.get(&id),
             Err(_) => self.groups.values().find(|group| group.path.eq_ignore_ascii_case(name)),
         };
-        let seen = found.filter(|group| self.role(&who.user, &group.path).is_some());
+        let seen = found.filter(|group| self.sees_group(&who.user, &group.path));
         seen.ok_or_else(|| answer::not_found("Group"))
     }
 

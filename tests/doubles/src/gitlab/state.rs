@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::options::{Options, Role, TokenKind, TokenSpec};
 use super::pipelines::{Job, Pipeline};
 use super::projects::{Group, Project};
+use super::runner_lists::lies_in;
 use super::runners::Runner;
 use crate::wire::random;
 
@@ -128,6 +129,12 @@ impl State {
         }
         let above = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path]);
         above.filter_map(|path| self.roles.get(&(user.to_owned(), path.to_owned())).copied()).max()
+    }
+
+    /// Whether somebody sees a group: as a member, or as one of anything in it.
+    pub(crate) fn sees_group(&self, user: &str, path: &str) -> bool {
+        let inside = |(member, at): &(String, String)| member == user && lies_in(at, path);
+        self.role(user, path).is_some() || self.roles.keys().any(inside)
     }
 
     /// Makes a token, and says its secret.

@@ -49,6 +49,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) system_id: &'a str,
     pub(crate) namespace: &'a str,
     pub(crate) timestamps: bool,
+    pub(crate) output: &'a str,
 }
 
 /// The log of a job, in portions; with an exit code that is not 0 its script fails.
@@ -85,6 +86,9 @@ pub(crate) fn write(machine: &Machine<'_>, job: &Value, exit_code: i64) -> Vec<S
                 log.line(&printed);
             }
         }
+        for line in machine.output.split_inclusive('\n') {
+            log.line(line.strip_suffix('\n').unwrap_or(line));
+        }
     });
     log.section("cleanup_file_variables", "Cleaning up project directory and file based variables", |log| {
         log.line("");
@@ -106,8 +110,14 @@ mod tests {
 
     #[test]
     fn the_articles_job_says_hello() {
-        let machine =
-            Machine { version: "19.4.0", name: "vm", system_id: "s_1", namespace: "jobs", timestamps: false };
+        let machine = Machine {
+            version: "19.4.0",
+            name: "vm",
+            system_id: "s_1",
+            namespace: "jobs",
+            timestamps: false,
+            output: "",
+        };
         let job = json!({"steps": [{"script": ["echo \"hello world!\"", "true"]}]});
         let log = write(&machine, &job, 0).concat();
         assert!(log.contains("\u{1b}[32;1m$ echo \"hello world!\"\u{1b}[0;m\nhello world!\n"), "{log}");

@@ -14,15 +14,15 @@ pub(crate) enum Payload {
     /// All of it at once.
     Whole(Bytes),
     /// So many more bytes of nothing in particular, in portions.
-    Flood { left: u64, portion: Bytes },
+    Flood { left: u64, portion: Bytes, declared: bool },
     /// A byte at a time.
     Drip { rest: Bytes, pause: Duration, timer: Pin<Box<Sleep>> },
 }
 
 impl Payload {
     /// So many bytes, made while they are sent.
-    pub(crate) fn flood(bytes: u64) -> Self {
-        Self::Flood { left: bytes, portion: Bytes::from_static(&[b' '; 65536]) }
+    pub(crate) fn flood(bytes: u64, declared: bool) -> Self {
+        Self::Flood { left: bytes, portion: Bytes::from_static(&[b' '; 65536]), declared }
     }
 
     pub(crate) fn drip(text: &str, pause: Duration) -> Self {
@@ -41,7 +41,7 @@ impl Body for Payload {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let portion = match self.get_mut() {
             Self::Whole(bytes) => std::mem::take(bytes),
-            Self::Flood { left, portion } => {
+            Self::Flood { left, portion, .. } => {
                 let size = usize::try_from(*left).unwrap_or(usize::MAX).min(portion.len());
                 *left -= size as u64;
                 portion.slice(..size)
@@ -58,8 +58,8 @@ impl Body for Payload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Flood { left, .. } => SizeHint::with_exact(*left),
-            Self::Drip { .. } => SizeHint::default(),
+            Self::Flood { left, declared: true, .. } => SizeHint::with_exact(*left),
+            Self::Flood { .. } | Self::Drip { .. } => SizeHint::default(),
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
     async fn every_body_ends() {
         let whole = Payload::Whole(Bytes::from_static(b"abc")).collect().await.expect("it ends");
         assert_eq!(whole.to_bytes(), "abc");
-        let flood = Payload::flood(100_000).collect().await.expect("it ends");
+        let flood = Payload::flood(100_000, false).collect().await.expect("it ends");
         assert_eq!(flood.to_bytes().len(), 100_000);
         let drip = Payload::drip("abc", Duration::ZERO).collect().await.expect("it ends");
         assert_eq!(drip.to_bytes(), "abc");

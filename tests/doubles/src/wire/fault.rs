@@ -23,6 +23,10 @@ pub enum Action {
     KillAfter(Box<dyn Fn() + Send + Sync>),
     /// The hook is called; nothing is applied, and there is no answer.
     KillBefore(Box<dyn Fn() + Send + Sync>),
+    /// The hook is called; then the request is answered as ever.
+    Before(Box<dyn Fn() + Send + Sync>),
+    /// The request is applied; its answer goes out only after this time.
+    Late(Duration),
     /// The request is applied; the answer is that of the other action.
     Applied(Box<Action>),
     /// The request is applied; its answer, if JSON, goes out as the hook leaves it.
@@ -33,6 +37,8 @@ pub enum Action {
     Elsewhere(u16, String),
     /// So many bytes of white space that call themselves JSON; nothing is applied.
     Flood(u64),
+    /// The same without their number being told first.
+    EndlessFlood(u64),
     /// This JSON, a byte at a time with a pause before each; nothing is applied.
     Drip(String, Duration),
 }

@@ -339,6 +339,15 @@ async fn act<S: Service>(
             hook();
             None
         }
+        Action::Before(hook) => {
+            hook();
+            plain(service.answer(request))
+        }
+        Action::Late(pause) => {
+            let answer = service.answer(request);
+            tokio::time::sleep(*pause).await;
+            plain(answer)
+        }
         Action::Edit(hook) => {
             let mut answer = service.answer(request);
             if let Ok(mut value) = serde_json::from_slice(&answer.body) {
@@ -359,7 +368,10 @@ async fn act<S: Service>(
             let body = b"<html><head><title>Moved</title></head></html>\r\n".to_vec();
             plain(Answer { code: *code, content_type: "text/html".to_owned(), headers, body })
         }
-        Action::Flood(bytes) => Some((Answer::json(200, &Value::Null), Some(Payload::flood(*bytes)))),
+        Action::Flood(bytes) => Some((Answer::json(200, &Value::Null), Some(Payload::flood(*bytes, true)))),
+        Action::EndlessFlood(bytes) => {
+            Some((Answer::json(200, &Value::Null), Some(Payload::flood(*bytes, false))))
+        }
         Action::Drip(text, pause) => {
             Some((Answer::json(200, &Value::Null), Some(Payload::drip(text, *pause))))
         }

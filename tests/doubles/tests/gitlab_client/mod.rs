@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test target uses another part")]
 
+pub mod pipelines;
+
 use outrigger_doubles::gitlab::FakeGitlab;
 use outrigger_doubles::http::{Http, Reply};
 use serde_json::Value;
