@@ -46,6 +46,9 @@ pub struct OwnedRunner {
     /// Whose token made it, where GitLab said.
     #[serde(default)]
     pub creator: Option<u64>,
+    /// When it was made (RFC 3339).
+    #[serde(default)]
+    pub made: String,
 }
 
 /// Our commit of the pipeline file.

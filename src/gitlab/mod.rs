@@ -42,6 +42,8 @@ pub struct Gitlab {
     cancel: Option<Cancel>,
     notice: RetryNotice,
     mutations: Rc<Cell<usize>>,
+    /// How many seconds GitLab's clock is ahead of ours.
+    ahead: Rc<Cell<i64>>,
     trace: Rc<RefCell<Option<Trace>>>,
 }
 
@@ -137,6 +139,7 @@ impl Gitlab {
             cancel: Some(limits.cancel.clone()),
             notice: Rc::clone(&limits.notice),
             mutations: Rc::default(),
+            ahead: Rc::default(),
             trace: Rc::default(),
         })
     }
@@ -164,6 +167,13 @@ impl Gitlab {
     #[must_use]
     pub fn mutations(&self) -> usize {
         self.mutations.get()
+    }
+
+    /// The time by GitLab's clock, against which its own times are to be held: ours may be off.
+    #[must_use]
+    pub fn now(&self) -> jiff::Timestamp {
+        let ours = jiff::Timestamp::now();
+        jiff::Timestamp::from_second(ours.as_second() + self.ahead.get()).unwrap_or(ours)
     }
 
     /// The instance, as users name it.
@@ -341,6 +351,9 @@ impl Gitlab {
         }
         let mut response = request.send().await.map_err(|error| Refusal::transport(what, &error))?;
         let (status, headers) = (response.status(), response.headers().clone());
+        if let Some(theirs) = refusal::date(&headers, "date") {
+            self.ahead.set(theirs - jiff::Timestamp::now().as_second());
+        }
         if let Some(sink) = self.trace.borrow().as_ref() {
             sink(&format!("{method} {} {}", url.path(), status.as_u16()));
         }

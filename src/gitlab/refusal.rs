@@ -217,16 +217,21 @@ fn wait_asked(code: u16, headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let now = jiff::Timestamp::now().as_second();
     let until = |second: i64| Duration::from_secs(u64::try_from(second - now).unwrap_or(0).max(1));
-    let date =
-        |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| until(date.timestamp().as_second()));
-    let after = text("retry-after")
-        .and_then(|text| text.parse().ok().map(Duration::from_secs).or_else(|| date(text)));
+    let after = text("retry-after").and_then(|text| {
+        text.parse().ok().map(Duration::from_secs).or_else(|| date(headers, "retry-after").map(until))
+    });
     if after.is_some() || code != 429 {
         return after;
     }
-    text("ratelimit-resettime")
-        .and_then(date)
+    date(headers, "ratelimit-resettime")
+        .map(until)
         .or_else(|| text("ratelimit-reset").and_then(|text| text.parse().ok()).map(until))
+}
+
+/// A header with a date, as Unix time.
+pub(super) fn date(headers: &HeaderMap, name: &str) -> Option<i64> {
+    let text = headers.get(name)?.to_str().ok()?;
+    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp().as_second())
 }
 
 /// GitLab's own words in an error body. They come in several shapes:

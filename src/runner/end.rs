@@ -43,7 +43,7 @@ pub async fn settle(cx: &Context, id: u64) -> Result<Option<String>> {
             return Ok(Some(format!(
                 "not waiting for {}: its machine was last heard of {}",
                 crate::report::count(jobs.len(), "job"),
-                ago(silent, jiff::Timestamp::now())
+                ago(silent, gitlab.now())
             )));
         }
         if Instant::now() + Duration::from_secs(1) >= cx.limits.deadline {
@@ -74,7 +74,7 @@ async fn silent_since(gitlab: &Gitlab, id: &str) -> Result<Option<jiff::Timestam
     let last =
         managers.as_array().into_iter().flatten().map(Manager::read).filter_map(|one| one.contacted).max();
     let silent = |time: jiff::Timestamp| {
-        u64::try_from(jiff::Timestamp::now().as_second() - time.as_second()).unwrap_or(0) > SILENT.as_secs()
+        u64::try_from(gitlab.now().as_second() - time.as_second()).unwrap_or(0) > SILENT.as_secs()
     };
     Ok(last.filter(|last| silent(*last)))
 }

@@ -1,6 +1,6 @@
 //! Looks for the runner: by the id that record or anchor hint at, or by its mark.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ pub(super) struct Trace {
     intent: Option<String>,
     /// The runner existed, and its token was given.
     pub(super) given: bool,
+    /// How much longer a replica may not show it.
+    lag: Duration,
 }
 
 pub(super) async fn trace(cx: &Context) -> Trace {
@@ -32,11 +34,14 @@ pub(super) async fn trace(cx: &Context) -> Trace {
         recorded: known.runner.is_some(),
         intent: known.intent,
         given: known.given,
+        lag: lag(known.runner.as_ref().map_or("", |runner| runner.made.as_str()), cx.now),
     };
     if !trace.recorded && !trace.given {
         let anchor = cx.read(&cx.names.account()).await.ok().flatten();
         let noted = anchor.as_ref().and_then(|anchor| anchor.annotation(crate::names::RUNNER));
         trace.id = noted.and_then(|noted| noted.parse().ok());
+        // Noted by another machine, perhaps just now: one more look costs little.
+        trace.lag = if trace.id.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
         trace.given = noted == Some(crate::names::GIVEN) && trace.intent.is_none();
     }
     trace
@@ -47,7 +52,7 @@ pub(super) async fn trace(cx: &Context) -> Trace {
 /// # Errors
 /// See [`verdict`].
 pub async fn find(cx: &Context) -> Result<Found> {
-    let Trace { id: hint, recorded, intent, .. } = trace(cx).await;
+    let Trace { id: hint, recorded, intent, lag, .. } = trace(cx).await;
     if cx.gitlab.client.is_none() {
         return match (hint, &intent) {
             (None, None) => Ok(Found::None),
@@ -55,7 +60,7 @@ pub async fn find(cx: &Context) -> Result<Found> {
         };
     }
     if let Some(id) = hint {
-        match by_id(cx, id).await? {
+        match by_id(cx, id, lag).await? {
             Found::None if recorded && intent.is_none() => return Ok(Found::None),
             Found::None => {}
             found => return Ok(found),
@@ -70,26 +75,39 @@ pub async fn find(cx: &Context) -> Result<Found> {
     if !scoped && intent.is_none() {
         return Ok(Found::None);
     }
-    match by_mark(cx, recent(intent.as_deref(), cx.now)).await {
+    let young = intent.as_deref().is_some_and(|time| !self::lag(time, cx.now).is_zero());
+    match by_mark(cx, young).await {
         // Each creation is noted before it is tried: with a record and without such a note there was none.
         Err(failure) if failure.id == "OR0415" && cx.recorded && intent.is_none() => Ok(Found::None),
         found => found,
     }
 }
 
-/// Whether an unfinished creation is so young that a replica may not show it yet.
-fn recent(intent: Option<&str>, now: jiff::Timestamp) -> bool {
-    intent
-        .and_then(|time| time.parse::<jiff::Timestamp>().ok())
-        .is_some_and(|time| now.as_second() - time.as_second() <= 10)
+/// How much longer replicas may not show what was made at this time (RFC 3339).
+fn lag(made: &str, now: jiff::Timestamp) -> Duration {
+    let Ok(made) = made.parse::<jiff::Timestamp>() else { return Duration::ZERO };
+    let age = u64::try_from(now.as_second() - made.as_second()).unwrap_or(0);
+    LAG.saturating_sub(Duration::from_secs(age))
 }
 
-async fn by_id(cx: &Context, id: u64) -> Result<Found> {
+/// The runner with this id, if it is ours. One that is not found is looked for again for as long as `lag`.
+async fn by_id(cx: &Context, id: u64, lag: Duration) -> Result<Found> {
     let gitlab = cx.gitlab()?;
     let number = id.to_string();
     let what = format!("look at runner {id}");
     let route = Route::of(&["runners", &number]);
-    let value = match gitlab.get_opt(&what, &route).await {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(100);
+    let answer = loop {
+        match gitlab.get_opt(&what, &route).await {
+            Ok(None) if started.elapsed() + pause < lag => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            other => break other,
+        }
+    };
+    let value = match answer {
         Ok(Some(value)) => value,
         Ok(None) => return Ok(Found::None),
         Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => {
@@ -128,11 +146,11 @@ async fn managers(cx: &Context, id: u64) -> Result<Vec<Manager>> {
 /// # Errors
 /// OR0415 (exit 4) where the token may not list; OR0703 (exit 7) for two hits or another creator.
 pub async fn by_mark(cx: &Context, patient: bool) -> Result<Found> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let mut pause = Duration::from_millis(500);
     loop {
         match listed(cx).await? {
-            Some(id) => return by_id(cx, id).await,
+            Some(id) => return by_id(cx, id, LAG).await,
             None if patient && started.elapsed() < LAG => {
                 cx.waiting("create-runner", "GitLab to show whether the runner was made", started.elapsed());
                 tokio::time::sleep(pause).await;
@@ -213,14 +231,16 @@ fn foreign(message: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::recent;
+    use super::lag;
 
     #[test]
-    fn a_young_intent_is_waited_for() {
+    fn what_was_just_made_may_not_be_shown_yet() {
         let now = jiff::Timestamp::from_second(1_000_000).expect("a time");
         let at =
             |seconds: i64| jiff::Timestamp::from_second(1_000_000 - seconds).expect("a time").to_string();
-        assert!(recent(Some(&at(3)), now) && !recent(Some(&at(60)), now));
-        assert!(!recent(None, now) && !recent(Some("yesterday"), now));
+        assert_eq!(lag(&at(3), now).as_secs(), 7);
+        for old in [at(60), String::new(), "yesterday".to_owned()] {
+            assert!(lag(&old, now).is_zero(), "{old}");
+        }
     }
 }

@@ -51,7 +51,7 @@ async fn own(cx: &Context, answer: &Value) -> Result<String> {
     {
         let gitlab = &mut cx.record.borrow_mut().gitlab;
         gitlab.intent = None;
-        gitlab.runner = Some(OwnedRunner { id, creator });
+        gitlab.runner = Some(OwnedRunner { id, creator, made: jiff::Timestamp::now().to_string() });
     }
     cx.save()?;
     match answer["token"].as_str().filter(|token| !token.is_empty()) {
@@ -69,7 +69,11 @@ async fn settled(cx: &Context, refusal: Refusal) -> Result<String> {
             {
                 let gitlab = &mut cx.record.borrow_mut().gitlab;
                 gitlab.intent = None;
-                gitlab.runner = Some(OwnedRunner { id, creator: ours.runner.creator.map(|(id, _)| id) });
+                gitlab.runner = Some(OwnedRunner {
+                    id,
+                    creator: ours.runner.creator.map(|(id, _)| id),
+                    made: jiff::Timestamp::now().to_string(),
+                });
             }
             cx.save()?;
             reset(cx, id).await?;

@@ -1,7 +1,8 @@
 //! A runner's condition, in words.
 
 use super::Ours;
-use crate::gitlab::Manager;
+use crate::context::Context;
+use crate::gitlab::{Gitlab, Manager};
 
 /// The machines that use a runner's token, in words.
 #[must_use]
@@ -30,7 +31,8 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
 
 /// "last contact 40 s ago", "paused, never made contact".
 #[must_use]
-pub fn condition(ours: &Ours, now: jiff::Timestamp) -> String {
+pub fn condition(cx: &Context, ours: &Ours) -> String {
+    let now = cx.gitlab.client.as_ref().map_or(cx.now, Gitlab::now);
     let contact =
         ours.managers.iter().filter_map(|manager| manager.contacted).chain(ours.runner.contacted).max();
     let contact = match contact {

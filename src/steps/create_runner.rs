@@ -105,7 +105,7 @@ impl Step for CreateRunner {
         Box::pin(async move {
             Ok(match runner::verdict(cx).await? {
                 Verdict::Keep { ours, .. } | Verdict::Legacy(Found::Ours(ours)) => {
-                    Some(format!("kept: runner {}, {}", ours.runner.id, runner::condition(ours, cx.now)))
+                    Some(format!("kept: runner {}, {}", ours.runner.id, runner::condition(cx, ours)))
                 }
                 _ => None,
             })
@@ -131,7 +131,7 @@ impl Step for CreateRunner {
                 Found::None if recorded.is_empty() => Vec::new(),
                 Found::None => vec![Line::keep("the runner at GitLab (already gone)")],
                 Found::Ours(ours) => {
-                    let text = format!("runner {} ({})", ours.runner.id, runner::condition(&ours, cx.now));
+                    let text = format!("runner {} ({})", ours.runner.id, runner::condition(cx, &ours));
                     vec![Line::new(Decision::Remove, text, Act::DeleteRunner(ours.runner.id))]
                 }
                 Found::NotLooked(why) => vec![Line::refuse(unreachable(cx, &why))],
@@ -177,7 +177,7 @@ fn decide(cx: &Context, verdict: &Verdict) -> Vec<Line> {
         )],
         Verdict::NotLooked(why) => vec![Line::not_looked(format!("not looked at: {why}"))],
         Verdict::Legacy(Found::Ours(ours)) => {
-            vec![Line::keep(format!("kept: runner {}, {}", ours.runner.id, runner::condition(ours, cx.now)))]
+            vec![Line::keep(format!("kept: runner {}, {}", ours.runner.id, runner::condition(cx, ours)))]
         }
         Verdict::Legacy(_) if cx.record.borrow().gitlab.runner.is_some() => {
             vec![Line::not_looked("registered earlier; not looked at without a GitLab token")]
@@ -249,7 +249,7 @@ fn keep(cx: &Context, ours: &Ours, update: &Value, differs: &[String], reset: Op
         });
     }
     if lines.is_empty() {
-        let line = Line::keep(format!("kept: runner {id}, {}", runner::condition(ours, cx.now)));
+        let line = Line::keep(format!("kept: runner {id}, {}", runner::condition(cx, ours)));
         lines.push(if ours.runner.paused {
             Line { notable: true, ..line }
                 .detail("it takes no jobs while it is paused: resume it in GitLab (Settings, CI/CD, Runners)")

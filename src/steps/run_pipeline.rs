@@ -209,16 +209,15 @@ impl Run<'_> {
                     "resume it in GitLab (Settings, CI/CD, Runners)",
                 ));
             }
-            if let Some(manager) = ours.managers.first() {
-                let version = manager.version.clone().unwrap_or_else(|| "of unknown version".to_owned());
-                let text = format!(
-                    "runner {id} has made contact: gitlab-runner {version}, system id {}",
-                    manager.system_id
-                );
+            let machine = ours.managers.first();
+            if machine.is_some() || !ours.runner.never_contacted() {
+                // GitLab may list the machine a moment after its contact.
+                let about = machine.map_or_else(String::new, |machine| {
+                    let version = machine.version.as_deref().unwrap_or("of unknown version");
+                    format!(": gitlab-runner {version}, system id {}", machine.system_id)
+                });
+                let text = format!("runner {id} has made contact{about}");
                 self.cx.reporter.event(&Event::Note { text });
-                return Ok(());
-            }
-            if !ours.runner.never_contacted() {
                 return Ok(());
             }
             self.waiting(&format!("the VM: runner {id} has not made contact yet"));

@@ -24,7 +24,7 @@ pub fn whole_way(bed: &dyn Bed) {
     let script = scene.home.script(&scene.deployment);
     let command = setup(&scene, &site).args(["--commit-pipeline", "--run-pipeline"]);
     let (output, vm) = site.run_with_vm(&scene.home, &script, &command);
-    let output = output.code(0).says("hello world!").says("succeeded on runner").says("has made contact: gitlab-runner 19.4.0, system id s_0123456789ab");
+    let output = output.code(0).says("hello world!").says("succeeded on runner").says("has made contact");
     assert!(!output.stderr().contains("section_start"), "GitLab's own marks are not shown\n{output}");
     assert_eq!(vm.problems(), [""; 0]);
     assert_eq!(vm.jobs().len(), 1, "one job ran on our machine");
@@ -43,7 +43,8 @@ pub fn whole_way(bed: &dyn Bed) {
     let _ = again.says("succeeded on runner");
     assert_eq!(listing(&writes(bed)), "");
     let wrote = |method: &str| method != "GET" && method != "HEAD";
-    let requests = site.gitlab.requests();
+    // The machine goes on asking for jobs meanwhile; a lint stores nothing.
+    let requests: Vec<_> = site.gitlab.requests().into_iter().filter(|r| r.token == "maintainer").collect();
     assert!(requests.iter().all(|r| !wrote(&r.method) || r.path.ends_with("/ci/lint")), "{requests:?}");
     let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0).says("last contact");
 

@@ -135,6 +135,8 @@ impl Service for Shared {
         }
         answer.headers.push(("X-Request-Id".to_owned(), self.request_id(sequence)));
         let state = lock(&self.state);
+        let date = jiff::fmt::rfc2822::to_string(&state.now().to_zoned(jiff::tz::TimeZone::UTC));
+        answer.headers.push(("Date".to_owned(), date.unwrap_or_default().replace("+0000", "GMT")));
         if state.options.rate_limit_headers {
             answer.headers.extend(state.rate_limit(request));
         }

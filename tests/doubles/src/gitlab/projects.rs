@@ -186,6 +186,21 @@ pub(crate) fn show_group(state: &State, group: &Group) -> Answer {
     Answer::json(200, &shown)
 }
 
+/// `GET /groups/:id/members/all/:user_id`: with what is inherited from the groups above.
+pub(crate) fn member(state: &State, group: &Group, user: &str) -> Outcome {
+    let named = state.users.iter().find(|(_, known)| user.parse() == Ok(known.id));
+    let (name, user) = named.ok_or_else(|| answer::not_found("User"))?;
+    let role = state.roles.iter().filter(|((whose, path), _)| {
+        let above = group.path == *path || group.path.starts_with(&format!("{path}/"));
+        whose == name && above
+    });
+    let role = role.map(|(_, role)| *role).max().ok_or_else(|| answer::not_found(""))?;
+    Ok(Answer::json(
+        200,
+        &json!({"id": user.id, "username": name, "access_level": role as u8, "state": "active"}),
+    ))
+}
+
 /// `GET /user`.
 pub(crate) fn user(state: &State, who: &Identity) -> Answer {
     let user = &state.users[&who.user];

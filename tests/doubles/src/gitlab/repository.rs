@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::answer::{self, Answer, Outcome};
+use super::auth::Identity;
+use super::options::Role;
 use super::page::paginate;
 use super::params::Params;
 use super::projects::Project;
@@ -106,12 +108,14 @@ impl State {
         })
     }
 
-    fn branch_json(&self, project: &Project, name: &str, commit: &Commit) -> Value {
+    fn branch_json(&self, who: Option<&Identity>, project: &Project, name: &str, commit: &Commit) -> Value {
         let protected = project.is_protected(name);
+        let least = if protected { Role::Maintainer } else { Role::Developer };
+        let role = who.and_then(|who| self.role(&who.user, &project.spec.path));
         json!({
             "name": name, "commit": self.commit_json(project, commit), "merged": false,
             "protected": protected, "developers_can_push": false, "developers_can_merge": false,
-            "can_push": true, "default": project.spec.default_branch.as_deref() == Some(name),
+            "can_push": role >= Some(least), "default": project.spec.default_branch.as_deref() == Some(name),
             "web_url": format!("{}/{}/-/tree/{name}", self.url, project.spec.path),
         })
     }
@@ -163,22 +167,28 @@ pub(crate) fn file(project: &Project, path: &str, head: bool, params: &mut Param
 }
 
 /// `GET /projects/:id/repository/branches`.
-pub(crate) fn branches(state: &State, project: &Project, request: &Request, params: &mut Params) -> Outcome {
+pub(crate) fn branches(
+    state: &State,
+    who: Option<&Identity>,
+    project: &Project,
+    request: &Request,
+    params: &mut Params,
+) -> Outcome {
     if project.branches.is_empty() {
         return Err(answer::not_found("Repository"));
     }
     let rows: Vec<Value> = project
         .branches
         .iter()
-        .map(|(name, id)| state.branch_json(project, name, &project.commits[id]))
+        .map(|(name, id)| state.branch_json(who, project, name, &project.commits[id]))
         .collect();
     paginate(state, request, params, &rows)
 }
 
 /// `GET /projects/:id/repository/branches/:name`.
-pub(crate) fn branch(state: &State, project: &Project, name: &str) -> Outcome {
+pub(crate) fn branch(state: &State, who: Option<&Identity>, project: &Project, name: &str) -> Outcome {
     let id = project.branches.get(name).ok_or_else(|| answer::not_found("Branch"))?;
-    Ok(Answer::json(200, &state.branch_json(project, name, &project.commits[id])))
+    Ok(Answer::json(200, &state.branch_json(who, project, name, &project.commits[id])))
 }
 
 /// `GET /projects/:id/repository/commits`: from a branch's head back to the first.

@@ -166,6 +166,9 @@ fn of_users(state: &mut State, request: &Request, parts: &[&str]) -> Outcome {
         ("DELETE", ["runners", id]) => runners::delete(state, &who, id, request),
         ("POST", ["runners", id, "reset_authentication_token"]) => runners::reset(state, &who, id),
         ("GET", ["groups", name]) => Ok(projects::show_group(state, state.find_group(&who, name)?)),
+        ("GET", ["groups", name, "members", "all", user]) => {
+            projects::member(state, state.find_group(&who, name)?, user)
+        }
         ("GET", ["groups", name, "runners"]) => {
             let group = state.find_group(&who, name)?.id;
             runner_lists::of_group(state, &who, group, request, params)
@@ -222,8 +225,10 @@ fn of_project(
     }
     match (method, rest) {
         ("GET", ["repository", "files", path]) => return repository::file(project, path, head, params),
-        ("GET", ["repository", "branches"]) => return repository::branches(state, project, request, params),
-        ("GET", ["repository", "branches", name]) => return repository::branch(state, project, name),
+        ("GET", ["repository", "branches"]) => {
+            return repository::branches(state, who, project, request, params);
+        }
+        ("GET", ["repository", "branches", name]) => return repository::branch(state, who, project, name),
         ("GET", ["repository", "commits"]) => return repository::commits(state, project, request, params),
         ("GET", ["repository", "commits", sha]) => return repository::show_commit(state, project, sha),
         ("GET", ["pipelines"]) => return pipelines::list(state, project, request, params),
