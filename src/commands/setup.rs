@@ -130,6 +130,15 @@ async fn print(outside: &Outside<'_>, cx: &Context, step: &'static dyn steps::St
     if let Some(bytes) = step.print(cx).await? {
         write_data(outside, &bytes)?;
     }
+    if step.prints_always() {
+        // What the data is, beside it: stdout has the data alone.
+        for text in step.plan(cx).await?.into_iter().flat_map(|line| line.detail) {
+            outside.ui.event(&Event::Warning { text });
+        }
+        let done = step.apply(cx, &[]).await?;
+        let step = step.name().to_owned();
+        outside.ui.event(&Event::StepDone { step, changed: done.changed, text: done.text });
+    }
     Ok(Ended::well(false, ""))
 }
 

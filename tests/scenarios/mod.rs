@@ -7,6 +7,7 @@ pub mod bed;
 mod credentials;
 pub mod disk;
 mod drift;
+mod endpoints;
 mod foreign;
 mod gitlab;
 mod input;
@@ -90,6 +91,12 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("options_reissue", options::reissued_token),
     ("options_use_namespace", options::used_namespace),
     ("options_kubernetes_host", options::another_endpoint),
+    ("endpoint_that_only_outrigger_accepts", endpoints::only_outrigger),
+    ("endpoint_that_only_the_runner_accepts", endpoints::only_the_runner),
+    ("endpoint_with_an_odd_bundle", endpoints::odd_bundles),
+    ("endpoint_with_a_path", endpoints::path),
+    ("endpoint_with_a_public_certificate", endpoints::public),
+    ("endpoint_of_the_runners_own", endpoints::another),
     ("options_cluster_gone", options::cluster_gone),
     ("options_list", options::listed),
     ("gitlab_whole_way", gitlab::whole_way),
