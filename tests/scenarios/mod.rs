@@ -16,6 +16,7 @@ mod lifecycle;
 mod login;
 mod options;
 mod output;
+mod script;
 
 use std::path::PathBuf;
 
@@ -97,6 +98,11 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("endpoint_with_a_path", endpoints::path),
     ("endpoint_with_a_public_certificate", endpoints::public),
     ("endpoint_of_the_runners_own", endpoints::another),
+    ("script_without_secrets_updates_the_host", script::update_form),
+    ("script_after_reissue", script::reissues),
+    ("script_by_itself", script::by_itself),
+    ("script_that_is_too_long", script::too_long),
+    ("script_digest_on_the_anchor", script::digest),
     ("options_cluster_gone", options::cluster_gone),
     ("options_list", options::listed),
     ("gitlab_whole_way", gitlab::whole_way),
