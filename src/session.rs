@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::access::{self, Token};
-use crate::cluster::{self, Cluster, Selection, Target};
+use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
 use crate::context::{Context, GitlabAccess};
 use crate::error::{Failure, Kind, Result};
 use crate::files::{self, Lock};
 use crate::gitlab::Gitlab;
 use crate::limits::{Cancel, Limits};
 use crate::names::{self, Names};
+use crate::object::Object;
 use crate::record::Record;
 use crate::report::{Event, Reporter};
 use crate::secret::Secret;
@@ -115,8 +116,9 @@ impl Outside<'_> {
         let (target, cluster) = self.connect(&settings, record.as_ref(), needs, &limits).await?;
 
         // Without a record, the anchor tells where the rest is; flags and environment win over it.
-        if record.is_none()
-            && let Ok(Some(anchor)) = cluster.get(&Names::of(&settings).account()).await
+        let reference = Names::of(&settings).account();
+        let anchor = if record.is_none() { looked_at(cluster.get(&reference).await)? } else { None };
+        if let Some(Some(anchor)) = &anchor
             && let Some(note) = anchor.annotation(names::SETTINGS)
             && let Ok(recorded) = serde_json::from_str::<BTreeMap<String, Vec<String>>>(note)
         {
@@ -146,6 +148,12 @@ impl Outside<'_> {
             recorded,
             reporter,
         );
+        // What was looked at here is not asked for again.
+        if let Some(anchor) = anchor
+            && cx.names.account() == reference
+        {
+            cx.changed(&reference, anchor);
+        }
         adopt_identity(&cx).await;
         Ok(Session { cx, _lock: lock })
     }
@@ -272,6 +280,16 @@ impl Outside<'_> {
         }
         missing.extend(gitlab);
         if missing.is_empty() { Ok(None) } else { Err(settings::missing_failure(missing)) }
+    }
+}
+
+/// The anchor, if it may be read. A server that is not there is not asked a second time; of a certificate
+/// that is not accepted, whoever asks next finds out why.
+fn looked_at(answer: Result<Option<Object>, Refusal>) -> Result<Option<Option<Object>>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Certificate) => Ok(None),
+        Err(refusal) => Err(refusal.into()),
     }
 }
 

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use crate::certificates::{self, Bundle, Host};
-use crate::cluster::{Endpoint, Limits, Refusal, Target};
+use crate::cluster::{Endpoint, Refusal, Target};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
+use crate::limits::Limits;
 use crate::object::{Kind as ObjectKind, Ref};
 use crate::tls;
 

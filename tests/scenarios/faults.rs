@@ -28,6 +28,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("told_to_come_back_in_an_hour", too_many_requests),
     ("interrupted_while_told_to_come_back", interrupted_while_waiting),
     ("answers_html", html),
+    ("answer_with_a_token_cut_short", cut_short),
     ("hangs_in_the_middle", hangs_midway),
     ("authorizer_lags_behind_the_binding", authorizer_lags),
 ];
@@ -231,6 +232,22 @@ fn authorizer_lags(bed: &'static Doubles) {
     bed.cluster.clear_faults();
     let output = output.code(9).says("OR0906");
     assert!(output.took < Duration::from_secs(5), "nothing was bound: no reason to wait\n{output}");
+}
+
+/// A good answer that breaks off is quoted nowhere: what came of it may hold a token.
+fn cut_short(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let leak = "canary-in-half-an-answer-5Wq8";
+    scene.home.canary(leak);
+    let body = format!(r#"{{"status":{{"token":"{leak}","expirationTimestamp":"20"#);
+    let action = Action::Headers(201, Vec::new(), body, "application/json".to_owned());
+    bed.cluster.inject(fault(Some("POST"), "/token", 0, usize::MAX, action));
+    let output = scene.setup().flag("--token-lifetime", "30d").args(["-v", "-v", "-v"]).run();
+    bed.cluster.clear_faults();
+    assert!(matches!(output.code, Some(5 | 8)), "{output}");
+    let _ = output.says("is no JSON");
+    let _ = scene.setup().run().code(0);
+    let _ = scene.teardown().run().code(0);
 }
 
 fn hangs_midway(bed: &'static Doubles) {

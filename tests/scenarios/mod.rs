@@ -78,6 +78,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("exec_plugin_that_hangs", login::plugin_that_hangs),
     ("odd_tokens_in_the_kubeconfig", login::odd_tokens),
     ("server_that_is_not_to_be_verified", login::unverified_server),
+    ("user_names_that_are_odd", login::odd_user_names),
     ("bad_names", input::bad_names),
     ("bad_runner_token", input::bad_runner_token),
     ("output_path_that_is_no_file_of_ours", input::odd_outputs),

@@ -74,8 +74,8 @@ pub fn by_itself(bed: &dyn Bed) {
             .flag("--runner-token-file", scene.home.runner_token())
     };
     // Nothing is laid for it yet: said before anything is made.
-    let _ = refused(bed, &scene.home, &alone(), 3).says("OR0310").says("outrigger setup");
-    let _ = scene.command("issue-token").run().code(3).says("OR0310");
+    let _ = refused(bed, &scene.home, &alone(), 3).says("OR0319").says("outrigger setup");
+    let _ = scene.command("issue-token").run().code(3).says("OR0319");
     let _ = scene.command("create-namespaces").run().code(0);
     let _ = scene.command("create-role").run().code(0);
     let _ = alone().run().code(0).says("holds two secrets").says("works: may do exactly");
