@@ -117,8 +117,8 @@ impl Outside<'_> {
 
         // Without a record, the anchor tells where the rest is; flags and environment win over it.
         let reference = Names::of(&settings).account();
-        let anchor = if record.is_none() { looked_at(cluster.get(&reference).await)? } else { None };
-        if let Some(Some(anchor)) = &anchor
+        let anchor = if record.is_none() { looked_at(cluster.get(&reference).await)? } else { Look::Nothing };
+        if let Look::Found(Some(anchor)) = &anchor
             && let Some(note) = anchor.annotation(names::SETTINGS)
             && let Ok(recorded) = serde_json::from_str::<BTreeMap<String, Vec<String>>>(note)
         {
@@ -149,7 +149,7 @@ impl Outside<'_> {
             reporter,
         );
         // What was looked at here is not asked for again.
-        if let Some(anchor) = anchor
+        if let Look::Found(anchor) = anchor
             && cx.names.account() == reference
         {
             cx.changed(&reference, anchor);
@@ -283,12 +283,18 @@ impl Outside<'_> {
     }
 }
 
+/// What a look for an object told: whether it is there, or nothing.
+enum Look {
+    Found(Option<Object>),
+    Nothing,
+}
+
 /// The anchor, if it may be read. A server that is not there is not asked a second time; of a certificate
 /// that is not accepted, whoever asks next finds out why.
-fn looked_at(answer: Result<Option<Object>, Refusal>) -> Result<Option<Option<Object>>> {
+fn looked_at(answer: Result<Option<Object>, Refusal>) -> Result<Look> {
     match answer {
-        Ok(found) => Ok(Some(found)),
-        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Certificate) => Ok(None),
+        Ok(found) => Ok(Look::Found(found)),
+        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Certificate) => Ok(Look::Nothing),
         Err(refusal) => Err(refusal.into()),
     }
 }

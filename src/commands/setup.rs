@@ -42,7 +42,8 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     if prints && let Some(step) = step.filter(|step| !step.print_needs_cluster()) {
         return print(outside, cx, step).await;
     }
-    engine::check_cluster(cx).await?;
+    // The version is asked for on the way: the plan needs it next.
+    tokio::join!(engine::check_cluster(cx), cx.version()).0?;
     engine::check_gitlab(cx)?;
 
     if prints && let Some(step) = step {

@@ -24,7 +24,11 @@ pub fn whole_way(bed: &dyn Bed) {
     let script = scene.home.script(&scene.deployment);
     let command = setup(&scene, &site).args(["--commit-pipeline", "--run-pipeline"]);
     let (output, vm) = site.run_with_vm(&scene.home, &script, &command);
-    let output = output.code(0).says("hello world!").says("succeeded on runner").says("has made contact: gitlab-runner 19.4.0, system id s_0123456789ab");
+    let output = output
+        .code(0)
+        .says("hello world!")
+        .says("succeeded on runner")
+        .says("has made contact: gitlab-runner 19.4.0, system id s_0123456789ab");
     assert!(!output.stderr().contains("section_start"), "GitLab's own marks are not shown\n{output}");
     assert_eq!(vm.problems(), [""; 0]);
     assert_eq!(vm.jobs().len(), 1, "one job ran on our machine");

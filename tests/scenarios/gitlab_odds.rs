@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use outrigger_doubles::gitlab::{
-    Action, Behaviour, DriverOptions, Fault, GROUP, Options, PROJECT, ProjectSpec, Role, RunnerDriver, TokenKind, TokenSpec,
+    Action, Behaviour, DriverOptions, Fault, GROUP, Options, PROJECT, ProjectSpec, Role, RunnerDriver,
+    TokenKind, TokenSpec,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -177,7 +178,11 @@ fn token_in_use(bed: &'static Doubles) {
         std::thread::sleep(Duration::from_millis(5));
     }
     // A changed input with the token out on its host: an update script without secrets.
-    let _ = setup(&scene, &site).flag("--image", "alpine:3.22").run().code(0).says("keeps the tokens on the host");
+    let _ = setup(&scene, &site)
+        .flag("--image", "alpine:3.22")
+        .run()
+        .code(0)
+        .says("keeps the tokens on the host");
     // A colleague whose view of the cluster has lost the digest cannot know that a script is out.
     let colleague = scene.elsewhere(User::Admin);
     let annotations = json!({"outrigger.dev/script-digest": null});
@@ -202,12 +207,20 @@ fn scopes_and_roles(bed: &'static Doubles) {
     let site = Site::new();
     let id = site.gitlab.project_id(PROJECT).to_string();
     let gitlab = &site.gitlab;
-    gitlab.add_token(TokenSpec::pat("owner_create", "owner", &["create_runner", "manage_runner", "read_api"]));
+    gitlab.add_token(TokenSpec::pat(
+        "owner_create",
+        "owner",
+        &["create_runner", "manage_runner", "read_api"],
+    ));
     gitlab.add_token(TokenSpec { kind: TokenKind::Project, ..TokenSpec::pat("bot", "maintainer", &["api"]) });
     gitlab.add_token(TokenSpec { kind: TokenKind::Oauth, ..TokenSpec::pat("oauth", "maintainer", &["api"]) });
     gitlab.add_token(TokenSpec {
         kind: TokenKind::FineGrained,
-        ..TokenSpec::pat("fine", "maintainer", &["create_runner", "read_runner", "update_runner", "delete_runner", "read_project"])
+        ..TokenSpec::pat(
+            "fine",
+            "maintainer",
+            &["create_runner", "read_runner", "update_runner", "delete_runner", "read_project"],
+        )
     });
     let project: &[&str] = &["--project", PROJECT];
     let by_id: &[&str] = &["--project", &id];
@@ -314,7 +327,8 @@ fn dead_tokens(bed: &'static Doubles) {
             .env("GITLAB_HOST", host)
     };
     site.gitlab.clear_requests();
-    let other = named("https://gitlab.elsewhere.example").flag("--gitlab-url", site.gitlab.url()).run().code(2);
+    let other =
+        named("https://gitlab.elsewhere.example").flag("--gitlab-url", site.gitlab.url()).run().code(2);
     let _ = other.says("gitlab.elsewhere.example");
     assert!(site.gitlab.credentials().is_empty());
     named(&site.gitlab.url()).run().code(0);
@@ -344,7 +358,8 @@ fn who_may_commit(bed: &'static Doubles) {
     let site = Site::new();
     let run = |token: &str, extra: &[&str]| {
         let scene = Scene::new(bed, User::Admin);
-        let command = site.project(&scene.home, scene.command("commit-pipeline"), token).args(extra.iter().copied());
+        let command =
+            site.project(&scene.home, scene.command("commit-pipeline"), token).args(extra.iter().copied());
         command.run()
     };
     let _ = run("developer", &[]).code(4).says("protected").says("--branch");
@@ -353,7 +368,8 @@ fn who_may_commit(bed: &'static Doubles) {
     let _ = run("read_api", &[]).code(4).says("scopes");
     let _ = run("maintainer", &["--branch", "a..b"]).code(2).says("git");
     let _ = run("maintainer", &["--pipeline-script", "true"]).code(0);
-    site.gitlab.change_project(PROJECT, |project| project.ci_config_path = Some("ci.yml@acme/elsewhere".to_owned()));
+    site.gitlab
+        .change_project(PROJECT, |project| project.ci_config_path = Some("ci.yml@acme/elsewhere".to_owned()));
     let _ = run("maintainer", &[]).code(3).says("elsewhere");
 }
 
@@ -362,7 +378,9 @@ fn foreign_file(bed: &'static Doubles) {
     let theirs = "build:\n  script:\n    - make\n";
     site.gitlab.put_file(PROJECT, "main", ".gitlab-ci.yml", theirs);
     let commit = |extra: &[&str]| {
-        site.project(&scene.home, scene.command("commit-pipeline"), "maintainer").args(extra.iter().copied()).run()
+        site.project(&scene.home, scene.command("commit-pipeline"), "maintainer")
+            .args(extra.iter().copied())
+            .run()
     };
     let _ = commit(&[]).code(7).says("- build:").says("--overwrite-pipeline");
     assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").as_deref(), Some(theirs));
@@ -382,14 +400,20 @@ fn redirects(bed: &'static Doubles) {
     let (site, other) = (Site::new(), Site::new());
     let plain = Site::with(Options { tls: false, ..Options::default() });
     for code in [301, 302, 307, 308] {
-        for (target, path) in [(&other, "/projects/"), (&plain, "/projects/"), (&other, "/user/runners"), (&other, "/personal_access_tokens/self")] {
+        for (target, path) in [
+            (&other, "/projects/"),
+            (&plain, "/projects/"),
+            (&other, "/user/runners"),
+            (&other, "/personal_access_tokens/self"),
+        ] {
             let scene = Scene::new(bed, User::Admin);
             let before = world(bed.admin());
             site.gitlab.inject(fault("", path, Action::Elsewhere(code, target.gitlab.url())));
             let output = setup(&scene, &site).run();
             site.gitlab.clear_faults();
             assert!(matches!(output.code, Some(3 | 5)), "{code} {path}\n{output}");
-            let _ = output.says(target.gitlab.url().trim_start_matches("https://").trim_start_matches("http://"));
+            let _ =
+                output.says(target.gitlab.url().trim_start_matches("https://").trim_start_matches("http://"));
             assert!(target.gitlab.credentials().is_empty(), "a credential went to {}", target.gitlab.url());
             assert!(target.gitlab.requests().is_empty(), "somebody asked {}", target.gitlab.url());
             let _ = teardown(&scene, &site).run().code(0);
@@ -416,8 +440,11 @@ fn forged_annotations(bed: &'static Doubles) {
     let theirs = Scene::new(bed, User::Admin);
     setup(&theirs, &site).run().code(0);
     let ids: Vec<u64> = site.gitlab.runners().iter().filter_map(|runner| runner["id"].as_u64()).collect();
-    let settings = json!({"gitlabUrl": [evil.gitlab.url()], "project": ["acme/evil"], "tags": ["k8s-runner"]}).to_string();
-    let annotations = json!({"outrigger.dev/gitlab-runner": ids[1].to_string(), "outrigger.dev/settings": settings});
+    let settings =
+        json!({"gitlabUrl": [evil.gitlab.url()], "project": ["acme/evil"], "tags": ["k8s-runner"]})
+            .to_string();
+    let annotations =
+        json!({"outrigger.dev/gitlab-runner": ids[1].to_string(), "outrigger.dev/settings": settings});
     bed.admin().patch(&scene.path("ServiceAccount"), &json!({"metadata": {"annotations": annotations}}));
     let colleague = scene.elsewhere(User::Admin);
     let output = site.project(&colleague.home, colleague.command("setup"), "maintainer").run().code(0);
@@ -429,7 +456,10 @@ fn forged_annotations(bed: &'static Doubles) {
     // With a token in the environment and no host named with it, it goes nowhere either.
     let scene = Scene::new(bed, User::Admin);
     setup(&scene, &site).run().code(0);
-    bed.admin().patch(&scene.path("ServiceAccount"), &json!({"metadata": {"annotations": {"outrigger.dev/settings": settings}}}));
+    bed.admin().patch(
+        &scene.path("ServiceAccount"),
+        &json!({"metadata": {"annotations": {"outrigger.dev/settings": settings}}}),
+    );
     let colleague = scene.elsewhere(User::Admin);
     let _ = colleague.command("status").env("GITLAB_TOKEN", site.gitlab.token("maintainer")).run();
     assert!(evil.gitlab.requests().is_empty());
@@ -632,7 +662,12 @@ fn stuck_and_slow(bed: &'static Doubles) {
     crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), &json!({"paused": true}));
     let output = run_pipeline(&scene, &site, "60s").run().code(9).says("paused");
     assert!(output.took < Duration::from_secs(30), "no waiting helps\n{output}");
-    crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), &json!({"paused": false}));
+    crate::common::site::put(
+        &site.gitlab,
+        "maintainer",
+        &format!("/runners/{id}"),
+        &json!({"paused": false}),
+    );
     // Registered, but its service does not ask for jobs.
     let _ = run_pipeline(&scene, &site, "5s").run().code(8).says("pending");
 
@@ -640,7 +675,12 @@ fn stuck_and_slow(bed: &'static Doubles) {
     let site = Site::new();
     let (scene, _vm) = with_machine(bed, &site, Behaviour::Succeed);
     let id = runner_id(&site);
-    crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), &json!({"tag_list": ["other"]}));
+    crate::common::site::put(
+        &site.gitlab,
+        "maintainer",
+        &format!("/runners/{id}"),
+        &json!({"tag_list": ["other"]}),
+    );
     let ours = site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("the file");
     site.gitlab.put_file(PROJECT, "main", ".gitlab-ci.yml", &format!("{ours}\n# touched\n"));
     let output = run_pipeline(&scene, &site, "60s").run().code(9).says("other").says("k8s-runner");
@@ -669,7 +709,8 @@ fn bad_ends(bed: &'static Doubles) {
     let script = scene.home.script(&scene.deployment);
     let own = runner_token(&script);
     scene.home.canary(&own);
-    let options = DriverOptions { behaviour: Behaviour::RegisterOnly, ..DriverOptions::new(&site.gitlab, &own) };
+    let options =
+        DriverOptions { behaviour: Behaviour::RegisterOnly, ..DriverOptions::new(&site.gitlab, &own) };
     let _vm = RunnerDriver::start(options);
     let output = run_pipeline(&scene, &site, "60s").run().code(9);
     let _ = output.says("not on our runner").says(&format!("runner {theirs}"));
@@ -752,7 +793,8 @@ fn drift(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     setup(&scene, &site).run().code(0);
     let id = runner_id(&site);
-    let put = |body: &Value| crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), body);
+    let put =
+        |body: &Value| crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), body);
     put(&json!({"run_untagged": true, "locked": false}));
     let status = || site.project(&scene.home, scene.status(), "maintainer").run();
     let _ = status().code(10).says("only tagged ones").says("locked");
@@ -783,8 +825,12 @@ fn request_counts(bed: &'static Doubles) {
     ] {
         site.gitlab.clear_requests();
         command.run().code(0);
-        let requests: Vec<String> =
-            site.gitlab.requests().iter().map(|r| format!("  {} {} {}", r.method, r.path, r.status)).collect();
+        let requests: Vec<String> = site
+            .gitlab
+            .requests()
+            .iter()
+            .map(|r| format!("  {} {} {}", r.method, r.path, r.status))
+            .collect();
         if requests.len() != expected {
             wrong += &format!("{what}: {} instead of {expected}\n{}\n", requests.len(), requests.join("\n"));
         }
