@@ -90,7 +90,11 @@ impl Outside<'_> {
     /// The settings and the record, before anything is connected.
     pub fn settings(&self) -> Result<(Settings, Option<Record>)> {
         let inputs = self.inputs(BTreeMap::new())?;
-        let (deployment, state_dir) = settings::deployment_and_state_dir(&inputs)?;
+        // Where these two cannot be had, whatever else is wrong is said with them.
+        let (deployment, state_dir) = match settings::deployment_and_state_dir(&inputs) {
+            Ok(found) => found,
+            Err(first) => return Err(settings::resolve(&inputs).err().unwrap_or(first)),
+        };
         let record = Record::load(&state_dir, &deployment.value)?;
         let recorded = record.as_ref().map(|record| record.settings.clone()).unwrap_or_default();
         let settings = settings::resolve(&Inputs { recorded, ..inputs })?;
