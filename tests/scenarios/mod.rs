@@ -102,6 +102,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("script_without_secrets_updates_the_host", script::update_form),
     ("script_after_reissue", script::reissues),
     ("script_by_itself", script::by_itself),
+    ("script_with_a_token_that_ends", script::token_that_ends),
     ("script_that_is_too_long", script::too_long),
     ("script_digest_on_the_anchor", script::digest),
     ("options_cluster_gone", options::cluster_gone),

@@ -10,6 +10,7 @@ use super::input::refused;
 use super::{Scene, listing, writes};
 use crate::common::bed::{Bed, User};
 use crate::common::forge::{ca_params, self_signed};
+use crate::common::world::{assert_same, world};
 
 /// The script where it goes by default.
 fn text(scene: &Scene<'_>) -> String {
@@ -128,4 +129,37 @@ pub fn digest(bed: &dyn Bed) {
     bed.mark();
     let _ = colleague.setup().run().code(0).says("Nothing to change");
     assert_eq!(listing(&writes(bed)), "");
+}
+
+/// A token that ends: its end is noted, seen coming, and a new one is due when it has come.
+pub fn token_that_ends(bed: &dyn Bed) {
+    // Requesting is a right of its own: who lacks it is told before anything is made.
+    let binder = Scene::new(bed, User::Binder);
+    let setup = binder.setup().flag("--token-lifetime", "30d");
+    let _ = refused(bed, &binder.home, &setup, 4).says("serviceaccounts/token create");
+
+    let scene = Scene::new(bed, User::Admin);
+    let before = world(bed.admin());
+    let setup = || scene.setup().flag("--token-lifetime", "30d");
+    let _ = setup().run().code(0).says("token for 30 days").says("Jobs stop at 20");
+    assert!(setting(&text(&scene), "t_bearer").is_some());
+    let _ = scene.status().run().code(0).says("known to its host alone").says("Jobs stop at 20");
+    // A machine without the record has it from the anchor.
+    let _ = scene.elsewhere(User::Admin).status().run().code(0).says("Jobs stop at 20");
+
+    // The runner's token alone cannot be put into a script: the cluster's is not at hand.
+    let _ = setup().flag("--reissue", "runner").run().code(2).says("--reissue all");
+    let record = scene.home.state().join(format!("{}.json", scene.deployment));
+    let mut known: Value = serde_json::from_slice(&fs::read(&record).expect("a record")).expect("JSON");
+    known["token_expires"] = json!("2020-01-02T03:04:05Z");
+    fs::write(&record, known.to_string()).expect("the record is ours");
+    let uid = secret_uid(&scene);
+    let _ = scene.status().run().code(10).says("the old one ended at 2020-01-02T03:04:05Z");
+    let _ = setup().run().code(0).says("holds two secrets").never_says("Jobs stop at 2020");
+    assert_ne!(secret_uid(&scene), uid);
+    // And back to one that does not end: nothing is said of an end any more.
+    let _ = scene.teardown().run().code(0).says("revocation not verified");
+    let _ = scene.setup().run().code(0).never_says("Jobs stop");
+    let _ = scene.teardown().run().code(0);
+    assert_same("setups and teardowns", &before, &world(bed.admin()));
 }
