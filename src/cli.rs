@@ -240,7 +240,7 @@ fn environment_page() -> String {
         "Environment\n  A flag wins over its variable, a variable over the settings file. Empty means not set.\n\n",
     );
     for row in rows().filter(|row| !row.env.is_empty()) {
-        let _ = writeln!(page, "  {:<48}{}", row.env.join(", "), row.dashed);
+        let _ = writeln!(page, "  {:<47} {}", row.env.join(", "), row.dashed);
     }
     page += "\n  NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM=dumb decide about colour; LC_ALL, LC_CTYPE, LANG about\n  \
              glyphs. CI means nobody can answer. XDG_STATE_HOME holds outrigger/, where records are kept.\n";

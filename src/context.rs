@@ -20,7 +20,7 @@ use crate::ownership::{self, Owner};
 use crate::record::Record;
 use crate::report::{Event, Reporter};
 use crate::secret::Secret;
-use crate::settings::{RunOptions, Settings};
+use crate::settings::{RunOptions, Settings, check};
 use crate::trust::Trust;
 
 /// Who the API server says the operator is.
@@ -218,8 +218,19 @@ impl Context {
                     .await
                     .map_err(Failure::from)?;
                 let user = &status["userInfo"];
+                let name = user["username"].as_str().unwrap_or_default();
+                // It stands in bindings and in commands to paste, where it must be what it looks like.
+                if let Err(why) = check::text(name) {
+                    let name = check::escaped(name);
+                    return Err(Failure::new(
+                        "OR0405",
+                        Kind::Refused,
+                        format!("the server knows you as {name}, which {why}"),
+                    )
+                    .hint("use credentials that belong to another user: --context NAME"));
+                }
                 Ok(Operator {
-                    name: user["username"].as_str().unwrap_or_default().to_owned(),
+                    name: name.to_owned(),
                     groups: user["groups"]
                         .as_array()
                         .into_iter()

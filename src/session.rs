@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::access::{self, Token};
-use crate::cluster::{self, Cluster, Selection, Target};
+use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
 use crate::context::{Context, GitlabAccess};
 use crate::error::{Failure, Kind, Result};
 use crate::files::{self, Lock};
 use crate::gitlab::Gitlab;
 use crate::limits::{Cancel, Limits};
 use crate::names::{self, Names};
+use crate::object::Object;
 use crate::record::Record;
 use crate::report::{Event, Reporter};
 use crate::secret::Secret;
@@ -89,7 +90,11 @@ impl Outside<'_> {
     /// The settings and the record, before anything is connected.
     pub fn settings(&self) -> Result<(Settings, Option<Record>)> {
         let inputs = self.inputs(BTreeMap::new())?;
-        let (deployment, state_dir) = settings::deployment_and_state_dir(&inputs)?;
+        // Where these two cannot be had, whatever else is wrong is said with them.
+        let (deployment, state_dir) = match settings::deployment_and_state_dir(&inputs) {
+            Ok(found) => found,
+            Err(first) => return Err(settings::resolve(&inputs).err().unwrap_or(first)),
+        };
         let record = Record::load(&state_dir, &deployment.value)?;
         let recorded = record.as_ref().map(|record| record.settings.clone()).unwrap_or_default();
         let settings = settings::resolve(&Inputs { recorded, ..inputs })?;
@@ -115,8 +120,9 @@ impl Outside<'_> {
         let (target, cluster) = self.connect(&settings, record.as_ref(), needs, &limits).await?;
 
         // Without a record, the anchor tells where the rest is; flags and environment win over it.
-        if record.is_none()
-            && let Ok(Some(anchor)) = cluster.get(&Names::of(&settings).account()).await
+        let reference = Names::of(&settings).account();
+        let anchor = if record.is_none() { looked_at(cluster.get(&reference).await)? } else { Look::Nothing };
+        if let Look::Found(Some(anchor)) = &anchor
             && let Some(note) = anchor.annotation(names::SETTINGS)
             && let Ok(recorded) = serde_json::from_str::<BTreeMap<String, Vec<String>>>(note)
         {
@@ -146,6 +152,12 @@ impl Outside<'_> {
             recorded,
             reporter,
         );
+        // What was looked at here is not asked for again.
+        if let Look::Found(anchor) = anchor
+            && cx.names.account() == reference
+        {
+            cx.changed(&reference, anchor);
+        }
         adopt_identity(&cx).await;
         Ok(Session { cx, _lock: lock })
     }
@@ -272,6 +284,22 @@ impl Outside<'_> {
         }
         missing.extend(gitlab);
         if missing.is_empty() { Ok(None) } else { Err(settings::missing_failure(missing)) }
+    }
+}
+
+/// What a look for an object told: whether it is there, or nothing.
+enum Look {
+    Found(Option<Object>),
+    Nothing,
+}
+
+/// The anchor, if it may be read. A server that is not there is not asked a second time; of a certificate
+/// that is not accepted, whoever asks next finds out why.
+fn looked_at(answer: Result<Option<Object>, Refusal>) -> Result<Look> {
+    match answer {
+        Ok(found) => Ok(Look::Found(found)),
+        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Certificate) => Ok(Look::Nothing),
+        Err(refusal) => Err(refusal.into()),
     }
 }
 

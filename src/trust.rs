@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use crate::certificates::{self, Bundle, Host};
-use crate::cluster::Endpoint;
+use crate::cluster::{Endpoint, Refusal, Target};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
+use crate::limits::Limits;
 use crate::object::{Kind as ObjectKind, Ref};
 use crate::tls;
 
@@ -31,14 +32,15 @@ pub struct Trust {
     pub unproven: Option<String>,
     /// Worth saying: bundle members dropped, an early expiry.
     pub warnings: Vec<String>,
-    /// Go accepts it, but outrigger cannot connect: why.
-    pub not_here: Option<String>,
 }
 
 struct Candidate {
     source: String,
     bundle: Bundle,
+    /// The certificates this machine trusts for the public web.
     system: bool,
+    /// What the cluster publishes for its own pods.
+    from_cluster: bool,
 }
 
 /// Finds the CA, once per run.
@@ -69,7 +71,8 @@ async fn find(cx: &Context) -> Result<Trust> {
             )
             .detail("because", "the runner has no such setting (tls-server-name)")
             .hint(format!(
-                "name an address that stands in the certificate: --kubernetes-host https://{name}"
+                "name an address that stands in the certificate: --kubernetes-host https://{name}:{}",
+                endpoint.port
             )));
         }
         _ => endpoint.host.clone(),
@@ -87,7 +90,14 @@ async fn find(cx: &Context) -> Result<Trust> {
     let mut refusals = Vec::new();
     let served = match served {
         Ok(served) => served,
-        Err(fault) if !own => return unreachable(&endpoint, candidates, &fault.to_string()),
+        // Who answers in another language was reached: that is a wrong address, not a distant one.
+        Err(fault) if !own && fault != tls::DialFault::NotTls => {
+            return unreachable(cx, &endpoint, candidates, &fault.to_string());
+        }
+        // The operator's way leads through a proxy, which the runner will not have.
+        Err(fault) if own && cx.target.proxied() => {
+            return unreachable(cx, &endpoint, candidates, &fault.to_string());
+        }
         Err(fault) => {
             return Err(Failure::new(
                 "OR0302",
@@ -105,20 +115,20 @@ async fn find(cx: &Context) -> Result<Trust> {
             refusals.push((candidate.source.clone(), verdict.why.join("; ")));
             continue;
         }
-        if verdict.not_here.is_some() && not_here.is_none() {
-            not_here.clone_from(&verdict.not_here);
+        if let Some(why) = verdict.not_here {
+            not_here.get_or_insert(why);
+            continue;
         }
         let anchor = verdict.anchor.as_ref();
         let mut warnings = verdict.warnings.clone();
-        warnings.extend(candidate.bundle.dropped.iter().map(|why| format!("left out of the bundle: {why}")));
-        if endpoint.is_loopback() {
-            warnings.push(format!("{} is an address of this machine: a VM elsewhere cannot dial it (--kubernetes-host names another)", endpoint.url));
-        } else if endpoint.is_private() {
-            warnings.push(format!("{} is a private address: the VM has to be in that network", endpoint.url));
+        if candidate.system {
+            let ca = anchor.map(certificates::Certificate::label).unwrap_or_default();
+            warnings.push(format!("the VM has to trust {ca} by itself, as the public web's CAs are"));
+        } else {
+            let dropped = candidate.bundle.dropped.iter();
+            warnings.extend(dropped.map(|why| format!("left out of the bundle: {why}")));
         }
-        if endpoint.host.ends_with(".gke.goog") {
-            warnings.push("GKE's DNS endpoint takes ServiceAccount tokens only where the cluster allows it (enableK8sTokensViaDns)".to_owned());
-        }
+        warnings.extend(warnings_about(&endpoint));
         return Ok(Trust {
             ca_pem: (!candidate.system).then(|| candidate.bundle.to_pem()),
             fingerprint: anchor.map(certificates::Certificate::fingerprint_sha256).unwrap_or_default(),
@@ -127,9 +137,11 @@ async fn find(cx: &Context) -> Result<Trust> {
             members: candidate.bundle.certificates.len(),
             unproven: None,
             warnings,
-            not_here: verdict.not_here.clone(),
             endpoint,
         });
+    }
+    if let Some(why) = not_here {
+        return Err(only_the_runner(&endpoint, &why));
     }
     let mut failure = Failure::new(
         "OR0306",
@@ -142,11 +154,57 @@ async fn find(cx: &Context) -> Result<Trust> {
     Err(failure.hint("the runner's TLS is Go's, which refuses what some other clients accept: mend the certificate or the CA, or name another address with --kubernetes-host"))
 }
 
-/// Another endpoint that does not answer here: the cluster's own CA, and nothing proven.
-fn unreachable(endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Result<Trust> {
-    let Some(candidate) =
-        candidates.into_iter().find(|candidate| candidate.source.starts_with("kube-root-ca.crt"))
-    else {
+/// What the VM may meet at an address, whoever can reach it from here.
+fn warnings_about(endpoint: &Endpoint) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if endpoint.is_loopback() {
+        warnings.push(format!("{} is an address of this machine: a VM elsewhere cannot dial it (--kubernetes-host names another)", endpoint.url));
+    } else if endpoint.is_private() {
+        warnings.push(format!("{} is a private address: the VM has to be in that network", endpoint.url));
+    }
+    if endpoint.host.ends_with(".gke.goog") {
+        warnings.push("GKE's DNS endpoint takes ServiceAccount tokens only where the cluster allows it (enableK8sTokensViaDns)".to_owned());
+    }
+    warnings
+}
+
+/// Go's rules take the certificate, ours do not: an error of its own, as nothing is wrong with the cluster.
+fn only_the_runner(endpoint: &Endpoint, why: &str) -> Failure {
+    Failure::new(
+        "OR0314",
+        Kind::Refused,
+        format!("the runner could connect to {}, but outrigger cannot", endpoint.url),
+    )
+    .detail("because", why.to_owned())
+    .hint("without a connection nothing can be set up or proven from here: have the server's certificate renewed, or name another address of the cluster (in the kubeconfig, or with --kubernetes-host if it is the runner's)")
+}
+
+/// Why the operator's own connection was not made: what Go's rules say of the certificate the server
+/// shows, in place of the one word that the TLS library has for it.
+pub async fn diagnose(target: &Target, limits: &Limits, refusal: Refusal) -> Failure {
+    let endpoint = &target.endpoint;
+    let name = target.tls_server_name.as_deref();
+    let deadline = Duration::from_secs(10).min(limits.request_timeout);
+    let served = tls::served_chain(&endpoint.host, endpoint.port, name, deadline).await;
+    let bundle = match &target.ca {
+        Some(ca) => certificates::read_bundle(ca).ok(),
+        None => tls::system_roots(),
+    };
+    let (Ok(served), Some(bundle)) = (served, bundle) else { return refusal.into() };
+    let host = Host::parse(name.unwrap_or(&endpoint.host));
+    let verdict = certificates::judge(&bundle, &served.chain, &host, jiff::Timestamp::now());
+    match verdict.not_here {
+        Some(why) if verdict.accepted => only_the_runner(endpoint, &why),
+        _ if verdict.accepted => refusal.into(),
+        _ => Failure::from(refusal).detail("because", verdict.why.join("; ")),
+    }
+}
+
+/// An endpoint that does not answer here: the cluster's own CA, and nothing proven.
+fn unreachable(cx: &Context, endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Result<Trust> {
+    // Behind a proxy the kubeconfig's CA has verified this very server.
+    let own = *endpoint == cx.target.endpoint;
+    let Some(candidate) = candidates.into_iter().find(|candidate| own || candidate.from_cluster) else {
         return Err(Failure::new("OR0306", Kind::Refused, format!("{} cannot be reached from here, and the cluster's own CA may not be read", endpoint.url))
             .detail("because", why)
             .hint("run this where that address can be reached, or ask for the right to get the ConfigMap kube-root-ca.crt"));
@@ -155,15 +213,14 @@ fn unreachable(endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Re
     Ok(Trust {
         ca_pem: Some(candidate.bundle.to_pem()),
         fingerprint: anchor.map(certificates::Certificate::fingerprint_sha256).unwrap_or_default(),
-        days_left: anchor.map_or(0, |anchor| anchor.days_left(jiff::Timestamp::now())),
+        days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.now)),
         source: candidate.source.clone(),
         members: candidate.bundle.certificates.len(),
         unproven: Some(format!(
             "{} cannot be reached from here ({why}): TLS is unproven, the VM will check it",
             endpoint.url
         )),
-        warnings: Vec::new(),
-        not_here: None,
+        warnings: warnings_about(endpoint),
         endpoint: endpoint.clone(),
     })
 }
@@ -173,7 +230,8 @@ async fn candidates(cx: &Context, own: bool) -> Vec<Candidate> {
     let mut found = Vec::new();
     let from_kubeconfig = || {
         let bundle = certificates::read_bundle(cx.target.ca.as_deref()?).ok()?;
-        Some(Candidate { source: "your kubeconfig".to_owned(), bundle, system: false })
+        let source = "your kubeconfig".to_owned();
+        Some(Candidate { source, bundle, system: false, from_cluster: false })
     };
     if own {
         found.extend(from_kubeconfig());
@@ -189,14 +247,38 @@ async fn candidates(cx: &Context, own: bool) -> Vec<Candidate> {
                 source: "kube-root-ca.crt in the cluster".to_owned(),
                 bundle,
                 system: false,
+                from_cluster: true,
             });
         }
         if !own {
             found.extend(from_kubeconfig());
         }
         if let Some(bundle) = tls::system_roots() {
-            found.push(Candidate { source: "the system's roots".to_owned(), bundle, system: true });
+            let source = "the system's roots".to_owned();
+            found.push(Candidate { source, bundle, system: true, from_cluster: false });
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_judged_for_the_vm() {
+        let about = |url: &str| {
+            warnings_about(&Endpoint::parse(url, "the server").expect("a good address")).join("\n")
+        };
+        assert_eq!(about("https://34.77.12.8"), "");
+        assert_eq!(about("https://api.example.com:6443"), "");
+        assert!(about("https://127.0.0.1:6443").contains("an address of this machine"));
+        assert!(about("https://[::1]:6443").contains("an address of this machine"));
+        assert!(about("https://localhost").contains("an address of this machine"));
+        for private in ["10.1.2.3", "192.168.1.1", "172.16.0.1", "[fd00::1]"] {
+            assert!(about(&format!("https://{private}")).contains("a private address"), "{private}");
+        }
+        assert!(about("https://gke-1.europe-west1.gke.goog").contains("enableK8sTokensViaDns"));
+        assert_eq!(about("https://gke.goog.example.com"), "");
+    }
 }

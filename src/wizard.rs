@@ -148,7 +148,7 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<O
     let answer =
         ask.input("File that holds your GitLab access token (scope api; empty: type it)", Some(""), &valid)?;
     if answer.trim().is_empty() {
-        return Ok(Some(ask.secret("Your GitLab access token (not shown)")?));
+        return Ok(Some(ask.secret("Your GitLab access token")?));
     }
     settings.gitlab_token_file = Some(Sourced::new(expand(&answer, home), Source::Asked));
     Ok(None)

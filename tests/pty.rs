@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use outrigger_doubles::cluster::{FakeCluster, Options, standard_users};
+use outrigger_doubles::cluster::{Action, FakeCluster, Fault, Options, standard_users};
 use rexpect::session::{PtySession, spawn_command};
 
 const TOKEN: &str = "glrt-canary-of-the-wizard";
@@ -55,7 +55,9 @@ fn asked_shown_confirmed_and_done() {
     session.send_line(&setup()).expect("sent");
     session.exp_string("URL of your GitLab").expect("the first question");
     session.send_line("https://gitlab.example.com").expect("sent");
-    session.exp_string("File that holds the runner's token").expect("the second question");
+    session.exp_string("GitLab project").expect("the second question");
+    session.send_line("").expect("sent");
+    session.exp_string("File that holds the runner's token").expect("the third question");
     session.send_line(&desk.path("token")).expect("sent");
     let before = session.exp_string("Apply these").expect("the plan, then the question");
     assert!(before.contains("Plan"), "no plan before the question: {before}");
@@ -95,6 +97,85 @@ fn ctrl_c_at_a_question_ends_with_130_and_leaves_the_terminal_as_it_was() {
     session.exp_string("URL of your GitLab").expect("the first question");
     session.send_control('c').expect("sent");
     let said = session.exp_string("ended 130").expect("interrupted");
+    let (shown, hidden) = (said.matches("\u{1b}[?25h").count(), said.matches("\u{1b}[?25l").count());
+    assert!(hidden == 0 || shown > 0, "the cursor stays hidden: {said:?}");
+    session.send_line("test \"$(stty -g)\" = \"$modes\" && echo sa\"\"me || echo ot\"\"her").expect("sent");
+    let (_, found) = session.exp_regex("same|other").expect("the shell answers");
+    assert_eq!(found, "same", "the terminal's modes are not what they were");
+    leave(session);
+}
+
+#[test]
+fn one_of_several_contexts_is_chosen_and_a_wrong_name_removes_nothing() {
+    let desk = Desk::new();
+    let kubeconfig = desk.cluster.kubeconfig("kubernetes-admin");
+    // A second context of another name, and none that is current.
+    let other =
+        kubeconfig.replace("contexts:\n", "contexts:\n- name: acme-prod\n  context: {cluster: x, user: y}\n");
+    let none: String = other
+        .lines()
+        .filter(|line| !line.starts_with("current-context"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    fs::write(desk.path("kubeconfig"), none).expect("written");
+    let mut session = desk.sit_down();
+    // As narrow as a phone: nothing may hang or panic there.
+    session.send_line("stty cols 40").expect("sent");
+    session
+        .send_line(&format!(
+            "{} setup --gitlab-url https://gitlab.example.com --runner-token-file {}; echo \"ended $?\"",
+            env!("CARGO_BIN_EXE_outrigger"),
+            desk.path("token")
+        ))
+        .expect("sent");
+    session.exp_string("Which kubeconfig context").expect("the question");
+    session.exp_string("double").expect("the contexts");
+    // Keys that are typed before the list listens are taken for text.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    session.send("\u{1b}[B").and_then(|_| session.flush()).expect("sent");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    session.send("\r").and_then(|_| session.flush()).expect("sent");
+    session.exp_string("Apply these").expect("the plan, then the question");
+    session.send_line("y").expect("sent");
+    session.exp_string("ended 0").expect("it ends well");
+    let objects = desk.cluster.objects().len();
+
+    let teardown = format!("{} teardown; echo \"ended $?\"", env!("CARGO_BIN_EXE_outrigger"));
+    session.send_line(&teardown).expect("sent");
+    session.exp_string("Type the deployment's name").expect("consent is asked for");
+    session.send_line("kubernetes-runners").expect("sent");
+    session.exp_string("ended 3").expect("another name is no consent");
+    assert_eq!(desk.cluster.objects().len(), objects);
+    session.send_line(&teardown).expect("sent");
+    session.exp_string("Type the deployment's name").expect("consent is asked for");
+    session.send_line("kubernetes-runner").expect("sent");
+    session.exp_string("ended 0").expect("it ends well");
+    assert!(desk.cluster.objects().len() < objects);
+    leave(session);
+}
+
+#[test]
+fn ctrl_c_at_work_is_answered_and_leaves_the_terminal_as_it_was() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    desk.cluster.inject(Fault::always("/version", Action::Hang));
+    session.send_line("modes=$(stty -g)").expect("sent");
+    session
+        .send_line(&format!(
+            "{} setup --request-timeout 60s --gitlab-url https://gitlab.example.com --runner-token-file {}; \
+             echo \"ended $?\"",
+            env!("CARGO_BIN_EXE_outrigger"),
+            desk.path("token")
+        ))
+        .expect("sent");
+    let started = std::time::Instant::now();
+    while desk.cluster.requests().iter().all(|request| request.path != "/version") {
+        assert!(started.elapsed().as_secs() < 15, "no request comes in");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    session.send_control('c').expect("sent");
+    session.exp_string("once more to stop at once").expect("the first one is answered");
+    session.send_control('c').expect("sent");
+    let said = session.exp_string("ended 130").expect("the second one ends it");
     let (shown, hidden) = (said.matches("\u{1b}[?25h").count(), said.matches("\u{1b}[?25l").count());
     assert!(hidden == 0 || shown > 0, "the cursor stays hidden: {said:?}");
     session.send_line("test \"$(stty -g)\" = \"$modes\" && echo sa\"\"me || echo ot\"\"her").expect("sent");

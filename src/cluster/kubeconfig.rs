@@ -123,6 +123,12 @@ impl Target {
             config: kube::Config::new(uri),
         })
     }
+
+    /// Whether the operator's own way to the server leads through a proxy.
+    #[must_use]
+    pub fn proxied(&self) -> bool {
+        self.config.proxy_url.is_some()
+    }
 }
 
 /// What selects a context.

@@ -113,7 +113,13 @@ impl Refusal {
     }
 
     pub(super) fn not_json(what: &str, code: u16, content_type: &str, bytes: &[u8]) -> Self {
-        Self::of(Class::Malformed, code, what, foreign_answer(code, content_type, bytes))
+        // What calls itself JSON may be a good answer cut short, with a token in what came of it.
+        let message = if content_type.contains("json") {
+            format!("status {code}, and what came with it is no JSON")
+        } else {
+            foreign_answer(code, content_type, bytes)
+        };
+        Self::of(Class::Malformed, code, what, message)
     }
 
     pub(super) fn status(what: &str, code: u16, content_type: &str, retry_after: &str, bytes: &[u8]) -> Self {

@@ -46,7 +46,8 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let unasked = engine::drop_unasked(&mut selection, &[], &settings, record.as_ref());
     let session = outside.open(Needs::default()).await?;
     let cx = &session.cx;
-    engine::check_cluster(cx).await?;
+    // The version is asked for on the way: the plan needs it next.
+    tokio::join!(engine::check_cluster(cx), cx.version()).0?;
     engine::check_gitlab(cx)?;
     let planned = engine::plan(cx, &selection).await;
     outside.ui.event(&header(cx).await);

@@ -42,7 +42,8 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     if prints && let Some(step) = step.filter(|step| !step.print_needs_cluster()) {
         return print(outside, cx, step).await;
     }
-    engine::check_cluster(cx).await?;
+    // The version is asked for on the way: the plan needs it next.
+    tokio::join!(engine::check_cluster(cx), cx.version()).0?;
     engine::check_gitlab(cx)?;
 
     if prints && let Some(step) = step {
@@ -129,6 +130,15 @@ fn need(selection: &[&'static dyn steps::Step]) -> Need {
 async fn print(outside: &Outside<'_>, cx: &Context, step: &'static dyn steps::Step) -> Result<Ended> {
     if let Some(bytes) = step.print(cx).await? {
         write_data(outside, &bytes)?;
+    }
+    if step.prints_always() {
+        // What the data is, beside it: stdout has the data alone.
+        for text in step.plan(cx).await?.into_iter().flat_map(|line| line.detail) {
+            outside.ui.event(&Event::Warning { text });
+        }
+        let done = step.apply(cx, &[]).await?;
+        let step = step.name().to_owned();
+        outside.ui.event(&Event::StepDone { step, changed: done.changed, text: done.text });
     }
     Ok(Ended::well(false, ""))
 }

@@ -40,7 +40,14 @@ impl Step for ExtractCa {
             let trust = trust(cx).await?;
             let text = match &trust.unproven {
                 Some(why) => why.clone(),
-                None if trust.ca_pem.is_none() => format!("the system's roots verify {}", trust.endpoint.url),
+                None if trust.ca_pem.is_none() => {
+                    format!("no CA file is needed: the system's roots verify {}", trust.endpoint.url)
+                }
+                // By itself it is what somebody compares with another source: in full.
+                None if cx.facts.alone.get() => format!(
+                    "SHA-256 {}, from {}, {} days left, verifies {}",
+                    trust.fingerprint, trust.source, trust.days_left, trust.endpoint.url
+                ),
                 None => format!("SHA-256 {}, verifies {}", short(&trust.fingerprint), trust.endpoint.url),
             };
             Ok(Done { changed: false, text })
@@ -57,6 +64,9 @@ impl Step for ExtractCa {
 }
 
 fn summary(trust: &Trust) -> String {
+    if trust.ca_pem.is_none() {
+        return format!("none needed: the system's roots verify it, {} days left", trust.days_left);
+    }
     format!("{} from {}, {} days left", count(trust.members, "certificate"), trust.source, trust.days_left)
 }
 

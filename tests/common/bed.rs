@@ -20,6 +20,10 @@ pub enum User {
     Limited,
     /// Authenticated, and no more.
     Nobody,
+    /// The same, with a name that means something to a shell.
+    Odd,
+    /// The same, with a name that steers a terminal.
+    Hostile,
 }
 
 impl User {
@@ -31,6 +35,8 @@ impl User {
             User::Binder => "binder@example.com",
             User::Limited => "limited@example.com",
             User::Nobody => "nobody@example.com",
+            User::Odd => "o'brien \"dev\" $(reboot) `id` \\ ; {é} @example.com",
+            User::Hostile => "eve\u{1b}[31m\u{202e}@example.com",
         }
     }
 }

@@ -7,11 +7,15 @@
 
 pub mod admin;
 pub mod bed;
+pub mod front;
 pub mod run;
 pub mod site;
 pub mod world;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+#[path = "../certificates/forge.rs"]
+pub mod forge;
 
 use bed::Bed;
 

@@ -305,12 +305,14 @@ fn token(cluster: &str, user: &str) -> String {
 
 /// The token file: token, user, uid, groups.
 fn tokens(cluster: &str) -> String {
-    let users = [User::Admin, User::Binder, User::Limited, User::Nobody].map(User::name);
+    let users = [User::Admin, User::Binder, User::Limited, User::Nobody, User::Odd, User::Hostile];
+    let users = users.map(User::name);
     let mut lines = String::new();
     for user in users.into_iter().chain([HARNESS, "system:kube-controller-manager"]) {
         let master = user == HARNESS || user == User::Admin.name();
         let groups = if master { ",\"system:masters\"" } else { "" };
-        let _ = writeln!(lines, "{},{user},{user}{groups}", token(cluster, user));
+        let quoted = user.replace('"', "\"\"");
+        let _ = writeln!(lines, "{},\"{quoted}\",\"{quoted}\"{groups}", token(cluster, user));
     }
     lines
 }

@@ -28,8 +28,10 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("told_to_come_back_in_an_hour", too_many_requests),
     ("interrupted_while_told_to_come_back", interrupted_while_waiting),
     ("answers_html", html),
+    ("answer_with_a_token_cut_short", cut_short),
     ("hangs_in_the_middle", hangs_midway),
     ("authorizer_lags_behind_the_binding", authorizer_lags),
+    ("proofs_that_fail", proofs_that_fail),
 ];
 
 fn fault(method: Option<&str>, path_contains: &str, skip: usize, times: usize, action: Action) -> Fault {
@@ -231,6 +233,55 @@ fn authorizer_lags(bed: &'static Doubles) {
     bed.cluster.clear_faults();
     let output = output.code(9).says("OR0906");
     assert!(output.took < Duration::from_secs(5), "nothing was bound: no reason to wait\n{output}");
+}
+
+/// A good answer that breaks off is quoted nowhere: what came of it may hold a token.
+fn cut_short(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let leak = "canary-in-half-an-answer-5Wq8";
+    scene.home.canary(leak);
+    let body = format!(r#"{{"status":{{"token":"{leak}","expirationTimestamp":"20"#);
+    let action = Action::Headers(201, Vec::new(), body, "application/json".to_owned());
+    bed.cluster.inject(fault(Some("POST"), "/token", 0, usize::MAX, action));
+    let output = scene.setup().flag("--token-lifetime", "30d").args(["-v", "-v", "-v"]).run();
+    bed.cluster.clear_faults();
+    assert!(matches!(output.code, Some(5 | 8)), "{output}");
+    let _ = output.says("is no JSON");
+    let _ = scene.setup().run().code(0);
+    let _ = scene.teardown().run().code(0);
+}
+
+/// Each part of the proof, failing alone: exit 9, says which, and no script is written.
+fn proofs_that_fail(bed: &'static Doubles) {
+    use base64::Engine as _;
+    let edit = |change: fn(&mut Value)| Action::Edit(Box::new(change));
+    let refusal = |code, reason: &str| Action::Status(code, reason.to_owned(), "says the double".to_owned());
+    // Somebody else's claims, in a token of the right shape.
+    let swapped = edit(|secret| {
+        let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+        let token = format!("e30.{}.c2ln", encode(r#"{"sub":"system:serviceaccount:kube-system:root"}"#));
+        if secret["data"]["token"].is_string() {
+            secret["data"]["token"] = base64::engine::general_purpose::STANDARD.encode(token).into();
+        }
+    });
+    let renamed = edit(|review| review["status"]["userInfo"]["username"] = "proxy".into());
+    // The operator asks who he is once, and for the version once, before the token does.
+    let parts = [
+        ("GET", "-token", 1, swapped, "OR0901", "claim sub"),
+        ("POST", "selfsubjectreviews", 1, renamed, "OR0902", "the token is proxy"),
+        ("POST", "selfsubjectreviews", 1, refusal(401, "Unauthorized"), "OR0902", "does not accept"),
+        ("GET", "/version", 1, refusal(403, "Forbidden"), "OR0906", "/version"),
+    ];
+    for (method, path, skip, action, id, words) in parts {
+        let scene = Scene::new(bed, User::Admin);
+        bed.cluster.inject(fault(Some(method), path, skip, usize::MAX, action));
+        let output = scene.setup().flag("--timeout", "15s").args(["-v", "-v"]).run();
+        bed.cluster.clear_faults();
+        let _ = output.code(9).says(id).says(words);
+        assert!(!scene.home.script(&scene.deployment).exists(), "{id}: a script without a proof");
+        let _ = scene.setup().run().code(0);
+        let _ = scene.teardown().run().code(0);
+    }
 }
 
 fn hangs_midway(bed: &'static Doubles) {

@@ -138,6 +138,10 @@ pub fn bad_names(bed: &dyn Bed) {
     assert!(!hostile.stderr.contains(&0x1b), "control characters are not passed on");
     let same = scene.setup().flag("--namespace", "same-place").flag("--runner-namespace", "same-place").run();
     assert!(matches!(same.code, Some(2 | 3)), "equal namespaces are refused\n{same}");
+    // Whatever else is wrong is said with the deployment's name, not one by one.
+    let all = scene.setup().flag("--deployment", "Upper").flag("--namespace", "a_b").flag("--timeout", "5x");
+    let output = refused(bed, &scene.home, &all, 2).says("3 values").says("--deployment");
+    let _ = output.says("--namespace").says("--timeout");
     let command = scene.setup().arg("--no-such-flag");
     refused(bed, &scene.home, &command, 2);
 }

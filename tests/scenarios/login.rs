@@ -12,6 +12,7 @@ use super::Scene;
 use super::input::refused;
 use crate::common::bed::{Bed, User, tokens_in};
 use crate::common::run::Cli;
+use crate::common::world::{assert_same, world};
 
 /// Something that must not be shown although a plugin prints it.
 const LEAK: &str = "canary-printed-by-a-plugin-8Jd2";
@@ -54,11 +55,14 @@ pub fn plugin_gets_nothing_of_ours(bed: &dyn Bed) {
         &scene,
         &format!("{{ env; echo stdin; cat; }} >>'{}'\nprintf '%s' '{credential}'", seen.display()),
     );
-    let command = loud(&scene, &kubeconfig)
+    // A step that has nothing to do with GitLab, whose token is there for others.
+    let command = scene
+        .command("create-namespaces")
+        .flag("--kubeconfig", &kubeconfig)
         .arg("--dry-run")
         .env("GITLAB_TOKEN", "of-the-operator")
         .env("GITLAB_HOST", "gitlab.example.com")
-        .env("OUTRIGGER_TAGS", "of-the-operator")
+        .env("OUTRIGGER_NAMESPACE", "of-the-operator")
         .env("KEPT", "yes");
     let output = command.run().code(0);
     let seen = fs::read_to_string(seen).expect("the plugin was run");
@@ -140,4 +144,59 @@ pub fn unverified_server(bed: &dyn Bed) {
         assert!(bed.requests().is_empty(), "not one request goes to a server that is not verified");
         let _ = refused(bed, &scene.home, &scene.command("extract-ca").flag("--kubeconfig", &kubeconfig), 3);
     }
+}
+
+/// Lets a user of the bed do what another may, by the rights of the tests.
+struct Rights<'a>(&'a dyn Bed, String);
+
+impl<'a> Rights<'a> {
+    fn of(bed: &'a dyn Bed, role: &str, user: User) -> Self {
+        let rbac = "rbac.authorization.k8s.io";
+        let binding = bed.admin().create(&json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "odd-user"},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": rbac, "kind": "User", "name": user.name()}]}));
+        std::thread::sleep(Duration::from_millis(300));
+        Self(bed, crate::common::admin::object_path(&binding))
+    }
+}
+
+impl Drop for Rights<'_> {
+    fn drop(&mut self) {
+        self.0.admin().delete(&self.1);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+pub fn odd_user_names(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Odd);
+    let before = world(bed.admin());
+    {
+        let _rights = Rights::of(bed, "outrigger-test-limited", User::Odd);
+        let output = scene.setup().run().code(4);
+        // The command for an administrator means this very user to a shell.
+        let stderr = output.stderr();
+        let printed = stderr.lines().find(|line| line.contains("kubectl create rolebinding"));
+        let printed = printed.unwrap_or_else(|| panic!("no command\n{output}")).trim();
+        let shell = format!("kubectl() {{ printf '%s\\n' \"$@\"; }}; {printed}");
+        let words = std::process::Command::new("sh").args(["-c", &shell]).output().expect("a shell");
+        let words = String::from_utf8_lossy(&words.stdout).into_owned();
+        assert!(words.contains(&format!("--user={}\n", User::Odd.name())), "{words}\n{output}");
+    }
+    {
+        let _rights = Rights::of(bed, "outrigger-test-binder", User::Odd);
+        bed.mark();
+        let _ = scene.setup().run().code(0);
+        // The binding that let him make the Role was for him, byte for byte: it would not have helped else.
+        let bindings = crate::scenarios::count(&bed.requests(), "POST", "/rolebindings");
+        assert_eq!(bindings, 2, "{}", crate::scenarios::listing(&bed.requests()));
+        let _ = scene.status().run().code(0);
+        let _ = scene.teardown().run().code(0);
+    }
+    assert_same("setup and teardown", &before, &world(bed.admin()));
+
+    let scene = Scene::new(bed, User::Hostile);
+    let _rights = Rights::of(bed, "outrigger-test-binder", User::Hostile);
+    let output = refused(bed, &scene.home, &scene.setup(), 3).says("OR0405").says("eve\\u{1b}");
+    assert!(!output.stderr.contains(&0x1b) && !output.stderr().contains('\u{202e}'), "{output}");
 }

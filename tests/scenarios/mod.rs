@@ -7,6 +7,7 @@ pub mod bed;
 mod credentials;
 pub mod disk;
 mod drift;
+mod endpoints;
 mod foreign;
 mod gitlab;
 mod input;
@@ -15,6 +16,7 @@ mod lifecycle;
 mod login;
 mod options;
 mod output;
+mod script;
 
 use std::path::PathBuf;
 
@@ -76,6 +78,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("exec_plugin_that_hangs", login::plugin_that_hangs),
     ("odd_tokens_in_the_kubeconfig", login::odd_tokens),
     ("server_that_is_not_to_be_verified", login::unverified_server),
+    ("user_names_that_are_odd", login::odd_user_names),
     ("bad_names", input::bad_names),
     ("bad_runner_token", input::bad_runner_token),
     ("output_path_that_is_no_file_of_ours", input::odd_outputs),
@@ -90,6 +93,18 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("options_reissue", options::reissued_token),
     ("options_use_namespace", options::used_namespace),
     ("options_kubernetes_host", options::another_endpoint),
+    ("endpoint_that_only_outrigger_accepts", endpoints::only_outrigger),
+    ("endpoint_that_only_the_runner_accepts", endpoints::only_the_runner),
+    ("endpoint_with_an_odd_bundle", endpoints::odd_bundles),
+    ("endpoint_with_a_path", endpoints::path),
+    ("endpoint_with_a_public_certificate", endpoints::public),
+    ("endpoint_of_the_runners_own", endpoints::another),
+    ("script_without_secrets_updates_the_host", script::update_form),
+    ("script_after_reissue", script::reissues),
+    ("script_by_itself", script::by_itself),
+    ("script_with_a_token_that_ends", script::token_that_ends),
+    ("script_that_is_too_long", script::too_long),
+    ("script_digest_on_the_anchor", script::digest),
     ("options_cluster_gone", options::cluster_gone),
     ("options_list", options::listed),
     ("gitlab_whole_way", gitlab::whole_way),

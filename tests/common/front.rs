@@ -1,0 +1,96 @@
+//! Something in front of a bed's API server: other certificates, another path.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::admin::install_tls_provider;
+use super::bed::Bed;
+use super::forge::{Forged, dns, leaf_params};
+
+/// The path under which a front with a path serves, as Rancher does.
+pub const PATH: &str = "/k8s/clusters/c-1";
+
+/// Parameters of a certificate for where fronts listen.
+#[must_use]
+pub fn local_params() -> rcgen::CertificateParams {
+    let mut params = leaf_params();
+    let address = "127.0.0.1".parse().expect("an address");
+    params.subject_alt_names = vec![rcgen::SanType::IpAddress(address), dns("localhost")];
+    params
+}
+
+/// Serves in front of the bed with this chain (leaf first, whose key is used), below [`PATH`] if asked to;
+/// returns the URL. It ends with the test process.
+#[must_use]
+pub fn serve(bed: &dyn Bed, chain: &[&Forged], with_path: bool) -> String {
+    install_tls_provider();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(chain[0].key.serialize_der()));
+    let certificates = chain.iter().map(|one| CertificateDer::from(one.der.clone())).collect();
+    let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(
+        certificates,
+        rustls::crypto::ring::sign::any_supported_type(&key).expect("a key of ours"),
+    )));
+    // By a resolver, as the builder itself looks whether a certificate is one that it likes.
+    let server = rustls::ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = outrigger::certificates::read_bundle(bed.ca_pem().as_bytes()).expect("the bed's CA");
+    for one in &ca.certificates {
+        roots.add(CertificateDer::from(one.der().to_vec())).expect("the bed's CA");
+    }
+    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let (acceptor, connector) = (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
+
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
+    listener.set_nonblocking(true).expect("a socket of ours");
+    let port = listener.local_addr().expect("a bound socket has an address").port();
+    let bed: SocketAddr = bed.url().trim_start_matches("https://").parse().expect("beds have an address");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener).expect("it listens already");
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(pass(stream, bed, acceptor.clone(), connector.clone(), with_path));
+            }
+        });
+    });
+    format!("https://127.0.0.1:{port}{}", if with_path { PATH } else { "" })
+}
+
+/// One connection, both ways.
+async fn pass(
+    stream: TcpStream,
+    bed: SocketAddr,
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+    with_path: bool,
+) -> Option<()> {
+    let outside = acceptor.accept(stream).await.ok()?;
+    let inside = TcpStream::connect(bed).await.ok()?;
+    let inside = connector.connect(ServerName::from(bed.ip()), inside).await.ok()?;
+    let (mut from_client, mut to_client) = tokio::io::split(outside);
+    let (mut from_bed, mut to_bed) = tokio::io::split(inside);
+    let there = async {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+            let mut bytes = buffer[..length].to_vec();
+            // Heads are written at once: the path is never split over two reads.
+            if with_path && let Ok(text) = std::str::from_utf8(&bytes) {
+                bytes = text.replacen(&format!(" {PATH}/"), " /", 1).into_bytes();
+            }
+            if to_bed.write_all(&bytes).await.is_err() || to_bed.flush().await.is_err() {
+                break;
+            }
+        }
+    };
+    let back = tokio::io::copy(&mut from_bed, &mut to_client);
+    tokio::select! {
+        () = there => {}
+        _ = back => {}
+    }
+    Some(())
+}

@@ -1,0 +1,186 @@
+//! The endpoint that the runner will dial, and the CA that verifies it.
+//!
+//! `tests/certificates.rs` holds the verdicts against Go, row by row; here the whole program meets some of
+//! those rows on a server.
+
+use std::fs;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
+use serde_json::{Value, json};
+
+use super::Scene;
+use super::input::refused;
+use crate::common::bed::{Bed, User};
+use crate::common::forge::{Forged, ca_params, issued, pem, self_signed};
+use crate::common::front::{self, local_params};
+
+/// The administrator's kubeconfig with another cluster in it.
+fn kubeconfig(scene: &Scene<'_>, change: impl FnOnce(&mut Value)) -> PathBuf {
+    let mut config: Value = serde_yaml::from_str(&scene.bed.kubeconfig(User::Admin)).expect("it parses");
+    change(&mut config["clusters"][0]["cluster"]);
+    let yaml = serde_yaml::to_string(&config).expect("it is plain data");
+    scene.home.kubeconfig("endpoint.kubeconfig", &yaml)
+}
+
+fn at(scene: &Scene<'_>, url: &str, ca: &str) -> PathBuf {
+    kubeconfig(scene, |cluster| {
+        *cluster = json!({"server": url, "certificate-authority-data": STANDARD.encode(ca)});
+    })
+}
+
+fn script(scene: &Scene<'_>) -> String {
+    fs::read_to_string(scene.home.script(&scene.deployment)).expect("a script")
+}
+
+/// rustls connects, Go would not: the runner would stand still in its first job.
+pub fn only_outrigger(bed: &dyn Bed) {
+    type Change = fn(&mut CertificateParams);
+    let rows: [(&str, Change); 4] = [
+        ("expired on", |ca| ca.not_after = rcgen::date_time_ymd(2020, 1, 1)),
+        ("no basicConstraints", |ca| ca.is_ca = IsCa::NoCa),
+        ("key usage", |ca| ca.key_usages = vec![KeyUsagePurpose::DigitalSignature]),
+        ("leaves serverAuth out", |ca| ca.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
+    ];
+    for (words, change) in rows {
+        let scene = Scene::new(bed, User::Admin);
+        let mut params = ca_params("kubernetes");
+        change(&mut params);
+        let ca = self_signed(params);
+        let url = front::serve(bed, &[&issued(local_params(), &ca)], false);
+        let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &ca.pem()));
+        let output = refused(bed, &scene.home, &setup, 3).says("OR0306").says(words);
+        // It did connect: this is no failure of ours that happens to have the right code.
+        assert!(!bed.requests().is_empty(), "{output}");
+    }
+}
+
+/// Go connects, rustls does not: nothing is wrong with the cluster, and that is said.
+pub fn only_the_runner(bed: &dyn Bed) {
+    let ca = self_signed(ca_params("kubernetes"));
+    let marked = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let leaf = |change: fn(&mut CertificateParams)| {
+        let mut params = local_params();
+        change(&mut params);
+        params
+    };
+    let plain = issued(local_params(), &ca);
+    let own = self_signed(leaf(marked));
+    let any = issued(leaf(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]), &ca);
+    let rows: [(&str, &Forged, String); 3] = [
+        ("marked as a CA", &own, own.pem()),
+        ("only \"any\"", &any, ca.pem()),
+        ("instead of the CA", &plain, plain.pem()),
+    ];
+    for (words, leaf, anchor) in rows {
+        let scene = Scene::new(bed, User::Admin);
+        let url = front::serve(bed, &[leaf], false);
+        let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &anchor));
+        let _ = refused(bed, &scene.home, &setup, 3).says("OR0314").says(words);
+        // The same for the runner's own endpoint, reached by another way than the operator's: the CA that
+        // is looked at is the kubeconfig's, whose server is the bed.
+        if words == "only \"any\"" {
+            let both = kubeconfig(&scene, |cluster| {
+                cluster["certificate-authority-data"] = json!(STANDARD.encode(bed.ca_pem() + &anchor));
+            });
+            let setup = scene.setup().flag("--kubeconfig", both).flag("--kubernetes-host", &url);
+            let _ = refused(bed, &scene.home, &setup, 3).says("OR0314").says(words);
+        }
+    }
+    // Neither of them: the reason is in Go's terms, not one word of a library.
+    let scene = Scene::new(bed, User::Admin);
+    let url = front::serve(bed, &[&plain], false);
+    let other = self_signed(ca_params("other")).pem();
+    let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &other));
+    let _ = refused(bed, &scene.home, &setup, 3).says("OR0303").says("neither in the bundle nor sent");
+}
+
+/// CA data that only one of the two readers takes: mended, and re-emitted so that both do.
+pub fn odd_bundles(bed: &dyn Bed) {
+    let ca = bed.ca_pem();
+    let encoded = STANDARD.encode(&ca);
+    let folded: Vec<_> = encoded.as_bytes().chunks(60).map(String::from_utf8_lossy).collect();
+    let other = self_signed(ca_params("other")).pem();
+    let encode = |text: String| STANDARD.encode(text);
+    for (what, data, members) in [
+        ("folded base64", folded.join("\n"), 1),
+        ("a member that is no certificate", encode(format!("{}{ca}", pem(b"garbage"))), 1),
+        ("text around", encode(format!("# the CA\r\n{}", ca.replace('\n', "\r\n"))), 1),
+        ("no line break between", encode(format!("{}{other}", ca.trim_end())), 2),
+    ] {
+        let scene = Scene::new(bed, User::Admin);
+        let path = kubeconfig(&scene, |cluster| cluster["certificate-authority-data"] = json!(data));
+        let output = scene.command("extract-ca").flag("--kubeconfig", path).run().code(0);
+        let canonical = if members == 2 { format!("{}{other}", ca.trim_end()) } else { ca.clone() };
+        let expected = outrigger::certificates::read_bundle(canonical.as_bytes()).expect("PEM").to_pem();
+        assert_eq!(output.stdout(), expected, "{what}\n{output}");
+        let _ = output.says("SHA-256").says("days left");
+    }
+}
+
+/// A path in the operator's own address is a proxy's, whose tokens the runner does not have. It is judged
+/// for the runner's endpoint alone.
+pub fn path(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let ca = self_signed(ca_params("proxy"));
+    let url = front::serve(bed, &[&issued(local_params(), &ca)], true);
+    let config = at(&scene, &url, &ca.pem());
+    let setup = scene.setup().flag("--kubeconfig", &config);
+    let output = refused(bed, &scene.home, &setup, 3).says("OR0306").says("Rancher");
+    assert!(!bed.requests().is_empty(), "the operator's way works\n{output}");
+    // The cluster's own CA verifies the address of its own, not the proxy's.
+    let _ = setup.flag("--kubernetes-host", bed.url()).run().code(0).says("kube-root-ca.crt");
+    let script = script(&scene);
+    assert!(script.contains(&format!("t_host='\"{}\"'", bed.url())), "{script}");
+    assert!(script.contains(bed.ca_pem().trim_end()) && !script.contains(ca.pem().trim_end()));
+    let _ = scene.status().flag("--kubeconfig", &config).run().code(0);
+}
+
+/// The web's CAs verify the server: then the runner needs no CA file, and gets none.
+pub fn public(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let ca = self_signed(ca_params("public"));
+    let roots = scene.home.input("roots.pem", &ca.pem());
+    let url = front::serve(bed, &[&issued(local_params(), &ca)], false);
+    let config = kubeconfig(&scene, |cluster| *cluster = json!({"server": url}));
+    let on = |command: crate::common::run::Cli<'_>| {
+        command.flag("--kubeconfig", &config).env("SSL_CERT_FILE", &roots).run()
+    };
+    let output = on(scene.command("extract-ca")).code(0).says("no CA file is needed");
+    assert_eq!(output.stdout(), "");
+    let _ = on(scene.setup()).code(0).says("the system's roots").says("CN=public");
+    let script = script(&scene);
+    assert!(!script.contains("BEGIN CERTIFICATE") && !script.contains("ca_file = "), "{script}");
+    let _ = on(scene.setup()).code(0).says("Nothing to change");
+    // Where the roots are others, nothing verifies it.
+    let output =
+        scene.setup().flag("--kubeconfig", &config).env("SSL_CERT_FILE", scene.home.input("none", ""));
+    let _ = output.run().code(3);
+}
+
+/// Another endpoint is judged by itself, not by what the kubeconfig's looks like.
+pub fn another(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    // A name that nobody can resolve, as nobody outside could one of the VM's network.
+    let distant = scene.setup().flag("--kubernetes-host", "https://api.cluster.invalid:6443");
+    let output = distant.arg("--dry-run").run().code(0).says("kube-root-ca.crt");
+    let _ = output.says("TLS is unproven").never_says("address of this machine");
+    // One that speaks, but for another cluster.
+    if let Some(elsewhere) = bed.elsewhere() {
+        let config: Value = serde_yaml::from_str(&elsewhere).expect("it parses");
+        let url = config["clusters"][0]["cluster"]["server"].as_str().expect("a server");
+        let setup = scene.setup().flag("--kubernetes-host", url);
+        let output = refused(bed, &scene.home, &setup, 3).says("OR0306");
+        let _ = output.says("kube-root-ca.crt in the cluster").says("your kubeconfig").says("system's roots");
+    }
+    // A name that the runner has no setting for.
+    let port = bed.url().rsplit(':').next().expect("a port").to_owned();
+    let config = kubeconfig(&scene, |cluster| cluster["tls-server-name"] = json!("localhost"));
+    let setup = scene.setup().flag("--kubeconfig", config);
+    let named = format!("https://localhost:{port}");
+    let output = refused(bed, &scene.home, &setup, 3).says("tls-server-name");
+    let _ = output.says(&format!("--kubernetes-host {named}"));
+    let _ = setup.flag("--kubernetes-host", &named).arg("--dry-run").run().code(0);
+}

@@ -1,0 +1,165 @@
+//! The launch script as setup writes it, and when it writes another one.
+
+use std::fs;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::input::refused;
+use super::{Scene, listing, writes};
+use crate::common::bed::{Bed, User};
+use crate::common::forge::{ca_params, self_signed};
+use crate::common::world::{assert_same, world};
+
+/// The script where it goes by default.
+fn text(scene: &Scene<'_>) -> String {
+    fs::read_to_string(scene.home.script(&scene.deployment)).expect("a script")
+}
+
+/// One of the script's settings.
+fn setting(text: &str, name: &str) -> Option<String> {
+    let begin = format!("\t{name}=");
+    text.lines().find_map(|line| line.strip_prefix(&begin)).map(str::to_owned)
+}
+
+fn secret_uid(scene: &Scene<'_>) -> Value {
+    scene.bed.admin().get(&scene.path("Secret")).expect("the Secret is there")["metadata"]["uid"].clone()
+}
+
+pub fn update_form(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let first = text(&scene);
+    assert!(setting(&first, "t_token").is_some() && setting(&first, "t_bearer").is_some());
+    // Something changes, and the runner's token is not at hand: what is on the host stays there.
+    let changed = scene.command("setup").flag("--image", "debian:13");
+    let output = changed.run().code(0).says("no secrets").says("Run this as root on the runner's host");
+    let update = text(&scene);
+    assert_eq!(setting(&update, "t_image").as_deref(), Some("'\"debian:13\"'"), "{output}");
+    assert_eq!((setting(&update, "t_token"), setting(&update, "t_bearer")), (None, None), "{output}");
+    assert!(update.contains("Holds no secret"), "its head says so");
+    let _ = changed.run().code(0).says("Nothing to change");
+    let _ = scene.status().run().code(0);
+    // With the token at hand it is the whole script again.
+    let _ = scene.setup().flag("--image", "debian:12").run().code(0).says("holds two secrets");
+    assert!(setting(&text(&scene), "t_bearer").is_some());
+}
+
+pub fn reissues(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let (first, uid) = (text(&scene), secret_uid(&scene));
+    // The runner's alone: the cluster's token is what it was.
+    let _ = scene.setup().flag("--reissue", "runner").run().code(0);
+    let second = text(&scene);
+    assert_ne!(setting(&second, "t_token"), setting(&first, "t_token"));
+    assert_eq!(setting(&second, "t_bearer"), setting(&first, "t_bearer"));
+    assert_eq!(secret_uid(&scene), uid);
+    // Both.
+    let _ = scene.setup().flag("--reissue", "all").run().code(0);
+    let third = text(&scene);
+    assert_ne!(setting(&third, "t_token"), setting(&second, "t_token"));
+    assert_ne!(setting(&third, "t_bearer"), setting(&second, "t_bearer"));
+    assert_ne!(secret_uid(&scene), uid);
+    let _ = scene.command("setup").run().code(0).says("Nothing to change");
+    let _ = scene.setup().flag("--reissue", "everything").run().code(2).says("runner, cluster, all");
+}
+
+pub fn by_itself(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let alone = || {
+        scene
+            .command("launch-script")
+            .flag("--gitlab-url", "https://gitlab.example.com")
+            .flag("--runner-token-file", scene.home.runner_token())
+    };
+    // Nothing is laid for it yet: said before anything is made.
+    let _ = refused(bed, &scene.home, &alone(), 3).says("OR0319").says("outrigger setup");
+    let _ = scene.command("issue-token").run().code(3).says("OR0319");
+    let _ = scene.command("create-namespaces").run().code(0);
+    let _ = scene.command("create-role").run().code(0);
+    let _ = alone().run().code(0).says("holds two secrets").says("works: may do exactly");
+    scene.watch_cluster_token();
+    assert!(setting(&text(&scene), "t_bearer").is_some(), "the cluster's token is in it");
+    // To stdout and nowhere else; not where it would be seen.
+    let file = text(&scene);
+    fs::remove_file(scene.home.script(&scene.deployment)).expect("it is there");
+    let to_stdout = scene.setup().flag("--script", "-").flag("--image", "debian:13");
+    let _ = to_stdout.clone().flag("--output", "json").run().code(2).says("--secrets-to-stdout");
+    let _ = to_stdout.clone().env("CI", "true").run().code(2).says("--secrets-to-stdout");
+    let output = to_stdout.unsearched_stdout().run().code(0);
+    let shown = output.stdout();
+    assert!(shown.starts_with("#!/bin/sh\n") && shown.ends_with("main \"$@\"\n"), "{output}");
+    assert_eq!(setting(&shown, "t_bearer"), setting(&file, "t_bearer"));
+    assert!(!scene.home.script(&scene.deployment).exists());
+    let _ = scene.teardown().run().code(0);
+}
+
+/// Lightsail takes some 14 kB: what will not fit is known before anything is made.
+pub fn too_long(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let mut config: Value = serde_yaml::from_str(&bed.kubeconfig(User::Admin)).expect("it parses");
+    let mut bundle = bed.ca_pem();
+    for number in 0..12 {
+        bundle += &self_signed(ca_params(&format!("old CA {number}"))).pem();
+    }
+    config["clusters"][0]["cluster"]["certificate-authority-data"] = json!(STANDARD.encode(bundle));
+    let path = scene.home.kubeconfig("long.kubeconfig", &serde_yaml::to_string(&config).expect("plain data"));
+    let setup = scene.setup().flag("--kubeconfig", path);
+    let _ = refused(bed, &scene.home, &setup, 3).says("OR0711").says("Lightsail").says("CA bundle");
+}
+
+/// What decides is what ends up on the host: the digest of that is noted on the anchor, for machines that
+/// have no record, and other versions of outrigger make no difference.
+pub fn digest(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let head = text(&scene);
+    let digest = head.lines().find_map(|line| line.split_once(" digest=")).expect("a head").1.to_owned();
+    let account = bed.admin().get(&scene.path("ServiceAccount")).expect("the anchor is there");
+    assert_eq!(account["metadata"]["annotations"]["outrigger.dev/script-digest"], digest);
+    for words in
+        ["#   cluster ", "#   endpoint ", "#   gitlab    https://gitlab.example.com", "HOLDS TWO SECRETS"]
+    {
+        assert!(head.contains(words), "the head does not say {words}");
+    }
+    // Another machine, which never wrote a script.
+    let colleague = scene.elsewhere(User::Admin);
+    bed.mark();
+    let _ = colleague.setup().run().code(0).says("Nothing to change");
+    assert_eq!(listing(&writes(bed)), "");
+}
+
+/// A token that ends: its end is noted, seen coming, and a new one is due when it has come.
+pub fn token_that_ends(bed: &dyn Bed) {
+    // Requesting is a right of its own: who lacks it is told before anything is made.
+    let binder = Scene::new(bed, User::Binder);
+    let setup = binder.setup().flag("--token-lifetime", "30d");
+    let _ = refused(bed, &binder.home, &setup, 4).says("serviceaccounts/token create");
+
+    let scene = Scene::new(bed, User::Admin);
+    let before = world(bed.admin());
+    let setup = || scene.setup().flag("--token-lifetime", "30d");
+    let _ = setup().run().code(0).says("token for 30 days").says("Jobs stop at 20");
+    assert!(setting(&text(&scene), "t_bearer").is_some());
+    let _ = scene.status().run().code(0).says("known to its host alone").says("Jobs stop at 20");
+    // A machine without the record has it from the anchor.
+    let _ = scene.elsewhere(User::Admin).status().run().code(0).says("Jobs stop at 20");
+
+    // The runner's token alone cannot be put into a script: the cluster's is not at hand.
+    let _ = setup().flag("--reissue", "runner").run().code(2).says("--reissue all");
+    let record = scene.home.state().join(format!("{}.json", scene.deployment));
+    let mut known: Value = serde_json::from_slice(&fs::read(&record).expect("a record")).expect("JSON");
+    known["token_expires"] = json!("2020-01-02T03:04:05Z");
+    fs::write(&record, known.to_string()).expect("the record is ours");
+    let uid = secret_uid(&scene);
+    let _ = scene.status().run().code(10).says("the old one ended at 2020-01-02T03:04:05Z");
+    let _ = setup().run().code(0).says("holds two secrets").never_says("Jobs stop at 2020");
+    assert_ne!(secret_uid(&scene), uid);
+    // And back to one that does not end: nothing is said of an end any more.
+    let _ = scene.teardown().run().code(0).says("revocation not verified");
+    let _ = scene.setup().run().code(0).never_says("Jobs stop");
+    let _ = scene.teardown().run().code(0);
+    assert_same("setups and teardowns", &before, &world(bed.admin()));
+}
