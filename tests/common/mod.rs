@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod bed;
 pub mod run;
+pub mod shell;
 pub mod site;
 pub mod world;
 

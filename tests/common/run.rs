@@ -343,16 +343,22 @@ impl Output {
         self
     }
 
+    /// Whether this text is on one of the streams, wherever its lines were broken.
+    fn contains(&self, text: &str) -> bool {
+        let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        [self.stdout(), self.stderr()].iter().any(|s| s.contains(text) || flat(s).contains(&flat(text)))
+    }
+
     /// Fails, showing everything, unless this text is on one of the streams.
     pub fn says(self, text: &str) -> Self {
-        let found = self.stdout().contains(text) || self.stderr().contains(text);
+        let found = self.contains(text);
         assert!(found, "expected to read {text:?}\n{self}");
         self
     }
 
     /// Fails, showing everything, if this text is on one of the streams.
     pub fn never_says(self, text: &str) -> Self {
-        let found = self.stdout().contains(text) || self.stderr().contains(text);
+        let found = self.contains(text);
         assert!(!found, "expected not to read {text:?}\n{self}");
         self
     }
