@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::names;
 use crate::object::{Kind as ObjectKind, Object, Ref};
+use crate::plan::{Act, Decision, Line};
 use crate::record;
 use crate::rules::Right;
 use crate::settings::shell_word;
@@ -41,6 +42,24 @@ pub async fn to_look_into(cx: &Context, namespace: &str) -> Result<Option<Object
     Ok(Some(manifest(cx, Ref::new(ObjectKind::RoleBinding, namespace, &name), role, &operator)))
 }
 
+/// The line of the plan for such a binding.
+#[must_use]
+pub fn look_line(cx: &Context, binding: Object) -> Line {
+    let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
+    let namespace = binding.reference.namespace.as_deref().unwrap_or_default();
+    let text = format!("RoleBinding in {namespace}: {role} for you, to see what is inside");
+    let undo = undo_command(cx, &binding.reference);
+    Line::new(Decision::Create, text, Act::Bind(binding))
+        .detail("removed again right after; by hand:")
+        .detail(format!("  {undo}"))
+}
+
+/// Whether this very binding is held: it was made earlier in the run.
+#[must_use]
+pub fn is_held(cx: &Context, reference: &Ref) -> bool {
+    cx.facts.held.borrow().as_ref().is_some_and(|(held, _)| held == reference)
+}
+
 /// Takes back what is held.
 pub async fn release_held(cx: &Context) -> Result<()> {
     let held = cx.facts.held.borrow().clone();
@@ -64,14 +83,15 @@ pub fn manifest(cx: &Context, reference: Ref, cluster_role: &str, operator: &str
 
 /// The command that takes a binding away by hand.
 #[must_use]
-pub fn undo_command(reference: &Ref) -> String {
+pub fn undo_command(cx: &Context, reference: &Ref) -> String {
     let scope = reference
         .namespace
         .as_deref()
         .map(|namespace| format!(" -n {}", shell_word(namespace)))
         .unwrap_or_default();
     format!(
-        "kubectl delete{scope} {} {}",
+        "{} delete{scope} {} {}",
+        cx.kubectl(),
         reference.kind.resource().trim_end_matches('s'),
         shell_word(&reference.name)
     )
@@ -105,7 +125,7 @@ pub async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Re
     let failed = |why: String| {
         Failure::new("OR0502", Kind::Partial, format!("the temporary {reference} could not be removed"))
             .detail("because", why)
-            .hint(undo_command(reference))
+            .hint(undo_command(cx, reference))
     };
     let uid = match uid {
         Some(uid) => uid.to_owned(),

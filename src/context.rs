@@ -15,12 +15,12 @@ use crate::gitlab::Gitlab;
 use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::names::{ID, Names};
-use crate::object::{Object, Ref};
+use crate::object::{Object, Ref, Served};
 use crate::ownership::{self, Owner};
 use crate::record::Record;
 use crate::report::{Event, Reporter};
 use crate::secret::Secret;
-use crate::settings::{RunOptions, Settings, check};
+use crate::settings::{RunOptions, Settings, Source, check, shell_word};
 use crate::trust::Trust;
 
 /// Who the API server says the operator is.
@@ -55,6 +55,8 @@ pub struct Facts {
     pub runner_token: RefCell<Option<Secret>>,
     /// Which steps were selected, by name.
     pub selected: RefCell<Vec<&'static str>>,
+    /// Every kind that can be listed in a namespace, and what could not be found out about that.
+    pub served: OnceCell<(Vec<Served>, Vec<String>)>,
     /// What preflight found, for its own listing.
     pub checks: RefCell<Vec<Event>>,
     /// A temporary right that the operator holds now.
@@ -416,6 +418,21 @@ impl Context {
             Some(path) => path.value.clone(),
             None => self.settings.state_dir.join(&self.names.deployment).join("launch.sh"),
         }
+    }
+
+    /// How a command of kubectl begins that must reach this very cluster as this very operator, for
+    /// pasting: bare where kubectl would choose the same by itself.
+    #[must_use]
+    pub fn kubectl(&self) -> String {
+        let mut words = vec!["kubectl".to_owned()];
+        let settings = &self.settings;
+        for (key, flag) in [("kubeconfig", "--kubeconfig"), ("context", "--context"), ("as", "--as")] {
+            let Some((values, source)) = settings.view(key) else { continue };
+            if !matches!(&source, Source::Environment(name) if *name == "KUBECONFIG") {
+                words.push(format!("{flag} {}", shell_word(&values.join(","))));
+            }
+        }
+        words.join(" ")
     }
 
     /// Whether a namespace is one the user named with `--use-namespace`.

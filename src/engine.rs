@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use crate::borrowed;
+use crate::cluster::Cluster;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
+use crate::inhabitants;
+use crate::object::Ref;
 use crate::plan::{Act, Decision, Line};
 use crate::record::Record;
 use crate::report::{Event, Mark, PlanLine};
@@ -94,7 +98,7 @@ pub fn alone(name: &str) -> Vec<&'static dyn Step> {
 /// # Errors
 /// OR0305 (exit 3) naming both.
 pub async fn check_cluster(cx: &Context) -> Result<()> {
-    let reference = crate::object::Ref::cluster(crate::object::Kind::Namespace, "kube-system");
+    let reference = Ref::cluster(crate::object::Kind::Namespace, "kube-system");
     let uid = match cx.read(&reference).await {
         Ok(Some(live)) => live.uid().to_owned(),
         Ok(None) => String::new(),
@@ -200,6 +204,12 @@ pub fn refusals(planned: &[Planned]) -> Vec<Failure> {
     failures
 }
 
+/// Whether it only says what `setup` would still have to be told: no fault of what is there.
+#[must_use]
+pub fn is_missing_input(failure: &Failure) -> bool {
+    failure.id == "OR0201"
+}
+
 /// How many changes a plan holds.
 #[must_use]
 pub fn changes(planned: &[Planned]) -> usize {
@@ -224,7 +234,9 @@ pub fn shown(planned: &[Planned]) -> Event {
     Event::Plan { lines, changes: changes(planned) }
 }
 
-fn mark(decision: Decision) -> Mark {
+/// How a decision is marked in a plan.
+#[must_use]
+pub fn mark(decision: Decision) -> Mark {
     match decision {
         Decision::Create => Mark::Create,
         Decision::Update => Mark::Update,
@@ -378,9 +390,9 @@ pub async fn undo(cx: &Context, planned: &[Planned]) -> Vec<Failure> {
     failures
 }
 
-/// Objects of the record that today's settings no longer name.
-#[must_use]
-pub fn moved(cx: &Context) -> Vec<Line> {
+/// Objects of the record that today's settings no longer name; with `--prune` also the right to look
+/// into a namespace before it goes, where the operator may not.
+pub async fn moved(cx: &Context) -> Result<Vec<Line>> {
     let names = &cx.names;
     let mut current =
         vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
@@ -402,30 +414,42 @@ pub fn moved(cx: &Context) -> Vec<Line> {
         crate::object::Kind::Namespace => 4,
         _ => 3,
     });
-    stale
-        .into_iter()
-        .map(|owned| {
-            Line::new(
-                Decision::Remove,
-                format!("{} (the settings have moved)", owned.object),
-                Act::Delete(owned.object, owned.uid),
-            )
-        })
-        .collect()
+    let mut lines = Vec::new();
+    for owned in stale {
+        if owned.object.kind == crate::object::Kind::Namespace && cx.settings.prune {
+            lines.extend(
+                borrowed::to_look_into(cx, &owned.object.name)
+                    .await?
+                    .map(|binding| borrowed::look_line(cx, binding)),
+            );
+        }
+        let text = format!("{} (the settings have moved)", owned.object);
+        lines.push(Line::new(Decision::Remove, text, Act::Delete(owned.object, owned.uid)));
+    }
+    Ok(lines)
 }
 
-/// Deletes what the settings no longer name; a namespace only if nothing else is inside.
+/// Deletes what the settings no longer name; a namespace only if nothing else is inside. Goes on past
+/// failures.
 pub async fn prune(cx: &Context, lines: &[Line]) -> Result<()> {
     let cluster = cx.cluster.for_cleanup(Duration::from_secs(60));
+    let mut failures = Vec::new();
     for line in lines {
-        let Act::Delete(reference, uid) = &line.act else { continue };
-        if reference.kind == crate::object::Kind::Namespace {
-            crate::inhabitants::delete_if_empty(cx, &cluster, reference, uid).await?;
-            crate::inhabitants::wait_until_gone(cx, &cluster, reference, uid, std::time::Instant::now())
-                .await?;
-        } else {
-            cx.delete(&cluster, reference, uid).await?;
-        }
+        let done = match &line.act {
+            Act::Bind(binding) => borrowed::bind(cx, binding).await.map(drop),
+            Act::Delete(reference, uid) if reference.kind == crate::object::Kind::Namespace => {
+                prune_namespace(cx, &cluster, reference, uid).await
+            }
+            Act::Delete(reference, uid) => cx.delete(&cluster, reference, uid).await,
+            _ => Ok(()),
+        };
+        failures.extend(done.err());
     }
-    Ok(())
+    failures.extend(borrowed::release_held(cx).await.err());
+    Failure::together(failures).map_or(Ok(()), Err)
+}
+
+async fn prune_namespace(cx: &Context, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<()> {
+    inhabitants::delete_if_empty(cx, cluster, reference, uid).await?;
+    inhabitants::wait_until_gone(cx, cluster, reference, uid, std::time::Instant::now()).await
 }

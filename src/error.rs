@@ -115,6 +115,18 @@ impl Failure {
         self
     }
 
+    /// Several failures of one step as one that names them all; none if there are none.
+    #[must_use]
+    pub fn together(failures: Vec<Self>) -> Option<Self> {
+        let mut failures = failures.into_iter();
+        let first = failures.next()?;
+        Some(failures.fold(first, |first, other| {
+            let details = other.details.into_iter().map(|(label, text)| format!("{label}: {text}"));
+            let text = std::iter::once(other.message).chain(details).collect::<Vec<_>>().join("; ");
+            first.detail("also", text)
+        }))
+    }
+
     /// The same failure under another kind, for a caller that knows more than the callee.
     #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {

@@ -46,7 +46,7 @@ fn update(wanted: &Object, live: &Object, body: &[(&str, Value)]) -> Act {
 }
 
 fn written_by(live: &Object, field: &str) -> String {
-    live.last_writer(field).map(|writer| format!(" (last written by {writer})")).unwrap_or_default()
+    live.last_writer(&[field]).map(|writer| format!(" (last written by {writer})")).unwrap_or_default()
 }
 
 fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line {

@@ -5,29 +5,43 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::borrowed;
 use crate::cluster::{Class, Cluster};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
-use crate::object::{Kind as ObjectKind, Ref};
-use crate::settings::shell_word;
+use crate::object::{Kind as ObjectKind, Object, Ref};
 
 /// What gitlab-runner's labels on its pods begin with.
 const LABELS: [&str; 2] = ["manager.runner.gitlab.com/", "job.runner.gitlab.com/"];
 
 /// Waits until no job pod is left in the jobs' namespace, or deletes them with `--now`. Returns what is
-/// worth saying.
+/// worth saying. Who may not see them borrows `look`, the binding that teardown is going to need there
+/// anyway; it stays held.
 ///
 /// # Errors
 /// OR0801 (exit 8) naming the pods that still run when the run's time is over; nothing was removed then.
-pub async fn settle(cx: &Context) -> Result<Option<String>> {
+pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String>> {
     let namespace = Ref::cluster(ObjectKind::Namespace, &cx.names.job_namespace);
-    if cx.read(&namespace).await.map_err(Failure::from)?.is_none() {
+    // What is in a namespace on its way out goes with it.
+    if cx.read(&namespace).await.map_err(Failure::from)?.is_none_or(|live| live.is_terminating()) {
         return Ok(None);
+    }
+    let mut seeing = look.is_some();
+    if let Some(binding) = look {
+        match borrowed::bind(cx, binding).await {
+            Err(failure) if failure.kind == Kind::Denied => seeing = false,
+            bound => drop(bound?),
+        }
     }
     let started = Instant::now();
     let mut deleted = 0;
     loop {
         let Some(pods) = running(cx, &cx.cluster).await? else {
+            // Authorizers lag behind a binding.
+            if seeing && started.elapsed() < Duration::from_secs(5) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
             return Ok(Some("whether jobs are running cannot be seen: you may not list pods".to_owned()));
         };
         if pods.is_empty() {
@@ -55,9 +69,13 @@ pub async fn settle(cx: &Context) -> Result<Option<String>> {
                 ),
             )
             .detail("among them", names.join(", "))
+            .hint("wait longer with --timeout 1h, or end them:")
             .hint(format!(
-                "wait longer with --timeout 1h, or end them: outrigger teardown --now --deployment {}",
-                shell_word(&cx.names.deployment)
+                "  {}",
+                cx.settings.same_deployment(
+                    "outrigger teardown --now",
+                    &["namespace", "runnerNamespace", "useNamespaces"]
+                )
             )));
         }
         cx.waiting("teardown", &crate::steps::count(pods.len(), "running job"), started.elapsed());
@@ -67,7 +85,12 @@ pub async fn settle(cx: &Context) -> Result<Option<String>> {
 
 /// Names and uids of the runner's pods; `None` where they may not be listed.
 async fn running(cx: &Context, cluster: &Cluster) -> Result<Option<Vec<(String, String)>>> {
-    let path = format!("/api/v1/namespaces/{}/pods", cx.names.job_namespace);
+    let namespace = &cx.names.job_namespace;
+    let mut path = format!("/api/v1/namespaces/{namespace}/pods");
+    if cx.is_used(namespace) {
+        // Another runner may work there: only pods that run as our jobs' account are ours to judge.
+        path = format!("{path}?fieldSelector=spec.serviceAccountName%3D{}", cx.job_account);
+    }
     let items = match cluster.list_metadata("list job pods", &path).await {
         Ok(items) => items,
         Err(refusal) if refusal.class == Class::Forbidden => return Ok(None),

@@ -149,16 +149,26 @@ impl Names {
     }
 
     /// A namespace of ours; the jobs' one enforces a Pod Security level and warns of what would not
-    /// pass the strictest.
+    /// pass the strictest. The levels are pinned to `version` (such as `v1.37`), so that an upgrade of
+    /// the cluster does not tighten the rules under running pipelines.
     #[must_use]
-    pub fn namespace_manifest(&self, reference: Ref, id: &str, pod_security: &str) -> Object {
+    pub fn namespace_manifest(
+        &self,
+        reference: Ref,
+        id: &str,
+        pod_security: &str,
+        version: Option<&str>,
+    ) -> Object {
         let is_job = reference.name == self.job_namespace;
         let mut object = self.manifest(reference, id, &Value::Null);
         if is_job {
+            let labels = &mut object.value["metadata"]["labels"];
             for (mode, level) in [("enforce", pod_security), ("warn", "restricted"), ("audit", "restricted")]
             {
-                object.value["metadata"]["labels"][format!("{POD_SECURITY}{mode}")] =
-                    Value::String(level.to_owned());
+                labels[format!("{POD_SECURITY}{mode}")] = Value::String(level.to_owned());
+                if let Some(version) = version {
+                    labels[format!("{POD_SECURITY}{mode}-version")] = Value::String(version.to_owned());
+                }
             }
         }
         object

@@ -61,6 +61,19 @@ impl fmt::Display for Kind {
     }
 }
 
+/// A kind that a server serves in namespaces, whatever it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// API group, empty for the core group.
+    pub group: String,
+    /// Resource name, as in URLs.
+    pub resource: String,
+    /// Kind, as in manifests.
+    pub kind: String,
+    /// Where its version is served, such as `/apis/apps/v1`.
+    pub root: String,
+}
+
 /// Names one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Ref {
@@ -189,14 +202,20 @@ impl Object {
         self.value["metadata"]["annotations"][key].as_str()
     }
 
-    /// Who last wrote the given top-level field, and when, from `managedFields`: for messages.
+    /// Who last wrote the field at this path, and when, from `managedFields`: for messages.
     #[must_use]
-    pub fn last_writer(&self, field: &str) -> Option<String> {
-        let key = format!("f:{field}");
+    pub fn last_writer(&self, path: &[&str]) -> Option<String> {
         let entries = self.value["metadata"]["managedFields"].as_array()?;
+        let wrote = |entry: &&Value| {
+            let mut fields = &entry["fieldsV1"];
+            path.iter().all(|field| {
+                fields = &fields[format!("f:{field}")];
+                !fields.is_null()
+            })
+        };
         let newest = entries
             .iter()
-            .filter(|entry| entry["fieldsV1"].get(&key).is_some())
+            .filter(wrote)
             .max_by_key(|entry| entry["time"].as_str().unwrap_or_default().to_owned())?;
         let manager = newest["manager"].as_str()?;
         let time = newest["time"].as_str().unwrap_or_default();

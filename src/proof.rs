@@ -191,7 +191,7 @@ async fn too_little(cx: &Context, client: &Cluster, less: &[Right]) -> Failure {
             failure.detail("missing", less.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     }
     if let Ok(Some(role)) = cx.read(&cx.names.role()).await
-        && let Some(writer) = role.last_writer("rules")
+        && let Some(writer) = role.last_writer(&["rules"])
     {
         failure = failure.detail(
             "likely because",

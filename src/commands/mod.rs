@@ -8,9 +8,9 @@ use crate::record::Record;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
 use crate::settings::Output;
-use crate::settings::shell_word;
 use crate::steps::{self, STEPS};
 
+mod preflight;
 mod setup;
 mod teardown;
 
@@ -53,7 +53,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     outside.ui.event(&header(cx).await);
     // What setup would still have to be told is no fault of what is there.
     let refusals: Vec<Failure> =
-        engine::refusals(&planned).into_iter().filter(|failure| failure.id != "OR0201").collect();
+        engine::refusals(&planned).into_iter().filter(|one| !engine::is_missing_input(one)).collect();
     let changes = engine::changes(&planned);
     outside.ui.event(&engine::shown(&planned));
     if !refusals.is_empty() {
@@ -80,11 +80,11 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::failed(failures, false));
     }
     if changes > 0 {
-        let named = shell_word(&cx.names.deployment);
-        let text = format!(
-            "{} pending: outrigger setup --deployment {named} makes it so.",
-            steps::count(changes, "change")
-        );
+        let setup = cx.settings.same_deployment("outrigger setup", &[]);
+        outside
+            .ui
+            .event(&Event::Next { lines: vec!["Make it as it should be:".to_owned(), format!("  {setup}")] });
+        let text = format!("{} pending.", steps::count(changes, "change"));
         return Ok(Ended { pending: true, ..Ended::well(false, text) });
     }
     let asked =
@@ -97,8 +97,8 @@ pub(crate) async fn with_expiry(cx: &crate::context::Context, text: &str) -> Str
     match crate::issued::expiry(cx).await {
         None => text.to_owned(),
         Some(expires) => format!(
-            "{text}\nJobs stop at {expires}, unless renewed: outrigger setup --reissue cluster --deployment {}",
-            shell_word(&cx.names.deployment)
+            "{text}\nJobs stop at {expires}, unless renewed: {}",
+            cx.settings.same_deployment("outrigger setup --reissue cluster", &[])
         ),
     }
 }

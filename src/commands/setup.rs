@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::commands::{Ended, adopt_objects, header, with_expiry, write_data};
+use crate::commands::{Ended, adopt_objects, header, preflight, with_expiry, write_data};
 use crate::context::Context;
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
@@ -10,7 +10,7 @@ use crate::files;
 use crate::plan::Act;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
-use crate::settings::{Need, Output, shell_word};
+use crate::settings::{Need, Output};
 use crate::steps::{self};
 use crate::wizard;
 
@@ -19,8 +19,9 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     let options = outside.options.clone();
     let step = single.and_then(steps::find);
     let selection = match single {
-        Some(name) => engine::alone(name),
-        None => {
+        // preflight looks at everything that setup would do, and does nothing.
+        Some(name) if name != "preflight" => engine::alone(name),
+        _ => {
             let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
             let (settings, record) = outside.settings()?;
             engine::drop_unasked(&mut selection, &options.only, &settings, record.as_ref());
@@ -32,18 +33,25 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         options.dry_run || step.is_some_and(|step| step.name() == "preflight" || step.prints_always());
     let needs = Needs {
         writes: !reads_only,
-        gitlab: if prints { Need::Nothing } else { need(&selection) },
+        gitlab: if prints || single == Some("preflight") { Need::Nothing } else { need(&selection) },
         again: single == Some("create-runner"),
         no_cluster: prints && step.is_some_and(|step| !step.print_needs_cluster()),
     };
     let session = outside.open(needs).await?;
     let cx = &session.cx;
-    cx.facts.alone.set(single.is_some());
+    cx.facts.alone.set(single.is_some_and(|name| name != "preflight"));
     if prints && let Some(step) = step.filter(|step| !step.print_needs_cluster()) {
         return print(outside, cx, step).await;
     }
     // The version is asked for on the way: the plan needs it next.
-    tokio::join!(engine::check_cluster(cx), cx.version()).0?;
+    if let Err(failure) = tokio::join!(engine::check_cluster(cx), cx.version()).0 {
+        if single == Some("preflight") {
+            for check in &preflight::nothing_else(&failure) {
+                outside.ui.event(check);
+            }
+        }
+        return Err(failure);
+    }
     engine::check_gitlab(cx)?;
 
     if prints && let Some(step) = step {
@@ -54,12 +62,19 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
 
     let planned = engine::plan(cx, &selection).await;
-    let stale = if single.is_none() { engine::moved(cx) } else { Vec::new() };
+    let stale = if single.is_none() { engine::moved(cx).await? } else { Vec::new() };
     outside.ui.event(&header(cx).await);
     if single == Some("preflight") {
-        for check in cx.facts.checks.borrow().iter() {
+        for check in cx.facts.checks.borrow().iter().chain(&preflight::checks(&planned)) {
             outside.ui.event(check);
         }
+        let refusals: Vec<_> =
+            engine::refusals(&planned).into_iter().filter(|one| !engine::is_missing_input(one)).collect();
+        return Ok(if refusals.is_empty() {
+            Ended::well(false, "Nothing is in the way.")
+        } else {
+            Ended::failed(refusals, false)
+        });
     }
     let refusals = engine::refusals(&planned);
     let changes = engine::changes(&planned) + if cx.settings.prune { stale.len() } else { 0 };
@@ -115,11 +130,12 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     {
         return Ok(Ended::failed(vec![failure], true));
     }
-    if single.is_none() && applied.changed {
+    let changed = applied.changed || (cx.settings.prune && !stale.is_empty());
+    if single.is_none() && changed {
         outside.ui.event(&Event::Next { lines: next(cx) });
     }
-    let text = if applied.changed { "Done." } else { "Nothing to change, no write." };
-    Ok(Ended::well(applied.changed, with_expiry(cx, text).await))
+    let text = if changed { "Done." } else { "Nothing to change, no write." };
+    Ok(Ended::well(changed, with_expiry(cx, text).await))
 }
 
 /// What the selected steps need of GitLab's side.
@@ -148,21 +164,16 @@ fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> 
     for line in stale {
         lines.push(crate::report::PlanLine {
             step: "prune".to_owned(),
-            mark: if prune { crate::report::Mark::Remove } else { crate::report::Mark::Keep },
+            mark: if prune { engine::mark(line.decision) } else { crate::report::Mark::Keep },
             text: if prune { line.text.clone() } else { format!("{}; stays without --prune", line.text) },
-            detail: Vec::new(),
+            detail: line.detail.clone(),
         });
     }
     Event::Plan { lines, changes: changes + if prune { stale.len() } else { 0 } }
 }
 
 fn next(cx: &Context) -> Vec<String> {
-    let deployment = &cx.names.deployment;
-    let named = if deployment == "kubernetes-runner" {
-        String::new()
-    } else {
-        format!(" --deployment {}", shell_word(deployment))
-    };
+    let same = |start: &str| format!("  {}", cx.settings.same_deployment(start, &[]));
     let path = cx.script_path();
     let shown =
         if path.as_os_str() == "-" { "what is on stdout".to_owned() } else { path.display().to_string() };
@@ -178,14 +189,14 @@ fn next(cx: &Context) -> Vec<String> {
     };
     if !lines.is_empty() && cx.gitlab.client.is_some() && cx.settings.project.is_some() {
         lines.push("Then commit the pipeline file, run the first pipeline and watch it:".to_owned());
-        lines.push(format!("  outrigger setup --commit-pipeline --run-pipeline{named}"));
+        lines.push(same("outrigger setup --commit-pipeline --run-pipeline"));
     }
     lines.push("See what is there, and whether it still works:".to_owned());
-    lines.push(format!("  outrigger status{named}"));
+    lines.push(same("outrigger status"));
     lines.push("Do the same without questions:".to_owned());
     lines.push(format!("  {}", cx.settings.equivalent_command()));
     lines.push("Take it all away:".to_owned());
-    lines.push(format!("  outrigger teardown{named}"));
+    lines.push(same("outrigger teardown"));
     lines
 }
 

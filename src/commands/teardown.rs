@@ -8,12 +8,16 @@ use crate::context::Context;
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
+use crate::object::Object;
 use crate::plan::{Act, Decision};
 use crate::record::Record;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
-use crate::settings::shell_word;
+use crate::settings::RunOptions;
 use crate::wizard;
+
+/// Where the deployment's objects are: a command that goes on has to repeat it.
+const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces"];
 
 /// `teardown`: the list backwards.
 pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
@@ -43,7 +47,9 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     } else {
         match engine::check_cluster(cx).await {
             Ok(()) => None,
-            Err(failure) if failure.kind == Kind::Deadline => Some(failure),
+            Err(failure) if failure.kind == Kind::Deadline => {
+                Some(failure.hint("if that cluster no longer exists: outrigger teardown --cluster-gone"))
+            }
             Err(failure) => return Err(failure),
         }
     };
@@ -71,7 +77,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         if !failures.is_empty() {
             return Ok(Ended::failed(failures, false));
         }
-        if whole {
+        if is_all(&options) {
             forget(cx);
         }
         return Ok(Ended::well(false, format!("Nothing of {} is there.", cx.names.deployment)));
@@ -79,30 +85,37 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     check_receipt(outside)?;
     confirm(outside, &cx.names.deployment)?;
     let before = cx.mutations();
+    let reached = !needs.no_cluster && out_of_reach.is_none();
+    if reached {
+        // A teardown that stops half-way must know what is ours when it goes on.
+        adopt_objects(cx).await?;
+        cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
+    }
     let settled = match engine::settle(cx, &planned).await {
-        Ok(()) if needs.no_cluster || out_of_reach.is_some() => Ok(None),
-        Ok(()) => crate::jobs::settle(cx).await,
+        Ok(()) if reached => crate::jobs::settle(cx, to_look_into_jobs(cx, &planned)).await,
+        Ok(()) => Ok(None),
         Err(failure) => Err(failure),
     };
     match settled {
         Ok(None) => {}
         Ok(Some(text)) => outside.ui.event(&Event::Note { text }),
-        Err(failure) => return Ok(Ended::failed(vec![failure], cx.mutations() > before)),
-    }
-    if !needs.no_cluster && out_of_reach.is_none() {
-        // A teardown that stops half-way must know what is ours when it goes on.
-        adopt_objects(cx).await?;
-        cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
+        Err(failure) => {
+            let released = crate::borrowed::release_held(cx).await;
+            let failures = released.err().into_iter().chain([failure]).collect();
+            return Ok(Ended::failed(failures, cx.mutations() > before));
+        }
     }
 
     let mut failures = engine::undo(cx, &planned).await;
     let changed = cx.mutations() > before || changes > 0;
     failures.extend(refusals);
     failures.extend(out_of_reach);
-    if let Err(failure) = crate::borrowed::release_held(cx).await {
-        failures.push(failure);
-    }
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.kind.weight()));
+    // A right that could not be given back outweighs the rest.
+    if let Err(failure) = crate::borrowed::release_held(cx).await {
+        failures.retain(|other| other.id != failure.id);
+        failures.insert(0, failure);
+    }
     let mut text = receipt_text(cx, &planned, &failures).await;
     if options.cluster_gone {
         let record = cx.record.borrow();
@@ -111,14 +124,16 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
             let _ = writeln!(text, "  {} ({})", owned.object, owned.uid);
         }
     }
-    if failures.is_empty() && whole {
+    if failures.is_empty() && is_all(&options) {
         forget(cx);
+    } else {
+        remember_what_is_left(cx)?;
     }
     receipt(outside, &text)?;
     if failures.is_empty() {
         return Ok(Ended::well(changed, last_line(cx, whole)));
     }
-    let again = format!("outrigger teardown --deployment {}", shell_word(&cx.names.deployment));
+    let again = format!("  {}", cx.settings.same_deployment("outrigger teardown", PLACES));
     let failures = failures
         .into_iter()
         .map(|failure| {
@@ -127,10 +142,44 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
             } else {
                 failure
             };
-            if failure.hints.is_empty() { failure.hint(again.clone()) } else { failure }
+            if failure.id == "OR0502" {
+                return failure;
+            }
+            // What finishes it is the last line, whatever had to be said before.
+            if failure.hints.is_empty() { failure } else { failure.hint("then finish with") }
+                .hint(again.clone())
         })
         .collect();
     Ok(Ended::failed(failures, changed))
+}
+
+/// Whether this teardown is meant to leave nothing: then nothing needs to be remembered either.
+fn is_all(options: &RunOptions) -> bool {
+    options.only.is_empty() && options.skip.is_empty() && options.from.is_none() && !options.keep_namespaces
+}
+
+/// What still exists stays known by its uid, so that the next setup or teardown finds it ours.
+fn remember_what_is_left(cx: &Context) -> Result<()> {
+    {
+        let mut record = cx.record.borrow_mut();
+        if record.uid_of(&cx.names.token_secret()).is_none() {
+            record.token_expires.clear();
+        }
+        if record.script_path.as_ref().is_some_and(|path| !path.exists()) {
+            record.script_path = None;
+        }
+    }
+    cx.save()
+}
+
+/// The planned binding that lets the operator see what is in the jobs' namespace, if one is needed.
+fn to_look_into_jobs<'a>(cx: &Context, planned: &'a [Planned]) -> Option<&'a Object> {
+    planned.iter().flat_map(|one| &one.lines).find_map(|line| match &line.act {
+        Act::Bind(binding) if binding.reference.namespace.as_ref() == Some(&cx.names.job_namespace) => {
+            Some(binding)
+        }
+        _ => None,
+    })
 }
 
 /// What is left, and what is not.

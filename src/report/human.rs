@@ -134,7 +134,16 @@ impl Human {
             };
             let detail_indent = " ".repeat(if self.width >= width(&head) + 24 { width(&head) } else { 6 });
             for detail in &line.detail {
-                out += &hang(&detail_indent, &self.clean(detail), self.width);
+                let detail = self.clean(detail);
+                let text = match detail.strip_prefix("  ") {
+                    // A command is for pasting: whole, and further left where it would not fit.
+                    Some(command) if width(&detail_indent) + width(command) <= self.width => {
+                        format!("{detail_indent}{command}\n")
+                    }
+                    Some(command) => format!("    {command}\n"),
+                    None => hang(&detail_indent, &detail, self.width),
+                };
+                out += &text;
             }
         }
         out.push('\n');

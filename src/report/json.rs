@@ -23,7 +23,10 @@ pub fn render(event: &Event) -> String {
         Event::Plan { lines, changes } => {
             let lines: Vec<_> = lines
                 .iter()
-                .map(|l| json!({"step": l.step, "action": l.mark.word(), "text": l.text, "detail": l.detail}))
+                .map(|l| {
+                    let detail: Vec<&str> = l.detail.iter().map(|line| line.trim_start()).collect();
+                    json!({"step": l.step, "action": l.mark.word(), "text": l.text, "detail": detail})
+                })
                 .collect();
             line("plan", &[("changes", json!(changes)), ("lines", json!(lines))])
         }

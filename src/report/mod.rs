@@ -145,7 +145,7 @@ pub struct PlanLine {
     pub mark: Mark,
     /// What.
     pub text: String,
-    /// More lines, such as a diff.
+    /// More lines, such as a diff; those that begin with two spaces are commands and never wrapped.
     pub detail: Vec<String>,
 }
 

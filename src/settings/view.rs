@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::check::duration_text;
-use super::table::{self, Kind, Row, SETTINGS};
+use super::table::{self, Group, Kind, Row, SETTINGS};
 use super::{Reissue, Settings, Source, Sourced};
 use crate::error::{Failure, Kind as FailureKind};
 use crate::template::shell_quote;
@@ -185,11 +185,23 @@ impl Settings {
     /// The command that does the same without questions: what was given or answered, nothing else.
     #[must_use]
     pub fn equivalent_command(&self) -> String {
-        let mut words = vec!["outrigger setup --non-interactive".to_owned()];
+        self.command("outrigger setup --non-interactive", |_| true)
+    }
+
+    /// Another command on the same deployment, for pasting: with what was given of the settings that
+    /// every command accepts, and of those named. How long this run may take is its own affair.
+    #[must_use]
+    pub fn same_deployment(&self, start: &str, keys: &[&str]) -> String {
+        let shared = |row: &Row| row.group == Group::Connection && !row.key.ends_with("imeout");
+        self.command(start, |row| shared(row) || keys.contains(&row.key))
+    }
+
+    fn command(&self, start: &str, accepted: impl Fn(&Row) -> bool) -> String {
+        let mut words = vec![start.to_owned()];
         if let Some(Source::File(path)) = self.sources.values().find(|s| matches!(s, Source::File(_))) {
             words.push(format!("--config {}", shell_word(&path.display().to_string())));
         }
-        for row in SETTINGS {
+        for row in SETTINGS.iter().filter(|row| accepted(row)) {
             let Some((values, source)) = self.view(row.key) else { continue };
             if !matches!(source, Source::Flag(_) | Source::Environment(_) | Source::Asked) {
                 continue;

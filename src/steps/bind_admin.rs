@@ -18,6 +18,9 @@ use crate::settings::shell_word;
 /// See the module.
 pub struct BindAdmin;
 
+/// What decides about the manifests' content and place: printed commands have to repeat it.
+const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces", "podSecurity"];
+
 impl Step for BindAdmin {
     fn name(&self) -> &'static str {
         "bind-admin"
@@ -48,10 +51,14 @@ impl Step for BindAdmin {
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
             let mut lines = leftovers(cx).await?;
+            if cx.settings.keep_admin_binding {
+                lines = lines.iter().map(kept).collect();
+            }
+            let released = lines.iter().any(|line| line.decision == Decision::Release);
             let answer = match question(cx).await? {
-                // What is left of a killed run still lends its rights: once it is released, the Role will
-                // be refused again.
-                Answer::MayGrant(_) if !lines.is_empty() => Answer::Needed,
+                // What is left of an earlier run still lends its rights: once it is released, the Role
+                // will be refused again.
+                Answer::MayGrant(_) if released => Answer::Needed,
                 answer => answer,
             };
             lines.push(decide(cx, answer).await?);
@@ -73,7 +80,12 @@ impl Step for BindAdmin {
                         Answer::NotNeeded(why) | Answer::MayGrant(why) => {
                             texts.push(format!("not needed: {why}"));
                         }
-                        Answer::Needed => texts.push(bind(cx, binding).await?),
+                        Answer::Needed => match bind(cx, binding).await {
+                            Err(refused) if refused.kind == Kind::Denied => {
+                                return Err(administrators_way(cx, &refused.message).await?);
+                            }
+                            bound => texts.push(bound?),
+                        },
                         Answer::Unasked(why) => return Err(administrators_way(cx, &why).await?),
                     },
                     _ => texts.push(line.text.clone()),
@@ -223,10 +235,21 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
             name: "edit".to_owned(),
             ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind")
         };
-        let allowed = cx.may(&cx.cluster, namespace, &right).await.map_err(Failure::from)?;
+        // `edit` lets nobody delete bindings: who cannot do so now could not take this one back.
+        let release = Right::new("rbac.authorization.k8s.io", "rolebindings", "delete");
+        let (bind, release) =
+            tokio::join!(cx.may(&cx.cluster, namespace, &right), cx.may(&cx.cluster, namespace, &release));
+        let (bind, release) = (bind.map_err(Failure::from)?, release.map_err(Failure::from)?);
+        if bind && !release && !cx.settings.keep_admin_binding {
+            let why = format!(
+                "you may bind `edit` in {namespace}, but not delete the RoleBinding again (with \
+                 --keep-admin-binding it would stay)"
+            );
+            return Ok(Line::refuse(administrators_way(cx, &why).await?));
+        }
         (
             manifest(cx, reference, "edit", &operator),
-            allowed,
+            bind,
             format!("RoleBinding in {namespace}: edit for {operator}"),
         )
     };
@@ -236,7 +259,7 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
                 .await?,
         ));
     }
-    let undo = undo_command(&binding.reference);
+    let undo = undo_command(cx, &binding.reference);
     let line = if unknown {
         Line::new(
             Decision::Unknown,
@@ -248,14 +271,14 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
     };
     Ok(line
         .detail(if cx.settings.keep_admin_binding {
-            "kept afterwards (--keep-admin-binding)".to_owned()
+            "kept afterwards (--keep-admin-binding); to take it back:".to_owned()
         } else {
             format!(
-                "removed again after create-role (you may not yet grant the Role's {} rules)",
+                "removed again after create-role (you may not yet grant the Role's {} rules); by hand:",
                 rules::manifest().as_array().map_or(0, Vec::len)
             )
         })
-        .detail(format!("by hand: {undo}")))
+        .detail(format!("  {undo}")))
 }
 
 /// Bindings that a killed run left: known from the record, or by label and id in the jobs' namespace.
@@ -264,6 +287,14 @@ async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
     let is_temporary = |reference: &Ref| {
         matches!(reference.kind, ObjectKind::RoleBinding | ObjectKind::ClusterRoleBinding)
             && reference.name.starts_with(&prefix)
+    };
+    let leftover = |reference: &Ref, uid: Option<String>| {
+        let line = Line::new(
+            Decision::Release,
+            format!("{reference}, left by an earlier run"),
+            Act::Release(reference.clone(), uid),
+        );
+        line.detail("that run was killed, or told to keep it (--keep-admin-binding)")
     };
     let mut lines = Vec::new();
     let mut known: Vec<Ref> = Vec::new();
@@ -306,12 +337,9 @@ async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn leftover(reference: &Ref, uid: Option<String>) -> Line {
-    Line::new(
-        Decision::Release,
-        format!("{reference}, left by a run that was killed"),
-        Act::Release(reference.clone(), uid),
-    )
+fn kept(leftover: &Line) -> Line {
+    let Act::Release(reference, _) = &leftover.act else { return leftover.clone() };
+    Line::keep(format!("{reference} stays (--keep-admin-binding)"))
 }
 
 async fn administrators_way(cx: &Context, why: &str) -> Result<Failure> {
@@ -329,13 +357,23 @@ fn with_administrators_commands(cx: &Context, failure: Failure, operator: &str) 
     let names = &cx.names;
     let namespace = shell_word(&names.job_namespace);
     let binding = shell_word(&format!("{}-bootstrap", names.deployment));
-    let deployment = shell_word(&names.deployment);
-    failure
+    let ours = |start: &str| cx.settings.same_deployment(start, PLACES);
+    let failure = failure
         .hint(format!("have an administrator apply these manifests, which give {operator} no new right:"))
-        .hint(format!("  outrigger create-role --print --deployment {deployment} > role.yaml"))
-        .hint("  kubectl apply -f role.yaml")
-        .hint(format!("or, once the namespace is there (outrigger create-namespaces --deployment {deployment}), have an administrator lend you `edit` in it:"))
-        .hint(format!("  kubectl create rolebinding -n {namespace} {binding} --clusterrole=edit --user={}", shell_word(operator)))
+        .hint(format!("  {} > role.yaml", ours("outrigger create-role --print")))
+        .hint("  kubectl apply -f role.yaml");
+    let failure = if cx.is_used(&names.job_namespace) {
+        failure.hint("or have an administrator lend you `edit` there:")
+    } else {
+        failure
+            .hint("or make the namespaces, and have an administrator lend you `edit` in the jobs' one:")
+            .hint(format!("  {}", ours("outrigger create-namespaces --non-interactive")))
+    };
+    failure
+        .hint(format!(
+            "  kubectl create rolebinding -n {namespace} {binding} --clusterrole=edit --user={}",
+            shell_word(operator)
+        ))
         .hint("and take it back when setup is done:")
         .hint(format!("  kubectl delete rolebinding -n {namespace} {binding}"))
 }

@@ -54,8 +54,10 @@ impl Step for CreateNamespaces {
                 let mut line = decide(cx, &reference, live.as_ref(), owner.as_ref(), is_job);
                 if is_job && line.decision == Decision::Keep && cx.is_used(&reference.name) {
                     let reach = reach(cx, &reference.name).await;
-                    let is_ours_already = cx.recorded;
-                    if !cx.settings.accept_shared_namespace && !is_ours_already {
+                    // Where jobs can work already, it was accepted when that was made.
+                    let works_already =
+                        cx.record.borrow().uid_of(&cx.names.role()).is_some() || cx.agreed().await.is_some();
+                    if !cx.settings.accept_shared_namespace && !works_already {
                         line = Line::refuse(
                             Failure::new(
                                 "OR0308",
@@ -118,17 +120,11 @@ impl Step for CreateNamespaces {
                         reference.to_string(),
                         Act::Delete(reference.clone(), live.uid().to_owned()),
                     ));
-                    if let Some(binding) = borrowed::to_look_into(cx, &reference.name).await? {
-                        let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
-                        let text = format!(
-                            "RoleBinding in {}: {role} for you, for the moment of looking what is inside",
-                            reference.name
-                        );
-                        let undo = borrowed::undo_command(&binding.reference);
-                        lines.push(
-                            Line::new(Decision::Create, text, Act::Bind(binding))
-                                .detail(format!("by hand: {undo}")),
-                        );
+                    // One that is on its way already is only awaited.
+                    if !live.is_terminating()
+                        && let Some(binding) = borrowed::to_look_into(cx, &reference.name).await?
+                    {
+                        lines.push(borrowed::look_line(cx, binding));
                     }
                 }
             }
@@ -143,20 +139,31 @@ impl Step for CreateNamespaces {
             let mut kept = Vec::new();
             let mut gone = Vec::new();
             for line in lines {
-                if let Act::Bind(binding) = &line.act {
-                    borrowed::bind(cx, binding).await?;
+                if let Act::Bind(binding) = &line.act
+                    && !borrowed::is_held(cx, &binding.reference)
+                    && let Err(failure) = borrowed::bind(cx, binding).await
+                {
+                    kept.push(failure);
                 }
                 let Act::Delete(reference, uid) = &line.act else { continue };
                 match inhabitants::delete_if_empty(cx, &cluster, reference, uid).await {
                     Ok(()) => gone.push((reference.clone(), uid.clone())),
-                    Err(failure) => kept.push(failure),
+                    Err(failure) => {
+                        let unreleased = failure.id == "OR0502";
+                        kept.push(failure);
+                        // Whoever could not give one right back borrows no other.
+                        if unreleased {
+                            break;
+                        }
+                    }
                 }
             }
             let started = Instant::now();
             for (reference, uid) in &gone {
-                inhabitants::wait_until_gone(cx, &cluster, reference, uid, started).await?;
+                let waited = inhabitants::wait_until_gone(cx, &cluster, reference, uid, started).await;
+                kept.extend(waited.err());
             }
-            if let Some(failure) = kept.into_iter().next() {
+            if let Some(failure) = Failure::together(kept) {
                 return Err(failure);
             }
             let text = match gone.len() {
@@ -179,13 +186,9 @@ fn strictness(level: &str) -> u8 {
 }
 
 fn manifest(cx: &Context, reference: &Ref) -> Object {
-    let mut object =
-        cx.names.namespace_manifest(reference.clone(), &cx.id(), &cx.settings.pod_security_level.value);
-    // Pinned, so that an upgrade of the cluster does not tighten the rules under running pipelines.
-    if let Some(version) = cx.facts.minor_version.get().filter(|_| reference.name == cx.names.job_namespace) {
-        object.value["metadata"]["labels"][format!("{POD_SECURITY}enforce-version")] = json!(version);
-    }
-    object
+    let version = cx.facts.minor_version.get().map(String::as_str);
+    let level = &cx.settings.pod_security_level.value;
+    cx.names.namespace_manifest(reference.clone(), &cx.id(), level, version)
 }
 
 fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&Owner>, is_job: bool) -> Line {
@@ -214,7 +217,12 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
         );
     }
     if cx.is_used(name) {
-        return Line::keep(format!("{name} is used as it is (--use-namespace)"));
+        let line = Line::keep(format!("{name} is used as it is (--use-namespace)"));
+        return if is_job {
+            line
+        } else {
+            line.detail("whoever may create pods there can read the runner's token")
+        };
     }
     match owner {
         Some(Owner::NotUs(why)) => {
@@ -227,7 +235,12 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
     if !is_job {
         return Line::keep(name);
     }
-    let enforced = live.label(&format!("{POD_SECURITY}enforce")).unwrap_or("privileged");
+    let label = format!("{POD_SECURITY}enforce");
+    let enforced = live.label(&label).unwrap_or("privileged");
+    let by = live
+        .last_writer(&["metadata", "labels", &label])
+        .map(|writer| format!(" (last written by {writer})"))
+        .unwrap_or_default();
     let wanted = &cx.settings.pod_security_level.value;
     match strictness(enforced).cmp(&strictness(wanted)) {
         std::cmp::Ordering::Less => {
@@ -236,7 +249,7 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
             object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
             Line::new(
                 Decision::Update,
-                format!("{name}: Pod Security allows more than it should"),
+                format!("{name}: Pod Security allows more than it should{by}"),
                 Act::Apply(object),
             )
             .detail(format!("- enforce {enforced}"))
@@ -253,7 +266,7 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
             )
         }
         std::cmp::Ordering::Greater => Line::keep_stricter(format!(
-            "{name} enforces Pod Security {enforced}, stricter than {wanted}: kept"
+            "{name} enforces Pod Security {enforced}, stricter than {wanted}{by}: kept"
         ))
         .detail("jobs that need more will be refused there; to loosen it: --force-conflicts"),
         std::cmp::Ordering::Equal => Line::keep(name),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
+use crate::cluster::Cluster;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::grant::decide;
@@ -132,24 +133,17 @@ impl Step for CreateRole {
         Box::pin(async move {
             let cluster = cx.cluster.for_cleanup(Duration::from_secs(30));
             let mut deleted = 0;
+            let mut failures = Vec::new();
             for line in lines {
                 if let Act::Delete(reference, uid) = &line.act {
-                    cx.delete(&cluster, reference, uid).await?;
-                    if cluster
-                        .get(reference)
-                        .await
-                        .map_err(Failure::from)?
-                        .is_some_and(|live| live.uid() == uid)
-                    {
-                        return Err(Failure::new(
-                            "OR0501",
-                            Kind::Partial,
-                            format!("{reference} is still there after its deletion"),
-                        )
-                        .hint("run the same command again"));
+                    match delete_and_look(cx, &cluster, reference, uid).await {
+                        Ok(()) => deleted += 1,
+                        Err(failure) => failures.push(failure),
                     }
-                    deleted += 1;
                 }
+            }
+            if let Some(failure) = Failure::together(failures) {
+                return Err(failure);
             }
             Ok(Done { changed: deleted > 0, text: format!("deleted {}", count(deleted, "object")) })
         })
@@ -160,11 +154,13 @@ impl Step for CreateRole {
             // What somebody else applies has to count as ours later: its id must be on disk first.
             cx.save()?;
             let mut text = String::new();
-            let [runner, job] = cx.names.namespaces();
-            for reference in [runner, job] {
+            cx.version().await?;
+            let version = cx.facts.minor_version.get().map(String::as_str);
+            let level = &cx.settings.pod_security_level.value;
+            for reference in cx.names.namespaces() {
                 if cx.read(&reference).await.map_err(Failure::from)?.is_none() {
-                    let level = &cx.settings.pod_security_level.value;
-                    document(&mut text, &cx.names.namespace_manifest(reference, &cx.id(), level))?;
+                    let namespace = cx.names.namespace_manifest(reference, &cx.id(), level, version);
+                    document(&mut text, &namespace)?;
                 }
             }
             for object in manifests(cx) {
@@ -173,6 +169,16 @@ impl Step for CreateRole {
             Ok(Some(text.into_bytes()))
         })
     }
+}
+
+async fn delete_and_look(cx: &Context, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<()> {
+    cx.delete(cluster, reference, uid).await?;
+    let live = cluster.get(reference).await.map_err(Failure::from)?;
+    if live.is_some_and(|live| live.uid() == uid) {
+        let message = format!("{reference} is still there after its deletion");
+        return Err(Failure::new("OR0501", Kind::Partial, message));
+    }
+    Ok(())
 }
 
 fn document(text: &mut String, object: &Object) -> Result<()> {

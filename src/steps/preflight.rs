@@ -26,15 +26,19 @@ impl Step for Preflight {
         "Check everything that could fail later; changes nothing"
     }
     fn long(&self) -> &'static str {
-        "Asks the API server who you are, what it is, and for each right that the run will need; judges the \
-         certificate as the runner will. All that is wrong is reported at once. It never writes."
+        "Asks the API server who you are, what it is, and for each right that the run will need (-v names them); \
+         judges the certificate as the runner will; and lets every step of setup look and decide, the question \
+         whether you may grant the Role among them. All that is wrong is reported at once. It never writes."
     }
     fn keys(&self) -> &'static [&'static str] {
+        // Whatever decides about another step's plan: preflight shows how each of them would fare.
         &[
             "namespace",
             "runnerNamespace",
             "useNamespaces",
+            "podSecurity",
             "kubernetesHost",
+            "tokenLifetime",
             "gitlabUrl",
             "gitlabTokenFile",
             "gitlabCaFile",
@@ -42,6 +46,14 @@ impl Step for Preflight {
             "group",
             "instanceRunner",
             "runnerVersion",
+            "runnerTokenFile",
+            "tags",
+            "script",
+            "acceptSharedNamespace",
+            "allowTemporaryEdit",
+            "clusterAdmin",
+            "keepAdminBinding",
+            "forceConflicts",
         ]
     }
 
@@ -59,7 +71,9 @@ impl Step for Preflight {
                     }
                 },
             );
-            let mut checks = Vec::new();
+            let files: Vec<_> = cx.target.files.iter().map(|file| file.display().to_string()).collect();
+            let kubeconfig = format!("context {} of {}", cx.target.context, files.join(", "));
+            let mut checks = vec![pass("kubeconfig", kubeconfig)];
             let mut lines = Vec::new();
             match &version {
                 Ok(version) => {
@@ -76,7 +90,10 @@ impl Step for Preflight {
                     if let Some(why) = skipped {
                         checks.push(check("rights", Outcome::Skipped, why, Vec::new()));
                     } else if missing.is_empty() {
-                        checks.push(pass("rights", format!("all {} that this needs", count(asked, "right"))));
+                        let all = format!("all {} that setup needs of you", count(asked.len(), "right"));
+                        let detail = asked.iter().filter(|_| cx.options.verbose > 0);
+                        let detail = detail.map(|(place, right)| format!("{right} in {place}")).collect();
+                        checks.push(check("rights", Outcome::Pass, all, detail));
                     } else {
                         let failure = denied(cx, &missing).await;
                         fail(&mut checks, &mut lines, "rights", &failure);
@@ -218,7 +235,7 @@ fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
 }
 
 struct Rights {
-    asked: usize,
+    asked: Vec<(String, Right)>,
     missing: Vec<(String, Right)>,
     skipped: Option<String>,
 }
@@ -239,6 +256,9 @@ fn needed(cx: &Context) -> Vec<(String, Right)> {
     }
     want(runner, "", "serviceaccounts", &["get", "create", "patch"]);
     want(runner, "", "secrets", &["get", "create"]);
+    if cx.settings.token_lifetime.is_some() {
+        want(runner, "", "serviceaccounts/token", &["create"]);
+    }
     want(job, "", "serviceaccounts", &["get", "create", "patch"]);
     want(job, rbac, "roles", &["get", "create"]);
     want(job, rbac, "rolebindings", &["get", "create"]);
@@ -249,7 +269,7 @@ fn needed(cx: &Context) -> Vec<(String, Right)> {
 /// may be incomplete and a right limited to names does not show as itself.
 async fn missing_rights(cx: &Context) -> Result<Rights> {
     let needed = needed(cx);
-    let asked = needed.len();
+    let asked: Vec<_> = needed.iter().map(|(place, right)| (where_of(place, right), right.clone())).collect();
     if cx.agreed().await.is_some() {
         return Ok(Rights {
             asked,
@@ -302,6 +322,10 @@ fn or_none(answer: Result<BTreeSet<Right>, Refusal>) -> Result<BTreeSet<Right>> 
     }
 }
 
+fn where_of(namespace: &str, right: &Right) -> String {
+    if right.resource == "namespaces" { "the cluster".to_owned() } else { namespace.to_owned() }
+}
+
 async fn denied(cx: &Context, missing: &[(String, Right)]) -> Failure {
     let who = cx.operator().await.map(|operator| operator.name.clone()).unwrap_or_default();
     let mut failure = Failure::new(
@@ -310,12 +334,7 @@ async fn denied(cx: &Context, missing: &[(String, Right)]) -> Failure {
         format!("{who} lacks {} that this needs", count(missing.len(), "right")),
     );
     for (namespace, right) in missing {
-        let place = if right.resource == "namespaces" {
-            "in the cluster".to_owned()
-        } else {
-            format!("in {namespace}")
-        };
-        failure = failure.detail(place, right.to_string());
+        failure = failure.detail(format!("in {}", where_of(namespace, right)), right.to_string());
     }
     failure.hint("ask an administrator for these, or use a context that has them: --context NAME")
 }

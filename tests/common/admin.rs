@@ -123,6 +123,11 @@ impl Admin {
             .unwrap_or_else(|refusal| panic!("PATCH {path}: {refusal}"))
     }
 
+    /// The same under the name that a tool would leave in the object's managed fields.
+    pub fn patch_as(&self, manager: &str, path: &str, change: &Value) -> Value {
+        self.patch(&format!("{path}?fieldManager={manager}"), change)
+    }
+
     /// Deletes an object; it may be gone already.
     pub fn delete(&self, path: &str) {
         match self.call("DELETE", path, "application/json", None) {
@@ -147,6 +152,15 @@ fn place(object: &Value) -> (String, &'static str, bool) {
         "Secret" => ("secrets", true),
         "ConfigMap" => ("configmaps", true),
         "Pod" => ("pods", true),
+        "Service" => ("services", true),
+        "PersistentVolumeClaim" => ("persistentvolumeclaims", true),
+        "LimitRange" => ("limitranges", true),
+        "ResourceQuota" => ("resourcequotas", true),
+        "Deployment" => ("deployments", true),
+        "CronJob" => ("cronjobs", true),
+        "NetworkPolicy" => ("networkpolicies", true),
+        "PodDisruptionBudget" => ("poddisruptionbudgets", true),
+        "Lease" => ("leases", true),
         "Role" => ("roles", true),
         "RoleBinding" => ("rolebindings", true),
         "ClusterRole" => ("clusterroles", false),

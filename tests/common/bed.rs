@@ -95,6 +95,10 @@ pub trait Bed: Sync {
     /// A cluster whose token controller has no key and that grants no token longer than a day (a
     /// kubeconfig for [`User::Admin`]), if the bed has one at hand.
     fn without_token_controller(&self) -> Option<String>;
+    /// The real kubectl, if the bed has one at hand.
+    fn kubectl(&self) -> Option<std::path::PathBuf> {
+        None
+    }
     /// A name that no other scenario uses, so that scenarios never meet.
     fn fresh_deployment(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(1);

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod bed;
 pub mod front;
 pub mod run;
+pub mod shell;
 pub mod site;
 pub mod world;
 

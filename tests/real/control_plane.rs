@@ -264,6 +264,10 @@ impl Bed for ControlPlane {
     fn without_token_controller(&self) -> Option<String> {
         Some(self.another())
     }
+
+    fn kubectl(&self) -> Option<PathBuf> {
+        Some(self.binaries.join("kubectl")).filter(|kubectl| kubectl.is_file())
+    }
 }
 
 fn logged(event: &Value) -> Logged {

@@ -69,6 +69,34 @@ pub fn escalation(bed: &dyn Bed) {
     bed.admin().delete(&format!("/api/v1/namespaces/{name}"));
 }
 
+/// An apply that names uid and version of an object which is gone makes no new one: so the way in which
+/// objects of ours are mended cannot take over what somebody else prepared meanwhile.
+pub fn apply(bed: &dyn Bed) {
+    let name = bed.fresh_deployment();
+    let admin = bed.admin();
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": name, "namespace": "default"}});
+    let made = admin.create(&account);
+    let path = crate::common::admin::object_path(&account);
+    let mut pinned = account.clone();
+    for key in ["uid", "resourceVersion"] {
+        pinned["metadata"][key] = made["metadata"][key].clone();
+    }
+    let apply = || {
+        let path = format!("{path}?fieldManager=outrigger&force=true");
+        admin.call("PATCH", &path, "application/apply-patch+yaml", Some(&pinned))
+    };
+    admin.delete(&path);
+    let refusal = apply().expect_err("nothing is there to be mended");
+    assert!(matches!(refusal.code, 404 | 409), "{refusal}");
+    assert_eq!(admin.get(&path), None);
+    let other = admin.create(&account);
+    let refusal = apply().expect_err("it is another one");
+    assert!(matches!(refusal.code, 409 | 422), "{refusal}");
+    assert_eq!(admin.get(&path), Some(other));
+    admin.delete(&path);
+}
+
 pub fn rest(bed: &dyn Bed) {
     let before = world(bed.admin());
     let name = bed.fresh_deployment();

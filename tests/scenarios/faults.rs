@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::Doubles;
 use crate::common::bed::{Bed, User};
-use crate::common::run::Output;
+use crate::common::run::{Cli, Output};
 use crate::scenarios::Scene;
 use crate::scenarios::disk::Disk;
 
@@ -23,7 +23,13 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("killed_after_each_request", killed_after),
     ("killed_before_each_request", killed_before),
     ("answer_lost_at_each_post", answer_lost),
+    ("binding_announced_and_journalled_first", announced),
     ("binding_cannot_be_released", release_refused),
+    ("binding_of_a_teardown_cannot_be_released", teardown_release_refused),
+    ("binding_is_not_honoured_at_once", binding_lags),
+    ("teardown_killed_after_each_request", teardown_killed),
+    ("teardown_goes_on_past_failures", teardown_goes_on),
+    ("teardown_names_each_namespace_that_stays", namespaces_stay),
     ("unavailable_for_ever", unavailable),
     ("told_to_come_back_in_an_hour", too_many_requests),
     ("interrupted_while_told_to_come_back", interrupted_while_waiting),
@@ -57,29 +63,46 @@ fn assert_restored(what: &str, before: &BTreeMap<String, Value>, bed: &Doubles) 
     assert!(differences.is_empty(), "{what}: the world differs\n{differences}");
 }
 
+type Kill = Box<dyn Fn() + Send + Sync>;
+
+/// Runs a command that is killed at its n-th request of a method, if there is one.
+fn killed_at(
+    bed: &Doubles,
+    command: &Cli<'_>,
+    method: &str,
+    nth: usize,
+    action: impl Fn(Kill) -> Action,
+) -> Output {
+    killed_on(bed, command, |kill| fault(Some(method), "", nth, 1, action(kill)))
+}
+
+fn killed_on(bed: &Doubles, command: &Cli<'_>, fault: impl FnOnce(Kill) -> Fault) -> Output {
+    let pid = Arc::new(AtomicI32::new(0));
+    let target = Arc::clone(&pid);
+    let kill = move || {
+        // The request may come in before we know whose it is.
+        while target.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        let pid = Pid::from_raw(target.load(Ordering::Acquire)).expect("a process id");
+        let _ = kill_process(pid, Signal::KILL);
+    };
+    bed.cluster.inject(fault(Box::new(kill)));
+    let running = command.start();
+    pid.store(i32::try_from(running.pid()).expect("ids are small"), Ordering::Release);
+    let output = running.wait();
+    bed.cluster.clear_faults();
+    output
+}
+
 /// Kills `setup` at its n-th request of a method, for every n, and lets the next run clean up.
-fn killed_at_each(bed: &'static Doubles, action: impl Fn(Box<dyn Fn() + Send + Sync>) -> Action) {
+fn killed_at_each(bed: &'static Doubles, action: impl Fn(Kill) -> Action) {
     for method in ["POST", "PATCH", "PUT", "DELETE"] {
         for nth in 0.. {
             assert!(nth < 200, "a setup does not take so many requests");
             let scene = Scene::new(bed, User::Binder);
             let before = stored(bed);
-            let pid = Arc::new(AtomicI32::new(0));
-            let target = Arc::clone(&pid);
-            let kill = move || {
-                // The request may come in before we know whose it is.
-                while target.load(Ordering::Acquire) == 0 {
-                    std::thread::yield_now();
-                }
-                let pid = Pid::from_raw(target.load(Ordering::Acquire)).expect("a process id");
-                let _ = kill_process(pid, Signal::KILL);
-            };
-            bed.cluster.inject(fault(Some(method), "", nth, 1, action(Box::new(kill))));
-            let setup = scene.setup();
-            let running = setup.start();
-            pid.store(i32::try_from(running.pid()).expect("ids are small"), Ordering::Release);
-            let output = running.wait();
-            bed.cluster.clear_faults();
+            let output = killed_at(bed, &scene.setup(), method, nth, &action);
             if output.code.is_some() {
                 // There is no n-th request any more: the run was left in peace.
                 let _ = output.code(0);
@@ -135,6 +158,82 @@ fn answer_lost(bed: &'static Doubles) {
     }
 }
 
+/// Before the temporary binding is asked for, its name is on disk and the command that deletes it has
+/// been shown; and where it was never made, the next run finds nothing amiss.
+fn announced(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Binder);
+    let before = stored(bed);
+    let setup = scene.setup();
+    let binding = |kill| fault(Some("POST"), "/rolebindings", 0, 1, Action::KillBefore(kill));
+    let output = killed_on(bed, &setup, binding);
+    assert_eq!(output.code, None, "killed\n{output}");
+    assert_eq!(scene.temporary_bindings(), [""; 0], "it was not made");
+
+    let record = scene.home.state().join(format!("{}.json", scene.deployment));
+    let record: Value = serde_json::from_slice(&std::fs::read(record).expect("a record")).expect("JSON");
+    let prefix = format!("{}-admin-", scene.deployment);
+    let intents = record["intents"].as_array().cloned().unwrap_or_default();
+    let names = intents.iter().filter_map(|intent| intent["name"].as_str());
+    let names: Vec<&str> = names.filter(|name| name.starts_with(&prefix)).collect();
+    assert_eq!(names.len(), 1, "journalled before it was asked for: {record}");
+    let place = scene.job_namespace();
+    let undo = format!("delete -n {place} rolebinding {}", names[0]);
+    assert!(output.stderr().contains(&undo), "{undo}\n{output}");
+
+    let _ = scene.status().run().code(10).never_says(names[0]);
+    let _ = scene.setup().run().code(0);
+    let _ = scene.status().run().code(0);
+    let _ = scene.teardown().run().code(0);
+    assert_restored("a binding that was never made", &before, bed);
+}
+
+fn teardown_goes_on(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let before = stored(bed);
+    let _ = scene.set_up();
+    let frozen = Action::Status(422, "Invalid".to_owned(), "this is frozen today".to_owned());
+    // The RoleBinding goes; Role, job ServiceAccount and the namespace they are in do not.
+    let place = format!("/namespaces/{}", scene.job_namespace());
+    bed.cluster.inject(fault(Some("DELETE"), &place, 1, usize::MAX, frozen));
+    let output = scene.teardown().run().code(5).says("frozen today").says("the old token gets 401");
+    bed.cluster.clear_faults();
+    let receipt = output.stdout();
+    for (state, what) in
+        [("left", "Role "), ("left", "ServiceAccount "), ("removed", "Secret "), ("removed", "RoleBinding ")]
+    {
+        let line = |line: &str| line.trim().starts_with(state) && line.contains(what);
+        assert!(receipt.lines().any(line), "{state} {what}\n{output}");
+    }
+    assert!(
+        bed.admin().get(&scene.path("Role")).is_some()
+            && bed.admin().get(&scene.path("ServiceAccount")).is_none()
+    );
+    assert!(bed.admin().get(&scene.path("runner Namespace")).is_none());
+    let last = output.stderr();
+    let last = last.lines().map(str::trim).rfind(|line| line.starts_with("outrigger "));
+    assert!(last.is_some_and(|line| line.starts_with("outrigger teardown --deployment")), "{output}");
+    let _ = scene.teardown().run().code(0);
+    assert_restored("a teardown in two runs", &before, bed);
+}
+
+fn namespaces_stay(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let before = stored(bed);
+    let _ = scene.set_up();
+    let frozen = Action::Status(403, "Forbidden".to_owned(), "namespaces are frozen today".to_owned());
+    let namespaces = format!("/namespaces/{}", scene.deployment);
+    // The five objects inside go first.
+    bed.cluster.inject(fault(Some("DELETE"), &namespaces, 5, usize::MAX, frozen));
+    let output = scene.teardown().run();
+    bed.cluster.clear_faults();
+    let output = output.code(4);
+    let output = output.says(&format!("may not delete Namespace {}", scene.job_namespace()));
+    let output = output.says(&format!("may not delete Namespace {}", scene.runner_namespace()));
+    let _ = output.says("namespaces are frozen today");
+    let _ = scene.teardown().run().code(0);
+    assert_restored("a teardown in two runs", &before, bed);
+}
+
 fn release_refused(bed: &'static Doubles) {
     let scene = Scene::new(bed, User::Binder);
     let refusal = Action::Status(403, "Forbidden".to_owned(), "rolebindings are frozen today".to_owned());
@@ -153,6 +252,63 @@ fn release_refused(bed: &'static Doubles) {
     let _ = scene.status().run().code(10);
     let _ = scene.setup().run().code(0);
     assert_eq!(scene.temporary_bindings(), [""; 0]);
+}
+
+fn teardown_release_refused(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Binder);
+    let before = stored(bed);
+    let _ = scene.set_up();
+    let refusal = Action::Status(403, "Forbidden".to_owned(), "rolebindings are frozen today".to_owned());
+    let temporary = format!("rolebindings/{}-admin-", scene.deployment);
+    bed.cluster.inject(fault(Some("DELETE"), &temporary, 0, usize::MAX, refusal));
+    let output = scene.teardown().run().code(5);
+    bed.cluster.clear_faults();
+    let left = scene.temporary_bindings();
+    assert_eq!(left.len(), 1, "{left:?}\n{output}");
+    let stderr = output.stderr();
+    let closing = |line: &str| line.is_empty() || line.starts_with("more ") || line.contains("exit 5");
+    let last = stderr.lines().map(str::trim).rfind(|line| !closing(line)).unwrap_or_default();
+    assert!(last.contains("delete") && last.contains(&left[0]), "the last line is the command\n{output}");
+    let _ = scene.teardown().run().code(0);
+    assert_restored("a teardown in two runs", &before, bed);
+}
+
+/// Authorizers lag behind a binding: what it allows may be refused a moment longer.
+fn binding_lags(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Binder);
+    let words = "user is attempting to grant RBAC permissions not currently held";
+    let refusal = || Action::Status(403, "Forbidden".to_owned(), words.to_owned());
+    let jobs = scene.job_namespace();
+    for (path, skip) in [(format!("{jobs}/roles"), 0), (format!("{jobs}/rolebindings"), 1)] {
+        bed.cluster.inject(fault(Some("POST"), &path, skip, 3, refusal()));
+    }
+    let _ = scene.setup().run().code(0);
+    bed.cluster.clear_faults();
+    assert_eq!(scene.temporary_bindings(), [""; 0]);
+    let _ = scene.status().run().code(0);
+    let _ = scene.teardown().run().code(0);
+}
+
+/// A teardown borrows rights too: killed at whichever write, the next one leaves nothing.
+fn teardown_killed(bed: &'static Doubles) {
+    for method in ["POST", "PATCH", "DELETE"] {
+        for nth in 0..200 {
+            let scene = Scene::new(bed, User::Binder);
+            let before = stored(bed);
+            let _ = scene.set_up();
+            let teardown = scene.teardown();
+            let output = killed_at(bed, &teardown, method, nth, Action::KillAfter);
+            if output.code.is_some() {
+                let _ = output.code(0);
+                break;
+            }
+            let what = format!("teardown killed at {method} number {nth}");
+            let again = scene.teardown().run();
+            assert!(again.code == Some(0), "{what}\n{again}");
+            assert_eq!(scene.temporary_bindings(), [""; 0], "{what}");
+            assert_restored(&what, &before, bed);
+        }
+    }
 }
 
 /// A setup that meets a fault at every request, with a short deadline.

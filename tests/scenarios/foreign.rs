@@ -43,6 +43,17 @@ fn in_our_place(scene: &Scene<'_>, kind: &str) -> Vec<Value> {
                 "metadata": {"name": format!("{name}-token"), "namespace": name},
                 "stringData": {"password": "correct horse"}}),
         ],
+        "job ServiceAccount" => vec![
+            empty_namespace(&jobs),
+            json!({"apiVersion": "v1", "kind": "ServiceAccount",
+                "metadata": {"name": format!("{name}-job"), "namespace": jobs}}),
+        ],
+        "Role" => vec![
+            empty_namespace(&jobs),
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+                "metadata": {"name": name, "namespace": jobs},
+                "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}),
+        ],
         "RoleBinding" => vec![
             empty_namespace(&jobs),
             json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
@@ -84,12 +95,20 @@ pub fn role_binding(bed: &dyn Bed) {
     plain(bed, "RoleBinding");
 }
 
+pub fn role(bed: &dyn Bed) {
+    plain(bed, "Role");
+}
+
+pub fn job_service_account(bed: &dyn Bed) {
+    plain(bed, "job ServiceAccount");
+}
+
 pub fn secret(bed: &dyn Bed) {
     plain(bed, "Secret");
 }
 
 pub fn with_our_labels(bed: &dyn Bed) {
-    for kind in ["Namespace", "ServiceAccount", "Secret", "RoleBinding"] {
+    for kind in ["Namespace", "ServiceAccount", "job ServiceAccount", "Secret", "Role", "RoleBinding"] {
         let scene = Scene::new(bed, User::Admin);
         let mut objects = in_our_place(&scene, kind);
         for object in &mut objects {
@@ -98,19 +117,49 @@ pub fn with_our_labels(bed: &dyn Bed) {
             object["metadata"]["annotations"] = ours["annotations"].clone();
         }
         assert_left_alone(&scene, &objects, &[], &scene.deployment);
+        // The object inside, too, where its namespace is agreed to.
+        if kind != "Namespace" {
+            let place = objects[0]["metadata"]["name"].as_str().expect("a namespace comes first").to_owned();
+            let before = world(bed.admin());
+            scene.setup().args(using(&place)).run().code(7).says("outrigger's labels");
+            assert_same("setup with a look-alike in the way", &before, &world(bed.admin()));
+        }
     }
-    // A deployment that exists: one of its objects replaced by a look-alike with another id.
-    let scene = Scene::new(bed, User::Admin);
-    scene.set_up();
-    let path = scene.path("RoleBinding");
-    let mut binding = bed.admin().get(&path).expect("setup made it");
-    bed.admin().delete(&path);
-    let metadata = binding["metadata"].as_object_mut().expect("objects have metadata");
-    metadata.retain(|key, _| ["name", "namespace", "labels", "annotations"].contains(&key.as_str()));
-    binding["metadata"]["annotations"]["outrigger.dev/id"] = json!(FORGED);
-    binding["subjects"] = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "eve"}]);
-    bed.admin().create(&binding);
-    let before = world(bed.admin());
-    scene.setup().run().code(7).says(&scene.deployment);
-    assert_same("setup with a look-alike in the way", &before, &world(bed.admin()));
+}
+
+/// A deployment that exists: one of its objects replaced by a look-alike, with another id and with ours.
+pub fn look_alike(bed: &dyn Bed) {
+    for (kind, id) in [
+        ("RoleBinding", Some(FORGED)),
+        ("RoleBinding", None),
+        ("Role", None),
+        ("Secret", None),
+        ("ServiceAccount", None),
+    ] {
+        let scene = Scene::new(bed, User::Admin);
+        scene.set_up();
+        let path = scene.path(kind);
+        let mut object = bed.admin().get(&path).expect("setup made it");
+        bed.admin().delete(&path);
+        let metadata = object["metadata"].as_object_mut().expect("objects have metadata");
+        metadata.retain(|key, _| ["name", "namespace", "labels", "annotations"].contains(&key.as_str()));
+        if let Some(id) = id {
+            object["metadata"]["annotations"]["outrigger.dev/id"] = json!(id);
+        }
+        object["metadata"]["annotations"]["example.com/mine"] = json!("hands off");
+        if let Some(fields) = object.as_object_mut().filter(|_| kind == "Secret") {
+            // Filled by hand, to be taken for the runner's own.
+            fields.insert("type".to_owned(), json!("Opaque"));
+            fields["metadata"]["annotations"]["kubernetes.io/service-account.name"] = json!("eve");
+        }
+        bed.admin().create(&object);
+        let before = world(bed.admin());
+        let place = object["metadata"]["name"].as_str().expect("it has a name").to_owned();
+        scene.setup().run().code(7).says(&place).says("ours was deleted");
+        assert_same("setup with a look-alike in the way", &before, &world(bed.admin()));
+        let mine = bed.admin().get(&path).expect("it is there");
+        scene.teardown().run().code(7).says(&place);
+        let _ = world(bed.admin());
+        assert_eq!(bed.admin().get(&path), Some(mine), "teardown leaves the look-alike {kind} alone");
+    }
 }

@@ -20,6 +20,54 @@ fn neighbours(scene: &Scene<'_>) {
         "metadata": {"name": name, "namespace": place},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
         "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": place}]}));
+    let labels = json!({"app.kubernetes.io/instance": name, "app.kubernetes.io/managed-by": "outrigger"});
+    let template = json!({"metadata": {"labels": {"app": name}},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "alpine"}]}});
+    let selector = json!({"matchLabels": {"app": name}});
+    for (version, kind, body) in [
+        ("v1", "ConfigMap", json!({"data": {"a": "b"}})),
+        ("v1", "Service", json!({"spec": {"ports": [{"port": 80}], "selector": {"app": name}}})),
+        ("v1", "LimitRange", json!({"spec": {"limits": [{"type": "Pod", "max": {"cpu": "2"}}]}})),
+        (
+            "v1",
+            "PersistentVolumeClaim",
+            json!({"spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}}),
+        ),
+        ("rbac.authorization.k8s.io/v1", "Role", json!({"rules": []})),
+        (
+            "apps/v1",
+            "Deployment",
+            json!({"spec": {"replicas": 0, "selector": selector, "template": {
+            "metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "alpine"}]}}}}),
+        ),
+        (
+            "batch/v1",
+            "CronJob",
+            json!({"spec": {"schedule": "0 0 1 1 *", "suspend": true,
+            "jobTemplate": {"spec": {"template": template}}}}),
+        ),
+        ("networking.k8s.io/v1", "NetworkPolicy", json!({"spec": {"podSelector": {}}})),
+        ("policy/v1", "PodDisruptionBudget", json!({"spec": {"minAvailable": 1, "selector": selector}})),
+    ] {
+        let mut object = json!({"apiVersion": version, "kind": kind,
+            "metadata": {"name": format!("{name}-admin-0"), "namespace": place, "labels": labels}});
+        let fields = body.as_object().cloned().unwrap_or_default();
+        object.as_object_mut().expect("an object").extend(fields);
+        admin.create(&object);
+    }
+    // In no namespace, under the deployment's own name.
+    for kind in ["ClusterRole", "ClusterRoleBinding"] {
+        let mut object = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+            "metadata": {"name": name, "labels": labels}});
+        if kind == "ClusterRole" {
+            object["rules"] = json!([]);
+        } else {
+            object["roleRef"] =
+                json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"});
+        }
+        admin.create(&object);
+    }
 }
 
 /// What must be there after `setup`, and what must not.
@@ -30,17 +78,72 @@ fn assert_set_up(scene: &Scene<'_>, before: &World) {
         assert!(scene.bed.admin().get(&scene.path(kind)).is_some(), "setup made no {kind}");
     }
     assert_eq!(scene.temporary_bindings(), [""; 0], "the temporary binding is released");
+    assert_as_described(scene);
     let script = scene.home.script(&scene.deployment);
     assert!(script.is_file(), "no launch script at {}", script.display());
+}
+
+/// The objects themselves, word for word as they are documented.
+fn assert_as_described(scene: &Scene<'_>) {
+    let get = |path: String| scene.bed.admin().get(&path).unwrap_or_else(|| panic!("no {path}"));
+    let role = get(scene.path("Role"));
+    let mut rights: Vec<String> = Vec::new();
+    let texts = |value: &serde_json::Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|one| one.as_str().map(str::to_owned)).collect()
+    };
+    for rule in role["rules"].as_array().expect("rules") {
+        assert_eq!((&rule["apiGroups"], &rule["resourceNames"]), (&json!([""]), &serde_json::Value::Null));
+        for resource in texts(&rule["resources"]) {
+            rights.push(format!("{resource} {}", texts(&rule["verbs"]).join(",")));
+        }
+    }
+    rights.sort();
+    assert_eq!(
+        rights,
+        [
+            "events list",
+            "pods create,get,delete,list,watch",
+            "pods/attach create",
+            "pods/exec create",
+            "secrets create,update,delete"
+        ]
+    );
+    let (name, jobs) = (&scene.deployment, scene.job_namespace());
+    for account in [
+        scene.path("ServiceAccount"),
+        format!("/api/v1/namespaces/{jobs}/serviceaccounts/{name}-job"),
+        format!("/api/v1/namespaces/{jobs}/serviceaccounts/default"),
+    ] {
+        assert_eq!(get(account.clone())["automountServiceAccountToken"], json!(false), "{account}");
+    }
+    let labels = get(scene.path("job Namespace"))["metadata"]["labels"].clone();
+    for (mode, level) in [("enforce", "baseline"), ("warn", "restricted"), ("audit", "restricted")] {
+        assert_eq!(labels[format!("pod-security.kubernetes.io/{mode}")], level);
+        let version = &labels[format!("pod-security.kubernetes.io/{mode}-version")];
+        assert!(version.as_str().is_some_and(|version| version.starts_with("v1.")), "pinned: {labels}");
+    }
+    let binding = get(scene.path("RoleBinding"));
+    assert_eq!(binding["subjects"].as_array().map(Vec::len), Some(1));
+    assert_eq!(binding["subjects"][0]["namespace"], json!(scene.runner_namespace()));
 }
 
 fn there_and_back(scene: &Scene<'_>, extra: &[&str]) {
     neighbours(scene);
     let before = world(scene.bed.admin());
     scene.bed.mark();
-    scene.setup().args(extra.iter().copied()).run().code(0);
+    let output = scene.setup().args(extra.iter().copied()).run().code(0);
+    if scene.user == User::Admin {
+        let _ = output.says("not needed: you may grant the Role's 5 rules yourself");
+    }
     scene.watch_cluster_token();
     let requests = writes(scene.bed);
+    // By POST alone: an apply would have taken over what somebody prepared under our names.
+    let applied = requests.iter().filter(|request| request.query.contains("force=true"));
+    assert_eq!(listing(&applied.cloned().collect::<Vec<_>>()), "");
+    for (collection, number) in [("/serviceaccounts", 2), ("/secrets", 1), ("/namespaces", 2), ("/roles", 1)]
+    {
+        assert_eq!(count(&requests, "POST", collection), number, "{collection}\n{}", listing(&requests));
+    }
     let bindings = count(&requests, "POST", "/rolebindings");
     let global = count(&requests, "POST", "/clusterrolebindings");
     let expected = match (scene.user, extra) {
@@ -133,15 +236,18 @@ pub fn as_nobody(bed: &dyn Bed) {
 }
 
 pub fn without_the_record(bed: &dyn Bed) {
-    let scene = Scene::new(bed, User::Binder);
-    let before = world(bed.admin());
-    scene.set_up();
-    let standing = world(bed.admin());
-    let colleague = scene.elsewhere(User::Binder);
-    colleague.status().run().code(0);
-    assert_same("status without the record", &standing, &world(bed.admin()));
-    colleague.teardown().run().code(0);
-    assert_same("teardown without the record", &before, &world(bed.admin()));
+    for user in [User::Admin, User::Binder] {
+        let scene = Scene::new(bed, user);
+        neighbours(&scene);
+        let before = world(bed.admin());
+        scene.set_up();
+        let standing = world(bed.admin());
+        let colleague = scene.elsewhere(user);
+        colleague.status().run().code(0);
+        assert_same("status without the record", &standing, &world(bed.admin()));
+        colleague.teardown().run().code(0);
+        assert_same("teardown without the record", &before, &world(bed.admin()));
+    }
 }
 
 pub fn foreign_inside(bed: &dyn Bed) {

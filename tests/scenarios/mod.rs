@@ -2,20 +2,25 @@
 //!
 //! The doubles and the real control plane run the same table.
 
+mod administrator;
 mod again;
 pub mod bed;
+mod bindings;
 mod credentials;
 pub mod disk;
 mod drift;
+mod elsewhere;
 mod endpoints;
 mod foreign;
 mod gitlab;
 mod input;
 mod interrupted;
+mod leaving;
 mod lifecycle;
 mod login;
 mod options;
 mod output;
+mod preflight;
 mod script;
 
 use std::path::PathBuf;
@@ -30,17 +35,29 @@ use crate::common::run::{Cli, Home, Output};
 pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("bed_knows_its_users", bed::users),
     ("bed_refuses_escalation", bed::escalation),
+    ("bed_never_creates_by_apply", bed::apply),
     ("bed_comes_to_rest", bed::rest),
     ("bed_has_a_crippled_cluster", bed::crippled),
     ("whole_way_as_admin", lifecycle::as_admin),
     ("whole_way_as_binder", lifecycle::as_binder),
     ("whole_way_as_binder_with_cluster_admin", lifecycle::as_binder_with_cluster_admin),
     ("whole_way_as_limited_with_an_administrators_help", lifecycle::as_limited),
+    ("administrator_applies_the_manifests", administrator::manifests),
+    ("administrator_lends_edit", administrator::temporary_edit),
+    ("administrator_lends_edit_to_an_odd_name", administrator::odd_user_name),
+    ("administrator_and_a_namespace_of_others", administrator::used_namespace),
     ("nobody_is_refused", lifecycle::as_nobody),
     ("status_and_teardown_without_the_record", lifecycle::without_the_record),
     ("namespace_with_something_foreign_stays", lifecycle::foreign_inside),
     ("teardown_of_nothing", lifecycle::nothing_to_tear_down),
     ("running_jobs_are_waited_for", lifecycle::running_jobs),
+    ("leaving_the_namespaces", leaving::keep_namespaces),
+    ("leaving_with_running_jobs_unseen", leaving::running_jobs),
+    ("leaving_others_jobs_alone", leaving::others_jobs),
+    ("leaving_what_is_foreign", leaving::foreign_in_both),
+    ("leaving_what_may_not_be_seen", leaving::hidden),
+    ("leaving_a_requested_token", leaving::requested_token),
+    ("leaving_an_unreachable_cluster", leaving::unreachable),
     ("second_setup_writes_nothing", again::unchanged),
     ("second_setup_without_the_script", again::script_deleted),
     ("second_setup_from_another_state_folder", again::another_state_folder),
@@ -49,17 +66,29 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("foreign_service_account", foreign::service_account),
     ("foreign_role_binding", foreign::role_binding),
     ("foreign_secret", foreign::secret),
+    ("foreign_role", foreign::role),
+    ("foreign_job_service_account", foreign::job_service_account),
+    ("foreign_look_alike", foreign::look_alike),
     ("foreign_object_with_our_labels", foreign::with_our_labels),
     ("role_widened_is_mended", drift::widened),
     ("role_narrowed_is_kept", drift::narrowed),
     ("stricter_pod_security_is_kept", drift::stricter_namespace),
     ("role_binding_deleted_is_made_again", drift::binding_deleted),
-    ("another_cluster_is_refused", drift::another_cluster),
+    ("cluster_switched_is_refused", elsewhere::switched),
+    ("cluster_rebuilt_is_refused", elsewhere::rebuilt),
     ("token_controller_without_key", drift::token_never_filled),
     ("shortened_token_lifetime", drift::shortened_lifetime),
     ("rights_that_everybody_has", credentials::everybodys_right),
     ("rights_that_nobody_should_have", credentials::everybodys_critical_right),
     ("rights_given_to_the_runner_by_others", credentials::the_runners_own_further_right),
+    ("binding_unknown_until_there_is_a_namespace", bindings::unknown),
+    ("binding_that_could_not_be_taken_back", bindings::irrevocable),
+    ("binding_kept_on_request", bindings::kept),
+    ("binding_for_create_role_alone", bindings::create_role_alone),
+    ("preflight_passes", preflight::all_well),
+    ("preflight_says_everything_at_once", preflight::everything_at_once),
+    ("preflight_names_missing_rights", preflight::rights_are_named),
+    ("preflight_of_nothing", preflight::unreachable),
     ("killed_while_bound", interrupted::killed_while_bound),
     ("leftover_binding_is_a_difference", interrupted::leftover),
     ("two_runs_at_once", interrupted::two_at_once),
@@ -90,8 +119,10 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("script_is_readable_by_the_owner_only", output::script_mode),
     ("manifests_on_stdout", output::print_manifests),
     ("options_moved_namespace", options::moved_namespace),
+    ("options_moved_namespace_and_tag", options::moved_with_another_tag),
     ("options_reissue", options::reissued_token),
     ("options_use_namespace", options::used_namespace),
+    ("options_use_both_namespaces", options::used_namespaces),
     ("options_kubernetes_host", options::another_endpoint),
     ("endpoint_that_only_outrigger_accepts", endpoints::only_outrigger),
     ("endpoint_that_only_the_runner_accepts", endpoints::only_the_runner),

@@ -22,6 +22,43 @@ pub fn moved_namespace(bed: &dyn Bed) {
     assert_same("setup, a move and teardown", &before, &world(bed.admin()));
 }
 
+/// What moved leaves Remove lines; what the script is made of makes it another script.
+pub fn moved_with_another_tag(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Binder);
+    let before = world(bed.admin());
+    scene.set_up();
+    let script = scene.home.script(&scene.deployment);
+    let first = std::fs::read_to_string(&script).expect("setup wrote it");
+    let moved = format!("{}-moved", scene.deployment);
+    let change = || scene.setup().flag("--namespace", &moved).flag("--tags", "k8s-runner,large");
+    let standing = world(bed.admin());
+    let output = change().args(["--prune", "--dry-run", "--exit-code", "-o", "json"]).run().code(10);
+    assert_same("a dry run", &standing, &world(bed.admin()));
+    let lines = output.json_lines();
+    let plan = lines.iter().find(|line| line["type"] == "plan").expect("a plan");
+    let has = |step: &str, action: &str, text: &str| {
+        plan["lines"].as_array().into_iter().flatten().any(|line| {
+            line["step"] == step && line["action"] == action && line["text"].to_string().contains(text)
+        })
+    };
+    for kind in ["Role ", "RoleBinding ", "ServiceAccount ", "Namespace "] {
+        let object = format!("{kind}{}", scene.job_namespace());
+        assert!(has("prune", "remove", &object), "{object}\n{output}");
+    }
+    assert!(has("launch-script", "update", "launch.sh"), "{output}");
+
+    let _ = change().arg("--prune").run().code(0).says("wrote launch.sh");
+    assert!(bed.admin().get(&scene.path("job Namespace")).is_none(), "the old namespace is gone");
+    let second = std::fs::read_to_string(&script).expect("setup wrote it");
+    assert!(!first.contains("large") && second.contains("large") && second.contains(&moved));
+    bed.mark();
+    scene.setup().run().code(0);
+    assert_eq!(listing(&writes(bed)), "", "what was changed is recorded");
+    scene.status().run().code(0);
+    scene.teardown().run().code(0);
+    assert_same("setup, a move and teardown", &before, &world(bed.admin()));
+}
+
 pub fn reissued_token(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     scene.set_up();
@@ -54,6 +91,35 @@ pub fn used_namespace(bed: &dyn Bed) {
     scene.status().run().code(0);
     scene.teardown().run().code(0);
     assert_same("setup in their namespace and teardown", &before, &world(bed.admin()));
+}
+
+/// Both may be namespaces of others: then nothing of them is made, labelled or deleted.
+pub fn used_namespaces(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Binder);
+    let (runner, jobs) = (scene.runner_namespace(), scene.job_namespace());
+    for name in [&runner, &jobs] {
+        bed.admin().create(&super::bed::namespace(name));
+        bed.admin().create(&json!({"apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "theirs", "namespace": name}, "stringData": {"a": "b"}}));
+    }
+    let before = world(bed.admin());
+    let used = ["--use-namespace", &runner, "--use-namespace", &jobs];
+    let setup = || scene.setup().args(used).args(["--accept-shared-namespace", "--allow-temporary-edit"]);
+    setup().arg("--dry-run").run().code(0).says("whoever may create pods there can read the runner's token");
+    setup().run().code(0);
+    let standing = world(bed.admin());
+    for (key, object) in
+        before.iter().filter(|(key, _)| key.ends_with("/default") || key.starts_with("Namespace"))
+    {
+        assert_eq!(standing.get(key), Some(object), "{key} is theirs");
+    }
+    scene.setup().run().code(0);
+    assert_same("a second setup", &standing, &world(bed.admin()));
+    scene.elsewhere(User::Binder).status().args(used).run().code(0);
+    scene.teardown().run().code(0);
+    assert_same("setup in their namespaces and teardown", &before, &world(bed.admin()));
+    // A name that is neither of the two is a mistake.
+    scene.setup().args(["--use-namespace", "somewhere"]).run().code(2).says("neither");
 }
 
 pub fn another_endpoint(bed: &dyn Bed) {
