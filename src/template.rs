@@ -113,11 +113,7 @@ impl LaunchScript<'_> {
             hash.update(value);
             hash.update("\n");
         }
-        hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(&hash.finalize())
     }
 
     /// Renders the whole script. It is a secret as a whole, and treated as one in both forms.
@@ -231,6 +227,16 @@ impl LaunchScript<'_> {
         }
         Ok(())
     }
+}
+
+/// Bytes as lower-case hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// One shell word that means exactly `value`, in every POSIX shell. `value` must have no NUL byte.

@@ -61,11 +61,11 @@ pub struct Refusal {
     /// How long the server asked us to wait.
     pub retry_after: Option<Duration>,
     /// GitLab's id of the request, for its administrators.
-    pub request_id: String,
+    pub request_id: Box<str>,
     /// The scopes that would do, where GitLab names them.
-    pub scopes: String,
-    location: Option<Url>,
-    ending: Option<Failure>,
+    pub scopes: Box<str>,
+    location: Option<Box<Url>>,
+    ending: Option<Box<Failure>>,
 }
 
 impl Refusal {
@@ -76,15 +76,15 @@ impl Refusal {
             message: message.into(),
             what: what.to_owned(),
             retry_after: None,
-            request_id: String::new(),
-            scopes: String::new(),
+            request_id: Box::default(),
+            scopes: Box::default(),
             location: None,
             ending: None,
         }
     }
 
     pub(super) fn interrupted(what: &str, failure: Failure) -> Self {
-        Self { ending: Some(failure), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
+        Self { ending: Some(Box::new(failure)), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
     }
 
     pub(super) fn timeout(what: &str, why: &str) -> Self {
@@ -136,9 +136,12 @@ impl Refusal {
         let scopes = json.as_ref().and_then(|json| json["scope"].as_str()).unwrap_or_default();
         Self {
             retry_after: wait_asked(code, headers),
-            request_id: text("x-request-id").chars().take(64).collect(),
-            scopes: scopes.to_owned(),
-            location: (class == Class::Redirect).then(|| asked.join(text("location")).ok()).flatten(),
+            request_id: text("x-request-id").chars().take(64).collect::<String>().into(),
+            scopes: scopes.into(),
+            location: (class == Class::Redirect)
+                .then(|| asked.join(text("location")).ok())
+                .flatten()
+                .map(Box::new),
             ..Self::of(class, code, what, message)
         }
     }
@@ -146,7 +149,7 @@ impl Refusal {
     /// Where a moved project is now, if that is on the same origin.
     pub(super) fn moved_to(&self, asked: &Url) -> Option<Url> {
         let target = self.location.as_ref()?;
-        (target.origin() == asked.origin() && target != asked).then(|| target.clone())
+        (target.origin() == asked.origin() && **target != *asked).then(|| Url::clone(target))
     }
 
     /// Whether the same request may well succeed a little later.
@@ -281,7 +284,7 @@ fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         if let Some(failure) = refusal.ending {
-            return failure;
+            return *failure;
         }
         let what = &refusal.what;
         let (id, kind, message) = match refusal.class {
@@ -327,10 +330,10 @@ impl From<Refusal> for Failure {
             failure = failure.detail(label, refusal.message.clone());
         }
         if !refusal.scopes.is_empty() {
-            failure = failure.detail("scopes that do", refusal.scopes.clone());
+            failure = failure.detail("scopes that do", &*refusal.scopes);
         }
         if !refusal.request_id.is_empty() {
-            failure = failure.detail("request id", refusal.request_id.clone());
+            failure = failure.detail("request id", &*refusal.request_id);
         }
         hinted(failure, &refusal)
     }

@@ -1,5 +1,7 @@
 //! The pipeline file: what it says, and how it differs from one that is there.
 
+use std::fmt::Write as _;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, context};
 use sha2::{Digest as _, Sha256};
@@ -59,7 +61,8 @@ pub fn yaml_string(value: &str) -> String {
     for c in serde_json::Value::from(value).to_string().chars() {
         match c {
             '\u{7f}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             _ => out.push(c),
         }
@@ -70,7 +73,7 @@ pub fn yaml_string(value: &str) -> String {
 /// SHA-256 in hex, to tell later whether a file is still as it was written.
 #[must_use]
 pub fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::template::hex(&Sha256::digest(text.as_bytes()))
 }
 
 /// The difference as lines that begin with `-`, `+` or a space, with one line of context.

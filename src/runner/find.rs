@@ -189,7 +189,7 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
             .detail("GitLab says", refusal.message.clone())
             .detail(
                 "scopes that do",
-                if refusal.scopes.is_empty() { "read_api, api".to_owned() } else { refusal.scopes },
+                if refusal.scopes.is_empty() { "read_api, api" } else { &*refusal.scopes },
             )
             .hint("use a token that has read_api, too, so that no second runner is made"));
         }

@@ -197,7 +197,7 @@ pub fn branch(value: &str) -> Result<String, String> {
     if value.chars().any(odd)
         || value.starts_with(['-', '/'])
         || value.ends_with(['/', '.'])
-        || value.ends_with(".lock")
+        || value.strip_suffix(".lock").is_some()
         || ["..", "//", "@{", "/."].iter().any(|bad| value.contains(bad))
     {
         return Err("is no name that git allows for a branch".to_owned());

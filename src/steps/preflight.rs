@@ -59,7 +59,7 @@ impl Step for Preflight {
 
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
-            let (version, operator, rights, trusted, _) = tokio::join!(
+            let (version, operator, rights, trusted, ()) = tokio::join!(
                 cx.version(),
                 cx.operator(),
                 missing_rights(cx),

@@ -1,5 +1,6 @@
 //! What GitLab may answer, and what must not follow from it: on the doubles, where it can be arranged.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -840,7 +841,8 @@ fn request_counts(bed: &'static Doubles) {
             .map(|r| format!("  {} {} {}", r.method, r.path, r.status))
             .collect();
         if requests.len() != expected {
-            wrong += &format!("{what}: {} instead of {expected}\n{}\n", requests.len(), requests.join("\n"));
+            let _ =
+                writeln!(wrong, "{what}: {} instead of {expected}\n{}", requests.len(), requests.join("\n"));
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
