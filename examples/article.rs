@@ -1,8 +1,9 @@
-//! The whole article against a cluster inside this process: `cargo run --example article`.
+//! The whole article inside this process: `cargo run --example article`.
 //!
-//! Needs nothing but Rust: no cluster, no network beyond this machine, no privileges. The commands are
-//! the real ones; only the Kubernetes API server is a stand-in. The operator, `binder@example.com`, may
-//! not grant the runner's Role by himself, so that the temporary `edit` is seen coming and going.
+//! Needs nothing but Rust: no cluster, no GitLab, no network beyond this machine, no privileges. The
+//! commands are the real ones; the Kubernetes API server, GitLab and the VM are stand-ins. The operator,
+//! `binder@example.com`, may not grant the runner's Role by himself, so that the temporary `edit` is seen
+//! coming and going.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a transcript is what this is for")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it plays the user, who has files")]
@@ -16,14 +17,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use outrigger_doubles::cluster::{FakeCluster, Options, seed_rbac};
+use outrigger_doubles::gitlab::{self, DriverOptions, FakeGitlab, PROJECT, RunnerDriver};
 
 /// Who operates, see `seed_rbac`.
 const OPERATOR: &str = "binder@example.com";
-/// The lines a user would type, and the exit code each must have.
-const SETUP: &str = "outrigger setup --non-interactive --gitlab-url https://gitlab.example.com \
-                     --runner-token-file ~/runner-token";
-const STATUS: &str = "outrigger status";
-const TEARDOWN: &str = "outrigger teardown --non-interactive --yes";
+/// The lines a user would type; `GITLAB_URL` names the instance.
+const SETUP: &str = "outrigger setup --non-interactive --project acme/shop \
+                     --gitlab-token-file ~/gitlab-token --gitlab-ca-file ~/gitlab-ca.pem";
+const FIRST_JOB: &str =
+    "outrigger setup --non-interactive --commit-pipeline --run-pipeline --gitlab-token-file ~/gitlab-token";
+const STATUS: &str = "outrigger status --gitlab-token-file ~/gitlab-token";
+const AGAIN: &str = "outrigger setup --non-interactive --gitlab-token-file ~/gitlab-token";
+const TEARDOWN: &str =
+    "outrigger teardown --non-interactive --yes --revert-pipeline --gitlab-token-file ~/gitlab-token";
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -44,20 +50,35 @@ fn play() -> Outcome<()> {
         cluster.put(&collection(&manifest["kind"]), manifest);
     }
 
+    let gitlab = FakeGitlab::start(gitlab::Options::default());
+
     let home = tempfile::Builder::new().prefix("outrigger-article-").tempdir()?;
     let place = |name: &str| home.path().join(name);
     fs::create_dir(place(".kube"))?;
     write_private(&place(".kube/config"), cluster.kubeconfig(OPERATOR).as_bytes())?;
-    write_private(&place("runner-token"), b"glrt-article-0000-of-nobody\n")?;
-    let shell = Shell::new(home.path())?;
+    write_private(&place("gitlab-token"), gitlab.token("maintainer").as_bytes())?;
+    write_private(&place("gitlab-ca.pem"), gitlab.ca_pem().as_bytes())?;
+    let shell = Shell::new(home.path(), &gitlab.url())?;
 
     println!("# You are {OPERATOR}; ~ is {}", home.path().display());
-    let before = names(&cluster);
+    println!("# $GITLAB_URL is {}, where you are Maintainer of {PROJECT}", gitlab.url());
+    let before = (names(&cluster), gitlab.runners(), gitlab.file(PROJECT, "main", ".gitlab-ci.yml"));
     shell.types(SETUP, 0)?;
+    let script = place(".local/state/outrigger/kubernetes-runner/launch.sh");
+    let copy = keep(&script)?;
+    println!("\n# The launch script, for you to look at: {}", copy.display());
+    println!("# (mode 0600, as it holds tokens; these two open nothing)");
+
+    println!(
+        "\n# You boot a VM with it. Here a stand-in plays the machine: it has the script's token, no more"
+    );
+    let vm = RunnerDriver::start(DriverOptions::new(&gitlab, &runner_token(&script)?));
+    shell.types(FIRST_JOB, 0)?;
     shell.types(STATUS, 0)?;
+
     println!("\n# The same again: nothing to do, nothing written");
     cluster.clear_requests();
-    shell.types(SETUP, 0)?;
+    shell.types(AGAIN, 0)?;
     let reviews = |path: &str| path.contains("reviews");
     let is_write = |method: &str| matches!(method, "PUT" | "PATCH" | "DELETE" | "POST");
     for request in cluster.requests() {
@@ -67,18 +88,25 @@ fn play() -> Outcome<()> {
         }
     }
 
-    let script = place(".local/state/outrigger/kubernetes-runner/launch.sh");
-    let copy = keep(&script)?;
-    println!("\n# The launch script, for you to look at: {}", copy.display());
-    println!("# (mode 0600, as it holds tokens; these two open nothing)");
-
+    println!("\n# You delete the VM");
+    drop(vm);
     shell.types(TEARDOWN, 0)?;
-    let after = names(&cluster);
+    let after = (names(&cluster), gitlab.runners(), gitlab.file(PROJECT, "main", ".gitlab-ci.yml"));
     if before != after {
-        return Err(format!("teardown did not leave the cluster as it was: {after:?}").into());
+        return Err(format!("teardown did not leave things as they were: {after:?}").into());
     }
-    println!("\n# The cluster holds what it held before: {} objects", after.len());
+    println!(
+        "\n# The cluster holds the {} objects that it held before; GitLab no runner, no file of ours",
+        after.0.len()
+    );
     Ok(())
+}
+
+/// The runner's token in the script, as the machine will have it.
+fn runner_token(script: &Path) -> Outcome<String> {
+    let text = fs::read_to_string(script)?;
+    let at = text.find("glrt-").ok_or("the script holds no runner token")?;
+    Ok(text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect())
 }
 
 /// Where the objects of a kind are made.
@@ -120,13 +148,14 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(home: &Path) -> Outcome<Self> {
+    fn new(home: &Path, gitlab: &str) -> Outcome<Self> {
         let inherited = ["COLUMNS", "LANG", "LC_ALL", "NO_COLOR", "CLICOLOR_FORCE", "PATH", "TERM"];
         let mut env: BTreeMap<String, String> = inherited
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
             .collect();
         env.insert("HOME".to_owned(), home.display().to_string());
+        env.insert("GITLAB_URL".to_owned(), gitlab.to_owned());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { env, runtime })
     }

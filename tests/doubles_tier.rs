@@ -4,7 +4,7 @@
 mod common;
 #[path = "scenarios/faults.rs"]
 mod faults;
-#[path = "scenarios/gitlab_odds.rs"]
+#[path = "scenarios/gitlab_odds/mod.rs"]
 mod gitlab_odds;
 mod scenarios;
 

@@ -1,0 +1,144 @@
+//! What GitLab answers on bad days, and how many requests good ones take.
+
+use super::*;
+
+pub fn odd_answers(bed: &'static Doubles) {
+    let nulls = |value: &mut Value| {
+        if let Some(fields) = value.as_object_mut() {
+            for (key, value) in fields.iter_mut() {
+                if value.is_boolean() {
+                    *value = Value::Null;
+                }
+                if key == "status" {
+                    *value = json!("levitating");
+                }
+            }
+            fields.insert("added_in_20_0".to_owned(), json!({"deep": [1, 2, 3]}));
+        }
+    };
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    site.gitlab.inject(fault("GET", "", Action::Edit(Box::new(nulls))));
+    setup(&scene, &site).run().code(0);
+    setup(&scene, &site).run().code(0);
+    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
+    let _ = teardown(&scene, &site).run().code(0);
+    site.gitlab.clear_faults();
+
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let body = |text: &str| Action::Headers(200, Vec::new(), text.to_owned(), "application/json".to_owned());
+    for (what, action, words) in [
+        ("a flood", Action::Flood(100 << 20), "larger than 8 MiB"),
+        ("nesting", body(&deep), "no JSON that can be read"),
+        ("half a text", body("{\"id\": 1"), "no JSON that can be read"),
+        ("another shape", body("[\"project\"]"), "holds no project"),
+        ("a drip", Action::Drip("{\"id\": 101}".to_owned(), Duration::from_secs(1)), "in time"),
+        ("silence", Action::Hang, "in time"),
+        ("a hang-up", Action::ResetBefore, "no connection to GitLab"),
+        ("a sign-in page", Action::sign_in_page(), "sign-in page"),
+        ("a bad gateway", Action::bad_gateway(), "502"),
+        ("another content type", Action::ContentType("text/plain".to_owned()), "text/plain"),
+    ] {
+        let scene = Scene::new(bed, User::Admin);
+        bed.mark();
+        site.gitlab.inject(fault("GET", "/projects/", action));
+        let command = setup(&scene, &site).args(["--timeout", "4s", "--request-timeout", "1s"]);
+        let output = command.run();
+        site.gitlab.clear_faults();
+        assert!(matches!(output.code, Some(3 | 8)), "{what}\n{output}");
+        assert!(output.took < Duration::from_secs(20), "{what}: it took {:?}\n{output}", output.took);
+        let _ = output.says(words);
+        assert_eq!(listing(&writes(bed)), "", "{what}: nothing was changed");
+    }
+}
+
+pub fn maintenance(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    site.gitlab.set_maintenance(true);
+    bed.mark();
+    let _ = setup(&scene, &site).run().code(3).says("maintenance");
+    assert_eq!(listing(&writes(bed)), "", "the cluster is not touched for a GitLab that takes nothing");
+    site.gitlab.set_maintenance(false);
+    setup(&scene, &site).run().code(0);
+}
+
+pub fn throttled(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    // What heals is waited for, also by a creation, which the throttle has not looked at.
+    for path in ["/projects/", "/user/runners"] {
+        site.gitlab.inject(once("", path, Action::retry_later(&[("Retry-After", "1")])));
+    }
+    setup(&scene, &site).run().code(0).says("retry");
+    assert_one_good_runner(&scene, &site, "throttled once");
+    // An hour is longer than a run may take: said at once.
+    let reset = (jiff::Timestamp::now().as_second() + 3600).to_string();
+    for headers in [[("Retry-After", "3600")], [("RateLimit-Reset", reset.as_str())]] {
+        let scene = Scene::new(bed, User::Admin);
+        site.gitlab.inject(fault("", "/projects/", Action::retry_later(&headers)));
+        let output = setup(&scene, &site).run().code(8);
+        site.gitlab.clear_faults();
+        assert!(output.took < Duration::from_secs(20), "{output}");
+        let _ = output.says("longer than this run may take").says("Retry later");
+    }
+}
+
+pub fn gitlab_down(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let before = world(bed.admin());
+    setup(&scene, &site).run().code(0);
+    site.gitlab.inject(fault("", "", Action::bad_gateway()));
+    let output = teardown(&scene, &site).flag("--timeout", "10s").run();
+    site.gitlab.clear_faults();
+    assert!(matches!(output.code, Some(5 | 8)), "{output}");
+    assert_same("the cluster's part is done", &before, &world(bed.admin()));
+    assert_eq!(site.gitlab.runners().len(), 1);
+    let _ = teardown(&scene, &site).run().code(0).says("read back: gone");
+    assert_eq!(site.gitlab.runners().len(), 0);
+    assert!(!scene.home.state().join(format!("{}.json", scene.deployment)).exists());
+}
+
+pub fn request_counts(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::with(Options::default()));
+    let mut wrong = String::new();
+    for (what, command, expected) in [
+        ("setup", setup(&scene, &site), 5),
+        ("second setup", setup(&scene, &site), 6),
+        ("status", site.project(&scene.home, scene.status(), "maintainer"), 6),
+        ("teardown", teardown(&scene, &site), 6),
+    ] {
+        site.gitlab.clear_requests();
+        command.run().code(0);
+        let requests: Vec<String> = site
+            .gitlab
+            .requests()
+            .iter()
+            .map(|r| format!("  {} {} {}", r.method, r.path, r.status))
+            .collect();
+        if requests.len() != expected {
+            let _ =
+                writeln!(wrong, "{what}: {} instead of {expected}\n{}", requests.len(), requests.join("\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+pub fn foreign_file(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let theirs = "build:\n  script:\n    - make\n";
+    site.gitlab.put_file(PROJECT, "main", ".gitlab-ci.yml", theirs);
+    let commit = |extra: &[&str]| {
+        site.project(&scene.home, scene.command("commit-pipeline"), "maintainer")
+            .args(extra.iter().copied())
+            .run()
+    };
+    let _ = commit(&[]).code(7).says("- build:").says("--overwrite-pipeline");
+    assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").as_deref(), Some(theirs));
+    let _ = commit(&["--overwrite-pipeline"]).code(0);
+    assert!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("a file").contains("hello world!"));
+    // Our own is changed without asking, until somebody else has changed it.
+    let _ = commit(&["--image", "alpine:3.22"]).code(0);
+    let ours = site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("a file");
+    site.gitlab.put_file(PROJECT, "main", ".gitlab-ci.yml", &format!("{ours}# mine\n"));
+    let _ = commit(&["--image", "alpine:3.21"]).code(7).says("# mine");
+    let output = teardown(&scene, &site).arg("--revert-pipeline").run().code(0);
+    let _ = output.says("changed since");
+    assert!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("it stays").contains("# mine"));
+}

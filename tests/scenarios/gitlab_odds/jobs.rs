@@ -1,0 +1,119 @@
+//! The machine and its jobs: slow, stuck, failed, elsewhere, or dead.
+
+use super::*;
+
+pub fn stuck_and_slow(bed: &'static Doubles) {
+    // Never booted: the wait ends and says what was last seen.
+    let site = Site::new();
+    let (scene, vm) = with_machine(bed, &site, Behaviour::Silent);
+    let _ = run_pipeline(&scene, &site, "3s").run().code(8).says("never made contact");
+    // Booted late: that is slow, not stuck.
+    vm.set_behaviour(Behaviour::Succeed);
+    let _ = run_pipeline(&scene, &site, "60s").run().code(0).says("succeeded on runner");
+
+    // Paused.
+    let site = Site::new();
+    let (scene, _vm) = with_machine(bed, &site, Behaviour::RegisterOnly);
+    let id = runner_id(&site);
+    crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), &json!({"paused": true}));
+    let output = run_pipeline(&scene, &site, "60s").run().code(9).says("paused");
+    assert!(output.took < Duration::from_secs(30), "no waiting helps\n{output}");
+    crate::common::site::put(
+        &site.gitlab,
+        "maintainer",
+        &format!("/runners/{id}"),
+        &json!({"paused": false}),
+    );
+    // Registered, but its service does not ask for jobs.
+    let _ = run_pipeline(&scene, &site, "5s").run().code(8).says("pending");
+
+    // Tags that nobody has.
+    let site = Site::new();
+    let (scene, _vm) = with_machine(bed, &site, Behaviour::Succeed);
+    let id = runner_id(&site);
+    crate::common::site::put(
+        &site.gitlab,
+        "maintainer",
+        &format!("/runners/{id}"),
+        &json!({"tag_list": ["other"]}),
+    );
+    let ours = site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("the file");
+    site.gitlab.put_file(PROJECT, "main", ".gitlab-ci.yml", &format!("{ours}\n# touched\n"));
+    let output = run_pipeline(&scene, &site, "60s").run().code(9).says("other").says("k8s-runner");
+    assert!(output.took < Duration::from_secs(30), "no waiting helps\n{output}");
+}
+
+pub fn bad_ends(bed: &'static Doubles) {
+    let site = Site::new();
+    let failing = Behaviour::Fail { reason: "script_failure".to_owned(), exit_code: 1 };
+    let (scene, vm) = with_machine(bed, &site, failing);
+    let _ = run_pipeline(&scene, &site, "60s").run().code(9).says("script_failure").says("hello world!");
+    // Mended: a new pipeline of the same commit.
+    vm.set_behaviour(Behaviour::Succeed);
+    let _ = run_pipeline(&scene, &site, "60s").run().code(0).says("succeeded on runner");
+
+    // Another runner with the same tags is quicker.
+    let site = Site::new();
+    let body = json!({"runner_type": "project_type", "project_id": site.gitlab.project_id(PROJECT),
+        "description": "somebody else's", "tag_list": ["k8s-runner"], "run_untagged": false});
+    crate::common::site::post(&site.gitlab, "owner", "/user/runners", &body);
+    let theirs = runner_id(&site);
+    let token = site.gitlab.runner_token(theirs);
+    let _thief = RunnerDriver::for_token(&site.gitlab, &token);
+    let scene = Scene::new(bed, User::Admin);
+    setup(&scene, &site).arg("--commit-pipeline").run().code(0);
+    let script = scene.home.script(&scene.deployment);
+    let own = runner_token(&script);
+    scene.home.canary(&own);
+    let options =
+        DriverOptions { behaviour: Behaviour::RegisterOnly, ..DriverOptions::new(&site.gitlab, &own) };
+    let _vm = RunnerDriver::start(options);
+    let output = run_pipeline(&scene, &site, "60s").run().code(9);
+    let _ = output.says("not on our runner").says(&format!("runner {theirs}"));
+}
+
+pub fn running_job(bed: &'static Doubles) {
+    let site = Site::new();
+    let (scene, vm) = with_machine(bed, &site, Behaviour::Stall);
+    until("a job runs", || {
+        site.gitlab.pipelines(PROJECT).iter().any(|pipeline| pipeline["status"] == "running")
+    });
+    let before = world(bed.admin());
+    let output = teardown(&scene, &site).flag("--timeout", "3s").run().code(8);
+    let _ = output.says("still running").says("--now").says("paused");
+    assert_same("a teardown that waited in vain", &before, &world(bed.admin()));
+    assert_eq!(site.gitlab.runners()[0]["paused"], true, "no new job gets in the way");
+    // A machine that is dead will not finish it.
+    drop(vm);
+    site.gitlab.advance(Duration::from_secs(360));
+    let _ = teardown(&scene, &site).run().code(0).says("last heard of");
+    assert_eq!(site.gitlab.runners().len(), 0);
+
+    let site = Site::new();
+    let (scene, _vm) = with_machine(bed, &site, Behaviour::Stall);
+    until("a job runs", || {
+        site.gitlab.pipelines(PROJECT).iter().any(|pipeline| pipeline["status"] == "running")
+    });
+    let _ = teardown(&scene, &site).arg("--now").run().code(0);
+}
+
+pub fn cluster_down(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    setup(&scene, &site).run().code(0);
+    let yaml = bed.kubeconfig(User::Admin).replace(&bed.url(), "https://127.0.0.1:1");
+    let dead = scene.home.kubeconfig("dead.kubeconfig", &yaml);
+    let output = teardown(&scene, &site).flag("--kubeconfig", &dead).flag("--timeout", "10s").run();
+    assert!(matches!(output.code, Some(5 | 8)), "{output}");
+    let _ = output.says("read back: gone");
+    assert_eq!(site.gitlab.runners().len(), 0, "GitLab's part is done");
+    assert!(bed.admin().get(&scene.path("ServiceAccount")).is_some(), "the cluster was not there");
+    let _ = teardown(&scene, &site).run().code(0);
+    assert!(bed.admin().get(&scene.path("ServiceAccount")).is_none());
+
+    // The same when it is known that the cluster is gone for good.
+    let scene = Scene::new(bed, User::Admin);
+    setup(&scene, &site).run().code(0);
+    let output = teardown(&scene, &site).flag("--kubeconfig", &dead).arg("--cluster-gone").run().code(0);
+    let _ = output.says("read back: gone").says("not read back");
+    assert_eq!(site.gitlab.runners().len(), 0);
+}
