@@ -121,7 +121,11 @@ impl Outside<'_> {
 
         // Without a record, the anchor tells where the rest is; flags and environment win over it.
         let reference = Names::of(&settings).account();
-        let anchor = if record.is_none() { looked_at(cluster.get(&reference).await)? } else { Look::Nothing };
+        let anchor = if record.is_none() && !needs.no_cluster {
+            looked_at(cluster.get(&reference).await)?
+        } else {
+            Look::Nothing
+        };
         if let Look::Found(Some(anchor)) = &anchor
             && let Some(note) = anchor.annotation(names::SETTINGS)
             && let Ok(recorded) = serde_json::from_str::<BTreeMap<String, Vec<String>>>(note)
