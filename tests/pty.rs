@@ -87,6 +87,44 @@ fn no_is_the_default_and_changes_nothing() {
     leave(session);
 }
 
+/// Nothing is taken away, from the cluster or from here, before the deployment's name is typed.
+#[test]
+fn teardown_wants_the_name_typed() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    let outrigger = env!("CARGO_BIN_EXE_outrigger");
+    let run = |session: &mut PtySession, line: &str| {
+        session.send_line(&format!("{outrigger} {line}; echo \"ended $?\"")).expect("sent");
+    };
+    let before = desk.cluster.objects().len();
+    let token = desk.path("token");
+    run(
+        &mut session,
+        &format!("setup --yes --gitlab-url https://gitlab.example.com --runner-token-file {token}"),
+    );
+    session.exp_string("ended 0").expect("set up");
+    let standing = desk.cluster.objects();
+    let record = desk.home.path().join(".local/state/outrigger/kubernetes-runner.json");
+    for command in ["teardown", "teardown --cluster-gone"] {
+        run(&mut session, command);
+        session.exp_string("to confirm").expect("the question");
+        session.send_line("kubernetes").expect("sent");
+        session.exp_string("ended 3").expect("another name is no consent");
+        assert_eq!(desk.cluster.objects(), standing, "{command}");
+        assert!(record.exists(), "{command}");
+    }
+    run(&mut session, "teardown");
+    let shown = session.exp_string("to confirm").expect("what will go, then the question");
+    assert!(shown.contains("Namespace kubernetes-runner-jobs") && shown.contains("Secret "), "{shown}");
+    session.send_line("kubernetes-runner").expect("sent");
+    session.exp_string("ended 0").expect("it is taken away");
+    assert!(!record.exists());
+    leave(session);
+    // The double empties a namespace within milliseconds.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(desk.cluster.objects().len(), before);
+}
+
 #[test]
 fn ctrl_c_at_a_question_ends_with_130_and_leaves_the_terminal_as_it_was() {
     let desk = Desk::new();

@@ -228,7 +228,8 @@ fn forget(cx: &Context) {
 
 /// What became of each line, as it is now and not as it was planned.
 async fn receipt_text(cx: &Context, planned: &[Planned], failures: &[Failure]) -> String {
-    let mut text = format!("{}: teardown at {}\n", cx.names.deployment, jiff::Timestamp::now());
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let mut text = format!("{}: teardown at {now}\n", cx.names.deployment);
     for line in planned.iter().flat_map(|one| &one.lines) {
         let gone = match &line.act {
             Act::Delete(reference, _) | Act::Release(reference, _) => {

@@ -150,7 +150,7 @@ fn steps_wide() {
 … create-role         waiting for the token Secret, 3 min 20 s
 ✗ create-role         refused
 - create-role         skipped: --skip
-✔ create-role         undone: deleted 4 objects
+✔ create-role         deleted 4 objects
 ! certificate         warning: ends in 9 days
                       2026-12-03
 warning: the kubeconfig is readable by others

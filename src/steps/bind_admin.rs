@@ -98,14 +98,14 @@ impl Step for BindAdmin {
 
     fn release<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<String>> {
         Box::pin(async move {
-            if cx.facts.held.borrow().is_none() {
-                return Ok(None);
-            }
+            let Some((reference, _)) = cx.facts.held.borrow().clone() else { return Ok(None) };
             if cx.settings.keep_admin_binding {
                 return Ok(Some("temporary binding kept (--keep-admin-binding)".to_owned()));
             }
             release_held(cx).await?;
-            Ok(Some("released".to_owned()))
+            let right =
+                if reference.kind == ObjectKind::ClusterRoleBinding { "cluster-admin" } else { "edit" };
+            Ok(Some(format!("{right} released")))
         })
     }
 

@@ -98,7 +98,7 @@ pub fn create_role_alone(bed: &dyn Bed) {
     let before = world(bed.admin());
     scene.command("create-namespaces").run().code(0);
     bed.mark();
-    scene.command("create-role").run().code(0).says("bound edit");
+    scene.command("create-role").run().code(0).says("bound edit").says("edit released");
     assert_eq!(count(&writes(bed), "POST", "/rolebindings"), 2, "{}", listing(&writes(bed)));
     assert_eq!(scene.temporary_bindings(), [""; 0]);
     assert!(bed.admin().get(&scene.path("RoleBinding")).is_some());
