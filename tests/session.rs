@@ -102,5 +102,8 @@ fn the_session_is_what_the_example_prints() {
 fn what_varies_is_blanked_and_nothing_else() {
     assert_eq!(settled("at https://127.0.0.1:4711, v1"), "at https://127.0.0.1:…, v1\n");
     assert_eq!(settled("Done. 12.3 s in all."), "Done. … s in all.\n");
-    assert_eq!(settled("kept: runner 1001, last contact 7 s ago"), "kept: runner 1001, last contact … s ago\n");
+    assert_eq!(
+        settled("kept: runner 1001, last contact 7 s ago"),
+        "kept: runner 1001, last contact … s ago\n"
+    );
 }

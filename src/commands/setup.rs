@@ -37,7 +37,13 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         again: single == Some("create-runner"),
         no_cluster: prints && step.is_some_and(|step| !step.print_needs_cluster()),
     };
-    let session = outside.open(needs).await?;
+    let session = match outside.open(needs).await {
+        // Preflight says of a cluster that is not there what it leaves unchecked.
+        Err(failure) if single == Some("preflight") && failure.kind == Kind::Deadline => {
+            return nothing_else(outside, failure);
+        }
+        opened => opened?,
+    };
     let cx = &session.cx;
     cx.facts.alone.set(single.is_some_and(|name| name != "preflight"));
     if prints && let Some(step) = step.filter(|step| !step.print_needs_cluster()) {
@@ -45,12 +51,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
     // The version is asked for on the way: the plan needs it next.
     if let Err(failure) = tokio::join!(engine::check_cluster(cx), cx.version()).0 {
-        if single == Some("preflight") {
-            for check in &preflight::nothing_else(&failure) {
-                outside.ui.event(check);
-            }
-        }
-        return Err(failure);
+        return if single == Some("preflight") { nothing_else(outside, failure) } else { Err(failure) };
     }
     engine::check_gitlab(cx)?;
 
@@ -136,6 +137,13 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
     let text = if changed { "Done." } else { "Nothing to change, no write." };
     Ok(Ended::well(changed, with_expiry(cx, text).await))
+}
+
+fn nothing_else(outside: &Outside<'_>, failure: Failure) -> Result<Ended> {
+    for check in &preflight::nothing_else(&failure) {
+        outside.ui.event(check);
+    }
+    Err(failure)
 }
 
 /// What the selected steps need of GitLab's side.

@@ -101,17 +101,6 @@ impl Step for CreateRunner {
         })
     }
 
-    fn prove<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<String>> {
-        Box::pin(async move {
-            Ok(match runner::verdict(cx).await? {
-                Verdict::Keep { ours, .. } | Verdict::Legacy(Found::Ours(ours)) => {
-                    Some(format!("kept: runner {}, {}", ours.runner.id, runner::condition(cx, ours)))
-                }
-                _ => None,
-            })
-        })
-    }
-
     fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
             let recorded = cx.record.borrow().gitlab.clone();

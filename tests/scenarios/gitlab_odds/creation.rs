@@ -1,6 +1,9 @@
 //! The runner is made once, whatever happens on the way, and only what is ours is touched.
 
-use super::*;
+use super::{
+    Action, Bed, Doubles, PROJECT, Scene, Site, User, Value, assert_one_good_runner, assert_same, json,
+    killed, once, runner_id, runner_token, setup, teardown, until, world,
+};
 
 pub fn killed_after_creation(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());

@@ -1,6 +1,9 @@
 //! The machine and its jobs: slow, stuck, failed, elsewhere, or dead.
 
-use super::*;
+use super::{
+    Bed, Behaviour, Doubles, DriverOptions, Duration, PROJECT, RunnerDriver, Scene, Site, User, assert_same,
+    json, run_pipeline, runner_id, runner_token, setup, teardown, until, with_machine, world,
+};
 
 pub fn stuck_and_slow(bed: &'static Doubles) {
     // Never booted: the wait ends and says what was last seen.

@@ -1,6 +1,9 @@
 //! Who may do what, with which token, and where a token goes.
 
-use super::*;
+use super::{
+    Action, Bed, Cli, Doubles, GROUP, Options, PROJECT, ProjectSpec, Role, Scene, Site, TokenKind, TokenSpec,
+    User, assert_one_good_runner, assert_same, fault, listing, runner_token, setup, teardown, world, writes,
+};
 
 pub fn scopes_and_roles(bed: &'static Doubles) {
     let site = Site::new();
