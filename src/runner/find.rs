@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Found, Ours, is_marked};
+use super::{Found, Ours, is_marked, mark};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::gitlab::{Class, Manager, Route, Runner, Scope};
@@ -60,7 +60,7 @@ pub async fn find(cx: &Context) -> Result<Found> {
         };
     }
     if let Some(id) = hint {
-        match by_id(cx, id, lag).await? {
+        match by_id(cx, id, lag, recorded).await? {
             Found::None if recorded && intent.is_none() => return Ok(Found::None),
             Found::None => {}
             found => return Ok(found),
@@ -91,7 +91,11 @@ fn lag(made: &str, now: jiff::Timestamp) -> Duration {
 }
 
 /// The runner with this id, if it is ours. One that is not found is looked for again for as long as `lag`.
-async fn by_id(cx: &Context, id: u64, lag: Duration) -> Result<Found> {
+///
+/// # Errors
+/// OR0703 (exit 7) for a runner that we made, as is `recorded`, and that no longer says so itself: a second
+/// one must not follow from that.
+async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<Found> {
     let gitlab = cx.gitlab()?;
     let number = id.to_string();
     let what = format!("look at runner {id}");
@@ -121,7 +125,12 @@ async fn by_id(cx: &Context, id: u64, lag: Duration) -> Result<Found> {
     let Some(runner) = Runner::read(&value) else { return Ok(Found::None) };
     // An id is a hint: only the mark makes it ours.
     if !is_marked(&runner, &cx.id()) {
-        return Ok(Found::None);
+        if !recorded {
+            return Ok(Found::None);
+        }
+        return Err(foreign(&format!("runner {id} no longer carries this deployment's mark"))
+            .detail("its description ended in", mark(&cx.id()))
+            .detail("it is now", runner.description));
     }
     Ok(Found::Ours(Box::new(Ours { managers: managers(cx, id).await?, runner })))
 }
@@ -150,7 +159,7 @@ pub async fn by_mark(cx: &Context, patient: bool) -> Result<Found> {
     let mut pause = Duration::from_millis(500);
     loop {
         match listed(cx).await? {
-            Some(id) => return by_id(cx, id, LAG).await,
+            Some(id) => return by_id(cx, id, LAG, false).await,
             None if patient && started.elapsed() < LAG => {
                 cx.waiting("create-runner", "GitLab to show whether the runner was made", started.elapsed());
                 tokio::time::sleep(pause).await;

@@ -29,6 +29,10 @@ pub fn whole_way(bed: &dyn Bed) {
     assert_eq!(vm.problems(), [""; 0]);
     assert_eq!(vm.jobs().len(), 1, "one job ran on our machine");
 
+    let text = std::fs::read_to_string(&script).expect("a script");
+    let ca = site.gitlab.ca_pem();
+    assert!(text.contains(ca.lines().nth(1).expect("a certificate")), "the VM gets GitLab's CA, too");
+
     let runners = site.gitlab.runners();
     let ours = runners.last().expect("a runner was made");
     assert_eq!((&ours["locked"], &ours["run_untagged"]), (&true.into(), &false.into()), "{ours}");

@@ -142,3 +142,55 @@ pub fn foreign_file(bed: &'static Doubles) {
     let _ = output.says("changed since");
     assert!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("it stays").contains("# mine"));
 }
+
+/// What GitLab's lint says of the file decides before anything is committed.
+pub fn lint(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let verdict = |valid: bool, errors: &[&str], warnings: &[&str]| {
+        let (errors, warnings) = (json!(errors), json!(warnings));
+        Action::Edit(Box::new(move |answer: &mut Value| {
+            answer["valid"] = json!(valid);
+            answer["errors"] = errors.clone();
+            answer["warnings"] = warnings.clone();
+        }))
+    };
+    let commit = || site.project(&scene.home, scene.command("commit-pipeline"), "maintainer");
+    site.gitlab.inject(fault("POST", "/ci/lint", verdict(false, &["jobs:test config is odd"], &[])));
+    let _ = commit().run().code(3).says("jobs:test config is odd").says("--print");
+    assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml"), None);
+    site.gitlab.clear_faults();
+    site.gitlab.inject(fault("POST", "/ci/lint", verdict(true, &[], &["this may run twice"])));
+    let _ = commit().run().code(0).says("this may run twice");
+}
+
+/// A proxy is used for GitLab, and not for what is taken out of it.
+pub fn proxies(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
+    let proxy = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
+    let seen = Arc::new(Mutex::new(String::new()));
+    let log = Arc::clone(&seen);
+    // Ends with the test's process; it answers whatever is asked for with a refusal.
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let mut line = String::new();
+            let _ = BufReader::new(&connection).read_line(&mut line);
+            log.lock().expect("no panic under the lock").push_str(&line);
+            let _ = (&connection).write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let by_name = site.gitlab.url().replace("127.0.0.1", "localhost");
+    let through = |excepted: &str| {
+        setup(&scene, &site)
+            .flag("--gitlab-url", &by_name)
+            .flag("--timeout", "5s")
+            .arg("--dry-run")
+            .env("HTTPS_PROXY", &proxy)
+            .env("NO_PROXY", excepted)
+            .run()
+    };
+    let _ = through("127.0.0.1").code(8);
+    let asked = seen.lock().expect("no panic under the lock").clone();
+    assert!(asked.contains(&format!("CONNECT localhost:{}", site.gitlab.port())), "{asked}");
+    let _ = through("127.0.0.1,localhost").code(0);
+}

@@ -171,3 +171,37 @@ pub fn drift(bed: &'static Doubles) {
     assert_one_good_runner(&scene, &site, "made anew");
     let _ = status().code(0);
 }
+
+/// By itself the step has nowhere to put the token but a file that is named.
+pub fn by_itself(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let alone = |command: Cli<'_>| command.run();
+    let create = || site.project(&scene.home, scene.command("create-runner"), "maintainer");
+    let _ = alone(create()).code(2).says("--runner-token-out");
+    assert_eq!(site.gitlab.runners().len(), 0);
+    let out = scene.home.path().join("runner-token.sh");
+    let _ = alone(create().flag("--runner-token-out", &out)).code(0).says("runner 1001");
+    let token = std::fs::read_to_string(&out).expect("the token is there");
+    assert_eq!(token.trim(), site.gitlab.runner_token(1001));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&out).expect("there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    // It is found again, and setup goes on with a token of its own: no machine has used the first.
+    let _ = alone(create().flag("--runner-token-out", &out)).code(0).says("kept: runner 1001");
+    setup(&scene, &site).run().code(0);
+    assert_one_good_runner(&scene, &site, "setup after create-runner");
+    // Deleted by somebody else meanwhile: fine.
+    site.gitlab.remove_runner(1001);
+    std::thread::sleep(Duration::from_millis(60));
+    let _ = teardown(&scene, &site).run().code(0).says("already gone");
+}
+
+/// A runner that no longer says whose it is: neither taken nor followed by a second one.
+pub fn mark_removed(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    setup(&scene, &site).run().code(0);
+    let body = json!({"description": "mine now"});
+    crate::common::site::put(&site.gitlab, "maintainer", "/runners/1001", &body);
+    let _ = setup(&scene, &site).run().code(7).says("mine now");
+    let _ = teardown(&scene, &site).run().code(7).says("runner 1001");
+    assert_eq!(site.gitlab.runners().len(), 1);
+}

@@ -57,6 +57,11 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_cluster_down_does_not_keep_the_runner", jobs::cluster_down),
     ("gitlab_another_instance_is_refused", tokens::another_instance),
     ("gitlab_drift_is_mended", creation::drift),
+    ("gitlab_runner_by_itself", creation::by_itself),
+    ("gitlab_mark_removed", creation::mark_removed),
+    ("gitlab_lint", answers::lint),
+    ("gitlab_proxies", answers::proxies),
+    ("gitlab_preflight", tokens::preflight),
     ("gitlab_request_counts", answers::request_counts),
 ];
 

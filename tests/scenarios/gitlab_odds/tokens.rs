@@ -14,6 +14,8 @@ pub fn scopes_and_roles(bed: &'static Doubles) {
         "owner",
         &["create_runner", "manage_runner", "read_api"],
     ));
+    gitlab.add_token(TokenSpec::pat("by_path", "maintainer", &["create_runner", "manage_runner", "read_api"]));
+    gitlab.add_token(TokenSpec::pat("read_user", "maintainer", &["read_user"]));
     gitlab.add_token(TokenSpec { kind: TokenKind::Project, ..TokenSpec::pat("bot", "maintainer", &["api"]) });
     gitlab.add_token(TokenSpec { kind: TokenKind::Oauth, ..TokenSpec::pat("oauth", "maintainer", &["api"]) });
     gitlab.add_token(TokenSpec {
@@ -38,6 +40,8 @@ pub fn scopes_and_roles(bed: &'static Doubles) {
         ("narrow", by_id, 0, "runner"),
         ("create_runner", by_id, 0, "runner"),
         ("narrow", project, 4, "numeric id"),
+        ("by_path", project, 0, "runner"),
+        ("read_user", by_id, 4, "create_runner"),
         ("read_api", project, 4, "create_runner"),
         ("manage_runner", by_id, 4, "create_runner"),
         ("developer", project, 4, "Maintainer"),
@@ -285,4 +289,19 @@ pub fn another_instance(bed: &'static Doubles) {
     }
     assert!(other.gitlab.requests().is_empty(), "it was not even asked");
     assert_same("another GitLab", &before, &world(bed.admin()));
+}
+
+/// What preflight finds out about a token: its name, scopes and last day.
+pub fn preflight(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let spec = TokenSpec { expires_at: Some("2042-01-31".to_owned()), ..TokenSpec::pat("for-ci", "maintainer", &["api"]) };
+    site.gitlab.add_token(spec);
+    bed.mark();
+    let output = site.project(&scene.home, scene.command("preflight"), "for-ci").run().code(0);
+    let _ = output.says("for-ci (api), until 2042-01-31").says("you are Maintainer").says("19.4.1 at");
+    assert_eq!(listing(&writes(bed)), "");
+    let old = Site::with(Options { version: "15.4.0".to_owned(), ..Options::default() });
+    let _ = old.project(&scene.home, scene.command("preflight"), "maintainer").run().code(3).says("too old");
+    let older = Site::with(Options { version: "18.2.0".to_owned(), ..Options::default() });
+    let _ = older.project(&scene.home, scene.command("preflight"), "maintainer").run().code(0).says("newer than GitLab 18.2");
 }
