@@ -37,7 +37,12 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         again: single == Some("create-runner"),
         no_cluster: prints && step.is_some_and(|step| !step.print_needs_cluster()),
     };
-    let session = outside.open(needs).await?;
+    let session = match outside.open(needs).await {
+        Err(failure) if single == Some("preflight") && failure.kind == Kind::Deadline => {
+            return Err(nothing_else(outside, failure));
+        }
+        session => session?,
+    };
     let cx = &session.cx;
     cx.facts.alone.set(single.is_some_and(|name| name != "preflight"));
     if prints && let Some(step) = step.filter(|step| !step.print_needs_cluster()) {
@@ -45,12 +50,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
     // The version is asked for on the way: the plan needs it next.
     if let Err(failure) = tokio::join!(engine::check_cluster(cx), cx.version()).0 {
-        if single == Some("preflight") {
-            for check in &preflight::nothing_else(&failure) {
-                outside.ui.event(check);
-            }
-        }
-        return Err(failure);
+        return Err(if single == Some("preflight") { nothing_else(outside, failure) } else { failure });
     }
     engine::check_gitlab(cx)?;
 
@@ -157,6 +157,14 @@ async fn print(outside: &Outside<'_>, cx: &Context, step: &'static dyn steps::St
         outside.ui.event(&Event::StepDone { step, changed: done.changed, text: done.text });
     }
     Ok(Ended::well(false, ""))
+}
+
+/// Shows what cannot be checked without the cluster, which is everything.
+fn nothing_else(outside: &Outside<'_>, failure: Failure) -> Failure {
+    for check in &preflight::nothing_else(&failure) {
+        outside.ui.event(check);
+    }
+    failure
 }
 
 fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> Event {
