@@ -40,9 +40,9 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     let session = match outside.open(needs).await {
         // Preflight says of a cluster that is not there what it leaves unchecked.
         Err(failure) if single == Some("preflight") && failure.kind == Kind::Deadline => {
-            return nothing_else(outside, failure);
+            return Err(nothing_else(outside, failure));
         }
-        opened => opened?,
+        session => session?,
     };
     let cx = &session.cx;
     cx.facts.alone.set(single.is_some_and(|name| name != "preflight"));
@@ -51,7 +51,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
     // The version is asked for on the way: the plan needs it next.
     if let Err(failure) = tokio::join!(engine::check_cluster(cx), cx.version()).0 {
-        return if single == Some("preflight") { nothing_else(outside, failure) } else { Err(failure) };
+        return Err(if single == Some("preflight") { nothing_else(outside, failure) } else { failure });
     }
     engine::check_gitlab(cx)?;
 
@@ -139,13 +139,6 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     Ok(Ended::well(changed, with_expiry(cx, text).await))
 }
 
-fn nothing_else(outside: &Outside<'_>, failure: Failure) -> Result<Ended> {
-    for check in &preflight::nothing_else(&failure) {
-        outside.ui.event(check);
-    }
-    Err(failure)
-}
-
 /// What the selected steps need of GitLab's side.
 fn need(selection: &[&'static dyn steps::Step]) -> Need {
     selection.iter().map(|step| step.gitlab()).max().unwrap_or_default()
@@ -165,6 +158,14 @@ async fn print(outside: &Outside<'_>, cx: &Context, step: &'static dyn steps::St
         outside.ui.event(&Event::StepDone { step, changed: done.changed, text: done.text });
     }
     Ok(Ended::well(false, ""))
+}
+
+/// Shows what cannot be checked without the cluster, which is everything.
+fn nothing_else(outside: &Outside<'_>, failure: Failure) -> Failure {
+    for check in &preflight::nothing_else(&failure) {
+        outside.ui.event(check);
+    }
+    failure
 }
 
 fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> Event {

@@ -1,5 +1,9 @@
 //! What GitLab answers on bad days, and how many requests good ones take.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::sync::Mutex;
+
 use super::*;
 
 pub fn odd_answers(bed: &'static Doubles) {

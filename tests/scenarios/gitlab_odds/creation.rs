@@ -175,23 +175,23 @@ pub fn drift(bed: &'static Doubles) {
 /// By itself the step has nowhere to put the token but a file that is named.
 pub fn by_itself(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
-    let alone = |command: Cli<'_>| command.run();
     let create = || site.project(&scene.home, scene.command("create-runner"), "maintainer");
-    let _ = alone(create()).code(2).says("--runner-token-out");
+    let _ = create().run().code(2).says("--runner-token-out");
     assert_eq!(site.gitlab.runners().len(), 0);
     let out = scene.home.path().join("runner-token.sh");
-    let _ = alone(create().flag("--runner-token-out", &out)).code(0).says("runner 1001");
+    let _ = create().flag("--runner-token-out", &out).run().code(0).says("runner 1001");
     let token = std::fs::read_to_string(&out).expect("the token is there");
     assert_eq!(token.trim(), site.gitlab.runner_token(1001));
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&out).expect("there").permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&out).expect("there").permissions());
     assert_eq!(mode & 0o777, 0o600);
     // It is found again, and setup goes on with a token of its own: no machine has used the first.
-    let _ = alone(create().flag("--runner-token-out", &out)).code(0).says("kept: runner 1001");
+    let _ = create().flag("--runner-token-out", &out).run().code(0).says("kept: runner 1001");
     setup(&scene, &site).run().code(0);
     assert_one_good_runner(&scene, &site, "setup after create-runner");
     // Deleted by somebody else meanwhile: fine.
     site.gitlab.remove_runner(1001);
-    std::thread::sleep(Duration::from_millis(60));
+    std::thread::sleep(std::time::Duration::from_millis(60));
     let _ = teardown(&scene, &site).run().code(0).says("already gone");
 }
 

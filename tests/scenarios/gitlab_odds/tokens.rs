@@ -14,7 +14,11 @@ pub fn scopes_and_roles(bed: &'static Doubles) {
         "owner",
         &["create_runner", "manage_runner", "read_api"],
     ));
-    gitlab.add_token(TokenSpec::pat("by_path", "maintainer", &["create_runner", "manage_runner", "read_api"]));
+    gitlab.add_token(TokenSpec::pat(
+        "by_path",
+        "maintainer",
+        &["create_runner", "manage_runner", "read_api"],
+    ));
     gitlab.add_token(TokenSpec::pat("read_user", "maintainer", &["read_user"]));
     gitlab.add_token(TokenSpec { kind: TokenKind::Project, ..TokenSpec::pat("bot", "maintainer", &["api"]) });
     gitlab.add_token(TokenSpec { kind: TokenKind::Oauth, ..TokenSpec::pat("oauth", "maintainer", &["api"]) });
@@ -294,7 +298,10 @@ pub fn another_instance(bed: &'static Doubles) {
 /// What preflight finds out about a token: its name, scopes and last day.
 pub fn preflight(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
-    let spec = TokenSpec { expires_at: Some("2042-01-31".to_owned()), ..TokenSpec::pat("for-ci", "maintainer", &["api"]) };
+    let spec = TokenSpec {
+        expires_at: Some("2042-01-31".to_owned()),
+        ..TokenSpec::pat("for-ci", "maintainer", &["api"])
+    };
     site.gitlab.add_token(spec);
     bed.mark();
     let output = site.project(&scene.home, scene.command("preflight"), "for-ci").run().code(0);
@@ -303,5 +310,9 @@ pub fn preflight(bed: &'static Doubles) {
     let old = Site::with(Options { version: "15.4.0".to_owned(), ..Options::default() });
     let _ = old.project(&scene.home, scene.command("preflight"), "maintainer").run().code(3).says("too old");
     let older = Site::with(Options { version: "18.2.0".to_owned(), ..Options::default() });
-    let _ = older.project(&scene.home, scene.command("preflight"), "maintainer").run().code(0).says("newer than GitLab 18.2");
+    let _ = older
+        .project(&scene.home, scene.command("preflight"), "maintainer")
+        .run()
+        .code(0)
+        .says("newer than GitLab 18.2");
 }
