@@ -87,6 +87,9 @@ pub struct GitlabSide {
     /// The runner existed, and its token was given.
     #[serde(default)]
     pub given: bool,
+    /// The runner's present token was written to the file that `create-runner` by itself was given.
+    #[serde(default)]
+    pub handed_over: bool,
     /// The runner's present token got into no script: it is in nobody's hands.
     #[serde(default)]
     pub token_lost: bool,

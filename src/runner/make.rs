@@ -37,6 +37,7 @@ fn intend(cx: &Context) -> Result<()> {
         gitlab.runner = None;
         gitlab.intent = Some(jiff::Timestamp::now().to_string());
         gitlab.token_lost = true;
+        gitlab.handed_over = false;
     }
     cx.save()
 }
@@ -86,7 +87,11 @@ async fn settled(cx: &Context, refusal: Refusal) -> Result<String> {
 
 /// Makes the runner's token anew.
 pub async fn reset(cx: &Context, id: u64) -> Result<()> {
-    cx.record.borrow_mut().gitlab.token_lost = true;
+    {
+        let gitlab = &mut cx.record.borrow_mut().gitlab;
+        gitlab.token_lost = true;
+        gitlab.handed_over = false;
+    }
     cx.save()?;
     let number = id.to_string();
     let route = Route::of(&["runners", &number, "reset_authentication_token"]);

@@ -137,12 +137,17 @@ async fn decide(cx: &Context) -> Result<Verdict> {
         Found::Ours(ours) => ours,
     };
     let (update, differs) = differences(&ours.runner, &settings.tags.value);
-    let token = if cx.record.borrow().gitlab.token_lost {
-        Token::Lost
-    } else if written {
-        Token::Delivered
-    } else {
-        Token::Unknown
+    let (lost, handed_over) = {
+        let gitlab = &cx.record.borrow().gitlab;
+        (gitlab.token_lost, gitlab.handed_over)
+    };
+    let token = match (lost, handed_over) {
+        (true, _) => Token::Lost,
+        // What is in a file of the user's is delivered as far as that goes, and of no use to a script.
+        (false, true) if cx.facts.alone.get() => Token::Delivered,
+        (false, true) => Token::Unknown,
+        (false, false) if written => Token::Delivered,
+        (false, false) => Token::Unknown,
     };
     let reset = reset_reason(&ours, token, asked)?;
     Ok(Verdict::Keep { ours, update, differs, reset })

@@ -276,7 +276,11 @@ async fn hand_over(cx: &Context) -> Result<()> {
         (&cx.settings.runner_token_out, cx.facts.runner_token.borrow().as_ref())
     {
         files::write_private(&path.value, format!("{}\n", token.expose()).as_bytes())?;
-        cx.record.borrow_mut().gitlab.token_lost = false;
+        {
+            let gitlab = &mut cx.record.borrow_mut().gitlab;
+            gitlab.token_lost = false;
+            gitlab.handed_over = true;
+        }
         cx.save()?;
     }
     note(cx).await

@@ -382,9 +382,10 @@ async fn note(cx: &Context, digest: &str, path: &std::path::Path, with_secrets: 
         let mut record = cx.record.borrow_mut();
         digest.clone_into(&mut record.script_digest);
         record.gitlab.token_lost = false;
+        // A token that create-runner handed over comes back in such a file: that runner is ours.
+        let handed_over = std::mem::take(&mut record.gitlab.handed_over);
         if cx.settings.runner_token_file.is_some() {
-            record.gitlab.given = true;
-            record.gitlab.runner = None;
+            record.gitlab.given = !handed_over;
         } else if record.gitlab.runner.is_some() {
             record.gitlab.given = false;
         }

@@ -174,3 +174,28 @@ pub fn branches(bed: &dyn Bed) {
         .code(0);
     assert!(printed.stdout().contains("make -j2, test"), "{printed}");
 }
+
+/// The article by hand: each step by its own name, the runner's token carried in a file.
+pub fn step_by_step(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Binder), Site::new());
+    let (before, runners) = (world(bed.admin()), site.gitlab.runners());
+    let token = scene.home.input("runner-token", "");
+    let on = |step: &str| site.project(&scene.home, scene.command(step), "maintainer");
+    for step in ["preflight", "create-namespaces", "create-role", "issue-token"] {
+        let command = if step == "preflight" { on(step) } else { scene.command(step) };
+        command.run().code(0);
+    }
+    on("create-runner").flag("--runner-token-out", &token).run().code(0);
+    scene.home.canary(std::fs::read_to_string(&token).expect("a token").trim());
+    let script = scene.command("launch-script").flag("--gitlab-url", site.gitlab.url());
+    let script = script.flag("--gitlab-ca-file", scene.home.input("gitlab-ca.pem", &site.gitlab.ca_pem()));
+    script.flag("--runner-token-file", &token).run().code(0).says("wrote launch.sh");
+    let vm = site.boot(&scene.home, &scene.home.script(&scene.deployment));
+    on("commit-pipeline").run().code(0);
+    let _ = on("run-pipeline").run().code(0).says("hello world!").says("succeeded on runner");
+    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
+    drop(vm);
+    let _ = teardown(&scene, &site).run().code(0).says("read back: gone");
+    assert_same("the steps one by one and teardown", &before, &world(bed.admin()));
+    assert_eq!(site.gitlab.runners(), runners);
+}

@@ -144,6 +144,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("gitlab_from_another_machine", gitlab::from_another_machine),
     ("gitlab_tags_move_together", gitlab::tags_move_together),
     ("gitlab_branches", gitlab::branches),
+    ("gitlab_step_by_step", gitlab::step_by_step),
 ];
 
 /// Scenarios that need a disk of their own: see [`disk::available`].
