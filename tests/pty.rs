@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use outrigger_doubles::cluster::{Action, FakeCluster, Fault, Options, standard_users};
+use outrigger_doubles::gitlab::{self, FakeGitlab, PROJECT};
 use rexpect::session::{PtySession, spawn_command};
 
 const TOKEN: &str = "glrt-canary-of-the-wizard";
@@ -219,5 +220,36 @@ fn ctrl_c_at_work_is_answered_and_leaves_the_terminal_as_it_was() {
     session.send_line("test \"$(stty -g)\" = \"$modes\" && echo sa\"\"me || echo ot\"\"her").expect("sent");
     let (_, found) = session.exp_regex("same|other").expect("the shell answers");
     assert_eq!(found, "same", "the terminal's modes are not what they were");
+    leave(session);
+}
+
+#[test]
+fn a_gitlab_token_is_typed_and_never_shown() {
+    let desk = Desk::new();
+    let gitlab = FakeGitlab::start(gitlab::Options::default());
+    let secret = gitlab.token("maintainer");
+    fs::write(desk.path("ca.pem"), gitlab.ca_pem()).expect("written");
+    let mut session = desk.sit_down();
+    let command = format!(
+        "{} setup --gitlab-ca-file {}; echo \"ended $?\"",
+        env!("CARGO_BIN_EXE_outrigger"),
+        desk.path("ca.pem")
+    );
+    session.send_line(&command).expect("sent");
+    session.exp_string("URL of your GitLab").expect("the first question");
+    session.send_line(&gitlab.url()).expect("sent");
+    session.exp_string("GitLab project to create the runner in").expect("the second question");
+    session.send_line(PROJECT).expect("sent");
+    session.exp_string("File that holds your GitLab access token").expect("the third question");
+    session.send_line("").expect("sent");
+    session.exp_string("Your GitLab access token").expect("the hidden question");
+    session.send_line(&secret).expect("sent");
+    let before = session.exp_string("Apply these").expect("the plan, then the question");
+    assert!(before.contains("project runner in acme/shop"), "the plan says what is made: {before}");
+    session.send_line("y").expect("sent");
+    let after = session.exp_string("ended 0").expect("it ends well");
+    assert!(after.contains("--project acme/shop"), "the command without questions is named: {after}");
+    assert!(!before.contains(&secret) && !after.contains(&secret), "the token is on the screen");
+    assert_eq!(gitlab.runners().len(), 1);
     leave(session);
 }
