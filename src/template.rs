@@ -123,23 +123,6 @@ impl LaunchScript<'_> {
     pub fn render(&self) -> Result<Secret> {
         let fingerprint = normalised_fingerprint(self.key_fingerprint);
         self.check(&fingerprint)?;
-        let broken = |error: &minijinja::Error| {
-            // The error's own text may quote values; its kind and line say enough for a bug report.
-            let line = error.line().map_or_else(|| "unknown".to_owned(), |line| line.to_string());
-            Failure::new("OR0710", Kind::Unclassified, "the launch script's template does not render")
-                .detail("reason", format!("{}, line {line}", error.kind()))
-        };
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .keep_trailing_newline(true)
-            .build()
-            .map_err(|error| broken(&error))?;
-        let mut env = Environment::new();
-        env.set_undefined_behavior(UndefinedBehavior::Strict);
-        env.set_syntax(syntax);
-        env.add_filter("sh", |value: &str| shell_quote(value));
-        env.add_filter("toml", |value: &str| toml_string(value));
-        env.add_filter("comment", |value: &str| comment_text(value));
         let values = context! {
             deployment => self.deployment,
             digest => self.digest(),
@@ -169,7 +152,7 @@ impl LaunchScript<'_> {
             runner_token => self.secrets.map_or("", |s| s.runner_token.expose()),
             bearer_token => self.secrets.map_or("", |s| s.bearer_token.expose()),
         };
-        env.render_named_str("launch.sh", TEMPLATE, values).map(Secret::new).map_err(|error| broken(&error))
+        rendered("launch.sh", TEMPLATE, values).map(Secret::new)
     }
 
     fn check(&self, fingerprint: &str) -> Result<()> {
@@ -229,6 +212,37 @@ impl LaunchScript<'_> {
     }
 }
 
+/// Renders a text whose values are plain data: `{{ value | yaml }}` quotes for YAML, `sh` for a shell,
+/// `toml` for TOML; `comment` keeps a value in its comment line. A placeholder without a value is an error.
+///
+/// # Errors
+/// OR0710, which says the line and no value.
+pub fn render(name: &str, text: &str, values: &serde_json::Value) -> Result<String> {
+    rendered(name, text, minijinja::Value::from(minijinja::value::Serde(values)))
+}
+
+fn rendered(name: &str, text: &str, values: minijinja::Value) -> Result<String> {
+    let broken = |error: &minijinja::Error| {
+        // The error's own text may quote values; its kind and line say enough for a bug report.
+        let line = error.line().map_or_else(|| "unknown".to_owned(), |line| line.to_string());
+        Failure::new("OR0710", Kind::Unclassified, format!("the template {name} does not render"))
+            .detail("reason", format!("{}, line {line}", error.kind()))
+    };
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .keep_trailing_newline(true)
+        .build()
+        .map_err(|error| broken(&error))?;
+    let mut env = Environment::new();
+    env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_syntax(syntax);
+    env.add_filter("sh", |value: &str| shell_quote(value));
+    env.add_filter("toml", |value: &str| toml_string(value));
+    env.add_filter("yaml", |value: &str| yaml_string(value));
+    env.add_filter("comment", |value: &str| comment_text(value));
+    env.render_named_str(name, text, values).map_err(|error| broken(&error))
+}
+
 /// Bytes as lower-case hex.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
@@ -269,6 +283,23 @@ pub fn toml_string(value: &str) -> String {
         }
     }
     out.push('"');
+    out
+}
+
+/// A YAML scalar that means exactly `value` to readers of YAML 1.1 and 1.2 alike: a JSON string, with
+/// what one of them takes for a line break or leaves out written as an escape.
+#[must_use]
+pub fn yaml_string(value: &str) -> String {
+    let mut out = String::with_capacity(value.len() + 2);
+    for c in serde_json::Value::from(value).to_string().chars() {
+        match c {
+            '\u{7f}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            _ => out.push(c),
+        }
+    }
     out
 }
 
@@ -318,7 +349,7 @@ fn host_of(url: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{comment_text, host_of, is_ours, shell_quote, toml_string};
+    use super::{comment_text, host_of, is_ours, shell_quote, toml_string, yaml_string};
 
     #[test]
     fn words_and_strings() {
@@ -347,5 +378,29 @@ mod tests {
         assert!(!is_ours(&head, "we"));
         assert!(!is_ours(&head.replace("0a", "0"), "web"));
         assert!(!is_ours("#!/bin/sh\n", "web"));
+    }
+
+    #[test]
+    fn words_that_yaml_1_1_takes_for_something_else_stay_words() {
+        for word in [
+            "yes",
+            "no",
+            "on",
+            "12:30:45",
+            "1_000",
+            "2001-01-01",
+            "=",
+            "<<",
+            "~",
+            "null",
+            "0x1f",
+            "*a",
+            "&a",
+            "!x",
+        ] {
+            let quoted = yaml_string(word);
+            assert!(quoted.starts_with('"') && quoted.ends_with('"'), "{quoted}");
+        }
+        assert_eq!(yaml_string("a\u{85}b\u{2028}c\u{feff}"), r#""a\u0085b\u2028c\ufeff""#);
     }
 }

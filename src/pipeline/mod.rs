@@ -4,7 +4,7 @@
 mod file;
 mod stuck;
 
-pub use file::{DEFAULT_PATH, PipelineFile, difference, digest, yaml_string};
+pub use file::{DEFAULT_PATH, PipelineFile, difference, digest};
 pub use stuck::{Reason, reason};
 
 use base64::Engine as _;

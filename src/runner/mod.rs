@@ -145,9 +145,8 @@ async fn decide(cx: &Context) -> Result<Verdict> {
         (true, _) => Token::Lost,
         // What is in a file of the user's is delivered as far as that goes, and of no use to a script.
         (false, true) if cx.facts.alone.get() => Token::Delivered,
-        (false, true) => Token::Unknown,
         (false, false) if written => Token::Delivered,
-        (false, false) => Token::Unknown,
+        (false, _) => Token::Unknown,
     };
     let reset = reset_reason(&ours, token, asked)?;
     Ok(Verdict::Keep { ours, update, differs, reset })

@@ -54,18 +54,6 @@ pub fn answer_lost(bed: &'static Doubles) {
     }
 }
 
-pub fn script_lost(bed: &'static Doubles) {
-    // The token is told once; a run that ends before the script is written loses it.
-    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
-    let inside = scene.home.path().join("file");
-    std::fs::write(&inside, "no folder").expect("written");
-    let nowhere = setup(&scene, &site).flag("--script", inside.join("launch.sh"));
-    let output = nowhere.run();
-    assert_ne!(output.code, Some(0), "{output}");
-    setup(&scene, &site).run().code(0);
-    assert_one_good_runner(&scene, &site, "after a script that could not be written");
-}
-
 pub fn token_in_use(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     setup(&scene, &site).run().code(0);

@@ -33,7 +33,6 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_killed_with_a_narrow_token", creation::killed_with_a_narrow_token),
     ("gitlab_killed_before_the_runner_was_made", creation::killed_before_creation),
     ("gitlab_answer_of_the_creation_lost", creation::answer_lost),
-    ("gitlab_script_lost_with_the_token", creation::script_lost),
     ("gitlab_token_in_use_is_not_reset", creation::token_in_use),
     ("gitlab_scopes_and_roles", tokens::scopes_and_roles),
     ("gitlab_narrow_tokens_are_enough", tokens::narrow_tokens),
