@@ -121,7 +121,8 @@ pub fn command(steps: &[StepHelp]) -> Command {
             .about("Do everything that is not done yet, after showing the plan")
             .after_help(
                 "Examples:\n  outrigger setup\n  outrigger setup --dry-run --exit-code\n  \
-                 outrigger setup --non-interactive --gitlab-url https://gitlab.com --runner-token-file token\n  \
+                 outrigger setup --non-interactive --gitlab-url https://gitlab.com --project platform/hello \
+                 --gitlab-token-file token\n  outrigger setup --commit-pipeline --run-pipeline\n  \
                  outrigger setup --from issue-token --reissue cluster",
             ),
     );
@@ -242,6 +243,9 @@ fn environment_page() -> String {
     for row in rows().filter(|row| !row.env.is_empty()) {
         let _ = writeln!(page, "  {:<47} {}", row.env.join(", "), row.dashed);
     }
+    page += "\n  GITLAB_TOKEN, GITLAB_ACCESS_TOKEN, OAUTH_TOKEN hold your GitLab access token itself; the first\n  \
+             that is set counts. It goes only to a host named along with it: by the same command line,\n  \
+             environment or settings file. HTTPS_PROXY and NO_PROXY are honoured.\n";
     page += "\n  NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM=dumb decide about colour; LC_ALL, LC_CTYPE, LANG about\n  \
              glyphs. CI means nobody can answer. XDG_STATE_HOME holds outrigger/, where records are kept.\n";
     page

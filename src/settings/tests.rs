@@ -318,3 +318,19 @@ fn run_options_come_from_flags_and_environment() {
     assert_eq!(options.only, ["create-role", "issue-token"]);
     assert_eq!(run_options(&matches(&["--exit-code"]), &Env::new()).expect_err("needs").id, "OR0202");
 }
+
+#[test]
+fn the_sample_settings_file_is_good() {
+    let text = include_str!("../../examples/settings.yaml");
+    let settings = run(&[], &Env::new(), Some(text), &[]).expect("valid");
+    assert_eq!(settings.project.as_deref().map(String::as_str), Some("platform/hello"));
+    // Each line that is commented out is good, too.
+    for line in text.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(": ")) {
+        let key = line.split(':').next().unwrap_or_default();
+        if super::table::setting(key).is_some() {
+            run(&[], &Env::new(), Some(line), &[]).unwrap_or_else(|failure| panic!("{line}: {failure:?}"));
+        } else {
+            assert!(key.contains(' '), "no setting is called {key}");
+        }
+    }
+}
