@@ -99,6 +99,13 @@ pub fn undo_command(cx: &Context, reference: &Ref) -> String {
 
 /// Makes a temporary binding and holds it.
 pub async fn bind(cx: &Context, binding: &Object) -> Result<String> {
+    // The plan has said so, where there was one to see: whoever is killed in between has to be able to undo it.
+    if cx.options.quiet {
+        cx.warn(format!(
+            "a right is borrowed for a moment; should it stay behind:\n  {}",
+            undo_command(cx, &binding.reference)
+        ));
+    }
     // Held before it is made: after a lost answer the release looks for it as well.
     *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), String::new()));
     let made = match cx.create(binding).await {

@@ -178,7 +178,7 @@ impl Ui {
     }
 
     fn human_event(&self, inner: &mut Inner, event: &Event) {
-        if self.quiet && !matches!(event, Event::Failed(_) | Event::Finished { .. }) {
+        if self.quiet && !matches!(event, Event::Failed(_) | Event::Finished { .. } | Event::Warning { .. }) {
             return;
         }
         match event {

@@ -43,7 +43,13 @@ impl Human {
             Event::Log { job, line } => self.log(job, line),
             Event::Undone { step, text } => self.step("✔", "ok", "32", step, text),
             Event::Check { name, outcome, text, detail } => self.check(name, *outcome, text, detail),
-            Event::Warning { text } => self.lead("warning: ", "33", text),
+            Event::Warning { text } => match text.split_once("\n  ") {
+                // A command on a line of its own is whole, for pasting.
+                Some((text, command)) => {
+                    format!("{}    {}\n", self.lead("warning: ", "33", text), self.clean(command))
+                }
+                None => self.lead("warning: ", "33", text),
+            },
             Event::Note { text } => hang("", &self.clean(text), self.width),
             Event::Next { lines } => self.next(lines),
             Event::Retry { what, wait, why } => {

@@ -85,7 +85,7 @@ pub enum Event {
     },
     /// Something to know although nothing failed.
     Warning {
-        /// What.
+        /// What; behind a line break and two spaces a command may follow.
         text: String,
     },
     /// A plain status line.

@@ -44,7 +44,7 @@ pub struct RunOptions {
     pub secrets_to_stdout: bool,
     /// How to report.
     pub output: Output,
-    /// Only failures and the last line.
+    /// Only failures, warnings and the last line.
     pub quiet: bool,
     /// How much more to say.
     pub verbose: u8,

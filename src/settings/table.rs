@@ -249,7 +249,7 @@ pub const OPTIONS: &[Row] = &[
     Row::option("--output", &["OUTRIGGER_OUTPUT"], "FORMAT", Text, Output,
         "How to report").short('o').choices(&["human", "json"]),
     Row::option("--quiet", &["OUTRIGGER_QUIET"], "", Bool, Output,
-        "Only failures and the last line").short('q'),
+        "Only failures, warnings and the last line").short('q'),
     Row::option("--verbose", &["OUTRIGGER_VERBOSE"], "", Count, Output,
         "Say more; may be repeated").short('v'),
     Row::option("--non-interactive", &["OUTRIGGER_NON_INTERACTIVE"], "", Bool, Output,

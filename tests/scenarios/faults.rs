@@ -161,9 +161,15 @@ fn answer_lost(bed: &'static Doubles) {
 /// Before the temporary binding is asked for, its name is on disk and the command that deletes it has
 /// been shown; and where it was never made, the next run finds nothing amiss.
 fn announced(bed: &'static Doubles) {
+    announced_by(bed, &[]);
+    // Whoever wants no plan still has to be able to undo what a killed run leaves.
+    announced_by(bed, &["-q"]);
+}
+
+fn announced_by(bed: &'static Doubles, extra: &[&str]) {
     let scene = Scene::new(bed, User::Binder);
     let before = stored(bed);
-    let setup = scene.setup();
+    let setup = scene.setup().args(extra.iter().copied());
     let binding = |kill| fault(Some("POST"), "/rolebindings", 0, 1, Action::KillBefore(kill));
     let output = killed_on(bed, &setup, binding);
     assert_eq!(output.code, None, "killed\n{output}");
