@@ -233,12 +233,15 @@ impl<'a> Reader<'a> {
     }
 
     fn token_lifetime(&mut self) -> Option<Sourced<Duration>> {
-        self.one("tokenLifetime", |text| match check::duration(text)? {
+        // 0 takes a recorded lifetime back.
+        let found = self.one("tokenLifetime", |text| match check::duration(text)? {
+            Duration::ZERO => Ok(Duration::ZERO),
             short if short < Duration::from_secs(600) => {
                 Err("is shorter than 10m, the least a cluster grants".to_owned())
             }
             fine => Ok(fine),
-        })
+        });
+        found.filter(|found| !found.value.is_zero())
     }
 
     fn positive(&mut self, key: &str, default: Duration) -> Duration {

@@ -178,7 +178,7 @@ pub const SETTINGS: &[Row] = &[
     Row::new("kubernetesHost", "--kubernetes-host", &["OUTRIGGER_KUBERNETES_HOST"], "URL", Text, Cluster,
         "The API server as the runner will dial it [default: the kubeconfig's]").recorded(),
     Row::new("tokenLifetime", "--token-lifetime", &["OUTRIGGER_TOKEN_LIFETIME"], "DURATION", Duration, Cluster,
-        "Issue a token that expires, at least 10m [default: one that does not]").recorded(),
+        "Issue a token that expires, at least 10m; 0: one that does not [default: 0]").recorded(),
     Row::new("gitlabUrl", "--gitlab-url", &["OUTRIGGER_GITLAB_URL", "GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"], "URL", Text, Runner,
         "The GitLab instance; there is no default").recorded(),
     Row::new("gitlabTokenFile", "--gitlab-token-file", &["OUTRIGGER_GITLAB_TOKEN_FILE"], "PATH", Path, Runner,

@@ -334,3 +334,13 @@ fn the_sample_settings_file_is_good() {
         }
     }
 }
+
+#[test]
+fn a_recorded_lifetime_can_be_taken_back() {
+    let recorded: &[(&str, &[&str])] = &[("tokenLifetime", &["365d"])];
+    let kept = run(&[], &Env::new(), None, recorded).expect("valid");
+    assert!(kept.token_lifetime.is_some());
+    let back = run(&["--token-lifetime", "0"], &Env::new(), None, recorded).expect("valid");
+    assert!(back.token_lifetime.is_none() && !back.recorded().contains_key("tokenLifetime"));
+    assert!(run(&["--token-lifetime", "5m"], &Env::new(), None, &[]).is_err());
+}
