@@ -12,12 +12,12 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use libtest_mimic::Trial;
 use outrigger_doubles::cluster::{FakeCluster, Options, User as Account, seed_rbac, standard_users};
 
 use common::admin::Admin;
 use common::bed::{Bed, Logged, User};
-use common::{absent, arguments, needing, trials};
+use common::pool::{self, Pool};
+use common::{absent, arguments, needing};
 use scenarios::{DISK, SCENARIOS, Scene, disk, listing};
 
 /// What the harness itself authenticates as, so that its requests are told from outrigger's.
@@ -125,38 +125,34 @@ impl Bed for Doubles {
     }
 }
 
+/// How many clusters of doubles scenarios run on side by side: they take a processor each, now and then.
+const BEDS: usize = 3;
+const TIER: &str = "doubles";
+
 fn main() -> ExitCode {
-    let bed: &'static Doubles = Box::leak(Box::new(Doubles::start()));
-    let mut all = trials(bed, SCENARIOS);
-    all.extend(needing(disk::available(), bed, DISK));
-    match disk::available() {
-        Ok(()) => all.push(Trial::test("disk_that_fills_up_on_the_way", move || {
-            faults::disk_fills_up(bed);
-            Ok(())
-        })),
-        Err(reason) => all.extend(absent(bed.name(), &reason, &[("disk_that_fills_up_on_the_way", |_| ())])),
+    let pool = Pool::new();
+    for _ in 0..BEDS {
+        pool.add(Box::leak(Box::new(Doubles::start())));
     }
+    let mut all = pool::trials(pool, TIER, SCENARIOS);
+    all.extend(needing(disk::available(), pool, TIER, DISK));
+    let fills_up = "disk_that_fills_up_on_the_way";
+    all.extend(match disk::available() {
+        Ok(()) => vec![pool::trial(pool, fills_up, "faults", faults::disk_fills_up)],
+        Err(reason) => absent(TIER, &reason, &[(fills_up, |_| ())]),
+    });
     all.extend(faults::FAULTS.iter().map(|&(name, scenario)| {
-        Trial::test(name, move || {
+        pool::trial(pool, name, "faults", move |bed: &'static Doubles| {
             // A trial that panicked before may have left some.
             bed.cluster.clear_faults();
             scenario(bed);
-            Ok(())
         })
-        .with_kind("faults")
     }));
-    all.extend(gitlab_odds::GITLAB.iter().map(|&(name, scenario)| {
-        Trial::test(name, move || {
-            scenario(bed);
-            Ok(())
-        })
-        .with_kind("gitlab")
-    }));
-    all.push(Trial::test("request_counts", move || {
-        request_counts(bed);
-        Ok(())
-    }));
-    libtest_mimic::run(&arguments(), all).exit_code()
+    all.extend(
+        gitlab_odds::GITLAB.iter().map(|&(name, scenario)| pool::trial(pool, name, "gitlab", scenario)),
+    );
+    all.push(pool::trial(pool, "request_counts", "counts", request_counts));
+    libtest_mimic::run(&arguments(BEDS), all).exit_code()
 }
 
 /// Three things are polled, and how often depends on the clock: the token Secret until it is filled, the

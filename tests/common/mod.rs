@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod bed;
 pub mod front;
+pub mod pool;
 pub mod run;
 pub mod shell;
 pub mod site;
@@ -19,6 +20,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 pub mod forge;
 
 use bed::Bed;
+use pool::Pool;
 
 /// A scenario: one behaviour that must hold on every bed.
 pub type Scenario = fn(&dyn Bed);
@@ -32,38 +34,24 @@ pub fn tiers_required() -> bool {
     std::env::var_os(REQUIRE).is_some_and(|value| value == "1")
 }
 
-/// The arguments of the test run, with everything in sequence: scenarios compare the whole world
-/// before and after, so nobody else may write meanwhile.
+/// The arguments of the test run, with so many scenarios side by side as there are beds.
 #[must_use]
-pub fn arguments() -> Arguments {
+pub fn arguments(beds: usize) -> Arguments {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads = Some(beds);
     arguments
 }
 
-/// The scenarios as trials on a bed that lives as long as the process.
-pub fn trials(bed: &'static dyn Bed, scenarios: &[(&str, Scenario)]) -> Vec<Trial> {
-    scenarios
-        .iter()
-        .map(|&(name, scenario)| {
-            Trial::test(name, move || {
-                scenario(bed);
-                Ok(())
-            })
-            .with_kind(bed.name())
-        })
-        .collect()
-}
-
 /// Scenarios that need more than their bed: what is missing turns them into [`absent`] ones.
-pub fn needing(
+pub fn needing<B: Bed>(
     available: Result<(), String>,
-    bed: &'static dyn Bed,
+    pool: &'static Pool<B>,
+    tier: &str,
     scenarios: &[(&str, Scenario)],
 ) -> Vec<Trial> {
     match available {
-        Ok(()) => trials(bed, scenarios),
-        Err(reason) => absent(bed.name(), &reason, scenarios),
+        Ok(()) => pool::trials(pool, tier, scenarios),
+        Err(reason) => absent(tier, &reason, scenarios),
     }
 }
 

@@ -16,14 +16,19 @@ use std::process::ExitCode;
 
 use libtest_mimic::Trial;
 
-use common::{Scenario, absent, arguments, needing, trials};
+use common::pool::{self, Pool};
+use common::{Scenario, absent, arguments, needing};
 use control_plane::ControlPlane;
 use scenarios::{DISK, SCENARIOS, disk};
 
 const TIER: &str = "control plane";
 
+/// How many control planes scenarios run on side by side. Each takes about 1 GB with the second cluster
+/// that some scenarios ask for; most of their time they wait (ten seconds for a token to be refused).
+const PLANES: usize = 3;
+
 fn main() -> ExitCode {
-    let arguments = arguments();
+    let arguments = arguments(PLANES);
     let names: Vec<(&str, Scenario)> = selftest::NAMES
         .iter()
         .map(|&name| (name, (|_| ()) as Scenario))
@@ -35,35 +40,43 @@ fn main() -> ExitCode {
         Err(reason) => return libtest_mimic::run(&arguments, absent(TIER, &reason, &names)).exit_code(),
     };
     let placeholders = absent(TIER, "", &names);
-    let wanted = placeholders.iter().any(|trial| !arguments.is_filtered_out(trial));
-    if arguments.list || !wanted {
+    let wanted = placeholders.iter().filter(|trial| !arguments.is_filtered_out(trial)).count();
+    if arguments.list || wanted == 0 {
         // Nothing will run: no reason to start servers.
         return libtest_mimic::run(&arguments, placeholders).exit_code();
     }
 
-    let plane: &'static ControlPlane = match ControlPlane::start(&binaries) {
-        Ok(plane) => Box::leak(Box::new(plane)),
-        Err(reason) => {
-            let failed = names.iter().map(|&(name, _)| {
-                let reason = reason.clone();
-                Trial::test(name, move || Err(reason.into())).with_kind(TIER)
-            });
-            return libtest_mimic::run(&arguments, failed.collect()).exit_code();
+    let pool = Pool::new();
+    let mut planes = Planes(Vec::new());
+    for _ in 0..PLANES.min(wanted) {
+        match ControlPlane::start(&binaries) {
+            Ok(plane) => {
+                let plane: &'static ControlPlane = Box::leak(Box::new(plane));
+                planes.0.push(plane);
+                pool.add(plane);
+            }
+            Err(reason) => {
+                let failed = names.iter().map(|&(name, _)| {
+                    let reason = reason.clone();
+                    Trial::test(name, move || Err(reason.into())).with_kind(TIER)
+                });
+                return libtest_mimic::run(&arguments, failed.collect()).exit_code();
+            }
         }
-    };
-    // Trials that panic are caught one by one; this is for everything else.
-    let _stop = Stop(plane);
-    let mut all = selftest::trials(plane);
-    all.extend(trials(plane, SCENARIOS));
-    all.extend(needing(disk::available(), plane, DISK));
+    }
+    let mut all = selftest::trials(pool);
+    all.extend(pool::trials(pool, TIER, SCENARIOS));
+    all.extend(needing(disk::available(), pool, TIER, DISK));
     libtest_mimic::run(&arguments, all).exit_code()
 }
 
-/// Ends the servers when `main` is left, however that happens.
-struct Stop(&'static ControlPlane);
+/// Ends the servers when `main` is left, however that happens: trials that panic are caught one by one.
+struct Planes(Vec<&'static ControlPlane>);
 
-impl Drop for Stop {
+impl Drop for Planes {
     fn drop(&mut self) {
-        self.0.stop();
+        for plane in &self.0 {
+            plane.stop();
+        }
     }
 }

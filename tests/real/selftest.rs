@@ -4,6 +4,7 @@ use libtest_mimic::Trial;
 
 use crate::common::admin::Admin;
 use crate::common::bed::{Bed, User};
+use crate::common::pool::{self, Pool};
 use crate::control_plane::{ControlPlane, unlistable};
 use crate::scenarios::bed::{edit_binding, namespace};
 
@@ -11,19 +12,9 @@ use crate::scenarios::bed::{edit_binding, namespace};
 pub const NAMES: &[&str] = &["bed_edit_lists_most_kinds"];
 
 /// The trials of this file.
-pub fn trials(plane: &'static ControlPlane) -> Vec<Trial> {
+pub fn trials(pool: &'static Pool<ControlPlane>) -> Vec<Trial> {
     let functions: [fn(&ControlPlane); 1] = [edit_lists];
-    NAMES
-        .iter()
-        .zip(functions)
-        .map(|(name, run)| {
-            Trial::test(*name, move || {
-                run(plane);
-                Ok(())
-            })
-            .with_kind("bed")
-        })
-        .collect()
+    NAMES.iter().zip(functions).map(|(name, run)| pool::trial(pool, name, "bed", run)).collect()
 }
 
 /// The kinds that `edit` does not list although discovery has them: before a namespace of ours is
