@@ -61,6 +61,7 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_lint", answers::lint),
     ("gitlab_proxies", answers::proxies),
     ("gitlab_preflight", tokens::preflight),
+    ("gitlab_addresses", tokens::addresses),
     ("gitlab_request_counts", answers::request_counts),
 ];
 

@@ -316,3 +316,28 @@ pub fn preflight(bed: &'static Doubles) {
         .code(0)
         .says("newer than GitLab 18.2");
 }
+
+/// The instance is named in whatever form people have at hand.
+pub fn addresses(bed: &'static Doubles) {
+    let site = Site::with(Options { relative_root: "/gitlab".to_owned(), ..Options::default() });
+    let url = site.gitlab.url();
+    assert!(url.ends_with("/gitlab"), "{url}");
+    for form in [
+        url.clone(),
+        format!("{url}/"),
+        format!("{url}/api/v4"),
+        format!("{url}/api/v4/"),
+        url.trim_start_matches("https://").to_owned(),
+    ] {
+        let scene = Scene::new(bed, User::Admin);
+        let _ =
+            setup(&scene, &site).flag("--gitlab-url", &form).run().code(0).says(&format!("{url}, {PROJECT}"));
+        let script = std::fs::read_to_string(scene.home.script(&scene.deployment)).expect("a script");
+        assert!(script.contains(&url) && !script.contains("/api/v4"), "{form}");
+        let _ = teardown(&scene, &site).flag("--gitlab-url", &form).run().code(0);
+    }
+    // Without its relative root it is another server's page that answers.
+    let scene = Scene::new(bed, User::Admin);
+    let bare = url.trim_end_matches("/gitlab");
+    let _ = setup(&scene, &site).flag("--gitlab-url", bare).run().code(3).says("relative path");
+}
