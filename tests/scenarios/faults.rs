@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::Doubles;
 use crate::common::bed::{Bed, User};
 use crate::common::run::{Cli, Output};
-use crate::scenarios::Scene;
 use crate::scenarios::disk::Disk;
+use crate::scenarios::{Scene, lifecycle};
 
 /// A behaviour that needs a double.
 type OnDoubles = fn(&'static Doubles);
@@ -22,6 +22,7 @@ type OnDoubles = fn(&'static Doubles);
 pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("killed_after_each_request", killed_after),
     ("killed_before_each_request", killed_before),
+    ("killed_with_cluster_admin", killed_with_cluster_admin),
     ("answer_lost_at_each_post", answer_lost),
     ("binding_announced_and_journalled_first", announced),
     ("binding_cannot_be_released", release_refused),
@@ -96,13 +97,14 @@ fn killed_on(bed: &Doubles, command: &Cli<'_>, fault: impl FnOnce(Kill) -> Fault
 }
 
 /// Kills `setup` at its n-th request of a method, for every n, and lets the next run clean up.
-fn killed_at_each(bed: &'static Doubles, action: impl Fn(Kill) -> Action) {
+fn killed_at_each(bed: &'static Doubles, extra: &[&str], action: impl Fn(Kill) -> Action) {
     for method in ["POST", "PATCH", "PUT", "DELETE"] {
         for nth in 0.. {
             assert!(nth < 200, "a setup does not take so many requests");
             let scene = Scene::new(bed, User::Binder);
             let before = stored(bed);
-            let output = killed_at(bed, &scene.setup(), method, nth, &action);
+            let setup = || scene.setup().args(extra.iter().copied());
+            let output = killed_at(bed, &setup(), method, nth, &action);
             if output.code.is_some() {
                 // There is no n-th request any more: the run was left in peace.
                 let _ = output.code(0);
@@ -111,7 +113,7 @@ fn killed_at_each(bed: &'static Doubles, action: impl Fn(Kill) -> Action) {
             }
             let what = format!("killed at {method} number {nth}");
             if nth % 2 == 0 {
-                let again = scene.setup().run();
+                let again = setup().run();
                 assert!(again.code == Some(0), "{what}\n{again}");
                 assert_eq!(scene.temporary_bindings(), [""; 0], "{what}: setup leaves no binding");
                 let status = scene.status().run();
@@ -126,11 +128,16 @@ fn killed_at_each(bed: &'static Doubles, action: impl Fn(Kill) -> Action) {
 }
 
 fn killed_after(bed: &'static Doubles) {
-    killed_at_each(bed, Action::KillAfter);
+    killed_at_each(bed, &[], Action::KillAfter);
+}
+
+/// The article's way leaves no more behind: here that would be cluster-admin.
+fn killed_with_cluster_admin(bed: &'static Doubles) {
+    lifecycle::binding_cluster_wide(bed, || killed_at_each(bed, &["--cluster-admin"], Action::KillAfter));
 }
 
 fn killed_before(bed: &'static Doubles) {
-    killed_at_each(bed, Action::KillBefore);
+    killed_at_each(bed, &[], Action::KillBefore);
 }
 
 fn answer_lost(bed: &'static Doubles) {

@@ -171,8 +171,8 @@ pub fn as_binder(bed: &dyn Bed) {
     there_and_back(&Scene::new(bed, User::Binder), &[]);
 }
 
-pub fn as_binder_with_cluster_admin(bed: &dyn Bed) {
-    // The article's way needs what the binder of the other scenarios does not have.
+/// Runs something while the binder may bind cluster-wide, too: the article's way needs that.
+pub fn binding_cluster_wide(bed: &dyn Bed, run: impl FnOnce()) {
     let rbac = "rbac.authorization.k8s.io";
     let role = bed.admin().create(&json!({
         "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": "binds-cluster-wide"},
@@ -185,9 +185,13 @@ pub fn as_binder_with_cluster_admin(bed: &dyn Bed) {
         "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "binds-cluster-wide"},
         "subjects": [{"apiGroup": rbac, "kind": "User", "name": User::Binder.name()}],
     }));
-    there_and_back(&Scene::new(bed, User::Binder), &["--cluster-admin"]);
+    run();
     bed.admin().delete(&object_path(&binding));
     bed.admin().delete(&object_path(&role));
+}
+
+pub fn as_binder_with_cluster_admin(bed: &dyn Bed) {
+    binding_cluster_wide(bed, || there_and_back(&Scene::new(bed, User::Binder), &["--cluster-admin"]));
 }
 
 pub fn as_limited(bed: &dyn Bed) {

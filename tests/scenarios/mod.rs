@@ -16,7 +16,7 @@ mod gitlab;
 mod input;
 mod interrupted;
 mod leaving;
-mod lifecycle;
+pub mod lifecycle;
 mod login;
 mod options;
 mod output;
