@@ -114,6 +114,8 @@ async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<F
     let value = match answer {
         Ok(Some(value)) => value,
         Ok(None) => return Ok(Found::None),
+        // A note that leads to somebody else's runner leads nowhere.
+        Err(refusal) if refusal.class == Class::Forbidden && !recorded => return Ok(Found::None),
         Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => {
             return Ok(Found::NotLooked(format!(
                 "the token may not look at runner {id}: {}",

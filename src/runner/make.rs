@@ -155,7 +155,8 @@ pub async fn register(cx: &Context, body: &Value) -> Result<String> {
             .hint("whether the runner was made is not known: look in GitLab (Settings, CI/CD, Runners) before you try again")),
         Err(refusal) => {
             let gone = refusal.class == Class::Gone;
-            cx.record.borrow_mut().gitlab = crate::record::GitlabSide::default();
+            cx.record.borrow_mut().gitlab.intent = None;
+            cx.record.borrow_mut().gitlab.token_lost = false;
             cx.save()?;
             let failure = Failure::from(refusal);
             Err(if gone {

@@ -136,6 +136,11 @@ async fn decide(cx: &Context) -> Result<Verdict> {
         Found::None => return Ok(Verdict::Create(body(cx, instance(cx).await?)?)),
         Found::Ours(ours) => ours,
     };
+    if let Ok(instance) = instance(cx).await
+        && let Some(scope) = instance.scope.as_ref().filter(|scope| !serves(&ours.runner, scope))
+    {
+        return Err(elsewhere(cx, &ours.runner, scope));
+    }
     let (update, differs) = differences(&ours.runner, &settings.tags.value);
     let (lost, handed_over) = {
         let gitlab = &cx.record.borrow().gitlab;
@@ -150,6 +155,28 @@ async fn decide(cx: &Context) -> Result<Verdict> {
     };
     let reset = reset_reason(&ours, token, asked)?;
     Ok(Verdict::Keep { ours, update, differs, reset })
+}
+
+/// Whether a runner is for whom the settings say, as far as GitLab tells.
+fn serves(runner: &Runner, scope: &Scope) -> bool {
+    let among = |ids: &Option<Vec<u64>>, id: &u64| ids.as_ref().is_none_or(|ids| ids.contains(id));
+    runner.runner_type == scope.runner_type()
+        && match scope {
+            Scope::Project(id) => among(&runner.projects, id),
+            Scope::Group(id) => among(&runner.groups, id),
+            Scope::Instance => true,
+        }
+}
+
+/// Moving a runner is no change of it: the old one would be left behind, its host with it.
+fn elsewhere(cx: &Context, runner: &Runner, scope: &Scope) -> Failure {
+    let places = runner.projects.iter().chain(&runner.groups).flatten();
+    let places: Vec<String> = places.map(|id| format!("#{id}")).collect();
+    let deployment = crate::settings::shell_word(&cx.names.deployment);
+    Failure::new("OR0320", Kind::Refused, format!("runner {} of this deployment is for somebody else", runner.id))
+        .detail("it is", format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", ")).trim_end())
+        .detail("wanted is", format!("a {}", scope.noun()))
+        .hint(format!("take this one away first (outrigger teardown --only create-runner --deployment {deployment}), or use another deployment: --deployment NAME"))
 }
 
 /// The body of `POST /user/runners`.
@@ -282,6 +309,19 @@ mod tests {
         // What GitLab does not say is no difference.
         let silent = Runner { tags: None, locked: None, run_untagged: None, ..runner };
         assert_eq!(differences(&silent, &tags(&["c"])).1.len(), 0);
+    }
+
+    #[test]
+    fn a_runner_serves_the_scope_that_it_was_made_for() {
+        let runner = Runner {
+            runner_type: "project_type".to_owned(),
+            projects: Some(vec![7, 8]),
+            ..Runner::default()
+        };
+        assert!(serves(&runner, &Scope::Project(8)) && !serves(&runner, &Scope::Project(9)));
+        assert!(!serves(&runner, &Scope::Group(7)) && !serves(&runner, &Scope::Instance));
+        // What GitLab does not say is no difference.
+        assert!(serves(&Runner { projects: None, ..runner }, &Scope::Project(9)));
     }
 
     #[test]

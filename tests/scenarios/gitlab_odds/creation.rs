@@ -193,3 +193,18 @@ pub fn mark_removed(bed: &'static Doubles) {
     let _ = teardown(&scene, &site).run().code(7).says("runner 1001");
     assert_eq!(site.gitlab.runners().len(), 1);
 }
+
+/// Settings that name another project do not move a runner, nor leave it behind.
+pub fn another_project(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    site.gitlab.add_project(super::ProjectSpec::new("acme/other"));
+    site.gitlab.set_role("maintainer", "acme/other", Some(super::Role::Maintainer));
+    setup(&scene, &site).run().code(0);
+    let moved = || setup(&scene, &site).flag("--project", "acme/other");
+    let _ = moved().run().code(3).says("runner 1001").says("--only create-runner");
+    assert_eq!(site.gitlab.runners().len(), 1);
+    let _ = teardown(&scene, &site).args(["--only", "create-runner"]).run().code(0).says("read back: gone");
+    moved().run().code(0);
+    assert_eq!(site.gitlab.runners().len(), 1);
+    assert_eq!(site.gitlab.runners()[0]["of"], json!(["acme/other"]));
+}

@@ -58,6 +58,7 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_drift_is_mended", creation::drift),
     ("gitlab_runner_by_itself", creation::by_itself),
     ("gitlab_mark_removed", creation::mark_removed),
+    ("gitlab_another_project", creation::another_project),
     ("gitlab_lint", answers::lint),
     ("gitlab_proxies", answers::proxies),
     ("gitlab_preflight", tokens::preflight),
