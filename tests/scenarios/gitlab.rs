@@ -193,7 +193,7 @@ pub fn step_by_step(bed: &dyn Bed) {
     let vm = site.boot(&scene.home, &scene.home.script(&scene.deployment));
     on("commit-pipeline").run().code(0);
     let _ = on("run-pipeline").run().code(0).says("hello world!").says("succeeded on runner");
-    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
+    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0).says("kept: runner ");
     drop(vm);
     let _ = teardown(&scene, &site).run().code(0).says("read back: gone");
     assert_same("the steps one by one and teardown", &before, &world(bed.admin()));
