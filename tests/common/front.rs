@@ -1,7 +1,8 @@
 //! Something in front of a bed's API server: other certificates, another path.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,6 +23,47 @@ pub fn local_params() -> rcgen::CertificateParams {
     let address = "127.0.0.1".parse().expect("an address");
     params.subject_alt_names = vec![rcgen::SanType::IpAddress(address), dns("localhost")];
     params
+}
+
+/// A proxy that opens tunnels (`CONNECT`), all of them to the bed, as one in a closed network leads to names
+/// that nobody outside can dial. Returns its URL and what it was asked for, a line each. It ends with the
+/// test process.
+#[must_use]
+pub fn proxy(bed: &dyn Bed) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
+    let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
+    let bed: SocketAddr = bed.url().trim_start_matches("https://").parse().expect("beds have an address");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let log = Arc::clone(&log);
+            // A client that goes away ends its tunnel, and that is all.
+            std::thread::spawn(move || tunnel(&stream, bed, &log));
+        }
+    });
+    (url, asked)
+}
+
+fn tunnel(near: &std::net::TcpStream, bed: SocketAddr, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        (&*near).read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+    log.lock().expect("no panic under the lock").push(line);
+    let far = std::net::TcpStream::connect(bed)?;
+    (&*near).write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = std::io::copy(&mut &*near, &mut &far);
+            far.shutdown(std::net::Shutdown::Write)
+        });
+        let _ = std::io::copy(&mut &far, &mut &*near);
+        near.shutdown(std::net::Shutdown::Both)
+    })
 }
 
 /// Serves in front of the bed with this chain (leaf first, whose key is used), below [`PATH`] if asked to;

@@ -16,6 +16,8 @@ use super::input::refused;
 use crate::common::bed::{Bed, User};
 use crate::common::forge::{Forged, ca_params, issued, pem, self_signed};
 use crate::common::front::{self, local_params};
+use crate::common::run::{Cli, Output};
+use crate::common::world::{assert_same, world};
 
 /// The administrator's kubeconfig with another cluster in it.
 fn kubeconfig(scene: &Scene<'_>, change: impl FnOnce(&mut Value)) -> PathBuf {
@@ -183,4 +185,32 @@ pub fn another(bed: &dyn Bed) {
     let output = refused(bed, &scene.home, &setup, 3).says("tls-server-name");
     let _ = output.says(&format!("--kubernetes-host {named}"));
     let _ = setup.flag("--kubernetes-host", &named).arg("--dry-run").run().code(0);
+}
+
+/// The operator's way leads through a proxy that the VM will not have: set up through it, and said so.
+pub fn proxied(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let before = world(bed.admin());
+    let (proxy, asked) = front::proxy(bed);
+    // Nobody listens on port 1: without the proxy there is no way.
+    let server = "https://localhost:1";
+    let change = |cluster: &mut Value| cluster["server"] = json!(server);
+    let direct = scene.setup().flag("--kubeconfig", kubeconfig(&scene, change)).arg("--dry-run");
+    let _ = direct.run().code(8);
+    let config = kubeconfig(&scene, |cluster| {
+        change(cluster);
+        cluster["proxy-url"] = json!(proxy);
+    });
+    let through = |command: Cli<'_>| -> Output { command.flag("--kubeconfig", &config).run() };
+    let _ = through(scene.setup()).code(0).says("TLS is unproven").says("wrote launch.sh");
+    scene.watch_cluster_token();
+    let lines = asked.lock().expect("no panic under the lock").clone();
+    assert!(
+        !lines.is_empty() && lines.iter().all(|line| line.starts_with("CONNECT localhost:1 ")),
+        "{lines:?}"
+    );
+    assert!(script(&scene).contains(server), "the runner dials the server itself");
+    let _ = through(scene.status()).code(0).says("unproven");
+    through(scene.teardown()).code(0);
+    assert_same("setup and teardown through a proxy", &before, &world(bed.admin()));
 }

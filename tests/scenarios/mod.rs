@@ -130,6 +130,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("endpoint_with_a_path", endpoints::path),
     ("endpoint_with_a_public_certificate", endpoints::public),
     ("endpoint_of_the_runners_own", endpoints::another),
+    ("endpoint_through_a_proxy", endpoints::proxied),
     ("script_without_secrets_updates_the_host", script::update_form),
     ("script_after_reissue", script::reissues),
     ("script_by_itself", script::by_itself),
