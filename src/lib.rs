@@ -182,7 +182,7 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> error::R
                 Failure::new("OR0202", Kind::Usage, format!("there is no failure {id:?}"))
                     .hint("the id stands at the beginning of each error, for example OR0306")
             })?;
-            let _ = outside.ui.data(page.as_bytes());
+            let _ = outside.ui.data(outside.ui.human().prose(page).as_bytes());
             Ok(commands::Ended { failures: Vec::new(), changed: false, text: String::new(), pending: false })
         }
     }

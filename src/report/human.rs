@@ -19,6 +19,15 @@ pub struct Human {
 }
 
 impl Human {
+    /// Paragraphs, set anew for the width here: a wide terminal does not make long lines easier to read.
+    #[must_use]
+    pub fn prose(&self, text: &str) -> String {
+        let columns = self.width.min(100);
+        let paragraphs = text.trim_end().split("\n\n");
+        let set = paragraphs.map(|paragraph| wrap(&paragraph.replace('\n', " "), columns).join("\n"));
+        set.collect::<Vec<_>>().join("\n\n") + "\n"
+    }
+
     /// The text of an event, newline included; empty for events that leave no line.
     #[must_use]
     pub fn render(&self, event: &Event) -> String {

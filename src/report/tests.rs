@@ -254,3 +254,11 @@ fn json_lines() {
 "#
     );
 }
+
+#[test]
+fn prose_is_set_for_the_width() {
+    let human = Human { width: 20, ..WIDE };
+    let text = "One paragraph that\nhas lines of its own.\n\nAnother.\n";
+    assert_eq!(human.prose(text), "One paragraph that\nhas lines of its\nown.\n\nAnother.\n");
+    assert_eq!(WIDE.prose(text), "One paragraph that has lines of its own.\n\nAnother.\n");
+}

@@ -118,6 +118,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("canaries_at_highest_verbosity", output::verbose),
     ("script_is_readable_by_the_owner_only", output::script_mode),
     ("manifests_on_stdout", output::print_manifests),
+    ("explained_in_any_width", output::explained),
     ("options_moved_namespace", options::moved_namespace),
     ("options_moved_namespace_and_tag", options::moved_with_another_tag),
     ("options_reissue", options::reissued_token),

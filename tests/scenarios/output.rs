@@ -97,3 +97,16 @@ pub fn print_manifests(bed: &dyn Bed) {
     let again = scene.command("create-role").arg("--print").run().code(0);
     assert_eq!(output.stdout(), again.stdout());
 }
+
+/// A page is set for the terminal that it is read on, and says the same in every width.
+pub fn explained(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let page = |columns: &str| {
+        scene.home.outrigger("explain").arg("or0320").env("COLUMNS", columns).run().code(0).stdout()
+    };
+    let (narrow, wide) = (page("60"), page("300"));
+    let longest = |text: &str| text.lines().map(str::len).max().unwrap_or_default();
+    assert!((40..=60).contains(&longest(&narrow)), "{narrow}");
+    assert!((80..=100).contains(&longest(&wide)), "{wide}");
+    assert!(narrow.split_whitespace().eq(wide.split_whitespace()), "{narrow}{wide}");
+}
