@@ -5,10 +5,10 @@
 //! file, record, default), reads the kubeconfig and connects through [`cluster`]; [`engine`] lets every
 //! step of [`steps`] look and decide, which makes the plan; [`report`] and [`ui`] show it; applied, each
 //! creation goes through the journal in [`context`] onto disk ([`record`]) before and after it happens;
-//! [`proof`] tries the credential as the runner will use it; [`template`] renders the launch script.
+//! [`proof`] tries the credential as the runner will use it; [`script`] makes the launch script.
 //!
 //! Where to change what: a flag's wording or default, `settings/table.rs`; a question, `wizard.rs`; the
-//! rights granted, `rules.rs`; the script, `templates/launch.sh`; a server error's wording,
+//! rights granted, `rules.rs`; the script, `templates/launch.sh` and `script/`; a server error's wording,
 //! `cluster/refusal.rs`; what counts as ours, `ownership.rs`; exit codes, `error.rs`; a line of output,
 //! `report/`; the order of steps, `steps/mod.rs`.
 
@@ -48,6 +48,7 @@ pub mod record;
 pub mod report;
 pub mod rules;
 pub mod runner;
+pub mod script;
 pub mod secret;
 pub mod session;
 pub mod settings;

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["certificates", "error", "explain", "object", "rules", "secret"],
     &["limits", "plan", "template", "tls"],
     &["settings"],
-    &["cli", "files", "names", "report"],
+    &["cli", "files", "names", "report", "script"],
     &["access", "cluster", "gitlab", "record", "token", "ui", "wizard"],
     &["ownership"],
     &["context"],
@@ -45,7 +45,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["src/tls.rs"]),
     ("rustls_native_certs", &["src/tls.rs"]),
     ("x509_parser", &["src/certificates/"]),
-    ("minijinja", &["src/template.rs"]),
+    ("minijinja", &["src/template.rs", "src/script/mod.rs"]),
     // The wizard only asks whether a file can be read, before it takes its name for an answer.
     ("std::fs", &["src/files.rs", "src/wizard.rs"]),
     ("tokio::fs", &[]),

@@ -9,10 +9,10 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use outrigger::script::{LIGHTSAIL_LIMIT_BYTES, LaunchScript, ScriptSecrets, is_ours};
 use outrigger::secret::Secret;
-use outrigger::template::{
-    DEFAULT_APT_URL, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION, LIGHTSAIL_LIMIT_BYTES,
-    LaunchScript, ScriptSecrets, is_ours,
+use outrigger::settings::{
+    DEFAULT_APT_URL, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION,
 };
 use proptest::prelude::*;
 

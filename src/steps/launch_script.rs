@@ -9,9 +9,9 @@ use crate::issued;
 use crate::names;
 use crate::plan::{Act, Decision, Line};
 use crate::runner::{self, Verdict};
+use crate::script::{self, LaunchScript as Script, ScriptSecrets};
 use crate::secret::Secret;
 use crate::settings::Need;
-use crate::template::{self, LaunchScript as Script, ScriptSecrets};
 use crate::trust::{Trust, trust};
 
 /// See the module.
@@ -141,7 +141,7 @@ impl Step for LaunchScript {
             let Some(bytes) = files::read(&path)? else {
                 return Ok(vec![Line::keep(format!("{} (already gone)", path.display()))]);
             };
-            if !template::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment) {
+            if !script::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment) {
                 return Ok(vec![stays()]);
             }
             Ok(vec![Line::new(Decision::Remove, path.display().to_string(), Act::RemoveFile(path))])
@@ -199,7 +199,7 @@ fn script<'a>(cx: &'a Context, trust: &'a Trust, secrets: Option<ScriptSecrets<'
 
 /// Lightsail's limit is checked for every script: one that fits there fits everywhere.
 fn check_size(size: usize) -> Result<()> {
-    let limit = template::LIGHTSAIL_LIMIT_BYTES;
+    let limit = script::LIGHTSAIL_LIMIT_BYTES;
     if size <= limit {
         return Ok(());
     }
@@ -285,7 +285,7 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
             ));
         }
         if let Some(bytes) = files::read(&path)?
-            && !template::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment)
+            && !script::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment)
         {
             return Ok(Line::refuse(
                 Failure::new(
