@@ -1,48 +1,54 @@
 #!/bin/sh
-# Installs a GitLab Runner on this machine; its jobs run as pods in a Kubernetes cluster.
-# Written by outrigger 0.1.0. Runs as root, as often as you like.
-# outrigger-launch-script deployment=kubernetes-runner digest=46538ee4ce27edb5689173be08772bccc1a07c660c0e7eb8ba35230bb14cc8b1
-#   cluster   acme-ci
-#   endpoint  https://203.0.113.12
-#   gitlab    https://gitlab.example.com
-#   runner    gitlab-runner 19.4.1, tags k8s-runner
-# HOLDS TWO SECRETS, in settings(). A VM keeps its launch script where root and, through the
-# metadata service, any local user can read it. Delete your copy once the runner is online.
-# Changes: the gitlab-runner packages, their apt source, key and pin; ONE entry and our CA files in
-# /etc/gitlab-runner; the outcome in /var/lib/outrigger; a log in /var/log.
+# Makes this machine a GitLab Runner whose jobs run as pods in a Kubernetes cluster.
+# By outrigger 0.1.0; runs as root, as often as you like.
+# outrigger-launch-script deployment=kubernetes-runner digest=7b04d10333784779308d4d7ce4fb3aac
+#   cluster  acme-ci at https://203.0.113.12
+#   gitlab   https://gitlab.example.com
+#   runner   gitlab-runner 19.4.1 by apt, tags k8s-runner
+# HOLDS TWO SECRETS, in settings(). Delete your copy once the runner is online.
+# For a machine of its own; where there is a GitLab Runner already: --target ssh.
+# Outcome in /var/lib/outrigger, log in /var/log.
 
-# Every value from outside, each as one quoted word. Those named t_ are TOML strings.
+# Every value from outside, each as one quoted word.
 settings() {
 	deployment='kubernetes-runner'
-	outrigger='0.1.0'
-	digest='46538ee4ce27edb5689173be08772bccc1a07c660c0e7eb8ba35230bb14cc8b1'
-	root='' # empty except in tests
+	digest='7b04d10333784779308d4d7ce4fb3aac'
+	pauses='5 10 20 40' lock_wait=120 # seconds, between attempts and for apt's lock
 	version='19.4.1'
 	apt_url='https://packages.gitlab.com/runner/gitlab-runner'
-	apt_host='packages.gitlab.com'
 	key_url='https://packages.gitlab.com/gpgkey/gpg.key'
-	protocols='=https'
-	key_fingerprint='F6403F6544A38863DAA0B6E03F01618A51312F3F'
-	t_name='"kubernetes-runner"'
-	t_url='"https://gitlab.example.com"'
-	t_host='"https://203.0.113.12"'
-	t_namespace='"kubernetes-runner-jobs"'
-	t_account='"kubernetes-runner-job"'
-	t_image='"alpine:latest"'
+	fingerprint='F6403F6544A38863DAA0B6E03F01618A51312F3F'
+	host='https://203.0.113.12'
+	account='system:serviceaccount:kubernetes-runner:kubernetes-runner'
+	may='{"spec":{"resourceAttributes":{"namespace":"kubernetes-runner-jobs","resource":"pods","verb":"create"}}}'
 	ca='-----BEGIN CERTIFICATE-----
 MIIBEXAMPLEnotACertificate+/=
 -----END CERTIFICATE-----
 '
-	t_token='"glrt-EXAMPLE-not-a-token"'
-	t_bearer='"eyJhbGciOiJSUzI1NiIsImtpZCI6IkVYQU1QTEUifQ.EXAMPLE.not-a-token"'
-	etc=$root/etc/gitlab-runner
-	config=$etc/config.toml
-	ca_file=$etc/outrigger-$deployment-ca.crt
-	state=$root/var/lib/outrigger/$deployment
-	log=$root/var/log/outrigger-$deployment.log
-	step=start
-	reason=''
-	work=''
+	token='glrt-EXAMPLE-not-a-token'
+	bearer='eyJhbGciOiJSUzI1NiIsImtpZCI6IkVYQU1QTEUifQ.EXAMPLE.not-a-token'
+}
+
+# Our entry in config.toml.
+entry() {
+	cat <<'END'
+[[runners]]
+  executor = "kubernetes"
+  limit = 4
+  name = "kubernetes-runner"
+  url = "https://gitlab.example.com"
+END
+	cat token
+	cat <<'END'
+  [runners.kubernetes]
+    automount_service_account_token = false
+    host = "https://203.0.113.12"
+    image = "alpine:latest"
+    namespace = "kubernetes-runner-jobs"
+    privileged = false
+    service_account = "kubernetes-runner-job"
+END
+	printf '    ca_file = "%s"\n    bearer_token = "%s"\n' "$ca_file" "$bearer"
 }
 
 # One line to the log and the console. Never a secret.
@@ -60,231 +66,289 @@ finish() {
 	code=$?
 	trap - EXIT
 	set +e
-	[ -z "$work" ] || rm -rf "$work"
+	rm -rf "$work" # which also makes room, if the disk is full
 	result=ok
 	if [ "$code" -ne 0 ]; then
 		result=failed
-		say "FAILED in step $step: ${reason:=a command failed, see $log}"
+		say "FAILED in step $step: ${reason:=$(last_error)}"
 	fi
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
-	cat >"$state.new" <<EOF
-{"deployment":"$deployment","result":"$result","exit_code":$code,"step":"$step","reason":"$reason","digest":"$digest","outrigger":"$outrigger","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
-EOF
-	chmod 644 "$state.new" && mv -f "$state.new" "$state.json"
-	exit $code
+	cat >"$state.new" <<END
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
+END
+	mv -f "$state.new" "$state.json"
+	exit "$code"
 }
 
 begin() {
 	[ "$(id -u)" -eq 0 ] || { echo 'outrigger: run this as root' >&2; exit 1; }
-	mkdir -p "${state%/*}" "${log%/*}" "$etc"
-	chmod 755 "${state%/*}"
+	umask 022 # what is secret stays below $work, which only root may enter
+	step=start reason='' work=''
+	state=/var/lib/outrigger/$deployment
+	log=/var/log/outrigger-$deployment.log
+	mkdir -p "${state%/*}"
 	exec 3>&1 >>"$log" 2>&1 # 3 is the console
 	chmod 600 "$log"
 	trap finish EXIT
 	trap 'exit 143' HUP INT TERM
 	say "$deployment, log in $log"
-	command -v systemctl >/dev/null || fail 'systemd is needed, there is no systemctl'
-	[ ! -L "$config" ] || fail "$config is a symbolic link"
-	had_config=no
-	[ ! -e "$config" ] || had_config=yes
-	work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
+}
+
+# What the command that failed last said of it.
+last_error() {
+	why=$(tail -n 15 "$log" | grep -E '^(E|curl|FATAL|PANIC|ERROR)[: ]|No space' | tail -n 1)
+	printf '%s' "${why:-a command failed}, see $log"
+}
+
+# Several attempts: networks fail at first boot.
+retry() {
+	for pause in $pauses; do
+		"$@" && return
+		say "$1 failed, again in $pause s"
+		sleep "$pause"
+	done
+	"$@" || fail "$1 failed: $(last_error)"
 }
 
 # The installed version, or nothing.
 installed() {
-	dpkg-query -W -f='${db:Status-Status}=${Version}' gitlab-runner 2>/dev/null | sed -n 's/^installed=//p'
+	gitlab-runner --version 2>/dev/null | sed -n 's/^Version: *//p'
 }
 
-# Five attempts: networks fail at first boot.
-retry() {
-	for pause in 5 10 20 40; do
-		"$@" && return
-		say "$1 failed, again in $pause s"
-		sleep $pause
-	done
-	"$@" || fail "$1 failed, see $log"
+# at_least VERSION: is that, or a later one, installed?
+at_least() {
+	[ "$(printf '%s\n' "$1" "$(installed)" | sort -V | head -n 1)" = "$1" ]
 }
 
-# Waits for apt's lock, asks nothing, restarts no other service.
+# A GitLab Runner that somebody else installed is not touched.
+find_runner() {
+	step=look
+	config=/etc/gitlab-runner/config.toml
+	etc=${config%/*}
+	ca_file=$etc/outrigger-$deployment-ca.crt
+	[ ! -L "$config" ] || fail "$config is a symbolic link"
+	if [ ! -e "$state.installed" ]; then
+		have=$(installed)
+		[ -z "$have$(ls "$config" 2>/dev/null)" ] ||
+			fail "a GitLab Runner is here ($have, $config): use the script of --target ssh"
+	fi
+	mkdir -p "$etc"
+	chmod 700 "$etc"
+	work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
+	cd "$work"
+}
+
+# Debian and Ubuntu, in the releases that GitLab has packages for.
+release() {
+	# shellcheck disable=SC1091 # in a subshell: it sets names of its own
+	os=$(. /etc/os-release && echo "${ID:-}:${VERSION_CODENAME:-}")
+	suites=' debian:bullseye debian:bookworm debian:trixie debian:forky debian:duke ubuntu:bionic ubuntu:focal ubuntu:jammy ubuntu:noble ubuntu:questing ubuntu:resolute '
+	case $suites in
+		*" $os "*) ;;
+		*) fail "GitLab has no packages for $os (Debian from 11, Ubuntu from 18.04)" ;;
+	esac
+}
+
+# Asks nothing, restarts no other service.
 apt() {
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-	retry apt-get -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \
+	retry apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 \
 		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
 }
 
 install_runner() {
 	step=install
-	have=$(installed)
-	if [ -n "$have" ] && dpkg --compare-versions "$have" ge "$version"; then
-		say "gitlab-runner $have is installed"
-		return
-	fi
-	# shellcheck disable=SC1091 # in a subshell: it sets names of its own
-	os=$(. "$root/etc/os-release" && printf '%s %s' "${ID:-}" "${VERSION_CODENAME:-}")
-	case $os in
-		'debian '[a-z]* | 'ubuntu '[a-z]*) ;;
-		*) fail "needs Debian or Ubuntu, not $os" ;;
-	esac
-	apt=$root/etc/apt
-	name='outrigger-gitlab-runner'
-	list=$apt/sources.list.d/$name.list
-	other=$(grep -lsF "$apt_url" "$apt"/sources.list.d/* | grep -vxF "$list") || :
-	[ -z "$other" ] || fail "$other has this apt source: upgrade from there"
-
+	! at_least "$version" || return 0
+	release
+	apt=/etc/apt
+	list=$apt/sources.list.d/outrigger-gitlab-runner.list
 	apt update
 	apt --no-upgrade install ca-certificates curl gpg
 
 	# The key is trusted for its fingerprint, and only alone in its file.
-	retry curl -fsSL --max-time 60 --proto "$protocols" -o "$work/key" "$key_url"
-	gpg --homedir "$work" --batch --show-keys --with-colons "$work/key" >"$work/keys" ||
-		fail "$key_url holds no OpenPGP key"
-	found=$(awk -F: '$1 == "pub" { p = 1 } p && $1 == "fpr" { print $10; p = 0 }' "$work/keys")
-	[ "$found" = "$key_fingerprint" ] ||
-		fail "the key of $key_url is $found, not $key_fingerprint"
+	retry curl -fsSL --max-time 60 --proto '=https' -o key "$key_url"
+	gpg --homedir . --batch --show-keys --with-colons key >keys || fail "$key_url holds no OpenPGP key"
+	found=$(awk -F: '$1 == "pub" { p = 1 } p && $1 == "fpr" { print $10; p = 0 }' keys)
+	[ "$found" = "$fingerprint" ] || fail "the key of $key_url is $found, not $fingerprint"
 
 	# Nothing but these two packages may come from this source.
-	key=$apt/keyrings/$name.asc
-	pin=$apt/preferences.d/$name.pref
+	key=$apt/keyrings/outrigger-gitlab-runner.asc
+	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
 	mkdir -p "$apt/keyrings"
-	cat "$work/key" >"$key"
-	printf 'deb [signed-by=%s] %s/%s main\n' "$key" "$apt_url" "$os" >"$list"
-	cat >"$pin" <<EOF
+	: >"$state.installed" # from here on it is ours
+	cat key >"$key"
+	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%:*}" "${os#*:}" >"$list"
+	cat >"$pin" <<END
 Package: *
-Pin: origin "$apt_host"
+Pin: origin "packages.gitlab.com"
 Pin-Priority: -1
 
 Package: gitlab-runner gitlab-runner-helper-images
-Pin: origin "$apt_host"
+Pin: origin "packages.gitlab.com"
 Pin-Priority: 990
-EOF
-	chmod 755 "$apt/keyrings"
-	chmod 644 "$key" "$list" "$pin" # apt reads them as another user
+END
 	apt update
 	apt install "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
+	at_least "$version" || fail "gitlab-runner $version does not run"
 }
 
-# put FILE TEXT: replaces FILE at once; an equal one is left alone.
-put() {
-	printf '%s' "$2" >"$work/put"
-	cmp -s "$work/put" "$1" || mv -f "$work/put" "$1"
+# What our entry says: without tokens, and without what the runner adds when it rewrites the file.
+says() {
+	sed -nE '/^ *\[\[runners\]\]/,$ { s/^[ \t]+//; p }' "$1" |
+		grep -vE '^((id|token|token_obtained_at|token_expires_at) =|#|\[[^[]|$)|= (""|0|false|\[\])$' | hash
 }
 
-# In $work: "new" is "old" with "entry" in the place of ours, or at the end. Ours has our name,
-# GitLab, and CA file or cluster: a mark would not last, the runner rewrites the file.
-replace_entry() {
-	cd "$work"
-	NAME=$t_name URL=$t_url CA="\"$ca_file\"" HOST=$t_host LC_ALL=C awk '
-	# Has KEY the value that we write, comments aside?
-	function is(key, want) {
-		want = ENVIRON[want]
-		return index(value[key], want) == 1 &&
-			substr(value[key], length(want) + 1) ~ /^[ \t\r]*(#|$)/
-	}
-	function place(    line) {
-		while ((getline line < "entry") > 0)
-			print line
-	}
-	# An entry was read to its end.
-	function entry_done(    i) {
-		i = 1
-		if (is("runners.name", "NAME") && is("runners.url", "URL") &&
-				(is("runners.kubernetes.ca_file", "CA") || is("runners.kubernetes.host", "HOST"))) {
-			if (++count == 1) place()
-			# Comments at its end belong to what follows.
-			for (i = n + 1; i > 1 && text[i - 1] ~ /^[ \t\r]*(#|$)/;) i--
-		}
-		for (; i <= n; i++) print text[i]
-		n = inside = 0
-		split("", value)
-	}
-	# Text in a multi-line string is no table.
-	!multi && /^[ \t]*\[\[?[A-Za-z0-9_"\047. -]+\]\]?[ \t\r]*(#|$)/ {
-		table = $0
-		sub(/#.*/, "", table)
-		gsub(/[] \t\r[]/, "", table)
-		if (table !~ /^runners[.]/) entry_done()
-		if (table == "runners") inside = 1
-	}
-	!multi && inside && match($0, /^[ \t]*[a-z_]+[ \t]*=[ \t]*/) {
-		key = substr($0, 1, RLENGTH)
-		gsub(/[ \t=]/, "", key)
-		value[table "." key] = substr($0, RLENGTH + 1)
-	}
+# Is there something to do? Then the new file lies ready: what stands above [[runners]], and our entry.
+plan_config() {
+	step=config
+	if [ -e "$config" ]; then
+		cp "$config" old
+	else
+		printf 'concurrent = 4\ncheck_interval = 3\n\n' >old
+	fi
+	# What was applied: the digest, and hashes of the tokens and of the entry.
+	applied='' tokens='' said=''
+	[ ! -e "$state.digest" ] || read -r applied tokens said <"$state.digest"
+	now=$(printf '%s %s' "$token" "$bearer" | hash)
+	printf '  token = "%s"\n' "$token" >token
+	todo=no
+	if [ -e "$config" ] && [ "$digest $now" = "$applied $tokens" ]; then
+		# The runner may have replaced its token since: this leaves it alone.
+		say 'config.toml needs no change'
+		return
+	fi
+	todo=yes
+	entries=$(grep -c '^ *\[\[runners\]\]' old) || :
+	[ "$entries" -le 1 ] || fail "$config has entries of others: use the script of --target ssh"
+	[ "$entries" -eq 0 ] || [ "$(says old)" = "$said" ] || edited old
 	{
-		line = $0
-		if (!multi) mark = match($0, /^[^#"\047]*("""|\047\047\047)/) ? substr($0, RLENGTH - 2, 3) : "\n"
-		if (gsub(mark, "", line) % 2) multi = !multi
-		if (inside) text[++n] = $0; else print
-	}
-	END {
-		entry_done()
-		if (!count) { print ""; place() }
-		print count + 0 > "count"
-}' old >new
+		sed '/^ *\[\[runners\]\]/,$d' old
+		entry
+	} >new
+}
+
+hash() {
+	sort | sha256sum | cut -d ' ' -f 1
+}
+
+# Somebody's change is shown, and not overwritten unasked.
+edited() {
+	sed -E 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environment)[^=]*=).*/\1 (not shown)/' "$1" >&3
+	fail "somebody changed our entry in $config: to replace it, make this script with --replace-entry"
 }
 
 write_config() {
 	step=config
-	put "$ca_file" "$ca"
-	cat >"$work/entry" <<EOF
-[[runners]]
-  name = $t_name
-  url = $t_url
-  token = $t_token
-  executor = "kubernetes"
-  [runners.kubernetes]
-    host = $t_host
-    ca_file = "$ca_file"
-    bearer_token = $t_bearer
-    namespace = $t_namespace
-    image = $t_image
-    service_account = $t_account
-    automount_service_account_token = false
-    privileged = false
-EOF
-	if [ $had_config = yes ]; then
-		cp "$config" "$work/old"
-		cp -p "$config" "$work/new" # for its owner
-	else
-		printf 'concurrent = 4\ncheck_interval = 3\n' >"$work/old"
-	fi
-	replace_entry
-	read -r count <"$work/count"
-
-	# Same digest, same hash of tokens as last time: nothing to do. The runner may have replaced its
-	# token since.
-	applied=''
-	[ ! -e "$state.digest" ] || applied=$(cat "$state.digest")
-	applying=$(printf '%s %s' "$t_token" "$t_bearer" | sha256sum)
-	applying="$digest ${applying%% *}"
-	if [ "$count $applying" = "1 $applied" ]; then
-		say 'config.toml needs no change'
-		return
-	fi
-	[ $had_config = no ] || cmp -s "$config" "$work/old" || fail "$config changed: run this again"
-	chmod 600 "$work/new"
-	mv -f "$work/new" "$config"
-	echo "$applying" >"$state.digest.new"
+	gitlab-runner lint --config new || fail "gitlab-runner does not accept the new config.toml: $(last_error)"
+	mv -f ca "$ca_file"
+	[ ! -e "$config" ] || cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
+	echo "$digest $now $(says new)" >"$state.digest.new"
+	chmod 600 new
+	chown outrigger: new
+	mv -f new "$config"
 	mv -f "$state.digest.new" "$state.digest"
 	say 'config.toml is written'
 }
 
-# A running service sees a new config.toml by itself; a restart would end its jobs.
-start_service() {
-	step=service
-	systemctl enable gitlab-runner
-	systemctl is-active --quiet gitlab-runner || systemctl start gitlab-runner
+# ask API REVIEW: as the runner will reach the cluster; leaves "answer".
+ask() {
+	failed=0
+	code=$(curl -gsS --noproxy '*' --max-time 20 -o answer -w '%{http_code}' -H @header \
+		-H 'Content-Type: application/json' --cacert ca --data-raw "$2" "$host/apis/$1") || failed=$?
+	case $failed in
+		0) [ "$code" != 401 ] || fail "$host refuses the token: revoked, expired, or of another cluster" ;;
+		6 | 7 | 28) fail "this machine does not reach $host (a firewall, or authorized networks?): $(last_error)" ;;
+		*) fail "$host: $(last_error)" ;;
+	esac
+}
+
+# The cluster, with the CA and the token that the runner will have.
+prove_cluster() {
+	step=prove-cluster
+	printf 'Authorization: Bearer %s\n' "$bearer" >header
+	printf '%s' "$ca" >ca
+	ask authentication.k8s.io/v1/selfsubjectreviews '{}'
+	grep -q "\"username\": *\"$account\"" answer || fail "the token is not that of $account"
+	ask authorization.k8s.io/v1/selfsubjectaccessreviews "$may"
+	grep -q '"allowed": *true' answer || fail "$account may not create pods"
+	say "the cluster knows $account"
+}
+
+# GitLab, as the runner asks it. That ends with 0 although it failed: only its words tell.
+prove_gitlab() {
+	step=prove-gitlab
+	mkdir check
+	entry >check/config.toml
+	id=.runner_system_id
+	[ ! -e "$etc/$id" ] || cp "$etc/$id" check
+	retry verify
+	[ -e "$etc/$id" ] || mv check/$id "$etc" || :
+	grep -qE ' is (valid|alive)' words || fail "GitLab refuses the runner's token: $(tail -n 1 words)"
+	say 'GitLab knows the runner'
+}
+
+verify() {
+	gitlab-runner verify --config check/config.toml >words 2>&1 || :
+	cat words
+	grep -qE ' is (not )?(valid|alive)|removed|[Ff]orbidden' words
+}
+
+# The service runs as a user that no job has, and may write nothing but its directory.
+harden() {
+	step=harden
+	id outrigger || useradd --system --shell /usr/sbin/nologin outrigger
+	unit=/etc/systemd/system/gitlab-runner.service.d
+	mkdir -p "$unit"
+	cat >unit <<END
+[Service]
+User=outrigger
+ExecStart=
+ExecStart=$(command -v gitlab-runner) run --config $config --working-directory $etc
+RestartSec=5
+KillSignal=SIGQUIT
+TimeoutStopSec=7200
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectSystem=strict
+ReadWritePaths=$etc
+ProtectHome=yes
+PrivateTmp=yes
+IPAddressDeny=169.254.169.254
+END
+	chown -R outrigger: "$etc"
+	cmp -s unit "$unit/outrigger.conf" && return
+	mv -f unit "$unit/outrigger.conf"
+	systemctl daemon-reload
+	# Without an entry there is no job that this could end.
+	[ -e "$config" ] || systemctl restart gitlab-runner
+}
+
+# cloud-init keeps copies of this script, and fetches them again at the next boot.
+scrub() {
+	step=scrub
+	cloud=/var/lib/cloud
+	case $0 in "$cloud"/*) ;; *) return 0 ;; esac
+	shred -u "$cloud"/instances/*/user-data.txt* "$cloud"/instances/*/scripts/part-* || :
+	say 'removed copies of this script; those of root (obj.pkl) and of the platform stay'
 }
 
 main() {
 	set -eu
-	umask 077
 	exec </dev/null
 	settings
 	begin
+	find_runner
+	plan_config
 	install_runner
-	write_config
-	start_service
+	if [ "$todo" = yes ]; then
+		prove_cluster
+		prove_gitlab
+		harden
+		write_config
+	fi
+	step=service
+	systemctl enable --now gitlab-runner
+	scrub
 	step=end
 	say 'the service is running'
 }

@@ -71,6 +71,8 @@ pub struct Facts {
     pub script_written: Cell<Option<bool>>,
     /// The launch script, where it was asked for on stdout.
     pub script_text: RefCell<Option<Secret>>,
+    /// What `--runner-config` adds to the runner's entry.
+    pub runner_extra: OnceCell<toml::Table>,
     /// What the last proof said.
     pub proof: RefCell<Option<String>>,
 }

@@ -23,6 +23,9 @@ pub const NOTED: &[&str] = &[
     "podSecurity",
     "tokenLifetime",
     "runnerVersion",
+    "installMethod",
+    "jobLimit",
+    "pullPolicy",
 ];
 /// Annotation on the anchor with the digest of the launch script's inputs.
 pub const SCRIPT_DIGEST: &str = "outrigger.dev/script-digest";

@@ -16,10 +16,16 @@ use crate::error::{Failure, Kind, Result};
 /// # Errors
 /// OR0710, which says the line and no value.
 pub fn render(name: &str, text: &str, values: &serde_json::Value) -> Result<String> {
-    rendered(name, text, minijinja::Value::from(minijinja::value::Serde(values)))
+    rendered(name, text, &[], minijinja::Value::from(minijinja::value::Serde(values)))
 }
 
-pub(crate) fn rendered(name: &str, text: &str, values: minijinja::Value) -> Result<String> {
+/// Renders a text that includes others, each given with the name it is included by.
+pub(crate) fn rendered(
+    name: &str,
+    text: &str,
+    parts: &[(&'static str, &'static str)],
+    values: minijinja::Value,
+) -> Result<String> {
     let broken = |error: &minijinja::Error| {
         // The error's own text may quote values; its kind and line say enough for a bug report.
         let line = error.line().map_or_else(|| "unknown".to_owned(), |line| line.to_string());
@@ -38,6 +44,9 @@ pub(crate) fn rendered(name: &str, text: &str, values: minijinja::Value) -> Resu
     env.add_filter("toml", |value: &str| toml_string(value));
     env.add_filter("yaml", |value: &str| yaml_string(value));
     env.add_filter("comment", |value: &str| comment_text(value));
+    for (name, text) in parts {
+        env.add_template(name, text).map_err(|error| broken(&error))?;
+    }
     env.render_named_str(name, text, values).map_err(|error| broken(&error))
 }
 

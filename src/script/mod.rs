@@ -4,62 +4,74 @@
 //! block of assignments, those bound for `config.toml` as TOML strings, and those in the script's head
 //! through a filter that keeps them in their comment line.
 
+pub mod entry;
+pub mod install;
+
 use minijinja::context;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Failure, Kind, Result};
+use crate::error::Result;
 use crate::secret::Secret;
 use crate::template::{hex, rendered};
+pub use entry::Entry;
+pub use install::{Installer, Method};
+use install::{is_plain, refused};
 
 /// The largest script that Lightsail takes: 16 KiB less the room for its own preamble.
 pub const LIGHTSAIL_LIMIT_BYTES: usize = 14_336;
 
 const TEMPLATE: &str = include_str!("../../templates/launch.sh");
+/// What it is made of, by the names under which it includes them.
+const PARTS: &[(&str, &str)] = &[
+    ("apt.sh", include_str!("../../templates/launch/apt.sh")),
+    ("binary.sh", include_str!("../../templates/launch/binary.sh")),
+    ("common.sh", include_str!("../../templates/launch/common.sh")),
+    ("config.sh", include_str!("../../templates/launch/config.sh")),
+    ("config_own.sh", include_str!("../../templates/launch/config_own.sh")),
+    ("config_shared.sh", include_str!("../../templates/launch/config_shared.sh")),
+    ("find_own.sh", include_str!("../../templates/launch/find_own.sh")),
+    ("find_shared.sh", include_str!("../../templates/launch/find_shared.sh")),
+    ("paths.sh", include_str!("../../templates/launch/paths.sh")),
+    ("prove.sh", include_str!("../../templates/launch/prove.sh")),
+    ("release.sh", include_str!("../../templates/launch/release.sh")),
+    ("scrub.sh", include_str!("../../templates/launch/scrub.sh")),
+    ("secrets.sh", include_str!("../../templates/launch/secrets.sh")),
+    ("service.sh", include_str!("../../templates/launch/service.sh")),
+    ("tokens.sh", include_str!("../../templates/launch/tokens.sh")),
+];
+/// How many bytes of the SHA-256 make a digest.
+const DIGEST_BYTES: usize = 16;
 const HEADER: &str = "# outrigger-launch-script deployment=";
 
 /// Everything the launch script depends on.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent properties of a script")]
 pub struct LaunchScript<'a> {
     /// Names our files on the machine: letters, digits, `.`, `_` and `-` only.
     pub deployment: &'a str,
-    /// The `name` of the runner's entry; with the GitLab URL it says which entry is ours.
-    pub runner_name: &'a str,
     /// Our own version, for the head and the status file.
     pub outrigger_version: &'a str,
     /// What people call the cluster, for the head.
     pub cluster: &'a str,
-    /// The API server's URL.
-    pub kubernetes_host: &'a str,
     /// The cluster's CA certificates; `None` when the system's roots verify the API server.
     pub ca_pem: Option<&'a str>,
-    /// The GitLab URL that the runner polls.
-    pub gitlab_url: &'a str,
     /// GitLab's CA certificates; `None` when the system's roots verify GitLab.
     pub gitlab_ca_pem: Option<&'a str>,
-    /// The namespace of the job pods.
-    pub namespace: &'a str,
-    /// The `ServiceAccount` of the job pods.
-    pub job_service_account: &'a str,
-    /// The image of jobs that name none.
-    pub image: &'a str,
-    /// The version of gitlab-runner to install; a newer one on the machine stays.
-    pub runner_version: &'a str,
+    /// Whom the cluster token must prove to be: `system:serviceaccount:<namespace>:<name>`.
+    pub account: String,
+    /// How gitlab-runner is installed.
+    pub installer: Installer<'a>,
+    /// The `[[runners]]` entry; with its name and GitLab URL it says which entry is ours.
+    pub entry: Entry<'a>,
     /// The runner's tags, for the head: GitLab holds the real ones.
     pub tags: &'a [String],
-    /// The package repository, without `/debian` or `/ubuntu`.
-    pub apt_url: &'a str,
-    /// Where to get its key.
-    pub key_url: &'a str,
-    /// The key's fingerprint; spaces and lower case are accepted.
-    pub key_fingerprint: &'a str,
-    /// False puts a notice with the installer's sources at the script's top.
-    pub installer_is_default: bool,
-    /// Put before every path that the script touches: empty, except in tests.
-    ///
-    /// A constant of the text, not a variable of the environment: nothing on the machine can turn
-    /// root's writes elsewhere.
-    pub root: &'a str,
-    /// The two tokens; `None` renders the update form, which keeps the tokens found on the machine.
+    /// Whether the machine may have a GitLab Runner of somebody else, which keeps everything but our entry
+    /// as it is. Otherwise such a machine is refused, and the script is shorter.
+    pub shared: bool,
+    /// Whether an entry of ours that was changed by hand is replaced.
+    pub replace_entry: bool,
+    /// The two tokens; `None` renders the form that keeps the tokens found on the machine, or takes
+    /// them from a file.
     pub secrets: Option<ScriptSecrets<'a>>,
 }
 
@@ -73,27 +85,33 @@ pub struct ScriptSecrets<'a> {
 }
 
 impl LaunchScript<'_> {
-    /// Identifies what the script puts on a machine: SHA-256 in hex over the inputs that end up there.
+    /// Identifies what the script puts on a machine: the first half of a SHA-256, in hex, over the inputs that end up there.
     ///
     /// Secrets are not among them, nor is the template, our version or what only the head shows: a
     /// new outrigger makes no difference to a machine. (The script itself recognises new tokens.)
     #[must_use]
     pub fn digest(&self) -> String {
-        let fingerprint = normalised_fingerprint(self.key_fingerprint);
+        let installer = &self.installer;
+        let fingerprint = installer.fingerprint();
+        let (entry, binary) = (self.entry.parts(), installer.binary());
+        let from = match installer.method {
+            Method::Binary => ["", "", "", &binary],
+            _ => [installer.apt_url, installer.key_url, &fingerprint, ""],
+        };
         let inputs = [
             ("deployment", Some(self.deployment)),
-            ("runner_name", Some(self.runner_name)),
-            ("kubernetes_host", Some(self.kubernetes_host)),
             ("ca", self.ca_pem),
-            ("gitlab_url", Some(self.gitlab_url)),
             ("gitlab_ca", self.gitlab_ca_pem),
-            ("namespace", Some(self.namespace)),
-            ("job_service_account", Some(self.job_service_account)),
-            ("image", Some(self.image)),
-            ("runner_version", Some(self.runner_version)),
-            ("apt_url", Some(self.apt_url)),
-            ("key_url", Some(self.key_url)),
-            ("key_fingerprint", Some(fingerprint.as_str())),
+            ("runner", Some(entry.runner.as_str())),
+            ("kubernetes", Some(entry.kubernetes.as_str())),
+            ("tables", Some(entry.tables.as_str())),
+            ("method", Some(installer.method.name())),
+            ("runner_version", Some(installer.version)),
+            ("sha256", installer.sha256),
+            ("apt_url", Some(from[0])),
+            ("key_url", Some(from[1])),
+            ("key_fingerprint", Some(from[2])),
+            ("binary_url", Some(from[3])),
         ];
         let mut hash = Sha256::new();
         for (name, value) in inputs {
@@ -103,7 +121,8 @@ impl LaunchScript<'_> {
             hash.update(value);
             hash.update("\n");
         }
-        hex(&hash.finalize())
+        // Half of it tells any two inputs apart, and a script on Lightsail has to be short.
+        hex(&hash.finalize()[..DIGEST_BYTES])
     }
 
     /// Renders the whole script. It is a secret as a whole, and treated as one in both forms.
@@ -111,86 +130,72 @@ impl LaunchScript<'_> {
     /// Refuses values that cannot be data in the place they go to: a NUL byte, a deployment or version
     /// that is no file name or package version, a repository URL that would break apt's files.
     pub fn render(&self) -> Result<Secret> {
-        let fingerprint = normalised_fingerprint(self.key_fingerprint);
-        self.check(&fingerprint)?;
+        self.check()?;
+        let installer = &self.installer;
+        let binary = installer.binary();
+        // Never down from https, not even by a redirect.
+        let protocols = |url: &str| if url.starts_with("https://") { "=https" } else { "=http,https" };
+        let review = serde_json::json!({
+            "spec": {"resourceAttributes": {
+                "namespace": self.entry.namespace, "verb": "create", "resource": "pods"}},
+        });
         let values = context! {
-            deployment => self.deployment,
-            digest => self.digest(),
-            runner_name => self.runner_name,
-            outrigger_version => self.outrigger_version,
-            cluster => self.cluster,
-            kubernetes_host => self.kubernetes_host,
-            has_ca => self.ca_pem.is_some(),
-            ca_pem => self.ca_pem.unwrap_or_default(),
-            gitlab_url => self.gitlab_url,
-            has_gitlab_ca => self.gitlab_ca_pem.is_some(),
-            gitlab_ca_pem => self.gitlab_ca_pem.unwrap_or_default(),
-            namespace => self.namespace,
-            job_service_account => self.job_service_account,
-            image => self.image,
-            runner_version => self.runner_version,
-            tags => if self.tags.is_empty() { "none".to_owned() } else { self.tags.join(", ") },
-            apt_url => self.apt_url.trim_end_matches('/'),
-            apt_host => host_of(self.apt_url),
-            key_url => self.key_url,
-            // Never down from https, not even by a redirect.
-            key_protocols => if self.key_url.starts_with("https://") { "=https" } else { "=http,https" },
-            key_fingerprint => fingerprint,
-            installer_is_default => self.installer_is_default,
-            root => self.root,
-            has_secrets => self.secrets.is_some(),
-            runner_token => self.secrets.map_or("", |s| s.runner_token.expose()),
-            bearer_token => self.secrets.map_or("", |s| s.bearer_token.expose()),
-        };
-        rendered("launch.sh", TEMPLATE, values).map(Secret::new)
+                    deployment => self.deployment,
+                    digest => self.digest(),
+                    runner_name => self.entry.name,
+                    outrigger_version => self.outrigger_version,
+                    cluster => self.cluster,
+                    kubernetes_host => self.entry.host,
+                    has_ca => self.ca_pem.is_some(),
+                    ca_pem => self.ca_pem.unwrap_or_default(),
+                    gitlab_url => self.entry.url,
+                    has_gitlab_ca => self.gitlab_ca_pem.is_some(),
+                    gitlab_ca_pem => self.gitlab_ca_pem.unwrap_or_default(),
+                    account => &self.account,
+                    review => review.to_string(),
+                    entry => minijinja::Value::from(minijinja::value::Serde(self.entry.parts())),
+                    job_limit => self.entry.job_limit,
+                    replace_entry => self.replace_entry,
+                    runner_version => installer.version,
+                    tags => if self.tags.is_empty() { "none".to_owned() } else { self.tags.join(", ") },
+                    method => installer.method.name(),
+                    source => if installer.method == Method::Binary { &binary } else { installer.apt_url },
+                    installer_is_default => installer.is_default,
+                    apt_url => installer.apt_url.trim_end_matches('/'),
+                    apt_host => host_of(installer.apt_url),
+                    key_url => installer.key_url,
+        protocols => protocols(if installer.method == Method::Binary { &binary } else { installer.key_url }),
+                    key_fingerprint => installer.fingerprint(),
+                    binary_url => &binary,
+                    sha256 => installer.sha256.unwrap_or_default().to_ascii_lowercase(),
+                    can_lint => installer.can_lint(),
+                    has_secrets => self.secrets.is_some(),
+                    runner_token => self.secrets.map_or("", |s| s.runner_token.expose()),
+                    bearer_token => self.secrets.map_or("", |s| s.bearer_token.expose()),
+                    shared => self.shared,
+                    target_copies => true,
+                };
+        rendered("launch.sh", TEMPLATE, PARTS, values).map(Secret::new)
     }
 
-    fn check(&self, fingerprint: &str) -> Result<()> {
-        let refuse = |what: &str, value: &str, rule: &str| {
-            Err(Failure::new(
-                "OR0711",
-                Kind::Refused,
-                format!("{what} {value:?} cannot go into the launch script"),
-            )
-            .detail("reason", rule.to_owned()))
-        };
-        let plain = |value: &str, extra: &str| {
-            value.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && value.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
-        };
-        if !plain(self.deployment, "._-") {
+    fn check(&self) -> Result<()> {
+        let refuse = |what: &str, value: &str, rule: &str| Err(refused(what, value, rule));
+        if !is_plain(self.deployment, "._-") {
             return refuse("deployment", self.deployment, "it names files: letters, digits, '.', '_', '-'");
         }
-        if !plain(self.outrigger_version, ".+~-") {
+        if !is_plain(self.outrigger_version, ".+~-") {
             return refuse("outrigger version", self.outrigger_version, "it is not a version");
         }
-        if !plain(self.runner_version, ".+~") {
-            return refuse("runner version", self.runner_version, "it is not a version such as 19.4.1");
-        }
-        if fingerprint.len() != 40 || !fingerprint.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return refuse("key fingerprint", self.key_fingerprint, "it must have 40 hexadecimal digits");
-        }
-        for (what, value) in [("package repository", self.apt_url), ("key URL", self.key_url)] {
-            let http = value.starts_with("https://") || value.starts_with("http://");
-            if !http
-                || host_of(value).is_empty()
-                || !value.chars().all(|c| c.is_ascii_graphic() && !"\"[]".contains(c))
-            {
-                return refuse(what, value, "it must be an http or https URL without spaces or quotes");
-            }
-        }
-        if !self.root.is_empty() && !self.root.strip_prefix('/').is_some_and(|root| plain(root, "/._-")) {
-            return refuse("path prefix", self.root, "it must be empty or an absolute path");
-        }
+        self.installer.check()?;
         let texts = [
-            ("runner name", Some(self.runner_name)),
-            ("cluster URL", Some(self.kubernetes_host)),
+            ("runner name", Some(self.entry.name)),
+            ("cluster URL", Some(self.entry.host)),
             ("cluster CA", self.ca_pem),
-            ("GitLab URL", Some(self.gitlab_url)),
+            ("GitLab URL", Some(self.entry.url)),
             ("GitLab CA", self.gitlab_ca_pem),
-            ("namespace", Some(self.namespace)),
-            ("service account", Some(self.job_service_account)),
-            ("image", Some(self.image)),
+            ("namespace", Some(self.entry.namespace)),
+            ("service account", Some(self.entry.service_account)),
+            ("image", Some(self.entry.image)),
         ];
         // TOML could carry a NUL byte as an escape, a shell's word cannot.
         for (what, value) in texts {
@@ -198,7 +203,19 @@ impl LaunchScript<'_> {
                 return refuse(what, value, "it has a NUL byte");
             }
         }
-        Ok(())
+        // They go into a header and a TOML string as they are.
+        let is_token = |token: &Secret| {
+            let text = token.expose();
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '\\')
+        };
+        match self.secrets {
+            Some(secrets) if !is_token(secrets.runner_token) || !is_token(secrets.bearer_token) => refuse(
+                "token",
+                "(not shown)",
+                "it must be printable ASCII without spaces, quotes and backslashes",
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -209,12 +226,10 @@ pub fn is_ours(text: &str, deployment: &str) -> bool {
         line.strip_prefix(HEADER)
             .and_then(|rest| rest.strip_prefix(deployment))
             .and_then(|rest| rest.strip_prefix(" digest="))
-            .is_some_and(|digest| digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()))
+            .is_some_and(|digest| {
+                digest.len() == 2 * DIGEST_BYTES && digest.bytes().all(|b| b.is_ascii_hexdigit())
+            })
     })
-}
-
-fn normalised_fingerprint(fingerprint: &str) -> String {
-    fingerprint.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()).collect()
 }
 
 /// The host of a URL as apt's pins know it: without user, port and path.
@@ -238,7 +253,7 @@ mod tests {
     #[test]
     fn a_script_of_ours_is_recognised_by_its_head() {
         let head =
-            format!("#!/bin/sh\n# x\n# outrigger-launch-script deployment=web digest={}\n", "0a".repeat(32));
+            format!("#!/bin/sh\n# x\n# outrigger-launch-script deployment=web digest={}\n", "0a".repeat(16));
         assert!(is_ours(&head, "web"));
         assert!(!is_ours(&head, "we"));
         assert!(!is_ours(&head.replace("0a", "0"), "web"));

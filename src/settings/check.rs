@@ -116,6 +116,24 @@ pub fn fingerprint(value: &str) -> Result<String, String> {
     }
 }
 
+/// A SHA-256 of 64 hex digits, kept in lower case.
+pub fn sha256(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    if value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(value.to_ascii_lowercase())
+    } else {
+        Err("is not a SHA-256 of 64 hex digits".to_owned())
+    }
+}
+
+/// How many jobs run at once: 1 to 1000.
+pub fn job_limit(value: &str) -> Result<u32, String> {
+    match value.parse() {
+        Ok(limit @ 1..=1000) => Ok(limit),
+        _ => Err("is not a number from 1 to 1000".to_owned()),
+    }
+}
+
 /// One of a few words.
 pub fn choice(value: &str, choices: &[&str]) -> Result<String, String> {
     if choices.contains(&value) {
@@ -285,8 +303,8 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        branch, deployment, duration, duration_text, escaped, fingerprint, gitlab_url, image, namespace,
-        project, tag, url, version,
+        branch, deployment, duration, duration_text, escaped, fingerprint, gitlab_url, image, job_limit,
+        namespace, project, sha256, tag, url, version,
     };
 
     #[test]
@@ -387,6 +405,10 @@ mod tests {
         }
         assert_eq!(fingerprint(&"ab ".repeat(20)), Ok("AB".repeat(20)));
         assert!(fingerprint("abc").is_err() && fingerprint(&"g".repeat(40)).is_err());
+        assert_eq!(sha256(&"Ab".repeat(32)), Ok("ab".repeat(32)));
+        assert!(sha256("ab").is_err() && sha256(&"xy".repeat(32)).is_err());
+        assert_eq!(job_limit("12"), Ok(12));
+        assert!(["0", "-1", "1001", "x", ""].iter().all(|bad| job_limit(bad).is_err()));
         assert_eq!(escaped("a\u{202e}\n\""), r#""a\u{202e}\n\"""#);
     }
 

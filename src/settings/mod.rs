@@ -16,7 +16,9 @@ use std::time::Duration;
 
 pub use options::{Output, RunOptions, config_path, run_options};
 pub use resolve::{deployment_and_state_dir, resolve};
-pub use table::{DEFAULT_APT_URL, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION};
+pub use table::{
+    DEFAULT_APT_URL, DEFAULT_JOB_LIMIT, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION,
+};
 pub use view::{Missing, Need, missing_failure, shell_word};
 
 /// The deployment when none is named.
@@ -31,6 +33,8 @@ pub const DEFAULT_PIPELINE_SCRIPT: &str = "echo \"hello world!\"";
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(600);
 /// The Pod Security level of the job namespace.
 pub const DEFAULT_POD_SECURITY: &str = "baseline";
+/// How gitlab-runner is installed when nobody says.
+pub const DEFAULT_INSTALL_METHOD: &str = "apt";
 /// The longest wait when none is named.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -168,6 +172,22 @@ pub struct Settings {
     pub key_url: Sourced<String>,
     /// The fingerprint of that key.
     pub key_fingerprint: Sourced<String>,
+    /// How it is installed: apt, apt-slim or binary.
+    pub install_method: Sourced<String>,
+    /// The SHA-256 of its package, if named.
+    pub deb_sha256: Option<Sourced<String>>,
+    /// Where its binary comes from; none means GitLab's own place.
+    pub binary_url: Option<Sourced<String>>,
+    /// The SHA-256 of that binary, if named.
+    pub binary_sha256: Option<Sourced<String>>,
+    /// How many jobs run at once.
+    pub job_limit: Sourced<u32>,
+    /// When nodes pull the jobs' images; none leaves it to Kubernetes.
+    pub pull_policy: Option<Sourced<String>>,
+    /// File with what is to be added to the runner's entry.
+    pub runner_config: Option<Sourced<PathBuf>>,
+    /// Agreed: replace the runner's entry although somebody changed it by hand.
+    pub replace_entry: bool,
     /// Pod Security level of the job namespace: baseline, restricted or privileged.
     pub pod_security_level: Sourced<String>,
     /// Where to write the launch script; `-` is stdout.

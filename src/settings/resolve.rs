@@ -9,8 +9,8 @@ use super::file::{self, FileValues};
 use super::options::{finish, from_env, given};
 use super::table::{self, Row};
 use super::{
-    DEFAULT_DEPLOYMENT, DEFAULT_IMAGE, DEFAULT_PIPELINE_SCRIPT, DEFAULT_POD_SECURITY, DEFAULT_TAGS,
-    DEFAULT_TIMEOUT, DEFAULT_WAIT, Inputs, Reissue, Settings, Source, Sourced,
+    DEFAULT_DEPLOYMENT, DEFAULT_IMAGE, DEFAULT_INSTALL_METHOD, DEFAULT_PIPELINE_SCRIPT, DEFAULT_POD_SECURITY,
+    DEFAULT_TAGS, DEFAULT_TIMEOUT, DEFAULT_WAIT, Inputs, Reissue, Settings, Source, Sourced,
 };
 use crate::error::Result;
 
@@ -71,6 +71,16 @@ pub fn resolve(inputs: &Inputs) -> Result<Settings> {
             read.one("keyFingerprint", check::fingerprint),
             table::DEFAULT_KEY_FINGERPRINT,
         ),
+        install_method: or_default(read.one("installMethod", check::text), DEFAULT_INSTALL_METHOD),
+        deb_sha256: read.one("debSha256", check::sha256),
+        binary_url: read.one("binaryUrl", check::url),
+        binary_sha256: read.one("binarySha256", check::sha256),
+        job_limit: read
+            .one("jobLimit", check::job_limit)
+            .unwrap_or_else(|| Sourced::new(table::DEFAULT_JOB_LIMIT, Source::Default)),
+        pull_policy: read.one("pullPolicy", check::text),
+        runner_config: read.path("runnerConfig"),
+        replace_entry: read.flag("replaceEntry"),
         pod_security_level: or_default(read.one("podSecurity", check::text), DEFAULT_POD_SECURITY),
         script: read.path("script"),
         token_lifetime: read.token_lifetime(),

@@ -150,6 +150,9 @@ pub const DEFAULT_KEY_URL: &str = "https://packages.gitlab.com/gpgkey/gpg.key";
 /// The fingerprint that key must have.
 pub const DEFAULT_KEY_FINGERPRINT: &str = "F6403F6544A38863DAA0B6E03F01618A51312F3F";
 
+/// How many jobs run at once when nobody says.
+pub const DEFAULT_JOB_LIMIT: u32 = 4;
+
 /// Every setting, in the order help and commands show them.
 #[rustfmt::skip]
 pub const SETTINGS: &[Row] = &[
@@ -213,6 +216,20 @@ pub const SETTINGS: &[Row] = &[
         "Where the key that signs them comes from"),
     Row::new("keyFingerprint", "--key-fingerprint", &[], "HEX", Text, Runner,
         "The fingerprint that key must have, 40 hex digits"),
+    Row::new("installMethod", "--install-method", &["OUTRIGGER_INSTALL_METHOD"], "METHOD", Text, Runner,
+        "How gitlab-runner comes onto the machine [default: apt]").choices(&["apt", "apt-slim", "binary"]).recorded(),
+    Row::new("debSha256", "--deb-sha256", &["OUTRIGGER_DEB_SHA256"], "HEX", Text, Runner,
+        "The SHA-256 that gitlab-runner's package must have").recorded(),
+    Row::new("binaryUrl", "--binary-url", &[], "URL", Text, Runner,
+        "Where the binary comes from, with --install-method binary [default: GitLab's, for amd64]"),
+    Row::new("binarySha256", "--binary-sha256", &["OUTRIGGER_BINARY_SHA256"], "HEX", Text, Runner,
+        "The SHA-256 that the binary must have").recorded(),
+    Row::new("jobLimit", "--job-limit", &["OUTRIGGER_JOB_LIMIT"], "NUMBER", Text, Runner,
+        "How many jobs run at once [default: 4]").recorded(),
+    Row::new("pullPolicy", "--pull-policy", &["OUTRIGGER_PULL_POLICY"], "POLICY", Text, Runner,
+        "When nodes pull the jobs' images [default: Kubernetes' own rule]").choices(&["always", "if-not-present", "never"]).recorded(),
+    Row::new("runnerConfig", "--runner-config", &["OUTRIGGER_RUNNER_CONFIG"], "FILE", Path, Runner,
+        "TOML with one [[runners]] to add to the runner's entry: node selectors, cache, resources, ...").recorded(),
     Row::new("script", "--script", &["OUTRIGGER_SCRIPT"], "FILE", Path, Runner,
         "Where to write the launch script; - writes stdout").recorded(),
     Row::new("commitPipeline", "--commit-pipeline", &["OUTRIGGER_COMMIT_PIPELINE"], "", Bool, Run,
@@ -237,6 +254,8 @@ pub const SETTINGS: &[Row] = &[
         "Overwrite what somebody else made stricter"),
     Row::new("overwritePipeline", "--overwrite-pipeline", &["OUTRIGGER_OVERWRITE_PIPELINE"], "", Bool, Consent,
         "Replace a pipeline file that is there and says something else"),
+    Row::new("replaceEntry", "--replace-entry", &["OUTRIGGER_REPLACE_ENTRY"], "", Bool, Consent,
+        "Let the script replace the runner's entry although somebody changed it by hand"),
     Row::new("prune", "--prune", &["OUTRIGGER_PRUNE"], "", Bool, Consent,
         "Remove our objects that the settings no longer name"),
 ];
@@ -326,6 +345,6 @@ mod tests {
     fn the_installers_sources_are_not_read_from_the_environment() {
         let closed: Vec<_> =
             SETTINGS.iter().chain(OPTIONS).filter(|row| row.env.is_empty()).map(|r| r.flag).collect();
-        assert_eq!(closed, ["apt-url", "key-url", "key-fingerprint"]);
+        assert_eq!(closed, ["apt-url", "key-url", "key-fingerprint", "binary-url"]);
     }
 }

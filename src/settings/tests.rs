@@ -45,10 +45,19 @@ fn samples(row: &Row) -> [&'static str; 4] {
         (_, Kind::Duration) => ["11m", "12m", "13m", "14m"],
         ("podSecurity", _) => ["restricted", "privileged", "baseline", "restricted"],
         ("reissue", _) => ["runner", "cluster", "runner", "cluster"],
-        ("kubernetesHost" | "gitlabUrl" | "aptUrl" | "keyUrl", _) => {
+        ("kubernetesHost" | "gitlabUrl" | "aptUrl" | "keyUrl" | "binaryUrl", _) => {
             ["https://a.test", "https://b.test", "https://c.test", "https://d.test"]
         }
         ("runnerVersion", _) => ["1.1.1", "1.1.2", "1.1.3", "1.1.4"],
+        ("installMethod", _) => ["apt-slim", "binary", "apt", "binary"],
+        ("pullPolicy", _) => ["always", "never", "if-not-present", "always"],
+        ("jobLimit", _) => ["11", "12", "13", "14"],
+        ("debSha256" | "binarySha256", _) => [
+            "1111111111111111111111111111111111111111111111111111111111111111",
+            "2222222222222222222222222222222222222222222222222222222222222222",
+            "3333333333333333333333333333333333333333333333333333333333333333",
+            "4444444444444444444444444444444444444444444444444444444444444444",
+        ],
         ("keyFingerprint", _) => [
             "1111111111111111111111111111111111111111",
             "2222222222222222222222222222222222222222",

@@ -1,0 +1,71 @@
+# One line to the log and the console. Never a secret.
+say() {
+	printf 'outrigger: %s\n' "$1" | tee -a "$log" >&3
+}
+
+fail() {
+	reason=$1
+	exit 1
+}
+
+# At any end: clean up and record the outcome.
+finish() {
+	code=$?
+	trap - EXIT
+	set +e
+	rm -rf "$work" # which also makes room, if the disk is full
+	result=ok
+	if [ "$code" -ne 0 ]; then
+		result=failed
+		say "FAILED in step $step: ${reason:=$(last_error)}"
+	fi
+	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
+	cat >"$state.new" <<END
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"{{ outrigger_version }}","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
+END
+	mv -f "$state.new" "$state.json"
+	exit "$code"
+}
+
+begin() {
+	[ "$(id -u)" -eq 0 ] || { echo 'outrigger: run this as root' >&2; exit 1; }
+	umask 022 # what is secret stays below $work, which only root may enter
+	step=start reason='' work=''
+	state=/var/lib/outrigger/$deployment
+	log=/var/log/outrigger-$deployment.log
+	mkdir -p "${state%/*}"
+	exec 3>&1 >>"$log" 2>&1 # 3 is the console
+	chmod 600 "$log"
+	trap finish EXIT
+	trap 'exit 143' HUP INT TERM
+	say "$deployment, log in $log"
+{% if shared %}
+	command -v systemctl >/dev/null || fail 'systemd is needed, there is no systemctl'
+{% endif %}
+}
+
+# What the command that failed last said of it.
+last_error() {
+	why=$(tail -n 15 "$log" | grep -E '^(E|curl|FATAL|PANIC|ERROR)[: ]|No space' | tail -n 1)
+	printf '%s' "${why:-a command failed}, see $log"
+}
+
+# Several attempts: networks fail at first boot.
+retry() {
+	for pause in $pauses; do
+		"$@" && return
+		say "$1 failed, again in $pause s"
+		sleep "$pause"
+	done
+	"$@" || fail "$1 failed: $(last_error)"
+}
+
+# The installed version, or nothing.
+installed() {
+	gitlab-runner --version 2>/dev/null | sed -n 's/^Version: *//p'
+}
+
+# at_least VERSION: is that, or a later one, installed?
+at_least() {
+	[ "$(printf '%s\n' "$1" "$(installed)" | sort -V | head -n 1)" = "$1" ]
+}

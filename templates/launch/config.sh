@@ -1,0 +1,39 @@
+hash() {
+	sort | sha256sum | cut -d ' ' -f 1
+}
+{% if not replace_entry %}
+
+# Somebody's change is shown, and not overwritten unasked.
+edited() {
+	sed -E 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environment)[^=]*=).*/\1 (not shown)/' "$1" >&3
+	fail "somebody changed our entry in $config: to replace it, make this script with --replace-entry"
+}
+{% endif %}
+
+write_config() {
+	step=config
+{% if can_lint %}
+	gitlab-runner lint --config new || fail "gitlab-runner does not accept the new config.toml: $(last_error)"
+{% else %}
+	# It prints tokens.
+	gitlab-runner list --config new >/dev/null 2>&1 || fail 'gitlab-runner does not accept the new config.toml'
+{% endif %}
+{% if has_ca %}
+	mv -f ca "$ca_file"
+{% endif %}
+{% if has_gitlab_ca %}
+	mv -f gitlab-ca "$gitlab_ca_file"
+{% endif %}
+	[ ! -e "$config" ] || cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
+	echo "$digest $now $(says new)" >"$state.digest.new"
+{% if shared %}
+	[ -e "$config" ] || chmod 600 new
+	[ "$owner" = them ] || chown outrigger: new
+{% else %}
+	chmod 600 new
+	chown outrigger: new
+{% endif %}
+	mv -f new "$config"
+	mv -f "$state.digest.new" "$state.digest"
+	say 'config.toml is written'
+}

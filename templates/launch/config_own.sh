@@ -1,0 +1,40 @@
+# What our entry says: without tokens, and without what the runner adds when it rewrites the file.
+says() {
+	sed -nE '/^ *\[\[runners\]\]/,$ { s/^[ \t]+//; p }' "$1" |
+		grep -vE '^((id|token|token_obtained_at|token_expires_at) =|#|\[[^[]|$)|= (""|0|false|\[\])$' | hash
+}
+
+# Is there something to do? Then the new file lies ready: what stands above [[runners]], and our entry.
+plan_config() {
+	step=config
+	if [ -e "$config" ]; then
+		cp "$config" old
+	else
+		printf 'concurrent = {{ job_limit }}\ncheck_interval = 3\n\n' >old
+	fi
+	# What was applied: the digest, and hashes of the tokens and of the entry.
+{% if replace_entry %}
+	applied='' tokens=''
+	[ ! -e "$state.digest" ] || read -r applied tokens _ <"$state.digest"
+{% else %}
+	applied='' tokens='' said=''
+	[ ! -e "$state.digest" ] || read -r applied tokens said <"$state.digest"
+{% endif %}
+{% include "tokens.sh" %}
+	todo=no
+	if [ -e "$config" ] && [ "$digest $now" = "$applied $tokens" ]; then
+		# The runner may have replaced its token since: this leaves it alone.
+		say 'config.toml needs no change'
+		return
+	fi
+	todo=yes
+	entries=$(grep -c '^ *\[\[runners\]\]' old) || :
+	[ "$entries" -le 1 ] || fail "$config has entries of others: use the script of --target ssh"
+{% if not replace_entry %}
+	[ "$entries" -eq 0 ] || [ "$(says old)" = "$said" ] || edited old
+{% endif %}
+	{
+		sed '/^ *\[\[runners\]\]/,$d' old
+		entry
+	} >new
+}

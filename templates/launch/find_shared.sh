@@ -1,0 +1,24 @@
+# Whose gitlab-runner is here: them (only our entry may change), us, or nobody's yet?
+find_runner() {
+	step=look
+	config=$(systemctl show -p ExecStart gitlab-runner 2>/dev/null |
+		sed -nE 's/.* (--config|-c)[ =]([^ ;]+).*/\2/p')
+	config=${config:-/etc/gitlab-runner/config.toml}
+	case $config in *[!A-Za-z0-9/._-]*) fail "cannot work with a path such as $config" ;; esac
+{% include "paths.sh" %}
+	have=$(installed)
+	owner=them
+	if [ -e "$state.installed" ]; then
+		owner=us
+	elif [ -z "$have" ] && [ ! -e "$config" ]; then
+		owner=nobody
+	fi
+	if [ "$owner" = them ]; then
+		[ -n "$have" ] || fail "$config is here, and gitlab-runner is not"
+		at_least "$version" || fail "gitlab-runner $have is here and not ours to replace, this needs $version"
+		say "gitlab-runner $have is here: only our entry will change"
+	fi
+	[ -d "$etc" ] || mkdir -m 700 "$etc"
+	work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
+	cd "$work"
+}

@@ -1,0 +1,49 @@
+# ask API REVIEW: as the runner will reach the cluster; leaves "answer".
+ask() {
+	failed=0
+	code=$(curl -gsS --noproxy '*' --max-time 20 -o answer -w '%{http_code}' -H @header \
+		-H 'Content-Type: application/json'{% if has_ca %} --cacert ca{% endif %} --data-raw "$2" "$host/apis/$1") || failed=$?
+	case $failed in
+		0) [ "$code" != 401 ] || fail "$host refuses the token: revoked, expired, or of another cluster" ;;
+		6 | 7 | 28) fail "this machine does not reach $host (a firewall, or authorized networks?): $(last_error)" ;;
+		*) fail "$host: $(last_error)" ;;
+	esac
+}
+
+# The cluster, with the CA and the token that the runner will have.
+prove_cluster() {
+	step=prove-cluster
+	printf 'Authorization: Bearer %s\n' "$bearer" >header
+{% if has_ca %}
+	printf '%s' "$ca" >ca
+{% endif %}
+	ask authentication.k8s.io/v1/selfsubjectreviews '{}'
+	grep -q "\"username\": *\"$account\"" answer || fail "the token is not that of $account"
+	ask authorization.k8s.io/v1/selfsubjectaccessreviews "$may"
+	grep -q '"allowed": *true' answer || fail "$account may not create pods"
+	say "the cluster knows $account"
+}
+
+# GitLab, as the runner asks it. That ends with 0 although it failed: only its words tell.
+prove_gitlab() {
+	step=prove-gitlab
+	mkdir check
+{% if has_gitlab_ca %}
+	printf '%s' "$gitlab_ca" >gitlab-ca
+	(gitlab_ca_file=$work/gitlab-ca && entry) >check/config.toml
+{% else %}
+	entry >check/config.toml
+{% endif %}
+	id=.runner_system_id
+	[ ! -e "$etc/$id" ] || cp "$etc/$id" check
+	retry verify
+	[ -e "$etc/$id" ] || mv check/$id "$etc" || :
+	grep -qE ' is (valid|alive)' words || fail "GitLab refuses the runner's token: $(tail -n 1 words)"
+	say 'GitLab knows the runner'
+}
+
+verify() {
+	gitlab-runner verify --config check/config.toml >words 2>&1 || :
+	cat words
+	grep -qE ' is (not )?(valid|alive)|removed|[Ff]orbidden' words
+}

@@ -1,0 +1,24 @@
+# Debian and Ubuntu, in the releases that GitLab has packages for.
+release() {
+	# shellcheck disable=SC1091 # in a subshell: it sets names of its own
+	os=$(. /etc/os-release && echo "${ID:-}:${VERSION_CODENAME:-}")
+	suites=' debian:bullseye debian:bookworm debian:trixie debian:forky debian:duke ubuntu:bionic ubuntu:focal ubuntu:jammy ubuntu:noble ubuntu:questing ubuntu:resolute '
+	case $suites in
+		*" $os "*) ;;
+		*) fail "GitLab has no packages for $os (Debian from 11, Ubuntu from 18.04)" ;;
+	esac
+}
+
+# Asks nothing, restarts no other service.
+apt() {
+	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+	retry apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 \
+		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+}
+{% if sha256 %}
+
+check_sha256() {
+	is=$(sha256sum "$1")
+	[ "${is%% *}" = "$sha256" ] || fail "the SHA-256 of ${1##*/} is ${is%% *}, not $sha256"
+}
+{% endif %}

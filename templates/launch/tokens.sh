@@ -1,0 +1,24 @@
+{% if has_secrets %}
+	now=$(printf '%s %s' "$token" "$bearer" | hash)
+	printf '  token = "%s"\n' "$token" >token
+{% elif shared %}
+	if [ -n "$token" ]; then
+		now=$(printf '%s %s' "$token" "$bearer" | hash)
+		printf '  token = "%s"\n' "$token" >token
+	else
+		now=$tokens
+		mv token.was token
+		bearer=$(tr -d '"' <bearer.was)
+		{ [ -s token ] && [ -n "$bearer" ]; } || fail "$config has no entry of $deployment with its tokens: give them"
+	fi
+{% else %}
+	if [ -n "$token" ]; then
+		now=$(printf '%s %s' "$token" "$bearer" | hash)
+		printf '  token = "%s"\n' "$token" >token
+	else
+		now=$tokens
+		grep -E '^ *(id|token|token_obtained_at|token_expires_at) = ' old >token ||
+			fail "$config has no entry of $deployment with its tokens: give them"
+		bearer=$(sed -nE 's/^ *bearer_token = "(.*)"$/\1/p' old)
+	fi
+{% endif %}

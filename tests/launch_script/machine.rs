@@ -1,0 +1,237 @@
+//! A root directory with stand-ins for the machine's commands, in which a script runs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use outrigger::script::LaunchScript;
+use outrigger::settings::DEFAULT_KEY_FINGERPRINT;
+
+use super::sample::{ACCOUNT, text};
+
+/// See the module.
+pub struct Machine {
+    /// Beside the root: `bin` with the stand-ins, `calls` with what they were called with, and the files
+    /// that tell them what to do.
+    pub dir: tempfile::TempDir,
+}
+
+/// What the commands do. Files beside the root steer them; their names stand in capitals for `$D/…`.
+const STUBS: &[(&str, &str)] = &[
+    ("id", "case $1 in -u) echo 0 ;; *) [ -e $D/user ] ;; esac"),
+    ("useradd", ": >$D/user"),
+    ("chown", ""),
+    ("sleep", ""),
+    (
+        "apt-get",
+        "case \" $* \" in *' --download-only '*) ;; *' gitlab-runner='*) v=${*#* gitlab-runner=}; v=${v%%-1*}; echo \"$v\" >$D/version ;; esac\n\
+         [ ! -e $D/apt-fails ] || { echo 'E: Could not get lock /var/lib/dpkg/lock-frontend' >&2; exit 100; }",
+    ),
+    ("apt-mark", ""),
+    ("dpkg", "case $1 in --print-architecture) echo amd64 ;; -i) [ -s \"$2\" ] ;; esac"),
+    ("dpkg-deb", "cat \"$2/DEBIAN/control\" >\"$3\""),
+    (
+        "curl",
+        "out='' url=''\n\
+         while [ $# -gt 0 ]; do case $1 in -o) out=$2; shift ;; http*) url=$1 ;; esac; url=$1; shift; done\n\
+         [ ! -e $D/curl-fails ] || { n=$(cat $D/curl-fails); echo \"curl: ($n) it went wrong\" >&2; exit $n; }\n\
+         case $url in\n\
+         */selfsubjectreviews) cat $D/identity >\"$out\"; cat $D/code ;;\n\
+         */selfsubjectaccessreviews) cat $D/review >\"$out\"; cat $D/code ;;\n\
+         *) cat $D/download >\"$out\" ;;\n\
+         esac",
+    ),
+    (
+        "gpg",
+        "printf 'pub:-:4096:1:X:1:::-:::scESC::::::23::0:\\nfpr:::::::::%s:\\nsub:-:4096:1:Y:1::::::e::::::23:\\nfpr:::::::::0000:\\n' \"$(cat $D/fingerprint)\"",
+    ),
+    (
+        "systemctl",
+        "case $1 in is-active) [ -e $D/active ] ;; start | restart) : >$D/active ;; show) cat $D/unit ;; esac",
+    ),
+    (
+        "gitlab-runner",
+        "case $1 in\n\
+         --version) [ ! -e $D/version ] || printf 'Version:      %s\\n' \"$(cat $D/version)\" ;;\n\
+         verify) cat $D/verify; cp \"$3\" $D/verified ;;\n\
+         lint) [ ! -e $D/lint-fails ] || { echo 'FATAL: unknown key'; exit 1; } ;;\n\
+         esac",
+    ),
+];
+
+impl Machine {
+    /// A Debian without gitlab-runner.
+    pub fn new() -> Self {
+        let machine = Self { dir: tempfile::tempdir().unwrap() };
+        for dir in
+            ["bin", "calls", "root/var/log", "root/etc/apt/sources.list.d", "root/etc/apt/preferences.d"]
+        {
+            fs::create_dir_all(machine.dir.path().join(dir)).unwrap();
+        }
+        machine.write("etc/os-release", "NAME=\"Debian\"\nID=debian\nVERSION_CODENAME=bookworm\n");
+        machine.write("etc/ssl/certs/ca-certificates.crt", "");
+        machine.steer("fingerprint", DEFAULT_KEY_FINGERPRINT);
+        machine.steer("download", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n");
+        machine.steer("identity", &format!("{{\"userInfo\": {{\"username\": \"{ACCOUNT}\"}}}}"));
+        machine.steer("review", "{\"status\": {\"allowed\": true}}");
+        machine.steer("code", "201");
+        machine.steer("verify", "Verifying runner... is valid   runner=glrt-EXA\n");
+        machine.steer("unit", "");
+        let dir = machine.dir.path().display();
+        for (name, body) in STUBS {
+            let path = machine.dir.path().join("bin").join(name);
+            // Each notes its arguments and its environment: a secret must be in neither.
+            let note = format!("D='{dir}'\n{{ printf '%s\\n' \"$*\"; env; }} >>\"$D/calls/{name}\"");
+            fs::write(&path, format!("#!/bin/sh\n{note}\n{body}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        machine
+    }
+
+    /// One on which gitlab-runner was installed by somebody else.
+    pub fn with_runner(version: &str) -> Self {
+        let machine = Self::new();
+        machine.steer("version", version);
+        machine.steer("active", "");
+        machine
+    }
+
+    /// Tells the stand-ins something.
+    pub fn steer(&self, file: &str, content: &str) {
+        fs::write(self.dir.path().join(file), content).unwrap();
+    }
+
+    pub fn root(&self) -> String {
+        self.dir.path().join("root").display().to_string()
+    }
+
+    /// A script's text with its paths below this root.
+    pub fn here(&self, text: &str) -> String {
+        let root = self.root();
+        let mut text = text.to_owned();
+        for dir in ["/etc/", "/var/", "/usr/local/"] {
+            for before in [" ", "=", "\"", "\t"] {
+                text = text.replace(&format!("{before}{dir}"), &format!("{before}{root}{dir}"));
+            }
+        }
+        text.replace("{config:-/etc/", &format!("{{config:-{root}/etc/"))
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join("root").join(path)
+    }
+
+    pub fn write(&self, path: &str, content: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    pub fn config(&self) -> String {
+        self.read("etc/gitlab-runner/config.toml")
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.read("var/lib/outrigger/kubernetes-runner.json")).unwrap()
+    }
+
+    pub fn reason(&self) -> String {
+        self.status()["reason"].as_str().unwrap().to_owned()
+    }
+
+    pub fn log(&self) -> String {
+        self.read("var/log/outrigger-kubernetes-runner.log")
+    }
+
+    /// Runs a text from a file of the machine, with arguments.
+    pub fn run_file(&self, shell: &[&str], file: &str, text: &str, args: &[&str]) -> Output {
+        // Busybox prefers commands of its own to those on the path, but not to functions.
+        let mut text = self.here(text);
+        if shell[0] == "busybox" {
+            for (name, _) in STUBS.iter().filter(|(name, _)| !name.contains('-')) {
+                let stub = self.dir.path().join("bin").join(name);
+                text = format!("{name}() {{ {} \"$@\"; }}\n{text}", stub.display());
+            }
+        }
+        self.write(file, &text);
+        // With busybox as the shell, its awk too: the script's largest piece is an awk program.
+        let awk = self.dir.path().join("bin/awk");
+        if shell[0] == "busybox" && !awk.exists() {
+            let found = Command::new("sh").args(["-c", "command -v busybox"]).output().unwrap();
+            std::os::unix::fs::symlink(String::from_utf8(found.stdout).unwrap().trim(), &awk).unwrap();
+        }
+        let path = format!("{}/bin:{}", self.dir.path().display(), std::env::var("PATH").unwrap());
+        Command::new(shell[0])
+            .args(&shell[1..])
+            .arg(self.path(file))
+            .args(args)
+            .current_dir(self.dir.path())
+            .env("PATH", path)
+            .env_remove("HOME")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    pub fn run_text(&self, shell: &[&str], text: &str) -> Output {
+        self.run_file(shell, "root/script", text, &[])
+    }
+
+    pub fn run(&self, shell: &[&str], script: &LaunchScript<'_>) -> Output {
+        let output = self.run_text(shell, &text(script));
+        // Whatever happens, no secret shows: not on the console, in the log, the status, or to a command.
+        let mut seen = String::from_utf8_lossy(&output.stdout).into_owned();
+        seen += &String::from_utf8_lossy(&output.stderr);
+        for dir in ["calls", "root/var/log", "root/var/lib/outrigger"] {
+            for entry in fs::read_dir(self.dir.path().join(dir)).unwrap() {
+                seen += &fs::read_to_string(entry.unwrap().path()).unwrap();
+            }
+        }
+        if let Some(secrets) = script.secrets {
+            for secret in [secrets.runner_token, secrets.bearer_token] {
+                assert!(!seen.contains(secret.expose()), "{shell:?} shows a secret");
+            }
+        }
+        // Nor does a temporary file stay.
+        if let Ok(entries) = fs::read_dir(self.path("etc/gitlab-runner")) {
+            for entry in entries {
+                let name = entry.unwrap().file_name();
+                assert!(!name.to_string_lossy().starts_with(".outrigger"), "{} stays", name.display());
+            }
+        }
+        output
+    }
+
+    pub fn succeed(&self, shell: &[&str], script: &LaunchScript<'_>) {
+        let output = self.run(shell, script);
+        assert!(output.status.success(), "{shell:?}: {output:?}\n{}", self.log());
+        assert_eq!(self.status()["result"], "ok");
+    }
+
+    /// Runs a script that must fail in this step for a reason that says this, and change no entry.
+    pub fn fail(&self, shell: &[&str], script: &LaunchScript<'_>, step: &str, reason: &str) -> Output {
+        let file = "etc/gitlab-runner/config.toml";
+        let before = fs::read(self.path(file)).ok();
+        let output = self.run(shell, script);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let status = self.status();
+        assert_eq!((status["result"].as_str(), status["step"].as_str()), (Some("failed"), Some(step)));
+        assert!(self.reason().contains(reason), "{status}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(&format!("FAILED in step {step}")));
+        assert_eq!(fs::read(self.path(file)).ok(), before, "a failure has changed config.toml");
+        output
+    }
+
+    pub fn mode(&self, path: &str) -> u32 {
+        fs::metadata(self.path(path)).unwrap().permissions().mode() & 0o7777
+    }
+
+    pub fn calls(&self, tool: &str) -> String {
+        fs::read_to_string(self.dir.path().join("calls").join(tool)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,158 @@
+//! The script's text: lint, size, head, what it refuses to hold.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use outrigger::script::{LIGHTSAIL_LIMIT_BYTES, LaunchScript, Method, ScriptSecrets, is_ours};
+use outrigger::secret::Secret;
+
+use super::machine::Machine;
+use super::sample::{
+    CA, PREAMBLE, RUNNER_TOKEN, SHELLS, by, present, required, sample, shells, text, tokens, with_image,
+};
+
+const SHA256: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+fn lint(text: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("launch.sh");
+    fs::write(&path, text).unwrap();
+    for shell in shells() {
+        let status = Command::new(shell[0]).args(&shell[1..]).arg("-n").arg(&path).status().unwrap();
+        assert!(status.success(), "{shell:?} -n");
+    }
+    if let Ok(output) =
+        Command::new("shellcheck").args(["-s", "dash", "--severity=style"]).arg(&path).output()
+    {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn the_tools_of_these_tests_are_there_when_required() {
+    let mut missing = String::new();
+    for tool in SHELLS.map(|shell| shell[0]).into_iter().chain(["shellcheck"]) {
+        if !present(tool) {
+            let _ = write!(missing, " {tool}");
+        }
+    }
+    assert!(missing.is_empty() || !required(), "missing:{missing}");
+    if !missing.is_empty() {
+        println!("not run with:{missing}");
+    }
+}
+
+#[test]
+fn every_form_passes_the_linters() {
+    let (tokens, tags) = (tokens(), ["k8s-runner".to_owned()]);
+    for (secrets, shared) in
+        [(Some(tokens.both()), true), (Some(tokens.both()), false), (None, true), (None, false)]
+    {
+        let script = LaunchScript { shared, ..sample(&tags, secrets) };
+        for method in [Method::Apt, Method::AptSlim, Method::Binary] {
+            let sha256 = (method != Method::Apt).then_some(SHA256);
+            let text = text(&by(&script, method, sha256));
+            lint(&text);
+            lint(&format!("{PREAMBLE}{text}"));
+        }
+        let mut script = by(&script, Method::Apt, Some(SHA256));
+        script.ca_pem = None;
+        script.gitlab_ca_pem = Some(CA);
+        script.installer.is_default = false;
+        script.replace_entry = true;
+        script.entry.restricted = true;
+        lint(&text(&script));
+    }
+}
+
+#[test]
+fn it_fits_into_user_data() {
+    let tags = ["k8s-runner".to_owned()];
+    // As long as they are with a token that hangs on a Secret and a CA of 4096 or 2048 bits.
+    let bearer = Secret::new("x".repeat(950));
+    let runner = Secret::new(RUNNER_TOKEN);
+    let secrets = Some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer });
+    for (method, ca) in [(Method::Apt, 1500), (Method::AptSlim, 1150), (Method::Binary, 1500)] {
+        let ca = "x".repeat(ca);
+        let script = LaunchScript { ca_pem: Some(&ca), shared: false, ..sample(&tags, secrets) };
+        let sha256 = (method == Method::Binary).then_some(SHA256);
+        let size = text(&by(&script, method, sha256)).len();
+        println!("{}: {size} bytes", method.name());
+        assert!(size <= LIGHTSAIL_LIMIT_BYTES, "{}: {size} bytes", method.name());
+    }
+}
+
+#[test]
+fn the_head_says_what_it_is() {
+    let (tokens, tags) = (tokens(), ["a\nrm -rf /".to_owned()]);
+    let mut script = sample(&tags, Some(tokens.both()));
+    script.installer.is_default = false;
+    let with = text(&script);
+    assert!(is_ours(&with, "kubernetes-runner") && !is_ours(&with, "kubernetes"));
+    assert!(with.contains(&format!("digest={}\n", script.digest())));
+    assert!(with.contains("HOLDS TWO SECRETS") && with.contains("NOT THE DEFAULT INSTALLER"));
+    assert!(with.contains("tags a\\u{a}rm -rf /\n"));
+    let digest = script.digest();
+    script.secrets = None;
+    script.outrigger_version = "9.9.9";
+    script.cluster = "other";
+    assert_eq!(script.digest(), digest);
+    assert_ne!(by(&script, Method::AptSlim, None).digest(), digest);
+    assert_ne!(with_image(&script, "other").digest(), digest);
+    script.ca_pem = None;
+    assert_ne!(script.digest(), digest);
+    let without = text(&script);
+    assert!(is_ours(&without, "kubernetes-runner") && without.contains("Holds no secret"));
+}
+
+#[test]
+fn values_that_cannot_be_data_are_refused() {
+    let good = sample(&[], None);
+    let refused = |change: &dyn Fn(&mut LaunchScript<'_>)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        assert!(bad.render().is_err(), "{bad:?}");
+    };
+    refused(&|s| s.deployment = "../x");
+    refused(&|s| s.deployment = "");
+    refused(&|s| s.installer.version = "19 -y evil");
+    refused(&|s| s.installer.apt_url = "https://x/ bookworm main\ndeb http://evil");
+    refused(&|s| s.installer.key_url = "-o/etc/passwd");
+    refused(&|s| s.installer.key_fingerprint = "F640");
+    refused(&|s| s.installer.sha256 = Some("abc"));
+    refused(&|s| s.installer.binary_url = Some("file:///etc/passwd"));
+    refused(&|s| s.installer.method = Method::Binary);
+    refused(&|s| s.entry.image = "a\0b");
+    let (good_token, bad_token) = (Secret::new("x"), Secret::new("a\nX-Header: b"));
+    let secrets = ScriptSecrets { runner_token: &good_token, bearer_token: &bad_token };
+    let failure = LaunchScript { secrets: Some(secrets), ..good.clone() }.render().unwrap_err();
+    assert!(!format!("{failure:?}").contains("X-Header"));
+    assert!(good.render().is_ok());
+}
+
+#[test]
+fn a_script_cut_short_does_nothing() {
+    let (tokens, machine) = (tokens(), Machine::new());
+    let whole = text(&sample(&[], Some(tokens.both())));
+    for shell in shells() {
+        for part in 1..20 {
+            let end = (whole.len() - 12) * part / 19;
+            machine.run_text(shell, &String::from_utf8_lossy(&whole.as_bytes()[..end]));
+            assert!(!machine.path("var/lib").exists(), "cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn the_example_is_what_is_rendered() {
+    let (tokens, tags) = (tokens(), ["k8s-runner".to_owned()]);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/launch.sh");
+    let rendered = text(&LaunchScript { shared: false, ..sample(&tags, Some(tokens.both())) });
+    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        fs::write(&path, &rendered).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == rendered, "examples/launch.sh differs: run with UPDATE_GOLDEN=1 and review the change");
+}
