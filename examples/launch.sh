@@ -5,6 +5,8 @@
 #   cluster  acme-ci at https://203.0.113.12
 #   gitlab   https://gitlab.example.com
 #   runner   gitlab-runner 19.4.1 by apt, tags k8s-runner
+#   made for Amazon Lightsail: runs once, at first boot
+#   read by  every user of the VM (metadata service), root, copies of its disk; as long as they exist
 # HOLDS TWO SECRETS, in settings(). Delete your copy once the runner is online.
 # For a machine of its own; where there is a GitLab Runner already: --target ssh.
 # Outcome in /var/lib/outrigger, log in /var/log.

@@ -418,7 +418,7 @@ impl Context {
     pub fn script_path(&self) -> PathBuf {
         match &self.settings.script {
             Some(path) => path.value.clone(),
-            None => self.settings.state_dir.join(&self.names.deployment).join("launch.sh"),
+            None => self.settings.default_script(),
         }
     }
 

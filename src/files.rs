@@ -62,7 +62,7 @@ pub fn check_target(path: &Path) -> Result<()> {
 /// Exit 7 as [`check_target`], exit 3 where the disk would refuse.
 pub fn check_writable(path: &Path) -> Result<()> {
     /// More than the largest file of ours, and its copy that is renamed into place.
-    const ROOM: u64 = 16 * 1024;
+    const ROOM: u64 = 64 * 1024;
     check_target(path)?;
     let cannot = |error: &std::io::Error| failed("write", path, error).with_kind(Kind::Refused);
     let absolute = std::path::absolute(path).map_err(|error| cannot(&error))?;

@@ -148,6 +148,7 @@ fn decide_account(wanted: &Object, live: &Object) -> Line {
         for key in [
             names::SCRIPT_DIGEST,
             names::SCRIPT_SECRET,
+            names::SCRIPT_TARGET,
             names::TOKEN_EXPIRES,
             names::RUNNER,
             names::ID,

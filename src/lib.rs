@@ -26,6 +26,7 @@ pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod context;
+pub mod delivery;
 pub mod engine;
 pub mod error;
 pub mod excess;

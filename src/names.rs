@@ -26,6 +26,9 @@ pub const NOTED: &[&str] = &[
     "installMethod",
     "jobLimit",
     "pullPolicy",
+    "target",
+    "secrets",
+    "lockMetadata",
 ];
 /// Annotation on the anchor with the digest of the launch script's inputs.
 pub const SCRIPT_DIGEST: &str = "outrigger.dev/script-digest";
@@ -38,6 +41,8 @@ pub const RUNNER: &str = "outrigger.dev/gitlab-runner";
 pub const GIVEN: &str = "given";
 /// Annotation on the anchor with the uid of the Secret that the launch script's token hangs on.
 pub const SCRIPT_SECRET: &str = "outrigger.dev/script-secret";
+/// Annotation on the anchor that tells which target the launch script was made for.
+pub const SCRIPT_TARGET: &str = "outrigger.dev/script-target";
 /// Label that tells the temporary binding from everything else.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Its value.

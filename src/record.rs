@@ -139,6 +139,9 @@ pub struct Record {
     /// uid of the Secret that the token in that script hangs on; empty if none with a token was written.
     #[serde(default)]
     pub script_secret: String,
+    /// Which target it was made for, and whether its secrets went beside it.
+    #[serde(default)]
+    pub script_target: String,
     /// When the cluster token dies (RFC 3339); empty if it does not expire.
     #[serde(default)]
     pub token_expires: String,

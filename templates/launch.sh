@@ -5,6 +5,8 @@
 #   cluster  {{ cluster | comment }} at {{ kubernetes_host | comment }}
 #   gitlab   {{ gitlab_url | comment }}
 #   runner   gitlab-runner {{ runner_version | comment }} by {{ method }}, tags {{ tags | comment }}
+#   made for {{ target | comment }}: runs {{ target_runs | comment }}
+#   read by  {{ target_readers | comment }}
 {% if not installer_is_default %}
 #   NOT THE DEFAULT INSTALLER: {{ source | comment }}
 {% if method != "binary" %}
@@ -109,6 +111,10 @@ entry() {
 
 {% include "service.sh" %}
 
+{% if lock_metadata %}
+{% include "metadata.sh" %}
+
+{% endif %}
 {% if not has_secrets %}
 {% include "secrets.sh" %}
 
@@ -146,6 +152,9 @@ main() {
 {% else %}
 	step=service
 	systemctl enable --now gitlab-runner
+{% endif %}
+{% if lock_metadata %}
+	lock_metadata
 {% endif %}
 {% if has_secrets and target_copies %}
 	scrub

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["access", "cluster", "gitlab", "record", "token", "ui", "wizard"],
     &["ownership"],
     &["context"],
-    &["borrowed", "excess", "instance", "issued", "session", "trust"],
+    &["borrowed", "delivery", "excess", "instance", "issued", "session", "trust"],
     &["grant", "inhabitants", "proof", "runner"],
     &["pipeline"],
     &["steps"],

@@ -11,9 +11,11 @@ use crate::settings::Output;
 use crate::steps::{self, STEPS};
 
 mod preflight;
+mod print_commands;
 mod setup;
 mod teardown;
 
+pub(crate) use print_commands::print_commands;
 pub use setup::forward;
 pub use teardown::teardown;
 
@@ -171,6 +173,9 @@ pub(crate) async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
     }
     if record.script_secret.is_empty() {
         record.script_secret = noted(crate::names::SCRIPT_SECRET);
+    }
+    if record.script_target.is_empty() {
+        record.script_target = noted(crate::names::SCRIPT_TARGET);
     }
     if record.token_expires.is_empty() {
         record.token_expires = noted(crate::names::TOKEN_EXPIRES);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::commands::{Ended, adopt_objects, header, preflight, with_expiry, write_data};
 use crate::context::Context;
+use crate::delivery::Delivery;
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
@@ -17,6 +18,9 @@ use crate::wizard;
 /// `setup`, and each step by itself: the same path, with another selection.
 pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<Ended> {
     let options = outside.options.clone();
+    if options.print_commands && single == Some("launch-script") {
+        return super::print_commands(outside);
+    }
     let step = single.and_then(steps::find);
     let selection = match single {
         // preflight looks at everything that setup would do, and does nothing.
@@ -99,6 +103,9 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
             && path.as_os_str() != "-"
         {
             files::check_writable(path)?;
+            if let Some(secrets) = Delivery::of(cx)?.secrets() {
+                files::check_writable(&secrets)?;
+            }
         }
     }
     if changes > 0 && outside.ui.interactive() && !options.yes {
@@ -133,7 +140,11 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
     let changed = applied.changed || (cx.settings.prune && !stale.is_empty());
     if single.is_none() && changed {
-        outside.ui.event(&Event::Next { lines: next(cx) });
+        outside.ui.event(&Event::Next { lines: next(cx)? });
+    } else if let Some(with_secrets) = cx.facts.script_written.get()
+        && single == Some("launch-script")
+    {
+        outside.ui.event(&Event::Next { lines: Delivery::of(cx)?.next(cx, with_secrets) });
     }
     let text = if changed { "Done." } else { "Nothing to change, no write." };
     Ok(Ended::well(changed, with_expiry(cx, text).await))
@@ -181,20 +192,11 @@ fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> 
     Event::Plan { lines, changes: changes + if prune { stale.len() } else { 0 } }
 }
 
-fn next(cx: &Context) -> Vec<String> {
+fn next(cx: &Context) -> Result<Vec<String>> {
     let same = |start: &str| format!("  {}", cx.settings.same_deployment(start, &[]));
-    let path = cx.script_path();
-    let shown =
-        if path.as_os_str() == "-" { "what is on stdout".to_owned() } else { path.display().to_string() };
     let mut lines = match cx.facts.script_written.get() {
-        _ if cx.is_selected("run-pipeline") => Vec::new(),
-        None => Vec::new(),
-        Some(true) => vec![
-            "Create a VM (Lightsail, or any other; Ubuntu 24.04 or Debian 12) with this as its launch script:"
-                .to_owned(),
-            format!("  {shown}"),
-        ],
-        Some(false) => vec!["Run this as root on the runner's host:".to_owned(), format!("  {shown}")],
+        Some(with_secrets) if !cx.is_selected("run-pipeline") => Delivery::of(cx)?.next(cx, with_secrets),
+        _ => Vec::new(),
     };
     if !lines.is_empty() && cx.gitlab.client.is_some() && cx.settings.project.is_some() {
         lines.push("Then commit the pipeline file, run the first pipeline and watch it:".to_owned());
@@ -206,7 +208,7 @@ fn next(cx: &Context) -> Vec<String> {
     lines.push(format!("  {}", cx.settings.equivalent_command()));
     lines.push("Take it all away:".to_owned());
     lines.push(same("outrigger teardown"));
-    lines
+    Ok(lines)
 }
 
 /// A script on stdout holds two secrets: not on a terminal, not in JSON, not in a CI log.

@@ -4,8 +4,12 @@
 //! block of assignments, those bound for `config.toml` as TOML strings, and those in the script's head
 //! through a filter that keeps them in their comment line.
 
+pub mod commands;
 pub mod entry;
 pub mod install;
+pub mod placement;
+pub mod secrets;
+pub mod target;
 
 use minijinja::context;
 use sha2::{Digest as _, Sha256};
@@ -16,9 +20,7 @@ use crate::template::{hex, rendered};
 pub use entry::Entry;
 pub use install::{Installer, Method};
 use install::{is_plain, refused};
-
-/// The largest script that Lightsail takes: 16 KiB less the room for its own preamble.
-pub const LIGHTSAIL_LIMIT_BYTES: usize = 14_336;
+use target::Target;
 
 const TEMPLATE: &str = include_str!("../../templates/launch.sh");
 /// What it is made of, by the names under which it includes them.
@@ -31,6 +33,7 @@ const PARTS: &[(&str, &str)] = &[
     ("config_shared.sh", include_str!("../../templates/launch/config_shared.sh")),
     ("find_own.sh", include_str!("../../templates/launch/find_own.sh")),
     ("find_shared.sh", include_str!("../../templates/launch/find_shared.sh")),
+    ("metadata.sh", include_str!("../../templates/launch/metadata.sh")),
     ("paths.sh", include_str!("../../templates/launch/paths.sh")),
     ("prove.sh", include_str!("../../templates/launch/prove.sh")),
     ("release.sh", include_str!("../../templates/launch/release.sh")),
@@ -65,9 +68,10 @@ pub struct LaunchScript<'a> {
     pub entry: Entry<'a>,
     /// The runner's tags, for the head: GitLab holds the real ones.
     pub tags: &'a [String],
-    /// Whether the machine may have a GitLab Runner of somebody else, which keeps everything but our entry
-    /// as it is. Otherwise such a machine is refused, and the script is shorter.
-    pub shared: bool,
+    /// Where the script will run.
+    pub target: &'static Target,
+    /// The script closes the machine's way to its metadata service.
+    pub lock_metadata: bool,
     /// Whether an entry of ours that was changed by hand is replaced.
     pub replace_entry: bool,
     /// The two tokens; `None` renders the form that keeps the tokens found on the machine, or takes
@@ -87,7 +91,7 @@ pub struct ScriptSecrets<'a> {
 impl LaunchScript<'_> {
     /// Identifies what the script puts on a machine: the first half of a SHA-256, in hex, over the inputs that end up there.
     ///
-    /// Secrets are not among them, nor is the template, our version or what only the head shows: a
+    /// Secrets are not among them, nor is the template, our version, the target or what only the head shows: a
     /// new outrigger makes no difference to a machine. (The script itself recognises new tokens.)
     #[must_use]
     pub fn digest(&self) -> String {
@@ -112,6 +116,7 @@ impl LaunchScript<'_> {
             ("key_url", Some(from[1])),
             ("key_fingerprint", Some(from[2])),
             ("binary_url", Some(from[3])),
+            ("lock_metadata", self.lock_metadata.then_some("true")),
         ];
         let mut hash = Sha256::new();
         for (name, value) in inputs {
@@ -172,8 +177,13 @@ impl LaunchScript<'_> {
                     has_secrets => self.secrets.is_some(),
                     runner_token => self.secrets.map_or("", |s| s.runner_token.expose()),
                     bearer_token => self.secrets.map_or("", |s| s.bearer_token.expose()),
-                    shared => self.shared,
-                    target_copies => true,
+                    shared => self.target.is_shared(),
+            target => self.target.title,
+            target_runs => self.target.runs.to_string(),
+            target_readers => self.target.readers,
+            target_metadata => self.target.metadata,
+            target_copies => self.target.copies,
+            lock_metadata => self.lock_metadata,
                 };
         rendered("launch.sh", TEMPLATE, PARTS, values).map(Secret::new)
     }

@@ -29,6 +29,8 @@ pub const DEFAULT_TAGS: &str = "k8s-runner";
 pub const DEFAULT_IMAGE: &str = "alpine:latest";
 /// The script of the pipeline's job when none is given: the article's.
 pub const DEFAULT_PIPELINE_SCRIPT: &str = "echo \"hello world!\"";
+/// Where the launch script runs when no place is named: the article's.
+pub const DEFAULT_TARGET: &str = "lightsail";
 /// The longest wait for the VM and the pipeline when none is named.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(600);
 /// The Pod Security level of the job namespace.
@@ -192,6 +194,12 @@ pub struct Settings {
     pub pod_security_level: Sourced<String>,
     /// Where to write the launch script; `-` is stdout.
     pub script: Option<Sourced<PathBuf>>,
+    /// Where the launch script will run, one of [`table::TARGETS`].
+    pub target: Sourced<String>,
+    /// Where its secrets go: inline or separate; none means the target's own way.
+    pub secrets: Option<Sourced<String>>,
+    /// The script closes the VM's way to its metadata service.
+    pub lock_metadata: bool,
     /// Lifetime of the runner's cluster token; none means it does not expire.
     pub token_lifetime: Option<Sourced<Duration>>,
     /// Agreed: the cluster shortened that lifetime.

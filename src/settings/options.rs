@@ -36,6 +36,8 @@ pub struct RunOptions {
     pub exit_code: bool,
     /// Print to stdout what would be created.
     pub print: bool,
+    /// Print to stdout the commands that bring the launch script to its target.
+    pub print_commands: bool,
     /// Do not ask for confirmation.
     pub yes: bool,
     /// Ask nothing at all.
@@ -82,6 +84,7 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
         dry_run: read.flag("dry-run"),
         exit_code: read.flag("exit-code"),
         print: read.flag("print"),
+        print_commands: read.flag("print-commands"),
         yes: read.flag("yes"),
         non_interactive: read.flag("non-interactive"),
         secrets_to_stdout: read.flag("secrets-to-stdout"),

@@ -10,7 +10,7 @@ use super::options::{finish, from_env, given};
 use super::table::{self, Row};
 use super::{
     DEFAULT_DEPLOYMENT, DEFAULT_IMAGE, DEFAULT_INSTALL_METHOD, DEFAULT_PIPELINE_SCRIPT, DEFAULT_POD_SECURITY,
-    DEFAULT_TAGS, DEFAULT_TIMEOUT, DEFAULT_WAIT, Inputs, Reissue, Settings, Source, Sourced,
+    DEFAULT_TAGS, DEFAULT_TARGET, DEFAULT_TIMEOUT, DEFAULT_WAIT, Inputs, Reissue, Settings, Source, Sourced,
 };
 use crate::error::Result;
 
@@ -83,6 +83,9 @@ pub fn resolve(inputs: &Inputs) -> Result<Settings> {
         replace_entry: read.flag("replaceEntry"),
         pod_security_level: or_default(read.one("podSecurity", check::text), DEFAULT_POD_SECURITY),
         script: read.path("script"),
+        target: or_default(read.one("target", check::text), DEFAULT_TARGET),
+        secrets: read.one("secrets", check::text),
+        lock_metadata: read.flag("lockMetadata"),
         token_lifetime: read.token_lifetime(),
         accept_lifetime: read.flag("acceptLifetime"),
         reissue: read.reissue(),

@@ -141,6 +141,19 @@ impl Row {
 use Group::{Cluster, Connection, Consent, Output, Run, Runner};
 use Kind::{Bool, Count, Duration, Lines, List, Path, Text};
 
+/// Where a launch script can run; what each place is stands in [`crate::script::target`].
+pub const TARGETS: &[&str] = &[
+    "lightsail",
+    "ec2",
+    "gce",
+    "azure",
+    "digitalocean",
+    "hetzner",
+    "openstack",
+    "ssh",
+    "cloud-config",
+    "nocloud",
+];
 /// The runner version installed when none is named.
 pub const DEFAULT_RUNNER_VERSION: &str = "19.4.1";
 /// Where gitlab-runner's packages come from.
@@ -229,9 +242,15 @@ pub const SETTINGS: &[Row] = &[
     Row::new("pullPolicy", "--pull-policy", &["OUTRIGGER_PULL_POLICY"], "POLICY", Text, Runner,
         "When nodes pull the jobs' images [default: Kubernetes' own rule]").choices(&["always", "if-not-present", "never"]).recorded(),
     Row::new("runnerConfig", "--runner-config", &["OUTRIGGER_RUNNER_CONFIG"], "FILE", Path, Runner,
-        "TOML with one [[runners]] to add to the runner's entry: node selectors, cache, resources, ...").recorded(),
+        "TOML with one [[runners]] to add to the runner's entry: node selectors, resources, cache and the like").recorded(),
     Row::new("script", "--script", &["OUTRIGGER_SCRIPT"], "FILE", Path, Runner,
         "Where to write the launch script; - writes stdout").recorded(),
+    Row::new("target", "--target", &["OUTRIGGER_TARGET"], "PLACE", Text, Runner,
+        "Where the launch script will run [default: lightsail]").choices(TARGETS).recorded(),
+    Row::new("secrets", "--secrets", &["OUTRIGGER_SECRETS"], "HOW", Text, Runner,
+        "Whether the script holds its secrets or a file beside it does [default: separate for ssh, else inline]").choices(&["inline", "separate"]).recorded(),
+    Row::new("lockMetadata", "--lock-metadata", &["OUTRIGGER_LOCK_METADATA"], "", Bool, Runner,
+        "Let the script close the VM's way to its metadata service, which keeps a copy of it").recorded(),
     Row::new("commitPipeline", "--commit-pipeline", &["OUTRIGGER_COMMIT_PIPELINE"], "", Bool, Run,
         "Let setup commit the pipeline file, too"),
     Row::new("runPipeline", "--run-pipeline", &["OUTRIGGER_RUN_PIPELINE"], "", Bool, Run,
@@ -285,6 +304,8 @@ pub const OPTIONS: &[Row] = &[
         "With --dry-run: exit 10 if there is something to change"),
     Row::option("--print", &["OUTRIGGER_PRINT"], "", Bool, Run,
         "Print what would be created to stdout and change nothing"),
+    Row::option("--print-commands", &["OUTRIGGER_PRINT_COMMANDS"], "", Bool, Run,
+        "Print the commands that bring the script to its target and change nothing"),
     Row::option("--yes", &["OUTRIGGER_YES"], "", Bool, Consent,
         "Do not ask for confirmation").short('y'),
     Row::option("--secrets-to-stdout", &["OUTRIGGER_SECRETS_TO_STDOUT"], "", Bool, Consent,

@@ -45,6 +45,8 @@ fn samples(row: &Row) -> [&'static str; 4] {
         (_, Kind::Duration) => ["11m", "12m", "13m", "14m"],
         ("podSecurity", _) => ["restricted", "privileged", "baseline", "restricted"],
         ("reissue", _) => ["runner", "cluster", "runner", "cluster"],
+        ("target", _) => ["ec2", "gce", "ssh", "nocloud"],
+        ("secrets", _) => ["separate", "inline", "separate", "inline"],
         ("kubernetesHost" | "gitlabUrl" | "aptUrl" | "keyUrl" | "binaryUrl", _) => {
             ["https://a.test", "https://b.test", "https://c.test", "https://d.test"]
         }

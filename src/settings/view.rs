@@ -138,6 +138,9 @@ impl Settings {
             "runnerConfig" => self.runner_config.as_ref().map(path),
             "replaceEntry" => flag(self.replace_entry),
             "script" => self.script.as_ref().map(path),
+            "target" => Some(text(&self.target)),
+            "secrets" => self.secrets.as_ref().map(text),
+            "lockMetadata" => flag(self.lock_metadata),
             "reissue" => list(self.reissue.iter().map(|which| which.word().to_owned()).collect()),
             "acceptSharedNamespace" => flag(self.accept_shared_namespace),
             "acceptLifetime" => flag(self.accept_lifetime),
@@ -148,6 +151,12 @@ impl Settings {
             "prune" => flag(self.prune),
             _ => None,
         }
+    }
+
+    /// Where the launch script goes when nobody says.
+    #[must_use]
+    pub fn default_script(&self) -> std::path::PathBuf {
+        self.state_dir.join(&self.deployment.value).join("launch.sh")
     }
 
     /// What the record keeps for the next run, defaults included, so that a newer outrigger's

@@ -3,6 +3,7 @@
 use super::{Done, Pending, Step};
 use crate::access;
 use crate::context::Context;
+use crate::delivery::{self, Delivery};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
 use crate::issued;
@@ -10,7 +11,7 @@ use crate::names;
 use crate::plan::{Act, Decision, Line};
 use crate::runner::{self, Verdict};
 use crate::script::install::known_sha256;
-use crate::script::{self, Entry, Installer, LaunchScript as Script, Method, ScriptSecrets, entry};
+use crate::script::{Entry, Installer, LaunchScript as Script, Method, ScriptSecrets, entry};
 use crate::secret::Secret;
 use crate::settings::Need;
 use crate::trust::{Trust, trust};
@@ -18,8 +19,10 @@ use crate::trust::{Trust, trust};
 /// See the module.
 pub struct LaunchScript;
 
-/// What two tokens and their lines add to a script: some 1,000 bytes for the cluster's, 50 for GitLab's.
-const SECRETS_BYTES: usize = 1_400;
+/// More than the tokens have, which are not there yet when the script's size is checked: some 1,000 bytes
+/// for the cluster's, 50 for GitLab's.
+const LONGEST_BEARER: usize = 1_200;
+const LONGEST_RUNNER: usize = 100;
 
 impl Step for LaunchScript {
     fn name(&self) -> &'static str {
@@ -30,7 +33,9 @@ impl Step for LaunchScript {
     }
     fn long(&self) -> &'static str {
         "A POSIX shell script that installs gitlab-runner from its apt repository and configures one [[runners]] \
-         entry. It holds two tokens, so it is written readable by you only; delete it after use. It is compared by \
+         entry. It holds two tokens, so it is written readable by you only; delete it after use. Where it will run \
+         (--target) decides how long it may be, who can read it back there, and whether the tokens go into a file \
+         of their own beside it (--secrets); --print-commands prints the commands that bring it there. It is compared by \
          the digest of its inputs, so a deleted script is no difference. When inputs changed and the tokens are not \
          at hand, an update script without secrets is written, which keeps the tokens on the host."
     }
@@ -57,6 +62,9 @@ impl Step for LaunchScript {
             "runnerConfig",
             "replaceEntry",
             "script",
+            "target",
+            "secrets",
+            "lockMetadata",
             "namespace",
             "runnerNamespace",
             "reissue",
@@ -65,7 +73,7 @@ impl Step for LaunchScript {
         ]
     }
     fn flags(&self) -> &'static [&'static str] {
-        &["secrets-to-stdout"]
+        &["secrets-to-stdout", "print-commands"]
     }
     fn gitlab(&self) -> Need {
         Need::Runner
@@ -105,21 +113,18 @@ impl Step for LaunchScript {
                 _ => None,
             };
             let with_secrets = secrets.is_some();
-            let script = script(cx, trust, secrets);
-            let digest = script.digest();
-            let text = script.render()?;
+            let delivery = Delivery::of(cx)?;
+            let digest = script(cx, &delivery, trust, None).digest();
+            let inline = if delivery.placement.separate { None } else { secrets };
+            let (text, _) = document(cx, &delivery, trust, inline, with_secrets)?;
             let size = text.expose().len();
-            check_size(size)?;
             let to_stdout = path.as_os_str() == "-";
             if to_stdout {
                 *cx.facts.script_text.borrow_mut() = Some(text);
             } else {
-                if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-                    files::make_dir(dir)?;
-                }
-                files::write_private(path, text.expose().as_bytes())?;
+                delivery.write(cx, text.expose(), secrets)?;
             }
-            note(cx, &digest, path, with_secrets).await?;
+            note(cx, &digest, &delivery, with_secrets).await?;
             cx.facts.script_written.set(Some(with_secrets));
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let kind = if with_secrets {
@@ -133,6 +138,8 @@ impl Step for LaunchScript {
                 changed: true,
                 text: if to_stdout {
                     format!("{kilobytes:.1} kB to stdout{kind}")
+                } else if with_secrets && delivery.placement.separate {
+                    format!("wrote {name}, {kilobytes:.1} kB, and {name}.secrets, readable by you only")
                 } else {
                     format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}")
                 },
@@ -141,22 +148,7 @@ impl Step for LaunchScript {
     }
 
     fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let path = cx.record.borrow().script_path.clone().unwrap_or_else(|| cx.script_path());
-            // A path from the record is a hint: only a file that says whose it is goes.
-            let stays =
-                || Line::keep(format!("{} is not this deployment's script: it stays", path.display()));
-            if files::check_target(&path).is_err() {
-                return Ok(vec![stays()]);
-            }
-            let Some(bytes) = files::read(&path)? else {
-                return Ok(vec![Line::keep(format!("{} (already gone)", path.display()))]);
-            };
-            if !script::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment) {
-                return Ok(vec![stays()]);
-            }
-            Ok(vec![Line::new(Decision::Remove, path.display().to_string(), Act::RemoveFile(path))])
-        })
+        Box::pin(async move { delivery::undo_lines(cx) })
     }
 
     fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
@@ -224,7 +216,12 @@ fn is_restricted(cx: &Context) -> bool {
 }
 
 /// The script; [`read_extra`] comes first.
-fn script<'a>(cx: &'a Context, trust: &'a Trust, secrets: Option<ScriptSecrets<'a>>) -> Script<'a> {
+fn script<'a>(
+    cx: &'a Context,
+    delivery: &Delivery,
+    trust: &'a Trust,
+    secrets: Option<ScriptSecrets<'a>>,
+) -> Script<'a> {
     let settings = &cx.settings;
     let is_default = [&settings.apt_url, &settings.key_url, &settings.key_fingerprint]
         .iter()
@@ -260,28 +257,38 @@ fn script<'a>(cx: &'a Context, trust: &'a Trust, secrets: Option<ScriptSecrets<'
             extra: cx.facts.runner_extra.get(),
         },
         tags: &settings.tags.value,
-        shared: false,
+        target: delivery.placement.target,
+        lock_metadata: delivery.placement.lock_metadata,
         replace_entry: settings.replace_entry,
         secrets,
     }
 }
 
-/// Lightsail's limit is checked for every script: one that fits there fits everywhere.
-fn check_size(size: usize) -> Result<()> {
-    let limit = script::LIGHTSAIL_LIMIT_BYTES;
-    if size <= limit {
-        return Ok(());
+/// What the target is handed, and a warning if it barely fits. Without secrets anywhere it is for a host
+/// that is up: the plain script, whatever a new VM would have been handed.
+///
+/// # Errors
+/// OR0711 for a script that is too long for the target.
+fn document(
+    cx: &Context,
+    delivery: &Delivery,
+    trust: &Trust,
+    inline: Option<ScriptSecrets<'_>>,
+    with_secrets: bool,
+) -> Result<(Secret, Option<String>)> {
+    let script = script(cx, delivery, trust, inline).render()?;
+    if !with_secrets {
+        return Ok((script, None));
     }
-    Err(Failure::new(
-        "OR0711",
-        Kind::Refused,
-        format!("the script would have {size} bytes, and Lightsail takes {limit}"),
-    )
-    .hint("shorten the CA bundle in your kubeconfig: only the certificate that verifies the endpoint is needed (outrigger extract-ca)"))
+    let target = delivery.placement.target;
+    let document = target.wrap(script.expose(), &cx.names.deployment);
+    let warning = target.check_size(&document)?;
+    Ok((Secret::new(document), warning))
 }
 
 async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
-    let path = cx.script_path();
+    let delivery = Delivery::of(cx)?;
+    let path = delivery.script.clone();
     let written = cx.written_script().await;
     if gitlab_url(cx).is_none() {
         return Ok(match written {
@@ -292,12 +299,14 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
             ),
         });
     }
-    let digest = script(cx, trust, None).digest();
+    let digest = script(cx, &delivery, trust, None).digest();
     let runner = runner::verdict(cx).await?;
     let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
     // A host with the old token would stop: a script with both secrets is due.
     let stale = issued::script_is_stale(cx, live.as_ref()).await;
-    let reissued = !cx.settings.reissue.is_empty() || (written.is_some() && stale) || runner.brings_token();
+    let another = written.is_some() && delivery.is_another(cx).await;
+    let reissued =
+        !cx.settings.reissue.is_empty() || (written.is_some() && stale) || another || runner.brings_token();
     let renewed = match &live {
         Some(live) => issued::renewal(cx, live).await.is_some(),
         None => true,
@@ -323,6 +332,14 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
             Kind::Usage,
             "the launch script needs the runner authentication token (glrt-…)",
         );
+        let failure = if another {
+            failure.detail(
+                "because",
+                "for another target, or with its secrets elsewhere, the whole script is due",
+            )
+        } else {
+            failure
+        };
         return Ok(Line::refuse(match runner {
             Verdict::Keep { .. } => failure
                 .detail("because", "GitLab shows it once, and the script that has it is out")
@@ -341,40 +358,26 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     }
     // Read now, so that nothing is made for a token that cannot be used.
     runner_token(cx)?;
-    if path.as_os_str() != "-" {
-        files::check_target(&path)?;
-        if cx.settings.script.is_none() && files::in_git_work_tree(&path) {
-            return Ok(Line::refuse(
-                Failure::new(
-                    "OR0702",
-                    Kind::Refused,
-                    format!("{} lies in a git work tree, and the script holds secrets", path.display()),
-                )
-                .hint("name a place for it with --script FILE, or a state directory with --state-dir DIR"),
-            ));
-        }
-        if let Some(bytes) = files::read(&path)?
-            && !script::is_ours(&String::from_utf8_lossy(&bytes), &cx.names.deployment)
-        {
-            return Ok(Line::refuse(
-                Failure::new(
-                    "OR0702",
-                    Kind::Foreign,
-                    format!("{} is there and is not this deployment's script", path.display()),
-                )
-                .hint("name another place with --script FILE, or move that file away"),
-            ));
-        }
-    }
+    delivery.check(cx)?;
     let decision = if written.is_some() { Decision::Update } else { Decision::Create };
     let with_secrets = has_runner_token && bearer_at_hand;
-    // Too long a script is refused before anything is made for it; the tokens' lengths are known well enough.
-    let size = script(cx, trust, None).render()?.expose().len();
-    check_size(size + if with_secrets { SECRETS_BYTES } else { 0 })?;
-    let secrets =
-        if with_secrets { "holds two secrets" } else { "no secrets: it keeps the tokens on the host" };
+    // Too long a script is refused before anything is made for it.
+    let (runner_token, bearer_token) =
+        (Secret::new("x".repeat(LONGEST_RUNNER)), Secret::new("x".repeat(LONGEST_BEARER)));
+    let inline = (with_secrets && !delivery.placement.separate)
+        .then_some(ScriptSecrets { runner_token: &runner_token, bearer_token: &bearer_token });
+    let (_, warning) = document(cx, &delivery, trust, inline, with_secrets)?;
+    let secrets = match delivery.secrets().and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned)) {
+        _ if !with_secrets => "no secrets: it keeps the tokens on the host".to_owned(),
+        None => "holds two secrets".to_owned(),
+        Some(name) => format!("no secrets: {} beside it holds both", name.to_string_lossy()),
+    };
     let custom = cx.facts.runner_token.borrow().as_ref().is_some_and(has_custom_prefix);
     let mut line = Line::new(decision, format!("{} ({secrets})", path.display()), Act::WriteScript(path));
+    line = delivery.about(line, with_secrets);
+    if let Some(warning) = warning {
+        line = line.detail(warning);
+    }
     if decision == Decision::Update && !reissued {
         line = line.detail("its inputs have changed: run it on the host again");
     }
@@ -445,11 +448,12 @@ fn has_custom_prefix(token: &Secret) -> bool {
 }
 
 /// Remembers what was written: in the record, and on the anchor for other machines.
-async fn note(cx: &Context, digest: &str, path: &std::path::Path, with_secrets: bool) -> Result<()> {
+async fn note(cx: &Context, digest: &str, delivery: &Delivery, with_secrets: bool) -> Result<()> {
     let secret = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
     {
         let mut record = cx.record.borrow_mut();
         digest.clone_into(&mut record.script_digest);
+        record.script_target = delivery.noted();
         record.gitlab.token_lost = false;
         // A token that create-runner handed over comes back in such a file: that runner is ours.
         let handed_over = std::mem::take(&mut record.gitlab.handed_over);
@@ -459,7 +463,7 @@ async fn note(cx: &Context, digest: &str, path: &std::path::Path, with_secrets: 
             record.gitlab.given = false;
         }
         record.script_path =
-            (path.as_os_str() != "-").then(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+            (delivery.script.as_os_str() != "-").then(|| delivery::absolute(&delivery.script));
         if with_secrets && let Some(secret) = &secret {
             secret.uid().clone_into(&mut record.script_secret);
         }
@@ -475,6 +479,7 @@ async fn note(cx: &Context, digest: &str, path: &std::path::Path, with_secrets: 
         serde_json::json!({
             names::SCRIPT_DIGEST: digest,
             names::SCRIPT_SECRET: some(&record.script_secret),
+            names::SCRIPT_TARGET: record.script_target,
             names::RUNNER: runner,
             names::TOKEN_EXPIRES: some(&record.token_expires),
         })

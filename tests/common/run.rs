@@ -84,8 +84,8 @@ impl Home {
         Cli { home: self, args: vec![subcommand.into()], env: Vec::new(), watched: true, searched: true }
     }
 
-    /// Every file below the home that outrigger may have written, launch scripts left out: they hold
-    /// the tokens by design.
+    /// Every file below the home that outrigger may have written, launch scripts and the files with their
+    /// secrets left out: they hold the tokens by design.
     fn written(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut folders = vec![self.dir.path().to_owned()];
@@ -95,7 +95,9 @@ impl Home {
                 let kind = entry.file_type().expect("a directory entry has a type");
                 if kind.is_dir() && path != self.dir.path().join("in") {
                     folders.push(path);
-                } else if kind.is_file() && path.extension().is_none_or(|extension| extension != "sh") {
+                } else if kind.is_file()
+                    && path.extension().is_none_or(|extension| extension != "sh" && extension != "secrets")
+                {
                     files.push(path);
                 }
             }

@@ -9,7 +9,7 @@ use outrigger::settings::{DEFAULT_APT_URL, DEFAULT_RUNNER_VERSION};
 
 use super::machine::Machine;
 use super::sample::{
-    BEARER_TOKEN, CA, PREAMBLE, RUNNER_TOKEN, runners, sample, shells, text, tokens, with_image,
+    BEARER_TOKEN, CA, PREAMBLE, RUNNER_TOKEN, for_machine, runners, sample, shells, text, tokens, with_image,
 };
 
 const FILE: &str = "etc/gitlab-runner/config.toml";
@@ -45,7 +45,7 @@ fn a_fresh_machine_gets_one_entry_and_keeps_it() {
         for shared in [false, true] {
             let machine = Machine::new();
             let root = machine.root();
-            let script = LaunchScript { shared, ..sample(&tags, Some(tokens.both())) };
+            let script = for_machine(&sample(&tags, Some(tokens.both())), shared);
             machine.succeed(shell, &script);
             fresh(&machine, &root, &script);
 
@@ -149,7 +149,7 @@ fn an_entry_that_was_changed_by_hand_is_shown_and_stays_unless_told_otherwise() 
     for shell in shells() {
         for shared in [false, true] {
             let machine = Machine::new();
-            let script = LaunchScript { shared, ..sample(&[], Some(tokens.both())) };
+            let script = for_machine(&sample(&[], Some(tokens.both())), shared);
             machine.succeed(shell, &script);
             for (from, to) in [
                 ("privileged = false", "privileged = true"),
@@ -181,7 +181,7 @@ fn an_entry_that_was_changed_by_hand_is_shown_and_stays_unless_told_otherwise() 
 fn a_machine_of_its_own_is_one_without_other_runners() {
     let tokens = tokens();
     let shell = shells()[0];
-    let script = LaunchScript { shared: false, ..sample(&[], Some(tokens.both())) };
+    let script = for_machine(&sample(&[], Some(tokens.both())), false);
     let machine = Machine::with_runner("19.4.1");
     machine.fail(shell, &script, "look", "a GitLab Runner is here (19.4.1, ");
     let machine = Machine::new();
@@ -287,7 +287,7 @@ fn tokens_can_come_by_a_file() {
     for shell in shells() {
         for shared in [false, true] {
             let machine = Machine::new();
-            let script = LaunchScript { shared, ..sample(&[], None) };
+            let script = for_machine(&sample(&[], None), shared);
             let good = format!(
                 "# outrigger-launch-secrets deployment=kubernetes-runner\nrunner_token={}\nbearer_token={}\n",
                 tokens.runner.expose(),
@@ -322,7 +322,7 @@ fn copies_that_cloud_init_keeps_are_removed() {
     let tokens = tokens();
     for shell in shells() {
         let machine = Machine::new();
-        let script = LaunchScript { shared: false, ..sample(&[], Some(tokens.both())) };
+        let script = for_machine(&sample(&[], Some(tokens.both())), false);
         let dir = "var/lib/cloud/instances/i-1";
         for file in ["user-data.txt", "user-data.txt.i", "obj.pkl"] {
             machine.write(&format!("{dir}/{file}"), RUNNER_TOKEN);

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use outrigger::script::target::find;
 use outrigger::script::{LaunchScript, ScriptSecrets};
 use outrigger::secret::Secret;
 use proptest::prelude::*;
@@ -72,7 +73,7 @@ fn arrives(shell: &[&str], shared: bool, value: &[&str; 10]) {
         ca_pem: Some(value[2]),
         gitlab_ca_pem: Some(value[4]),
         account: "x".to_owned(),
-        shared,
+        target: find(if shared { "ssh" } else { "lightsail" }).unwrap(),
         ..sample(&tags, Some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer }))
     };
     script.entry.name = value[0];

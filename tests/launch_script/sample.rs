@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use outrigger::script::target::find;
 use outrigger::script::{Entry, Installer, LaunchScript, Method, ScriptSecrets};
 use outrigger::secret::Secret;
 use outrigger::settings::{
@@ -66,10 +67,16 @@ pub fn sample<'a>(tags: &'a [String], secrets: Option<ScriptSecrets<'a>>) -> Lau
             extra: None,
         },
         tags,
-        shared: true,
+        target: find("ssh").unwrap(),
+        lock_metadata: false,
         replace_entry: false,
         secrets,
     }
+}
+
+/// The same, for a machine that may have other runners, or for one of its own.
+pub fn for_machine<'a>(script: &LaunchScript<'a>, shared: bool) -> LaunchScript<'a> {
+    LaunchScript { target: find(if shared { "ssh" } else { "lightsail" }).unwrap(), ..script.clone() }
 }
 
 /// The same with another image: the smallest change that a machine notices.

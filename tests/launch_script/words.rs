@@ -5,12 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use outrigger::script::{LIGHTSAIL_LIMIT_BYTES, LaunchScript, Method, ScriptSecrets, is_ours};
+use outrigger::script::target::find;
+use outrigger::script::{LaunchScript, Method, ScriptSecrets, is_ours};
 use outrigger::secret::Secret;
 
 use super::machine::Machine;
 use super::sample::{
-    CA, PREAMBLE, RUNNER_TOKEN, SHELLS, by, present, required, sample, shells, text, tokens, with_image,
+    CA, PREAMBLE, RUNNER_TOKEN, SHELLS, by, for_machine, present, required, sample, shells, text, tokens,
+    with_image,
 };
 
 const SHA256: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -50,7 +52,7 @@ fn every_form_passes_the_linters() {
     for (secrets, shared) in
         [(Some(tokens.both()), true), (Some(tokens.both()), false), (None, true), (None, false)]
     {
-        let script = LaunchScript { shared, ..sample(&tags, secrets) };
+        let script = for_machine(&sample(&tags, secrets), shared);
         for method in [Method::Apt, Method::AptSlim, Method::Binary] {
             let sha256 = (method != Method::Apt).then_some(SHA256);
             let text = text(&by(&script, method, sha256));
@@ -76,11 +78,12 @@ fn it_fits_into_user_data() {
     let secrets = Some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer });
     for (method, ca) in [(Method::Apt, 1500), (Method::AptSlim, 1150), (Method::Binary, 1500)] {
         let ca = "x".repeat(ca);
-        let script = LaunchScript { ca_pem: Some(&ca), shared: false, ..sample(&tags, secrets) };
+        let script =
+            LaunchScript { ca_pem: Some(&ca), target: find("lightsail").unwrap(), ..sample(&tags, secrets) };
         let sha256 = (method == Method::Binary).then_some(SHA256);
         let size = text(&by(&script, method, sha256)).len();
         println!("{}: {size} bytes", method.name());
-        assert!(size <= LIGHTSAIL_LIMIT_BYTES, "{}: {size} bytes", method.name());
+        assert!(size <= 14_336, "{}: {size} bytes", method.name());
     }
 }
 
@@ -149,7 +152,7 @@ fn a_script_cut_short_does_nothing() {
 fn the_example_is_what_is_rendered() {
     let (tokens, tags) = (tokens(), ["k8s-runner".to_owned()]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/launch.sh");
-    let rendered = text(&LaunchScript { shared: false, ..sample(&tags, Some(tokens.both())) });
+    let rendered = text(&for_machine(&sample(&tags, Some(tokens.both())), false));
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
         fs::write(&path, &rendered).unwrap();
     }

@@ -22,6 +22,7 @@ mod options;
 mod output;
 mod preflight;
 mod script;
+mod targets;
 
 use std::path::PathBuf;
 
@@ -138,6 +139,13 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("script_with_a_token_that_ends", script::token_that_ends),
     ("script_that_is_too_long", script::too_long),
     ("script_digest_on_the_anchor", script::digest),
+    ("targets_in_the_plan", targets::plans),
+    ("targets_and_their_commands", targets::printed_commands),
+    ("targets_and_what_they_cannot_take", targets::impossible),
+    ("targets_with_secrets_apart", targets::separate),
+    ("targets_and_secrets_left_over", targets::left_over),
+    ("targets_moved", targets::moved),
+    ("targets_with_a_document", targets::document),
     ("options_cluster_gone", options::cluster_gone),
     ("options_list", options::listed),
     ("gitlab_whole_way", gitlab::whole_way),

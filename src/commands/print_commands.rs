@@ -1,0 +1,53 @@
+//! `launch-script --print-commands`: what brings the script to its target, from what is known here.
+
+use std::path::PathBuf;
+
+use crate::commands::{Ended, write_data};
+use crate::delivery::absolute;
+use crate::error::{Failure, Kind, Result};
+use crate::files;
+use crate::record::Record;
+use crate::report::{Event, Reporter as _};
+use crate::script::placement::placement;
+use crate::script::{self, commands, secrets};
+use crate::session::Outside;
+use crate::settings::{Settings, Source};
+
+/// Prints the commands to stdout. Asks nobody, changes nothing, contacts nobody.
+pub(crate) fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
+    let (settings, record) = outside.settings()?;
+    let path = path(&settings, record.as_ref());
+    if path.as_os_str() == "-" {
+        return Err(Failure::new("OR0202", Kind::Usage, "--script - is no file that commands could name")
+            .hint("name the one that the script is in: --script FILE"));
+    }
+    let path = absolute(&path);
+    let placement = placement(&settings)?;
+    let warn = |text: String| outside.ui.event(&Event::Warning { text });
+    let ours = |text: &str| script::is_ours(text, &settings.deployment.value);
+    let write = settings.same_deployment("outrigger launch-script --script FILE", &[]);
+    match files::read(&path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
+        None => warn(format!("{} is not there (deleted after use?); to write one: {write}", path.display())),
+        Some(text) if !ours(&text) => warn(format!("{} is not this deployment's script", path.display())),
+        Some(_) => {}
+    }
+    if placement.separate && files::read(&secrets::path_beside(&path))?.is_none() {
+        warn(format!("{} is not there", secrets::path_beside(&path).display()));
+    }
+    let before = record.map(|record| record.script_target).unwrap_or_default();
+    let (before, now) = (before.split(',').next().unwrap_or_default(), placement.target.name);
+    if !before.is_empty() && before != now {
+        let write = settings.same_deployment(&format!("outrigger launch-script --target {now}"), &[]);
+        warn(format!("the script was written for {before}; to write it for {now}: {write}"));
+    }
+    let text = commands::commands(&placement, &settings.deployment.value, &path);
+    write_data(outside, text.as_bytes())?;
+    Ok(Ended::well(false, ""))
+}
+
+/// Where the script is: as said now, else where it was written, else where it would be.
+fn path(settings: &Settings, record: Option<&Record>) -> PathBuf {
+    let said = settings.script.as_ref().filter(|path| path.source != Source::Record);
+    let written = || record.and_then(|record| record.script_path.clone());
+    said.map(|path| path.value.clone()).or_else(written).unwrap_or_else(|| settings.default_script())
+}
