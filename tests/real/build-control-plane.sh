@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the Kubernetes control plane that the `real` tests start, from Go modules alone.
+# Builds the Kubernetes control plane and node that the real tests start, from Go modules alone.
 #
 # usage: build-control-plane.sh [DIR]
 # DIR defaults to $KUBEBUILDER_ASSETS, else $XDG_CACHE_HOME/outrigger-test/<version>. Binaries that
@@ -28,5 +28,8 @@ build() {
 build etcd go.etcd.io/etcd/server/v3
 build kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
 build kube-controller-manager k8s.io/kubernetes/cmd/kube-controller-manager
+build kube-scheduler k8s.io/kubernetes/cmd/kube-scheduler
+build kubelet k8s.io/kubernetes/cmd/kubelet
 build kubectl k8s.io/kubernetes/cmd/kubectl
+build pause ./pause
 echo "$dir"
