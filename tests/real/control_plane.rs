@@ -1,7 +1,13 @@
 //! A real control plane: etcd, kube-apiserver and kube-controller-manager on 127.0.0.1.
+//!
+//! `tests/real/node` adds a node to it where pods must run.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+#![allow(dead_code, reason = "each test target uses another part")]
+
+// Named, as a target below another directory includes this file by its path.
+#[path = "identity.rs"]
+pub mod identity;
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,30 +15,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::common::admin::Admin;
 use crate::common::bed::{Bed, Logged, User, kubeconfig_yaml};
 use crate::processes::{Folder, free_port};
+use identity::{HARNESS, Identity, KUBELET, SCHEDULER, token, tokens};
 
 /// The Kubernetes version whose binaries are looked for, as in `tests/real/go/go.mod`.
 const VERSION: &str = "v1.37.2";
 
 /// Two cores, shared: a cold API server may take a while.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Whom the harness itself authenticates as, so that the audit log tells its requests from outrigger's.
-const HARNESS: &str = "test-harness";
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the tests need of the controllers, and no more: without the token controller a token Secret is
 /// never filled, without the aggregation controller the `ClusterRole` edit is empty.
 const CONTROLLERS: &str = "serviceaccount-controller,serviceaccount-token-controller,\
     root-ca-certificate-publisher-controller,namespace-controller,garbage-collector-controller,\
     clusterrole-aggregation-controller";
+
+/// What a node needs besides: nothing is scheduled before its taint is taken away, and pods of a node
+/// that is gone would never be.
+const NODE_CONTROLLERS: &str = "node-lifecycle-controller,taint-eviction-controller,\
+    pod-garbage-collector-controller";
 
 /// Where the binaries are, or why they are not.
 pub fn binaries() -> Result<PathBuf, String> {
@@ -43,15 +48,19 @@ pub fn binaries() -> Result<PathBuf, String> {
             Some(cache.join("outrigger-test").join(VERSION))
         })
         .ok_or("neither KUBEBUILDER_ASSETS nor HOME is set")?;
-    for name in ["etcd", "kube-apiserver", "kube-controller-manager"] {
-        if !folder.join(name).is_file() {
-            return Err(format!(
-                "{name} is not in {}: build the control plane with tests/real/build-control-plane.sh",
-                folder.display()
-            ));
-        }
-    }
+    require(&folder, &["etcd", "kube-apiserver", "kube-controller-manager"])?;
     Ok(folder)
+}
+
+/// Fails with what to do if one of these binaries is missing.
+pub fn require(folder: &Path, names: &[&str]) -> Result<(), String> {
+    match names.iter().find(|name| !folder.join(name).is_file()) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "{name} is not in {}: build it with tests/real/build-control-plane.sh",
+            folder.display()
+        )),
+    }
 }
 
 /// How one API server differs from the other.
@@ -59,19 +68,44 @@ struct Variant {
     name: &'static str,
     token_controller_key: bool,
     longest_token: Option<&'static str>,
+    node: bool,
 }
 
-const ORDINARY: Variant = Variant { name: "acme-ci", token_controller_key: true, longest_token: None };
+const ORDINARY: Variant =
+    Variant { name: "acme-ci", token_controller_key: true, longest_token: None, node: false };
+const WITH_NODE: Variant = Variant { node: true, ..ORDINARY };
 const CRIPPLED: Variant =
-    Variant { name: "acme-prod", token_controller_key: false, longest_token: Some("24h") };
+    Variant { name: "acme-prod", token_controller_key: false, longest_token: Some("24h"), node: false };
+
+/// Metadata alone: bodies would put tokens into the log.
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+";
 
 /// One cluster: an API server with its controllers.
 struct Cluster {
     name: &'static str,
     url: String,
-    ca_pem: String,
     audit: PathBuf,
     admin: Admin,
+    identity: Identity,
+}
+
+/// What the servers of a node need to join a cluster: paths of files.
+pub struct Membership {
+    /// The kubelet's kubeconfig.
+    pub kubelet: String,
+    /// The scheduler's kubeconfig.
+    pub scheduler: String,
+    /// The cluster's CA.
+    pub ca: String,
+    /// The certificate that the kubelet serves with.
+    pub serving: String,
+    /// Its key.
+    pub serving_key: String,
 }
 
 /// The bed: a cluster of scenarios and, when asked for, another one on the same etcd.
@@ -87,6 +121,16 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts everything and seeds the users' rights.
     pub fn start(binaries: &Path) -> Result<Self, String> {
+        Self::start_as(binaries, &ORDINARY)
+    }
+
+    /// The same with an API server and controllers that a node can join, which [`Self::membership`]
+    /// tells how. `node::NodeBed::start` does both.
+    pub fn start_for_node(binaries: &Path) -> Result<Self, String> {
+        Self::start_as(binaries, &WITH_NODE)
+    }
+
+    fn start_as(binaries: &Path, variant: &Variant) -> Result<Self, String> {
         let folder = Folder::new()?;
         let etcd = format!("http://127.0.0.1:{}", free_port());
         let peers = format!("http://127.0.0.1:{}", free_port());
@@ -111,7 +155,7 @@ impl ControlPlane {
             second: Mutex::default(),
             mark: AtomicU64::new(0),
         };
-        let cluster = plane.cluster(&ORDINARY)?;
+        let cluster = plane.cluster(variant)?;
         for manifest in outrigger_doubles::cluster::seed_rbac() {
             cluster.admin.create(&manifest);
         }
@@ -122,6 +166,31 @@ impl ControlPlane {
     /// Ends everything; safe to call more than once.
     pub fn stop(&self) {
         self.folder.stop();
+    }
+
+    /// Where the servers' files and logs are; a node's belong there, too.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Where the binaries are.
+    pub fn binaries(&self) -> &Path {
+        &self.binaries
+    }
+
+    /// Writes down what a node needs to join.
+    pub fn membership(&self) -> Membership {
+        let Cluster { name, url, identity, .. } = self.here();
+        let file = |part: &str, text: &str| self.folder.write(&format!("{name}-{part}"), text);
+        let kubeconfig = |user: &str| kubeconfig_yaml(name, url, &identity.ca, user, &token(name, user));
+        let serving = identity.server(KUBELET);
+        Membership {
+            kubelet: file("kubelet.kubeconfig", &kubeconfig(KUBELET)),
+            scheduler: file("scheduler.kubeconfig", &kubeconfig(SCHEDULER)),
+            ca: self.folder.file(&format!("{name}-ca.crt")),
+            serving: file("kubelet.crt", &serving.certificate),
+            serving_key: file("kubelet.key", &serving.key),
+        }
     }
 
     fn here(&self) -> &Cluster {
@@ -135,6 +204,7 @@ impl ControlPlane {
         let identity = Identity::new();
         let port = free_port();
         let url = format!("https://127.0.0.1:{port}");
+        let serving = identity.server("kube-apiserver");
         let (ca, key) = (file("ca.crt", &identity.ca), file("sa.key", &identity.account_key));
         let audit = folder.path().join(format!("{name}-audit.log"));
 
@@ -147,8 +217,8 @@ impl ControlPlane {
             // Never used, as nothing reconciles endpoints; found by itself it would need a network.
             "--advertise-address=192.0.2.1".to_owned(),
             format!("--cert-dir={}", folder.file(name)),
-            format!("--tls-cert-file={}", file("serving.crt", &identity.serving)),
-            format!("--tls-private-key-file={}", file("serving.key", &identity.serving_key)),
+            format!("--tls-cert-file={}", file("serving.crt", &serving.certificate)),
+            format!("--tls-private-key-file={}", file("serving.key", &serving.key)),
             format!("--client-ca-file={ca}"),
             "--authorization-mode=Node,RBAC".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
@@ -164,9 +234,22 @@ impl ControlPlane {
         args.extend(
             variant.longest_token.map(|long| format!("--service-account-max-token-expiration={long}")),
         );
+        if variant.node {
+            let client = identity.client("kube-apiserver-kubelet-client");
+            args.extend([
+                format!("--kubelet-certificate-authority={ca}"),
+                format!("--kubelet-client-certificate={}", file("kubelet-client.crt", &client.certificate)),
+                format!("--kubelet-client-key={}", file("kubelet-client.key", &client.key)),
+                "--kubelet-preferred-address-types=Hostname".to_owned(),
+            ]);
+        }
         folder.start(&format!("{name}-apiserver"), &self.binaries.join("kube-apiserver"), &args)?;
 
-        let manager = "system:kube-controller-manager";
+        let manager = identity::CONTROLLERS;
+        let mut controllers = CONTROLLERS.to_owned();
+        if variant.node {
+            controllers = format!("{controllers},{NODE_CONTROLLERS}");
+        }
         let kubeconfig = kubeconfig_yaml(name, &url, &identity.ca, manager, &token(name, manager));
         let mut args = vec![
             format!("--kubeconfig={}", file("manager.kubeconfig", &kubeconfig)),
@@ -174,7 +257,7 @@ impl ControlPlane {
             "--use-service-account-credentials".to_owned(),
             "--leader-elect=false".to_owned(),
             "--secure-port=0".to_owned(),
-            format!("--controllers={CONTROLLERS}"),
+            format!("--controllers={controllers}"),
         ];
         if variant.token_controller_key {
             args.push(format!("--service-account-private-key-file={key}"));
@@ -193,7 +276,7 @@ impl ControlPlane {
                 && admin.get("/api/v1/namespaces/default/serviceaccounts/default").is_some()
                 && admin.get("/api/v1/namespaces/default/configmaps/kube-root-ca.crt").is_some()
         })?;
-        Ok(Cluster { name, url, ca_pem: identity.ca, audit, admin })
+        Ok(Cluster { name, url, audit, admin, identity })
     }
 
     fn another(&self) -> String {
@@ -207,7 +290,7 @@ impl ControlPlane {
 
 impl Cluster {
     fn kubeconfig(&self, user: User) -> String {
-        kubeconfig_yaml(self.name, &self.url, &self.ca_pem, user.name(), &token(self.name, user.name()))
+        kubeconfig_yaml(self.name, &self.url, &self.identity.ca, user.name(), &token(self.name, user.name()))
     }
 }
 
@@ -221,7 +304,7 @@ impl Bed for ControlPlane {
     }
 
     fn ca_pem(&self) -> String {
-        self.here().ca_pem.clone()
+        self.here().identity.ca.clone()
     }
 
     fn kubeconfig(&self, user: User) -> String {
@@ -291,102 +374,4 @@ fn logged(event: &Value) -> Logged {
             .and_then(|code| u16::try_from(code).ok())
             .unwrap_or(0),
     }
-}
-
-/// Metadata alone: bodies would put tokens into the log.
-const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-- level: Metadata
-";
-
-/// A user's token. Its form makes it easy to search for, and it is good on this one cluster only.
-fn token(cluster: &str, user: &str) -> String {
-    let user: String = user.chars().filter(char::is_ascii_alphanumeric).collect();
-    format!("canary-{cluster}-{user}-W3xK8pQ2")
-}
-
-/// The token file: token, user, uid, groups.
-fn tokens(cluster: &str) -> String {
-    let users = [User::Admin, User::Binder, User::Limited, User::Nobody, User::Odd, User::Hostile];
-    let users = users.map(User::name);
-    let mut lines = String::new();
-    for user in users.into_iter().chain([HARNESS, "system:kube-controller-manager"]) {
-        let master = user == HARNESS || user == User::Admin.name();
-        let groups = if master { ",\"system:masters\"" } else { "" };
-        let quoted = user.replace('"', "\"\"");
-        let _ = writeln!(lines, "{},\"{quoted}\",\"{quoted}\"{groups}", token(cluster, user));
-    }
-    lines
-}
-
-/// The keys and certificates of one cluster.
-struct Identity {
-    ca: String,
-    serving: String,
-    serving_key: String,
-    account_key: String,
-    account_public: String,
-}
-
-impl Identity {
-    fn new() -> Self {
-        let key = || KeyPair::generate().expect("a key can be made");
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "outrigger tests");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let ca_key = key();
-        let ca = params.self_signed(&ca_key).expect("a CA can be signed").pem();
-        let issuer = Issuer::new(params, ca_key);
-
-        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
-        let mut params = CertificateParams::new(names).expect("these names are valid");
-        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        let serving_key = key();
-        let serving = params.signed_by(&serving_key, &issuer).expect("a certificate can be signed").pem();
-        let account = key();
-        Self {
-            ca,
-            serving,
-            serving_key: serving_key.serialize_pem(),
-            account_key: account.serialize_pem(),
-            account_public: account.public_key_pem(),
-        }
-    }
-}
-
-/// What discovery names as listable in a namespace but a user may not list there.
-pub fn unlistable(admin: &Admin, user: &Admin, namespace: &str) -> BTreeSet<String> {
-    let groups = admin.get("/apis").unwrap_or_default();
-    // Every version: some kinds exist in one that is not the group's preferred one.
-    let mut versions = vec![(String::new(), "/api/v1".to_owned())];
-    for group in groups["groups"].as_array().into_iter().flatten() {
-        for version in group["versions"].as_array().into_iter().flatten() {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            versions.push((text(&group["name"]), format!("/apis/{}", text(&version["groupVersion"]))));
-        }
-    }
-    let mut refused = BTreeSet::new();
-    for (group, path) in versions {
-        let kinds = admin.get(&path).unwrap_or_default();
-        for kind in kinds["resources"].as_array().into_iter().flatten() {
-            let listable = kind["verbs"].as_array().is_some_and(|verbs| verbs.contains(&json!("list")));
-            if kind["namespaced"] != true || !listable {
-                continue;
-            }
-            let review = user.create(&json!({
-                "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": {
-                    "namespace": namespace, "verb": "list", "group": group, "resource": kind["name"]}},
-            }));
-            if review["status"]["allowed"] != true {
-                refused.insert(format!("{}.{group}", kind["name"].as_str().unwrap_or_default()));
-            }
-        }
-    }
-    refused
 }

@@ -1,5 +1,7 @@
 //! Server processes and their folder: started, stopped, and swept up after a run that was killed.
 
+#![allow(dead_code, reason = "each test target uses another part")]
+
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Folders of ours begin like this; only such are ever swept.
-const PREFIX: &str = "outrigger-plane-";
+pub const PREFIX: &str = "outrigger-plane-";
 
 /// A folder for one run's servers: their files, logs and process ids.
 pub struct Folder {
@@ -52,6 +54,12 @@ impl Folder {
             .expect("our own folder is writable");
         file.write_all(text.as_bytes()).expect("our own folder is writable");
         path.display().to_string()
+    }
+
+    /// What sets this run's things apart from those of others, in names that have little room.
+    pub fn tag(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix(PREFIX).expect("we named it").to_owned()
     }
 
     /// The path of a file in it, as an argument.
@@ -117,8 +125,7 @@ impl Folder {
     pub fn stop(&self) {
         let mut children = self.children.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         while let Some((_, mut child)) = children.pop() {
-            // There is nothing to save: no graceful end, which takes an API server many seconds.
-            let _ = child.kill();
+            end(&[child.id()]);
             let _ = child.wait();
         }
         let _ = fs::remove_dir_all(&self.path);
@@ -141,16 +148,48 @@ impl Drop for Folder {
     }
 }
 
+/// Ends processes and their children, the first of a process namespace among them, which takes all of
+/// the namespace with it. There is nothing to save: no graceful end, which takes an API server many
+/// seconds.
+fn end(processes: &[u32]) {
+    let mut doomed: Vec<u32> = processes.iter().copied().flat_map(children).collect();
+    doomed.extend(processes);
+    let doomed: Vec<(u32, u64)> = doomed.iter().filter_map(|&pid| Some((pid, born(pid)?))).collect();
+    for &(pid, _) in &doomed {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    let started = Instant::now();
+    while doomed.iter().any(alive) && started.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+fn alive(&(pid, since): &(u32, u64)) -> bool {
+    born(pid) == Some(since)
+}
+
 /// When a process started, in the kernel's ticks: with the id it names a process, the id alone does not.
+/// Nothing for one that has ended and waits for its parent to hear of it.
 fn born(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, and may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// Ends the servers of runs that were killed, and removes their folders.
-fn sweep() {
+pub fn sweep() {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
@@ -161,17 +200,13 @@ fn sweep() {
             .filter_map(|line| line.split_once(' '))
             .filter_map(|(pid, born)| Some((pid.parse().ok()?, born.parse().ok()?)))
             .collect();
-        let alive = |&(pid, since): &(u32, u64)| born(pid) == Some(since);
         // The first line is the test run itself: while it lives, the folder is in use.
         let Some((owner, servers)) = recorded.split_first() else { continue };
         if alive(owner) {
             continue;
         }
-        for server in servers.iter().filter(|server| alive(server)) {
-            if let Some(pid) = i32::try_from(server.0).ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+        let left: Vec<u32> = servers.iter().filter(|server| alive(server)).map(|server| server.0).collect();
+        end(&left);
         let _ = fs::remove_dir_all(entry.path());
     }
 }

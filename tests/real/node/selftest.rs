@@ -1,0 +1,3 @@
+//! x
+/// s
+pub const SERVE: &str = "OUTRIGGER_TEST_SERVE";
