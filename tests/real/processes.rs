@@ -56,12 +56,6 @@ impl Folder {
         path.display().to_string()
     }
 
-    /// What sets this run's things apart from those of others, in names that have little room.
-    pub fn tag(&self) -> String {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        name.strip_prefix(PREFIX).expect("we named it").to_owned()
-    }
-
     /// The path of a file in it, as an argument.
     pub fn file(&self, name: &str) -> String {
         self.path.join(name).display().to_string()

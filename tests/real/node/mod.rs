@@ -68,7 +68,7 @@ impl NodeBed {
     pub fn start(binaries: &Path) -> Result<Self, String> {
         let plane = ControlPlane::start_for_node(binaries)?;
         sweep();
-        let name = format!("{NAME}{}", plane.folder().tag());
+        let name = name_in(plane.folder().path());
         let bed = Self { plane, name };
         bed.start_node()?;
         Ok(bed)
@@ -128,6 +128,12 @@ impl NodeBed {
             ready && node["spec"]["taints"].is_null()
         })
     }
+}
+
+/// The name that the node of a run has, by that run's folder.
+pub fn name_in(folder: &Path) -> String {
+    let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+    format!("{NAME}{}", folder.strip_prefix(PREFIX).expect("a run's folder is named by us"))
 }
 
 impl Drop for NodeBed {
