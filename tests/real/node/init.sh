@@ -38,7 +38,10 @@ client() {
     ctr --address "$folder/containerd.sock" --namespace k8s.io "$@"
 }
 until client version >/dev/null 2>&1; do
-    kill -0 "$containerd"
+    if ! kill -0 "$containerd" 2>/dev/null; then
+        tail -n 5 "$folder/containerd.log"
+        exit 1
+    fi
     sleep 0.1
 done
 client images import --snapshotter native "$folder/images.tar"

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Ok(_) => return libtest_mimic::run(&arguments, placeholders).exit_code(),
         Err(reason) => return libtest_mimic::run(&arguments, absent(TIER, &reason, &names)).exit_code(),
     };
+    traces::remember();
     let bed = match start(&binaries) {
         Ok(bed) => bed,
         Err(reason) => {

@@ -13,7 +13,7 @@ use crate::common::admin::{Admin, object_path};
 use crate::common::bed::{Bed as _, User};
 use crate::common::pool::{self, Pool};
 use crate::node::{self, NodeBed, images};
-use crate::traces::{Traces, around};
+use crate::traces::Traces;
 
 const KIND: &str = "node";
 
@@ -130,7 +130,10 @@ fn enters(bed: &NodeBed) {
     let kubectl = bed.plane.kubectl().expect("the node needs it built");
     let enter = |args: &[&str], input: &str| {
         let stdin = folder.write("input", input);
-        let output = Command::new(&kubectl)
+        // An attach to something that does not end would not end either.
+        let output = Command::new("timeout")
+            .arg(PATIENCE.as_secs().to_string())
+            .arg(&kubectl)
             .args(["--kubeconfig", &config, "--namespace", &name])
             .args(args)
             .stdin(std::fs::File::open(stdin).expect("just written"))
@@ -199,10 +202,9 @@ fn deletes(bed: &NodeBed) {
 }
 
 fn leaves(bed: &NodeBed) {
-    let before = around();
     let bed = NodeBed::start(bed.plane.binaries()).unwrap_or_else(|error| panic!("a second node: {error}"));
     busy(bed.plane.admin());
-    let traces = Traces::of(bed.plane.folder().path(), bed.name(), before);
+    let traces = Traces::of(bed.plane.folder().path(), bed.name());
     bed.stop();
     traces.gone();
 }
@@ -215,7 +217,6 @@ fn busy(admin: &Admin) {
 }
 
 fn killed(_: &NodeBed) {
-    let before = around();
     let this = std::env::current_exe().expect("the system knows what runs");
     let mut run = Command::new(this)
         .env(SERVE, "1")
@@ -229,7 +230,7 @@ fn killed(_: &NodeBed) {
     let config = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{line}: {error}"));
     busy(&Admin::new(&config));
     let folder = path.parent().expect("a file is in a folder");
-    let traces = Traces::of(folder, &node::name_in(folder), before);
+    let traces = Traces::of(folder, &node::name_in(folder));
     run.kill().expect("it runs");
     run.wait().expect("it was ours");
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Where containerd, runc, CNI plugins and kubelets keep things if nobody keeps them from it.
@@ -38,14 +39,20 @@ pub struct Traces {
     folder: PathBuf,
     /// The bridge and the cgroup.
     name: String,
-    /// What was there before, whosoever it is.
-    around: Vec<String>,
     /// The host's ends of the pods' cables.
     cables: Vec<PathBuf>,
 }
 
-/// Places that exist and settings with their values.
-pub fn around() -> Vec<String> {
+/// The machine as it was before this process had a node.
+static BEFORE: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Remembers the machine as it is; to be called before the first node is started.
+pub fn remember() {
+    let _ = BEFORE.set(around());
+}
+
+/// Places that exist and settings with their values, whosoever they are.
+fn around() -> Vec<String> {
     let places = PLACES.iter().filter(|place| Path::new(place).exists()).map(|&place| place.to_owned());
     let settings = SETTINGS.iter().map(|setting| {
         let value = fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap_or_default();
@@ -55,16 +62,16 @@ pub fn around() -> Vec<String> {
 }
 
 impl Traces {
-    /// Of a node that runs, with a pod on it; `around` is from before it was started.
+    /// Of a node that runs, with a pod on it.
     ///
     /// Fails unless a trace of every kind is seen: one that cannot be seen now would not be missed later.
-    pub fn of(folder: &Path, name: &str, around: Vec<String>) -> Self {
+    pub fn of(folder: &Path, name: &str) -> Self {
         let cables = fs::read_dir(Path::new("/sys/class/net").join(name).join("brif"))
             .unwrap_or_else(|error| panic!("the bridge {name}: {error}"))
             .flatten()
             .map(|entry| Path::new("/sys/class/net").join(entry.file_name()))
             .collect();
-        let traces = Self { folder: folder.to_owned(), name: name.to_owned(), around, cables };
+        let traces = Self { folder: folder.to_owned(), name: name.to_owned(), cables };
         let seen = traces.seen();
         let kinds: BTreeSet<_> = seen.iter().filter_map(|trace| trace.split(' ').next()).collect();
         let all = BTreeSet::from(["bridge", "cable", "cgroup", "folder", "mount", "process"]);
@@ -81,7 +88,7 @@ impl Traces {
             std::thread::sleep(Duration::from_millis(50));
         }
         assert_eq!(self.seen(), [""; 0], "nothing is left");
-        assert_eq!(around(), self.around, "nothing else has changed");
+        assert_eq!(Some(&around()), BEFORE.get(), "nothing else has changed");
     }
 
     /// Whether anything is there.
