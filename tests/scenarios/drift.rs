@@ -143,7 +143,7 @@ pub fn token_never_filled(bed: &dyn Bed) {
 /// The script is the one with both tokens, not the update form.
 fn assert_holds_secrets(scene: &Scene<'_>) {
     let script = std::fs::read_to_string(scene.home.script(&scene.deployment)).expect("a script");
-    assert!(script.contains("HOLDS TWO SECRETS") && script.contains("t_bearer="), "no cluster token in it");
+    assert!(script.contains("HOLDS TWO SECRETS") && script.contains("bearer='e"), "no cluster token in it");
 }
 
 pub fn shortened_lifetime(bed: &dyn Bed) {

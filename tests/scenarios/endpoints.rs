@@ -135,7 +135,7 @@ pub fn path(bed: &dyn Bed) {
     // The cluster's own CA verifies the address of its own, not the proxy's.
     let _ = setup.flag("--kubernetes-host", bed.url()).run().code(0).says("kube-root-ca.crt");
     let script = script(&scene);
-    assert!(script.contains(&format!("t_host='\"{}\"'", bed.url())), "{script}");
+    assert!(script.contains(&format!("host='{}'", bed.url())), "{script}");
     assert!(script.contains(bed.ca_pem().trim_end()) && !script.contains(ca.pem().trim_end()));
     let _ = scene.status().flag("--kubeconfig", &config).run().code(0);
 }

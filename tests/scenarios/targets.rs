@@ -29,9 +29,12 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").permissions().mode() & 0o7777
 }
 
-/// Whether one of its settings stands in the script: a secret's name without its value.
+/// Whether one of its settings stands in the script and says something.
 fn holds(script: &str, name: &str) -> bool {
-    script.lines().any(|line| line.trim_start().starts_with(&format!("{name}=")))
+    let begin = format!("\t{name}=");
+    script
+        .lines()
+        .any(|line| line.strip_prefix(&begin).is_some_and(|value| value.starts_with('\'') && value != "''"))
 }
 
 pub fn plans(bed: &dyn Bed) {
@@ -152,7 +155,7 @@ pub fn separate(bed: &dyn Bed) {
         .says("and launch.sh.secrets, readable by you only")
         .says(&format!("scp -p {} {} USER@HOST:", script.display(), secrets.display()))
         .says("ssh -t USER@HOST 'sudo sh ./launch.sh ./launch.sh.secrets && rm -f");
-    assert!(!holds(&script_text, "t_token") && !holds(&script_text, "t_bearer"), "{output}");
+    assert!(!holds(&script_text, "token") && !holds(&script_text, "bearer"), "{output}");
     let given = read(&token);
     assert!(!script_text.contains(given.trim()));
     let lines: Vec<&str> = secrets_text.lines().collect();
@@ -179,7 +182,7 @@ pub fn separate(bed: &dyn Bed) {
     assert!(!secrets.exists());
     // With both tokens at hand they are written again; the secrets stay out of the script on the way back.
     let _ = setup().flag("--image", "debian:12").run().code(0).says("and launch.sh.secrets");
-    assert!(secrets.exists() && !holds(&read(&script), "t_bearer"));
+    assert!(secrets.exists() && !holds(&read(&script), "bearer"));
 
     let output = scene.teardown().run().code(0);
     assert!(!script.exists() && !secrets.exists(), "{output}");
@@ -220,7 +223,7 @@ pub fn moved(bed: &dyn Bed) {
     let _ = scene.setup().flag("--target", "ssh").run().code(0).says("launch.sh.secrets");
     let _ = scene.command("setup").run().code(0).says("Nothing to change");
     let _ = scene.setup().flag("--secrets", "inline").run().code(0).says("holds two secrets");
-    assert!(holds(&read(&script), "t_bearer"));
+    assert!(holds(&read(&script), "bearer"));
     assert!(secrets.exists(), "what it was written to before stays until teardown");
     // What was recorded for SSH does not keep the next place from its own way.
     let _ = scene.setup().flag("--secrets", "separate").run().code(0);
@@ -248,7 +251,7 @@ pub fn document(bed: &dyn Bed) {
     let content = parsed["write_files"][0]["content"].as_str().expect("the script");
     let inner = String::from_utf8(STANDARD.decode(content).expect("base64")).expect("text");
     assert!(text.starts_with("#cloud-config\n") && inner.starts_with("#!/bin/sh\n"));
-    assert!(holds(&inner, "t_bearer") && inner.ends_with("main \"$@\"\n"));
+    assert!(holds(&inner, "bearer") && inner.ends_with("main \"$@\"\n"));
     // It is ours although it is no script; an update for the host that is up is one again.
     let _ = scene.command("setup").run().code(0).says("Nothing to change");
     let _ = scene.command("setup").flag("--image", "debian:13").run().code(0).says("Run this as root");
