@@ -171,7 +171,7 @@ fn alive(&(pid, since): &(u32, u64)) -> bool {
 
 /// When a process started, in the kernel's ticks: with the id it names a process, the id alone does not.
 /// Nothing for one that has ended and waits for its parent to hear of it.
-fn born(pid: u32) -> Option<u64> {
+pub fn born(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, and may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
