@@ -15,49 +15,57 @@ mod vm;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 
 use common::{Scenario, absent, arguments};
-use vm::beds::Beds;
+use vm::beds::{self, Beds};
 use vm::roots::Roots;
 
 const TIER: &str = "vm";
 
 /// How many trials run side by side. A boot keeps a processor busy for seconds.
-const TRIALS: usize = 2;
+const SIDE_BY_SIDE: usize = 2;
 
 /// A trial: it makes its own machines.
 type VmTrial = fn(&Beds);
 
-/// All of them; each file of trials has its list.
-fn all() -> Vec<(&'static str, VmTrial)> {
-    [selftest::TRIALS].concat()
+/// A list of trials, and whether they can run here or why not. Each file of trials has its own.
+type List = (Result<(), String>, &'static [(&'static str, VmTrial)]);
+
+fn lists() -> Vec<List> {
+    let roots = Roots::find().map(drop);
+    let runner = roots.clone().and_then(|()| beds::runner());
+    vec![(roots, selftest::TRIALS), (runner, selftest::packages::TRIALS)]
 }
 
 fn main() -> ExitCode {
-    let arguments = arguments(TRIALS);
-    let placeholders = |reason: &str| {
-        let names: Vec<_> = all().into_iter().map(|(name, _)| (name, (|_| ()) as Scenario)).collect();
-        absent(TIER, reason, &names)
-    };
-    let roots = match Roots::find() {
-        Ok(roots) => roots,
-        Err(reason) => return libtest_mimic::run(&arguments, placeholders(&reason)).exit_code(),
-    };
-    if arguments.list || placeholders("").iter().all(|trial| arguments.is_filtered_out(trial)) {
-        return libtest_mimic::run(&arguments, placeholders("")).exit_code();
+    let arguments = arguments(SIDE_BY_SIDE);
+    if let Some(ending) = selftest::killed::other_side() {
+        return ending;
     }
-    let beds = Beds::new(roots).map(Arc::new);
-    let trials = all().into_iter().map(|(name, run)| {
-        let beds = beds.clone();
+    let mut trials = Vec::new();
+    let mut ready = Vec::new();
+    for (available, list) in lists() {
+        let names: Vec<_> = list.iter().map(|&(name, _)| (name, (|_| ()) as Scenario)).collect();
+        let placeholders = absent(TIER, available.as_ref().err().map_or("", String::as_str), &names);
+        let wanted = placeholders.iter().any(|trial| !arguments.is_filtered_out(trial));
+        match available {
+            Ok(()) if wanted && !arguments.list => ready.extend(list),
+            _ => trials.extend(placeholders),
+        }
+    }
+    // What the trials share is made only if one of them runs.
+    let beds = (!ready.is_empty()).then(|| Roots::find().and_then(Beds::new).map(Arc::new));
+    for &(name, run) in ready {
+        let beds = beds.clone().expect("made for whoever is ready");
         let trial = move || {
-            run(&*beds?);
+            run(&*beds.map_err(Failed::from)?);
             Ok(())
         };
-        Trial::test(name, trial).with_kind(TIER)
-    });
-    // The trials go first: what they share is removed when the last of them is gone.
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+        trials.push(Trial::test(name, trial).with_kind(TIER));
+    }
+    // Each trial holds what they share until it has run; with the last of them, or here, it is removed.
+    let conclusion = libtest_mimic::run(&arguments, trials);
     drop(beds);
     conclusion.exit_code()
 }

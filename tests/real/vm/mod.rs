@@ -8,12 +8,16 @@
 
 #![allow(dead_code, reason = "each test target uses another part")]
 
+pub mod apt;
 pub mod beds;
 pub mod cgroups;
 pub mod net;
+pub mod package;
 pub mod process;
+pub mod repository;
 pub mod roots;
 pub mod run;
+pub mod signing;
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
@@ -24,6 +28,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use net::Network;
@@ -159,7 +164,7 @@ impl Vm {
     }
 
     /// Where its disk is mounted on this side.
-    fn disk(&self) -> PathBuf {
+    pub fn disk(&self) -> PathBuf {
         self.folder.join("root")
     }
 
@@ -185,18 +190,22 @@ impl Vm {
         let groups = cgroups::make(&self.run, &self.name).unwrap_or_else(|reason| panic!("{reason}"));
         // A shell joins the groups first, so that nothing of the machine is ever outside of them.
         let join = "while [ \"$1\" != -- ]; do echo $$ >\"$1\"; shift; done; shift; exec \"$@\"";
-        let nspawn = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-euc", join, "sh"])
             .args(groups)
             .args(["--", "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"])
             .args(["--console=pipe", "--link-journal=no", "--resolv-conf=off", "--timezone=off"])
             .arg(format!("--machine={}", self.name))
             .arg(format!("--directory={}", self.disk().display()))
-            .arg(format!("--network-namespace-path={}", self.network.path().display()))
+            .arg("--capability=CAP_NET_ADMIN")
             .stdin(Stdio::null())
             .stdout(console)
-            .stderr(copy)
-            .spawn()
+            .stderr(copy);
+        // Within the namespace, and not by an option: so what the machine sees in /sys is its own, too.
+        let nspawn = self
+            .network
+            .inside(|| command.spawn())
             .unwrap_or_else(|error| panic!("systemd-nspawn does not start: {error}"));
         let mut starting = Running { nspawn, init: 0 };
         let started = Instant::now();
@@ -227,23 +236,35 @@ impl Vm {
     pub fn shut_down(&self) {
         // The connection to systemd may be cut before there is an answer.
         let _ = self.exec(&["systemctl", "poweroff"]);
-        let started = Instant::now();
-        while self.running().as_mut().is_some_and(|it| it.nspawn.try_wait().is_ok_and(|end| end.is_none())) {
-            assert!(started.elapsed() < PATIENCE, "{} does not shut down\n{}", self.name, self.console());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert!(self.goes_off(), "{} does not shut down\n{}", self.name, self.console());
         self.cut_power();
     }
 
     /// Ends it at once, in the middle of whatever it does.
     pub fn cut_power(&self) {
+        if let Some(init) = self.init().and_then(Pid::from_raw) {
+            let _ = kill_process(init, Signal::KILL);
+            // systemd-nspawn cleans up behind it, when it is given the time.
+            let _ = self.goes_off();
+        }
         let running = self.running().take();
-        // PID 1 outlives systemd-nspawn, so it is not enough to end that.
         cgroups::empty(&self.group()).unwrap_or_else(|reason| panic!("{reason}"));
         if let Some(mut running) = running {
             let _ = running.nspawn.wait();
         }
         cgroups::remove(&self.group()).unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
+    /// Waits until systemd-nspawn has ended; `false` if it does not.
+    fn goes_off(&self) -> bool {
+        let started = Instant::now();
+        while self.running().as_mut().is_some_and(|it| it.nspawn.try_wait().is_ok_and(|end| end.is_none())) {
+            if started.elapsed() > PATIENCE {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
@@ -316,9 +337,18 @@ impl Vm {
         self.read(path).unwrap_or_default()
     }
 
-    /// Waits until cloud-init has done all that it does at a boot, user data last.
+    /// Waits until cloud-init has done all that it does at a boot, user data last, well or not.
     pub fn wait_cloud_init(&self) {
-        self.wait("the end of cloud-init", || self.path("/run/cloud-init/result.json").exists());
+        self.wait("the end of cloud-init", || {
+            let state = self.exec(&["systemctl", "is-active", "cloud-final"]).stdout;
+            state == b"active\n" || state == b"failed\n"
+        });
+    }
+
+    /// Switches it on with user data that do nothing, and waits until it is up.
+    pub fn boot_idle(&self) {
+        self.boot(b"#!/bin/sh\n");
+        self.wait_cloud_init();
     }
 
     /// What the launch script of a deployment has written about its end, after cloud-init is done.

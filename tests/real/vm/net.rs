@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -41,11 +40,6 @@ impl Network {
             return Err(format!("no network namespace: {said:?} {ended:?}"));
         }
         Ok(Self { namespace: opened.map_err(failed)?.into(), ports: Mutex::default() })
-    }
-
-    /// Where another program finds the namespace, as long as this lives.
-    pub fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd()))
     }
 
     /// Leads the machine's 127.0.0.1:`port` to ours.

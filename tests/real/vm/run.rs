@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +18,10 @@ pub const PREFIX: &str = "outrigger-vm-";
 
 /// Where systemd-nspawn keeps a folder for each of its machines, and forgets it when it is killed.
 const PROPAGATE: &str = "/run/systemd/nspawn/propagate";
+
+/// Where it keeps a lock for each folder that it has started a machine from: a file that is named after the
+/// folder's device and inode, and stays when it is killed.
+const LOCKS: &str = "/run/systemd/nspawn/locks";
 
 /// A run, as long as it lives.
 pub struct Run {
@@ -117,13 +122,16 @@ fn remove(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Unmounts all that is mounted below a folder of ours.
+/// Unmounts all that is mounted below a folder of ours, where no machine runs any more.
 pub fn unmount_below(folder: &Path) -> Result<(), String> {
     let started = Instant::now();
     loop {
         // The last mounted first.
         let mounts = mounts_below(folder);
         let Some(point) = mounts.last() else { return Ok(()) };
+        if let Some(lock) = lock_of(point) {
+            let _ = fs::remove_file(lock);
+        }
         if let Err(error) = unmount(point.as_path(), UnmountFlags::empty()) {
             // The mount namespace of a process that was killed lives a moment longer.
             if started.elapsed() > Duration::from_secs(30) {
@@ -132,6 +140,12 @@ pub fn unmount_below(folder: &Path) -> Result<(), String> {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The path of systemd-nspawn's lock for a machine's root folder; `None` if there is no such folder.
+pub fn lock_of(root: &Path) -> Option<String> {
+    let metadata = fs::metadata(root).ok()?;
+    Some(format!("{LOCKS}/inode-{}:{}", metadata.dev(), metadata.ino()))
 }
 
 fn mounts_below(folder: &Path) -> Vec<PathBuf> {

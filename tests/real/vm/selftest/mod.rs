@@ -1,0 +1,138 @@
+//! What the machines themselves must do for the trials that rely on them.
+
+pub mod killed;
+pub mod network;
+pub mod packages;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::VmTrial;
+use super::vm::beds::Beds;
+use super::vm::roots::Root;
+use super::vm::{Vm, lightsail, run};
+
+/// The trials of this folder that need nothing but the roots.
+pub const TRIALS: &[(&str, VmTrial)] = &[
+    ("bed_user_data_on_bookworm", |beds| user_data(beds, Root::Bookworm)),
+    ("bed_user_data_on_trixie", |beds| user_data(beds, Root::Trixie)),
+    ("bed_user_data_on_the_small_root", |beds| user_data(beds, Root::Small)),
+    ("bed_watch_sees_arguments_and_environments", watch),
+    ("bed_disk_is_full", disk_is_full),
+    ("bed_nothing_is_left", nothing_is_left),
+    ("bed_nothing_is_left_of_a_killed_run", killed::nothing_is_left),
+    ("bed_network_port_by_port", network::port_by_port),
+    ("bed_network_cuts_what_is_open", network::cuts_what_is_open),
+    ("bed_network_leads_to_the_doubles", network::leads_to_the_doubles),
+];
+
+/// Notes who it is run by, and how.
+const SCRIPT: &str = "#!/bin/bash
+{
+  echo \"user $(id -un)\"
+  echo \"shell $(readlink /proc/$$/exe)\"
+  echo \"input $(readlink /proc/$$/fd/0)\"
+  echo \"system $(systemctl is-system-running)\"
+  echo \"init $(cat /proc/1/comm)\"
+} >>/root/notes
+echo 'said on the console'
+";
+
+/// What a launch script can rely on: it runs as root, once for each instance, under dash whatever its
+/// first line says, without input, while the system is still starting.
+fn user_data(beds: &Beds, root: Root) {
+    let vm = beds.vm(root);
+    vm.boot(&lightsail(SCRIPT));
+    vm.wait_cloud_init();
+    let once = "user root\nshell /usr/bin/dash\ninput /dev/null\nsystem starting\ninit systemd\n";
+    assert_eq!(vm.read("/root/notes").as_deref(), Some(once), "{}", vm.evidence());
+    assert!(vm.cloud_init_output().contains("said on the console"), "{}", vm.evidence());
+    assert!(vm.journal().contains("said on the console"), "{}", vm.evidence());
+    let machine = vm.sh("cat /etc/machine-id");
+
+    vm.shut_down();
+    vm.switch_on();
+    vm.wait_cloud_init();
+    assert_eq!(vm.read("/root/notes").as_deref(), Some(once), "the same instance: {}", vm.evidence());
+
+    vm.cut_power();
+    vm.boot(&lightsail(SCRIPT));
+    vm.wait_cloud_init();
+    assert_eq!(vm.read("/root/notes"), Some(once.repeat(2)), "a new instance: {}", vm.evidence());
+    assert_eq!(vm.sh("cat /etc/machine-id"), machine);
+    vm.sh("systemctl is-system-running --wait | grep -x running");
+}
+
+/// A watch sees what is in a process list for a moment, and nothing else.
+fn watch(beds: &Beds) {
+    let vm = beds.vm(Root::Bookworm);
+    vm.boot(b"#!/bin/sh\nword=canary-in-environment sleep 1\nsh -c 'sleep 1' canary-in-arguments\n");
+    let wanted = vm.watch(&["canary-in-arguments", "canary-in-environment"]);
+    let unwanted = vm.watch(&["canary-nowhere"]);
+    vm.wait_cloud_init();
+    assert!(unwanted.seen() > 50, "a boot has more processes than {}", unwanted.seen());
+    let found = wanted.end().join("\n");
+    assert!(found.contains("canary-in-arguments") && found.contains("canary-in-environment"), "{found}");
+    assert_eq!(unwanted.end(), Vec::<String>::new());
+}
+
+/// A disk has the room that it was given: the machine boots, and then there is no more.
+fn disk_is_full(beds: &Beds) {
+    let vm = beds.vm_with_disk(Root::Bookworm, 48 << 20);
+    vm.boot(b"#!/bin/sh\nhead -c 64M /dev/zero >/root/zero\necho \"code $?\"\n");
+    vm.wait_cloud_init();
+    let output = vm.cloud_init_output();
+    assert!(output.contains("No space left on device") && output.contains("code 1"), "{}", vm.evidence());
+    assert!(vm.path("/root/zero").metadata().is_ok_and(|file| file.len() > 1 << 20), "{}", vm.evidence());
+}
+
+/// What a machine keeps alive or leaves outside of its folder.
+struct Belongings {
+    init: i32,
+    namespaces: BTreeSet<String>,
+    lock: String,
+}
+
+impl Belongings {
+    /// Those of a machine that is on.
+    fn of(vm: &Vm) -> Self {
+        let init = vm.init().expect("it is on");
+        let namespaces = ["net", "pid", "mnt", "uts", "cgroup"].map(|kind| {
+            let link = fs::read_link(format!("/proc/{init}/ns/{kind}")).expect("it is on");
+            link.display().to_string()
+        });
+        let lock = run::lock_of(&vm.disk()).expect("the disk is mounted");
+        Self { init, namespaces: namespaces.into(), lock }
+    }
+
+    /// Which of them there are still, a line each.
+    fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let spaces = fs::read_dir(process.path().join("ns")).into_iter().flatten().flatten();
+            let links = spaces.filter_map(|space| fs::read_link(space.path()).ok());
+            for link in links.filter(|link| self.namespaces.contains(&*link.to_string_lossy())) {
+                left.push(format!("{} in {}", process.path().display(), link.display()));
+            }
+        }
+        if fs::metadata(&self.lock).is_ok() {
+            left.push(self.lock.clone());
+        }
+        left
+    }
+}
+
+/// A machine that goes takes all with it, whether it was shut down or not.
+fn nothing_is_left(beds: &Beds) {
+    let vm = beds.vm(Root::Bookworm);
+    vm.boot_idle();
+    let (group, belongings) = (vm.group(), Belongings::of(&vm));
+    let init = belongings.init;
+    vm.sh("systemd-run --unit=lingers sleep infinity");
+    assert!(run::traces(&group).len() > 4, "{:?}", run::traces(&group));
+    assert!(belongings.left().len() > 4, "{:?}", belongings.left());
+    drop(vm);
+    assert_eq!(run::traces(&group), Vec::<String>::new());
+    assert_eq!(belongings.left(), Vec::<String>::new());
+    assert!(!fs::exists(format!("/proc/{init}")).expect("it can be asked"));
+}
