@@ -11,6 +11,7 @@
 pub mod apt;
 pub mod beds;
 pub mod cgroups;
+pub mod disk;
 pub mod net;
 pub mod package;
 pub mod process;
@@ -18,6 +19,7 @@ pub mod repository;
 pub mod roots;
 pub mod run;
 pub mod signing;
+pub mod user_data;
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
@@ -27,7 +29,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -45,29 +46,6 @@ const DISK_BYTES: u64 = 2 << 30;
 /// What the processes that tests start in a machine find in their environment, and all of it.
 const ENVIRONMENT: [&str; 3] =
     ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"];
-
-/// What Lightsail puts in front of a launch script, as far as it is known: a shell script of its own that
-/// lets the certificates of its console in through ssh. So what follows runs under `/bin/sh`, whatever its
-/// first line says.
-const PREAMBLE: &str = "#!/bin/sh
-lightsail_ca=/etc/ssh/lightsail_instance_ca.pub
-cat >\"$lightsail_ca\" <<'LIGHTSAIL'
-ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleExam example
-LIGHTSAIL
-chmod 644 \"$lightsail_ca\"
-{
-  echo
-  echo \"TrustedUserCAKeys $lightsail_ca\"
-  echo 'CASignatureAlgorithms +ssh-rsa'
-} >>/etc/ssh/sshd_config
-systemctl restart ssh
-
-";
-
-/// User data as Lightsail makes it of a launch script.
-pub fn lightsail(script: &str) -> Vec<u8> {
-    format!("{PREAMBLE}{script}").into_bytes()
-}
 
 /// A machine. It is ended, and its disk removed, when this is dropped.
 pub struct Vm {
@@ -109,38 +87,21 @@ impl Vm {
             boots: AtomicU32::new(0),
             running: Mutex::new(None),
         };
-        vm.make_disk(&roots.path(root), bytes).unwrap_or_else(|error| panic!("disk of {}: {error}", vm.name));
+        vm.prepare(&roots.path(root), bytes).unwrap_or_else(|error| panic!("disk of {}: {error}", vm.name));
         vm
     }
 
-    fn make_disk(&self, base: &Path, bytes: u64) -> std::io::Result<()> {
-        let disk = self.folder.join("disk");
-        for folder in [&disk, &self.disk()] {
-            fs::create_dir_all(folder)?;
-        }
-        // In memory: packages are installed with many waits for the disk, and the limit comes with it.
-        let options = format!("mode=0755,size={bytes}\0");
-        let options = std::ffi::CStr::from_bytes_with_nul(options.as_bytes()).expect("no other zero");
-        mount("tmpfs", &disk, "tmpfs", MountFlags::empty(), options)?;
-        for folder in ["upper", "work"] {
-            fs::create_dir(disk.join(folder))?;
-        }
-        let options = format!(
-            "lowerdir={},upperdir={2}/upper,workdir={2}/work{1}",
-            base.display(),
-            "\0",
-            disk.display()
-        );
-        let options = std::ffi::CStr::from_bytes_with_nul(options.as_bytes()).expect("no other zero");
-        mount("overlay", self.disk(), "overlay", MountFlags::empty(), options)?;
-        let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?.replace('-', "");
-        fs::write(self.disk().join("etc/machine-id"), id)?;
-        fs::write(self.disk().join("etc/hostname"), format!("{}\n", self.name))?;
-        fs::write(self.disk().join("etc/hosts"), format!("127.0.0.1 localhost {}\n", self.name))?;
-        fs::write(self.disk().join("etc/cloud/ds-identify.cfg"), "policy: enabled\n")?;
+    /// A disk, and on it what makes this machine another than all that come from the same root.
+    fn prepare(&self, base: &Path, bytes: u64) -> std::io::Result<()> {
+        disk::make(base, &self.folder, bytes)?;
+        let put = |path: &str, text: &str| fs::write(below(&self.disk(), path), text);
+        put("/etc/machine-id", &fs::read_to_string("/proc/sys/kernel/random/uuid")?.replace('-', ""))?;
+        put("/etc/hostname", &format!("{}\n", self.name))?;
+        put("/etc/hosts", &format!("127.0.0.1 localhost {}\n", self.name))?;
+        put("/etc/cloud/ds-identify.cfg", "policy: enabled\n")?;
         // The network is there already; without a locale of the image cloud-init reports a failure.
         let config = "datasource_list: [ NoCloud, None ]\nlocale: C.UTF-8\nnetwork: {config: disabled}\n";
-        fs::write(self.disk().join("etc/cloud/cloud.cfg.d/99-test.cfg"), config)
+        put("/etc/cloud/cloud.cfg.d/99-test.cfg", config)
     }
 
     /// Its name, and the host's name that it has.
@@ -165,7 +126,7 @@ impl Vm {
 
     /// Where its disk is mounted on this side.
     pub fn disk(&self) -> PathBuf {
-        self.folder.join("root")
+        disk::root(&self.folder)
     }
 
     /// Switches it on with user data for a new instance: cloud-init runs them, also on a disk that has seen
@@ -297,6 +258,15 @@ impl Vm {
         fs::create_dir_all(folder)
             .and_then(|()| fs::write(&path, bytes))
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// The files written since it was made, and those in `/run`, that hold one of these words; with their
+    /// modes (as `0o644`).
+    pub fn files_with(&self, words: &[&str]) -> Vec<(String, u32)> {
+        let mut found = disk::files_with(&disk::written(&self.folder), words);
+        let volatile = disk::files_with(&self.path("/run"), words);
+        found.extend(volatile.into_iter().map(|(path, mode)| (format!("/run{path}"), mode)));
+        found
     }
 
     /// Runs a command in it as root, without input.

@@ -104,11 +104,14 @@ impl Network {
     }
 }
 
+/// A connection of the machine's, and the one that it is led on by.
+type Pair = (TcpStream, TcpStream);
+
 /// What is at a port of the machine. Dropped, it is closed and its connections are cut.
 struct Port {
     listener: TcpListener,
     forwarder: Option<JoinHandle<()>>,
-    open: Arc<Mutex<Vec<Weak<(TcpStream, TcpStream)>>>>,
+    open: Arc<Mutex<Vec<Weak<Pair>>>>,
     /// Connections that take the place of others.
     waiting: Vec<TcpStream>,
 }
@@ -151,6 +154,13 @@ impl Drop for Port {
             }
         }
     }
+}
+
+/// The port of a server's URL, such as `https://127.0.0.1:1234`.
+pub fn port_of(url: &str) -> u16 {
+    let authority = url.split('/').nth(2).unwrap_or(url);
+    let port = authority.rsplit(':').next().and_then(|port| port.parse().ok());
+    port.unwrap_or_else(|| panic!("{url} has no port"))
 }
 
 /// Passes bytes on in both directions until both have ended.

@@ -1,4 +1,4 @@
-//! Throw-away OpenPGP keys, made and used by the real gpg.
+//! Throw-away keys for signing, made and used by the real gpg.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;

@@ -1,7 +1,7 @@
 //! A run that is killed leaves a machine that goes on; the next run ends it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ pub fn other_side() -> Option<ExitCode> {
     vm.boot_idle();
     let belongings = Belongings::of(&vm);
     let namespaces: Vec<_> = belongings.namespaces.into_iter().collect();
-    println!("{} {} {} {}", run.name(), belongings.init, belongings.lock, namespaces.join(" "));
+    let words = [run.name(), &belongings.init.to_string(), &belongings.lock, &namespaces.join(" ")];
+    writeln!(std::io::stdout(), "{}", words.join(" ")).expect("the trial reads it");
     // Ends, should the trial have ended before.
     let _ = std::io::stdin().read_line(&mut String::new());
     Some(ExitCode::SUCCESS)

@@ -10,7 +10,8 @@ use std::fs;
 use super::VmTrial;
 use super::vm::beds::Beds;
 use super::vm::roots::Root;
-use super::vm::{Vm, lightsail, run};
+use super::vm::user_data::lightsail;
+use super::vm::{Vm, run};
 
 /// The trials of this folder that need nothing but the roots.
 pub const TRIALS: &[(&str, VmTrial)] = &[
@@ -18,12 +19,14 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("bed_user_data_on_trixie", |beds| user_data(beds, Root::Trixie)),
     ("bed_user_data_on_the_small_root", |beds| user_data(beds, Root::Small)),
     ("bed_watch_sees_arguments_and_environments", watch),
+    ("bed_files_with_a_word", files_with),
     ("bed_disk_is_full", disk_is_full),
     ("bed_nothing_is_left", nothing_is_left),
     ("bed_nothing_is_left_of_a_killed_run", killed::nothing_is_left),
     ("bed_network_port_by_port", network::port_by_port),
     ("bed_network_cuts_what_is_open", network::cuts_what_is_open),
     ("bed_network_leads_to_the_doubles", network::leads_to_the_doubles),
+    ("bed_apt_fills_the_small_root", packages::fills_the_small_root),
 ];
 
 /// Notes who it is run by, and how.
@@ -74,6 +77,20 @@ fn watch(beds: &Beds) {
     let found = wanted.end().join("\n");
     assert!(found.contains("canary-in-arguments") && found.contains("canary-in-environment"), "{found}");
     assert_eq!(unwanted.end(), Vec::<String>::new());
+}
+
+/// A word is found wherever a machine has put it, on the disk or in memory, and with whom may read it.
+fn files_with(beds: &Beds) {
+    let vm = beds.vm(Root::Bookworm);
+    vm.boot(
+        b"#!/bin/sh\nmkdir /run/secrets\necho canary-word >/run/secrets/one\nchmod 640 /run/secrets/one\n",
+    );
+    vm.wait_cloud_init();
+    let found = vm.files_with(&["canary-word"]);
+    let has = |path: &str, mode| found.contains(&(path.to_owned(), mode));
+    let user_data = format!("/var/lib/cloud/instances/i-{}-1/user-data.txt", vm.name());
+    assert!(has("/run/secrets/one", 0o640) && has(&user_data, 0o600), "{found:?}");
+    assert_eq!(vm.files_with(&["canary-nowhere"]), Vec::new());
 }
 
 /// A disk has the room that it was given: the machine boots, and then there is no more.

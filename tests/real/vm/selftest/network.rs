@@ -8,6 +8,7 @@ use outrigger_doubles::gitlab::{FakeGitlab, Options};
 
 use super::super::vm::Vm;
 use super::super::vm::beds::Beds;
+use super::super::vm::net::port_of;
 use super::super::vm::roots::Root;
 
 /// curl's exit codes: refused, nothing received, and out of time.
@@ -91,8 +92,7 @@ pub fn cuts_what_is_open(beds: &Beds) {
 pub fn leads_to_the_doubles(beds: &Beds) {
     let vm = beds.vm(Root::Bookworm);
     let gitlab = FakeGitlab::start(Options::default());
-    let port = gitlab.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("it has a port");
-    vm.network().forward(port);
+    vm.network().forward(port_of(&gitlab.url()));
     vm.write("/root/gitlab-ca.pem", gitlab.ca_pem());
     vm.boot_idle();
     let url = format!("{}/api/v4/version", gitlab.url());
