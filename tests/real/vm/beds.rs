@@ -50,33 +50,36 @@ impl Beds {
     }
 }
 
-/// Where the stand-in for gitlab-runner is, as built by `tests/real/build-runner.sh`.
-fn runner_folder() -> Option<PathBuf> {
+/// Where the stand-ins for gitlab-runner are, `runner-<version>/gitlab-runner` each: with
+/// `OUTRIGGER_TEST_RUNNERS` elsewhere than `tests/real/build-runner.sh` puts them.
+fn runners() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("OUTRIGGER_TEST_RUNNER").or_else(|| {
+    set("OUTRIGGER_TEST_RUNNERS").or_else(|| {
         let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
-        Some(cache.join("outrigger-test/runner"))
+        Some(cache.join("outrigger-test"))
     })
 }
 
-/// The versions that are built: `gitlab-runner` is the usual one, others have theirs behind a dash.
+/// The versions that are built.
 fn releases() -> Vec<Release> {
-    let Some(folder) = runner_folder() else { return Vec::new() };
-    let usual = (VERSION, folder.join("gitlab-runner"));
-    let others = OTHER_VERSIONS.map(|version| (version, folder.join(format!("gitlab-runner-{version}"))));
-    [usual]
+    let folder = runners().unwrap_or_default();
+    [VERSION]
         .into_iter()
-        .chain(others)
-        .filter(|(_, binary)| binary.is_file())
-        .map(|(version, binary)| Release { version: version.to_owned(), binary })
+        .chain(OTHER_VERSIONS)
+        .map(|version| Release {
+            version: version.to_owned(),
+            binary: folder.join(format!("runner-{version}/gitlab-runner")),
+        })
+        .filter(|release| release.binary.is_file())
         .collect()
 }
 
-/// Whether there is a runner to install, or why not.
+/// Whether all versions are there to be installed, or why not.
 pub fn runner() -> Result<(), String> {
-    if releases().iter().any(|release| release.version == VERSION) {
-        return Ok(());
-    }
-    let folder = runner_folder().unwrap_or_default();
-    Err(format!("gitlab-runner is not in {}: build it with tests/real/build-runner.sh", folder.display()))
+    let built = releases();
+    let all = [VERSION].into_iter().chain(OTHER_VERSIONS);
+    let missing = all.into_iter().find(|version| built.iter().all(|release| release.version != *version));
+    missing.map_or(Ok(()), |version| {
+        Err(format!("there is no gitlab-runner {version}: build it with tests/real/build-runner.sh"))
+    })
 }

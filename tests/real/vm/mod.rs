@@ -22,6 +22,7 @@ pub mod signing;
 pub mod user_data;
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -137,7 +138,12 @@ impl Vm {
         let seed = below(&self.disk(), "/var/lib/cloud/seed/nocloud");
         fs::create_dir_all(&seed).expect("the disk can be written");
         fs::write(seed.join("meta-data"), meta_data).expect("the disk can be written");
-        fs::write(seed.join("user-data"), user_data).expect("the disk can be written");
+        // It stands for what a cloud's metadata service would say: whoever reads files does not see it.
+        let path = seed.join("user-data");
+        fs::write(&path, b"")
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)))
+            .and_then(|()| fs::write(&path, user_data))
+            .expect("the disk can be written");
         self.switch_on();
     }
 
@@ -261,7 +267,7 @@ impl Vm {
     }
 
     /// The files written since it was made, and those in `/run`, that hold one of these words; with their
-    /// modes (as `0o644`).
+    /// modes (as `0o644`). User data lie in `/var/lib/cloud/seed`, which a cloud's machine does not have.
     pub fn files_with(&self, words: &[&str]) -> Vec<(String, u32)> {
         let mut found = disk::files_with(&disk::written(&self.folder), words);
         let volatile = disk::files_with(&self.path("/run"), words);

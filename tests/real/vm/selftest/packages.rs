@@ -52,9 +52,7 @@ fn installs(beds: &Beds, root: Root) {
     for release in &beds.releases {
         assert!(listed.contains(&format!("{}-1", release.version)), "{listed}");
     }
-    for version in
-        OTHER_VERSIONS.iter().filter(|version| beds.releases.iter().any(|it| it.version == **version))
-    {
+    for version in OTHER_VERSIONS {
         vm.sh("apt-get -qy remove gitlab-runner gitlab-runner-helper-images");
         assert!(install(version).contains(version));
     }
