@@ -20,8 +20,14 @@ dir=$(CDPATH='' cd -- "$dir" && pwd)
 base=systemd,systemd-sysv,dbus,cloud-init,openssh-server,iproute2,procps,sudo
 tools=curl,ca-certificates,gnupg
 
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' |
-	head -n 1)
+mirror() {
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1
+}
+mirror=$(mirror)
+if [ -z "$mirror" ]; then
+	apt-get -qq update >&2
+	mirror=$(mirror)
+fi
 [ -n "$mirror" ] || { echo "apt knows no mirror of Debian here" >&2; exit 1; }
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 
@@ -31,7 +37,7 @@ make() {
 	shift 3
 	[ ! -d "$dir/$name" ] || return 0
 	echo "making the root $name" >&2
-	rm -rf "$dir/$name.new"
+	rm -rf --one-file-system "$dir/$name.new"
 	# What differs from one making to the next, or names this machine, must not be in it. The timers of
 	# apt would take its lock at a time of their own.
 	mmdebstrap --quiet --mode=root --variant=minbase --format=directory --include="$packages" \
