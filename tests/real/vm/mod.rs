@@ -209,17 +209,21 @@ impl Vm {
 
     /// Ends it at once, in the middle of whatever it does.
     pub fn cut_power(&self) {
+        self.end().unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
+    fn end(&self) -> Result<(), String> {
         if let Some(init) = self.init().and_then(Pid::from_raw) {
             let _ = kill_process(init, Signal::KILL);
             // systemd-nspawn cleans up behind it, when it is given the time.
             let _ = self.goes_off();
         }
         let running = self.running().take();
-        cgroups::empty(&self.group()).unwrap_or_else(|reason| panic!("{reason}"));
+        cgroups::empty(&self.group())?;
         if let Some(mut running) = running {
             let _ = running.nspawn.wait();
         }
-        cgroups::remove(&self.group()).unwrap_or_else(|reason| panic!("{reason}"));
+        cgroups::remove(&self.group())
     }
 
     /// Waits until systemd-nspawn has ended; `false` if it does not.
@@ -395,9 +399,12 @@ impl Drop for Vm {
                 eprintln!("{}", self.evidence());
             }
         }
-        self.cut_power();
-        run::unmount_below(&self.folder).unwrap_or_else(|reason| panic!("{reason}"));
+        let ended = self.end().and_then(|()| run::unmount_below(&self.folder));
         run::forget(&self.name);
-        let _ = fs::remove_dir_all(&self.folder);
+        if ended.is_ok() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+        // What is left then is removed with the run, or by the next one.
+        assert!(ended.is_ok() || std::thread::panicking(), "{}: {ended:?}", self.name);
     }
 }
