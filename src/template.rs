@@ -16,14 +16,14 @@ use crate::error::{Failure, Kind, Result};
 /// # Errors
 /// OR0710, which says the line and no value.
 pub fn render(name: &str, text: &str, values: &serde_json::Value) -> Result<String> {
-    rendered(name, text, &[], minijinja::Value::from(minijinja::value::Serde(values)))
+    rendered(name, text, &[] as &[(&str, &str)], minijinja::Value::from(minijinja::value::Serde(values)))
 }
 
 /// Renders a text that includes others, each given with the name it is included by.
 pub(crate) fn rendered(
     name: &str,
     text: &str,
-    parts: &[(&'static str, &'static str)],
+    parts: &[(&str, impl AsRef<str>)],
     values: minijinja::Value,
 ) -> Result<String> {
     let broken = |error: &minijinja::Error| {
@@ -45,7 +45,7 @@ pub(crate) fn rendered(
     env.add_filter("yaml", |value: &str| yaml_string(value));
     env.add_filter("comment", |value: &str| comment_text(value));
     for (name, text) in parts {
-        env.add_template(name, text).map_err(|error| broken(&error))?;
+        env.add_template(name, text.as_ref()).map_err(|error| broken(&error))?;
     }
     env.render_named_str(name, text, values).map_err(|error| broken(&error))
 }

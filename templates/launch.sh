@@ -24,6 +24,9 @@
 # For a machine of its own; where there is a GitLab Runner already: --target ssh.
 {% endif %}
 # Outcome in /var/lib/outrigger, log in /var/log.
+{% if brief %}
+# Its comments are left out, to fit here: --target ssh has them.
+{% endif %}
 
 # Every value from outside, each as one quoted word.
 settings() {

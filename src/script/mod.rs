@@ -44,6 +44,8 @@ const PARTS: &[(&str, &str)] = &[
 ];
 /// How many bytes of the SHA-256 make a digest.
 const DIGEST_BYTES: usize = 16;
+/// With this line the script's head ends.
+const BODY: &str = "settings() {\n";
 const HEADER: &str = "# outrigger-launch-script deployment=";
 
 /// Everything the launch script depends on.
@@ -130,11 +132,31 @@ impl LaunchScript<'_> {
         hex(&hash.finalize()[..DIGEST_BYTES])
     }
 
+    /// Renders the script with its comments, or without them if only so its target takes it (Lightsail
+    /// counts each byte, and certificates differ in length). The second value says whether they are left out.
+    ///
+    /// # Errors
+    /// As [`Self::render`], and OR0711 when it does not fit even so.
+    pub fn fitting(&self) -> Result<(Secret, bool)> {
+        let whole = self.rendered(false)?;
+        let fits = |text: &Secret| self.target.check_size(&self.target.wrap(text.expose(), self.deployment));
+        if fits(&whole).is_ok() {
+            return Ok((whole, false));
+        }
+        let brief = self.rendered(true)?;
+        fits(&brief)?;
+        Ok((brief, true))
+    }
+
     /// Renders the whole script. It is a secret as a whole, and treated as one in both forms.
     ///
     /// Refuses values that cannot be data in the place they go to: a NUL byte, a deployment or version
     /// that is no file name or package version, a repository URL that would break apt's files.
     pub fn render(&self) -> Result<Secret> {
+        self.rendered(false)
+    }
+
+    fn rendered(&self, brief: bool) -> Result<Secret> {
         self.check()?;
         let installer = &self.installer;
         let binary = installer.binary();
@@ -145,6 +167,7 @@ impl LaunchScript<'_> {
                 "namespace": self.entry.namespace, "verb": "create", "resource": "pods"}},
         });
         let values = context! {
+            brief => brief,
                     deployment => self.deployment,
                     digest => self.digest(),
                     runner_name => self.entry.name,
@@ -185,7 +208,14 @@ impl LaunchScript<'_> {
             target_copies => self.target.copies,
             lock_metadata => self.lock_metadata,
                 };
-        rendered("launch.sh", TEMPLATE, PARTS, values).map(Secret::new)
+        if !brief {
+            return rendered("launch.sh", TEMPLATE, PARTS, values).map(Secret::new);
+        }
+        // Of the texts alone, before any value is in them; the head stays.
+        let (head, body) = TEMPLATE.split_once(BODY).unwrap_or(("", TEMPLATE));
+        let parts: Vec<_> = PARTS.iter().map(|(name, text)| (*name, without_comments(text))).collect();
+        let main = format!("{head}{}", without_comments(&format!("{BODY}{body}")));
+        rendered("launch.sh", &main, &parts, values).map(Secret::new)
     }
 
     fn check(&self) -> Result<()> {
@@ -227,6 +257,15 @@ impl LaunchScript<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// A part of the template without the lines that only explain.
+fn without_comments(text: &str) -> String {
+    let explains = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with("# ") && !line.starts_with("# shellcheck")
+    };
+    text.split_inclusive('\n').filter(|line| !explains(line)).collect()
 }
 
 /// Is `text` a launch script or update script of ours for this deployment?

@@ -276,13 +276,18 @@ fn document(
     inline: Option<ScriptSecrets<'_>>,
     with_secrets: bool,
 ) -> Result<(Secret, Option<String>)> {
-    let script = script(cx, delivery, trust, inline).render()?;
+    let script = script(cx, delivery, trust, inline);
     if !with_secrets {
-        return Ok((script, None));
+        return Ok((script.render()?, None));
     }
+    let (script, is_brief) = script.fitting()?;
     let target = delivery.placement.target;
     let document = target.wrap(script.expose(), &cx.names.deployment);
-    let warning = target.check_size(&document)?;
+    let warning = if is_brief {
+        Some(format!("without its comments, to fit into what {} takes", target.title))
+    } else {
+        target.check_size(&document)?
+    };
     Ok((Secret::new(document), warning))
 }
 

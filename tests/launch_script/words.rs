@@ -88,6 +88,31 @@ fn it_fits_into_user_data() {
 }
 
 #[test]
+fn comments_are_left_out_only_where_it_would_not_fit() {
+    let tokens = tokens();
+    let mut script = for_machine(&sample(&[], Some(tokens.both())), false);
+    let (whole, is_brief) = script.fitting().unwrap();
+    assert!(!is_brief && whole.expose() == text(&script));
+    let long = format!("# of the CA\n{CA}{}", "x".repeat(3_000));
+    script.ca_pem = Some(&long);
+    let (brief, is_brief) = script.fitting().unwrap();
+    let brief = brief.expose();
+    assert!(is_brief && brief.len() <= 14_336);
+    assert!(is_ours(brief, "kubernetes-runner") && brief.contains("# Its comments are left out"));
+    assert!(brief.contains("# of the CA\n"), "values keep theirs");
+    lint(brief);
+    // It is the same script: what it does not say it does all the same.
+    let code = |text: &str| -> Vec<String> {
+        let lines = text.split_once("\nsettings() {").unwrap().1.lines();
+        lines.filter(|line| !line.trim_start().starts_with("# ")).map(str::to_owned).collect()
+    };
+    assert_eq!(code(brief), code(&text(&script)));
+    let longer = "x".repeat(6_000);
+    script.ca_pem = Some(&longer);
+    assert_eq!(script.fitting().unwrap_err().id, "OR0711");
+}
+
+#[test]
 fn the_head_says_what_it_is() {
     let (tokens, tags) = (tokens(), ["a\nrm -rf /".to_owned()]);
     let mut script = sample(&tags, Some(tokens.both()));

@@ -8,6 +8,7 @@ mod common;
 #[path = "../processes.rs"]
 #[allow(dead_code, reason = "for telling processes apart; there are no servers here")]
 mod processes;
+mod script;
 mod selftest;
 #[path = "mod.rs"]
 mod vm;
@@ -35,7 +36,7 @@ type List = (Result<(), String>, &'static [(&'static str, VmTrial)]);
 fn lists() -> Vec<List> {
     let roots = Roots::find().map(drop);
     let runner = roots.clone().and_then(|()| beds::runner());
-    vec![(roots, selftest::TRIALS), (runner, selftest::packages::TRIALS)]
+    vec![(roots, selftest::TRIALS), (runner.clone(), selftest::packages::TRIALS), (runner, script::TRIALS)]
 }
 
 fn main() -> ExitCode {
