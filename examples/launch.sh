@@ -5,10 +5,10 @@
 #   cluster  acme-ci at https://203.0.113.12
 #   gitlab   https://gitlab.example.com
 #   runner   gitlab-runner 19.4.1 by apt, tags k8s-runner
-#   made for Amazon Lightsail: runs once, at first boot
-#   read by  every user of the VM (metadata service), root, copies of its disk; as long as they exist
+#   made for Amazon Lightsail, which runs it once, at first boot
+#   read by  every user of the VM (metadata service), root, copies of its disk
 # HOLDS TWO SECRETS, in settings(). Delete your copy once the runner is online.
-# For a machine of its own; where there is a GitLab Runner already: --target ssh.
+# For a machine without another GitLab Runner; for others there is --target ssh.
 # Outcome in /var/lib/outrigger, log in /var/log.
 
 # Every value from outside, each as one quoted word.
@@ -22,7 +22,6 @@ settings() {
 	fingerprint='F6403F6544A38863DAA0B6E03F01618A51312F3F'
 	host='https://203.0.113.12'
 	account='system:serviceaccount:kubernetes-runner:kubernetes-runner'
-	may='{"spec":{"resourceAttributes":{"namespace":"kubernetes-runner-jobs","resource":"pods","verb":"create"}}}'
 	ca='-----BEGIN CERTIFICATE-----
 MIIBEXAMPLEnotACertificate+/=
 -----END CERTIFICATE-----
@@ -143,10 +142,10 @@ find_runner() {
 # Debian and Ubuntu, in the releases that GitLab has packages for.
 release() {
 	# shellcheck disable=SC1091 # in a subshell: it sets names of its own
-	os=$(. /etc/os-release && echo "${ID:-}:${VERSION_CODENAME:-}")
-	suites=' debian:bullseye debian:bookworm debian:trixie debian:forky debian:duke ubuntu:bionic ubuntu:focal ubuntu:jammy ubuntu:noble ubuntu:questing ubuntu:resolute '
-	case $suites in
-		*" $os "*) ;;
+	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
+	case $os in
+		debian/bullseye | debian/bookworm | debian/trixie | debian/forky | debian/duke) ;;
+		ubuntu/bionic | ubuntu/focal | ubuntu/jammy | ubuntu/noble | ubuntu/questing | ubuntu/resolute) ;;
 		*) fail "GitLab has no packages for $os (Debian from 11, Ubuntu from 18.04)" ;;
 	esac
 }
@@ -179,7 +178,7 @@ install_runner() {
 	mkdir -p "$apt/keyrings"
 	: >"$state.installed" # from here on it is ours
 	cat key >"$key"
-	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%:*}" "${os#*:}" >"$list"
+	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%/*}" "${os#*/}" >"$list"
 	cat >"$pin" <<END
 Package: *
 Pin: origin "packages.gitlab.com"
@@ -271,7 +270,7 @@ prove_cluster() {
 	printf '%s' "$ca" >ca
 	ask authentication.k8s.io/v1/selfsubjectreviews '{}'
 	grep -q "\"username\": *\"$account\"" answer || fail "the token is not that of $account"
-	ask authorization.k8s.io/v1/selfsubjectaccessreviews "$may"
+	ask authorization.k8s.io/v1/selfsubjectaccessreviews '{"spec":{"resourceAttributes":{"namespace":"kubernetes-runner-jobs","resource":"pods","verb":"create"}}}'
 	grep -q '"allowed": *true' answer || fail "$account may not create pods"
 	say "the cluster knows $account"
 }

@@ -5,7 +5,7 @@
 #   cluster  {{ cluster | comment }} at {{ kubernetes_host | comment }}
 #   gitlab   {{ gitlab_url | comment }}
 #   runner   gitlab-runner {{ runner_version | comment }} by {{ method }}, tags {{ tags | comment }}
-#   made for {{ target | comment }}: runs {{ target_runs | comment }}
+#   made for {{ target | comment }}, which runs it {{ target_runs | comment }}
 #   read by  {{ target_readers | comment }}
 {% if not installer_is_default %}
 #   NOT THE DEFAULT INSTALLER: {{ source | comment }}
@@ -21,7 +21,7 @@
 {% if shared %}
 # Where gitlab-runner is there already, only ONE entry of its config.toml and our CA files change.
 {% else %}
-# For a machine of its own; where there is a GitLab Runner already: --target ssh.
+# For a machine without another GitLab Runner; for others there is --target ssh.
 {% endif %}
 # Outcome in /var/lib/outrigger, log in /var/log.
 {% if brief %}
@@ -46,7 +46,6 @@ settings() {
 {% endif %}
 	host={{ kubernetes_host | sh }}
 	account={{ account | sh }}
-	may={{ review | sh }}
 {% if shared %}
 	name={{ runner_name | toml | sh }} # this and the next two as TOML
 	url={{ gitlab_url | toml | sh }}

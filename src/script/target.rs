@@ -94,7 +94,7 @@ pub struct Target {
 }
 
 const VM_USERS: &str =
-    "every user of the VM (metadata service), root, copies of its disk; as long as they exist";
+    "every user of the VM (metadata service), root, copies of its disk";
 const LEAVE_AWAY: &str = "go on without --lock-metadata";
 
 /// All of them, in the order of [`crate::settings::table::TARGETS`].

@@ -116,7 +116,7 @@ impl Step for LaunchScript {
             let delivery = Delivery::of(cx)?;
             let digest = script(cx, &delivery, trust, None).digest();
             let inline = if delivery.placement.separate { None } else { secrets };
-            let (text, _) = document(cx, &delivery, trust, inline, with_secrets)?;
+            let (text, _, is_brief) = document(cx, &delivery, trust, inline, with_secrets)?;
             let size = text.expose().len();
             let to_stdout = path.as_os_str() == "-";
             if to_stdout {
@@ -128,7 +128,7 @@ impl Step for LaunchScript {
             cx.facts.script_written.set(Some(with_secrets));
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let kind = if with_secrets {
-                ""
+                if is_brief { ", without its comments, to fit" } else { "" }
             } else {
                 " (an update script without secrets: it keeps the tokens on the host)"
             };
@@ -264,7 +264,7 @@ fn script<'a>(
     }
 }
 
-/// What the target is handed, and a warning if it barely fits. Without secrets anywhere it is for a host
+/// What the target is handed, a warning if it barely fits, and whether it fits without its comments only. Without secrets anywhere it is for a host
 /// that is up: the plain script, whatever a new VM would have been handed.
 ///
 /// # Errors
@@ -275,20 +275,16 @@ fn document(
     trust: &Trust,
     inline: Option<ScriptSecrets<'_>>,
     with_secrets: bool,
-) -> Result<(Secret, Option<String>)> {
+) -> Result<(Secret, Option<String>, bool)> {
     let script = script(cx, delivery, trust, inline);
     if !with_secrets {
-        return Ok((script.render()?, None));
+        return Ok((script.render()?, None, false));
     }
     let (script, is_brief) = script.fitting()?;
     let target = delivery.placement.target;
     let document = target.wrap(script.expose(), &cx.names.deployment);
-    let warning = if is_brief {
-        Some(format!("without its comments, to fit into what {} takes", target.title))
-    } else {
-        target.check_size(&document)?
-    };
-    Ok((Secret::new(document), warning))
+    let warning = target.check_size(&document)?;
+    Ok((Secret::new(document), warning, is_brief))
 }
 
 async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
@@ -371,7 +367,7 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         (Secret::new("x".repeat(LONGEST_RUNNER)), Secret::new("x".repeat(LONGEST_BEARER)));
     let inline = (with_secrets && !delivery.placement.separate)
         .then_some(ScriptSecrets { runner_token: &runner_token, bearer_token: &bearer_token });
-    let (_, warning) = document(cx, &delivery, trust, inline, with_secrets)?;
+    let (_, warning, _) = document(cx, &delivery, trust, inline, with_secrets)?;
     let secrets = match delivery.secrets().and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned)) {
         _ if !with_secrets => "no secrets: it keeps the tokens on the host".to_owned(),
         None => "holds two secrets".to_owned(),

@@ -23,7 +23,7 @@ install_runner() {
 	mkdir -p "$apt/keyrings"
 	: >"$state.installed" # from here on it is ours
 	cat key >"$key"
-	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%:*}" "${os#*:}" >"$list"
+	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%/*}" "${os#*/}" >"$list"
 	cat >"$pin" <<END
 Package: *
 Pin: origin "{{ apt_host }}"

@@ -19,7 +19,7 @@ prove_cluster() {
 {% endif %}
 	ask authentication.k8s.io/v1/selfsubjectreviews '{}'
 	grep -q "\"username\": *\"$account\"" answer || fail "the token is not that of $account"
-	ask authorization.k8s.io/v1/selfsubjectaccessreviews "$may"
+	ask authorization.k8s.io/v1/selfsubjectaccessreviews {{ review | sh }}
 	grep -q '"allowed": *true' answer || fail "$account may not create pods"
 	say "the cluster knows $account"
 }

@@ -1,10 +1,10 @@
 # Debian and Ubuntu, in the releases that GitLab has packages for.
 release() {
 	# shellcheck disable=SC1091 # in a subshell: it sets names of its own
-	os=$(. /etc/os-release && echo "${ID:-}:${VERSION_CODENAME:-}")
-	suites=' debian:bullseye debian:bookworm debian:trixie debian:forky debian:duke ubuntu:bionic ubuntu:focal ubuntu:jammy ubuntu:noble ubuntu:questing ubuntu:resolute '
-	case $suites in
-		*" $os "*) ;;
+	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
+	case $os in
+		debian/bullseye | debian/bookworm | debian/trixie | debian/forky | debian/duke) ;;
+		ubuntu/bionic | ubuntu/focal | ubuntu/jammy | ubuntu/noble | ubuntu/questing | ubuntu/resolute) ;;
 		*) fail "GitLab has no packages for $os (Debian from 11, Ubuntu from 18.04)" ;;
 	esac
 }

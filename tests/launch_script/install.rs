@@ -37,16 +37,16 @@ fn what_stands_in_the_way_is_named() {
         machine.fail(shell, &sample(&[], Some(tokens.both())), step, reason);
     };
     for (release, reason) in [
-        ("ID=\"amzn\"\nVERSION_ID=2023\n", "GitLab has no packages for amzn: ("),
+        ("ID=\"amzn\"\nVERSION_ID=2023\n", "GitLab has no packages for amzn/ ("),
         (
             "ID=debian\nVERSION_CODENAME=buster\n",
-            "GitLab has no packages for debian:buster (Debian from 11, ",
+            "GitLab has no packages for debian/buster (Debian from 11, ",
         ),
         (
             "ID=ubuntu\nVERSION_CODENAME=xenial\n",
-            "GitLab has no packages for ubuntu:xenial (Debian from 11, ",
+            "GitLab has no packages for ubuntu/xenial (Debian from 11, ",
         ),
-        ("ID=debian\n", "GitLab has no packages for debian: ("),
+        ("ID=debian\n", "GitLab has no packages for debian/ ("),
     ] {
         let machine = Machine::new();
         machine.write("etc/os-release", release);
