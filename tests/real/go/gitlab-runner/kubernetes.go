@@ -16,6 +16,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -40,6 +41,8 @@ type pod struct {
 	made    *corev1.Pod
 	watcher *watcher
 	tail    *tail
+	shell   string
+	warned  map[types.UID]bool
 }
 
 // newPod checks the settings: what is wrong here will not pass by trying again.
@@ -66,6 +69,7 @@ func newPod(entry *runner, payload *job, log *trace) (*pod, error) {
 		return nil, misconfigured("this stand-in does not know the settings %s", strings.Join(unknown, ", "))
 	}
 	p := &pod{entry: entry, settings: settings, job: payload, log: log, namespace: settings.Namespace}
+	p.warned = map[types.UID]bool{}
 	p.image = settings.Image
 	if payload.Image != nil && payload.Image.Name != "" {
 		p.image = os.Expand(payload.Image.Name, payload.value)
@@ -202,8 +206,30 @@ func (p *pod) setUp(ctx context.Context) error {
 		}
 		return fmt.Errorf("waiting for pod running: %w", err)
 	}
+	if err := p.detectShell(ctx); err != nil {
+		return fmt.Errorf("setting up trapping scripts on emptyDir: %w", err)
+	}
 	p.tail = p.follow(ctx)
 	return nil
+}
+
+// warnings puts the cluster's warnings about the pod into the log; where that is not allowed they are missed.
+func (p *pod) warnings(ctx context.Context) {
+	if p.settings.PrintPodWarningEvents != nil && !*p.settings.PrintPodWarningEvents || p.made == nil {
+		return
+	}
+	found, err := p.client.CoreV1().Events(p.namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: "involvedObject.name=" + p.name + ",type=Warning",
+	})
+	if err != nil {
+		return
+	}
+	for _, event := range found.Items {
+		if !p.warned[event.UID] {
+			p.warned[event.UID] = true
+			p.log.note("0;33m", "WARNING: Event retrieved from the cluster: "+event.Message)
+		}
+	}
 }
 
 func (p *pod) makeSecret(ctx context.Context) error {
@@ -284,6 +310,7 @@ func (p *pod) waitForContainers(ctx context.Context) error {
 		case now.Status.Phase == corev1.PodFailed || now.Status.Phase == corev1.PodSucceeded:
 			return fmt.Errorf("pod status is %s", strings.ToLower(string(now.Status.Phase)))
 		}
+		p.warnings(ctx)
 		fmt.Fprintf(p.log, "Waiting for pod %s/%s to be running, status is %s\n", p.namespace, p.name, now.Status.Phase)
 		select {
 		case <-ctx.Done():

@@ -112,15 +112,25 @@ func (p *pod) get(ctx context.Context) error {
 	return err
 }
 
+// detectShell asks the build container for its shell; the helper's is known.
+func (p *pod) detectShell(ctx context.Context) error {
+	var found bytes.Buffer
+	command := []string{"sh", "-c", "command -v bash || command -v sh"}
+	err := again(ctx, func() error { return p.exec(ctx, "build", command, nil, &found) })
+	p.shell = strings.TrimSpace(found.String())
+	return err
+}
+
 func (p *pod) run(ctx context.Context, stage stage) error {
 	if p.made == nil {
 		if err := p.setUp(ctx); err != nil {
+			p.warnings(ctx)
 			return err
 		}
 	}
-	container := "build"
+	container, shell := "build", p.shell
 	if stage.helper {
-		container = "helper"
+		container, shell = "helper", "sh"
 	}
 	script := p.scripts + "/" + stage.name
 	if err := p.get(ctx); err != nil {
@@ -137,8 +147,8 @@ func (p *pod) run(ctx context.Context, stage stage) error {
 		return err
 	}
 	// One line for the container's first process. The end of the script is told in the log itself.
-	line := fmt.Sprintf(`{ $(command -v bash || echo sh) %s </dev/null 2>&1; printf '{"command_exit_code": %%d, "script": "%s"}\n' $?; } >>%s/output.log`+"\n",
-		script, script, p.logs)
+	line := fmt.Sprintf(`{ %s %s </dev/null 2>&1; printf '{"command_exit_code": %%d, "script": "%s"}\n' $?; } >>%s/output.log`+"\n",
+		shell, script, script, p.logs)
 	ended := p.tail.expect(script)
 	err = again(ctx, func() error {
 		return p.stream(ctx, "attach", &corev1.PodAttachOptions{Container: container, Stdin: true},

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -52,13 +53,15 @@ func runCommand(args []string) error {
 	if err := parse(set, args); err != nil {
 		return err
 	}
-	s.path = *path
+	var err error
+	if s.path, err = filepath.Abs(*path); err != nil {
+		return err
+	}
 	if s.folder != "" {
 		if err := os.Chdir(s.folder); err != nil {
 			return err
 		}
 	}
-	var err error
 	if s.folder, err = os.Getwd(); err != nil {
 		return err
 	}
