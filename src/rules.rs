@@ -56,9 +56,8 @@ impl fmt::Display for Right {
 
 /// What gitlab-runner's Kubernetes executor calls in the job namespace, by resource.
 ///
-/// `list` and `watch` on pods spare it polling; `events list` feeds its diagnostics; `secrets delete`
-/// is for cleaning up when a pod could not be made. `pods/log` is not here: only opt-in features use
-/// it. Nothing here reads a Secret.
+/// `list` and `watch` on pods spare it polling. `pods/log` is not here: only opt-in features use it.
+/// Nothing here reads a Secret. What is for bad days alone is in [`occasional`].
 const NEEDED: &[(&str, &[&str])] = &[
     ("pods", &["create", "get", "delete", "list", "watch"]),
     ("pods/exec", &["create"]),
@@ -66,6 +65,13 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("secrets", &["create", "update", "delete"]),
     ("events", &["list"]),
 ];
+
+/// Of these, what a job that goes well does not call: `events list` feeds the runner's diagnostics, and
+/// `secrets delete` cleans up when a pod could not be made.
+#[must_use]
+pub fn occasional() -> BTreeSet<Right> {
+    BTreeSet::from([Right::new("", "events", "list"), Right::new("", "secrets", "delete")])
+}
 
 /// The Role's `rules`, one per resource.
 #[must_use]

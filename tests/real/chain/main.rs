@@ -1,0 +1,90 @@
+//! The whole chain: outrigger against a real cluster, a booted machine that runs the launch script, and the
+//! article's job in a pod. What is missing for it makes every trial ignored with the reason, or failed if
+//! `OUTRIGGER_REQUIRE_TIERS=1`.
+
+#[path = "../../common/mod.rs"]
+mod common;
+#[path = "../control_plane.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod control_plane;
+#[path = "../node/mod.rs"]
+mod node;
+#[path = "../processes.rs"]
+#[allow(dead_code, reason = "other targets use the rest")]
+mod processes;
+#[path = "../vm/mod.rs"]
+mod vm;
+
+mod article;
+mod audit;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use libtest_mimic::Trial;
+
+use common::{Scenario, absent, arguments};
+use node::NodeBed;
+use vm::beds::{self, Beds};
+use vm::roots::Roots;
+
+const TIER: &str = "chain";
+
+/// What a trial finds: a cluster with a node, and machines to boot.
+pub struct Chain {
+    /// The cluster.
+    pub cluster: NodeBed,
+    /// The machines.
+    pub beds: Beds,
+}
+
+const TRIALS: &[(&str, fn(&Chain))] = &[
+    ("chain_articles_job_runs_in_a_pod", article::baseline),
+    ("chain_articles_job_runs_in_a_restricted_pod", article::restricted),
+];
+
+fn available() -> Result<(PathBuf, Roots), String> {
+    let binaries = node::available()?;
+    let roots = Roots::find()?;
+    beds::runner()?;
+    Ok((binaries, roots))
+}
+
+fn main() -> ExitCode {
+    let arguments = arguments(1);
+    let names: Vec<_> = TRIALS.iter().map(|&(name, _)| (name, (|_| ()) as Scenario)).collect();
+    let placeholders = absent(TIER, "", &names);
+    let wanted = placeholders.iter().any(|trial| !arguments.is_filtered_out(trial));
+    let (binaries, roots) = match available() {
+        Ok(found) if wanted && !arguments.list => found,
+        Ok(_) => return libtest_mimic::run(&arguments, placeholders).exit_code(),
+        Err(reason) => return libtest_mimic::run(&arguments, absent(TIER, &reason, &names)).exit_code(),
+    };
+    let started = NodeBed::start(&binaries).and_then(|cluster| {
+        let beds = Beds::new(roots)?;
+        Ok(Chain { cluster, beds })
+    });
+    let chain = match started {
+        Ok(chain) => std::sync::Arc::new(chain),
+        Err(reason) => {
+            let failed = names.iter().map(|&(name, _)| {
+                let reason = reason.clone();
+                Trial::test(name, move || Err(reason.into())).with_kind(TIER)
+            });
+            return libtest_mimic::run(&arguments, failed.collect()).exit_code();
+        }
+    };
+    let trials = TRIALS.iter().map(|&(name, run)| {
+        let chain = std::sync::Arc::clone(&chain);
+        let trial = move || {
+            run(&chain);
+            Ok(())
+        };
+        Trial::test(name, trial).with_kind(TIER)
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    // The last one: each trial held it until it had run.
+    chain.cluster.stop();
+    drop(chain);
+    conclusion.exit_code()
+}
