@@ -236,7 +236,7 @@ func (p *pod) describePod() (*corev1.Pod, error) {
 		}
 	}
 	logFile := p.logs + "/output.log"
-	writable := fmt.Sprintf("touch %s && chmod 777 %s && chmod 666 %s", logFile, p.logs, logFile)
+	writable := fmt.Sprintf("touch %s && chmod 666 %s", logFile, logFile)
 	initial := container("init-permissions", p.helperImage(), writable, helper, settings.InitPermissionsContext)
 	initial.Stdin = false
 	deadline := p.job.RunnerInfo.Timeout + 1
