@@ -66,11 +66,15 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("events", &["list"]),
 ];
 
-/// Of these, what a job that goes well does not call: `events list` feeds the runner's diagnostics, and
-/// `secrets delete` cleans up when a pod could not be made.
+/// Of these, what a job that goes well need not call. `events list` feeds the runner's diagnostics;
+/// `secrets delete` cleans up when a pod could not be made. Without `pods list` the runner does not watch
+/// at all (it asks before), but it lists only where the server cannot stream a list as a watch.
 #[must_use]
 pub fn occasional() -> BTreeSet<Right> {
-    BTreeSet::from([Right::new("", "events", "list"), Right::new("", "secrets", "delete")])
+    [("events", "list"), ("secrets", "delete"), ("pods", "list")]
+        .into_iter()
+        .map(|(resource, verb)| Right::new("", resource, verb))
+        .collect()
 }
 
 /// The Role's `rules`, one per resource.

@@ -96,6 +96,7 @@ fn article(chain: &Chain, level: &str) {
     let kept: Vec<_> = after.iter().filter(|(key, value)| before.1.get(*key) != Some(*value)).collect();
     let runners: Vec<_> = kept.iter().filter(|(key, _)| key.contains("runner")).collect();
     assert!(runners.is_empty(), "GitLab still has {runners:?}");
+    assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml"), None, "the pipeline file is reverted");
     assert!(!script.exists(), "the launch script is still there");
     assert!(!home.state().join(format!("{deployment}.json")).exists(), "the record is still there");
 }
