@@ -35,6 +35,7 @@ pub mod files;
 pub mod gitlab;
 pub mod grant;
 pub mod inhabitants;
+pub mod inputs;
 pub mod instance;
 pub mod issued;
 pub mod jobs;

@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["ownership"],
     &["context"],
     &["borrowed", "delivery", "excess", "instance", "issued", "session", "trust"],
-    &["grant", "inhabitants", "proof", "runner"],
+    &["grant", "inhabitants", "inputs", "proof", "runner"],
     &["pipeline"],
     &["steps"],
     &["jobs"],

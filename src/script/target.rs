@@ -93,8 +93,7 @@ pub struct Target {
     pub separate: bool,
 }
 
-const VM_USERS: &str =
-    "every user of the VM (metadata service), root, copies of its disk";
+const VM_USERS: &str = "every user of the VM (metadata service), root, copies of its disk";
 const LEAVE_AWAY: &str = "go on without --lock-metadata";
 
 /// All of them, in the order of [`crate::settings::table::TARGETS`].

@@ -6,12 +6,12 @@ use crate::context::Context;
 use crate::delivery::{self, Delivery};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
+use crate::inputs::{gitlab_url, method, read_extra, script, sha256};
 use crate::issued;
 use crate::names;
 use crate::plan::{Act, Decision, Line};
 use crate::runner::{self, Verdict};
-use crate::script::install::known_sha256;
-use crate::script::{Entry, Installer, LaunchScript as Script, Method, ScriptSecrets, entry};
+use crate::script::{Method, ScriptSecrets};
 use crate::secret::Secret;
 use crate::settings::Need;
 use crate::trust::{Trust, trust};
@@ -169,101 +169,6 @@ impl Step for LaunchScript {
     }
 }
 
-fn gitlab_url(cx: &Context) -> Option<&str> {
-    cx.settings.gitlab_url.as_ref().map(|url| url.value.as_str())
-}
-
-fn method(cx: &Context) -> Method {
-    Method::named(&cx.settings.install_method.value).unwrap_or(Method::Apt)
-}
-
-/// The hash that the package or the binary must have, if it is known.
-fn sha256(cx: &Context) -> Option<&str> {
-    let (method, settings) = (method(cx), &cx.settings);
-    let given = if method == Method::Binary { &settings.binary_sha256 } else { &settings.deb_sha256 };
-    match given {
-        Some(given) => Some(given.value.as_str()),
-        None if settings.binary_url.is_some() => None,
-        None => known_sha256(method, &settings.runner_version.value),
-    }
-}
-
-/// Reads what `--runner-config` adds, once.
-fn read_extra(cx: &Context) -> Result<()> {
-    if cx.facts.runner_extra.get().is_some() {
-        return Ok(());
-    }
-    let extra = match &cx.settings.runner_config {
-        None => toml::Table::new(),
-        Some(path) => {
-            let path = &path.value;
-            let unusable = |why: &str| {
-                Failure::new("OR0712", Kind::Usage, format!("{} cannot be used", path.display()))
-                    .detail("because", why)
-                    .hint("name a TOML file with one [[runners]] with --runner-config FILE")
-            };
-            let bytes = files::read_input(path)?.ok_or_else(|| unusable("it does not exist"))?;
-            let text = String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8"))?;
-            entry::parse(&text, is_restricted(cx))?
-        }
-    };
-    let _ = cx.facts.runner_extra.set(extra);
-    Ok(())
-}
-
-fn is_restricted(cx: &Context) -> bool {
-    cx.settings.pod_security_level.value == "restricted"
-}
-
-/// The script; [`read_extra`] comes first.
-fn script<'a>(
-    cx: &'a Context,
-    delivery: &Delivery,
-    trust: &'a Trust,
-    secrets: Option<ScriptSecrets<'a>>,
-) -> Script<'a> {
-    let settings = &cx.settings;
-    let is_default = [&settings.apt_url, &settings.key_url, &settings.key_fingerprint]
-        .iter()
-        .all(|value| value.source == crate::settings::Source::Default)
-        && settings.binary_url.is_none();
-    Script {
-        deployment: &cx.names.deployment,
-        outrigger_version: env!("CARGO_PKG_VERSION"),
-        cluster: &cx.target.context,
-        ca_pem: trust.ca_pem.as_deref(),
-        gitlab_ca_pem: cx.gitlab.ca_pem.as_deref(),
-        account: cx.names.account_user(),
-        installer: Installer {
-            method: method(cx),
-            version: &settings.runner_version.value,
-            apt_url: &settings.apt_url.value,
-            key_url: &settings.key_url.value,
-            key_fingerprint: &settings.key_fingerprint.value,
-            binary_url: settings.binary_url.as_ref().map(|url| url.value.as_str()),
-            sha256: sha256(cx),
-            is_default,
-        },
-        entry: Entry {
-            name: &cx.names.deployment,
-            url: gitlab_url(cx).unwrap_or_default(),
-            job_limit: settings.job_limit.value,
-            host: &trust.endpoint.url,
-            namespace: &cx.names.job_namespace,
-            service_account: &cx.job_account,
-            image: &settings.image.value,
-            pull_policy: settings.pull_policy.as_ref().map(|policy| policy.value.as_str()),
-            restricted: is_restricted(cx),
-            extra: cx.facts.runner_extra.get(),
-        },
-        tags: &settings.tags.value,
-        target: delivery.placement.target,
-        lock_metadata: delivery.placement.lock_metadata,
-        replace_entry: settings.replace_entry,
-        secrets,
-    }
-}
-
 /// What the target is handed, a warning if it barely fits, and whether it fits without its comments only. Without secrets anywhere it is for a host
 /// that is up: the plain script, whatever a new VM would have been handed.
 ///
@@ -299,6 +204,21 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
                     .hint("name it with --gitlab-url URL"),
             ),
         });
+    }
+    if method(cx) == Method::Binary && sha256(cx).is_none() {
+        return Ok(Line::refuse(
+            Failure::new(
+                "OR0201",
+                Kind::Usage,
+                format!(
+                    "nothing tells the right gitlab-runner {} from a wrong one",
+                    cx.settings.runner_version.value
+                ),
+            )
+            .detail("because", "a binary is trusted for its SHA-256 alone, and none is known for this one")
+            .hint("take it from GitLab's signed release.sha256 of that version: --binary-sha256 HEX")
+            .hint("or have apt check signatures: --install-method apt"),
+        ));
     }
     let digest = script(cx, &delivery, trust, None).digest();
     let runner = runner::verdict(cx).await?;
@@ -373,9 +293,14 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         None => "holds two secrets".to_owned(),
         Some(name) => format!("no secrets: {} beside it holds both", name.to_string_lossy()),
     };
+    let known = if sha256(cx).is_some() { "its SHA-256 is checked" } else { "its SHA-256 is not known here" };
+    let by = match method(cx) {
+        Method::Binary => format!("installs the binary of gitlab-runner; {known}"),
+        method => format!("installs gitlab-runner by {}, from signed lists; {known}", method.name()),
+    };
     let custom = cx.facts.runner_token.borrow().as_ref().is_some_and(has_custom_prefix);
     let mut line = Line::new(decision, format!("{} ({secrets})", path.display()), Act::WriteScript(path));
-    line = delivery.about(line, with_secrets);
+    line = delivery.about(line, with_secrets).detail(by);
     if let Some(warning) = warning {
         line = line.detail(warning);
     }
@@ -384,6 +309,9 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     }
     if custom {
         line = line.detail("the runner's token has a prefix of this instance's own: gitlab-runner will not renew it by itself, and `gitlab-runner unregister` on the host would delete the runner at GitLab");
+    }
+    if let Some(url) = &cx.settings.binary_url {
+        line = line.detail(format!("--binary-url {}", url.value));
     }
     for (value, flag) in [
         (&cx.settings.apt_url, "--apt-url"),

@@ -10,6 +10,7 @@ use super::input::refused;
 use super::{Scene, listing, writes};
 use crate::common::bed::{Bed, User};
 use crate::common::forge::{ca_params, self_signed};
+use crate::common::run::Cli;
 use crate::common::world::{assert_same, world};
 
 /// The script where it goes by default.
@@ -168,4 +169,70 @@ pub fn token_that_ends(bed: &dyn Bed) {
     let _ = scene.setup().run().code(0).never_says("Jobs stop");
     let _ = scene.teardown().run().code(0);
     assert_same("setups and teardowns", &before, &world(bed.admin()));
+}
+
+/// How gitlab-runner is installed, and what is added to its entry, as the script has them.
+pub fn installation(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    // A binary is trusted for its hash alone.
+    let binary = scene.setup().flag("--install-method", "binary");
+    let _ = refused(bed, &scene.home, &binary, 2).says("19.4.1").says("--binary-sha256 HEX");
+    let bad = scene.setup().flag("--binary-sha256", "abc");
+    let _ = refused(bed, &scene.home, &bad, 2).says("--binary-sha256").says("64 hex digits");
+    let bad = scene.setup().flag("--job-limit", "0");
+    let _ = refused(bed, &scene.home, &bad, 2).says("--job-limit").says("1 to 1000");
+
+    let plan = |command: Cli<'_>| refused(bed, &scene.home, &command.arg("--dry-run"), 0);
+    let _ = plan(scene.setup()).says("by apt, from signed lists").says("SHA-256 is not known here");
+    let sha256 = "0123456789abcdef".repeat(4);
+    let _ = plan(scene.setup().flag("--deb-sha256", &*sha256)).says("its SHA-256 is checked");
+    let _ = plan(
+        binary
+            .clone()
+            .flag("--binary-sha256", &*sha256)
+            .flag("--binary-url", "https://mirror.example.com/gr"),
+    )
+    .says("installs the binary")
+    .says("--binary-url https://mirror.example.com/gr");
+
+    let config = scene.home.input(
+        "runner.toml",
+        "[[runners]]\n[runners.kubernetes]\ncpu_limit = \"2\"\n[runners.kubernetes.node_selector]\n\"disk\" = \"ssd\"\n",
+    );
+    let setup = scene
+        .setup()
+        .flag("--install-method", "apt-slim")
+        .flag("--job-limit", "7")
+        .flag("--pull-policy", "always")
+        .flag("--runner-config", config);
+    let _ = setup.run().code(0);
+    let script = text(&scene);
+    for line in ["limit = 7", "cpu_limit = \"2\"", "pull_policy = \"always\"", "disk = \"ssd\""] {
+        assert!(script.lines().any(|one| one.trim_start() == line), "{line}\n{script}");
+    }
+    assert!(script.contains("concurrent = 7") && script.contains("by apt-slim"), "{script}");
+    let _ = setup.run().code(0).says("Nothing to change");
+    // They are remembered; another value is a difference.
+    let _ = scene.status().run().code(0);
+    let _ = scene.command("setup").flag("--job-limit", "8").run().code(0).says("no secrets");
+}
+
+/// What a user may not put into the runner's entry.
+pub fn foreign_keys(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let with = |text: &str| scene.setup().flag("--runner-config", scene.home.input("runner.toml", text));
+    for (text, why) in [
+        ("[[runners]]\ntoken = \"x\"\n", "runners.token is outrigger's to set"),
+        ("[[runners]]\n[[runners]]\n", "more than one [[runners]]"),
+        ("concurrent = 3\n[[runners]]\n", "\"concurrent\" is no part of a runner"),
+        ("[[runners\n", "it is not TOML"),
+    ] {
+        let _ = refused(bed, &scene.home, &with(text), 3).says("OR0712").says(why);
+    }
+    let gone = scene.setup().flag("--runner-config", "/nowhere/runner.toml");
+    let _ = refused(bed, &scene.home, &gone, 2).says("/nowhere/runner.toml").says("does not exist");
+    // Restricted settles more.
+    let privileged = "[[runners]]\n[runners.kubernetes]\nprivileged = true\n";
+    let setup = with(privileged).flag("--pod-security", "restricted");
+    let _ = refused(bed, &scene.home, &setup, 3).says("runners.kubernetes.privileged");
 }

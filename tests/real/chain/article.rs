@@ -73,7 +73,9 @@ fn article(chain: &Chain, level: &str) {
     }
     vm.boot(&lightsail(&text));
     let outcome = vm.outcome(&deployment);
-    let told = || format!("{outcome}\n{}", vm.read(&format!("/var/log/outrigger-{deployment}.log")).unwrap_or_default());
+    let told = || {
+        format!("{outcome}\n{}", vm.read(&format!("/var/log/outrigger-{deployment}.log")).unwrap_or_default())
+    };
     assert_eq!(outcome["result"], "ok", "{}", told());
     let output = running.wait();
     assert!(output.code == Some(0), "{output}\n{}\n{}", told(), vm.journal());
