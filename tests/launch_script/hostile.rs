@@ -112,7 +112,7 @@ fn arrives(shell: &[&str], shared: bool, value: &[&str; 10]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn hostile_values_arrive_byte_for_byte(values in prop::collection::vec(hostile(), 10)) {
