@@ -105,7 +105,8 @@ impl Installer<'_> {
         {
             let http = value.starts_with("https://") || value.starts_with("http://");
             if !http
-                || host_of(value).is_empty()
+                // It stands in apt's preferences as it is.
+                || !is_plain(host_of(value), ".-")
                 || !value.chars().all(|c| c.is_ascii_graphic() && !"\"[]".contains(c))
             {
                 return refuse(what, value, "it must be an http or https URL without spaces or quotes");

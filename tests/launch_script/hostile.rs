@@ -60,6 +60,9 @@ fn arrives(shell: &[&str], shared: bool, value: &[&str; 10]) {
         let plain: String = text.chars().filter(|c| c.is_ascii_graphic() && !"\"\\".contains(*c)).collect();
         Secret::new(format!("canary-{mark}{plain}"))
     };
+    // A URL has no blanks and quotes; all else may stand in its path.
+    let plain: String = value[0].chars().filter(|c| c.is_ascii_graphic() && !"\"[]".contains(*c)).collect();
+    let mirror = format!("https://mirror.example.com/x{plain}x");
     let (runner, bearer) = (token("one", value[7]), token("two", value[8]));
     let tags = [value[0].to_owned()];
     let mut kubernetes = Table::new();
@@ -76,6 +79,8 @@ fn arrives(shell: &[&str], shared: bool, value: &[&str; 10]) {
         target: find(if shared { "ssh" } else { "lightsail" }).unwrap(),
         ..sample(&tags, Some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer }))
     };
+    script.installer.apt_url = &mirror;
+    script.installer.key_url = &mirror;
     script.entry.name = value[0];
     script.entry.host = value[1];
     script.entry.url = value[3];
@@ -104,6 +109,11 @@ fn arrives(shell: &[&str], shared: bool, value: &[&str; 10]) {
     };
     machine.succeed(shell, &script);
     check(value[6]);
+    if !shared {
+        let list = machine.read("etc/apt/sources.list.d/outrigger-gitlab-runner.list");
+        assert!(list.ends_with(&format!(".asc] {mirror}/debian bookworm main\n")), "{list}");
+        assert!(machine.calls("curl").contains(&format!(" -o key {mirror}\n")));
+    }
     // It is found again, and its tokens are read back as they are.
     let image = format!("{}2", value[6]);
     script.entry.image = &image;

@@ -147,6 +147,8 @@ fn values_that_cannot_be_data_are_refused() {
     refused(&|s| s.deployment = "");
     refused(&|s| s.installer.version = "19 -y evil");
     refused(&|s| s.installer.apt_url = "https://x/ bookworm main\ndeb http://evil");
+    refused(&|s| s.installer.apt_url = "https://$(id)/x");
+    refused(&|s| s.installer.apt_url = "https://`id`.example.com/x");
     refused(&|s| s.installer.key_url = "-o/etc/passwd");
     refused(&|s| s.installer.key_fingerprint = "F640");
     refused(&|s| s.installer.sha256 = Some("abc"));
