@@ -121,7 +121,7 @@ type cacheS3 struct {
 	RoleARN                   string `toml:"RoleARN,omitempty"`
 	UploadRoleARN             string `toml:"UploadRoleARN,omitempty"`
 	DisableAssumeRole         bool   `toml:"DisableAssumeRoleForS3,omitempty"`
-	MaxConcurrency            int    `toml:"MaxConcurrency,omitempty"`
+	MaxConcurrency            int    `toml:"MaxConcurrency,omitzero"`
 }
 
 type cacheGCS struct {

@@ -252,9 +252,6 @@ func (p *pod) makeSecret(ctx context.Context) error {
 		Data: map[string][]byte{corev1.DockerConfigKey: text},
 	}
 	p.secret, err = p.client.CoreV1().Secrets(p.namespace).Create(ctx, secret, metav1.CreateOptions{})
-	if err != nil {
-		p.secret = nil
-	}
 	return err
 }
 
@@ -267,7 +264,9 @@ func (p *pod) ownSecret(ctx context.Context) error {
 	owned.OwnerReferences = []metav1.OwnerReference{{
 		APIVersion: "v1", Kind: "Pod", Name: p.made.Name, UID: p.made.UID,
 	}}
-	_, err := p.client.CoreV1().Secrets(p.namespace).Update(ctx, owned, metav1.UpdateOptions{})
+	// If this fails, what client-go returns has no name, and the cleanup says so: as with the real one.
+	var err error
+	p.secret, err = p.client.CoreV1().Secrets(p.namespace).Update(ctx, owned, metav1.UpdateOptions{})
 	p.owned = err == nil
 	return err
 }
