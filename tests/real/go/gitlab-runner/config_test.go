@@ -1,3 +1,5 @@
+// What must hold of config.toml: loading, checking and rewriting it.
+
 package main
 
 import (

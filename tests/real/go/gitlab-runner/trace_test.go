@@ -1,3 +1,5 @@
+// What must hold of logs: on their way to GitLab, and on their way out of the pod.
+
 package main
 
 import (
