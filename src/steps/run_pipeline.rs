@@ -224,7 +224,8 @@ impl Run<'_> {
             self.pause(
                 &mut pause,
                 &format!(
-                    "runner {id} has never made contact: has its VM been booted with the launch script?"
+                    "runner {id} has never made contact: has its VM been booted with the launch script? How that went is on the VM, in /var/lib/outrigger/{}.json",
+                    self.cx.names.deployment
                 ),
             )
             .await?;
