@@ -196,7 +196,7 @@ END
 # What our entry says: without tokens, and without what the runner adds when it rewrites the file.
 says() {
 	sed -nE '/^ *\[\[runners\]\]/,$ { s/^[ \t]+//; p }' "$1" |
-		grep -vE '^((id|token|token_obtained_at|token_expires_at) =|#|\[[^[]|$)|= (""|0|false|\[\])$' | hash
+		grep -vE '^((id|token|token_obtained_at|token_expires_at) =|#|\[|$)|= (""|0|false|\[\])$' | hash
 }
 
 # Is there something to do? Then the new file lies ready: what stands above [[runners]], and our entry.

@@ -56,7 +56,7 @@ edit() {
 			value[table "." key] = val = substr(line, RLENGTH + 1)
 		}
 		if (table == "runners" && key ~ /^(id|token|token_obtained_at|token_expires_at)$/) token = token $0 "\n"
-		else if (val !~ /^(""|0|false|\[\])$/) said = said table ": " line "\n"
+		else if (val !~ /^(""|0|false|\[\])$/) said = said line "\n"
 	}
 	{
 		line = $0

@@ -178,6 +178,24 @@ fn an_entry_that_was_changed_by_hand_is_shown_and_stays_unless_told_otherwise() 
 }
 
 #[test]
+fn each_form_knows_the_entry_that_the_other_wrote() {
+    let tokens = tokens();
+    for shell in shells() {
+        let machine = Machine::new();
+        let script = sample(&[], Some(tokens.both()));
+        for (shared, image) in [(false, "a"), (true, "b"), (false, "c"), (true, "d")] {
+            machine.succeed(shell, &for_machine(&with_image(&script, image), shared));
+            assert!(machine.config().contains(&format!("image = \"{image}\"")), "{}", machine.config());
+            // As it is, and as the runner writes it back.
+            if image < "c" {
+                machine.write(FILE, &rewritten(&machine.config()));
+            }
+        }
+        assert_eq!(runners(&machine.config()).len(), 1);
+    }
+}
+
+#[test]
 fn a_machine_of_its_own_is_one_without_other_runners() {
     let tokens = tokens();
     let shell = shells()[0];
