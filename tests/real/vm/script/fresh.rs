@@ -29,5 +29,5 @@ pub fn bookworm(beds: &Beds) {
         "active\nenabled"
     );
     assert_eq!(vm.sh("ps -o user= -p \"$(systemctl show -p MainPID --value gitlab-runner)\""), "outrigger");
-    println!("{:#?}", place.site.world());
+    assert_eq!(place.runner().1.len(), 1, "{:#?}", place.site.world());
 }

@@ -1,6 +1,7 @@
 //! What a launch script is made from and runs against: a cluster, a GitLab and a server of packages.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use outrigger_doubles::cluster::{FakeCluster, Options, seed_rbac, standard_users};
 use outrigger_doubles::gitlab::PROJECT;
@@ -88,11 +89,18 @@ impl Place {
         }
     }
 
-    /// The managers of the deployment's runner that GitLab knows.
-    pub fn managers(&self) -> Vec<Value> {
-        let world = self.site.world();
-        let managers = world.iter().filter(|(name, _)| name.contains("manager"));
-        managers.map(|(_, value)| value.clone()).collect()
+    /// The deployment's runner: its number at GitLab, and the machines that work for it.
+    pub fn runner(&self) -> (u64, Vec<String>) {
+        let runners = self.site.gitlab.runners();
+        let ours = |runner: &&Value| {
+            let description = runner["description"].as_str().unwrap_or_default();
+            description.starts_with(&format!("{DEPLOYMENT} on "))
+        };
+        let ours: Vec<&Value> = runners.iter().filter(ours).collect();
+        let [runner] = ours[..] else { panic!("one runner was to be there: {runners:#?}") };
+        let managers = runner["managers"].as_array().into_iter().flatten();
+        let managers = managers.filter_map(|it| it.as_str().map(str::to_owned)).collect();
+        (runner["id"].as_u64().expect("a runner has a number"), managers)
     }
 }
 
@@ -105,6 +113,31 @@ pub fn setting(script: &str, name: &str) -> Option<String> {
 /// The two tokens in a script.
 pub fn secrets(script: &str) -> Vec<String> {
     ["token", "bearer"].iter().filter_map(|name| setting(script, name)).filter(|it| !it.is_empty()).collect()
+}
+
+/// What setup writes beside a script that holds no secrets.
+pub struct FileOfSecrets {
+    /// Its text.
+    pub text: String,
+    /// Its mode.
+    pub mode: u32,
+    /// The tokens in it: the runner's and the cluster's.
+    pub tokens: [String; 2],
+}
+
+/// Reads it, and sees to it that no run shows what is in it.
+pub fn file_of_secrets(home: &Home) -> FileOfSecrets {
+    let path = home.script(DEPLOYMENT).with_extension("sh.secrets");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let tokens = ["runner_token=", "bearer_token="].map(|begin| {
+        let line = text.lines().find_map(|line| line.strip_prefix(begin));
+        line.unwrap_or_else(|| panic!("no {begin} in {}", path.display())).to_owned()
+    });
+    for token in &tokens {
+        home.canary(token);
+    }
+    let mode = fs::metadata(&path).expect("it was just read").permissions().mode() & 0o7777;
+    FileOfSecrets { text, mode, tokens }
 }
 
 /// The entries of a machine's config.toml.
