@@ -236,7 +236,11 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     let asked_again = cx.facts.alone.get()
         && matches!(&cx.settings.script, Some(script) if matches!(script.source, crate::settings::Source::Flag(_)))
         && !path.exists();
-    if written.as_deref() == Some(digest.as_str()) && !reissued && !asked_again {
+    // The digest does not tell what the script does with an entry that somebody changed.
+    let to_replace = cx.settings.replace_entry
+        && matches!(cx.settings.sources.get("replaceEntry"), Some(crate::settings::Source::Flag(_)));
+    let same = written.as_deref() == Some(digest.as_str());
+    if same && !reissued && !asked_again && !to_replace {
         let gone = path.as_os_str() != "-" && !path.exists();
         return Ok(Line::keep(match (gone, cx.facts.alone.get()) {
             (true, true) => {
@@ -305,7 +309,11 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         line = line.detail(warning);
     }
     if decision == Decision::Update && !reissued {
-        line = line.detail("its inputs have changed: run it on the host again");
+        line = line.detail(if same {
+            "run it on the host again"
+        } else {
+            "its inputs have changed: run it on the host again"
+        });
     }
     if custom {
         line = line.detail("the runner's token has a prefix of this instance's own: gitlab-runner will not renew it by itself, and `gitlab-runner unregister` on the host would delete the runner at GitLab");

@@ -45,6 +45,10 @@ pub fn update_form(bed: &dyn Bed) {
     assert!(update.contains("Holds no secret"), "its head says so");
     let _ = changed.run().code(0).says("Nothing to change");
     let _ = scene.status().run().code(0);
+    // What the host refuses is asked for with no other change.
+    assert!(update.contains("somebody changed our entry"), "{output}");
+    let output = changed.clone().arg("--replace-entry").run().code(0).says("no secrets");
+    assert!(!text(&scene).contains("somebody changed our entry"), "{output}");
     // With the token at hand it is the whole script again.
     let _ = scene.setup().flag("--image", "debian:12").run().code(0).says("holds two secrets");
     assert!(setting(&text(&scene), "bearer").is_some());
