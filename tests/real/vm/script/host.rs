@@ -175,14 +175,14 @@ fn comes_to_theirs(beds: &Beds, root: Root, theirs: &Theirs) {
 
 /// Later runs: nothing to do, with the secrets or without them; and an update, which changes our entry alone.
 fn again(place: &Place, vm: &Vm, theirs: &Theirs, text: &str) {
-    let script = place.script(&place.command("setup"));
+    let script = place.script(&place.setup());
     let before = stamp(vm, theirs.config);
     for secrets in [Some(text), None] {
         let said = run_well(vm, &script, secrets);
         assert!(said.contains("config.toml needs no change"), "{said}");
     }
     assert_eq!(stamp(vm, theirs.config), before);
-    let update = place.script(&place.command("setup").flag("--image", "debian:13"));
+    let update = place.script(&place.setup().flag("--image", "debian:13"));
     run_well(vm, &update, None);
     let expected = before.text.replace("\"alpine:latest\"", "\"debian:13\"");
     assert_ne!(expected, before.text);
@@ -191,12 +191,12 @@ fn again(place: &Place, vm: &Vm, theirs: &Theirs, text: &str) {
     // What somebody has changed in it is not taken back, and shown without the tokens.
     edit(vm, theirs.config, |text| text.replace("    namespace =", "    cpu_limit = \"2\"\n    namespace ="));
     let edited = stamp(vm, theirs.config);
-    let other = place.script(&place.command("setup").flag("--image", "debian:12"));
+    let other = place.script(&place.setup().flag("--image", "debian:12"));
     let said = run_badly(vm, &other, None);
     assert!(said.contains("cpu_limit = \"2\"") && said.contains("  token = (not shown)"), "{said}");
     assert!(!said.contains("of somebody"), "their entries are not shown: {said}");
     assert_eq!(stamp(vm, theirs.config), edited);
-    let replacing = place.script(&place.command("setup").arg("--replace-entry"));
+    let replacing = place.script(&place.setup().arg("--replace-entry"));
     run_well(vm, &replacing, None);
     let expected = expected.replace("\"debian:13\"", "\"debian:12\"");
     assert_eq!(stamp(vm, theirs.config).text, expected);
