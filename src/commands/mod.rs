@@ -14,10 +14,12 @@ mod preflight;
 mod print_commands;
 mod setup;
 mod teardown;
+mod uninstall;
 
 pub(crate) use print_commands::print_commands;
 pub use setup::forward;
 pub use teardown::teardown;
+pub(crate) use uninstall::uninstall;
 
 /// How a command ended.
 pub struct Ended {

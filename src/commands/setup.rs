@@ -21,6 +21,9 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     if options.print_commands && single == Some("launch-script") {
         return super::print_commands(outside);
     }
+    if options.uninstall && single == Some("launch-script") {
+        return super::uninstall(outside);
+    }
     let step = single.and_then(steps::find);
     let selection = match single {
         // preflight looks at everything that setup would do, and does nothing.

@@ -10,6 +10,7 @@ pub mod install;
 pub mod placement;
 pub mod secrets;
 pub mod target;
+pub mod uninstall;
 
 use minijinja::context;
 use sha2::{Digest as _, Sha256};
@@ -26,11 +27,13 @@ const TEMPLATE: &str = include_str!("../../templates/launch.sh");
 /// What it is made of, by the names under which it includes them.
 const PARTS: &[(&str, &str)] = &[
     ("apt.sh", include_str!("../../templates/launch/apt.sh")),
+    ("apt_get.sh", include_str!("../../templates/launch/apt_get.sh")),
     ("binary.sh", include_str!("../../templates/launch/binary.sh")),
     ("common.sh", include_str!("../../templates/launch/common.sh")),
     ("config.sh", include_str!("../../templates/launch/config.sh")),
     ("config_own.sh", include_str!("../../templates/launch/config_own.sh")),
     ("config_shared.sh", include_str!("../../templates/launch/config_shared.sh")),
+    ("entries.awk", include_str!("../../templates/launch/entries.awk")),
     ("find_own.sh", include_str!("../../templates/launch/find_own.sh")),
     ("find_shared.sh", include_str!("../../templates/launch/find_shared.sh")),
     ("metadata.sh", include_str!("../../templates/launch/metadata.sh")),
@@ -41,6 +44,7 @@ const PARTS: &[(&str, &str)] = &[
     ("secrets.sh", include_str!("../../templates/launch/secrets.sh")),
     ("service.sh", include_str!("../../templates/launch/service.sh")),
     ("tokens.sh", include_str!("../../templates/launch/tokens.sh")),
+    ("where.sh", include_str!("../../templates/launch/where.sh")),
 ];
 /// How many bytes of the SHA-256 make a digest.
 const DIGEST_BYTES: usize = 16;
@@ -167,6 +171,7 @@ impl LaunchScript<'_> {
                 "namespace": self.entry.namespace, "verb": "create", "resource": "pods"}},
         });
         let values = context! {
+            undo => false,
             brief => brief,
                     deployment => self.deployment,
                     digest => self.digest(),

@@ -38,6 +38,8 @@ pub struct RunOptions {
     pub print: bool,
     /// Print to stdout the commands that bring the launch script to its target.
     pub print_commands: bool,
+    /// Print to stdout the script that takes back what the launch script did.
+    pub uninstall: bool,
     /// Do not ask for confirmation.
     pub yes: bool,
     /// Ask nothing at all.
@@ -85,6 +87,7 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
         exit_code: read.flag("exit-code"),
         print: read.flag("print"),
         print_commands: read.flag("print-commands"),
+        uninstall: read.flag("uninstall"),
         yes: read.flag("yes"),
         non_interactive: read.flag("non-interactive"),
         secrets_to_stdout: read.flag("secrets-to-stdout"),
@@ -101,6 +104,9 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
     };
     if options.exit_code && !options.dry_run {
         problems.push(("--exit-code".to_owned(), "needs --dry-run".to_owned()));
+    }
+    if options.uninstall && options.print_commands {
+        problems.push(("--uninstall".to_owned(), "does not go with --print-commands".to_owned()));
     }
     finish(options, problems)
 }

@@ -306,6 +306,8 @@ pub const OPTIONS: &[Row] = &[
         "Print what would be created to stdout and change nothing"),
     Row::option("--print-commands", &["OUTRIGGER_PRINT_COMMANDS"], "", Bool, Run,
         "Print the commands that bring the script to its target and change nothing"),
+    Row::option("--uninstall", &["OUTRIGGER_UNINSTALL"], "", Bool, Run,
+        "Print the script that takes back on a host what the launch script made of it, and change nothing here"),
     Row::option("--yes", &["OUTRIGGER_YES"], "", Bool, Consent,
         "Do not ask for confirmation").short('y'),
     Row::option("--secrets-to-stdout", &["OUTRIGGER_SECRETS_TO_STDOUT"], "", Bool, Consent,

@@ -35,7 +35,8 @@ impl Step for LaunchScript {
         "A POSIX shell script that installs gitlab-runner from its apt repository and configures one [[runners]] \
          entry. It holds two tokens, so it is written readable by you only; delete it after use. Where it will run \
          (--target) decides how long it may be, who can read it back there, and whether the tokens go into a file \
-         of their own beside it (--secrets); --print-commands prints the commands that bring it there. It is compared by \
+         of their own beside it (--secrets); --print-commands prints the commands that bring it there, --uninstall the \
+         script that takes everything back on a host that lives on. It is compared by \
          the digest of its inputs, so a deleted script is no difference. When inputs changed and the tokens are not \
          at hand, an update script without secrets is written, which keeps the tokens on the host."
     }
@@ -73,7 +74,7 @@ impl Step for LaunchScript {
         ]
     }
     fn flags(&self) -> &'static [&'static str] {
-        &["secrets-to-stdout", "print-commands"]
+        &["secrets-to-stdout", "print-commands", "uninstall"]
     }
     fn gitlab(&self) -> Need {
         Need::Runner
@@ -148,7 +149,7 @@ impl Step for LaunchScript {
     }
 
     fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move { delivery::undo_lines(cx) })
+        Box::pin(async move { delivery::undo_lines(cx).await })
     }
 
     fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {

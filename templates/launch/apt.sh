@@ -21,7 +21,8 @@ install_runner() {
 	key=$apt/keyrings/outrigger-gitlab-runner.asc
 	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
 	mkdir -p "$apt/keyrings"
-	: >"$state.installed" # from here on it is ours
+	# Ours from here on, but for these users.
+	[ -e "$state.installed" ] || getent passwd gitlab-runner outrigger >"$state.installed" || :
 	cat key >"$key"
 	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%/*}" "${os#*/}" >"$list"
 	cat >"$pin" <<END

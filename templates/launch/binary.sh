@@ -6,7 +6,8 @@ install_runner() {
 	apt --no-upgrade install ca-certificates curl
 	retry curl -fsSL --proto {{ protocols | sh }} -o gitlab-runner "$binary_url"
 	check_sha256 gitlab-runner
-	: >"$state.installed" # from here on it is ours
+	# Ours from here on, but for these users.
+	[ -e "$state.installed" ] || getent passwd gitlab-runner outrigger >"$state.installed" || :
 	mkdir -p /usr/local/bin
 	install gitlab-runner /usr/local/bin/gitlab-runner
 	at_least "$version" || fail "$binary_url is not gitlab-runner $version for this machine"

@@ -14,6 +14,9 @@ finish() {
 	trap - EXIT
 	set +e
 	rm -rf "$work" # which also makes room, if the disk is full
+{% if undo %}
+	[ "$code" -ne 0 ] || exit 0
+{% endif %}
 	result=ok
 	if [ "$code" -ne 0 ]; then
 		result=failed
@@ -21,7 +24,7 @@ finish() {
 	fi
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
 	cat >"$state.new" <<END
-{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"{{ outrigger_version }}","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason",{% if not undo %}"digest":"$digest",{% endif %}"outrigger":"{{ outrigger_version }}","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
 END
 	mv -f "$state.new" "$state.json"
 	exit "$code"
@@ -64,8 +67,10 @@ retry() {
 installed() {
 	gitlab-runner --version 2>/dev/null | sed -n 's/^Version: *//p'
 }
+{% if not undo %}
 
 # at_least VERSION: is that, or a later one, installed?
 at_least() {
 	[ "$(printf '%s\n' "$1" "$(installed)" | sort -V | head -n 1)" = "$1" ]
 }
+{% endif %}

@@ -24,7 +24,7 @@ fn stamp(machine: &Machine, path: &str) -> (u64, i64, i64, u32) {
 
 /// The entry as the runner writes it back after it has replaced its token: other order, no comments, zero
 /// values and empty tables of its own.
-fn rewritten(config: &str) -> String {
+pub fn rewritten(config: &str) -> String {
     let at = config.find("[[runners]]").unwrap();
     let (above, entry) = config.split_at(at);
     let entry = entry
@@ -218,11 +218,13 @@ fn a_machine_of_its_own_is_one_without_other_runners() {
     );
 }
 
-const FOREIGN: &str = "# mine\nconcurrent = 9 # keep\nlog_level = \"info\"\n\n\
+/// A config.toml of somebody else's.
+pub const FOREIGN: &str = "# mine\nconcurrent = 9 # keep\nlog_level = \"info\"\n\n\
     # first\n[[runners]]\n  name = \"theirs\"\n  url = \"https://other.example.com\"\n  token = \"glrt-foreign\"\n  executor = \"shell\"\n\
     pre_build_script = \"\"\"\n[[runners]]\nname = \"kubernetes-runner\"\nurl = \"https://gitlab.example.com\"\n[runners.kubernetes]\nhost = \"https://203.0.113.12\"\n\"\"\"\n\
     \x20 [runners.cache]\n    Shared = true\n\n";
-const AFTER: &str = "\n# second, with CRLF\n[[runners]]\r\n  name = \"win\"\r\n  token = 'x'\r\n[session_server]\n  session_timeout = 1800\n";
+/// What somebody put below ours.
+pub const AFTER: &str = "\n# second, with CRLF\n[[runners]]\r\n  name = \"win\"\r\n  token = 'x'\r\n[session_server]\n  session_timeout = 1800\n";
 
 #[test]
 fn foreign_entries_stay_byte_for_byte() {

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::machine::Machine;
 use super::sample::{runners, sample, shells};
 
-fn hostile() -> impl Strategy<Value = String> {
+pub fn hostile() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "'",
         "\"",

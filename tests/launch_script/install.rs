@@ -115,7 +115,7 @@ fn what_is_downloaded_has_the_hash_that_was_named() {
 }
 
 /// A binary "runs" as soon as it is in its place.
-fn run_well(machine: &Machine, shell: &[&str], script: &LaunchScript<'_>, method: Method) {
+pub fn run_well(machine: &Machine, shell: &[&str], script: &LaunchScript<'_>, method: Method) {
     if method == Method::Binary {
         let stub = fs::read_to_string(machine.dir.path().join("bin/gitlab-runner")).unwrap();
         let placed = machine.path("usr/local/bin/gitlab-runner").display().to_string();

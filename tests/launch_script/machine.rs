@@ -19,17 +19,32 @@ pub struct Machine {
 
 /// What the commands do. Files beside the root steer them; their names stand in capitals for `$D/…`.
 const STUBS: &[(&str, &str)] = &[
-    ("id", "case $1 in -u) echo 0 ;; *) [ -e $D/user ] ;; esac"),
-    ("useradd", ": >$D/user"),
+    ("id", "case $1 in -u) echo 0 ;; *) grep -q \"^$1:\" $D/users ;; esac"),
+    (
+        "getent",
+        "all=0; for one in \"$@\"; do [ \"$one\" = passwd ] || grep \"^$one:\" $D/users || all=2; done; exit $all",
+    ),
+    (
+        "useradd",
+        "for last in \"$@\"; do :; done; echo \"$last:x:999:999::$D/root/home/$last:/usr/sbin/nologin\" >>$D/users",
+    ),
+    ("userdel", "grep -v \"^$1:\" $D/users >$D/rest; cat $D/rest >$D/users"),
     ("chown", ""),
     ("sleep", ""),
     (
         "apt-get",
-        "case \" $* \" in *' --download-only '*) ;; *' gitlab-runner='*) v=${*#* gitlab-runner=}; v=${v%%-1*}; echo \"$v\" >$D/version ;; esac\n\
+        "case \" $* \" in *' --download-only '*) ;;\n\
+         *' gitlab-runner='*) v=${*#* gitlab-runner=}; v=${v%%-1*}; echo \"$v\" >$D/version; mkdir -p $D/root/home/gitlab-runner\n\
+         grep -q ^gitlab-runner: $D/users || echo \"gitlab-runner:x:998:998::$D/root/home/gitlab-runner:/bin/bash\" >>$D/users ;;\n\
+         *' purge '*) [ -e $D/purge-fails ] || rm -f $D/version ;; esac\n\
          [ ! -e $D/apt-fails ] || { echo 'E: Could not get lock /var/lib/dpkg/lock-frontend' >&2; exit 100; }",
     ),
     ("apt-mark", ""),
-    ("dpkg", "case $1 in --print-architecture) echo amd64 ;; -i) [ -s \"$2\" ] ;; esac"),
+    ("ip", ""),
+    (
+        "dpkg",
+        "case $1 in --print-architecture) echo amd64 ;; -i) [ -s \"$2\" ] ;; -s) [ -e $D/version ] && [ ! -e $D/root/usr/local/bin/gitlab-runner ] ;; esac",
+    ),
     ("dpkg-deb", "cat \"$2/DEBIAN/control\" >\"$3\""),
     (
         "curl",
@@ -48,7 +63,7 @@ const STUBS: &[(&str, &str)] = &[
     ),
     (
         "systemctl",
-        "case $1 in is-active) [ -e $D/active ] ;; start | restart) : >$D/active ;; show) cat $D/unit ;; esac",
+        "case $1 in is-active) [ -e $D/active ] ;; start | restart) : >$D/active ;; stop) rm -f $D/active ;; show) cat $D/unit ;; esac",
     ),
     (
         "gitlab-runner",
@@ -78,6 +93,7 @@ impl Machine {
         machine.steer("code", "201");
         machine.steer("verify", "Verifying runner... is valid   runner=glrt-EXA\n");
         machine.steer("unit", "");
+        machine.steer("users", "root:x:0:0::/root:/bin/sh\n");
         let dir = machine.dir.path().display();
         for (name, body) in STUBS {
             let path = machine.dir.path().join("bin").join(name);
@@ -111,7 +127,7 @@ impl Machine {
         let root = self.root();
         let mut text = text.to_owned();
         for dir in ["/etc/", "/var/", "/usr/local/"] {
-            for before in [" ", "=", "\"", "\t"] {
+            for before in [" ", "=", "\"", "\t", ">"] {
                 text = text.replace(&format!("{before}{dir}"), &format!("{before}{root}{dir}"));
             }
         }

@@ -10,4 +10,5 @@ mod install;
 mod machine;
 mod proof;
 mod sample;
+mod uninstall;
 mod words;

@@ -17,7 +17,7 @@ use super::sample::{
 
 const SHA256: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-fn lint(text: &str) {
+pub fn lint(text: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("launch.sh");
     fs::write(&path, text).unwrap();

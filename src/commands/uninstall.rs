@@ -1,0 +1,28 @@
+//! `launch-script --uninstall`: the script that takes back what the launch script made of a host, from what
+//! is known here.
+
+use crate::commands::{Ended, write_data};
+use crate::error::Result;
+use crate::script::uninstall::Uninstall;
+use crate::session::Outside;
+use crate::settings::{Missing, missing_failure};
+
+/// Prints the script to stdout. Asks nobody, changes nothing, contacts nobody.
+pub(crate) fn uninstall(outside: &Outside<'_>) -> Result<Ended> {
+    let (settings, record) = outside.settings()?;
+    let Some(url) = &settings.gitlab_url else {
+        let note = "the one that the entry on the host names, such as https://gitlab.com";
+        return Err(missing_failure(vec![Missing::new("gitlabUrl", note)]));
+    };
+    let recorded = record.as_ref().map(|record| record.cluster.server.trim_end_matches('/'));
+    let given = settings.kubernetes_host.as_ref().map(|host| host.value.as_str());
+    let script = Uninstall {
+        deployment: &settings.deployment.value,
+        outrigger_version: env!("CARGO_PKG_VERSION"),
+        name: &settings.deployment.value,
+        url: &url.value,
+        host: given.or(recorded).filter(|host| !host.is_empty()),
+    };
+    write_data(outside, script.render()?.as_bytes())?;
+    Ok(Ended::well(false, ""))
+}

@@ -1,0 +1,6 @@
+# Asks nothing, restarts no other service.
+apt() {
+	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+	retry apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 \
+		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+}
