@@ -8,7 +8,7 @@ use crate::files;
 use crate::names;
 use crate::plan::{Act, Decision, Line};
 use crate::script::placement::{Placement, placement};
-use crate::script::target::Runs;
+use crate::script::target::{Runs, find};
 use crate::script::{self, ScriptSecrets, commands, secrets};
 use crate::secret::Secret;
 
@@ -174,7 +174,7 @@ fn check_ours(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn undo_lines(cx: &Context) -> Result<Vec<Line>> {
+pub async fn undo_lines(cx: &Context) -> Result<Vec<Line>> {
     let path = cx.record.borrow().script_path.clone().unwrap_or_else(|| cx.script_path());
     let deployment = cx.names.deployment.as_str();
     let mut lines = vec![
@@ -184,7 +184,29 @@ pub fn undo_lines(cx: &Context) -> Result<Vec<Line>> {
     lines.extend(undo_line(&secrets::path_beside(&path), "file with secrets", |text| {
         secrets::is_ours(text, deployment)
     })?);
+    if cx.written_script().await.is_some() {
+        lines.push(machine_line(cx));
+    }
     Ok(lines)
+}
+
+/// What the script made of a machine is out of our reach; whose it is to take back, and how.
+fn machine_line(cx: &Context) -> Line {
+    let (text, way) = match find(&cx.settings.target.value) {
+        Some(target) if target.runs == Runs::OnDemand => (
+            "the host stays as the script made it".to_owned(),
+            "to take that back, first run there the script of",
+        ),
+        target => {
+            let place = target.map_or("where it is", |target| target.title);
+            (
+                format!("the VM stays, it is not ours to remove: delete it ({place})"),
+                "or, if it lives on, first run there the script of",
+            )
+        }
+    };
+    let command = cx.settings.same_deployment("outrigger launch-script --uninstall", &[]);
+    Line::keep(text).detail(way).detail(format!("  {command}"))
 }
 
 /// None for a file that is not there.
