@@ -143,6 +143,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("script_and_what_is_not_the_users", script::foreign_keys),
     ("targets_in_the_plan", targets::plans),
     ("targets_and_their_commands", targets::printed_commands),
+    ("targets_and_the_way_back", targets::uninstall),
     ("targets_and_what_they_cannot_take", targets::impossible),
     ("targets_with_secrets_apart", targets::separate),
     ("targets_and_secrets_left_over", targets::left_over),

@@ -93,6 +93,44 @@ pub fn printed_commands(bed: &dyn Bed) {
     let _ = commands("ec2").flag("--script", "-").run().code(2).says("--script FILE");
 }
 
+/// The way back is printed from what is known on this machine, by asking nobody.
+pub fn uninstall(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let uninstall = || scene.command("launch-script").arg("--uninstall");
+    let _ = refused(bed, &scene.home, &uninstall(), 2).says("OR0201").says("--gitlab-url URL");
+    let two = uninstall().arg("--print-commands");
+    let _ = refused(bed, &scene.home, &two, 2)
+        .says("OR0202")
+        .says("--uninstall does not go with --print-commands");
+    // Without a record it is told; nothing of the cluster is known then.
+    let told = uninstall().flag("--gitlab-url", "https://gitlab.example.com");
+    let output = refused(bed, &scene.home, &told, 0);
+    assert!(output.stdout().contains("\tt_host=unknown"), "{output}");
+    scene.set_up();
+    let script = read(&both(&scene).0);
+    bed.mark();
+    let output = uninstall().run().code(0);
+    assert_eq!(output.stderr().trim(), "", "nothing to say beside it");
+    assert!(bed.requests().is_empty(), "{}", listing(&bed.requests()));
+    let text = output.stdout();
+    lint(scene.home.path(), &text);
+    assert!(text.starts_with("#!/bin/sh\n") && text.ends_with("\nmain\n"), "{text}");
+    // It looks for what the launch script writes.
+    for (name, toml) in [("name", "  name = "), ("url", "  url = "), ("t_host", "    host = ")] {
+        let said = script.lines().find_map(|line| line.strip_prefix(toml)).expect("it stands in the entry");
+        assert!(text.contains(&format!("\t{name}='{said}'")), "{said}\n{text}");
+    }
+    // Teardown says what it cannot reach, and how to go there: before the record is gone.
+    let machine = "the VM stays, it is not ours to remove: delete it (Amazon Lightsail)";
+    let command = format!("outrigger launch-script --uninstall --deployment {}", scene.deployment);
+    let _ = scene.teardown().arg("--dry-run").run().code(0).says(machine).says(&command);
+    let elsewhere = scene.elsewhere(User::Admin);
+    let _ = elsewhere.teardown().arg("--dry-run").run().code(0).says(machine);
+    let _ = scene.setup().flag("--target", "ssh").run().code(0);
+    let _ = scene.teardown().run().code(0).says("the host stays as the script made it").says(&command);
+    let _ = scene.teardown().run().code(0).never_says("--uninstall");
+}
+
 /// What is printed is a shell script without a fault.
 fn lint(folder: &Path, text: &str) {
     let path = folder.join("in/commands.sh");
