@@ -45,7 +45,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["src/tls.rs"]),
     ("rustls_native_certs", &["src/tls.rs"]),
     ("x509_parser", &["src/certificates/"]),
-    ("minijinja", &["src/template.rs", "src/script/mod.rs"]),
+    ("minijinja", &["src/template.rs", "src/script/"]),
     // The wizard only asks whether a file can be read, before it takes its name for an answer.
     ("std::fs", &["src/files.rs", "src/wizard.rs"]),
     ("tokio::fs", &[]),
