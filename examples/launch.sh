@@ -224,7 +224,7 @@ plan_config() {
 	[ "$entries" -le 1 ] || fail "$config has entries of others: use the script of --target ssh"
 	[ "$entries" -eq 0 ] || [ "$(says old)" = "$said" ] || edited old
 	{
-		sed '/^ *\[\[runners\]\]/,$d' old
+		sed '/^ *\[\[runners\]\]/,$d; s/^concurrent *=.*/concurrent = 4/' old
 		entry
 	} >new
 }

@@ -34,7 +34,7 @@ plan_config() {
 	[ "$entries" -eq 0 ] || [ "$(says old)" = "$said" ] || edited old
 {% endif %}
 	{
-		sed '/^ *\[\[runners\]\]/,$d' old
+		sed '/^ *\[\[runners\]\]/,$d; s/^concurrent *=.*/concurrent = {{ job_limit }}/' old
 		entry
 	} >new
 }

@@ -70,4 +70,5 @@ plan_config() {
 	entry >text
 	mv text entry
 	edit old new
+	[ "$owner" = them ] || sed -i '1,/^ *\[\[runners/ s/^concurrent *=.*/concurrent = {{ job_limit }}/' new
 }

@@ -82,6 +82,15 @@ fn a_fresh_machine_gets_one_entry_and_keeps_it() {
             assert_eq!(runners(&machine.config()).len(), 1);
             assert!(machine.config().contains("a-new-bearer") && !machine.config().contains(BEARER_TOKEN));
             assert_eq!(machine.mode(FILE), 0o600);
+
+            // More jobs at once: on a machine that is ours the runner as a whole has to take them.
+            let mut more = LaunchScript { secrets: None, ..with_image(&script, "debian:13") };
+            more.entry.job_limit = 9;
+            machine.succeed(shell, &more);
+            let config = machine.config();
+            assert!(
+                config.starts_with("concurrent = 9\ncheck_interval = 3\n") && config.contains("limit = 9\n")
+            );
             assert_eq!(machine.calls("systemctl").matches("restart ").count(), 1);
         }
     }

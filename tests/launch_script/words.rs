@@ -176,13 +176,18 @@ fn a_script_cut_short_does_nothing() {
 }
 
 #[test]
-fn the_example_is_what_is_rendered() {
+fn the_examples_are_what_is_rendered() {
     let (tokens, tags) = (tokens(), ["k8s-runner".to_owned()]);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/launch.sh");
-    let rendered = text(&for_machine(&sample(&tags, Some(tokens.both())), false));
-    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
-        fs::write(&path, &rendered).unwrap();
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1");
+    let own = for_machine(&sample(&tags, Some(tokens.both())), false);
+    let shared = for_machine(&sample(&tags, None), true);
+    for (file, script) in [("launch.sh", own), ("launch-ssh.sh", shared)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file);
+        let rendered = text(&script);
+        if update {
+            fs::write(&path, &rendered).unwrap();
+        }
+        let golden = fs::read_to_string(&path).unwrap_or_default();
+        assert!(golden == rendered, "{file} differs: run with UPDATE_GOLDEN=1 and review the change");
     }
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert!(golden == rendered, "examples/launch.sh differs: run with UPDATE_GOLDEN=1 and review the change");
 }

@@ -1,0 +1,475 @@
+#!/bin/sh
+# Makes this machine a GitLab Runner whose jobs run as pods in a Kubernetes cluster.
+# By outrigger 0.1.0; runs as root, as often as you like.
+# outrigger-launch-script deployment=kubernetes-runner digest=7b04d10333784779308d4d7ce4fb3aac
+#   cluster  acme-ci at https://203.0.113.12
+#   gitlab   https://gitlab.example.com
+#   runner   gitlab-runner 19.4.1 by apt, tags k8s-runner
+#   made for a host over SSH, which runs it when you run it
+#   read by  you and root on the host; until you delete your files
+# Holds no secret: it keeps the tokens that are on the machine, or takes them from a file: sh THIS SECRETS
+# Where gitlab-runner is there already, only ONE entry of its config.toml and our CA files change.
+# Outcome in /var/lib/outrigger, log in /var/log.
+
+# Every value from outside, each as one quoted word.
+settings() {
+	deployment='kubernetes-runner'
+	digest='7b04d10333784779308d4d7ce4fb3aac'
+	pauses='5 10 20 40' lock_wait=120 # seconds, between attempts and for apt's lock
+	version='19.4.1'
+	apt_url='https://packages.gitlab.com/runner/gitlab-runner'
+	key_url='https://packages.gitlab.com/gpgkey/gpg.key'
+	fingerprint='F6403F6544A38863DAA0B6E03F01618A51312F3F'
+	host='https://203.0.113.12'
+	account='system:serviceaccount:kubernetes-runner:kubernetes-runner'
+	name='"kubernetes-runner"' # this and the next two as TOML
+	url='"https://gitlab.example.com"'
+	t_host='"https://203.0.113.12"'
+	ca='-----BEGIN CERTIFICATE-----
+MIIBEXAMPLEnotACertificate+/=
+-----END CERTIFICATE-----
+'
+	token=''
+	bearer=''
+}
+
+# Our entry in config.toml.
+entry() {
+	cat <<'END'
+[[runners]]
+  executor = "kubernetes"
+  limit = 4
+  name = "kubernetes-runner"
+  url = "https://gitlab.example.com"
+END
+	cat token
+	cat <<'END'
+  [runners.kubernetes]
+    automount_service_account_token = false
+    host = "https://203.0.113.12"
+    image = "alpine:latest"
+    namespace = "kubernetes-runner-jobs"
+    privileged = false
+    service_account = "kubernetes-runner-job"
+END
+	printf '    ca_file = "%s"\n    bearer_token = "%s"\n' "$ca_file" "$bearer"
+}
+
+# One line to the log and the console. Never a secret.
+say() {
+	printf 'outrigger: %s\n' "$1" | tee -a "$log" >&3
+}
+
+fail() {
+	reason=$1
+	exit 1
+}
+
+# At any end: clean up and record the outcome.
+finish() {
+	code=$?
+	trap - EXIT
+	set +e
+	rm -rf "$work" # which also makes room, if the disk is full
+	result=ok
+	if [ "$code" -ne 0 ]; then
+		result=failed
+		say "FAILED in step $step: ${reason:=$(last_error)}"
+	fi
+	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
+	cat >"$state.new" <<END
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
+END
+	mv -f "$state.new" "$state.json"
+	exit "$code"
+}
+
+begin() {
+	[ "$(id -u)" -eq 0 ] || { echo 'outrigger: run this as root' >&2; exit 1; }
+	umask 022 # what is secret stays below $work, which only root may enter
+	step=start reason='' work=''
+	state=/var/lib/outrigger/$deployment
+	log=/var/log/outrigger-$deployment.log
+	mkdir -p "${state%/*}"
+	exec 3>&1 >>"$log" 2>&1 # 3 is the console
+	chmod 600 "$log"
+	trap finish EXIT
+	trap 'exit 143' HUP INT TERM
+	say "$deployment, log in $log"
+	command -v systemctl >/dev/null || fail 'systemd is needed, there is no systemctl'
+}
+
+# What the command that failed last said of it.
+last_error() {
+	why=$(tail -n 15 "$log" | grep -E '^(E|curl|FATAL|PANIC|ERROR)[: ]|No space' | tail -n 1)
+	printf '%s' "${why:-a command failed}, see $log"
+}
+
+# Several attempts: networks fail at first boot.
+retry() {
+	for pause in $pauses; do
+		"$@" && return
+		say "$1 failed, again in $pause s"
+		sleep "$pause"
+	done
+	"$@" || fail "$1 failed: $(last_error)"
+}
+
+# The installed version, or nothing.
+installed() {
+	gitlab-runner --version 2>/dev/null | sed -n 's/^Version: *//p'
+}
+
+# at_least VERSION: is that, or a later one, installed?
+at_least() {
+	[ "$(printf '%s\n' "$1" "$(installed)" | sort -V | head -n 1)" = "$1" ]
+}
+
+# Whose gitlab-runner is here: them (only our entry may change), us, or nobody's yet?
+find_runner() {
+	step=look
+	config=$(systemctl show -p ExecStart gitlab-runner 2>/dev/null |
+		sed -nE 's/.* (--config|-c)[ =]([^ ;]+).*/\2/p')
+	config=${config:-/etc/gitlab-runner/config.toml}
+	case $config in *[!A-Za-z0-9/._-]*) fail "cannot work with a path such as $config" ;; esac
+	etc=${config%/*}
+	ca_file=$etc/outrigger-$deployment-ca.crt
+	[ ! -L "$config" ] || fail "$config is a symbolic link"
+	have=$(installed)
+	owner=them
+	if [ -e "$state.installed" ]; then
+		owner=us
+	elif [ -z "$have" ] && [ ! -e "$config" ]; then
+		owner=nobody
+	fi
+	if [ "$owner" = them ]; then
+		[ -n "$have" ] || fail "$config is here, and gitlab-runner is not"
+		at_least "$version" || fail "gitlab-runner $have is here and not ours to replace, this needs $version"
+		say "gitlab-runner $have is here: only our entry will change"
+	fi
+	[ -d "$etc" ] || mkdir -m 700 "$etc"
+	work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
+	cd "$work"
+}
+
+# Debian and Ubuntu, in the releases that GitLab has packages for.
+release() {
+	# shellcheck disable=SC1091 # in a subshell: it sets names of its own
+	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
+	case $os in
+		debian/bullseye | debian/bookworm | debian/trixie | debian/forky | debian/duke) ;;
+		ubuntu/bionic | ubuntu/focal | ubuntu/jammy | ubuntu/noble | ubuntu/questing | ubuntu/resolute) ;;
+		*) fail "GitLab has no packages for $os (Debian from 11, Ubuntu from 18.04)" ;;
+	esac
+}
+
+# Asks nothing, restarts no other service.
+apt() {
+	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+	retry apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 \
+		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+}
+
+install_runner() {
+	step=install
+	! at_least "$version" || return 0
+	release
+	apt=/etc/apt
+	list=$apt/sources.list.d/outrigger-gitlab-runner.list
+	other=$(grep -lsF "$apt_url" "$apt"/sources.list.d/* | grep -vxF "$list") || :
+	[ -z "$other" ] || fail "$other has this apt source: upgrade from there"
+	apt update
+	apt --no-upgrade install ca-certificates curl gpg
+
+	# The key is trusted for its fingerprint, and only alone in its file.
+	retry curl -fsSL --max-time 60 --proto '=https' -o key "$key_url"
+	gpg --homedir . --batch --show-keys --with-colons key >keys || fail "$key_url holds no OpenPGP key"
+	found=$(awk -F: '$1 == "pub" { p = 1 } p && $1 == "fpr" { print $10; p = 0 }' keys)
+	[ "$found" = "$fingerprint" ] || fail "the key of $key_url is $found, not $fingerprint"
+
+	# Nothing but these two packages may come from this source.
+	key=$apt/keyrings/outrigger-gitlab-runner.asc
+	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
+	mkdir -p "$apt/keyrings"
+	# Ours from here on, but for these users.
+	[ -e "$state.installed" ] || getent passwd gitlab-runner outrigger >"$state.installed" || :
+	cat key >"$key"
+	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%/*}" "${os#*/}" >"$list"
+	cat >"$pin" <<END
+Package: *
+Pin: origin "packages.gitlab.com"
+Pin-Priority: -1
+
+Package: gitlab-runner gitlab-runner-helper-images
+Pin: origin "packages.gitlab.com"
+Pin-Priority: 990
+END
+	apt update
+	apt install "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
+	at_least "$version" || fail "gitlab-runner $version does not run"
+}
+
+# edit OLD NEW: NEW is OLD with the file "entry" in the place of ours, or at the end. It leaves what was
+# found of ours: "count", its lines in "was", what they say in "said", tokens in "token.was" and
+# "bearer.was"; and in "clash" an entry of our name that is not ours.
+edit() {
+	for file in said was clash token.was bearer.was; do : >$file; done
+	NAME=$name URL=$url CA="\"$ca_file\"" HOST=$t_host LC_ALL=C awk '
+	# Has KEY the value that we write, comments aside?
+	function is(key, want) {
+		want = ENVIRON[want]
+		return index(value[key], want) == 1 &&
+			substr(value[key], length(want) + 1) ~ /^[ \t\r]*(#|$)/
+	}
+	# An entry is ours by name, GitLab, and CA file or cluster: no mark lasts, the runner rewrites the file.
+	function ours() {
+		return is("runners.name", "NAME") && is("runners.url", "URL") &&
+			(is("runners.kubernetes.ca_file", "CA") || is("runners.kubernetes.host", "HOST"))
+	}
+	# How many lines it has: comments at its end belong to what follows.
+	function own(    i) {
+		for (i = n; i && text[i] ~ /^[ \t\r]*(#|$)/;) i--
+		return i
+	}
+	function next_part() {
+		entry_done()
+		n = inside = 0
+		token = said = ""
+		split("", value)
+	}
+	# Text in a multi-line string is no table.
+	!multi && /^[ \t]*\[\[?[A-Za-z0-9_"\047. -]+\]\]?[ \t\r]*(#|$)/ {
+		table = $0
+		sub(/#.*/, "", table)
+		gsub(/[] \t\r[]/, "", table)
+		if (table !~ /^runners[.]/) next_part()
+		if (table == "runners") inside = 1
+		header = 1
+	}
+	# What an entry says: not what the runner adds when it rewrites the file.
+	inside && !header && !/^[ \t\r]*(#|$)/ {
+		key = val = ""
+		line = $0
+		gsub(/^[ \t]+|[ \t\r]+$/, "", line)
+		if (!multi && match(line, /^[A-Za-z0-9_-]+[ \t]*=[ \t]*/)) {
+			key = substr(line, 1, RLENGTH)
+			gsub(/[ \t=]/, "", key)
+			value[table "." key] = val = substr(line, RLENGTH + 1)
+		}
+		if (table == "runners" && key ~ /^(id|token|token_obtained_at|token_expires_at)$/) token = token $0 "\n"
+		else if (val !~ /^(""|0|false|\[\])$/) said = said line "\n"
+	}
+	{
+		line = $0
+		if (!multi) mark = match($0, /^[^#"\047]*("""|\047\047\047)/) ? substr($0, RLENGTH - 2, 3) : "\n"
+		if (gsub(mark, "", line) % 2) multi = !multi
+		if (inside) text[++n] = $0; else print
+		header = 0
+	}
+	function place(    line) {
+		while ((getline line < "entry") > 0) print line
+	}
+	# An entry was read to its end.
+	function entry_done(    i, k) {
+		i = 1
+		if (ours()) {
+			i = own() + 1
+			if (++count == 1) {
+				place()
+				for (k = 1; k < i; k++) print text[k] > "was"
+				printf "%s", said > "said"
+				printf "%s", token > "token.was"
+				print value["runners.kubernetes.bearer_token"] > "bearer.was"
+			}
+		} else if (is("runners.name", "NAME")) print value["runners.url"] > "clash"
+		for (; i <= n; i++) print text[i]
+	}
+	END {
+		next_part()
+		if (!count) { print ""; place() }
+		print count + 0 > "count"
+	}' "$1" >"$2"
+}
+
+says() {
+	edit "$1" rest
+	hash <said
+}
+
+# Is there something to do? Then the new file lies ready.
+plan_config() {
+	step=config
+	if [ -e "$config" ]; then
+		cp -p "$config" old
+		cp -p old new # for its owner and mode
+	else
+		printf 'concurrent = 4\ncheck_interval = 3\n' >old
+	fi
+	: >entry
+	edit old rest
+	count=$(cat count)
+	[ ! -s clash ] || fail "$config has an entry $name for $(cat clash) that is not ours"
+	# The state holds the digest of what was applied, and hashes of its tokens and of the entry.
+	applied='' tokens='' said=''
+	[ ! -e "$state.digest" ] || read -r applied tokens said <"$state.digest"
+	if [ -n "$token" ]; then
+		now=$(printf '%s %s' "$token" "$bearer" | hash)
+		printf '  token = "%s"\n' "$token" >token
+	else
+		now=$tokens
+		mv token.was token
+		bearer=$(tr -d '"' <bearer.was)
+		{ [ -s token ] && [ -n "$bearer" ]; } || fail "$config has no entry of $deployment with its tokens: give them"
+	fi
+	todo=no
+	if [ "$count $digest $now" = "1 $applied $tokens" ]; then
+		# The runner may have replaced its token since: this leaves it alone.
+		say 'config.toml needs no change'
+		return
+	fi
+	todo=yes
+	[ "$count" -eq 0 ] || [ "$(hash <said)" = "$said" ] || edited was
+	entry >text
+	mv text entry
+	edit old new
+	[ "$owner" = them ] || sed -i '1,/^ *\[\[runners/ s/^concurrent *=.*/concurrent = 4/' new
+}
+
+hash() {
+	sort | sha256sum | cut -d ' ' -f 1
+}
+
+# Somebody's change is shown, and not overwritten unasked.
+edited() {
+	sed -E 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environment)[^=]*=).*/\1 (not shown)/' "$1" >&3
+	fail "somebody changed our entry in $config: to replace it, make this script with --replace-entry"
+}
+
+write_config() {
+	step=config
+	gitlab-runner lint --config new || fail "gitlab-runner does not accept the new config.toml: $(last_error)"
+	mv -f ca "$ca_file"
+	[ ! -e "$config" ] || cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
+	echo "$digest $now $(says new)" >"$state.digest.new"
+	[ -e "$config" ] || chmod 600 new
+	[ "$owner" = them ] || chown outrigger: new
+	mv -f new "$config"
+	mv -f "$state.digest.new" "$state.digest"
+	say 'config.toml is written'
+}
+
+# ask API REVIEW: as the runner will reach the cluster; leaves "answer".
+ask() {
+	failed=0
+	code=$(curl -gsS --noproxy '*' --max-time 20 -o answer -w '%{http_code}' -H @header \
+		-H 'Content-Type: application/json' --cacert ca --data-raw "$2" "$host/apis/$1") || failed=$?
+	case $failed in
+		0) [ "$code" != 401 ] || fail "$host refuses the token: revoked, expired, or of another cluster" ;;
+		6 | 7 | 28) fail "this machine does not reach $host (a firewall, or authorized networks?): $(last_error)" ;;
+		*) fail "$host: $(last_error)" ;;
+	esac
+}
+
+# The cluster, with the CA and the token that the runner will have.
+prove_cluster() {
+	step=prove-cluster
+	printf 'Authorization: Bearer %s\n' "$bearer" >header
+	printf '%s' "$ca" >ca
+	ask authentication.k8s.io/v1/selfsubjectreviews '{}'
+	grep -q "\"username\": *\"$account\"" answer || fail "the token is not that of $account"
+	ask authorization.k8s.io/v1/selfsubjectaccessreviews '{"spec":{"resourceAttributes":{"namespace":"kubernetes-runner-jobs","resource":"pods","verb":"create"}}}'
+	grep -q '"allowed": *true' answer || fail "$account may not create pods"
+	say "the cluster knows $account"
+}
+
+# GitLab, as the runner asks it. That ends with 0 although it failed: only its words tell.
+prove_gitlab() {
+	step=prove-gitlab
+	mkdir check
+	entry >check/config.toml
+	id=.runner_system_id
+	[ ! -e "$etc/$id" ] || cp "$etc/$id" check
+	retry verify
+	[ -e "$etc/$id" ] || mv check/$id "$etc" || :
+	grep -qE ' is (valid|alive)' words || fail "GitLab refuses the runner's token: $(tail -n 1 words)"
+	say 'GitLab knows the runner'
+}
+
+verify() {
+	gitlab-runner verify --config check/config.toml >words 2>&1 || :
+	cat words
+	grep -qE ' is (not )?(valid|alive)|removed|[Ff]orbidden' words
+}
+
+# The service runs as a user that no job has, and may write nothing but its directory.
+harden() {
+	step=harden
+	id outrigger || useradd --system --shell /usr/sbin/nologin outrigger
+	unit=/etc/systemd/system/gitlab-runner.service.d
+	mkdir -p "$unit"
+	cat >unit <<END
+[Service]
+User=outrigger
+ExecStart=
+ExecStart=$(command -v gitlab-runner) run --config $config --working-directory $etc
+RestartSec=5
+KillSignal=SIGQUIT
+TimeoutStopSec=7200
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectSystem=strict
+ReadWritePaths=$etc
+ProtectHome=yes
+PrivateTmp=yes
+IPAddressDeny=169.254.169.254
+END
+	chown -R outrigger: "$etc"
+	cmp -s unit "$unit/outrigger.conf" && return
+	mv -f unit "$unit/outrigger.conf"
+	systemctl daemon-reload
+	# Without an entry there is no job that this could end.
+	[ -e "$config" ] || systemctl restart gitlab-runner
+}
+
+# A running service sees a new config.toml by itself; a restart would end its jobs.
+start_service() {
+	step=service
+	if [ "$owner" != them ]; then
+		systemctl enable --now gitlab-runner
+	elif ! systemctl is-active --quiet gitlab-runner; then
+		say 'gitlab-runner is not running, and not ours to start'
+	fi
+}
+
+# The tokens, from a file that was copied here; it is of no use afterwards.
+read_secrets() {
+	[ -f "$1" ] || fail "there is no file $1 with the tokens"
+	read -r head <"$1"
+	[ "$head" = "# outrigger-launch-secrets deployment=$deployment" ] || fail "$1 holds no tokens of $deployment"
+	token=$(sed -n 's/^runner_token=//p' "$1")
+	bearer=$(sed -n 's/^bearer_token=//p' "$1")
+	{ [ -n "$token" ] && [ -n "$bearer" ]; } || fail "$1 does not hold both tokens"
+}
+
+main() {
+	set -eu
+	exec </dev/null
+	settings
+	begin
+	[ $# -eq 0 ] || read_secrets "$1"
+	find_runner
+	plan_config
+	[ "$owner" = them ] || install_runner
+	if [ "$todo" = yes ]; then
+		prove_cluster
+		prove_gitlab
+		[ "$owner" = them ] || harden
+		write_config
+	fi
+	start_service
+	step=end
+	say 'the service is running'
+}
+
+# The last line: a script cut short does nothing.
+main "$@"
