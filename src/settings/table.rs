@@ -31,6 +31,8 @@ pub enum Group {
     Cluster,
     /// GitLab and the runner.
     Runner,
+    /// The machine that the runner is on.
+    Machine,
     /// What the user agrees to.
     Consent,
     /// Which part of the work, and how far.
@@ -46,6 +48,7 @@ impl Group {
             Group::Output => "Output",
             Group::Cluster => "In the cluster",
             Group::Runner => "GitLab and the runner",
+            Group::Machine => "The runner's machine",
             Group::Consent => "What you agree to",
             Group::Run => "How far to go",
         }
@@ -138,7 +141,7 @@ impl Row {
     }
 }
 
-use Group::{Cluster, Connection, Consent, Output, Run, Runner};
+use Group::{Cluster, Connection, Consent, Machine, Output, Run, Runner};
 use Kind::{Bool, Count, Duration, Lines, List, Path, Text};
 
 /// Where a launch script can run; what each place is stands in [`crate::script::target`].
@@ -221,21 +224,21 @@ pub const SETTINGS: &[Row] = &[
         "A command of the pipeline's job; may be repeated [default: echo \"hello world!\"]").recorded(),
     Row::new("branch", "--branch", &["OUTRIGGER_BRANCH"], "NAME", Text, Runner,
         "Branch of the pipeline file, made if it is missing [default: the project's]").recorded(),
-    Row::new("runnerVersion", "--runner-version", &["OUTRIGGER_RUNNER_VERSION"], "VERSION", Text, Runner,
+    Row::new("runnerVersion", "--runner-version", &["OUTRIGGER_RUNNER_VERSION"], "VERSION", Text, Machine,
         "Version of gitlab-runner [default: 19.4.1]").recorded(),
-    Row::new("aptUrl", "--apt-url", &[], "URL", Text, Runner,
+    Row::new("aptUrl", "--apt-url", &[], "URL", Text, Machine,
         "Where gitlab-runner's packages come from"),
-    Row::new("keyUrl", "--key-url", &[], "URL", Text, Runner,
+    Row::new("keyUrl", "--key-url", &[], "URL", Text, Machine,
         "Where the key that signs them comes from"),
-    Row::new("keyFingerprint", "--key-fingerprint", &[], "HEX", Text, Runner,
+    Row::new("keyFingerprint", "--key-fingerprint", &[], "HEX", Text, Machine,
         "The fingerprint that key must have, 40 hex digits"),
-    Row::new("installMethod", "--install-method", &["OUTRIGGER_INSTALL_METHOD"], "METHOD", Text, Runner,
+    Row::new("installMethod", "--install-method", &["OUTRIGGER_INSTALL_METHOD"], "METHOD", Text, Machine,
         "How gitlab-runner comes onto the machine [default: apt]").choices(&["apt", "apt-slim", "binary"]).recorded(),
-    Row::new("debSha256", "--deb-sha256", &["OUTRIGGER_DEB_SHA256"], "HEX", Text, Runner,
+    Row::new("debSha256", "--deb-sha256", &["OUTRIGGER_DEB_SHA256"], "HEX", Text, Machine,
         "The SHA-256 that gitlab-runner's package must have").recorded(),
-    Row::new("binaryUrl", "--binary-url", &[], "URL", Text, Runner,
+    Row::new("binaryUrl", "--binary-url", &[], "URL", Text, Machine,
         "Where the binary comes from, with --install-method binary [default: GitLab's, for amd64]"),
-    Row::new("binarySha256", "--binary-sha256", &["OUTRIGGER_BINARY_SHA256"], "HEX", Text, Runner,
+    Row::new("binarySha256", "--binary-sha256", &["OUTRIGGER_BINARY_SHA256"], "HEX", Text, Machine,
         "The SHA-256 that the binary must have").recorded(),
     Row::new("jobLimit", "--job-limit", &["OUTRIGGER_JOB_LIMIT"], "NUMBER", Text, Runner,
         "How many jobs run at once [default: 4]").recorded(),
@@ -243,13 +246,13 @@ pub const SETTINGS: &[Row] = &[
         "When nodes pull the jobs' images [default: Kubernetes' own rule]").choices(&["always", "if-not-present", "never"]).recorded(),
     Row::new("runnerConfig", "--runner-config", &["OUTRIGGER_RUNNER_CONFIG"], "FILE", Path, Runner,
         "TOML with one [[runners]] to add to the runner's entry: node selectors, resources, cache and the like").recorded(),
-    Row::new("script", "--script", &["OUTRIGGER_SCRIPT"], "FILE", Path, Runner,
+    Row::new("script", "--script", &["OUTRIGGER_SCRIPT"], "FILE", Path, Machine,
         "Where to write the launch script; - writes stdout").recorded(),
-    Row::new("target", "--target", &["OUTRIGGER_TARGET"], "PLACE", Text, Runner,
+    Row::new("target", "--target", &["OUTRIGGER_TARGET"], "PLACE", Text, Machine,
         "Where the launch script will run [default: lightsail]").choices(TARGETS).recorded(),
-    Row::new("secrets", "--secrets", &["OUTRIGGER_SECRETS"], "HOW", Text, Runner,
+    Row::new("secrets", "--secrets", &["OUTRIGGER_SECRETS"], "HOW", Text, Machine,
         "Whether the script holds its secrets or a file beside it does [default: separate for ssh, else inline]").choices(&["inline", "separate"]).recorded(),
-    Row::new("lockMetadata", "--lock-metadata", &["OUTRIGGER_LOCK_METADATA"], "", Bool, Runner,
+    Row::new("lockMetadata", "--lock-metadata", &["OUTRIGGER_LOCK_METADATA"], "", Bool, Machine,
         "Let the script close the VM's way to its metadata service, which keeps a copy of it").recorded(),
     Row::new("commitPipeline", "--commit-pipeline", &["OUTRIGGER_COMMIT_PIPELINE"], "", Bool, Run,
         "Let setup commit the pipeline file, too"),
