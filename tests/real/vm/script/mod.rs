@@ -4,7 +4,9 @@ mod again;
 mod fresh;
 mod host;
 mod look;
+mod methods;
 mod place;
+mod secrets;
 
 use super::VmTrial;
 
@@ -20,4 +22,13 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("script_comes_to_a_runner_on_trixie", host::trixie),
     ("script_comes_to_a_runner_with_its_config_elsewhere", host::elsewhere),
     ("script_leaves_a_runner_that_is_too_old", host::too_old),
+    ("script_installs_by_apt", methods::apt),
+    ("script_installs_by_apt_on_trixie", methods::apt_on_trixie),
+    ("script_installs_by_apt_without_helper_images", methods::apt_slim),
+    ("script_installs_a_package_with_a_hash", methods::deb_hash),
+    ("script_installs_a_binary", methods::binary),
+    ("script_makes_a_service_with_limits", methods::service),
+    ("script_shows_no_secret", secrets::at_first_boot),
+    ("script_shows_no_secret_and_locks_the_metadata", secrets::with_the_metadata_locked),
+    ("script_shows_no_secret_of_a_file", secrets::in_a_file_of_their_own),
 ];
