@@ -7,6 +7,7 @@ mod look;
 mod methods;
 mod place;
 mod secrets;
+mod uninstall;
 
 use super::VmTrial;
 
@@ -31,4 +32,8 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("script_shows_no_secret", secrets::at_first_boot),
     ("script_shows_no_secret_and_locks_the_metadata", secrets::with_the_metadata_locked),
     ("script_shows_no_secret_of_a_file", secrets::in_a_file_of_their_own),
+    ("script_is_taken_back", uninstall::apt),
+    ("script_is_taken_back_without_helper_images", uninstall::slim),
+    ("script_is_taken_back_with_its_binary", uninstall::binary),
+    ("script_is_taken_back_beside_others", uninstall::shared),
 ];
