@@ -28,7 +28,7 @@
 # Its comments are left out, to fit here: --target ssh has them.
 {% endif %}
 
-# Every value from outside, each as one quoted word.
+# Values from outside, a quoted word each.
 settings() {
 	deployment={{ deployment | sh }}
 	digest={{ digest | sh }}

@@ -1,6 +1,6 @@
 install_runner() {
 	step=install
-	! at_least "$version" || return 0
+	[ ! -s "$state.installed" ] || ! at_least "$version" || return 0
 	release
 	apt=/etc/apt
 	list=$apt/sources.list.d/outrigger-gitlab-runner.list
@@ -17,7 +17,7 @@ install_runner() {
 	found=$(awk -F: '$1 == "pub" { p = 1 } p && $1 == "fpr" { print $10; p = 0 }' keys)
 	[ "$found" = "$fingerprint" ] || fail "the key of $key_url is $found, not $fingerprint"
 
-	# Nothing but these two packages may come from this source.
+	# Only these two packages may come from this source.
 	key=$apt/keyrings/outrigger-gitlab-runner.asc
 	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
 	mkdir -p "$apt/keyrings"
@@ -53,4 +53,5 @@ END
 	apt-mark hold gitlab-runner gitlab-runner-helper-images
 {% endif %}
 	at_least "$version" || fail "gitlab-runner $version does not run"
+	echo "$version" >"$state.installed"
 }

@@ -1,4 +1,4 @@
-# One line to the log and the console. Never a secret.
+# A line to the log and the console. Never a secret.
 say() {
 	printf 'outrigger: %s\n' "$1" | tee -a "$log" >&3
 }
@@ -8,12 +8,12 @@ fail() {
 	exit 1
 }
 
-# At any end: clean up and record the outcome.
+# At any end.
 finish() {
 	code=$?
 	trap - EXIT
 	set +e
-	rm -rf "$work" # which also makes room, if the disk is full
+	rm -rf "$work" "$state.json" # makes room, if the disk is full
 {% if undo %}
 	[ "$code" -ne 0 ] || exit 0
 {% endif %}
@@ -23,10 +23,10 @@ finish() {
 		say "FAILED in step $step: ${reason:=$(last_error)}"
 	fi
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
-	cat >"$state.new" <<END
+	cat >"$state.new" <<END &&
 {"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason",{% if not undo %}"digest":"$digest",{% endif %}"outrigger":"{{ outrigger_version }}","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
 END
-	mv -f "$state.new" "$state.json"
+		mv -f "$state.new" "$state.json"
 	exit "$code"
 }
 
@@ -47,13 +47,14 @@ begin() {
 {% endif %}
 }
 
-# What the command that failed last said of it.
+# What the command that failed said first.
 last_error() {
-	why=$(tail -n 15 "$log" | grep -E '^(E|curl|FATAL|PANIC|ERROR)[: ]|No space' | tail -n 1)
+	why=$(awk '/^outrigger: /{w=""} !w&&/^(E|curl|FATAL|PANIC|ERROR):|No space/{w=$0} END{print w}' "$log")
+	[ "$why" ] || ! df / "$log" | grep -q 100% || why='the disk is full'
 	printf '%s' "${why:-a command failed}, see $log"
 }
 
-# Several attempts: networks fail at first boot.
+# Networks fail at first boot.
 retry() {
 	for pause in $pauses; do
 		"$@" && return
@@ -69,7 +70,7 @@ installed() {
 }
 {% if not undo %}
 
-# at_least VERSION: is that, or a later one, installed?
+# at_least VERSION: is it installed, or a later one?
 at_least() {
 	[ "$(printf '%s\n' "$1" "$(installed)" | sort -V | head -n 1)" = "$1" ]
 }

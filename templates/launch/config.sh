@@ -18,12 +18,6 @@ write_config() {
 	# It prints tokens.
 	gitlab-runner list --config new >/dev/null 2>&1 || fail 'gitlab-runner does not accept the new config.toml'
 {% endif %}
-{% if has_ca %}
-	mv -f ca "$ca_file"
-{% endif %}
-{% if has_gitlab_ca %}
-	mv -f gitlab-ca "$gitlab_ca_file"
-{% endif %}
 	[ ! -e "$config" ] || cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
 	echo "$digest $now $(says new)" >"$state.digest.new"
 {% if shared %}
@@ -32,6 +26,12 @@ write_config() {
 {% else %}
 	chmod 600 new
 	chown outrigger: new
+{% endif %}
+{% if has_ca %}
+	mv -f ca "$ca_file"
+{% endif %}
+{% if has_gitlab_ca %}
+	mv -f gitlab-ca "$gitlab_ca_file"
 {% endif %}
 	mv -f new "$config"
 	mv -f "$state.digest.new" "$state.digest"

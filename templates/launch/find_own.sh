@@ -10,6 +10,7 @@ find_runner() {
 	fi
 	mkdir -p "$etc"
 	chmod 700 "$etc"
+	rm -rf "$etc"/.outrigger.?????? # after a power cut
 	work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
 	cd "$work"
 }

@@ -38,7 +38,7 @@ prove_gitlab() {
 	[ ! -e "$etc/$id" ] || cp "$etc/$id" check
 	retry verify
 	[ -e "$etc/$id" ] || mv check/$id "$etc" || :
-	grep -qE ' is (valid|alive)' words || fail "GitLab refuses the runner's token: $(tail -n 1 words)"
+	grep -qE ' is (valid|alive)' words || fail "GitLab refuses the runner's token: $(grep Verifying words)"
 	say 'GitLab knows the runner'
 }
 

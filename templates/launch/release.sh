@@ -1,6 +1,6 @@
-# Debian and Ubuntu, in the releases that GitLab has packages for.
+# The releases that GitLab has packages for.
 release() {
-	# shellcheck disable=SC1091 # in a subshell: it sets names of its own
+	# shellcheck disable=SC1091 # sets names: in a subshell
 	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
 	case $os in
 		debian/bullseye | debian/bookworm | debian/trixie | debian/forky | debian/duke) ;;

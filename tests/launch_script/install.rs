@@ -7,7 +7,7 @@ use outrigger::settings::{DEFAULT_APT_URL, DEFAULT_RUNNER_VERSION};
 use sha2::{Digest as _, Sha256};
 
 use super::machine::Machine;
-use super::sample::{by, sample, shells, tokens};
+use super::sample::{by, for_machine, sample, shells, tokens};
 
 const INSTALLED: &str = "var/lib/outrigger/kubernetes-runner.installed";
 
@@ -66,6 +66,29 @@ fn what_stands_in_the_way_is_named() {
     fs::create_dir_all(machine.path("etc/gitlab-runner")).unwrap();
     std::os::unix::fs::symlink("/nonexistent", machine.path("etc/gitlab-runner/config.toml")).unwrap();
     fails(&machine, "look", "is a symbolic link");
+}
+
+#[test]
+fn what_a_power_cut_left_is_finished() {
+    let tokens = tokens();
+    let left = "etc/gitlab-runner/.outrigger.aB3dE6/token";
+    for shell in shells() {
+        for shared in [true, false] {
+            let machine = Machine::new();
+            let script = for_machine(&sample(&[], Some(tokens.both())), shared);
+            // The program is there, and runs; what else its package does was not done.
+            machine.steer("version", DEFAULT_RUNNER_VERSION);
+            machine.write(INSTALLED, "");
+            machine.write(left, "token");
+            machine.succeed(shell, &script);
+            assert!(machine.calls("dpkg").contains("--configure -a\n"));
+            let install = format!("install gitlab-runner={DEFAULT_RUNNER_VERSION}-1 ");
+            assert_eq!(machine.calls("apt-get").matches(&install).count(), 1);
+            assert!(!machine.path(left).exists());
+            machine.succeed(shell, &script);
+            assert_eq!(machine.calls("apt-get").matches(&install).count(), 1, "once it is complete");
+        }
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ const STUBS: &[(&str, &str)] = &[
         "curl",
         "out='' url=''\n\
          while [ $# -gt 0 ]; do case $1 in -o) out=$2; shift ;; http*) url=$1 ;; esac; url=$1; shift; done\n\
-         [ ! -e $D/curl-fails ] || { n=$(cat $D/curl-fails); echo \"curl: ($n) it went wrong\" >&2; exit $n; }\n\
+         [ ! -e $D/curl-fails ] || { n=$(cat $D/curl-fails); printf 'curl: (%s) it went wrong\\n\\ncurl failed, and could not\\n' $n >&2; exit $n; }\n\
          case $url in\n\
          */selfsubjectreviews) cat $D/identity >\"$out\"; cat $D/code ;;\n\
          */selfsubjectaccessreviews) cat $D/review >\"$out\"; cat $D/code ;;\n\
