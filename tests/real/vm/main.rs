@@ -36,7 +36,12 @@ type List = (Result<(), String>, &'static [(&'static str, VmTrial)]);
 fn lists() -> Vec<List> {
     let roots = Roots::find().map(drop);
     let runner = roots.clone().and_then(|()| beds::runner());
-    vec![(roots, selftest::TRIALS), (runner.clone(), selftest::packages::TRIALS), (runner, script::TRIALS)]
+    vec![
+        (roots, selftest::TRIALS),
+        (runner.clone(), selftest::packages::TRIALS),
+        (runner.clone(), script::TRIALS),
+        (runner, script::failures::TRIALS),
+    ]
 }
 
 fn main() -> ExitCode {

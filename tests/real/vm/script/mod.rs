@@ -1,6 +1,7 @@
 //! The launch script on machines that boot: what it makes of them, and what stops it.
 
 mod again;
+pub mod failures;
 mod fresh;
 mod host;
 mod look;
