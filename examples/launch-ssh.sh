@@ -11,7 +11,7 @@
 # Where gitlab-runner is there already, only ONE entry of its config.toml and our CA files change.
 # Outcome in /var/lib/outrigger, log in /var/log.
 
-# Every value from outside, each as one quoted word.
+# Values from outside, a quoted word each.
 settings() {
 	deployment='kubernetes-runner'
 	digest='7b04d10333784779308d4d7ce4fb3aac'
@@ -55,7 +55,7 @@ END
 	printf '    ca_file = "%s"\n    bearer_token = "%s"\n' "$ca_file" "$bearer"
 }
 
-# One line to the log and the console. Never a secret.
+# A line to the log and the console. Never a secret.
 say() {
 	printf 'outrigger: %s\n' "$1" | tee -a "$log" >&3
 }
@@ -65,22 +65,22 @@ fail() {
 	exit 1
 }
 
-# At any end: clean up and record the outcome.
+# At any end.
 finish() {
 	code=$?
 	trap - EXIT
 	set +e
-	rm -rf "$work" # which also makes room, if the disk is full
+	rm -rf "$work" "$state.json" # makes room, if the disk is full
 	result=ok
 	if [ "$code" -ne 0 ]; then
 		result=failed
 		say "FAILED in step $step: ${reason:=$(last_error)}"
 	fi
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
-	cat >"$state.new" <<END
-{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
+	cat >"$state.new" <<END &&
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
-	mv -f "$state.new" "$state.json"
+		mv -f "$state.new" "$state.json"
 	exit "$code"
 }
 
@@ -99,13 +99,14 @@ begin() {
 	command -v systemctl >/dev/null || fail 'systemd is needed, there is no systemctl'
 }
 
-# What the command that failed last said of it.
+# What the command that failed said first.
 last_error() {
-	why=$(tail -n 15 "$log" | grep -E '^(E|curl|FATAL|PANIC|ERROR)[: ]|No space' | tail -n 1)
+	why=$(awk '/^outrigger: /{w=""} !w&&/^(E|curl|FATAL|PANIC|ERROR):|No space/{w=$0} END{print w}' "$log")
+	[ "$why" ] || ! df / "$log" | grep -q 100% || why='the disk is full'
 	printf '%s' "${why:-a command failed}, see $log"
 }
 
-# Several attempts: networks fail at first boot.
+# Networks fail at first boot.
 retry() {
 	for pause in $pauses; do
 		"$@" && return
@@ -120,7 +121,7 @@ installed() {
 	gitlab-runner --version 2>/dev/null | sed -n 's/^Version: *//p'
 }
 
-# at_least VERSION: is that, or a later one, installed?
+# at_least VERSION: is it installed, or a later one?
 at_least() {
 	[ "$(printf '%s\n' "$1" "$(installed)" | sort -V | head -n 1)" = "$1" ]
 }
@@ -148,13 +149,14 @@ find_runner() {
 		say "gitlab-runner $have is here: only our entry will change"
 	fi
 	[ -d "$etc" ] || mkdir -m 700 "$etc"
+	rm -rf "$etc"/.outrigger.?????? # after a power cut
 	work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
 	cd "$work"
 }
 
-# Debian and Ubuntu, in the releases that GitLab has packages for.
+# The releases that GitLab has packages for.
 release() {
-	# shellcheck disable=SC1091 # in a subshell: it sets names of its own
+	# shellcheck disable=SC1091 # sets names: in a subshell
 	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
 	case $os in
 		debian/bullseye | debian/bookworm | debian/trixie | debian/forky | debian/duke) ;;
@@ -166,13 +168,14 @@ release() {
 # Asks nothing, restarts no other service.
 apt() {
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+	dpkg --configure -a || : # after a power cut
 	retry apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 \
-		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+		-o APT::Update::Error-Mode=any -o Dpkg::Options::=--force-confold --no-install-recommends "$@"
 }
 
 install_runner() {
 	step=install
-	! at_least "$version" || return 0
+	! grep -qsx whole "$state.installed" || ! at_least "$version" || return 0
 	release
 	apt=/etc/apt
 	list=$apt/sources.list.d/outrigger-gitlab-runner.list
@@ -187,7 +190,7 @@ install_runner() {
 	found=$(awk -F: '$1 == "pub" { p = 1 } p && $1 == "fpr" { print $10; p = 0 }' keys)
 	[ "$found" = "$fingerprint" ] || fail "the key of $key_url is $found, not $fingerprint"
 
-	# Nothing but these two packages may come from this source.
+	# Only these two packages may come from this source.
 	key=$apt/keyrings/outrigger-gitlab-runner.asc
 	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
 	mkdir -p "$apt/keyrings"
@@ -207,6 +210,7 @@ END
 	apt update
 	apt install "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
 	at_least "$version" || fail "gitlab-runner $version does not run"
+	echo whole >>"$state.installed"
 }
 
 # edit OLD NEW: NEW is OLD with the file "entry" in the place of ours, or at the end. It leaves what was
@@ -348,11 +352,11 @@ edited() {
 write_config() {
 	step=config
 	gitlab-runner lint --config new || fail "gitlab-runner does not accept the new config.toml: $(last_error)"
-	mv -f ca "$ca_file"
 	[ ! -e "$config" ] || cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
 	echo "$digest $now $(says new)" >"$state.digest.new"
 	[ -e "$config" ] || chmod 600 new
 	[ "$owner" = them ] || chown outrigger: new
+	mv -f ca "$ca_file"
 	mv -f new "$config"
 	mv -f "$state.digest.new" "$state.digest"
 	say 'config.toml is written'
@@ -391,7 +395,7 @@ prove_gitlab() {
 	[ ! -e "$etc/$id" ] || cp "$etc/$id" check
 	retry verify
 	[ -e "$etc/$id" ] || mv check/$id "$etc" || :
-	grep -qE ' is (valid|alive)' words || fail "GitLab refuses the runner's token: $(tail -n 1 words)"
+	grep -qE ' is (valid|alive)' words || fail "GitLab refuses the runner's token: $(grep Verifying words)"
 	say 'GitLab knows the runner'
 }
 

@@ -75,7 +75,7 @@ finish() {
 	fi
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
 	cat >"$state.new" <<END &&
-{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
 		mv -f "$state.new" "$state.json"
 	exit "$code"
@@ -143,7 +143,7 @@ find_runner() {
 
 # The releases that GitLab has packages for.
 release() {
-	# shellcheck disable=SC1091 # in a subshell: it sets names of its own
+	# shellcheck disable=SC1091 # sets names: in a subshell
 	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
 	case $os in
 		debian/bullseye | debian/bookworm | debian/trixie | debian/forky | debian/duke) ;;
@@ -162,7 +162,7 @@ apt() {
 
 install_runner() {
 	step=install
-	[ ! -s "$state.installed" ] || ! at_least "$version" || return 0
+	! grep -qsx whole "$state.installed" || ! at_least "$version" || return 0
 	release
 	apt=/etc/apt
 	list=$apt/sources.list.d/outrigger-gitlab-runner.list
@@ -195,7 +195,7 @@ END
 	apt update
 	apt install "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
 	at_least "$version" || fail "gitlab-runner $version does not run"
-	echo "$version" >"$state.installed"
+	echo whole >>"$state.installed"
 }
 
 # What our entry says: without tokens, and without what the runner adds when it rewrites the file.

@@ -1,6 +1,6 @@
 install_runner() {
 	step=install
-	[ ! -s "$state.installed" ] || ! at_least "$version" || return 0
+	! grep -qsx whole "$state.installed" || ! at_least "$version" || return 0
 	release
 	apt=/etc/apt
 	list=$apt/sources.list.d/outrigger-gitlab-runner.list
@@ -53,5 +53,5 @@ END
 	apt-mark hold gitlab-runner gitlab-runner-helper-images
 {% endif %}
 	at_least "$version" || fail "gitlab-runner $version does not run"
-	echo "$version" >"$state.installed"
+	echo whole >>"$state.installed"
 }

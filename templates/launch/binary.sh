@@ -1,6 +1,6 @@
 install_runner() {
 	step=install
-	[ ! -s "$state.installed" ] || ! at_least "$version" || return 0
+	! grep -qsx whole "$state.installed" || ! at_least "$version" || return 0
 	release
 	apt update
 	apt --no-upgrade install ca-certificates curl
@@ -12,5 +12,5 @@ install_runner() {
 	install gitlab-runner /usr/local/bin/gitlab-runner
 	at_least "$version" || fail "$binary_url is not gitlab-runner $version for this machine"
 	[ -e /etc/systemd/system/gitlab-runner.service ] || gitlab-runner install --working-directory "$etc"
-	echo "$version" >"$state.installed"
+	echo whole >>"$state.installed"
 }

@@ -24,7 +24,7 @@ finish() {
 	fi
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
 	cat >"$state.new" <<END &&
-{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason",{% if not undo %}"digest":"$digest",{% endif %}"outrigger":"{{ outrigger_version }}","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason",{% if not undo %}"digest":"$digest",{% endif %}"outrigger":"{{ outrigger_version }}","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
 		mv -f "$state.new" "$state.json"
 	exit "$code"
