@@ -76,7 +76,7 @@ fn it_fits_into_user_data() {
     let bearer = Secret::new("x".repeat(950));
     let runner = Secret::new(RUNNER_TOKEN);
     let secrets = Some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer });
-    for (method, ca) in [(Method::Apt, 1300), (Method::AptSlim, 1150), (Method::Binary, 1500)] {
+    for (method, ca) in [(Method::Apt, 1300), (Method::AptSlim, 1100), (Method::Binary, 1500)] {
         let ca = "x".repeat(ca);
         let script =
             LaunchScript { ca_pem: Some(&ca), target: find("lightsail").unwrap(), ..sample(&tags, secrets) };
