@@ -48,7 +48,7 @@ END
 	apt --download-only install {{ packages }}
 	check_sha256 "/var/cache/apt/archives/gitlab-runner_$version-1_$(dpkg --print-architecture).deb"
 {% endif %}
-	apt install {{ packages }}
+	apt {% if method == "apt-slim" %}--allow-change-held-packages {% endif %}install {{ packages }}
 {% if method == "apt-slim" %}
 	apt-mark hold gitlab-runner gitlab-runner-helper-images
 {% endif %}

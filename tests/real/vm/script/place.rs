@@ -102,6 +102,12 @@ impl Place {
         let managers = managers.filter_map(|it| it.as_str().map(str::to_owned)).collect();
         (runner["id"].as_u64().expect("a runner has a number"), managers)
     }
+
+    /// The machines that GitLab knows of runners, by the names that these give themselves.
+    pub fn managers(&self) -> Vec<Value> {
+        let world = self.site.world();
+        world.values().filter_map(|value| value["managers"].as_array()).flatten().cloned().collect()
+    }
 }
 
 /// One of a script's settings, without its quotes.

@@ -77,8 +77,7 @@ pub fn wrong_token(beds: &Beds) {
     let other = good.replace(line, &format!("bearer_token={token}"));
     fails(&other, &["the token is not that of system:serviceaccount:acme:acme"]);
 
-    let binding = find(&place, "RoleBinding/acme-jobs/");
-    let (namespace, name) = binding;
+    let (namespace, name) = find(&place, "RoleBinding/acme-jobs/");
     place
         .cluster
         .remove(&format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/{name}"));

@@ -47,7 +47,9 @@ pub fn held(beds: &Beds) {
 
     assert_eq!(vm.sh("systemctl is-active holder"), "active");
     let waits = || log(&vm).matches("Waiting for cache lock").count();
+    let attempts = || log(&vm).matches("apt-get failed, again in").count();
     let before = waits();
+    let failed = attempts();
     vm.write(SCRIPT, script);
     vm.sh(&format!("systemd-run --unit=launch --property=Type=exec --remain-after-exit sh {SCRIPT}"));
     vm.wait("apt waits for the lock", || waits() > before);
@@ -57,5 +59,6 @@ pub fn held(beds: &Beds) {
         state == "exited" || state == "failed"
     });
     assert_eq!(vm.sh("systemctl show -P ExecMainStatus launch"), "0", "{}", log(&vm));
+    assert_eq!(attempts(), failed, "apt itself has waited, and got it: {}", log(&vm));
     ended_well(&place, &vm);
 }

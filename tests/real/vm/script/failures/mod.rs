@@ -85,7 +85,7 @@ fn fails_with(place: &Place, vm: &Vm, script: &str, arguments: &[&str], step: &s
 fn failed(place: &Place, vm: &Vm, step: &str, words: &[&str]) {
     says(vm, step, words);
     assert_eq!(ours(vm), Vec::<String>::new(), "{}", log(vm));
-    assert_eq!(managers(place), 0, "{:#?}", place.site.world());
+    assert_eq!(place.managers().len(), 0, "{:#?}", place.site.world());
 }
 
 /// The status must name this step, and a reason with these words.
@@ -94,7 +94,6 @@ fn says(vm: &Vm, step: &str, words: &[&str]) {
     let ended = (outcome["result"].as_str(), outcome["step"].as_str());
     assert_eq!(ended, (Some("failed"), Some(step)), "{outcome}\n{}", log(vm));
     let reason = outcome["reason"].as_str().unwrap_or_default();
-    println!("{step}: {reason}");
     for word in words {
         assert!(reason.contains(word), "no {word:?} in {outcome}\n{}", log(vm));
     }
@@ -117,7 +116,7 @@ fn ended_well(place: &Place, vm: &Vm) {
     let outcome = vm.outcome(DEPLOYMENT);
     assert_eq!(outcome["result"], "ok", "{outcome}\n{}\n{}", log(vm), vm.evidence());
     assert_eq!(entries(vm).len(), 1, "{}", log(vm));
-    assert_eq!(managers(place), 1, "{:#?}", place.site.world());
+    assert_eq!(place.managers().len(), 1, "{:#?}", place.site.world());
     assert_eq!(vm.sh("systemctl is-active gitlab-runner"), "active");
     assert_eq!(work(vm), Vec::<String>::new());
 }
@@ -142,12 +141,6 @@ fn work(vm: &Vm) -> Vec<String> {
 fn names(vm: &Vm) -> Vec<String> {
     let entries = fs::read_dir(vm.path(ETC)).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// How many machines GitLab knows.
-fn managers(place: &Place) -> usize {
-    let world = place.site.world();
-    world.values().filter_map(|value| value["managers"].as_array()).map(Vec::len).sum()
 }
 
 /// Whether there is any gitlab-runner.

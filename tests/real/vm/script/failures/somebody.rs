@@ -8,7 +8,7 @@ use super::super::super::vm::beds::{Beds, OTHER_VERSIONS, VERSION};
 use super::super::super::vm::roots::Root;
 use super::super::super::vm::user_data::lightsail;
 use super::super::place::{DEPLOYMENT, Place, entries};
-use super::{ETC, log, managers, names, run, says};
+use super::{ETC, log, names, run, says};
 
 /// What somebody else has registered.
 const CONFIG: &str = "concurrent = 3 # of theirs
@@ -52,7 +52,7 @@ pub fn already_here(beds: &Beds) {
         &[&format!("gitlab-runner {old} is here and not ours to replace, this needs {VERSION}")],
     );
     assert_eq!(state(&vm), before);
-    assert_eq!(managers(&place), 0);
+    assert_eq!(place.managers().len(), 0);
     assert_eq!(place.apt.requests(), Vec::<String>::new(), "nothing is installed");
 
     runner(VERSION);
