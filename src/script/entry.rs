@@ -163,7 +163,7 @@ impl Entry<'_> {
             ours.insert("privileged".to_owned(), Value::Boolean(false));
         }
         if self.restricted {
-            self.restrict(&mut extra, &mut ours);
+            Self::restrict(&mut extra, &mut ours);
         }
         let mut parts = Parts {
             runner: "[[runners]]\n".to_owned(),
@@ -187,7 +187,7 @@ impl Entry<'_> {
 
     /// What a namespace that enforces Pod Security restricted demands of every container. The seccomp
     /// profile comes as a patch of the pod: a setting for it exists in recent runners only.
-    fn restrict(&self, extra: &mut Table, ours: &mut Table) {
+    fn restrict(extra: &mut Table, ours: &mut Table) {
         let id = i64::from(UNPRIVILEGED);
         let drop = || Value::Array(vec![Value::String("ALL".to_owned())]);
         let user = |table: &mut Table| {
@@ -294,7 +294,7 @@ mod tests {
 
     use super::{Entry, parse};
 
-    fn entry<'a>(extra: &'a Table, restricted: bool) -> Entry<'a> {
+    fn entry(extra: &Table, restricted: bool) -> Entry<'_> {
         Entry {
             name: "web \"x\"",
             url: "https://gitlab.example.com",

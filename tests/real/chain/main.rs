@@ -5,12 +5,10 @@
 #[path = "../../common/mod.rs"]
 mod common;
 #[path = "../control_plane.rs"]
-#[allow(dead_code, reason = "other targets use the rest")]
 mod control_plane;
 #[path = "../node/mod.rs"]
 mod node;
 #[path = "../processes.rs"]
-#[allow(dead_code, reason = "other targets use the rest")]
 mod processes;
 #[path = "../vm/mod.rs"]
 mod vm;
@@ -38,7 +36,9 @@ pub struct Chain {
     pub beds: Beds,
 }
 
-const TRIALS: &[(&str, fn(&Chain))] = &[
+type ChainTrial = fn(&Chain);
+
+const TRIALS: &[(&str, ChainTrial)] = &[
     ("chain_articles_job_runs_in_a_pod", article::baseline),
     ("chain_articles_job_runs_in_a_restricted_pod", article::restricted),
 ];

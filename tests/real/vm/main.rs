@@ -6,7 +6,6 @@
 #[path = "../../common/mod.rs"]
 mod common;
 #[path = "../processes.rs"]
-#[allow(dead_code, reason = "for telling processes apart; there are no servers here")]
 mod processes;
 mod script;
 mod selftest;

@@ -156,6 +156,14 @@ pub fn apt_slim(beds: &Beds) {
     assert!(!fetched(&place.apt, "gitlab-runner-helper-images"), "{:?}", place.apt.requests());
     run_well(&vm, &script, None);
     assert_eq!(process(&vm), service);
+
+    // A newer version comes by a newer script: to that the hold is no obstacle.
+    let newer = place.setup().flag("--install-method", "apt-slim").flag("--runner-version", "19.5.0");
+    run_well(&vm, &place.script(&newer), None);
+    assert!(vm.sh("gitlab-runner --version").contains("19.5.0"));
+    assert_eq!(vm.sh("apt-mark showhold"), "gitlab-runner\ngitlab-runner-helper-images");
+    assert!(!fetched(&place.apt, "gitlab-runner-helper-images"), "{:?}", place.apt.requests());
+    vm.sh("apt-get check && systemctl is-active gitlab-runner");
 }
 
 const HELD: &str = "19.4.1-1 hold ok installed";
