@@ -30,6 +30,7 @@ MIIBEXAMPLEnotACertificate+/=
 -----END CERTIFICATE-----
 '
 	token=''
+	expires=''
 	bearer=''
 }
 
@@ -319,6 +320,8 @@ plan_config() {
 	if [ -n "$token" ]; then
 		now=$(printf '%s %s' "$token" "$bearer" | hash)
 		printf '  token = "%s"\n' "$token" >token
+		[ -z "$expires" ] ||
+			printf '  token_obtained_at = %s\n  token_expires_at = %s\n' "$(date -u +%FT%TZ)" "$expires" >>token
 	else
 		now=$tokens
 		mv token.was token
@@ -452,6 +455,7 @@ read_secrets() {
 	[ "$head" = "# outrigger-launch-secrets deployment=$deployment" ] || fail "$1 holds no tokens of $deployment"
 	token=$(sed -n 's/^runner_token=//p' "$1")
 	bearer=$(sed -n 's/^bearer_token=//p' "$1")
+	expires=$(sed -n 's/^runner_expires=//p' "$1")
 	{ [ -n "$token" ] && [ -n "$bearer" ]; } || fail "$1 does not hold both tokens"
 }
 

@@ -53,6 +53,8 @@ pub struct Facts {
     pub committed: RefCell<Option<String>>,
     /// The runner authentication token: read from its file, or new from GitLab.
     pub runner_token: RefCell<Option<Secret>>,
+    /// When that token ends (RFC 3339, UTC, whole seconds), if GitLab said so when it made it.
+    pub runner_expires: RefCell<Option<String>>,
     /// Which steps were selected, by name.
     pub selected: RefCell<Vec<&'static str>>,
     /// Every kind that can be listed in a namespace, and what could not be found out about that.

@@ -58,6 +58,11 @@ settings() {
 	gitlab_ca={{ gitlab_ca_pem | sh }}
 {% endif %}
 	token={{ runner_token | sh }}
+{% if runner_expires %}
+	expires={{ runner_expires | sh }}
+{% elif not has_secrets %}
+	expires=''
+{% endif %}
 	bearer={{ bearer_token | sh }}
 }
 

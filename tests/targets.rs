@@ -29,7 +29,11 @@ fn rendered(target: &'static Target, lock_metadata: bool, with_secrets: bool) ->
         format!("{}\n", "A".repeat(64)).repeat(17)
     );
     let tags = ["k8s-runner".to_owned()];
-    let secrets = with_secrets.then_some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer });
+    let secrets = with_secrets.then_some(ScriptSecrets {
+        runner_token: &runner,
+        bearer_token: &bearer,
+        runner_expires: None,
+    });
     let script = LaunchScript { target, lock_metadata, ca_pem: Some(&ca), ..sample(&tags, secrets) };
     (script.render().unwrap().expose().to_owned(), script.digest())
 }

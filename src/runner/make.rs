@@ -56,7 +56,7 @@ async fn own(cx: &Context, answer: &Value) -> Result<String> {
     }
     cx.save()?;
     match answer["token"].as_str().filter(|token| !token.is_empty()) {
-        Some(token) => keep_token(cx, token)?,
+        Some(token) => keep_token(cx, token, &answer["token_expires_at"])?,
         None => reset(cx, id).await?,
     }
     Ok(format!("runner {id}"))
@@ -105,10 +105,11 @@ pub async fn reset(cx: &Context, id: u64) -> Result<()> {
         )
         .hint("run the same command again"));
     };
-    keep_token(cx, token)
+    keep_token(cx, token, &answer["token_expires_at"])
 }
 
-fn keep_token(cx: &Context, token: &str) -> Result<()> {
+/// Keeps a token for the script, and when it ends: gitlab-runner renews by that what is in its file.
+fn keep_token(cx: &Context, token: &str, expires: &Value) -> Result<()> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Failure::new(
             "OR0310",
@@ -117,6 +118,9 @@ fn keep_token(cx: &Context, token: &str) -> Result<()> {
         ));
     }
     *cx.facts.runner_token.borrow_mut() = Some(Secret::new(token));
+    let expires = expires.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    *cx.facts.runner_expires.borrow_mut() =
+        expires.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     Ok(())
 }
 

@@ -90,6 +90,9 @@ pub struct LaunchScript<'a> {
 pub struct ScriptSecrets<'a> {
     /// The runner's authentication token, `glrt-…`.
     pub runner_token: &'a Secret,
+    /// When that token ends (RFC 3339, UTC), if it does and that is known: in the entry it lets the
+    /// runner renew it in time.
+    pub runner_expires: Option<&'a str>,
     /// The cluster token of the manager's `ServiceAccount`.
     pub bearer_token: &'a Secret,
 }
@@ -203,6 +206,7 @@ impl LaunchScript<'_> {
                     sha256 => installer.sha256.unwrap_or_default().to_ascii_lowercase(),
                     can_lint => installer.can_lint(),
                     has_secrets => self.secrets.is_some(),
+                    runner_expires => self.secrets.and_then(|s| s.runner_expires).unwrap_or_default(),
                     runner_token => self.secrets.map_or("", |s| s.runner_token.expose()),
                     bearer_token => self.secrets.map_or("", |s| s.bearer_token.expose()),
                     shared => self.target.is_shared(),
@@ -253,6 +257,15 @@ impl LaunchScript<'_> {
             let text = token.expose();
             !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '\\')
         };
+        if let Some(expires) = self.secrets.and_then(|secrets| secrets.runner_expires)
+            && !is_plain(expires, ":-")
+        {
+            return refuse(
+                "end of the runner's token",
+                expires,
+                "it must be a time such as 2027-01-02T03:04:05Z",
+            );
+        }
         match self.secrets {
             Some(secrets) if !is_token(secrets.runner_token) || !is_token(secrets.bearer_token) => refuse(
                 "token",

@@ -107,9 +107,10 @@ impl Step for LaunchScript {
             read_extra(cx)?;
             let bearer = cx.facts.bearer.borrow().clone();
             let runner = runner_token(cx)?;
+            let expires = cx.facts.runner_expires.borrow().clone();
             let secrets = match (&bearer, &runner) {
                 (Some(bearer_token), Some(runner_token)) => {
-                    Some(ScriptSecrets { runner_token, bearer_token })
+                    Some(ScriptSecrets { runner_token, bearer_token, runner_expires: expires.as_deref() })
                 }
                 _ => None,
             };
@@ -290,8 +291,11 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     // Too long a script is refused before anything is made for it.
     let (runner_token, bearer_token) =
         (Secret::new("x".repeat(LONGEST_RUNNER)), Secret::new("x".repeat(LONGEST_BEARER)));
-    let inline = (with_secrets && !delivery.placement.separate)
-        .then_some(ScriptSecrets { runner_token: &runner_token, bearer_token: &bearer_token });
+    let inline = (with_secrets && !delivery.placement.separate).then_some(ScriptSecrets {
+        runner_token: &runner_token,
+        bearer_token: &bearer_token,
+        runner_expires: None,
+    });
     let (_, warning, _) = document(cx, &delivery, trust, inline, with_secrets)?;
     let secrets = match delivery.secrets().and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned)) {
         _ if !with_secrets => "no secrets: it keeps the tokens on the host".to_owned(),

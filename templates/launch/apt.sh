@@ -39,7 +39,7 @@ END
 {% if method == "apt-slim" %}
 	# 519 MB of helper images are for other executors: an empty package stands in.
 	mkdir -p slim/DEBIAN
-	printf 'Package: gitlab-runner-helper-images\nVersion: %s-1\nArchitecture: all\nMaintainer: outrigger\nDescription: empty\n' "$version" >slim/DEBIAN/control
+	printf 'Package: gitlab-runner-helper-images\nVersion: %s-1\nArchitecture: all\nMaintainer: outrigger\n' "$version" >slim/DEBIAN/control
 	dpkg-deb -b slim helper.deb
 	dpkg -i helper.deb
 {% endif %}

@@ -5,5 +5,6 @@ read_secrets() {
 	[ "$head" = "# outrigger-launch-secrets deployment=$deployment" ] || fail "$1 holds no tokens of $deployment"
 	token=$(sed -n 's/^runner_token=//p' "$1")
 	bearer=$(sed -n 's/^bearer_token=//p' "$1")
+	expires=$(sed -n 's/^runner_expires=//p' "$1")
 	{ [ -n "$token" ] && [ -n "$bearer" ]; } || fail "$1 does not hold both tokens"
 }

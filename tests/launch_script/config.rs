@@ -77,7 +77,11 @@ fn a_fresh_machine_gets_one_entry_and_keeps_it() {
 
             // A new cluster token with everything else equal is applied.
             let bearer = Secret::new("a-new-bearer");
-            let secrets = Some(ScriptSecrets { runner_token: &tokens.runner, bearer_token: &bearer });
+            let secrets = Some(ScriptSecrets {
+                runner_token: &tokens.runner,
+                bearer_token: &bearer,
+                runner_expires: None,
+            });
             machine.succeed(shell, &LaunchScript { secrets, ..with_image(&script, "debian:13") });
             assert_eq!(runners(&machine.config()).len(), 1);
             assert!(machine.config().contains("a-new-bearer") && !machine.config().contains(BEARER_TOKEN));
@@ -307,6 +311,34 @@ fn a_runner_that_is_too_old_is_refused_with_both_versions() {
         machine.write(FILE, FOREIGN);
         let reason = "gitlab-runner 17.9.0 is here and not ours to replace, this needs 19.4.1";
         machine.fail(shell, &sample(&[], Some(tokens.both())), "look", reason);
+    }
+}
+
+#[test]
+fn a_token_that_ends_is_one_that_the_runner_can_renew() {
+    let tokens = tokens();
+    let ends = ScriptSecrets { runner_expires: Some("2027-01-02T03:04:05Z"), ..tokens.both() };
+    for shell in shells() {
+        for shared in [false, true] {
+            let times = |machine: &Machine| {
+                let entry = runners(&machine.config()).remove(0);
+                ["token_obtained_at", "token_expires_at"].map(|key| entry[key].as_datetime().copied())
+            };
+            let machine = Machine::new();
+            let script = for_machine(&sample(&[], Some(ends)), shared);
+            machine.succeed(shell, &script);
+            let [obtained, expires] = times(&machine);
+            assert!(obtained.is_some() && expires == Some("2027-01-02T03:04:05Z".parse().unwrap()));
+            // They stay with the token, and by a file of their own they come as well.
+            machine.succeed(shell, &LaunchScript { secrets: None, ..with_image(&script, "debian:13") });
+            assert_eq!(times(&machine), [obtained, expires]);
+            let machine = Machine::new();
+            machine.write("secrets", outrigger::script::secrets::text("kubernetes-runner", ends).expose());
+            let script = LaunchScript { secrets: None, ..script.clone() };
+            let path = machine.path("secrets").display().to_string();
+            assert!(machine.run_file(shell, "root/script", &text(&script), &[&path]).status.success());
+            assert_eq!(times(&machine)[1], expires);
+        }
     }
 }
 

@@ -77,7 +77,10 @@ fn arrives(shell: &[&str], shared: bool, value: &[&str; 10]) {
         gitlab_ca_pem: Some(value[4]),
         account: "x".to_owned(),
         target: find(if shared { "ssh" } else { "lightsail" }).unwrap(),
-        ..sample(&tags, Some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer }))
+        ..sample(
+            &tags,
+            Some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer, runner_expires: None }),
+        )
     };
     script.installer.apt_url = &mirror;
     script.installer.key_url = &mirror;

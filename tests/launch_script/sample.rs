@@ -32,7 +32,7 @@ pub fn tokens() -> Tokens {
 
 impl Tokens {
     pub fn both(&self) -> ScriptSecrets<'_> {
-        ScriptSecrets { runner_token: &self.runner, bearer_token: &self.bearer }
+        ScriptSecrets { runner_token: &self.runner, bearer_token: &self.bearer, runner_expires: None }
     }
 }
 

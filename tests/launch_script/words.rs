@@ -75,7 +75,7 @@ fn it_fits_into_user_data() {
     // As long as they are with a token that hangs on a Secret and a CA of 4096 or 2048 bits.
     let bearer = Secret::new("x".repeat(950));
     let runner = Secret::new(RUNNER_TOKEN);
-    let secrets = Some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer });
+    let secrets = Some(ScriptSecrets { runner_token: &runner, bearer_token: &bearer, runner_expires: None });
     for (method, ca) in [(Method::Apt, 1300), (Method::AptSlim, 1100), (Method::Binary, 1500)] {
         let ca = "x".repeat(ca);
         let script =
@@ -160,7 +160,7 @@ fn values_that_cannot_be_data_are_refused() {
     refused(&|s| s.installer.method = Method::Binary);
     refused(&|s| s.entry.image = "a\0b");
     let (good_token, bad_token) = (Secret::new("x"), Secret::new("a\nX-Header: b"));
-    let secrets = ScriptSecrets { runner_token: &good_token, bearer_token: &bad_token };
+    let secrets = ScriptSecrets { runner_token: &good_token, bearer_token: &bad_token, runner_expires: None };
     let failure = LaunchScript { secrets: Some(secrets), ..good.clone() }.render().unwrap_err();
     assert!(!format!("{failure:?}").contains("X-Header"));
     assert!(good.render().is_ok());

@@ -74,7 +74,7 @@ pub fn wrong_binary_or_release(beds: &Beds) {
 
     let release = vm.read("/usr/lib/os-release").unwrap_or_default();
     vm.write("/usr/lib/os-release", release.replace("=bookworm", "=buster"));
-    let words = ["GitLab has no packages for debian:buster", "Debian from 11, Ubuntu from 18.04"];
+    let words = ["GitLab has no packages for debian/buster", "Debian from 11, Ubuntu from 18.04"];
     boot_fails(&place, &vm, &script, "install", &words);
     assert_eq!(place.apt.requests(), Vec::<String>::new(), "it asks for nothing before");
 
