@@ -1,6 +1,6 @@
 //! GitLab's side of the whole way: the runner is made, the pipeline file committed, the first pipeline run.
 
-use outrigger_doubles::gitlab::{PROJECT, ProjectSpec};
+use outrigger_doubles::gitlab::{Options, PROJECT, ProjectSpec};
 
 use super::{Scene, listing, writes};
 use crate::common::bed::{Bed, User};
@@ -198,4 +198,24 @@ pub fn step_by_step(bed: &dyn Bed) {
     let _ = teardown(&scene, &site).run().code(0).says("read back: gone");
     assert_same("the steps one by one and teardown", &before, &world(bed.admin()));
     assert_eq!(site.gitlab.runners(), runners);
+}
+
+/// A runner token that ends: its end goes with it to the machine, which has to renew it in time.
+pub fn token_that_ends(bed: &dyn Bed) {
+    let lifetime = std::time::Duration::from_secs(30 * 24 * 3600);
+    let site = Site::with(Options { runner_token_lifetime: Some(lifetime), ..Options::default() });
+    for (target, file) in [("lightsail", "launch.sh"), ("ssh", "launch.sh.secrets")] {
+        let scene = Scene::new(bed, User::Admin);
+        let earliest = jiff::Timestamp::now();
+        let _ = setup(&scene, &site).flag("--target", target).run().code(0);
+        let path = scene.home.script(&scene.deployment).with_file_name(file);
+        let text = std::fs::read_to_string(path).expect("it is written");
+        let line = |line: &str| {
+            let rest = line.trim_start().trim_start_matches("runner_").strip_prefix("expires=")?;
+            rest.trim_matches('\'').parse::<jiff::Timestamp>().ok()
+        };
+        let ends = text.lines().find_map(line).expect("the end of the token");
+        let days = (ends - earliest).get_seconds() / (24 * 3600);
+        assert!((29..=30).contains(&days), "{days} days");
+    }
 }

@@ -153,6 +153,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("options_list", options::listed),
     ("gitlab_whole_way", gitlab::whole_way),
     ("gitlab_two_clusters_one_project", gitlab::two_clusters_one_project),
+    ("gitlab_token_of_the_runner_that_ends", gitlab::token_that_ends),
     ("gitlab_again_without_a_token", gitlab::again_without_a_token),
     ("gitlab_from_another_machine", gitlab::from_another_machine),
     ("gitlab_tags_move_together", gitlab::tags_move_together),
