@@ -314,7 +314,7 @@ plan_config() {
 	edit old rest
 	count=$(cat count)
 	[ ! -s clash ] || fail "$config has an entry $name for $(cat clash) that is not ours"
-	# The state holds the digest of what was applied, and hashes of its tokens and of the entry.
+	# What was applied: the digest, and hashes of the tokens and of the entry.
 	applied='' tokens='' said=''
 	[ ! -e "$state.digest" ] || read -r applied tokens said <"$state.digest"
 	if [ -n "$token" ]; then

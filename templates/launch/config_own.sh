@@ -12,14 +12,6 @@ plan_config() {
 	else
 		printf 'concurrent = {{ job_limit }}\ncheck_interval = 3\n\n' >old
 	fi
-	# What was applied: the digest, and hashes of the tokens and of the entry.
-{% if replace_entry %}
-	applied='' tokens=''
-	[ ! -e "$state.digest" ] || read -r applied tokens _ <"$state.digest"
-{% else %}
-	applied='' tokens='' said=''
-	[ ! -e "$state.digest" ] || read -r applied tokens said <"$state.digest"
-{% endif %}
 {% include "tokens.sh" %}
 	todo=no
 	if [ -e "$config" ] && [ "$digest $now" = "$applied $tokens" ]; then

@@ -48,14 +48,6 @@ plan_config() {
 	edit old rest
 	count=$(cat count)
 	[ ! -s clash ] || fail "$config has an entry $name for $(cat clash) that is not ours"
-	# The state holds the digest of what was applied, and hashes of its tokens and of the entry.
-{% if replace_entry %}
-	applied='' tokens=''
-	[ ! -e "$state.digest" ] || read -r applied tokens _ <"$state.digest"
-{% else %}
-	applied='' tokens='' said=''
-	[ ! -e "$state.digest" ] || read -r applied tokens said <"$state.digest"
-{% endif %}
 {% include "tokens.sh" %}
 	todo=no
 	if [ "$count $digest $now" = "1 $applied $tokens" ]; then
