@@ -90,6 +90,7 @@ begin() {
 	umask 022 # what is secret stays below $work, which only root may enter
 	step=start reason='' work=''
 	state=/var/lib/outrigger/$deployment
+	mine=$state.installed
 	log=/var/log/outrigger-$deployment.log
 	mkdir -p "${state%/*}"
 	exec 3>&1 >>"$log" 2>&1 # 3 is the console
@@ -139,7 +140,7 @@ find_runner() {
 	[ ! -L "$config" ] || fail "$config is a symbolic link"
 	have=$(installed)
 	owner=them
-	if [ -e "$state.installed" ]; then
+	if [ -e "$mine" ]; then
 		owner=us
 	elif [ -z "$have" ] && [ ! -e "$config" ]; then
 		owner=nobody
@@ -176,7 +177,7 @@ apt() {
 
 install_runner() {
 	step=install
-	! grep -qsx whole "$state.installed" || ! at_least "$version" || return 0
+	! grep -qsx whole "$mine" || ! at_least "$version" || return 0
 	release
 	apt=/etc/apt
 	list=$apt/sources.list.d/outrigger-gitlab-runner.list
@@ -195,8 +196,8 @@ install_runner() {
 	key=$apt/keyrings/outrigger-gitlab-runner.asc
 	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
 	mkdir -p "$apt/keyrings"
-	# Ours from here on, but for these users.
-	[ -e "$state.installed" ] || getent passwd gitlab-runner outrigger >"$state.installed" || :
+	# Ours from now on, but not these users.
+	[ -e "$mine" ] || getent passwd gitlab-runner outrigger >"$mine" || :
 	cat key >"$key"
 	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%/*}" "${os#*/}" >"$list"
 	cat >"$pin" <<END
@@ -211,7 +212,7 @@ END
 	apt update
 	apt install "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
 	at_least "$version" || fail "gitlab-runner $version does not run"
-	echo whole >>"$state.installed"
+	echo whole >>"$mine"
 }
 
 # edit OLD NEW: NEW is OLD with the file "entry" in the place of ours, or at the end. It leaves what was
@@ -430,7 +431,7 @@ ProtectHome=yes
 PrivateTmp=yes
 IPAddressDeny=169.254.169.254
 END
-	chown -R outrigger: "$etc"
+	chown outrigger: "$etc" "$etc/$id" || :
 	cmp -s unit "$unit/outrigger.conf" && return
 	mv -f unit "$unit/outrigger.conf"
 	systemctl daemon-reload

@@ -20,7 +20,7 @@ settings() {
 	t_host='"https://203.0.113.12"'
 }
 
-# One line to the log and the console. Never a secret.
+# A line to the log and the console. Never a secret.
 say() {
 	printf 'outrigger: %s\n' "$1" | tee -a "$log" >&3
 }
@@ -30,12 +30,12 @@ fail() {
 	exit 1
 }
 
-# At any end: clean up and record the outcome.
+# At any end.
 finish() {
 	code=$?
 	trap - EXIT
 	set +e
-	rm -rf "$work" # which also makes room, if the disk is full
+	rm -rf "$work" "$state.json" # makes room, if the disk is full
 	[ "$code" -ne 0 ] || exit 0
 	result=ok
 	if [ "$code" -ne 0 ]; then
@@ -43,10 +43,10 @@ finish() {
 		say "FAILED in step $step: ${reason:=$(last_error)}"
 	fi
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
-	cat >"$state.new" <<END
-{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%Y-%m-%dT%H:%M:%SZ)"}
+	cat >"$state.new" <<END &&
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
-	mv -f "$state.new" "$state.json"
+		mv -f "$state.new" "$state.json"
 	exit "$code"
 }
 
@@ -55,6 +55,7 @@ begin() {
 	umask 022 # what is secret stays below $work, which only root may enter
 	step=start reason='' work=''
 	state=/var/lib/outrigger/$deployment
+	mine=$state.installed
 	log=/var/log/outrigger-$deployment.log
 	mkdir -p "${state%/*}"
 	exec 3>&1 >>"$log" 2>&1 # 3 is the console
@@ -65,13 +66,14 @@ begin() {
 	command -v systemctl >/dev/null || fail 'systemd is needed, there is no systemctl'
 }
 
-# What the command that failed last said of it.
+# What the command that failed said first.
 last_error() {
-	why=$(tail -n 15 "$log" | grep -E '^(E|curl|FATAL|PANIC|ERROR)[: ]|No space' | tail -n 1)
+	why=$(awk '/^outrigger: /{w=""} !w&&/^(E|curl|FATAL|PANIC|ERROR):|No space/{w=$0} END{print w}' "$log")
+	[ "$why" ] || ! df / "$log" | grep -q 100% || why='the disk is full'
 	printf '%s' "${why:-a command failed}, see $log"
 }
 
-# Several attempts: networks fail at first boot.
+# Networks fail at first boot.
 retry() {
 	for pause in $pauses; do
 		"$@" && return
@@ -89,8 +91,9 @@ installed() {
 # Asks nothing, restarts no other service.
 apt() {
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+	dpkg --configure -a || : # after a power cut
 	retry apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 \
-		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+		-o APT::Update::Error-Mode=any -o Dpkg::Options::=--force-confold --no-install-recommends "$@"
 }
 
 # What is here of ours, and who brought gitlab-runner?
@@ -105,7 +108,7 @@ look() {
 	gitlab_ca_file=$etc/outrigger-$deployment-gitlab-ca.crt
 	[ ! -L "$config" ] || fail "$config is a symbolic link"
 	ours=no
-	[ ! -e "$state.installed" ] || ours=yes
+	[ ! -e "$mine" ] || ours=yes
 	if [ -d "$etc" ]; then
 		work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
 	else
@@ -277,7 +280,7 @@ remove_runner() {
 # Only one that was not here before the launch script, and whose home nobody has used.
 remove_user() {
 	entry=$(getent passwd "$1") || return 0
-	! grep -q "^$1:" "$state.installed" || return 0
+	! grep -q "^$1:" "$mine" || return 0
 	home=$(printf '%s' "$entry" | cut -d : -f 6)
 	if [ -d "$home" ] && ! rmdir "$home"; then
 		say "the user $1 stays: $home is not empty"
@@ -298,7 +301,7 @@ forget() {
 	fi
 	cd /
 	rm -f "$state.json" "$state.digest" "$state.digest.new" "$state-launch.sh"
-	[ "$whole" = no ] || rm -f "$state.installed"
+	[ "$whole" = no ] || rm -f "$mine"
 	rmdir "${state%/*}" 2>/dev/null || : # another deployment's stays
 	rm -f "$log"
 }

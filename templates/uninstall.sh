@@ -33,7 +33,7 @@ look() {
 	step=look
 {% include "where.sh" %}
 	ours=no
-	[ ! -e "$state.installed" ] || ours=yes
+	[ ! -e "$mine" ] || ours=yes
 	if [ -d "$etc" ]; then
 		work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
 	else
@@ -154,7 +154,7 @@ remove_runner() {
 # Only one that was not here before the launch script, and whose home nobody has used.
 remove_user() {
 	entry=$(getent passwd "$1") || return 0
-	! grep -q "^$1:" "$state.installed" || return 0
+	! grep -q "^$1:" "$mine" || return 0
 	home=$(printf '%s' "$entry" | cut -d : -f 6)
 	if [ -d "$home" ] && ! rmdir "$home"; then
 		say "the user $1 stays: $home is not empty"
@@ -175,7 +175,7 @@ forget() {
 	fi
 	cd /
 	rm -f "$state.json" "$state.digest" "$state.digest.new" "$state-launch.sh"
-	[ "$whole" = no ] || rm -f "$state.installed"
+	[ "$whole" = no ] || rm -f "$mine"
 	rmdir "${state%/*}" 2>/dev/null || : # another deployment's stays
 	rm -f "$log"
 }

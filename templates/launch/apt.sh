@@ -1,6 +1,6 @@
 install_runner() {
 	step=install
-	! grep -qsx whole "$state.installed" || ! at_least "$version" || return 0
+	! grep -qsx whole "$mine" || ! at_least "$version" || return 0
 	release
 	apt=/etc/apt
 	list=$apt/sources.list.d/outrigger-gitlab-runner.list
@@ -21,8 +21,8 @@ install_runner() {
 	key=$apt/keyrings/outrigger-gitlab-runner.asc
 	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
 	mkdir -p "$apt/keyrings"
-	# Ours from here on, but for these users.
-	[ -e "$state.installed" ] || getent passwd gitlab-runner outrigger >"$state.installed" || :
+	# Ours from now on, but not these users.
+	[ -e "$mine" ] || getent passwd gitlab-runner outrigger >"$mine" || :
 	cat key >"$key"
 	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%/*}" "${os#*/}" >"$list"
 	cat >"$pin" <<END
@@ -53,5 +53,5 @@ END
 	apt-mark hold gitlab-runner gitlab-runner-helper-images
 {% endif %}
 	at_least "$version" || fail "gitlab-runner $version does not run"
-	echo whole >>"$state.installed"
+	echo whole >>"$mine"
 }

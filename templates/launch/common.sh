@@ -35,6 +35,7 @@ begin() {
 	umask 022 # what is secret stays below $work, which only root may enter
 	step=start reason='' work=''
 	state=/var/lib/outrigger/$deployment
+	mine=$state.installed
 	log=/var/log/outrigger-$deployment.log
 	mkdir -p "${state%/*}"
 	exec 3>&1 >>"$log" 2>&1 # 3 is the console

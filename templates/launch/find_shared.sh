@@ -4,7 +4,7 @@ find_runner() {
 {% include "where.sh" %}
 	have=$(installed)
 	owner=them
-	if [ -e "$state.installed" ]; then
+	if [ -e "$mine" ]; then
 		owner=us
 	elif [ -z "$have" ] && [ ! -e "$config" ]; then
 		owner=nobody

@@ -20,7 +20,7 @@ ProtectHome=yes
 PrivateTmp=yes
 IPAddressDeny=169.254.169.254
 END
-	chown -R outrigger: "$etc"
+	chown outrigger: "$etc" "$etc/$id" || :
 	cmp -s unit "$unit/outrigger.conf" && return
 	mv -f unit "$unit/outrigger.conf"
 	systemctl daemon-reload

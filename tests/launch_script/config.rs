@@ -151,6 +151,11 @@ fn fresh(machine: &Machine, root: &str, script: &LaunchScript<'_>) {
     for line in ["User=outrigger", "NoNewPrivileges=yes", "ProtectSystem=strict", "KillSignal=SIGQUIT"] {
         assert!(unit.lines().any(|one| one == line), "{unit}");
     }
+    // What the script works with stays root's: the unit's drop-in is among it.
+    let chown = machine.calls("chown");
+    let taken = chown.lines().filter(|line| line.contains("outrigger:")).flat_map(|line| line.split(' '));
+    let odd: Vec<_> = taken.filter(|word| word.contains(".outrigger.") || *word == "-R").collect();
+    assert!(odd.is_empty() && chown.contains("/etc/gitlab-runner"), "{chown}");
     assert!(machine.calls("systemctl").contains("enable --now gitlab-runner\n"));
     assert_eq!(machine.status()["gitlab_runner"].as_str(), Some(version));
     assert_eq!(machine.status()["digest"].as_str(), Some(&*script.digest()));

@@ -100,6 +100,9 @@ fn there_and_back(beds: &Beds, way: &Way) {
             "{made}: {between:#?}"
         );
     }
+    // Nothing that root reads belongs to the service's user, but for its own directory.
+    let owned = vm.sh("find /etc /usr/local /var/lib/outrigger ! -user root ! -path '/etc/gitlab-runner*'");
+    assert_eq!(owned, "");
 
     if way.cut {
         vm.sh("systemctl stop gitlab-runner; apt-mark unhold gitlab-runner; apt-get -qy purge gitlab-runner; rm /etc/gitlab-runner/config.toml");
