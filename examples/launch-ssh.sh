@@ -336,10 +336,12 @@ plan_config() {
 		return
 	fi
 	todo=yes
-	[ "$count" -eq 0 ] || [ "$(hash <said)" = "$said" ] || edited was
+	is=$(hash <said)
+	mv was shown
 	entry >text
 	mv text entry
 	edit old new
+	[ "$count" -eq 0 ] || [ "$is" = "$said" ] || [ "$is" = "$(says new)" ] || edited shown
 	[ "$owner" = them ] || sed -i '1,/^ *\[\[runners/ s/^concurrent *=.*/concurrent = 4/' new
 }
 
@@ -347,7 +349,7 @@ hash() {
 	sort | sha256sum | cut -d ' ' -f 1
 }
 
-# Somebody's change is shown, and not overwritten unasked.
+# A change by hand is shown and kept.
 edited() {
 	sed -E 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environment)[^=]*=).*/\1 (not shown)/' "$1" >&3
 	fail "somebody changed our entry in $config: to replace it, make this script with --replace-entry"

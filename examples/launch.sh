@@ -227,18 +227,19 @@ plan_config() {
 	todo=yes
 	entries=$(grep -c '^ *\[\[runners\]\]' old) || :
 	[ "$entries" -le 1 ] || fail "$config has entries of others: use the script of --target ssh"
-	[ "$entries" -eq 0 ] || [ "$(says old)" = "$said" ] || edited old
 	{
 		sed '/^ *\[\[runners\]\]/,$d; s/^concurrent *=.*/concurrent = 4/' old
 		entry
 	} >new
+	is=$(says old)
+	[ "$entries" -eq 0 ] || [ "$is" = "$said" ] || [ "$is" = "$(says new)" ] || edited old
 }
 
 hash() {
 	sort | sha256sum | cut -d ' ' -f 1
 }
 
-# Somebody's change is shown, and not overwritten unasked.
+# A change by hand is shown and kept.
 edited() {
 	sed -E 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environment)[^=]*=).*/\1 (not shown)/' "$1" >&3
 	fail "somebody changed our entry in $config: to replace it, make this script with --replace-entry"

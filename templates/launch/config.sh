@@ -3,7 +3,7 @@ hash() {
 }
 {% if not replace_entry %}
 
-# Somebody's change is shown, and not overwritten unasked.
+# A change by hand is shown and kept.
 edited() {
 	sed -E 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environment)[^=]*=).*/\1 (not shown)/' "$1" >&3
 	fail "somebody changed our entry in $config: to replace it, make this script with --replace-entry"

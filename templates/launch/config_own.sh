@@ -22,11 +22,12 @@ plan_config() {
 	todo=yes
 	entries=$(grep -c '^ *\[\[runners\]\]' old) || :
 	[ "$entries" -le 1 ] || fail "$config has entries of others: use the script of --target ssh"
-{% if not replace_entry %}
-	[ "$entries" -eq 0 ] || [ "$(says old)" = "$said" ] || edited old
-{% endif %}
 	{
 		sed '/^ *\[\[runners\]\]/,$d; s/^concurrent *=.*/concurrent = {{ job_limit }}/' old
 		entry
 	} >new
+{% if not replace_entry %}
+	is=$(says old)
+	[ "$entries" -eq 0 ] || [ "$is" = "$said" ] || [ "$is" = "$(says new)" ] || edited old
+{% endif %}
 }

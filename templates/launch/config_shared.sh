@@ -57,10 +57,14 @@ plan_config() {
 	fi
 	todo=yes
 {% if not replace_entry %}
-	[ "$count" -eq 0 ] || [ "$(hash <said)" = "$said" ] || edited was
+	is=$(hash <said)
+	mv was shown
 {% endif %}
 	entry >text
 	mv text entry
 	edit old new
+{% if not replace_entry %}
+	[ "$count" -eq 0 ] || [ "$is" = "$said" ] || [ "$is" = "$(says new)" ] || edited shown
+{% endif %}
 	[ "$owner" = them ] || sed -i '1,/^ *\[\[runners/ s/^concurrent *=.*/concurrent = {{ job_limit }}/' new
 }

@@ -214,6 +214,30 @@ fn each_form_knows_the_entry_that_the_other_wrote() {
 }
 
 #[test]
+fn an_entry_that_is_there_without_a_note_of_it_is_ours_if_it_says_the_same() {
+    let tokens = tokens();
+    for shell in shells() {
+        for shared in [false, true] {
+            let machine = Machine::new();
+            let script = for_machine(&sample(&[], Some(tokens.both())), shared);
+            machine.succeed(shell, &script);
+            // The power went between the two files.
+            fs::remove_file(machine.path(DIGEST)).unwrap();
+            let config = machine.config();
+            machine.fail(
+                shell,
+                &with_image(&script, "debian:13"),
+                "config",
+                "somebody changed our entry in ",
+            );
+            machine.succeed(shell, &script);
+            assert_eq!(machine.config(), config);
+            machine.succeed(shell, &with_image(&script, "debian:13"));
+        }
+    }
+}
+
+#[test]
 fn a_machine_of_its_own_is_one_without_other_runners() {
     let tokens = tokens();
     let shell = shells()[0];
