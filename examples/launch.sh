@@ -142,7 +142,7 @@ find_runner() {
 	cd "$work"
 }
 
-# The releases that GitLab has packages for.
+# Releases that GitLab has packages for.
 release() {
 	# shellcheck disable=SC1091 # sets names: in a subshell
 	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
@@ -176,7 +176,7 @@ install_runner() {
 	found=$(awk -F: '$1 == "pub" { p = 1 } p && $1 == "fpr" { print $10; p = 0 }' keys)
 	[ "$found" = "$fingerprint" ] || fail "the key of $key_url is $found, not $fingerprint"
 
-	# Only these two packages may come from this source.
+	# Only these may come from this source.
 	key=$apt/keyrings/outrigger-gitlab-runner.asc
 	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
 	mkdir -p "$apt/keyrings"
@@ -239,10 +239,10 @@ hash() {
 	sort | sha256sum | cut -d ' ' -f 1
 }
 
-# A change by hand is shown and kept.
+# Shows a change, secrets masked.
 edited() {
-	sed -E 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environment)[^=]*=).*/\1 (not shown)/' "$1" >&3
-	fail "somebody changed our entry in $config: to replace it, make this script with --replace-entry"
+	sed -nE 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environ)[^=]*=).*/\1 (not shown)/; /^[ \t]*(\[|[A-Za-z_-]+ *=)/p' "$1" >&3
+	fail "somebody changed our entry in $config: only a script made with --replace-entry replaces it"
 }
 
 write_config() {

@@ -17,7 +17,7 @@ install_runner() {
 	found=$(awk -F: '$1 == "pub" { p = 1 } p && $1 == "fpr" { print $10; p = 0 }' keys)
 	[ "$found" = "$fingerprint" ] || fail "the key of $key_url is $found, not $fingerprint"
 
-	# Only these two packages may come from this source.
+	# Only these may come from this source.
 	key=$apt/keyrings/outrigger-gitlab-runner.asc
 	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
 	mkdir -p "$apt/keyrings"

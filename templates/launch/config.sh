@@ -3,10 +3,10 @@ hash() {
 }
 {% if not replace_entry %}
 
-# A change by hand is shown and kept.
+# Shows a change, secrets masked.
 edited() {
-	sed -E 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environment)[^=]*=).*/\1 (not shown)/' "$1" >&3
-	fail "somebody changed our entry in $config: to replace it, make this script with --replace-entry"
+	sed -nE 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environ)[^=]*=).*/\1 (not shown)/; /^[ \t]*(\[|[A-Za-z_-]+ *=)/p' "$1" >&3
+	fail "somebody changed our entry in $config: only a script made with --replace-entry replaces it"
 }
 {% endif %}
 

@@ -1,4 +1,4 @@
-# The releases that GitLab has packages for.
+# Releases that GitLab has packages for.
 release() {
 	# shellcheck disable=SC1091 # sets names: in a subshell
 	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")

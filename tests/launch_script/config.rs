@@ -188,6 +188,15 @@ fn an_entry_that_was_changed_by_hand_is_shown_and_stays_unless_told_otherwise() 
                 assert!(shown.contains(line) && shown.contains("token = (not shown)"), "{shown}");
                 machine.write(FILE, &original);
             }
+            // What goes over several lines may hold anything: of it only the first is shown.
+            let original = machine.config();
+            let several = "  environment = [\n    \"A=canary-in-a-list\",\n  ]\n  pre_build_script = \"\"\"\nexport A=canary-in-a-script\n\"\"\"\n  executor =";
+            machine.write(FILE, &original.replacen("  executor =", several, 1));
+            let changed = with_image(&script, "debian:13");
+            let output = machine.fail(shell, &changed, "config", "somebody changed our entry in ");
+            let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(shown.contains("environment = (not shown)") && !shown.contains("canary"), "{shown}");
+            machine.write(FILE, &original);
             machine.write(FILE, &machine.config().replace("limit = 4", "limit = 40"));
             machine.succeed(shell, &LaunchScript { replace_entry: true, ..with_image(&script, "debian:13") });
             assert!(machine.config().contains("limit = 4\n") && machine.config().contains("debian:13"));
