@@ -311,21 +311,25 @@ fn due(planned: &[Planned], done: &str) -> Vec<&'static dyn Step> {
 }
 
 /// A failure in the middle: what was refused before anything changed stays "refused", the rest is
-/// "part-way" unless its own code says more.
+/// "part-way" unless its own code says more. That the same command continues is said only of a failure
+/// that passes by itself.
 fn stopped(failure: Failure, step: &str, index: usize, started: bool) -> Failure {
     let kind = match failure.kind {
         Kind::Refused | Kind::Unclassified | Kind::Usage if started && index > 0 => Kind::Partial,
         kind => kind,
     };
     let failure = failure.with_kind(kind);
-    if started {
-        failure.detail(
-            "stopped at",
-            format!("{step}; what is done stays, and the same command goes on from here"),
+    if !started {
+        return failure;
+    }
+    let text = if failure.is_lasting() {
+        format!(
+            "{step}; what is done stays, and the same command stops here again until the cause is removed"
         )
     } else {
-        failure
-    }
+        format!("{step}; what is done stays, and the same command goes on from here")
+    };
+    failure.detail("stopped at", text)
 }
 
 /// A right that could not be taken back outweighs what went wrong before it, and its command stands

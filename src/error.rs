@@ -75,6 +75,12 @@ impl Kind {
             Kind::Pending => 1,
         }
     }
+
+    /// Whether a failure of this kind stays until somebody changes something, unless the failure says
+    /// otherwise: only what time alone ends (a wait, a lock, a signal) is passing.
+    fn is_lasting(self) -> bool {
+        !matches!(self, Kind::Deadline | Kind::Locked | Kind::Interrupted | Kind::Terminated)
+    }
 }
 
 /// A failure as the user sees it.
@@ -93,12 +99,13 @@ pub struct Failure {
     pub details: Vec<(String, String)>,
     /// What to do now; each line stands alone, commands ready to paste.
     pub hints: Vec<String>,
+    lasting: Option<bool>,
 }
 
 impl Failure {
     /// A failure without details or hints yet.
     pub fn new(id: &'static str, kind: Kind, message: impl Into<String>) -> Self {
-        Self { id, kind, message: message.into(), details: Vec::new(), hints: Vec::new() }
+        Self { id, kind, message: message.into(), details: Vec::new(), hints: Vec::new(), lasting: None }
     }
 
     /// Adds a labelled line.
@@ -115,11 +122,37 @@ impl Failure {
         self
     }
 
-    /// Several failures of one step as one that names them all; none if there are none.
+    /// Marks a failure that stays until somebody changes something (a policy, a refused value),
+    /// although failures of its kind usually pass. No run promises that the same command continues.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.lasting = Some(true);
+        self
+    }
+
+    /// Marks a failure that the same command may well not meet again (a conflict, maintenance),
+    /// although failures of its kind usually last.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.lasting = Some(false);
+        self
+    }
+
+    /// Whether the same command fails again until somebody changes something. The kind decides, unless
+    /// [`lasting`](Self::lasting) or [`passing`](Self::passing) was said.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        self.lasting.unwrap_or_else(|| self.kind.is_lasting())
+    }
+
+    /// Several failures of one step as one that names them all; none if there are none. One that lasts
+    /// makes the whole last.
     #[must_use]
     pub fn together(failures: Vec<Self>) -> Option<Self> {
+        let lasting = failures.iter().any(Self::is_lasting);
         let mut failures = failures.into_iter();
-        let first = failures.next()?;
+        let mut first = failures.next()?;
+        first.lasting = Some(lasting);
         Some(failures.fold(first, |first, other| {
             let details = other.details.into_iter().map(|(label, text)| format!("{label}: {text}"));
             let text = std::iter::once(other.message).chain(details).collect::<Vec<_>>().join("; ");
@@ -127,9 +160,11 @@ impl Failure {
         }))
     }
 
-    /// The same failure under another kind, for a caller that knows more than the callee.
+    /// The same failure under another kind, for a caller that knows more than the callee. Whether it
+    /// lasts is decided by its cause, so that stays.
     #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.lasting = Some(self.is_lasting());
         self.kind = kind;
         self
     }
@@ -145,3 +180,28 @@ impl std::error::Error for Failure {}
 
 /// The result of everything that can fail in front of a user.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, Kind};
+
+    #[test]
+    fn only_waits_locks_and_signals_pass_by_themselves() {
+        let of = |kind| Failure::new("OR0101", kind, "words");
+        for kind in [Kind::Deadline, Kind::Locked, Kind::Interrupted, Kind::Terminated] {
+            assert!(!of(kind).is_lasting(), "{kind:?}");
+            assert!(of(kind).lasting().is_lasting(), "{kind:?}");
+        }
+        for kind in [Kind::Unclassified, Kind::Usage, Kind::Refused, Kind::Denied, Kind::Foreign, Kind::Proof]
+        {
+            assert!(of(kind).is_lasting(), "{kind:?}");
+            assert!(!of(kind).passing().is_lasting(), "{kind:?}");
+        }
+        // Another exit code does not change the cause.
+        assert!(of(Kind::Refused).with_kind(Kind::Partial).is_lasting());
+        assert!(!of(Kind::Deadline).with_kind(Kind::Refused).is_lasting());
+        let several = |failures| Failure::together(failures).expect("at least one");
+        assert!(several(vec![of(Kind::Deadline), of(Kind::Denied)]).is_lasting());
+        assert!(!several(vec![of(Kind::Deadline), of(Kind::Locked)]).is_lasting());
+    }
+}

@@ -264,7 +264,7 @@ impl From<Refusal> for Failure {
             }
             Class::Forbidden => failure
                 .hint("ask an administrator of the cluster, or name another context with --context NAME"),
-            Class::Conflict => failure.hint("run the same command again: it looks anew"),
+            Class::Conflict => failure.hint("run the same command again: it looks anew").passing(),
             Class::Timeout | Class::Throttled | Class::Server => {
                 failure.hint("run the same command again; a longer wait: --timeout 15m")
             }

@@ -358,7 +358,9 @@ fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
             .hint("is the path right, and is the token's user a member? a proxy may break encoded paths: try the numeric id"),
         Class::Redirect => failure
             .hint("the token was sent nowhere else; if that is your GitLab's new address, name it with --gitlab-url"),
-        Class::Maintenance => failure.hint("nothing can be written meanwhile: run the same command again later"),
+        Class::Maintenance => {
+            failure.hint("nothing can be written meanwhile: run the same command again later").passing()
+        }
         Class::Certificate => failure.hint("name the CA that signed it with --gitlab-ca-file PATH"),
         Class::Timeout | Class::Throttled | Class::Server | Class::Busy => {
             failure.hint("run the same command again; a longer wait: --timeout 15m")

@@ -46,7 +46,8 @@ fn intend(cx: &Context) -> Result<()> {
 async fn own(cx: &Context, answer: &Value) -> Result<String> {
     let Some(id) = number(&answer["id"]) else {
         return Err(Failure::new("OR0310", Kind::Refused, "GitLab's answer to the creation holds no runner")
-            .hint("run the same command again: it looks for the runner by its mark"));
+            .hint("run the same command again: it looks for the runner by its mark")
+            .passing());
     };
     let creator = cx.facts.instance.get().and_then(|instance| instance.token.as_ref()?.user);
     {
@@ -81,7 +82,8 @@ async fn settled(cx: &Context, refusal: Refusal) -> Result<String> {
             Ok(format!("runner {id} (its creation's answer was lost: found by its mark, given a new token)"))
         }
         _ => Err(Failure::from(refusal)
-            .hint("whether the runner was made is not known: run the same command again, it looks first")),
+            .hint("whether the runner was made is not known: run the same command again, it looks first")
+            .passing()),
     }
 }
 
@@ -103,7 +105,8 @@ pub async fn reset(cx: &Context, id: u64) -> Result<()> {
             Kind::Refused,
             format!("GitLab gave no new token for runner {id}"),
         )
-        .hint("run the same command again"));
+        .hint("run the same command again")
+        .passing());
     };
     keep_token(cx, token, &answer["token_expires_at"])
 }

@@ -256,6 +256,7 @@ impl Run<'_> {
         Pipeline::read(&answer).ok_or_else(|| {
             Failure::new("OR0310", Kind::Refused, "GitLab's answer to the new pipeline holds none")
                 .hint("run the same command again: it looks for it first")
+                .passing()
         })
     }
 

@@ -33,6 +33,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("teardown_names_each_namespace_that_stays", namespaces_stay),
     ("unavailable_for_ever", unavailable),
     ("told_to_come_back_in_an_hour", too_many_requests),
+    ("same_command_is_promised_only_where_it_continues", same_command),
     ("interrupted_while_told_to_come_back", interrupted_while_waiting),
     ("answers_html", html),
     ("answer_with_a_token_cut_short", cut_short),
@@ -340,6 +341,29 @@ fn setup_against(bed: &'static Doubles, action: Action) -> Output {
 fn unavailable(bed: &'static Doubles) {
     let action = Action::Status(503, "ServiceUnavailable".to_owned(), "etcd is having a nap".to_owned());
     let _ = setup_against(bed, action).code(8).says("etcd is having a nap");
+}
+
+/// "The same command goes on from here" is said of a failure that passes, never of one that lasts.
+fn same_command(bed: &'static Doubles) {
+    const PROMISE: &str = "the same command goes on from here";
+    let status = |code, reason: &str, words: &str| Action::Status(code, reason.to_owned(), words.to_owned());
+    let policy = "admission webhook \"validation.gatekeeper.sh\" denied the request: you must provide labels";
+    for (passes, action) in [
+        (false, status(400, "BadRequest", policy)),
+        (false, status(422, "Invalid", policy)),
+        (false, status(403, "Forbidden", policy)),
+        (true, status(503, "ServiceUnavailable", "etcd is having a nap")),
+    ] {
+        let scene = Scene::new(bed, User::Admin);
+        // The namespaces are made; the Secret is what the server does not take.
+        bed.cluster.inject(fault(Some("POST"), "/secrets", 0, usize::MAX, action));
+        let output = scene.setup().flag("--timeout", "3s").run();
+        bed.cluster.clear_faults();
+        let output = output.says("what is done stays");
+        let _ = if passes { output.says(PROMISE) } else { output.never_says(PROMISE) };
+        let _ = scene.setup().run().code(0);
+        let _ = scene.teardown().run().code(0);
+    }
 }
 
 fn too_many_requests(bed: &'static Doubles) {
