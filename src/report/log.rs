@@ -2,36 +2,113 @@
 
 use crate::settings::check::is_hostile;
 
-/// The new, whole lines of a growing log.
+/// The new, whole lines of a growing log, with the runner's time stamps removed and its parts of one line joined.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// How many bytes have been shown.
-    shown: usize,
+    /// How many bytes have been read.
+    read: usize,
     /// The last line's beginning, while its end is not there yet.
     open: String,
+    /// Lines that their stream may continue, in the order in which they began; one for each stream.
+    held: Vec<(String, String)>,
 }
 
 impl Log {
     /// Takes the whole log as it is now, and returns the lines that are new.
     pub fn update(&mut self, whole: &str) -> Vec<String> {
         // A log that was erased, or is another job's, begins anew.
-        if !whole.is_char_boundary(self.shown) || whole.len() < self.shown {
+        if !whole.is_char_boundary(self.read) || whole.len() < self.read {
             *self = Self::default();
         }
-        self.open.push_str(&whole[self.shown..]);
-        self.shown = whole.len();
+        self.open.push_str(&whole[self.read..]);
+        self.read = whole.len();
         let mut lines = Vec::new();
         while let Some(end) = self.open.find('\n') {
             let line: String = self.open.drain(..=end).collect();
-            lines.extend(clean(&line));
+            self.take(&line, &mut lines);
         }
         lines
     }
 
-    /// What is left once the job is over: a last line without an end.
+    /// What is left once the job is over: lines without an end, and lines that nothing continued.
     pub fn finish(&mut self) -> Vec<String> {
         let rest = std::mem::take(&mut self.open);
-        if rest.is_empty() { Vec::new() } else { clean(&rest).into_iter().collect() }
+        let mut lines = Vec::new();
+        if !rest.is_empty() {
+            self.take(&rest, &mut lines);
+        }
+        lines.extend(std::mem::take(&mut self.held).iter().filter_map(|(_, text)| clean(text)));
+        lines
+    }
+
+    /// Takes one line of the file. A stamped one that its stream may continue is held back until the
+    /// stream's next line tells, or the job is over.
+    fn take(&mut self, line: &str, lines: &mut Vec<String>) {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let Some(stamped) = Stamped::read(line) else {
+            lines.extend(clean(line));
+            return;
+        };
+        let begun = self.held.iter().position(|(stream, _)| stream == stamped.stream);
+        let begun = begun.map(|at| self.held.remove(at).1);
+        let text = match begun {
+            Some(begun) if stamped.continues => begun + stamped.text,
+            Some(begun) => {
+                lines.extend(clean(&begun));
+                stamped.text.to_owned()
+            }
+            None => stamped.text.to_owned(),
+        };
+        if stamped.may_go_on() {
+            self.held.push((stamped.stream.to_owned(), text));
+        } else {
+            lines.extend(clean(&text));
+        }
+    }
+}
+
+/// A line as gitlab-runner 19.0 and newer write it (`FF_TIMESTAMPS`): `2026-05-22T12:43:46.962646Z 00O hello`.
+/// After the time come the stream (two hex digits, then `O` or `E`) and a blank, or `+` if the text
+/// continues the stream's last line (gitlab-runner, `common/buildlogger/internal/timestamper`).
+struct Stamped<'a> {
+    stream: &'a str,
+    continues: bool,
+    text: &'a str,
+}
+
+impl<'a> Stamped<'a> {
+    /// Bytes before the text.
+    const HEADER: usize = 32;
+    /// The runner writes a line that is longer than this in parts.
+    const LONGEST: usize = 8 * 1024;
+
+    /// None for a line without a stamp.
+    fn read(line: &'a str) -> Option<Self> {
+        let bytes = line.as_bytes();
+        let stamp = bytes.len() >= Self::HEADER
+            && bytes[..27].iter().enumerate().all(|(at, byte)| match at {
+                4 | 7 => *byte == b'-',
+                10 => *byte == b'T',
+                13 | 16 => *byte == b':',
+                19 => *byte == b'.',
+                26 => *byte == b'Z',
+                _ => byte.is_ascii_digit(),
+            })
+            && bytes[27] == b' '
+            && bytes[28..30].iter().all(u8::is_ascii_hexdigit)
+            && matches!(bytes[30], b'O' | b'E')
+            && matches!(bytes[31], b' ' | b'+');
+        stamp.then(|| Self {
+            stream: &line[28..31],
+            continues: bytes[31] == b'+',
+            text: &line[Self::HEADER..],
+        })
+    }
+
+    /// Whether the stream's next line may continue this one: the runner ends a line early after a carriage
+    /// return and where a line is too long for its buffer, and nowhere else.
+    fn may_go_on(&self) -> bool {
+        self.text.contains('\r') || self.text.len() + Self::HEADER > Self::LONGEST
     }
 }
 
@@ -40,7 +117,7 @@ fn clean(line: &str) -> Option<String> {
     let line = line.trim_end_matches(['\n', '\r']);
     let had_text = !line.is_empty();
     let mut out = String::new();
-    let mut rest = strip_time(line);
+    let mut rest = line;
     while let Some(c) = rest.chars().next() {
         if let Some(after) = section_mark(rest) {
             rest = after;
@@ -87,25 +164,6 @@ pub fn without_colour(line: &str) -> String {
         rest = escape(&rest[at..]).1;
     }
     out + rest
-}
-
-/// GitLab may prefix each line with a time and a stream: `2026-05-22T12:43:46.962646Z 00O `.
-fn strip_time(line: &str) -> &str {
-    let bytes = line.as_bytes();
-    let stamp = bytes.len() >= 32
-        && bytes[..27].iter().enumerate().all(|(at, byte)| match at {
-            4 | 7 => *byte == b'-',
-            10 => *byte == b'T',
-            13 | 16 => *byte == b':',
-            19 => *byte == b'.',
-            26 => *byte == b'Z',
-            _ => byte.is_ascii_digit(),
-        })
-        && bytes[27] == b' '
-        && bytes[28..30].iter().all(u8::is_ascii_hexdigit)
-        && matches!(bytes[30], b'O' | b'E')
-        && matches!(bytes[31], b' ' | b'+');
-    if stamp { &line[32..] } else { line }
 }
 
 /// What follows `section_start:1560896352:name\r`, GitLab's mark of a part that can be folded.
@@ -166,8 +224,7 @@ mod tests {
             ("section_end:1:a\r\u{1b}[0Ksection_start:2:b\r\u{1b}[0K\u{1b}[0Knext\n", Some("next")),
             ("section_start:not-a-time\n", Some("section_start:not-a-time")),
             ("10 %\r50 %\r100 %\n", Some("100 %")),
-            ("2026-05-22T12:43:46.962646Z 00O hello\n", Some("hello")),
-            ("2026-05-22T12:43:46.962646Z is a time\n", Some("2026-05-22T12:43:46.962646Z is a time")),
+            ("section_end:1:a\r\u{1b}[0Ksection_start:2:b[collapsed=true]\r\u{1b}[0K$ x\n", Some("$ x")),
             ("\u{1b}", None),
             ("\u{1b}[", None),
         ] {
@@ -185,5 +242,79 @@ mod tests {
         assert_eq!(log.update("é"), [""; 0]);
         assert_eq!(log.finish(), ["é"]);
         assert_eq!(log.finish(), [""; 0]);
+    }
+
+    /// What is shown of a log that arrives in portions of so many bytes.
+    fn shown(whole: &str, portion: usize) -> Vec<String> {
+        let mut log = Log::default();
+        let mut lines = Vec::new();
+        for end in (0..whole.len()).step_by(portion).filter(|end| whole.is_char_boundary(*end)) {
+            lines.extend(log.update(&whole[..end]));
+        }
+        lines.extend(log.update(whole));
+        lines.extend(log.finish());
+        lines
+    }
+
+    /// A line as the runner stamps it.
+    fn stamp(mark: &str, text: &str) -> String {
+        format!("2026-11-26T17:24:51.980629Z {mark}{text}\n")
+    }
+
+    #[test]
+    fn stamped_lines_are_shown_without_stamps_and_joined() {
+        let section = [
+            stamp("00O ", "section_start:1792000000:step_script\r\u{1b}[0K"),
+            stamp("00O+", "\u{1b}[0K\u{1b}[36;1mExecuting\u{1b}[0;m"),
+            stamp("01O ", "hello"),
+            stamp("01E ", "world"),
+            stamp("00O ", "section_end:1792000001:step_script\r\u{1b}[0K"),
+            stamp("00O+", "section_start:1792000001:cleanup\r\u{1b}[0K"),
+            stamp("00O+", "Cleaning up"),
+        ];
+        let long = |n: usize| "x".repeat(n);
+        let cases: &[(&[String], &[&str])] = &[
+            (&section, &["\u{1b}[36;1mExecuting\u{1b}[0;m\u{1b}[0m", "hello", "world", "Cleaning up"]),
+            // A progress bar ends in its last state, also where another stream writes in between.
+            (
+                &[
+                    stamp("01O ", "10 %\r"),
+                    stamp("01E ", "careful"),
+                    stamp("01O+", "50 %\r"),
+                    stamp("01O+", "100 %"),
+                    stamp("01O ", "done"),
+                ],
+                &["careful", "100 %", "done"],
+            ),
+            // A line of more than 8 KiB comes in parts.
+            (
+                &[stamp("01O ", &long(8200)), stamp("01O+", &long(8193)), stamp("01O+", "end")],
+                &[&format!("{}end", long(16_393))],
+            ),
+            // Windows' line ends, an empty line, and one that nothing continued.
+            (
+                &[stamp("01O ", "a\r"), stamp("01O ", "b\r"), stamp("01O ", ""), stamp("0fE ", "c\r")],
+                &["a", "b", "", "c"],
+            ),
+            // A part whose beginning is not there is shown by itself.
+            (&[stamp("01O+", "rest")], &["rest"]),
+            (
+                &["2026-05-22T12:43:46.962646Z is a time\n".to_owned()],
+                &["2026-05-22T12:43:46.962646Z is a time"],
+            ),
+            (&["2026-05-22T12:43:46.962646Z 00X no\n".to_owned()], &["2026-05-22T12:43:46.962646Z 00X no"]),
+        ];
+        for (lines, expected) in cases {
+            let whole = lines.concat();
+            for portion in [1, 7, 40, usize::MAX] {
+                assert_eq!(shown(&whole, portion), *expected, "in portions of {portion}: {whole:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_nothing_can_continue_is_shown_at_once() {
+        let mut log = Log::default();
+        assert_eq!(log.update(&stamp("01O ", "hello")), ["hello"]);
     }
 }

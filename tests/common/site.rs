@@ -15,6 +15,8 @@ use super::run::{Cli, Home, Output};
 pub struct Site {
     /// The instance.
     pub gitlab: FakeGitlab,
+    /// What jobs on its machine print beside what their scripts do.
+    pub output: String,
 }
 
 impl Site {
@@ -25,7 +27,7 @@ impl Site {
 
     /// A GitLab of another kind.
     pub fn with(options: Options) -> Self {
-        Self { gitlab: FakeGitlab::start(options) }
+        Self { gitlab: FakeGitlab::start(options), output: String::new() }
     }
 
     /// Adds GitLab to a command: the instance, its CA and the named token, but no project.
@@ -58,7 +60,8 @@ impl Site {
     pub fn boot(&self, home: &Home, script: &Path) -> RunnerDriver {
         let token = runner_token(script);
         home.canary(&token);
-        RunnerDriver::start(DriverOptions { timestamps: true, ..DriverOptions::new(&self.gitlab, &token) })
+        let output = self.output.clone();
+        RunnerDriver::start(DriverOptions { output, ..DriverOptions::new(&self.gitlab, &token) })
     }
 
     /// Runs a command that waits for the machine, and boots the machine when its script is there.

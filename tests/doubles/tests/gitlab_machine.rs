@@ -34,7 +34,7 @@ fn a_commit_becomes_a_pipeline_and_a_job_on_our_runner() {
     let trace = caller.get(&format!("{SHOP}/jobs/{}/trace", job["id"]));
     assert_eq!(trace.header("content-type"), "text/plain");
     assert!(
-        trace.text().contains("\nhello world!\n") && trace.text().contains("\u{1b}[36;1m"),
+        trace.text().contains("Z 01O hello world!\n") && trace.text().contains("\u{1b}[36;1m"),
         "{}",
         trace.text()
     );
@@ -76,7 +76,6 @@ fn a_machine_may_be_silent_then_register_and_then_work() {
     let (id, token) = runner_with(&gitlab, &json!({}));
     let options = DriverOptions {
         behaviour: Behaviour::Silent,
-        timestamps: true,
         version: "19.3.0".to_owned(),
         ..DriverOptions::new(&gitlab, &token)
     };
@@ -122,7 +121,7 @@ fn a_job_that_stalls_can_be_canceled_or_go_on() {
     let job = eventually(|| machine_job(&caller, &path, "running"));
     machine.set_behaviour(Behaviour::Succeed);
     eventually(|| machine_job(&caller, &path, "success"));
-    assert!(gitlab.trace(job).contains("\nhello world!\n"));
+    assert!(gitlab.trace(job).contains("Z 01O hello world!\n"));
 }
 
 #[test]
@@ -150,7 +149,12 @@ fn a_log_may_hold_anything_and_be_cut_anywhere() {
     let (gitlab, caller, pipeline) = with_pipeline(Options::default(), ARTICLE);
     let (_, token) = runner_with(&gitlab, &json!({}));
     let output = "\u{1b}]0;title\u{7}\u{1b}[2J gr\u{fc}n \u{202e}\r0%\r100%\nno end".to_owned();
-    let options = DriverOptions { output: output.clone(), portion: 7, ..DriverOptions::new(&gitlab, &token) };
+    let options = DriverOptions {
+        output: output.clone(),
+        portion: 7,
+        timestamps: false,
+        ..DriverOptions::new(&gitlab, &token)
+    };
     let _machine = RunnerDriver::start(options);
     let path = format!("{SHOP}/pipelines/{pipeline}");
     let job = eventually(|| machine_job(&caller, &path, "success"));

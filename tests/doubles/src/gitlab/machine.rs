@@ -42,7 +42,7 @@ pub struct DriverOptions {
     pub name: String,
     /// The namespace that it says its jobs run in.
     pub namespace: String,
-    /// Whether its logs have a time before each line.
+    /// Whether its logs have a time before each line, as those of 19.0 and newer do by default.
     pub timestamps: bool,
     /// What its jobs print beside what their scripts do, as it is.
     pub output: String,
@@ -66,7 +66,7 @@ impl DriverOptions {
             version: "19.4.0".to_owned(),
             name: "vm".to_owned(),
             namespace: "kubernetes-runner-jobs".to_owned(),
-            timestamps: false,
+            timestamps: true,
             output: String::new(),
             portion: 0,
             poll: Duration::from_millis(20),

@@ -164,7 +164,7 @@ func section(log *trace, sections bool, name, title string, inside func() error)
 	log.note("0K\x1b[36;1m", title)
 	err := inside()
 	if sections {
-		fmt.Fprintf(log, "section_end:%d:%s\r\x1b[0K\n", time.Now().Unix(), name)
+		fmt.Fprintf(log, "section_end:%d:%s\r\x1b[0K", time.Now().Unix(), name)
 	}
 	return err
 }

@@ -238,7 +238,7 @@ func (t *tail) stop() {
 // follow reads the log from the helper container until the job is over, beginning again where it broke off.
 func (p *pod) follow(ctx context.Context) *tail {
 	ctx, cancel := context.WithCancel(ctx)
-	t := &tail{log: p.log, broken: make(chan error, 1), cancel: cancel}
+	t := &tail{log: p.log.stream(stdoutStream), broken: make(chan error, 1), cancel: cancel}
 	t.done.Go(func() {
 		for tries := 0; ctx.Err() == nil; {
 			before := t.offset()

@@ -43,7 +43,7 @@ func (s *shell) run(ctx context.Context, stage stage) error {
 		command = exec.CommandContext(ctx, "su", "-s", "/bin/sh", s.service.user, "-c", whole)
 	}
 	command.Stdin = strings.NewReader(stage.script)
-	command.Stdout, command.Stderr = s.log, s.log
+	command.Stdout, command.Stderr = s.log.stream(stdoutStream), s.log.stream(stderrStream)
 	command.Dir = s.service.folder
 	// The whole group ends, not only the shell.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

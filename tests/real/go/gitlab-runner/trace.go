@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"net/http"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -30,7 +32,8 @@ type trace struct {
 
 	mutex    sync.Mutex
 	text     []byte
-	line     []byte
+	streams  map[string]*stream
+	stamps   bool
 	masks    *strings.Replacer
 	sent     int
 	interval time.Duration
@@ -59,20 +62,101 @@ func newTrace(peer *client, payload *job, abort context.CancelCauseFunc) *trace 
 	}
 	return &trace{
 		peer: peer, job: payload, abort: abort, masks: strings.NewReplacer(pairs...),
+		streams: map[string]*stream{}, stamps: stamped(payload),
 		interval: reloadInterval, stop: make(chan struct{}),
 	}
 }
 
-// Write takes whole lines over; what follows the last one waits.
-func (t *trace) Write(more []byte) (int, error) {
+// stamped says whether the lines begin with times: since 19.0 unless the job's variables say otherwise.
+func stamped(payload *job) bool {
+	switch payload.value("FF_TIMESTAMPS") {
+	case "true", "1":
+		return true
+	case "false", "0":
+		return false
+	}
+	return atLeast(19, 0)
+}
+
+// executorStream is the runner's own; the others are what the job's commands print.
+const executorStream, stdoutStream, stderrStream = "00O", "01O", "01E"
+
+// longestPart is what a stream holds back of a line, its header included, before it writes a part of it.
+const longestPart = 8 * 1024
+
+// stream is one of the streams that a log is made of.
+type stream struct {
+	trace *trace
+	name  string
+	// line is what has no end yet.
+	line []byte
+	// cut says that the last line was written without its end.
+	cut bool
+}
+
+func (t *trace) stream(name string) *stream {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
-	t.line = append(t.line, more...)
-	if end := bytes.LastIndexByte(t.line, '\n') + 1; end > 0 {
-		t.text = append(t.text, t.masks.Replace(string(t.line[:end]))...)
-		t.line = append([]byte(nil), t.line[end:]...)
+	if t.streams[name] == nil {
+		t.streams[name] = &stream{trace: t, name: name}
+	}
+	return t.streams[name]
+}
+
+// Write writes to the runner's own stream.
+func (t *trace) Write(more []byte) (int, error) {
+	return t.stream(executorStream).Write(more)
+}
+
+// Write takes whole lines over. With stamps it also writes a part of a line out: after a carriage return, so that
+// progress bars can be followed, and where the line is long; the stream's next line then continues it.
+func (s *stream) Write(more []byte) (int, error) {
+	s.trace.mutex.Lock()
+	defer s.trace.mutex.Unlock()
+	s.line = append(s.line, more...)
+	for {
+		end := bytes.IndexByte(s.line, '\n') + 1
+		if end == 0 {
+			break
+		}
+		s.emit(s.line[:end])
+		s.line = s.line[end:]
+	}
+	long := len(s.line)+len(s.header()) > longestPart
+	if s.trace.stamps && (long || bytes.IndexByte(s.line, '\r') >= 0) {
+		s.flush()
 	}
 	return len(more), nil
+}
+
+func (s *stream) header() string {
+	flag := " "
+	if s.cut {
+		flag = "+"
+	}
+	return time.Now().UTC().Format("2006-01-02T15:04:05.000000Z ") + s.name + flag
+}
+
+func (s *stream) emit(line []byte) {
+	if s.trace.stamps {
+		s.trace.text = append(s.trace.text, s.header()...)
+	}
+	s.trace.text = append(s.trace.text, s.trace.masks.Replace(string(line))...)
+	s.cut = false
+}
+
+// flush writes out what has no end yet.
+func (s *stream) flush() {
+	if len(s.line) == 0 {
+		return
+	}
+	if !s.trace.stamps {
+		s.emit(s.line)
+	} else {
+		s.emit(append(s.line, '\n'))
+		s.cut = true
+	}
+	s.line = nil
 }
 
 func (t *trace) note(colour, text string) {
@@ -181,9 +265,8 @@ func (t *trace) finish(outcome string, more map[string]any) {
 	close(t.stop)
 	t.done.Wait()
 	t.mutex.Lock()
-	if len(t.line) > 0 {
-		t.text = append(t.text, t.masks.Replace(string(t.line))...)
-		t.line = nil
+	for _, name := range slices.Sorted(maps.Keys(t.streams)) {
+		t.streams[name].flush()
 	}
 	t.mutex.Unlock()
 	ctx := context.Background()

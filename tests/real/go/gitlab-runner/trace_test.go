@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -60,7 +61,9 @@ func TestALogArrivesWholeAndMasked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload := &job{ID: 3, Token: "job-token", Variables: []variable{{Key: "A", Value: "hush", Masked: true}}}
+	payload := &job{ID: 3, Token: "job-token", Variables: []variable{
+		{Key: "A", Value: "hush", Masked: true}, {Key: "FF_TIMESTAMPS", Value: "false"},
+	}}
 	log := newTrace(peer, payload, func(cause error) { t.Error(cause) })
 	if err := log.start(context.Background()); err != nil {
 		t.Fatal(err)
@@ -72,6 +75,49 @@ func TestALogArrivesWholeAndMasked(t *testing.T) {
 	log.finish("success", map[string]any{"exit_code": 0})
 	if text := server.log.String(); text != "one [MASKED]\ntwo [MASKED]\nthree" || server.final["state"] != "success" {
 		t.Errorf("%q %v", text, server.final)
+	}
+}
+
+// A section as the real one wrote it (19.4.0): its title continues its marker, and a progress bar itself.
+func TestLinesBeginWithTimesAndStreams(t *testing.T) {
+	payload := &job{ID: 3, Token: "job-token", Variables: []variable{{Key: "A", Value: "hush", Masked: true}}}
+	log := newTrace(nil, payload, nil)
+	work := log.stream(stdoutStream)
+	err := section(log, true, "step_script", "Executing", func() error {
+		fmt.Fprint(work, "10 %\r")
+		fmt.Fprint(log.stream(stderrStream), "care")
+		fmt.Fprint(work, "100 % hush\nlast ")
+		fmt.Fprint(work, strings.Repeat("x", longestPart))
+		fmt.Fprint(work, "end\n")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.note("32;1m", "Job succeeded")
+	for _, one := range log.streams {
+		one.flush()
+	}
+	times := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z |:\d{10}:`)
+	expected := "00O section_startstep_script\r\x1b[0K\n00O+\x1b[0K\x1b[36;1mExecuting\x1b[0;m\n" +
+		"01O 10 %\r\n01O+100 % [MASKED]\n01O last " + strings.Repeat("x", longestPart) + "\n01O+end\n" +
+		"00O section_endstep_script\r\x1b[0K\n00O+\x1b[32;1mJob succeeded\x1b[0;m\n01E care\n"
+	if text := times.ReplaceAllString(string(log.text), ""); text != expected {
+		t.Errorf("%q\n%q", text, expected)
+	}
+}
+
+func TestTimesCanBeSwitchedOffAndCameWithNineteen(t *testing.T) {
+	defer func(before string) { version = before }(version)
+	for _, one := range []struct {
+		version, value string
+		stamped        bool
+	}{{"19.0.0", "", true}, {"18.11.0", "", false}, {"18.11.0", "true", true}, {"19.4.0", "false", false}} {
+		version = one.version
+		payload := &job{Variables: []variable{{Key: "FF_TIMESTAMPS", Value: one.value}}}
+		if stamped(payload) != one.stamped {
+			t.Errorf("%v", one)
+		}
 	}
 }
 

@@ -164,7 +164,7 @@ fn comes_to_theirs(beds: &Beds, root: Root, theirs: &Theirs) {
     vm.wait("the end of their job", || job(&place, id)["status"] != "running");
     let trace = place.site.gitlab.trace(id);
     assert_eq!(job(&place, id)["status"], "success", "{trace}\n{}", journal(&vm));
-    assert!(trace.contains("\ngitlab-runner\n") && trace.contains("the end of theirs\n"), "{trace}");
+    assert!(trace.contains("O gitlab-runner\n") && trace.contains("the end of theirs\n"), "{trace}");
     assert_eq!(process(&vm), service);
     asks_as(&vm, &place, &shell);
 
