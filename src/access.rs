@@ -12,6 +12,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::files;
 use crate::secret::Secret;
 use crate::settings::{Settings, Source, check};
+use crate::tls::Roots;
 
 /// Variables that hold a GitLab token, as glab reads them, the strongest first.
 pub const TOKENS: &[&str] = &["GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN", "OAUTH_TOKEN"];
@@ -109,12 +110,12 @@ fn checked(token: Secret, place: &str) -> Result<Secret> {
         .hint("make one in GitLab (user menu, Access tokens) with the scope api"))
 }
 
-/// The CA certificates that verify GitLab, canonical.
+/// Whom clients of GitLab believe: the CA certificates of the settings, beside the machine's own.
 ///
 /// # Errors
 /// Exit 2 when the file is missing or holds none.
-pub fn gitlab_ca(settings: &Settings) -> Result<Option<String>> {
-    let Some(path) = &settings.gitlab_ca_file else { return Ok(None) };
+pub fn gitlab_roots(settings: &Settings) -> Result<Roots> {
+    let Some(path) = &settings.gitlab_ca_file else { return Ok(Roots::of_gitlab(None)) };
     let unusable = |why: String| {
         Failure::new(
             "OR0202",
@@ -126,7 +127,7 @@ pub fn gitlab_ca(settings: &Settings) -> Result<Option<String>> {
     };
     let bytes = files::read(&path.value)?.ok_or_else(|| unusable("it does not exist".to_owned()))?;
     let bundle = certificates::read_bundle(&bytes).map_err(|fault| unusable(fault.to_string()))?;
-    Ok(Some(bundle.to_pem()))
+    Ok(Roots::of_gitlab(Some((bundle, path.value.clone()))))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::record::Record;
 use crate::report::{Event, Reporter};
 use crate::secret::Secret;
 use crate::settings::{RunOptions, Settings, Source, check, shell_word};
+use crate::tls::Roots;
 use crate::trust::Trust;
 
 /// Who the API server says the operator is.
@@ -86,8 +87,8 @@ pub struct GitlabAccess {
     pub client: Option<Gitlab>,
     /// Why there is none.
     pub why_not: String,
-    /// The CA certificates that verify it, canonical PEM; none means the system's roots.
-    pub ca_pem: Option<String>,
+    /// Whom its clients believe.
+    pub roots: Roots,
 }
 
 type Cell1 = Rc<OnceCell<Option<Object>>>;

@@ -103,9 +103,6 @@ pub async fn check_cluster(cx: &Context) -> Result<()> {
         Ok(Some(live)) => live.uid().to_owned(),
         Ok(None) => String::new(),
         Err(refusal) if refusal.class == crate::cluster::Class::Forbidden => String::new(),
-        Err(refusal) if refusal.class == crate::cluster::Class::Certificate => {
-            return Err(crate::trust::diagnose(&cx.target, &cx.limits, refusal).await);
-        }
         Err(refusal) => return Err(refusal.into()),
     };
     let fingerprint = cx

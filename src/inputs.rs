@@ -80,7 +80,7 @@ pub fn script<'a>(
         outrigger_version: env!("CARGO_PKG_VERSION"),
         cluster: &cx.target.context,
         ca_pem: trust.ca_pem.as_deref(),
-        gitlab_ca_pem: cx.gitlab.ca_pem.as_deref(),
+        gitlab_ca_pem: trust.gitlab.ca_pem.as_deref(),
         account: cx.names.account_user(),
         installer: Installer {
             method: method(cx),

@@ -197,22 +197,22 @@ impl Outside<'_> {
 
     /// The connection to GitLab, as far as settings and environment give one.
     fn gitlab(&self, settings: &Settings, typed: Option<Secret>, limits: &Limits) -> Result<GitlabAccess> {
-        let ca_pem = access::gitlab_ca(settings)?;
+        let roots = access::gitlab_roots(settings)?;
         let token = match access::token(settings, self.env, typed)? {
             Token::Given(token) => token,
-            Token::None(why_not) => return Ok(GitlabAccess { client: None, why_not, ca_pem }),
+            Token::None(why_not) => return Ok(GitlabAccess { client: None, why_not, roots }),
         };
         let Some(url) = &settings.gitlab_url else {
             let why_not = "no GitLab instance is named".to_owned();
-            return Ok(GitlabAccess { client: None, why_not, ca_pem });
+            return Ok(GitlabAccess { client: None, why_not, roots });
         };
         let timeout = settings.request_timeout.filter(|timeout| !timeout.is_zero());
-        let client = Gitlab::connect(&url.value, Some(&token), ca_pem.as_deref(), limits, timeout)?;
+        let client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout)?;
         if self.options.verbose > 0 {
             let ui = Rc::clone(&self.ui);
             client.trace_to(Box::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
         }
-        Ok(GitlabAccess { client: Some(client), why_not: String::new(), ca_pem })
+        Ok(GitlabAccess { client: Some(client), why_not: String::new(), roots })
     }
 
     /// Limits of every request of this run.

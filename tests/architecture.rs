@@ -41,10 +41,15 @@ const UPWARDS: &[(&str, &str, &str)] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("kube", &["src/cluster/"]),
     ("reqwest", &["src/gitlab/"]),
-    ("rustls", &["src/tls.rs", "src/certificates/", "src/lib.rs", "src/cluster/refusal.rs"]),
-    ("tokio_rustls", &["src/tls.rs"]),
-    ("rustls_native_certs", &["src/tls.rs"]),
+    (
+        "rustls",
+        &["src/tls/", "src/certificates/", "src/lib.rs", "src/cluster/connect.rs", "src/cluster/refusal.rs"],
+    ),
+    ("tokio_rustls", &["src/tls/"]),
+    ("hyper_rustls", &["src/cluster/connect.rs"]),
+    ("rustls_native_certs", &["src/tls/"]),
     ("x509_parser", &["src/certificates/"]),
+    ("p521", &["src/certificates/"]),
     ("minijinja", &["src/template.rs", "src/script/"]),
     // The wizard only asks whether a file can be read, before it takes its name for an answer.
     ("std::fs", &["src/files.rs", "src/wizard.rs"]),

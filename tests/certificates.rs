@@ -1,9 +1,9 @@
 //! Certificate verdicts, row by row, against what is expected and against Go itself.
 //!
-//! Every case of `certificates/cases.rs` runs twice: `verdict/NAME` holds [`judge`] against the
-//! expectation written there, `go/NAME` holds both against the program in `tests/real/go/verdict`,
-//! which loads the CA as client-go does, verifies, and makes a real TLS handshake where a key is at
-//! hand. Without `go` on the PATH the second half is ignored, or fails under
+//! Every case of `certificates/cases.rs` runs three times: `verdict/NAME` holds [`judge`] against the
+//! expectation written there; `tls/NAME` makes a real TLS handshake with outrigger's own client where the
+//! server's key is at hand; `go/NAME` holds both against the program in `tests/real/go/verdict`, which loads
+//! the CA as client-go and gitlab-runner do, verifies, and makes a handshake, too. Without `go` on the PATH the second half is ignored, or fails under
 //! `OUTRIGGER_REQUIRE_TIERS=1`.
 #![allow(missing_docs)]
 
@@ -24,13 +24,18 @@ use cases::{Case, Expect};
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use outrigger::certificates::{Bundle, BundleFault, Host, Verdict, judge, read_bundle};
+use outrigger::tls::{Roots, client_config, untrusted};
+use outrigger_doubles::wire::Identity;
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 fn main() -> ExitCode {
+    outrigger::install_tls_provider();
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for (index, case) in CASES.iter().enumerate() {
         trials.push(Trial::test(format!("verdict/{}", case.name), move || expected(&CASES[index])));
+        trials.push(Trial::test(format!("tls/{}", case.name), move || connects(&CASES[index])));
         trials.push(Trial::ignorable_test(format!("go/{}", case.name), move || same_as_go(&CASES[index])));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -61,6 +66,55 @@ fn expected(case: &Case) -> Result<(), Failed> {
     ensure(fits, || format!("unexpected verdict: {outcome:#?}"))?;
     let rewritten = outcome.is_ok_and(|(bundle, _)| bundle.rewritten);
     ensure(rewritten == case.mended, || format!("rewritten is {rewritten}"))
+}
+
+/// outrigger connects where it says so, and nowhere else; in TLS 1.3 and 1.2.
+fn connects(case: &Case) -> Result<(), Failed> {
+    let (Some(key), Ok((bundle, verdict))) = (&case.key, ours(case)) else { return Ok(()) };
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let server = Identity { chain: case.chain.clone(), key: key.clone() }.server_of(version);
+        let client = client_config(Roots::of_cluster(Some(bundle.clone())))?;
+        let name = case.host.to_owned().try_into()?;
+        let outcome = handshake(Arc::new(client), name, server);
+        ensure(outcome.is_ok() == verdict.accepted_here(), || {
+            format!("{version:?}: {outcome:?}, we: {verdict:#?}")
+        })?;
+        let untrusted = outcome.as_ref().err().and_then(|error| untrusted(error));
+        ensure(outcome.is_ok() || untrusted.is_some(), || format!("{version:?}: {outcome:?}"))?;
+    }
+    Ok(())
+}
+
+/// Both ends in memory.
+fn handshake(
+    client: Arc<rustls::ClientConfig>,
+    name: ServerName<'static>,
+    server: Arc<rustls::ServerConfig>,
+) -> Result<(), rustls::Error> {
+    let mut client = rustls::ClientConnection::new(client, name)?;
+    let mut server = rustls::ServerConnection::new(server)?;
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).expect("memory");
+        }
+        let mut rest = wire.as_slice();
+        while !rest.is_empty() {
+            server.read_tls(&mut rest).expect("memory");
+            // The client's error is the one that counts.
+            let _ = server.process_new_packets();
+        }
+        let mut wire = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut wire).expect("memory");
+        }
+        let mut rest = wire.as_slice();
+        while !rest.is_empty() {
+            client.read_tls(&mut rest).expect("memory");
+            client.process_new_packets()?;
+        }
+    }
+    Ok(())
 }
 
 fn accepts(verdict: &Verdict) -> bool {

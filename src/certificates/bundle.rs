@@ -25,6 +25,11 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 
+/// The most that is read: this machine's own roots are a fifth of it.
+const MOST_BYTES: usize = 1024 * 1024;
+/// So many members that were left out are named; more are counted.
+const MOST_DROPPED: usize = 8;
+
 /// A set of trust anchors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
@@ -61,6 +66,8 @@ impl Bundle {
 /// Why a text is no CA bundle at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BundleFault {
+    /// Longer than 1 MiB.
+    TooLong,
     /// Nothing, or only white space. Since client-go 0.36 an empty CA file means "trust nothing".
     Empty,
     /// Binary DER where PEM is expected.
@@ -80,6 +87,7 @@ pub enum BundleFault {
 impl fmt::Display for BundleFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooLong => f.write_str("the CA bundle is larger than 1 MiB"),
             Self::Empty => f.write_str("the CA bundle is empty"),
             Self::Der => f.write_str(
                 "the CA bundle is binary DER, not PEM; convert it with: openssl x509 -inform DER -outform PEM",
@@ -110,6 +118,9 @@ pub fn decode_ca_data(text: &str) -> Result<Vec<u8>, BundleFault> {
 /// Reads the certificates of a PEM text: any text around the blocks, CRLF, indentation and missing
 /// line breaks between blocks are taken; bad members are dropped and named.
 pub fn read_bundle(text: &[u8]) -> Result<Bundle, BundleFault> {
+    if text.len() > MOST_BYTES {
+        return Err(BundleFault::TooLong);
+    }
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(BundleFault::Empty);
     }
@@ -125,6 +136,11 @@ pub fn read_bundle(text: &[u8]) -> Result<Bundle, BundleFault> {
             Ok(certificate) => bundle.certificates.push(certificate),
             Err(why) => bundle.dropped.push(format!("block {} of {}: {why}", index + 1, blocks.len())),
         }
+    }
+    if bundle.dropped.len() > MOST_DROPPED {
+        let more = bundle.dropped.len() - MOST_DROPPED;
+        bundle.dropped.truncate(MOST_DROPPED);
+        bundle.dropped.push(format!("{more} more blocks"));
     }
     if bundle.certificates.is_empty() {
         return Err(match blocks.as_slice() {

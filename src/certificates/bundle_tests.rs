@@ -114,3 +114,16 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_too_long_is_not_looked_at() {
+    let text = "-----BEGIN CERTIFICATE-----\n".repeat(40_000);
+    assert_eq!(read_bundle(text.as_bytes()), Err(BundleFault::TooLong));
+}
+
+#[test]
+fn members_left_out_are_named_up_to_a_number() {
+    let text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".repeat(1000);
+    let Err(BundleFault::NoCertificate(reasons)) = read_bundle(text.as_bytes()) else { panic!("no bundle") };
+    assert_eq!((reasons.len(), reasons[8].as_str()), (9, "992 more blocks"));
+}

@@ -1,9 +1,9 @@
 //! Certificate verdicts by Go's rules.
 //!
-//! The runner is a Go program: whether it can talk to the API server is decided by Go's
-//! `crypto/x509`, while this program connects through rustls. The two disagree on the same input in
-//! both directions, so a successful connection of ours proves nothing about the runner. [`judge`]
-//! answers for Go, and says separately ([`Verdict::not_here`]) where only we cannot connect.
+//! The runner is a Go program: whether it can talk to the API server and to GitLab is decided by Go's
+//! `crypto/x509`. webpki, the verifier that comes with rustls, disagrees on the same input in both
+//! directions. So [`judge`] answers for Go, this program's own connections are decided by it, too
+//! ([`crate::tls`]), and where only this program cannot connect, [`Verdict::not_here`] says why.
 //!
 //! Everything here is pure: bytes and a clock in, a verdict out. The served chain comes from
 //! [`crate::tls`].
@@ -13,11 +13,15 @@
 
 mod bundle;
 mod names;
+mod narrow;
 mod parse;
+mod signatures;
 mod verdict;
 
 pub use bundle::{Bundle, BundleFault, decode_ca_data, read_bundle};
-pub use verdict::{Verdict, judge};
+pub use narrow::{Narrowed, narrow};
+pub use signatures::algorithms;
+pub use verdict::{Fault, Verdict, judge};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -122,8 +126,12 @@ impl fmt::Display for Host {
 }
 
 fn label(subject: &str, der: &[u8]) -> String {
+    /// A name may be as long as its certificate.
+    const MOST: usize = 120;
     let digest = Sha256::digest(der);
-    format!("\"{subject}\" ({}…)", colon_hex(&digest[..4]))
+    let cut = subject.char_indices().nth(MOST).map_or(subject.len(), |(at, _)| at);
+    let more = if cut < subject.len() { "…" } else { "" };
+    format!("\"{}{more}\" ({}…)", &subject[..cut], colon_hex(&digest[..4]))
 }
 
 fn colon_hex(bytes: &[u8]) -> String {
@@ -168,6 +176,12 @@ mod tests {
         // Leading zeros are no address, in Go neither.
         assert!(matches!(Host::parse("10.0.0.01"), Host::Name(_)));
         assert_eq!(Host::parse("[::1]").to_string(), "::1");
+    }
+
+    #[test]
+    fn a_long_name_is_cut() {
+        let long = Certificate { subject: "ü".repeat(5000), ..certificate(0) };
+        assert!(long.label().starts_with("\"üüü") && long.label().chars().count() < 150, "{}", long.label());
     }
 
     #[test]

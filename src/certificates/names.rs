@@ -6,6 +6,9 @@ use std::net::IpAddr;
 
 use super::Host;
 
+/// So many names of a certificate are shown.
+const MOST_NAMES: usize = 20;
+
 /// The names of one certificate: its subjectAltName extension.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Names<'a> {
@@ -25,10 +28,20 @@ impl Names<'_> {
         }
     }
 
+    /// The hosts that it is for.
+    pub fn all(&self) -> Vec<String> {
+        let addresses = self.ips.iter().filter_map(|bytes| address(bytes)).map(|ip| ip.to_string());
+        self.dns.iter().map(|&name| name.to_owned()).chain(addresses).collect()
+    }
+
     /// The names in words, for the message that none of them fits.
     pub fn list(&self) -> String {
-        let addresses = self.ips.iter().filter_map(|bytes| address(bytes)).map(|ip| ip.to_string());
-        let all: Vec<String> = self.dns.iter().map(|&name| name.to_owned()).chain(addresses).collect();
+        let mut all = self.all();
+        if all.len() > MOST_NAMES {
+            let more = format!("{} more", all.len() - MOST_NAMES);
+            all.truncate(MOST_NAMES);
+            all.push(more);
+        }
         if all.is_empty() { "no DNS name and no IP address".to_owned() } else { all.join(", ") }
     }
 }

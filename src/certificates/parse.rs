@@ -44,6 +44,8 @@ pub(super) struct Facts<'a> {
     /// The subjectAltName extension as it stands.
     pub raw_names: Option<&'a [u8]>,
     pub constraints: Option<Constraints<'a>>,
+    /// Whether policyConstraints are there, which may ask for a certificate policy (`requireExplicitPolicy`).
+    pub policies: bool,
     /// Object identifiers of critical extensions Go does not handle.
     pub unhandled: Vec<String>,
     pub key: Key,
@@ -128,6 +130,7 @@ pub(super) fn parse(der: &[u8]) -> Result<Facts<'_>, String> {
         names: Names::default(),
         raw_names: None,
         constraints: None,
+        policies: false,
         unhandled: Vec::new(),
         key_id: None,
         issuer_key_id: None,
@@ -157,6 +160,7 @@ fn extensions<'a>(facts: &mut Facts<'a>, all: Vec<X509Extension<'a>>) -> Result<
             "2.5.29.14" | "2.5.29.35" | AUTHORITY_INFO_ACCESS if extension.critical => {
                 return Err(format!("extension {oid} is marked critical, which the standard forbids"));
             }
+            "2.5.29.36" => facts.policies = true,
             // Read again from its bytes, which outlive this extension.
             "2.5.29.17" => {
                 let names = SubjectAlternativeName::from_der(extension.value).map_err(|_| malformed())?.1;
@@ -271,6 +275,11 @@ fn key(x509: &X509Certificate) -> Result<Key, String> {
     let spki = x509.public_key();
     let parameter = || spki.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
     Ok(match spki.algorithm.algorithm.to_id_string().as_str() {
+        "1.2.840.113549.1.1.1"
+            if spki.algorithm.parameters.as_ref().is_none_or(|any| any.as_null().is_err()) =>
+        {
+            return Err("its RSA key lacks the parameters that have to be there (NULL)".to_owned());
+        }
         "1.2.840.113549.1.1.1" => match spki.parsed() {
             Ok(PublicKey::RSA(rsa)) if rsa.modulus.first().is_some_and(|byte| byte & 0x80 == 0) => {
                 let zeros = rsa.modulus.iter().take_while(|byte| **byte == 0).count();

@@ -1,121 +1,200 @@
-//! Building chains as Go's `Certificate.Verify` does, and asking rustls the same question.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! Building chains as Go's `Certificate.Verify` does.
 
 use jiff::Timestamp;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier as _;
-use rustls::pki_types::{CertificateDer, DnsName, ServerName, UnixTime};
 
 use super::parse::{Facts, Key, Usage, parse};
-use super::{Bundle, Certificate, Host};
+use super::{Bundle, Certificate, Host, signatures};
 
 /// Go gives up after this many signatures: a hostile chain must not cost more.
 const MAX_SIGNATURES: u32 = 100;
 /// Go's TLS client refuses longer RSA keys in a served chain.
 const MAX_RSA_BITS: usize = 8192;
+/// So many reasons are given; a hostile chain could have thousands.
+const MAX_REASONS: usize = 8;
 /// A CA that expires sooner is worth a warning: replacing it takes a plan.
 const WARN_DAYS: i64 = 90;
 
-/// Whether the runner, a Go program with the bundle as its `ca_file`, will trust the server.
+/// Whether the runner, a Go program with the bundle as its CA file, will trust the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Go accepts.
     pub accepted: bool,
     /// The member of the bundle the chain ends in, if accepted.
     pub anchor: Option<Certificate>,
+    /// Every member of the bundle that verifies the chain, in the bundle's order and each once: what a
+    /// smaller bundle has to hold. A server certificate that is a member itself is among them only where
+    /// no CA of the bundle verifies it.
+    pub needed: Vec<Certificate>,
     /// Why Go refuses, one sentence each, naming the certificate; empty if accepted.
     pub why: Vec<String>,
-    /// Go accepts, but rustls does not: the runner will connect, this program cannot. Why.
+    /// The kinds of what is in `why`.
+    pub faults: Vec<Fault>,
+    /// Names that the server's certificate is for, where the dialled one is not among them.
+    pub names: Vec<String>,
+    /// Go accepts, but outrigger cannot connect: its TLS library lacks something. Why.
     pub not_here: Option<String>,
     /// What is fine today and will not stay so.
     pub warnings: Vec<String>,
 }
 
+impl Verdict {
+    /// Whether this program, too, may and can connect.
+    #[must_use]
+    pub fn accepted_here(&self) -> bool {
+        self.accepted && self.not_here.is_none()
+    }
+}
+
+/// What is wrong with a chain, as far as the next thing to do depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The chain ends in no member of the bundle.
+    UnknownCa,
+    /// A certificate has expired.
+    Expired,
+    /// A certificate is not valid yet.
+    NotYetValid,
+    /// The server's certificate is for other names.
+    Name,
+    /// The certificates themselves have to be others.
+    Form,
+}
+
+/// Reasons and their kinds, each once.
+#[derive(Default)]
+struct Reasons {
+    why: Vec<String>,
+    faults: Vec<Fault>,
+}
+
+impl Reasons {
+    fn push(&mut self, (fault, why): (Fault, String)) {
+        if !self.why.contains(&why) && self.why.len() < MAX_REASONS {
+            self.why.push(why);
+        }
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
+    fn extend(&mut self, more: impl IntoIterator<Item = (Fault, String)>) {
+        more.into_iter().for_each(|reason| self.push(reason));
+    }
+
+    fn refused(self) -> Verdict {
+        Verdict { why: self.why, faults: self.faults, ..Verdict::default() }
+    }
+}
+
 /// Judges a served chain (DER, leaf first) as the runner will: roots are the bundle's members,
 /// intermediates the rest of the chain, the usage is serverAuth.
 ///
-/// Signatures ring cannot check (RSA below 2048 bits, P-521, P-224, ECDSA with SHA-512) are taken
-/// if names and key identifiers fit; rustls cannot check them either, so `not_here` is set.
-/// Not modelled: certificate policies (`requireExplicitPolicy`), which no cluster CA uses.
+/// Where the chain needs a signature that outrigger cannot check (see [`super::signatures`]), names and
+/// key identifiers have to do, and `not_here` is set: such a verdict tells what Go does, and is no
+/// ground for a connection. So is one whose certificate policies are constrained, which are not modelled.
 #[must_use]
 pub fn judge(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) -> Verdict {
-    let refused = |why: Vec<String>| Verdict { why, ..Verdict::default() };
+    let mut reasons = Reasons::default();
     let mut served = Vec::new();
-    let mut why = Vec::new();
     for (index, der) in chain.iter().enumerate() {
         match parse(der) {
             Ok(facts) => served.push(facts),
-            Err(fault) => why.push(format!(
-                "Go cannot read certificate {} of the {} the server sent: {fault}",
-                index + 1,
-                chain.len()
+            Err(fault) => reasons.push((
+                Fault::Form,
+                format!(
+                    "Go cannot read certificate {} of the {} the server sent: {fault}",
+                    index + 1,
+                    chain.len()
+                ),
             )),
         }
     }
-    let Some((leaf, intermediates)) = served.split_first().filter(|_| why.is_empty()) else {
-        if why.is_empty() {
-            why.push("the server sent no certificate".to_owned());
+    let Some((leaf, intermediates)) = served.split_first().filter(|_| reasons.why.is_empty()) else {
+        if reasons.why.is_empty() {
+            reasons.push((Fault::Form, "the server sent no certificate".to_owned()));
         }
-        return refused(why);
+        return reasons.refused();
     };
     for facts in &served {
         if matches!(facts.key, Key::Rsa(bits) if bits > MAX_RSA_BITS) {
-            why.push(format!("the RSA key of {} is longer than {MAX_RSA_BITS} bits", facts.label()));
+            let why = format!("the RSA key of {} is longer than {MAX_RSA_BITS} bits", facts.label());
+            reasons.push((Fault::Form, why));
         }
     }
     if leaf.key == Key::Other {
-        why.push(format!("the key of {} is of a kind Go cannot use for TLS", leaf.label()));
+        let why = format!("the key of {} is of a kind Go cannot use for TLS", leaf.label());
+        reasons.push((Fault::Form, why));
     }
     // Go stops at the first; a person wants them all.
-    why.extend(invalid(leaf, false, 0, now));
+    reasons.extend(invalid(leaf, false, 0, now));
+    let mut names = Vec::new();
     if !leaf.names.speak_for(host) {
-        why.push(format!("{} is not for {host}: its names are {}", leaf.label(), leaf.names.list()));
+        let mut why = format!("{} is not for {host}: its names are {}", leaf.label(), leaf.names.list());
+        names = leaf.names.all();
+        if names.is_empty() {
+            why.push_str(" (Go does not look at the common name, which curl may still take)");
+        }
+        reasons.push((Fault::Name, why));
     }
-    let mut roots: Vec<Facts> = Vec::new();
-    roots.extend(bundle.certificates.iter().filter_map(|certificate| parse(certificate.der()).ok()));
+    let roots: Vec<Facts> =
+        bundle.certificates.iter().filter_map(|certificate| parse(certificate.der()).ok()).collect();
+    let pinned = roots.iter().any(|root| root.x509.as_raw() == leaf.x509.as_raw());
     let mut search =
         Search { roots: &roots, intermediates, now, signatures: 0, found: Vec::new(), hints: Vec::new() };
-    if roots.iter().any(|root| root.x509.as_raw() == leaf.x509.as_raw()) {
-        search.found.push(Chain { members: vec![leaf], unchecked: None });
-    } else {
-        search.extend(&Chain { members: vec![leaf], unchecked: None });
-    }
-    let Search { found, hints, .. } = search;
-    if found.is_empty() {
-        why.extend(hints);
+    search.extend(&Chain { members: vec![leaf], unchecked: None });
+    let Search { mut found, hints, .. } = search;
+    // To Go a member of the bundle needs no issuer; the ways to one matter for a smaller bundle only.
+    if pinned {
+        found.push(Chain { members: vec![leaf], unchecked: None });
+    } else if found.is_empty() {
+        reasons.extend(hints);
     }
     let mut usable = Vec::new();
     let mut objections = Vec::new();
     for chain in found {
         match objection(&chain.members) {
-            Some(text) => objections.push(text),
+            Some(text) => objections.push((Fault::Form, text)),
             None => usable.push(chain),
         }
     }
     if usable.is_empty() {
-        why.extend(objections);
+        reasons.extend(objections);
+    }
+    let needed = needed(bundle, &usable);
+    if pinned {
+        usable.retain(|chain| chain.members.len() == 1);
     }
     // A chain whose every signature was checked says more than one that merely fits.
-    usable.sort_by_key(|chain| chain.unchecked.is_some());
-    let Some(best) = usable.first().filter(|_| why.is_empty()) else {
-        let mut unique: Vec<String> = Vec::new();
-        for reason in why {
-            if !unique.contains(&reason) {
-                unique.push(reason);
-            }
-        }
-        return refused(unique);
+    usable.sort_by_key(|chain| not_here(chain).is_some());
+    let Some(best) = usable.first().filter(|_| reasons.why.is_empty()) else {
+        return Verdict { names, ..reasons.refused() };
     };
     let anchor = best.members.last().and_then(|facts| Certificate::from_der(facts.x509.as_raw()).ok());
     Verdict {
         accepted: true,
-        not_here: not_here(bundle, chain, host, now, best),
-        warnings: warnings(best, now),
         anchor,
-        why: Vec::new(),
+        needed,
+        not_here: not_here(best),
+        warnings: warnings(best, now),
+        ..Verdict::default()
     }
+}
+
+/// The bundle's members in which the usable chains end, each once.
+fn needed(bundle: &Bundle, usable: &[Chain]) -> Vec<Certificate> {
+    let by_ca = usable.iter().any(|chain| chain.members.len() > 1);
+    let ends: Vec<&[u8]> = usable
+        .iter()
+        .filter(|chain| !by_ca || chain.members.len() > 1)
+        .filter_map(|chain| chain.members.last().map(|facts| facts.x509.as_raw()))
+        .collect();
+    let mut needed: Vec<Certificate> = Vec::new();
+    for certificate in &bundle.certificates {
+        if ends.contains(&certificate.der()) && !needed.contains(certificate) {
+            needed.push(certificate.clone());
+        }
+    }
+    needed
 }
 
 /// Leaf first, anchor last.
@@ -132,7 +211,7 @@ struct Search<'f, 'd> {
     signatures: u32,
     found: Vec<Chain<'f, 'd>>,
     /// Why certificates of the right name did not do.
-    hints: Vec<String>,
+    hints: Vec<(Fault, String)>,
 }
 
 impl<'f, 'd> Search<'f, 'd> {
@@ -149,7 +228,8 @@ impl<'f, 'd> Search<'f, 'd> {
             }
             self.signatures += 1;
             if self.signatures > MAX_SIGNATURES {
-                self.hints.push("the chain offers more ways to a root than Go follows".to_owned());
+                let why = "the chain offers more ways to a root than Go follows";
+                self.hints.push((Fault::Form, why.to_owned()));
                 return;
             }
             if parent.key == Key::Other || already_in(parent, &chain.members) {
@@ -159,8 +239,8 @@ impl<'f, 'd> Search<'f, 'd> {
             let unchecked = match signed(child, parent) {
                 Signature::Good => None,
                 Signature::Unchecked(kind) => Some(kind),
-                Signature::Bad(why) => {
-                    self.hints.push(why);
+                Signature::Bad(fault, why) => {
+                    self.hints.push((fault, why));
                     continue;
                 }
             };
@@ -187,7 +267,7 @@ impl<'f, 'd> Search<'f, 'd> {
                     child.x509.issuer()
                 )
             };
-            self.hints.push(what);
+            self.hints.push((Fault::UnknownCa, what));
         }
     }
 }
@@ -202,91 +282,90 @@ fn already_in(candidate: &Facts, chain: &[&Facts]) -> bool {
 }
 
 /// Go's `isValid`: what is wrong with a certificate at its place, `below` CAs away from the leaf.
-fn invalid(facts: &Facts, intermediate: bool, below: usize, now: Timestamp) -> Vec<String> {
+fn invalid(facts: &Facts, intermediate: bool, below: usize, now: Timestamp) -> Vec<(Fault, String)> {
     let label = facts.label();
     let mut why = Vec::new();
     if let [first, ..] = facts.unhandled.as_slice() {
-        why.push(format!("{label} has a critical extension Go does not know ({first})"));
+        why.push((Fault::Form, format!("{label} has a critical extension Go does not know ({first})")));
     }
     if now < facts.not_before() {
-        why.push(format!("{label} is valid only from {}", facts.not_before()));
+        why.push((Fault::NotYetValid, format!("{label} is valid only from {}", facts.not_before())));
     } else if now > facts.not_after() {
-        why.push(format!("{label} expired on {}", facts.not_after()));
+        why.push((Fault::Expired, format!("{label} expired on {}", facts.not_after())));
     }
     if intermediate && !matches!(facts.ca, Some((true, _))) {
-        why.push(format!("{label} is not marked as a CA"));
+        why.push((Fault::Form, format!("{label} is not marked as a CA")));
     }
     if let Some((_, Some(most))) = facts.ca
         && below > usize::try_from(most).unwrap_or(usize::MAX)
     {
-        why.push(format!("{label} allows {most} CAs below it and has {below} (path length)"));
+        why.push((Fault::Form, format!("{label} allows {most} CAs below it and has {below} (path length)")));
     }
     why
 }
 
 enum Signature {
     Good,
-    Bad(String),
-    /// Looks right, but ring cannot check this kind.
+    Bad(Fault, String),
+    /// Looks right, but outrigger cannot check this kind.
     Unchecked(String),
 }
 
 /// Go's `CheckSignatureFrom`.
 fn signed(child: &Facts, parent: &Facts) -> Signature {
     let (ours, theirs) = (child.label(), parent.label());
+    let bad = |why: String| Signature::Bad(Fault::Form, why);
     match parent.ca {
         None if parent.x509.version().0 == 2 => {
-            return Signature::Bad(format!("{theirs} is not marked as a CA (no basicConstraints)"));
+            return bad(format!("{theirs} is not marked as a CA (no basicConstraints)"));
         }
-        Some((false, _)) => return Signature::Bad(format!("{theirs} is marked as no CA (CA:FALSE)")),
+        Some((false, _)) => return bad(format!("{theirs} is marked as no CA (CA:FALSE)")),
         _ => {}
     }
     if parent.may_not_sign {
-        return Signature::Bad(format!("the key usage of {theirs} does not allow signing certificates"));
+        return bad(format!("the key usage of {theirs} does not allow signing certificates"));
     }
     let hash = match child.x509.signature_algorithm.algorithm.to_id_string().as_str() {
-        "1.2.840.113549.1.1.4" => return Signature::Bad(format!("{ours} is signed with MD5")),
+        "1.2.840.113549.1.1.4" => return bad(format!("{ours} is signed with MD5")),
         "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" | "1.2.840.10045.4.1" => {
-            return Signature::Bad(format!("{ours} is signed with SHA-1"));
+            return bad(format!("{ours} is signed with SHA-1"));
         }
         "1.2.840.113549.1.1.10"
         | "1.2.840.113549.1.1.11"
         | "1.2.840.113549.1.1.12"
         | "1.2.840.113549.1.1.13" => Some(Family::Rsa),
-        "1.2.840.10045.4.3.2" | "1.2.840.10045.4.3.3" => Some(Family::Curve),
-        "1.2.840.10045.4.3.4" => Some(Family::CurveSha512),
+        "1.2.840.10045.4.3.2" | "1.2.840.10045.4.3.3" | "1.2.840.10045.4.3.4" => Some(Family::Curve),
         "1.3.101.112" => Some(Family::Edwards),
         _ => None,
     };
     let uncheckable = match (hash, parent.key) {
         (Some(Family::Rsa), Key::Rsa(bits)) if bits < 1024 => {
-            return Signature::Bad(format!("the RSA key of {theirs} has only {bits} bits"));
+            return bad(format!("the RSA key of {theirs} has only {bits} bits"));
         }
         (Some(Family::Rsa), Key::Rsa(2048..=MAX_RSA_BITS))
-        | (Some(Family::Curve), Key::P256 | Key::P384)
+        | (Some(Family::Curve), Key::P256 | Key::P384 | Key::P521)
         | (Some(Family::Edwards), Key::Ed25519) => None,
         (Some(Family::Rsa), Key::Rsa(bits)) => Some(format!("RSA-{bits}")),
-        (Some(Family::Curve | Family::CurveSha512), Key::P521) => Some("P-521".to_owned()),
-        (Some(Family::Curve | Family::CurveSha512), Key::P224) => Some("P-224".to_owned()),
-        (Some(Family::CurveSha512), Key::P256 | Key::P384) => Some("ECDSA with SHA-512".to_owned()),
+        (Some(Family::Curve), Key::P224) => Some("P-224".to_owned()),
         _ => {
-            return Signature::Bad(format!(
+            return bad(format!(
                 "{ours} is signed in a way the key of {theirs} cannot sign, or Go not check"
             ));
         }
     };
-    let not_signed =
-        || Signature::Bad(format!("{theirs} did not sign {ours}: it is another CA of the same name"));
-    if let Some(kind) = uncheckable {
+    let not_signed = || {
+        let why = format!("{theirs} did not sign {ours}: it is another CA of the same name");
+        Signature::Bad(Fault::UnknownCa, why)
+    };
+    let verified = if uncheckable.is_some() { None } else { signatures::verify(child, parent) };
+    match verified {
+        Some(true) => Signature::Good,
+        Some(false) => not_signed(),
         // All that is left is the hint the issuer gave.
-        return match (child.issuer_key_id, parent.key_id) {
+        None => match (child.issuer_key_id, parent.key_id) {
             (Some(wanted), Some(found)) if wanted != found => not_signed(),
-            _ => Signature::Unchecked(kind),
-        };
-    }
-    match child.x509.verify_signature(Some(parent.x509.public_key())) {
-        Ok(()) => Signature::Good,
-        Err(_) => not_signed(),
+            _ => Signature::Unchecked(uncheckable.unwrap_or_else(|| "of a rare form".to_owned())),
+        },
     }
 }
 
@@ -294,7 +373,6 @@ fn signed(child: &Facts, parent: &Facts) -> Signature {
 enum Family {
     Rsa,
     Curve,
-    CurveSha512,
     Edwards,
 }
 
@@ -324,72 +402,24 @@ fn warnings(chain: &Chain, now: Timestamp) -> Vec<String> {
         .collect()
 }
 
-/// Why rustls with ring cannot make a connection that Go makes.
-fn not_here(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp, go: &Chain) -> Option<String> {
-    let leaf = go.members.first()?;
-    let anchor = go.members.last()?;
-    // The handshake itself is signed with the leaf's key; the verifier below does not see that.
-    let weak = go.members.iter().find_map(|facts| match facts.key {
-        Key::Rsa(bits) if !(2048..=MAX_RSA_BITS).contains(&bits) => {
-            Some((facts, format!("an RSA key of {bits} bits")))
-        }
-        Key::P521 => Some((facts, "a P-521 key".to_owned())),
-        Key::P224 => Some((facts, "a P-224 key".to_owned())),
+/// Why outrigger cannot make a connection that Go makes.
+fn not_here(go: &Chain) -> Option<String> {
+    let (leaf, anchor) = (go.members.first()?, go.members.last()?);
+    // The handshake itself is signed with the leaf's key.
+    let weak = match leaf.key {
+        Key::Rsa(bits) if bits < 2048 => Some(format!("an RSA key of {bits} bits (RSA-{bits})")),
+        Key::P224 => Some("a P-224 key".to_owned()),
         _ => None,
-    });
-    let refusal = rustls_refusal(bundle, chain, host, now);
-    let leaf_is_weak = weak.as_ref().is_some_and(|(facts, _)| std::ptr::eq(**facts, *leaf));
-    if refusal.is_none() && !leaf_is_weak {
-        return None;
-    }
-    // rustls' own words name a symptom ("UnknownIssuer"); where the cause is known, say that.
-    Some(if let Some((facts, key)) = weak {
-        format!("{} has {key}, which rustls cannot use", facts.label())
-    } else if let Some(kind) = &go.unchecked {
-        format!("a signature in the chain is {kind}, which rustls cannot check")
-    } else if matches!(leaf.ca, Some((true, _))) {
-        format!(
-            "{} is the server's certificate and marked as a CA at once, which rustls refuses",
-            leaf.label()
-        )
-    } else if leaf.usage == Usage::OnlyAny {
-        format!("the extended key usage of {} is only \"any\"; rustls wants serverAuth", leaf.label())
-    } else if std::ptr::eq(*leaf, *anchor) && !leaf.self_issued() {
-        format!(
-            "the bundle holds {}, the server's own certificate, instead of the CA \"{}\" that issued it; rustls wants the CA",
-            leaf.label(),
-            leaf.x509.issuer()
-        )
-    } else {
-        format!("rustls refuses the chain: {}", refusal.unwrap_or_default())
-    })
-}
-
-/// Asks the verifier kube uses.
-fn rustls_refusal(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) -> Option<String> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in &bundle.certificates {
-        if let Err(error) = roots.add(CertificateDer::from(certificate.der())) {
-            return Some(format!("it cannot load {} of the bundle ({error})", certificate.label()));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() {
-        Ok(verifier) => verifier,
-        Err(error) => return Some(error.to_string()),
     };
-    let name = match host {
-        Host::Ip(address) => ServerName::from(*address),
-        Host::Name(name) => match DnsName::try_from(name.as_str()) {
-            Ok(name) => ServerName::DnsName(name),
-            Err(_) => return Some(format!("{name} is no host name to it")),
-        },
-    };
-    let ders: Vec<CertificateDer> = chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-    let (leaf, intermediates) = ders.split_first()?;
-    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
-    let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-    verifier.verify_server_cert(leaf, intermediates, &name, &[], time).err().map(|error| error.to_string())
+    if let Some(key) = weak {
+        return Some(format!("{} has {key}, which outrigger cannot use", leaf.label()));
+    }
+    if let Some(kind) = &go.unchecked {
+        return Some(format!("a signature in the chain is {kind}, which outrigger cannot check"));
+    }
+    // The anchor's own constraints bind nobody.
+    let strict = go.members.iter().find(|facts| facts.policies && !std::ptr::eq(**facts, *anchor))?;
+    Some(format!("{} constrains certificate policies, which outrigger does not evaluate", strict.label()))
 }
 
 #[cfg(test)]

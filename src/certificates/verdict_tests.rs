@@ -61,3 +61,11 @@ fn another_ca_is_said_to_be_missing() {
     let verdict = verdict(other, CHAIN, "10.0.0.1", NOW);
     assert!(verdict.why[0].contains("neither in the bundle nor sent"), "{verdict:?}");
 }
+
+#[test]
+fn a_hostile_chain_gets_a_short_answer() {
+    let bundle = read_bundle(CA.as_bytes()).expect("a bundle");
+    let chain = vec![vec![0x30]; 5000];
+    let verdict = judge(&bundle, &chain, &Host::parse("x"), Timestamp::UNIX_EPOCH);
+    assert!(!verdict.accepted && verdict.why.len() == 8, "{verdict:?}");
+}

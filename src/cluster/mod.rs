@@ -17,10 +17,15 @@ use serde_json::{Value, json};
 use crate::error::{Failure, Kind as FailureKind, Result};
 use crate::limits::{Cancel, Limits, RetryNotice, Trace};
 use crate::object::{Object, Ref};
+use crate::tls;
 
+mod certificate;
+mod connect;
 mod kubeconfig;
 mod refusal;
 
+pub use certificate::only_the_runner;
+use connect::build;
 pub use kubeconfig::{Endpoint, Selection, Target, contexts, load};
 pub use refusal::{Class, Refusal};
 
@@ -362,7 +367,7 @@ impl Cluster {
             .body(kube::client::Body::from(bytes))
             .map_err(|error| Refusal::local(what, &format!("the request cannot be built: {error}")))?;
         let Some(client) = &self.client else { return Err(Refusal::absent(what)) };
-        let answer = client.send(request).await.map_err(|error| Refusal::transport(what, &error))?;
+        let answer = client.send(request).await.map_err(|error| self.broken(what, &error))?;
         let (parts, body) = answer.into_parts();
         let code = parts.status.as_u16();
         if let Some(sink) = self.trace.borrow().as_ref() {
@@ -385,6 +390,16 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// A request without an answer.
+    fn broken(&self, what: &str, error: &kube::Error) -> Refusal {
+        match tls::untrusted(error) {
+            Some(untrusted) => certificate::refusal(what, &self.address, untrusted),
+            None => Refusal::transport(what, error),
+        }
+    }
+}
+
 /// Waits for something that is no request of ours: a signal ends the wait at once.
 async fn unless_cancelled<T>(cancel: Option<&Cancel>, work: impl Future<Output = T>) -> Result<T> {
     let cancelled = async {
@@ -399,10 +414,6 @@ async fn unless_cancelled<T>(cancel: Option<&Cancel>, work: impl Future<Output =
         done = work => Ok(done),
         failure = cancelled => Err(failure),
     }
-}
-
-fn build(config: kube::Config) -> kube::Result<kube::Client> {
-    kube::Client::try_from(config)
 }
 
 fn kube_escape(text: &str) -> String {

@@ -67,6 +67,11 @@ impl Refusal {
         Self { ending: Some(failure), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
     }
 
+    /// A server whose certificate was not accepted; everything is said in `failure`.
+    pub(super) fn untrusted(what: &str, why: &str, failure: Failure) -> Self {
+        Self { ending: Some(failure), ..Self::of(Class::Certificate, 0, what, why) }
+    }
+
     pub(super) fn timeout(what: &str, why: &str) -> Self {
         Self::of(Class::Timeout, 0, what, why)
     }

@@ -15,10 +15,11 @@ use serde_json::Value;
 use crate::error::{Failure, Kind, Result};
 use crate::limits::{Cancel, Limits, RetryNotice, Trace};
 use crate::secret::Secret;
+use crate::tls::{self, Roots};
 
+mod certificate;
 mod refusal;
 mod types;
-
 pub use refusal::{Class, Refusal};
 pub use types::{Access, AccessToken, Job, Manager, Pipeline, Project, Runner, Scope, number};
 
@@ -38,6 +39,7 @@ pub struct Gitlab {
     client: reqwest::Client,
     base: Url,
     deadline: Rc<Cell<Instant>>,
+    roots: Rc<Roots>,
     request_timeout: Duration,
     cancel: Option<Cancel>,
     notice: RetryNotice,
@@ -91,11 +93,11 @@ impl Gitlab {
     /// registration token in their body.
     ///
     /// # Errors
-    /// OR0202 for a token that no header can carry, OR0313 for CA certificates that cannot be used.
+    /// OR0202 for a token that no header can carry, OR0101 where no TLS client can be built.
     pub fn connect(
         url: &str,
         token: Option<&Secret>,
-        ca_pem: Option<&str>,
+        roots: &Roots,
         limits: &Limits,
         request_timeout: Option<Duration>,
     ) -> Result<Self> {
@@ -114,27 +116,27 @@ impl Gitlab {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let unusable = |error: reqwest::Error| {
-            Failure::new("OR0313", Kind::Refused, "no TLS client can be built for GitLab")
-                .detail("because", refusal::innermost(&error))
-                .hint("is --gitlab-ca-file a file of PEM certificates?")
+        let unusable = |why: String| {
+            Failure::new("OR0101", Kind::Unclassified, "no TLS client can be built for GitLab")
+                .detail("because", why)
         };
-        let mut builder = reqwest::Client::builder()
+        let tls = tls::client_config(roots.clone()).map_err(|error| unusable(error.to_string()))?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .default_headers(headers)
             .user_agent(concat!("outrigger/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             // http is for loopback alone, which settings have seen to.
             .https_only(base.scheme() == "https")
-            .connect_timeout(CONNECT_TIMEOUT);
-        if let Some(pem) = ca_pem {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(unusable)?;
-            builder = builder.tls_certs_merge(certificates);
-        }
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map_err(|error| unusable(refusal::innermost(&error)))?;
         Ok(Self {
-            client: builder.build().map_err(unusable)?,
+            client,
             base,
             deadline: Rc::new(Cell::new(limits.deadline)),
+            roots: Rc::new(roots.clone()),
             request_timeout: request_timeout.unwrap_or(REQUEST_TIMEOUT),
             cancel: Some(limits.cancel.clone()),
             notice: Rc::clone(&limits.notice),
@@ -349,7 +351,7 @@ impl Gitlab {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let mut response = request.send().await.map_err(|error| Refusal::transport(what, &error))?;
+        let mut response = request.send().await.map_err(|error| self.broken(what, &error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         if let Some(theirs) = refusal::date(&headers, "date") {
             self.ahead.set(theirs - jiff::Timestamp::now().as_second());
@@ -359,7 +361,7 @@ impl Gitlab {
         }
         let mut bytes = Vec::new();
         let mut cut = false;
-        while let Some(chunk) = response.chunk().await.map_err(|error| Refusal::transport(what, &error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(what, &error))? {
             let room = BODY_LIMIT - bytes.len();
             bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {
@@ -371,6 +373,14 @@ impl Gitlab {
             Ok(Answer { headers, bytes, cut })
         } else {
             Err(Refusal::status(what, status.as_u16(), &headers, &bytes, url))
+        }
+    }
+
+    /// A request without an answer.
+    fn broken(&self, what: &str, error: &reqwest::Error) -> Refusal {
+        match tls::untrusted(error) {
+            Some(untrusted) => certificate::refusal(what, self.url(), &self.roots, untrusted),
+            None => Refusal::transport(what, error),
         }
     }
 }

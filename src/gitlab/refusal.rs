@@ -87,6 +87,11 @@ impl Refusal {
         Self { ending: Some(Box::new(failure)), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
     }
 
+    /// One of which everything is said already.
+    pub(super) fn decided(class: Class, what: &str, why: &str, failure: Failure) -> Self {
+        Self { ending: Some(Box::new(failure)), ..Self::of(class, 0, what, why) }
+    }
+
     pub(super) fn timeout(what: &str, why: &str) -> Self {
         Self::of(Class::Timeout, 0, what, why)
     }

@@ -150,7 +150,9 @@ fn routes_escape_their_segments() {
         notice: std::rc::Rc::new(|_, _, _| {}),
     };
     crate::install_tls_provider();
-    let gitlab = super::Gitlab::connect("https://h/gitlab", None, None, &limits, None).expect("a client");
+    let gitlab =
+        super::Gitlab::connect("https://h/gitlab", None, &crate::tls::Roots::of_gitlab(None), &limits, None)
+            .expect("a client");
     let url = gitlab.address(&Route::of(&["projects", "a/b c", "runners"]).with("type", "project_type"));
     assert_eq!(url.as_str(), "https://h/gitlab/api/v4/projects/a%2Fb%20c/runners?type=project_type");
     assert_eq!(gitlab.url(), "https://h/gitlab");

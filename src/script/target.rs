@@ -275,7 +275,7 @@ impl Target {
                 Kind::Refused,
                 format!("the script would have {size} bytes{counted}, and {} takes {}", self.title, limit.bytes),
             )
-            .hint("shorten the CA bundle in your kubeconfig: only the certificate that verifies the endpoint is needed (outrigger extract-ca)")
+            .hint("a CA bundle goes in whole where its server cannot be reached from here: run this where it can, or shorten the file")
             .hint("or bring it to the VM another way, where no size is too large: --target ssh"));
         }
         Ok((size > limit.warn_above)

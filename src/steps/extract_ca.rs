@@ -17,8 +17,10 @@ impl Step for ExtractCa {
     }
     fn long(&self) -> &'static str {
         "Connects to the endpoint that the runner will dial and finds which CA verifies it by the rules of Go, which \
-         the runner is made of: the kubeconfig's, the cluster's own, or the system's. As a subcommand it prints the \
-         bundle to stdout, canonically; it writes no file and changes nothing."
+         the runner is made of: the kubeconfig's, the cluster's own, or the system's. Of a bundle only those certificates \
+         are taken that verify what the endpoint shows now, at each address of its name; when the cluster's CA is \
+         rotated, run setup again. As a subcommand it prints them to stdout, canonically; it writes no file and \
+         changes nothing."
     }
     fn keys(&self) -> &'static [&'static str] {
         &["kubernetesHost"]
@@ -67,7 +69,16 @@ fn summary(trust: &Trust) -> String {
     if trust.ca_pem.is_none() {
         return format!("none needed: the system's roots verify it, {} days left", trust.days_left);
     }
-    format!("{} from {}, {} days left", count(trust.members, "certificate"), trust.source, trust.days_left)
+    let left_out = match trust.left_out {
+        0 => String::new(),
+        others => format!(" ({} there not needed)", count(others, "other certificate")),
+    };
+    format!(
+        "{} from {}{left_out}, {} days left",
+        count(trust.members, "certificate"),
+        trust.source,
+        trust.days_left
+    )
 }
 
 /// The first and last bytes of a fingerprint, enough to compare by eye.

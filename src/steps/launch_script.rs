@@ -310,8 +310,8 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     let custom = cx.facts.runner_token.borrow().as_ref().is_some_and(has_custom_prefix);
     let mut line = Line::new(decision, format!("{} ({secrets})", path.display()), Act::WriteScript(path));
     line = delivery.about(line, with_secrets).detail(by);
-    if let Some(warning) = warning {
-        line = line.detail(warning);
+    for text in warning.into_iter().chain(trust.gitlab.note.clone()) {
+        line = line.detail(text);
     }
     if decision == Decision::Update && !reissued {
         line = line.detail(if same {

@@ -4,7 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use outrigger_doubles::wire::Identity;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -70,22 +71,22 @@ fn tunnel(near: &std::net::TcpStream, bed: SocketAddr, log: &Mutex<Vec<String>>)
 /// returns the URL. It ends with the test process.
 #[must_use]
 pub fn serve(bed: &dyn Bed, chain: &[&Forged], with_path: bool) -> String {
+    let chain_der = chain.iter().map(|one| one.der.clone()).collect();
+    serve_as(bed, &Identity { chain: chain_der, key: chain[0].key.serialize_der() }, with_path)
+}
+
+/// The same with certificates from anywhere.
+#[must_use]
+pub fn serve_as(bed: &dyn Bed, identity: &Identity, with_path: bool) -> String {
     install_tls_provider();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(chain[0].key.serialize_der()));
-    let certificates = chain.iter().map(|one| CertificateDer::from(one.der.clone())).collect();
-    let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(
-        certificates,
-        rustls::crypto::ring::sign::any_supported_type(&key).expect("a key of ours"),
-    )));
-    // By a resolver, as the builder itself looks whether a certificate is one that it likes.
-    let server = rustls::ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
+    let server = identity.server();
     let mut roots = rustls::RootCertStore::empty();
     let ca = outrigger::certificates::read_bundle(bed.ca_pem().as_bytes()).expect("the bed's CA");
     for one in &ca.certificates {
         roots.add(CertificateDer::from(one.der().to_vec())).expect("the bed's CA");
     }
     let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let (acceptor, connector) = (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
+    let (acceptor, connector) = (TlsAcceptor::from(server), TlsConnector::from(Arc::new(client)));
 
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
     listener.set_nonblocking(true).expect("a socket of ours");

@@ -12,9 +12,10 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use serde_json::{Value, json};
 
 use super::Scene;
+use super::certificates::local_fixture;
 use super::input::refused;
 use crate::common::bed::{Bed, User};
-use crate::common::forge::{Forged, ca_params, issued, pem, self_signed};
+use crate::common::forge::{ca_params, issued, pem, self_signed};
 use crate::common::front::{self, local_params};
 use crate::common::run::{Cli, Output};
 use crate::common::world::{assert_same, world};
@@ -37,8 +38,8 @@ fn script(scene: &Scene<'_>) -> String {
     fs::read_to_string(scene.home.script(&scene.deployment)).expect("a script")
 }
 
-/// rustls connects, Go would not: the runner would stand still in its first job.
-pub fn only_outrigger(bed: &dyn Bed) {
+/// webpki would connect, Go would not: the runner would stand still in its first job, and kubectl refuses, too.
+pub fn refused_by_the_runner(bed: &dyn Bed) {
     type Change = fn(&mut CertificateParams);
     let rows: [(&str, Change); 4] = [
         ("expired on", |ca| ca.not_after = rcgen::date_time_ymd(2020, 1, 1)),
@@ -53,14 +54,19 @@ pub fn only_outrigger(bed: &dyn Bed) {
         let ca = self_signed(params);
         let url = front::serve(bed, &[&issued(local_params(), &ca)], false);
         let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &ca.pem()));
-        let output = refused(bed, &scene.home, &setup, 3).says("OR0306").says(words);
-        // It did connect: this is no failure of ours that happens to have the right code.
-        assert!(!bed.requests().is_empty(), "{output}");
+        let output = refused(bed, &scene.home, &setup, 3).says("OR0303").says(words).says("kubectl");
+        assert!(bed.requests().is_empty(), "{output}");
+        // The same where it is the runner's endpoint alone.
+        let both = kubeconfig(&scene, |cluster| {
+            cluster["certificate-authority-data"] = json!(STANDARD.encode(bed.ca_pem() + &ca.pem()));
+        });
+        let setup = scene.setup().flag("--kubeconfig", both).flag("--kubernetes-host", &url);
+        let _ = refused(bed, &scene.home, &setup, 3).says("OR0306").says(words);
     }
 }
 
-/// Go connects, rustls does not: nothing is wrong with the cluster, and that is said.
-pub fn only_the_runner(bed: &dyn Bed) {
+/// What Go takes and webpki does not: outrigger decides as Go does, and connects.
+pub fn as_the_runner(bed: &dyn Bed) {
     let ca = self_signed(ca_params("kubernetes"));
     let marked = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let leaf = |change: fn(&mut CertificateParams)| {
@@ -71,28 +77,41 @@ pub fn only_the_runner(bed: &dyn Bed) {
     let plain = issued(local_params(), &ca);
     let own = self_signed(leaf(marked));
     let any = issued(leaf(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]), &ca);
-    let rows: [(&str, &Forged, String); 3] = [
-        ("marked as a CA", &own, own.pem()),
-        ("only \"any\"", &any, ca.pem()),
-        ("instead of the CA", &plain, plain.pem()),
-    ];
-    for (words, leaf, anchor) in rows {
+    for (what, leaf, anchor) in [
+        ("a server's certificate that is its own CA", &own, own.pem()),
+        ("usage any", &any, ca.pem()),
+        ("the server's certificate instead of the CA", &plain, plain.pem()),
+    ] {
         let scene = Scene::new(bed, User::Admin);
+        let before = world(bed.admin());
         let url = front::serve(bed, &[leaf], false);
-        let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &anchor));
-        let _ = refused(bed, &scene.home, &setup, 3).says("OR0314").says(words);
-        // The same for the runner's own endpoint, reached by another way than the operator's: the CA that
-        // is looked at is the kubeconfig's, whose server is the bed.
-        if words == "only \"any\"" {
-            let both = kubeconfig(&scene, |cluster| {
-                cluster["certificate-authority-data"] = json!(STANDARD.encode(bed.ca_pem() + &anchor));
-            });
-            let setup = scene.setup().flag("--kubeconfig", both).flag("--kubernetes-host", &url);
-            let _ = refused(bed, &scene.home, &setup, 3).says("OR0314").says(words);
-        }
+        let config = at(&scene, &url, &anchor);
+        let _ = scene.setup().flag("--kubeconfig", &config).run().code(0);
+        scene.watch_cluster_token();
+        assert!(script(&scene).contains(anchor.trim_end()), "{what}");
+        let _ = scene.status().flag("--kubeconfig", &config).run().code(0);
+        let _ = scene.teardown().flag("--kubeconfig", &config).run().code(0);
+        assert_same(what, &before, &world(bed.admin()));
     }
+}
+
+/// Go connects, outrigger cannot: nothing is wrong with the cluster, and that is said.
+pub fn only_the_runner(bed: &dyn Bed) {
+    let (identity, ca) = local_fixture!("rsa-1024-root");
+    let url = front::serve_as(bed, &identity, false);
+    let scene = Scene::new(bed, User::Admin);
+    let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &ca));
+    let _ = refused(bed, &scene.home, &setup, 3).says("OR0314").says("RSA-1024");
+    // The same for the runner's own endpoint, reached by another way than the operator's: the CA that is
+    // looked at is the kubeconfig's, whose server is the bed.
+    let both = kubeconfig(&scene, |cluster| {
+        cluster["certificate-authority-data"] = json!(STANDARD.encode(bed.ca_pem() + &ca));
+    });
+    let setup = scene.setup().flag("--kubeconfig", both).flag("--kubernetes-host", &url);
+    let _ = refused(bed, &scene.home, &setup, 3).says("OR0314").says("RSA-1024");
     // Neither of them: the reason is in Go's terms, not one word of a library.
     let scene = Scene::new(bed, User::Admin);
+    let plain = issued(local_params(), &self_signed(ca_params("kubernetes")));
     let url = front::serve(bed, &[&plain], false);
     let other = self_signed(ca_params("other")).pem();
     let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &other));
@@ -106,17 +125,16 @@ pub fn odd_bundles(bed: &dyn Bed) {
     let folded: Vec<_> = encoded.as_bytes().chunks(60).map(String::from_utf8_lossy).collect();
     let other = self_signed(ca_params("other")).pem();
     let encode = |text: String| STANDARD.encode(text);
-    for (what, data, members) in [
-        ("folded base64", folded.join("\n"), 1),
-        ("a member that is no certificate", encode(format!("{}{ca}", pem(b"garbage"))), 1),
-        ("text around", encode(format!("# the CA\r\n{}", ca.replace('\n', "\r\n"))), 1),
-        ("no line break between", encode(format!("{}{other}", ca.trim_end())), 2),
+    for (what, data) in [
+        ("folded base64", folded.join("\n")),
+        ("a member that is no certificate", encode(format!("{}{ca}", pem(b"garbage")))),
+        ("text around", encode(format!("# the CA\r\n{}", ca.replace('\n', "\r\n")))),
+        ("no line break between", encode(format!("{}{other}", ca.trim_end()))),
     ] {
         let scene = Scene::new(bed, User::Admin);
         let path = kubeconfig(&scene, |cluster| cluster["certificate-authority-data"] = json!(data));
         let output = scene.command("extract-ca").flag("--kubeconfig", path).run().code(0);
-        let canonical = if members == 2 { format!("{}{other}", ca.trim_end()) } else { ca.clone() };
-        let expected = outrigger::certificates::read_bundle(canonical.as_bytes()).expect("PEM").to_pem();
+        let expected = outrigger::certificates::read_bundle(ca.as_bytes()).expect("PEM").to_pem();
         assert_eq!(output.stdout(), expected, "{what}\n{output}");
         let _ = output.says("SHA-256").says("days left");
     }

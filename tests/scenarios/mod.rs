@@ -6,6 +6,7 @@ mod administrator;
 mod again;
 pub mod bed;
 mod bindings;
+mod certificates;
 mod credentials;
 pub mod disk;
 mod drift;
@@ -126,13 +127,19 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("options_use_namespace", options::used_namespace),
     ("options_use_both_namespaces", options::used_namespaces),
     ("options_kubernetes_host", options::another_endpoint),
-    ("endpoint_that_only_outrigger_accepts", endpoints::only_outrigger),
+    ("endpoint_that_the_runner_refuses", endpoints::refused_by_the_runner),
+    ("endpoint_that_the_runner_accepts", endpoints::as_the_runner),
     ("endpoint_that_only_the_runner_accepts", endpoints::only_the_runner),
     ("endpoint_with_an_odd_bundle", endpoints::odd_bundles),
     ("endpoint_with_a_path", endpoints::path),
     ("endpoint_with_a_public_certificate", endpoints::public),
     ("endpoint_of_the_runners_own", endpoints::another),
     ("endpoint_through_a_proxy", endpoints::proxied),
+    ("certificate_of_gitlab_that_the_runner_accepts", certificates::accepted),
+    ("certificate_of_gitlab_that_the_runner_refuses", certificates::refuses),
+    ("certificate_of_gitlab_that_only_the_runner_accepts", certificates::only_the_runner),
+    ("certificate_bundle_of_many", certificates::bundles),
+    ("certificate_bundle_of_many_for_gitlab", certificates::gitlab_bundles),
     ("script_without_secrets_updates_the_host", script::update_form),
     ("script_after_reissue", script::reissues),
     ("script_by_itself", script::by_itself),

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes the fixtures that ring cannot sign; see README.md. Keys are thrown away.
+# Makes the fixtures that ring cannot sign; see README.md. Keys are thrown away, but for those of servers
+# that a test plays.
 set -eu
 out=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 work=$(mktemp -d)
@@ -8,7 +9,7 @@ cd "$work"
 
 key() { # FILE KIND
     case $2 in
-        rsa1024) openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out "$1" ;;
+        rsa*) openssl genpkey -quiet -algorithm RSA -pkeyopt "rsa_keygen_bits:${2#rsa}" -out "$1" ;;
         *) openssl genpkey -quiet -algorithm EC -pkeyopt "ec_paramgen_curve:$2" -out "$1" ;;
     esac
 }
@@ -37,13 +38,15 @@ policy = any
 commonName = supplied
 CONF
 
+names=DNS:api.example.com,IP:10.0.0.1
+
 fixture() { # NAME CA-KEY LEAF-KEY LEAF-DIGEST [KEY-IDS: yes]
     name=$1
     key ca.key "$2"
     key leaf.key "$3"
     printf '%s\n' 'basicConstraints=critical,CA:TRUE' 'keyUsage=critical,keyCertSign,cRLSign' > ca.ext
     printf '%s\n' 'basicConstraints=critical,CA:FALSE' 'keyUsage=critical,digitalSignature' \
-        'extendedKeyUsage=serverAuth' 'subjectAltName=DNS:api.example.com,IP:10.0.0.1' > leaf.ext
+        'extendedKeyUsage=serverAuth' "subjectAltName=$names" > leaf.ext
     if [ "${5:-yes}" = yes ]; then
         echo 'subjectKeyIdentifier=hash' >> ca.ext
         echo 'authorityKeyIdentifier=keyid' >> leaf.ext
@@ -65,3 +68,23 @@ fixture p-521-leaf P-256 P-521 sha256
 fixture sha-1-leaf P-256 P-256 sha1
 fixture ecdsa-sha-512 P-256 P-256 sha512
 fixture no-key-ids P-256 P-256 sha256 no
+
+# Servers that a test plays: also for this machine, and the leaf's key is kept.
+names=$names,DNS:localhost,IP:127.0.0.1
+local_fixture() { # NAME CA-KEY LEAF-KEY LEAF-DIGEST
+    fixture "$@"
+    cp leaf.key "$out/$1.key.pem"
+}
+local_fixture local-rsa-1024-root rsa1024 P-256 sha256
+local_fixture local-p-521 P-521 P-521 sha256
+local_fixture local-p-384-sha-512 P-384 P-256 sha512
+
+# What `openssl req -x509 -newkey rsa:2048 -addext subjectAltName=...` makes of its own accord: a certificate
+# that is its own CA and the server's at once. (Made by `ca`, for the first day.)
+key leaf.key rsa2048
+printf '%s\n' 'subjectKeyIdentifier=hash' 'authorityKeyIdentifier=keyid:always,issuer' \
+    'basicConstraints=critical,CA:TRUE' "subjectAltName=$names" > own.ext
+openssl req -new -key leaf.key -subj /CN=gitlab.example.com -config /dev/null -out own.csr
+sign own.csr own.ext sha256 03 "$out/local-openssl-default.ca.pem" -selfsign -keyfile leaf.key
+cp "$out/local-openssl-default.ca.pem" "$out/local-openssl-default.chain.pem"
+cp leaf.key "$out/local-openssl-default.key.pem"

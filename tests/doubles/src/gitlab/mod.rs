@@ -164,6 +164,7 @@ impl FakeGitlab {
         let scheme = if options.tls { "https" } else { "http" };
         let address = format!("{scheme}://{}{}", socket.1, options.relative_root);
         let (ca_pem, tls) = wire::certificates("Example GitLab CA", "gitlab");
+        let tls = options.identity.as_ref().map_or(tls, wire::Identity::server);
         let tls = Some(tls).filter(|_| options.tls);
         let url = options.external_url.clone().unwrap_or_else(|| address.clone());
         let traffic = Traffic { delay: options.delay, ..Traffic::default() };

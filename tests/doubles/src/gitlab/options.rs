@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use crate::wire::Identity;
+
 /// How a GitLab is to be.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Whether it speaks TLS, with a certificate of its own CA; plain HTTP otherwise.
     pub tls: bool,
+    /// The certificates it shows instead, of which [`super::FakeGitlab::ca_pem`] then knows nothing.
+    pub identity: Option<Identity>,
     /// The path it lives under, such as `/gitlab`; empty for none.
     pub relative_root: String,
     /// The server's version.
@@ -47,6 +51,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             tls: true,
+            identity: None,
             relative_root: String::new(),
             version: "19.4.1".to_owned(),
             enterprise: false,

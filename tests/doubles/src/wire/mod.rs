@@ -30,6 +30,8 @@ pub use log::Logged;
 
 pub(crate) use fault::Armed;
 pub(crate) use log::{Log, lock};
+pub use tls::Identity;
+
 pub(crate) use tls::{certificates, listen};
 
 use body::Payload;

@@ -1,4 +1,4 @@
-//! A fresh CA, and a socket.
+//! A fresh CA, or certificates as somebody has them, and a socket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,96 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
+use rustls::{SignatureAlgorithm, SignatureScheme};
+
+/// The certificates a server shows, and the key it proves them with.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// DER, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// The leaf's key, PKCS#8 in DER.
+    pub key: Vec<u8>,
+}
+
+impl Identity {
+    /// What a server of this identity needs.
+    ///
+    /// # Panics
+    /// If the key is of no kind that a server can use.
+    #[must_use]
+    pub fn server(&self) -> Arc<rustls::ServerConfig> {
+        self.over(builder())
+    }
+
+    /// The same for one version of TLS.
+    ///
+    /// # Panics
+    /// If the key is of no kind that a server can use.
+    #[must_use]
+    pub fn server_of(&self, version: &'static rustls::SupportedProtocolVersion) -> Arc<rustls::ServerConfig> {
+        self.over(builder_of(&[version]))
+    }
+
+    fn over(&self, builder: Builder) -> Arc<rustls::ServerConfig> {
+        let chain = self.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
+        let key = rustls::crypto::ring::sign::any_supported_type(&key)
+            .unwrap_or_else(|_| P521::key(&self.key).expect("ring has the key, or it is P-521"));
+        // By a resolver, as the builder itself looks whether a certificate is one that it likes.
+        let resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
+        let mut config = builder.with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+}
+
+type Builder = rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert>;
+
+fn builder() -> Builder {
+    builder_of(rustls::DEFAULT_VERSIONS)
+}
+
+fn builder_of(versions: &[&'static rustls::SupportedProtocolVersion]) -> Builder {
+    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(versions)
+        .expect("the provider speaks current TLS")
+        .with_no_client_auth()
+}
+
+/// A P-521 key, which ring does not know.
+#[derive(Clone, Debug)]
+struct P521(Arc<p521::ecdsa::SigningKey>);
+
+impl P521 {
+    fn key(pkcs8: &[u8]) -> Option<Arc<dyn SigningKey>> {
+        use p521::pkcs8::DecodePrivateKey as _;
+        Some(Arc::new(Self(Arc::new(p521::ecdsa::SigningKey::from_pkcs8_der(pkcs8).ok()?))))
+    }
+}
+
+impl SigningKey for P521 {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered.contains(&self.scheme()).then(|| Box::new(self.clone()) as Box<dyn Signer>)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl Signer for P521 {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        use p521::ecdsa::signature::Signer as _;
+        let signature: p521::ecdsa::DerSignature = self.0.sign(message);
+        Ok(signature.as_bytes().to_vec())
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ECDSA_NISTP521_SHA512
+    }
+}
 
 /// A CA of this name in PEM, and what a server of that name needs to speak with a certificate of it.
 pub(crate) fn certificates(authority: &str, server: &str) -> (String, Arc<rustls::ServerConfig>) {
@@ -32,13 +121,9 @@ pub(crate) fn certificates(authority: &str, server: &str) -> (String, Arc<rustls
     let certificate = leaf.signed_by(&key, &issuer).expect(reason);
 
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config =
-        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider speaks current TLS")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], private)
-            .expect("key and certificate belong together");
+    let mut config = builder()
+        .with_single_cert(vec![certificate.der().clone()], private)
+        .expect("key and certificate belong together");
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     (ca_certificate.pem(), Arc::new(config))
 }

@@ -16,11 +16,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::certificates::{Bundle, Certificate};
-
 /// What a server showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
+    /// Where.
+    pub address: SocketAddr,
     /// DER, leaf first, exactly as sent.
     pub chain: Vec<Vec<u8>>,
 }
@@ -54,7 +54,12 @@ impl fmt::Display for DialFault {
 
 impl std::error::Error for DialFault {}
 
-/// Makes a TLS handshake with `host:port` and returns the chain the server shows.
+/// The most addresses of one name that are asked.
+const ADDRESSES: usize = 8;
+
+/// Makes a TLS handshake with `host:port` and returns the chains the server shows: each once, with the
+/// first address that showed it, as the addresses of a name may lead to servers with other certificates.
+/// (Behind one address there may be several servers, too, of which one is seen.)
 ///
 /// Whoever answers is believed for nothing: the chain is handed to
 /// [`judge`](crate::certificates::judge), and the connection is closed right after the handshake
@@ -62,19 +67,62 @@ impl std::error::Error for DialFault {}
 /// accepting any certificate here gives nothing away.
 ///
 /// `server_name` is the name asked for (SNI) where it differs from `host`; addresses send none.
-/// Every address of the name is tried in turn, within `deadline` altogether.
-pub async fn served_chain(
+/// The addresses of the name are asked side by side, within `deadline`; one that answers is enough.
+pub async fn served_chains(
     host: &str,
     port: u16,
     server_name: Option<&str>,
     deadline: Duration,
-) -> Result<Served, DialFault> {
+) -> Result<Vec<Served>, DialFault> {
     let end = Instant::now() + deadline;
     let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     let name = server_name.unwrap_or(host).to_owned();
     let name = ServerName::try_from(name).map_err(|error| DialFault::Other(format!("{error}: {host}")))?;
-    let stream = connect(host, port, end).await?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in resolve(host, port, end).await? {
+        if addresses.len() < ADDRESSES && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    let dials = addresses.into_iter().map(|address| {
+        let name = name.clone();
+        async move { chain_at(address, name, end).await.map(|chain| Served { address, chain }) }
+    });
+    let mut found: Vec<Served> = Vec::new();
+    let mut fault = DialFault::Unresolvable;
+    for answer in futures_util::future::join_all(dials).await {
+        match answer {
+            Ok(served) if found.iter().any(|known| known.chain == served.chain) => {}
+            Ok(served) => found.push(served),
+            Err(why) => fault = why,
+        }
+    }
+    if found.is_empty() { Err(fault) } else { Ok(found) }
+}
 
+async fn resolve(host: &str, port: u16, end: Instant) -> Result<Vec<SocketAddr>, DialFault> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    match timeout_at(end, tokio::net::lookup_host((host, port))).await {
+        Ok(Ok(found)) => Ok(found.collect()),
+        Ok(Err(_)) => Err(DialFault::Unresolvable),
+        Err(_) => Err(DialFault::Timeout),
+    }
+}
+
+async fn chain_at(
+    address: SocketAddr,
+    name: ServerName<'static>,
+    end: Instant,
+) -> Result<Vec<Vec<u8>>, DialFault> {
+    let stream = match timeout_at(end, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(DialFault::Refused),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Err(DialFault::Timeout),
+        Ok(Err(error)) => return Err(DialFault::Other(error.to_string())),
+        Err(_) => return Err(DialFault::Timeout),
+    };
     let recorder = Arc::new(Recorder::default());
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -96,54 +144,10 @@ pub async fn served_chain(
     };
     match failure {
         // A handshake may fail after the chain was shown, for example over the kind of its key.
-        _ if !chain.is_empty() => Ok(Served { chain }),
+        _ if !chain.is_empty() => Ok(chain),
         Some(fault) => Err(fault),
         None => Err(DialFault::Other("the server showed no certificate".to_owned())),
     }
-}
-
-/// The certificates this machine trusts for the public web; none if it has no such store.
-///
-/// What cannot be read or loaded is in [`Bundle::dropped`].
-#[must_use]
-pub fn system_roots() -> Option<Bundle> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut bundle =
-        Bundle { dropped: found.errors.iter().map(ToString::to_string).collect(), ..Bundle::default() };
-    for der in found.certs {
-        match Certificate::from_der(&der) {
-            Ok(certificate) => bundle.certificates.push(certificate),
-            Err(why) => bundle.dropped.push(why),
-        }
-    }
-    (!bundle.certificates.is_empty()).then_some(bundle)
-}
-
-async fn connect(host: &str, port: u16, end: Instant) -> Result<TcpStream, DialFault> {
-    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
-        Ok(address) => vec![SocketAddr::new(address, port)],
-        Err(_) => match timeout_at(end, tokio::net::lookup_host((host, port))).await {
-            Ok(Ok(found)) => found.collect(),
-            Ok(Err(_)) => return Err(DialFault::Unresolvable),
-            Err(_) => return Err(DialFault::Timeout),
-        },
-    };
-    let mut fault = DialFault::Unresolvable;
-    let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    for address in addresses {
-        // A silent address must not eat the time of those behind it.
-        let now = Instant::now();
-        let share = now + end.saturating_duration_since(now) / left.max(1);
-        left = left.saturating_sub(1);
-        fault = match timeout_at(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => DialFault::Refused,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => DialFault::Timeout,
-            Ok(Err(error)) => DialFault::Other(error.to_string()),
-            Err(_) => DialFault::Timeout,
-        };
-    }
-    Err(fault)
 }
 
 fn handshake_fault(error: &io::Error) -> DialFault {
@@ -157,7 +161,7 @@ fn handshake_fault(error: &io::Error) -> DialFault {
     }
 }
 
-/// Accepts every certificate and remembers it; see [`served_chain`] for why that is safe there, and
+/// Accepts every certificate and remembers it; see [`served_chains`] for why that is safe there, and
 /// only there.
 #[derive(Debug, Default)]
 struct Recorder(Mutex<Vec<Vec<u8>>>);
@@ -220,5 +224,5 @@ impl ServerCertVerifier for Recorder {
 }
 
 #[cfg(test)]
-#[path = "tls_tests.rs"]
+#[path = "dial_tests.rs"]
 mod tests;

@@ -49,10 +49,16 @@ fn the_chain_comes_as_served_and_nothing_is_sent() {
             let chain = vec![leaf.clone(), leaf];
             let (listener, port) = listener().await;
             let (served, seen) = tokio::join!(
-                served_chain("127.0.0.1", port, asked, PATIENCE),
+                served_chains("127.0.0.1", port, asked, PATIENCE),
                 serve_once(listener, chain.clone(), key)
             );
-            assert_eq!(served, Ok(Served { chain }));
+            assert_eq!(
+                served,
+                Ok(vec![Served {
+                    address: ("127.0.0.1".parse::<IpAddr>().expect("one"), port).into(),
+                    chain
+                }])
+            );
             assert_eq!(seen, (expected, Vec::new()));
         }
     });
@@ -68,7 +74,7 @@ fn what_answers_may_not_speak_tls() {
             let _ = stream.read(&mut hello).await;
             let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
         };
-        let (served, ()) = tokio::join!(served_chain("127.0.0.1", port, None, PATIENCE), http);
+        let (served, ()) = tokio::join!(served_chains("127.0.0.1", port, None, PATIENCE), http);
         assert_eq!(served, Err(DialFault::NotTls));
     });
 }
@@ -77,7 +83,7 @@ fn what_answers_may_not_speak_tls() {
 fn a_silent_server_costs_the_deadline() {
     run(async {
         let (_listener, port) = listener().await;
-        let served = served_chain("127.0.0.1", port, None, Duration::from_millis(200)).await;
+        let served = served_chains("127.0.0.1", port, None, Duration::from_millis(200)).await;
         assert_eq!(served, Err(DialFault::Timeout));
     });
 }
@@ -87,16 +93,16 @@ fn a_closed_port_refuses() {
     run(async {
         let (listener, port) = listener().await;
         drop(listener);
-        assert_eq!(served_chain("127.0.0.1", port, None, PATIENCE).await, Err(DialFault::Refused));
+        assert_eq!(served_chains("127.0.0.1", port, None, PATIENCE).await, Err(DialFault::Refused));
     });
 }
 
 #[test]
 fn a_name_without_address_is_said_so() {
     run(async {
-        let served = served_chain("no-such-host.invalid", 443, None, PATIENCE).await;
+        let served = served_chains("no-such-host.invalid", 443, None, PATIENCE).await;
         assert_eq!(served, Err(DialFault::Unresolvable));
-        let served = served_chain("not a name", 443, None, PATIENCE).await;
+        let served = served_chains("not a name", 443, None, PATIENCE).await;
         assert!(matches!(served, Err(DialFault::Other(_))), "{served:?}");
     });
 }
@@ -105,7 +111,7 @@ fn a_name_without_address_is_said_so() {
 fn an_address_may_stand_in_brackets() {
     run(async {
         // Nothing may listen on IPv6 here, or there may be none at all: it must be an address, though.
-        let served = served_chain("[::1]", 1, None, PATIENCE).await;
+        let served = served_chains("[::1]", 1, None, PATIENCE).await;
         assert!(matches!(served, Err(DialFault::Refused | DialFault::Other(_))), "{served:?}");
     });
 }

@@ -1,24 +1,28 @@
 //! Which CA verifies the very endpoint that the runner will dial, judged by Go's rules.
 //!
-//! That outrigger itself can connect proves nothing: rustls accepts chains that Go refuses, and the
-//! operator's path (a proxy, another host name) is not the runner's.
+//! That outrigger itself can connect proves nothing: the operator's path (a proxy, another host name) is
+//! not the runner's. [`gitlab`] answers the same for GitLab.
 
 use std::time::Duration;
 
-use crate::certificates::{self, Bundle, Host};
-use crate::cluster::{Endpoint, Refusal, Target};
+use crate::certificates::{self, Bundle, Host, Narrowed};
+use crate::cluster::{Endpoint, only_the_runner};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
-use crate::limits::Limits;
 use crate::object::{Kind as ObjectKind, Ref};
-use crate::tls;
+use crate::tls::{self, Served};
+
+mod gitlab;
+
+pub use gitlab::GitlabTrust;
 
 /// What verifies the endpoint.
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// The endpoint that the runner will dial.
     pub endpoint: Endpoint,
-    /// The CA bundle, canonical; `None` where the system's roots are the answer.
+    /// What of the CA bundle verifies the endpoint now, canonical; `None` where the system's roots are the
+    /// answer.
     pub ca_pem: Option<String>,
     /// SHA-256 fingerprint of the anchor.
     pub fingerprint: String,
@@ -26,10 +30,14 @@ pub struct Trust {
     pub days_left: i64,
     /// Where the CA was found, for the plan.
     pub source: String,
-    /// How many certificates the bundle has.
+    /// How many certificates `ca_pem` has.
     pub members: usize,
+    /// How many more the bundle has, which do not verify the endpoint.
+    pub left_out: usize,
     /// Set when the endpoint cannot be reached from here: TLS is unproven, the VM will check it.
     pub unproven: Option<String>,
+    /// The same for GitLab.
+    pub gitlab: GitlabTrust,
     /// Worth saying: bundle members dropped, an early expiry.
     pub warnings: Vec<String>,
 }
@@ -43,12 +51,16 @@ struct Candidate {
     from_cluster: bool,
 }
 
-/// Finds the CA, once per run.
+/// Finds the CAs that the runner needs, once per run.
 ///
 /// # Errors
 /// OR0306 with one detail per candidate when none verifies the endpoint.
 pub async fn trust(cx: &Context) -> Result<&Trust> {
-    cx.facts.trust.get_or_try_init(|| find(cx)).await
+    let both = || async {
+        let (trust, gitlab) = tokio::join!(find(cx), gitlab::gitlab(cx));
+        trust.map(|trust| Trust { gitlab, ..trust })
+    };
+    cx.facts.trust.get_or_try_init(both).await
 }
 
 async fn find(cx: &Context) -> Result<Trust> {
@@ -78,7 +90,7 @@ async fn find(cx: &Context) -> Result<Trust> {
         _ => endpoint.host.clone(),
     };
     let (served, candidates) = tokio::join!(
-        tls::served_chain(
+        tls::served_chains(
             &endpoint.host,
             endpoint.port,
             None,
@@ -110,17 +122,19 @@ async fn find(cx: &Context) -> Result<Trust> {
     };
     let mut not_here = None;
     for candidate in &candidates {
-        let verdict = certificates::judge(&candidate.bundle, &served.chain, &host, cx.now);
+        let narrowed = narrow(&candidate.bundle, &served, &host, cx.now);
+        let Some(verdict) = narrowed.verdict() else { continue };
         if !verdict.accepted {
             refusals.push((candidate.source.clone(), verdict.why.join("; ")));
             continue;
         }
-        if let Some(why) = verdict.not_here {
-            not_here.get_or_insert(why);
+        if let Some(why) = &verdict.not_here {
+            not_here.get_or_insert_with(|| why.clone());
             continue;
         }
         let anchor = verdict.anchor.as_ref();
         let mut warnings = verdict.warnings.clone();
+        warnings.extend(elsewhere(&narrowed, &served));
         if candidate.system {
             let ca = anchor.map(certificates::Certificate::label).unwrap_or_default();
             warnings.push(format!("the VM has to trust {ca} by itself, as the public web's CAs are"));
@@ -130,18 +144,20 @@ async fn find(cx: &Context) -> Result<Trust> {
         }
         warnings.extend(warnings_about(&endpoint));
         return Ok(Trust {
-            ca_pem: (!candidate.system).then(|| candidate.bundle.to_pem()),
+            ca_pem: (!candidate.system).then(|| narrowed.bundle.to_pem()),
             fingerprint: anchor.map(certificates::Certificate::fingerprint_sha256).unwrap_or_default(),
             days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.now)),
             source: candidate.source.clone(),
-            members: candidate.bundle.certificates.len(),
+            members: narrowed.bundle.certificates.len(),
+            left_out: narrowed.left_out,
             unproven: None,
+            gitlab: GitlabTrust::default(),
             warnings,
             endpoint,
         });
     }
     if let Some(why) = not_here {
-        return Err(only_the_runner(&endpoint, &why));
+        return Err(only_the_runner(&endpoint.url, &why));
     }
     let mut failure = Failure::new(
         "OR0306",
@@ -168,36 +184,24 @@ fn warnings_about(endpoint: &Endpoint) -> Vec<String> {
     warnings
 }
 
-/// Go's rules take the certificate, ours do not: an error of its own, as nothing is wrong with the cluster.
-fn only_the_runner(endpoint: &Endpoint, why: &str) -> Failure {
-    Failure::new(
-        "OR0314",
-        Kind::Refused,
-        format!("the runner could connect to {}, but outrigger cannot", endpoint.url),
-    )
-    .detail("because", why.to_owned())
-    .hint("without a connection nothing can be set up or proven from here: have the server's certificate renewed, or name another address of the cluster (in the kubeconfig, or with --kubernetes-host if it is the runner's)")
+/// [`certificates::narrow`] over what a server shows at all of its addresses.
+fn narrow(bundle: &Bundle, served: &[Served], host: &Host, now: jiff::Timestamp) -> Narrowed {
+    let chains: Vec<&[Vec<u8>]> = served.iter().map(|served| served.chain.as_slice()).collect();
+    certificates::narrow(bundle, &chains, host, now)
 }
 
-/// Why the operator's own connection was not made: what Go's rules say of the certificate the server
-/// shows, in place of the one word that the TLS library has for it.
-pub async fn diagnose(target: &Target, limits: &Limits, refusal: Refusal) -> Failure {
-    let endpoint = &target.endpoint;
-    let name = target.tls_server_name.as_deref();
-    let deadline = Duration::from_secs(10).min(limits.request_timeout);
-    let served = tls::served_chain(&endpoint.host, endpoint.port, name, deadline).await;
-    let bundle = match &target.ca {
-        Some(ca) => certificates::read_bundle(ca).ok(),
-        None => tls::system_roots(),
-    };
-    let (Ok(served), Some(bundle)) = (served, bundle) else { return refusal.into() };
-    let host = Host::parse(name.unwrap_or(&endpoint.host));
-    let verdict = certificates::judge(&bundle, &served.chain, &host, jiff::Timestamp::now());
-    match verdict.not_here {
-        Some(why) if verdict.accepted => only_the_runner(endpoint, &why),
-        _ if verdict.accepted => refusal.into(),
-        _ => Failure::from(refusal).detail("because", verdict.why.join("; ")),
-    }
+/// The addresses of the name at which another certificate is shown, one that is not accepted.
+fn elsewhere(narrowed: &Narrowed, served: &[Served]) -> Vec<String> {
+    let refused = served.iter().zip(&narrowed.verdicts).filter(|(_, verdict)| !verdict.accepted);
+    refused
+        .map(|(served, verdict)| {
+            format!(
+                "at {} another certificate is shown, which the runner will refuse: {}",
+                served.address,
+                verdict.why.join("; ")
+            )
+        })
+        .collect()
 }
 
 /// An endpoint that does not answer here: the cluster's own CA, and nothing proven.
@@ -216,10 +220,12 @@ fn unreachable(cx: &Context, endpoint: &Endpoint, candidates: Vec<Candidate>, wh
         days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.now)),
         source: candidate.source.clone(),
         members: candidate.bundle.certificates.len(),
+        left_out: 0,
         unproven: Some(format!(
             "{} cannot be reached from here ({why}): TLS is unproven, the VM will check it",
             endpoint.url
         )),
+        gitlab: GitlabTrust::default(),
         warnings: warnings_about(endpoint),
         endpoint: endpoint.clone(),
     })

@@ -1,0 +1,128 @@
+//! kube's client, made of kube's own parts, but for one: who the server is, [`tls`] decides.
+
+#![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ConfigExt as _, RustlsTlsError};
+
+use crate::certificates::{Bundle, Certificate};
+use crate::tls::{self, Roots};
+
+/// The client of a configuration: kube's layers and timeouts, over connections whose server [`tls`] has
+/// accepted. (kube's own `Client::try_from` verifies by webpki and has no hook for another verifier.)
+#[expect(clippy::needless_pass_by_value, reason = "it is made for this one client")]
+pub(super) fn build(config: kube::Config) -> kube::Result<kube::Client> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    let Some(proxy) = config.proxy_url.clone() else { return over(&config, http, &settings(&config)?) };
+    match proxy.scheme_str() {
+        Some("socks5") => over(&config, SocksV5::new(proxy, http), &settings(&config)?),
+        Some("http") => {
+            over(&config, with_login(&proxy, Tunnel::new(proxy.clone(), http)), &settings(&config)?)
+        }
+        Some("https") => {
+            // The connection to the proxy itself, as with client-go, believes the same CA.
+            let tls = settings(&config)?;
+            let secured = HttpsConnectorBuilder::new()
+                .with_tls_config(tls.clone())
+                .https_or_http()
+                .enable_http1()
+                .wrap_connector(http);
+            over(&config, with_login(&proxy, Tunnel::new(proxy.clone(), secured)), &tls)
+        }
+        _ => Err(kube::Error::ProxyProtocolUnsupported { proxy_url: Box::new(proxy) }),
+    }
+}
+
+/// The operator's identity, and whom the operator believes.
+fn settings(config: &kube::Config) -> kube::Result<rustls::ClientConfig> {
+    let given = config.root_cert.as_ref().map(|ders| Bundle {
+        certificates: ders.iter().filter_map(|der| Certificate::from_der(der).ok()).collect(),
+        ..Bundle::default()
+    });
+    // Without certificates of its own: what kube's verifier cannot load must not stop ours.
+    let mut bare = config.clone();
+    bare.root_cert = Some(Vec::new());
+    let mut tls = bare.rustls_client_config()?;
+    tls::decide_by(Roots::of_cluster(given), &mut tls);
+    Ok(tls)
+}
+
+fn with_login<C>(proxy: &http::Uri, tunnel: Tunnel<C>) -> Tunnel<C> {
+    let login = proxy.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
+    let Some((login, _)) = login else { return tunnel };
+    let login = format!("Basic {}", STANDARD.encode(unescaped(login)));
+    match http::HeaderValue::from_str(&login) {
+        Ok(mut value) => {
+            value.set_sensitive(true);
+            tunnel.with_auth(value)
+        }
+        Err(_) => tunnel,
+    }
+}
+
+/// Takes `%41` out of a part of a URL.
+fn unescaped(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        match (bytes[at], digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(u8::try_from(high * 16 + low).unwrap_or_default());
+                at += 3;
+            }
+            (byte, ..) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+fn over<C>(config: &kube::Config, connector: C, tls: &rustls::ClientConfig) -> kube::Result<kube::Client>
+where
+    C: tower::Service<http::Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connection + hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    C::Future: Send + 'static,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+    if let Some(name) = &config.tls_server_name {
+        let name = name.clone().try_into().map_err(RustlsTlsError::InvalidServerName);
+        let name = name.map_err(kube::Error::RustlsTls)?;
+        builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
+    }
+    let mut connector =
+        hyper_timeout::TimeoutConnector::new(builder.enable_http1().wrap_connector(connector));
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let client = hyper_util::client::legacy::Builder::new(TokioExecutor::new()).build::<_, Body>(connector);
+    let service = tower::ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(tower::BoxError::from)
+        .service(client);
+    Ok(kube::Client::new(service, config.default_namespace.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescaped;
+
+    #[test]
+    fn a_proxy_login_is_taken_out_of_its_escapes() {
+        assert_eq!(unescaped("user:pa%40ss%3Aword"), b"user:pa@ss:word");
+        assert_eq!(unescaped("a%+1%4"), b"a%+1%4");
+    }
+}
