@@ -21,7 +21,7 @@ mod verdict;
 pub use bundle::{Bundle, BundleFault, decode_ca_data, read_bundle};
 pub use narrow::{Narrowed, narrow};
 pub use signatures::algorithms;
-pub use verdict::{Fault, Verdict, judge};
+pub use verdict::{Fault, Verdict, issuers, judge};
 
 use std::fmt;
 use std::net::IpAddr;

@@ -180,6 +180,13 @@ pub fn judge(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) ->
     }
 }
 
+/// The names of those who issued the certificates of a chain, as they stand in them.
+#[must_use]
+pub fn issuers(chain: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let served = chain.iter().filter_map(|der| parse(der).ok());
+    served.map(|facts| facts.x509.issuer().as_raw().to_vec()).collect()
+}
+
 /// The bundle's members in which the usable chains end, each once.
 fn needed(bundle: &Bundle, usable: &[Chain]) -> Vec<Certificate> {
     let by_ca = usable.iter().any(|chain| chain.members.len() > 1);

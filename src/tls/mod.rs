@@ -55,14 +55,26 @@ impl Roots {
         Self { given, file, system: true }
     }
 
-    /// All of them. Those of the machine are read from its disk.
-    #[must_use]
-    pub fn bundle(&self) -> Bundle {
+    /// What Go's rules say of a chain under these roots.
+    ///
+    /// The machine's own are read where the given ones do not do, and of them only those are looked at that
+    /// could have issued something in the chain: they are many, and the answer is the same.
+    fn judge(&self, chain: &[Vec<u8>], host: &Host, now: Timestamp) -> Verdict {
+        static SYSTEM: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
         let mut bundle = self.given.clone().unwrap_or_default();
-        if self.system {
-            bundle.certificates.extend(system_roots().unwrap_or_default().certificates);
+        let verdict = judge(&bundle, chain, host, now);
+        if verdict.accepted_here() || !self.system {
+            return verdict;
         }
-        bundle
+        let system = SYSTEM.get_or_init(|| rustls_native_certs::load_native_certs().certs);
+        let names = certificates::issuers(chain);
+        let could = |der: &[u8]| {
+            chain.first().is_some_and(|leaf| leaf == der)
+                || names.iter().any(|name| der.windows(name.len()).any(|part| part == name))
+        };
+        let known = system.iter().filter(|der| could(der)).filter_map(|der| Certificate::from_der(der).ok());
+        bundle.certificates.extend(known);
+        judge(&bundle, chain, host, now)
     }
 }
 
@@ -74,7 +86,7 @@ pub fn client_config(roots: Roots) -> Result<ClientConfig, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier::new(roots)))
+        .with_custom_certificate_verifier(Arc::new(Verifier(roots)))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
@@ -82,7 +94,7 @@ pub fn client_config(roots: Roots) -> Result<ClientConfig, rustls::Error> {
 
 /// Makes a client that was configured elsewhere decide about servers as [`client_config`] does.
 pub fn decide_by(roots: Roots, config: &mut ClientConfig) {
-    config.dangerous().set_certificate_verifier(Arc::new(Verifier::new(roots)));
+    config.dangerous().set_certificate_verifier(Arc::new(Verifier(roots)));
 }
 
 /// A server whose certificate was not accepted.
@@ -141,17 +153,7 @@ pub fn system_roots() -> Option<Bundle> {
 
 /// Accepts a server where Go does and every signature on the way was checked.
 #[derive(Debug)]
-struct Verifier {
-    roots: Roots,
-    /// Read when the first server is met.
-    bundle: OnceLock<Bundle>,
-}
-
-impl Verifier {
-    fn new(roots: Roots) -> Self {
-        Self { roots, bundle: OnceLock::new() }
-    }
-}
+struct Verifier(Roots);
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
@@ -171,8 +173,7 @@ impl ServerCertVerifier for Verifier {
         let now = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
         let chain: Vec<Vec<u8>> =
             std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec()).collect();
-        let bundle = self.bundle.get_or_init(|| self.roots.bundle());
-        let verdict = judge(bundle, &chain, &host, now);
+        let verdict = self.0.judge(&chain, &host, now);
         if verdict.accepted_here() {
             return Ok(ServerCertVerified::assertion());
         }
