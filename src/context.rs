@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
+use crate::admission;
 use crate::cluster::{Class, Cluster, Refusal, Target};
 use crate::error::{Failure, Kind, Result};
 use crate::gitlab::Gitlab;
@@ -60,6 +61,8 @@ pub struct Facts {
     pub selected: RefCell<Vec<&'static str>>,
     /// Every kind that can be listed in a namespace, and what could not be found out about that.
     pub served: OnceCell<(Vec<Served>, Vec<String>)>,
+    /// What no dry run could look at yet, and why.
+    pub unlooked: RefCell<Vec<(Ref, String)>>,
     /// What preflight found, for its own listing.
     pub checks: RefCell<Vec<Event>>,
     /// A temporary right that the operator holds now.
@@ -358,7 +361,7 @@ impl Context {
             Err(refusal) => {
                 self.record.borrow_mut().forget(reference);
                 self.save()?;
-                return Err(refusal.into());
+                return Err(self.refused(object, refusal));
             }
         };
         self.record.borrow_mut().own(reference, made.uid());
@@ -367,9 +370,13 @@ impl Context {
         Ok(made)
     }
 
+    fn refused(&self, object: &Object, refusal: Refusal) -> Failure {
+        admission::failure(&self.settings, &self.kubectl(), object, refusal)
+    }
+
     /// Applies a change to an object that was judged ours.
     pub async fn apply(&self, object: &Object) -> Result<Object> {
-        let made = self.cluster.apply(object, false).await.map_err(Failure::from)?;
+        let made = self.cluster.apply(object, false).await.map_err(|why| self.refused(object, why))?;
         self.record.borrow_mut().own(&object.reference, made.uid());
         self.changed(&object.reference, Some(made.clone()));
         self.save()?;

@@ -7,11 +7,8 @@
 
 use crate::context::Context;
 use crate::names;
-use crate::object::Object;
+use crate::object::{FILLED_BY_CLUSTER, Object};
 use crate::settings::Reissue;
-
-/// Type of a Secret that the cluster fills with a token.
-pub const FILLED_BY_CLUSTER: &str = "kubernetes.io/service-account-token";
 
 /// Whether the token in this Secret can be read from it at any time.
 #[must_use]

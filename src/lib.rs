@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 pub mod access;
+pub mod admission;
 pub mod borrowed;
 pub mod certificates;
 pub mod cli;
@@ -38,6 +39,7 @@ pub mod inhabitants;
 pub mod inputs;
 pub mod instance;
 pub mod issued;
+pub mod job_pod;
 pub mod jobs;
 pub mod limits;
 pub mod names;

@@ -157,7 +157,7 @@ impl Names {
     }
 
     /// A namespace of ours; the jobs' one enforces a Pod Security level and warns of what would not
-    /// pass the strictest. The levels are pinned to `version` (such as `v1.37`), so that an upgrade of
+    /// pass the strictest; in the runner's one, where no pods belong, nothing else passes. The levels are pinned to `version` (such as `v1.37`), so that an upgrade of
     /// the cluster does not tighten the rules under running pipelines.
     #[must_use]
     pub fn namespace_manifest(
@@ -167,18 +167,29 @@ impl Names {
         pod_security: &str,
         version: Option<&str>,
     ) -> Object {
-        let is_job = reference.name == self.job_namespace;
+        let enforced = if reference.name == self.job_namespace { pod_security } else { "restricted" };
         let mut object = self.manifest(reference, id, &Value::Null);
-        if is_job {
-            let labels = &mut object.value["metadata"]["labels"];
-            for (mode, level) in [("enforce", pod_security), ("warn", "restricted"), ("audit", "restricted")]
-            {
-                labels[format!("{POD_SECURITY}{mode}")] = Value::String(level.to_owned());
-                if let Some(version) = version {
-                    labels[format!("{POD_SECURITY}{mode}-version")] = Value::String(version.to_owned());
-                }
+        let labels = &mut object.value["metadata"]["labels"];
+        for (mode, level) in [("enforce", enforced), ("warn", "restricted"), ("audit", "restricted")] {
+            labels[format!("{POD_SECURITY}{mode}")] = Value::String(level.to_owned());
+            if let Some(version) = version {
+                labels[format!("{POD_SECURITY}{mode}-version")] = Value::String(version.to_owned());
             }
         }
         object
     }
+}
+
+/// A namespace that is about to be created, with the labels and annotations that the settings ask for.
+#[must_use]
+pub fn marked(mut namespace: Object, settings: &Settings) -> Object {
+    let metadata = &mut namespace.value["metadata"];
+    for (field, pairs) in
+        [("labels", &settings.namespace_labels), ("annotations", &settings.namespace_annotations)]
+    {
+        for (key, value) in pairs {
+            metadata[field][key] = Value::String(value.clone());
+        }
+    }
+    namespace
 }

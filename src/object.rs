@@ -19,6 +19,7 @@ pub enum Kind {
     RoleBinding,
     ClusterRole,
     ClusterRoleBinding,
+    Pod,
 }
 
 impl Kind {
@@ -51,6 +52,7 @@ impl Kind {
             Kind::RoleBinding => "rolebindings",
             Kind::ClusterRole => "clusterroles",
             Kind::ClusterRoleBinding => "clusterrolebindings",
+            Kind::Pod => "pods",
         }
     }
 }
@@ -60,6 +62,9 @@ impl fmt::Display for Kind {
         fmt::Debug::fmt(self, f)
     }
 }
+
+/// Type of a Secret that the cluster fills with a token.
+pub const FILLED_BY_CLUSTER: &str = "kubernetes.io/service-account-token";
 
 /// A kind that a server serves in namespaces, whatever it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

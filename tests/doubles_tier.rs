@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use outrigger_doubles::cluster::{FakeCluster, Options, User as Account, seed_rbac, standard_users};
+use outrigger_doubles::cluster::{FakeCluster, Options, Rule, User as Account, seed_rbac, standard_users};
 
 use common::admin::Admin;
 use common::bed::{Bed, Logged, User};
@@ -25,7 +25,7 @@ const HARNESS: &str = "test-harness";
 
 /// Exact numbers of requests, by command: a request more is a round trip more for everybody, so these
 /// change on purpose only.
-const SETUP: usize = 49;
+const SETUP: usize = 51;
 const SECOND_SETUP: usize = 34;
 const STATUS: usize = 34;
 const TEARDOWN: usize = 92;
@@ -118,6 +118,10 @@ impl Bed for Doubles {
 
     fn elsewhere(&self) -> Option<String> {
         Some(self.another())
+    }
+
+    fn set_rules(&self, rules: &[Rule], _probe: &serde_json::Value) {
+        self.cluster.set_rules(rules.to_vec());
     }
 
     fn without_token_controller(&self) -> Option<String> {

@@ -19,11 +19,13 @@ use crate::limits::{Cancel, Limits, RetryNotice, Trace};
 use crate::object::{Object, Ref};
 use crate::tls;
 
+mod admission;
 mod certificate;
 mod connect;
 mod kubeconfig;
 mod refusal;
 
+pub use admission::Gate;
 pub use certificate::only_the_runner;
 use connect::build;
 pub use kubeconfig::{Endpoint, Selection, Target, contexts, load};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::admission::Gate;
 use super::kubeconfig::{Target, root_cause};
 use crate::error::{Failure, Kind};
 
@@ -12,8 +13,10 @@ use crate::error::{Failure, Kind};
 pub enum Class {
     /// 401.
     Unauthorized,
-    /// 403: a missing permission, an escalation, or admission.
+    /// 403: a missing permission, or an escalation.
     Forbidden,
+    /// Admission, whatever its status: a policy, a quota, a webhook; [`Refusal::gate`] says which.
+    Admission,
     /// 404.
     NotFound,
     /// 409 because the name is taken.
@@ -55,12 +58,22 @@ pub struct Refusal {
     pub what: String,
     /// How long the server asked us to wait.
     pub retry_after: Option<Duration>,
+    /// Which part of admission refused, with [`Class::Admission`].
+    pub gate: Option<Gate>,
     ending: Option<Failure>,
 }
 
 impl Refusal {
     fn of(class: Class, code: u16, what: &str, message: impl Into<String>) -> Self {
-        Self { class, code, message: message.into(), what: what.to_owned(), retry_after: None, ending: None }
+        Self {
+            class,
+            code,
+            message: message.into(),
+            what: what.to_owned(),
+            retry_after: None,
+            gate: None,
+            ending: None,
+        }
     }
 
     pub(super) fn interrupted(what: &str, failure: Failure) -> Self {
@@ -135,7 +148,11 @@ impl Refusal {
             None => foreign_answer(code, content_type, bytes),
         };
         let reason = status.and_then(|status| status["reason"].as_str()).unwrap_or_default();
+        let gate = status.and_then(|_| Gate::of(code, &message));
         let class = match (code, reason) {
+            _ if gate.is_some() => Class::Admission,
+            // A plugin of a server that has just started; it says so with a 403.
+            (403, _) if message.ends_with("not yet ready to handle request") => Class::Server,
             (401, _) => Class::Unauthorized,
             (403, _) => Class::Forbidden,
             (404, _) => Class::NotFound,
@@ -147,13 +164,15 @@ impl Refusal {
             _ => Class::Malformed,
         };
         let retry_after = retry_after.trim().parse().ok().map(Duration::from_secs);
-        Self { retry_after, ..Self::of(class, code, what, message) }
+        Self { retry_after, gate, ..Self::of(class, code, what, message) }
     }
 
-    /// Whether the same request may well succeed a little later.
+    /// Whether the same request may well succeed a little later. A webhook that does not answer seldom
+    /// comes back within a run, and each try costs the seconds that the server gives it.
     pub(super) fn heals(&self) -> bool {
-        matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable)
-            || matches!(self.code, 500 | 502..=504)
+        let later = matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable);
+        let starting = self.class == Class::Server && self.code == 403;
+        later || starting || (self.class != Class::Admission && matches!(self.code, 500 | 502..=504))
     }
 
     /// Names the server where nothing came back from it.
@@ -242,6 +261,7 @@ impl From<Refusal> for Failure {
                 ("OR0403", Kind::Denied, format!("may not {what}: it grants more than you hold"))
             }
             Class::Forbidden => ("OR0402", Kind::Denied, format!("may not {what}")),
+            Class::Admission => return refused_by_admission(&refusal),
             Class::AlreadyExists => ("OR0701", Kind::Foreign, format!("cannot {what}: one is there already")),
             Class::Conflict => {
                 ("OR0701", Kind::Foreign, format!("cannot {what}: it is not the one that was looked at"))
@@ -277,6 +297,32 @@ impl From<Refusal> for Failure {
                 .hint("is the server's address right, and may this machine reach it? kubectl version tells"),
             _ => failure,
         }
+    }
+}
+
+/// Says which rule of the cluster refused, not that a right is missing. What can be done depends on the
+/// object: `crate::admission` adds that.
+fn refused_by_admission(refusal: &Refusal) -> Failure {
+    let what = &refusal.what;
+    let gate = refusal.gate.clone().unwrap_or(Gate::Unnamed);
+    let (id, kind, message) = match gate {
+        Gate::Quota(_) | Gate::LimitRange => {
+            ("OR0332", Kind::Refused, format!("cannot {what}: {gate} forbids it"))
+        }
+        Gate::WebhookDown(_) => ("OR0821", Kind::Deadline, format!("cannot {what}: {gate} does not answer")),
+        Gate::Terminating => {
+            ("OR0307", Kind::Deadline, format!("cannot {what}: its namespace is being deleted"))
+        }
+        _ => ("OR0331", Kind::Refused, format!("cannot {what}: {gate} forbids it")),
+    };
+    let failure = Failure::new(id, kind, message).detail("the server says", refusal.message.clone());
+    match gate {
+        Gate::WebhookDown(name) => failure
+            .hint(format!("the cluster lets nothing pass until {name} answers: have whoever keeps it mend it, or see whose it is:"))
+            .hint("  kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations")
+            .lasting(),
+        Gate::Terminating => failure.hint("wait until it is gone, then run the same command again"),
+        _ => failure,
     }
 }
 

@@ -3,6 +3,7 @@
 //! There is no second calculation: the lines are those of the plan that `setup` would show, so what
 //! passes here is what `setup` would go on with.
 
+use crate::context::Context;
 use crate::engine::{self, Planned};
 use crate::error::Failure;
 use crate::plan::{Decision, Line};
@@ -14,6 +15,28 @@ use crate::steps;
 pub fn checks(planned: &[Planned]) -> Vec<Event> {
     let others = planned.iter().filter(|one| one.step.name() != "preflight");
     others.map(|one| check(one.step.name(), &one.lines)).collect()
+}
+
+/// What no policy, quota or webhook was asked about, as a check of its own.
+#[must_use]
+pub fn unlooked(cx: &Context) -> Option<Event> {
+    let unlooked = cx.facts.unlooked.borrow();
+    if unlooked.is_empty() {
+        return None;
+    }
+    let text = format!("{} not looked at yet", steps::count(unlooked.len(), "object"));
+    let detail = unlooked.iter().map(|(reference, why)| format!("{reference}: {why}")).collect();
+    Some(Event::Check { name: "policies and quotas".to_owned(), outcome: Outcome::Skipped, text, detail })
+}
+
+/// The last line where nothing was found: it speaks of what was looked at.
+#[must_use]
+pub fn verdict(cx: &Context) -> &'static str {
+    if cx.facts.unlooked.borrow().is_empty() {
+        "Nothing is in the way."
+    } else {
+        "Nothing is in the way of what can be looked at now."
+    }
 }
 
 /// A line's detail without the commands that go with doing it: nothing is done here.

@@ -73,13 +73,14 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     let stale = if single.is_none() { engine::moved(cx).await? } else { Vec::new() };
     outside.ui.event(&header(cx).await);
     if single == Some("preflight") {
-        for check in cx.facts.checks.borrow().iter().chain(&preflight::checks(&planned)) {
+        let unlooked = preflight::unlooked(cx);
+        for check in cx.facts.checks.borrow().iter().chain(&preflight::checks(&planned)).chain(&unlooked) {
             outside.ui.event(check);
         }
         let refusals: Vec<_> =
             engine::refusals(&planned).into_iter().filter(|one| !engine::is_missing_input(one)).collect();
         return Ok(if refusals.is_empty() {
-            Ended::well(false, "Nothing is in the way.")
+            Ended::well(false, preflight::verdict(cx))
         } else {
             Ended::failed(refusals, false)
         });

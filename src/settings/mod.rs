@@ -3,6 +3,7 @@
 
 pub mod check;
 mod file;
+mod metadata;
 mod options;
 mod resolve;
 pub mod table;
@@ -130,6 +131,10 @@ pub struct Settings {
     pub accept_shared_namespace: bool,
     /// Agreed: a moment of `edit` in an existing namespace.
     pub allow_temporary_edit: bool,
+    /// Labels that namespaces of ours get at their creation, key and value.
+    pub namespace_labels: Vec<(String, String)>,
+    /// Annotations that they get, key and value.
+    pub namespace_annotations: Vec<(String, String)>,
     /// The API server as the runner will dial it.
     pub kubernetes_host: Option<Sourced<String>>,
     /// The GitLab instance, without trailing slash.

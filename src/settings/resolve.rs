@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::check::{self, escaped};
 use super::file::{self, FileValues};
+use super::metadata;
 use super::options::{finish, from_env, given};
 use super::table::{self, Row};
 use super::{
@@ -44,6 +45,8 @@ pub fn resolve(inputs: &Inputs) -> Result<Settings> {
         use_namespaces: read.use_namespaces(&namespace, &runner_namespace),
         accept_shared_namespace: read.flag("acceptSharedNamespace"),
         allow_temporary_edit: read.flag("allowTemporaryEdit"),
+        namespace_labels: read.pairs("namespaceLabels", metadata::label),
+        namespace_annotations: read.pairs("namespaceAnnotations", metadata::annotation),
         kubernetes_host: read.one("kubernetesHost", check::url),
         gitlab_url: read.one("gitlabUrl", check::gitlab_url),
         gitlab_token_file: read.path("gitlabTokenFile"),
@@ -243,6 +246,29 @@ impl<'a> Reader<'a> {
             }
         }
         used
+    }
+
+    /// Keys and values; a key that is given twice would hide one of its values.
+    fn pairs(
+        &mut self,
+        key: &str,
+        check: impl Fn(&str) -> Result<(String, String), String>,
+    ) -> Vec<(String, String)> {
+        let Some(found) = self.many(key, check) else { return Vec::new() };
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for (name, value) in found.value {
+            match pairs.iter().find(|(known, _)| *known == name) {
+                Some((_, known)) if *known == value => {}
+                Some((_, known)) => {
+                    let why = format!("gives {name} a second value, beside {}", escaped(known));
+                    let label =
+                        table::setting(key).map_or_else(|| key.to_owned(), |row| row.dashed.to_owned());
+                    self.problem(label, &format!("{name}={value}"), &why);
+                }
+                None => pairs.push((name, value)),
+            }
+        }
+        pairs
     }
 
     fn token_lifetime(&mut self) -> Option<Sourced<Duration>> {

@@ -87,6 +87,9 @@ impl Settings {
         fn path(found: &Sourced<std::path::PathBuf>) -> (Vec<String>, Source) {
             (vec![found.value.display().to_string()], found.source.clone())
         }
+        let pairs = |pairs: &[(String, String)]| -> Vec<String> {
+            pairs.iter().map(|(key, value)| format!("{key}={value}")).collect()
+        };
         let source = || self.sources.get(key).cloned().unwrap_or(Source::Default);
         let flag = |on: bool| on.then(|| (vec!["true".to_owned()], source()));
         let list = |values: Vec<String>| (!values.is_empty()).then(|| (values, source()));
@@ -102,6 +105,8 @@ impl Settings {
             "runnerNamespace" => Some(text(&self.runner_namespace)),
             "useNamespaces" => list(self.use_namespaces.clone()),
             "podSecurity" => Some(text(&self.pod_security_level)),
+            "namespaceLabels" => list(pairs(&self.namespace_labels)),
+            "namespaceAnnotations" => list(pairs(&self.namespace_annotations)),
             "kubernetesHost" => self.kubernetes_host.as_ref().map(text),
             "tokenLifetime" => {
                 self.token_lifetime.as_ref().map(|d| (vec![duration_text(d.value)], d.source.clone()))

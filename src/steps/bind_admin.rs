@@ -3,7 +3,8 @@
 
 use serde_json::json;
 
-use super::{Done, Pending, Step};
+use super::{Done, Pending, Step, looks};
+use crate::admission::{self, Look};
 use crate::borrowed::{bind, manifest, release_held, release_one, undo_command};
 use crate::cluster::{Class, Refusal};
 use crate::context::Context;
@@ -19,7 +20,14 @@ use crate::settings::shell_word;
 pub struct BindAdmin;
 
 /// What decides about the manifests' content and place: printed commands have to repeat it.
-const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces", "podSecurity"];
+const PLACES: &[&str] = &[
+    "namespace",
+    "runnerNamespace",
+    "useNamespaces",
+    "podSecurity",
+    "namespaceLabels",
+    "namespaceAnnotations",
+];
 
 impl Step for BindAdmin {
     fn name(&self) -> &'static str {
@@ -192,11 +200,18 @@ async fn question(cx: &Context) -> Result<Answer> {
                 rules::manifest().as_array().map_or(0, Vec::len)
             )))
         }
-        Err(refusal) if refusal.is_escalation() => Ok(Answer::Needed),
-        Err(refusal) if refusal.class == Class::Forbidden && !namespace_there => {
+        Err(refusal) if refusal.is_escalation() => {
+            if namespace_there {
+                let why = "you may not grant it yet".to_owned();
+                cx.facts.unlooked.borrow_mut().push((cx.names.role(), why));
+            }
+            Ok(Answer::Needed)
+        }
+        // What a policy says of a ClusterRole is not about the Role.
+        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Admission) && !namespace_there => {
             Ok(Answer::Unasked(refusal.message))
         }
-        Err(refusal) => Err(Failure::from(refusal)),
+        Err(refusal) => Err(admission::failure(&cx.settings, &cx.kubectl(), &probe, refusal)),
     }
 }
 
@@ -226,7 +241,7 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         let allowed = match cx.cluster.dry_run(&binding).await {
             Ok(()) => true,
             Err(refusal) if refusal.class == Class::Forbidden => false,
-            Err(refusal) => return Err(refusal.into()),
+            Err(refusal) => return Err(admission::failure(&cx.settings, &cx.kubectl(), &binding, refusal)),
         };
         (binding, allowed, format!("ClusterRoleBinding of cluster-admin for {operator}"))
     } else {
@@ -237,9 +252,19 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         };
         // `edit` lets nobody delete bindings: who cannot do so now could not take this one back.
         let release = Right::new("rbac.authorization.k8s.io", "rolebindings", "delete");
-        let (bind, release) =
-            tokio::join!(cx.may(&cx.cluster, namespace, &right), cx.may(&cx.cluster, namespace, &release));
+        let binding = manifest(cx, reference, "edit", &operator);
+        let (bind, release, look) = tokio::join!(
+            cx.may(&cx.cluster, namespace, &right),
+            cx.may(&cx.cluster, namespace, &release),
+            looks::look(cx, &binding, true)
+        );
         let (bind, release) = (bind.map_err(Failure::from)?, release.map_err(Failure::from)?);
+        // That it may not be made at all is said below, with the ways on.
+        if let Look::Refused(failure) = look
+            && failure.kind != Kind::Denied
+        {
+            return Ok(Line::refuse(failure));
+        }
         if bind && !release && !cx.settings.keep_admin_binding {
             let why = format!(
                 "you may bind `edit` in {namespace}, but not delete the RoleBinding again (with \
@@ -247,11 +272,7 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
             );
             return Ok(Line::refuse(administrators_way(cx, &why).await?));
         }
-        (
-            manifest(cx, reference, "edit", &operator),
-            bind,
-            format!("RoleBinding in {namespace}: edit for {operator}"),
-        )
+        (binding, bind, format!("RoleBinding in {namespace}: edit for {operator}"))
     };
     if !allowed && !unknown {
         return Ok(Line::refuse(

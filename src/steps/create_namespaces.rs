@@ -4,15 +4,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::looks::looked_at;
 use super::{Done, Pending, Step, count};
 use crate::borrowed;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::inhabitants;
-use crate::names::POD_SECURITY;
+use crate::names::{self, POD_SECURITY};
 use crate::object::{Object, Ref};
 use crate::ownership::{self, Owner};
 use crate::plan::{Act, Decision, Line};
+use crate::settings::shell_word;
 
 /// See the module.
 pub struct CreateNamespaces;
@@ -35,6 +37,8 @@ impl Step for CreateNamespaces {
             "runnerNamespace",
             "useNamespaces",
             "podSecurity",
+            "namespaceLabels",
+            "namespaceAnnotations",
             "acceptSharedNamespace",
             "forceConflicts",
         ]
@@ -71,6 +75,11 @@ impl Step for CreateNamespaces {
                     line = line.detail(format!("jobs can reach there: {reach}"));
                 }
                 lines.push(line);
+            }
+            let mut lines = looked_at(cx, lines, &[]).await;
+            // The last one speaks for what goes into both.
+            if let Some(line) = lines.iter_mut().rfind(|line| line.decision == Decision::Create) {
+                line.detail.push("policies and quotas inside are not known before it exists".to_owned());
             }
             Ok(lines)
         })
@@ -205,7 +214,9 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
         } else {
             String::new()
         };
-        return Line::new(Decision::Create, format!("{name}{level}"), Act::Create(manifest(cx, reference)));
+        let wanted = names::marked(manifest(cx, reference), &cx.settings);
+        let line = Line::new(Decision::Create, format!("{name}{level}"), Act::Create(wanted));
+        return marks(cx).into_iter().fold(line, Line::detail);
     };
     if live.is_terminating() {
         return Line::refuse(
@@ -232,9 +243,52 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
         }
         None | Some(Owner::Us) => {}
     }
-    if !is_job {
-        return Line::keep(name);
+    unmarked(cx, live, if is_job { decide_level(cx, reference, live) } else { Line::keep(name) })
+}
+
+/// The labels and annotations that were asked for, a line each.
+fn marks(cx: &Context) -> Vec<String> {
+    let all = [("label", &cx.settings.namespace_labels), ("annotation", &cx.settings.namespace_annotations)];
+    let line = |what: &str, (key, value): &(String, String)| format!("{what} {key}={value}");
+    all.iter().flat_map(|(what, pairs)| pairs.iter().map(move |pair| line(what, pair))).collect()
+}
+
+/// Labels and annotations are set when a namespace is created and never again: what a live one lacks is
+/// said, with the command that sets it.
+fn unmarked(cx: &Context, live: &Object, mut line: Line) -> Line {
+    let name = shell_word(&live.reference.name);
+    let mut commands = Vec::new();
+    let mut lacks = Vec::new();
+    for (command, field, pairs) in [
+        ("label", "labels", &cx.settings.namespace_labels),
+        ("annotate", "annotations", &cx.settings.namespace_annotations),
+    ] {
+        let missing: Vec<String> = pairs
+            .iter()
+            .filter(|(key, value)| live.value["metadata"][field][key] != json!(value))
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        if !missing.is_empty() {
+            let words: Vec<_> = missing.iter().map(|pair| shell_word(pair)).collect();
+            commands.push(format!(
+                "  {} {command} namespace {name} --overwrite {}",
+                cx.kubectl(),
+                words.join(" ")
+            ));
+            lacks.extend(missing);
+        }
     }
+    if lacks.is_empty() {
+        return line;
+    }
+    line.notable = true;
+    line.text = format!("{}: {} is not on it", line.text, lacks.join(", "));
+    let line = line.detail("labels and annotations are set at creation only; to set them now:");
+    commands.into_iter().fold(line, Line::detail)
+}
+
+fn decide_level(cx: &Context, reference: &Ref, live: &Object) -> Line {
+    let name = &reference.name;
     let label = format!("{POD_SECURITY}enforce");
     let enforced = live.label(&label).unwrap_or("privileged");
     let by = live

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::looks::looked_at;
 use super::{Done, Pending, Step, count};
 use crate::cluster::Cluster;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::grant::decide;
 use crate::names;
-use crate::object::{Object, Ref};
+use crate::object::{Kind as ObjectKind, Object, Ref};
 use crate::ownership::{self, Owner};
 use crate::plan::{Act, Decision, Line};
 use crate::rules;
@@ -37,6 +38,8 @@ impl Step for CreateRole {
             "runnerNamespace",
             "useNamespaces",
             "podSecurity",
+            "namespaceLabels",
+            "namespaceAnnotations",
             "forceConflicts",
             "clusterAdmin",
             "keepAdminBinding",
@@ -64,6 +67,9 @@ impl Step for CreateRole {
                 };
                 lines.push(decide(object, live.as_ref(), &owner, cx.settings.force_conflicts));
             }
+            // bind-admin lets the server look at the Role, to learn whether you may grant it.
+            let elsewhere: &[_] = if cx.is_selected("bind-admin") { &[ObjectKind::Role] } else { &[] };
+            let mut lines = looked_at(cx, lines, elsewhere).await;
             if let Some(line) = quiet_default(cx).await? {
                 lines.push(line);
             }
@@ -160,7 +166,7 @@ impl Step for CreateRole {
             for reference in cx.names.namespaces() {
                 if cx.read(&reference).await.map_err(Failure::from)?.is_none() {
                     let namespace = cx.names.namespace_manifest(reference, &cx.id(), level, version);
-                    document(&mut text, &namespace)?;
+                    document(&mut text, &names::marked(namespace, &cx.settings))?;
                 }
             }
             for object in manifests(cx) {

@@ -24,6 +24,7 @@ mod create_runner;
 mod extract_ca;
 mod issue_token;
 mod launch_script;
+mod looks;
 mod preflight;
 mod run_pipeline;
 

@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{Done, Pending, Step, count};
+use super::{Done, Pending, Step, count, looks};
+use crate::admission::{self, Look};
 use crate::cluster::Refusal;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::instance::{self, Purpose, instance};
+use crate::job_pod;
+use crate::object::{Kind as ObjectKind, Ref};
 use crate::plan::{Act, Decision, Line};
 use crate::report::{Event, Outcome};
 use crate::rules::{self, Right};
 use crate::runner::{self, Verdict};
+use crate::settings::shell_word;
 use crate::trust::trust;
 
 /// See the module.
@@ -37,6 +41,8 @@ impl Step for Preflight {
             "runnerNamespace",
             "useNamespaces",
             "podSecurity",
+            "namespaceLabels",
+            "namespaceAnnotations",
             "kubernetesHost",
             "tokenLifetime",
             "gitlabUrl",
@@ -59,11 +65,12 @@ impl Step for Preflight {
 
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
-            let (version, operator, rights, trusted, ()) = tokio::join!(
+            let (version, operator, rights, trusted, jobs, ()) = tokio::join!(
                 cx.version(),
                 cx.operator(),
                 missing_rights(cx),
                 trust(cx),
+                refused_jobs(cx),
                 // Asked beside the cluster; what it says is looked at below.
                 async {
                     if concerns_gitlab(cx).await {
@@ -74,7 +81,7 @@ impl Step for Preflight {
             let files: Vec<_> = cx.target.files.iter().map(|file| file.display().to_string()).collect();
             let kubeconfig = format!("context {} of {}", cx.target.context, files.join(", "));
             let mut checks = vec![pass("kubeconfig", kubeconfig)];
-            let mut lines = Vec::new();
+            let (mut lines, mut warnings) = (Vec::new(), Vec::new());
             match &version {
                 Ok(version) => {
                     checks.push(pass("server", format!("{version} at {}", cx.target.endpoint.url)));
@@ -95,7 +102,7 @@ impl Step for Preflight {
                         let detail = detail.map(|(place, right)| format!("{right} in {place}")).collect();
                         checks.push(check("rights", Outcome::Pass, all, detail));
                     } else {
-                        let failure = denied(cx, &missing).await;
+                        let failure = denied(cx, &missing).await?;
                         fail(&mut checks, &mut lines, "rights", &failure);
                     }
                 }
@@ -118,6 +125,14 @@ impl Step for Preflight {
                 }
                 Err(failure) => fail(&mut checks, &mut lines, "certificate", &failure),
             }
+            // What is asked about only resembles a job, so that this is a warning.
+            for failure in jobs {
+                let said = failure.details.iter().map(|(label, text)| format!("{label}: {text}"));
+                let detail: Vec<_> = said.chain(failure.hints.iter().cloned()).collect();
+                checks.push(check("jobs", Outcome::Warn, failure.message.clone(), detail.clone()));
+                let line = Line::keep_stricter(format!("jobs will be refused: {}", failure.message));
+                warnings.push(detail.into_iter().fold(line, Line::detail));
+            }
             gitlab(cx, &mut checks, &mut lines).await;
             if let Some(plugin) = &cx.target.exec_plugin {
                 checks.push(pass("exec plugin", plugin.clone()));
@@ -126,15 +141,27 @@ impl Step for Preflight {
                 cx.facts.checks.borrow_mut().push(event.clone());
             }
             if lines.is_empty() {
-                lines.push(Line::new(Decision::Keep, "nothing in the way", Act::None));
+                // The other steps look at the same time: what they could not ask is known before they do.
+                let [runner, job] = [&cx.names.runner_namespace, &cx.names.job_namespace];
+                let (runner, job) = tokio::join!(looks::is_there(cx, runner), looks::is_there(cx, job));
+                lines.push(Line::new(Decision::Keep, verdict(runner && job), Act::None));
             }
+            lines.extend(warnings);
             Ok(lines)
         })
     }
 
-    fn apply<'a>(&'a self, _cx: &'a Context, _lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async { Ok(Done { changed: false, text: "nothing in the way".to_owned() }) })
+    fn apply<'a>(&'a self, cx: &'a Context, _lines: &'a [Line]) -> Pending<'a, Done> {
+        Box::pin(async {
+            let complete = cx.facts.unlooked.borrow().is_empty();
+            Ok(Done { changed: false, text: verdict(complete).to_owned() })
+        })
     }
+}
+
+/// What is said where nothing was found; of what nobody could look at, nothing is.
+fn verdict(complete: bool) -> &'static str {
+    if complete { "nothing in the way" } else { "nothing in the way of what can be looked at now" }
 }
 
 fn check(name: &str, outcome: Outcome, text: impl Into<String>, detail: Vec<String>) -> Event {
@@ -234,6 +261,33 @@ fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
     }
 }
 
+/// What the rules of a job namespace that is there already say to a job's Secret and pod: refusals that
+/// setup itself would never meet.
+async fn refused_jobs(cx: &Context) -> Vec<Failure> {
+    let namespace = Ref::cluster(ObjectKind::Namespace, &cx.names.job_namespace);
+    let there = cx.read(&namespace).await.ok().flatten().is_some_and(|live| !live.is_terminating());
+    if !there || cx.agreed().await.is_some() {
+        return Vec::new();
+    }
+    let objects = [job_pod::secret(cx), job_pod::pod(cx)];
+    let looks = objects.iter().map(|object| looks::look(cx, object, true));
+    let looks = futures_util::future::join_all(looks).await;
+    let mut refused = Vec::new();
+    for (object, look) in objects.iter().zip(looks) {
+        let why = match look {
+            Look::Passes => continue,
+            Look::Refused(failure) if failure.kind != Kind::Denied => {
+                refused.push(failure);
+                continue;
+            }
+            Look::Refused(_) => "you may not create a job's pod or Secret yourself".to_owned(),
+            Look::NotLooked(why) => why,
+        };
+        cx.facts.unlooked.borrow_mut().push((object.reference.clone(), why));
+    }
+    refused
+}
+
 struct Rights {
     asked: Vec<(String, Right)>,
     missing: Vec<(String, Right)>,
@@ -326,7 +380,10 @@ fn where_of(namespace: &str, right: &Right) -> String {
     if right.resource == "namespaces" { "the cluster".to_owned() } else { namespace.to_owned() }
 }
 
-async fn denied(cx: &Context, missing: &[(String, Right)]) -> Failure {
+/// `OpenShift` lets users request projects, whose namespaces they may not create.
+const PROJECTS: &str = "project.openshift.io";
+
+async fn denied(cx: &Context, missing: &[(String, Right)]) -> Result<Failure> {
     let who = cx.operator().await.map(|operator| operator.name.clone()).unwrap_or_default();
     let mut failure = Failure::new(
         "OR0402",
@@ -336,7 +393,19 @@ async fn denied(cx: &Context, missing: &[(String, Right)]) -> Failure {
     for (namespace, right) in missing {
         failure = failure.detail(format!("in {}", where_of(namespace, right)), right.to_string());
     }
-    failure.hint("ask an administrator for these, or use a context that has them: --context NAME")
+    failure = failure.hint("ask an administrator for these, or use a context that has them: --context NAME");
+    if !missing.iter().any(|(_, right)| right.resource == "namespaces" && right.verb == "create") {
+        return Ok(failure);
+    }
+    let request = Right::new(PROJECTS, "projectrequests", "create");
+    if !cx.may(&cx.cluster, "", &request).await.map_err(Failure::from)? {
+        return Ok(admission::made_by_others(&cx.settings, failure));
+    }
+    failure = failure.hint("or request the namespaces as projects, which bring the rights inside them:");
+    for namespace in cx.names.namespaces().iter().filter(|one| !cx.is_used(&one.name)) {
+        failure = failure.hint(format!("  oc new-project {}", shell_word(&namespace.name)));
+    }
+    Ok(failure.hint(format!("  {}", admission::with_used_namespaces(&cx.settings))))
 }
 
 #[cfg(test)]

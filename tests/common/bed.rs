@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use outrigger_doubles::cluster::Rule;
+
 use super::admin::Admin;
 
 /// Who runs outrigger. The rights are those of the manifests of `outrigger_doubles::cluster::seed_rbac`.
@@ -95,6 +97,9 @@ pub trait Bed: Sync {
     /// A cluster whose token controller has no key and that grants no token longer than a day (a
     /// kubeconfig for [`User::Admin`]), if the bed has one at hand.
     fn without_token_controller(&self) -> Option<String>;
+    /// Sets the rules that the cluster's policies and webhooks have about creations, in place of those so
+    /// far, and waits until they count. `probe` meets them all: it passes none.
+    fn set_rules(&self, rules: &[Rule], probe: &serde_json::Value);
     /// The real kubectl, if the bed has one at hand.
     fn kubectl(&self) -> Option<std::path::PathBuf> {
         None

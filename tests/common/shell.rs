@@ -100,6 +100,16 @@ impl<'a> Shell<'a> {
                 "metadata": {"namespace": namespace, "name": name}})
         };
         match arguments {
+            ["--kubeconfig", _, rest @ ..] => self.replay(rest),
+            ["label", "namespace", name, "--overwrite", pairs @ ..] => {
+                let labels: serde_json::Map<_, _> = pairs
+                    .iter()
+                    .map(|pair| pair.split_once('=').expect("KEY=VALUE"))
+                    .map(|(key, value)| (key.to_owned(), json!(value)))
+                    .collect();
+                self.admin
+                    .patch(&format!("/api/v1/namespaces/{name}"), &json!({"metadata": {"labels": labels}}));
+            }
             ["apply", "-f", file] => {
                 let text = fs::read_to_string(self.folder.join(file)).expect("the file was written before");
                 for document in documents(&text) {

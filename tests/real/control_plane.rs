@@ -7,19 +7,24 @@
 // Named, as a target below another directory includes this file by its path.
 #[path = "identity.rs"]
 pub mod identity;
+#[path = "rules.rs"]
+mod rules;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use outrigger_doubles::cluster::Rule;
 use serde_json::Value;
 
 use crate::common::admin::Admin;
 use crate::common::bed::{Bed, Logged, User, kubeconfig_yaml};
 use crate::processes::{Folder, free_port};
+use rules::Rules;
+
 use identity::{HARNESS, Identity, KUBELET, SCHEDULER, token, tokens};
 
 /// The Kubernetes version whose binaries are looked for, as in `tests/real/go/go.mod`.
@@ -116,6 +121,7 @@ pub struct ControlPlane {
     first: OnceLock<Cluster>,
     second: Mutex<Option<Cluster>>,
     mark: AtomicU64,
+    rules: Mutex<Rules>,
 }
 
 impl ControlPlane {
@@ -154,6 +160,7 @@ impl ControlPlane {
             first: OnceLock::new(),
             second: Mutex::default(),
             mark: AtomicU64::new(0),
+            rules: Mutex::default(),
         };
         let cluster = plane.cluster(variant)?;
         for manifest in outrigger_doubles::cluster::seed_rbac() {
@@ -338,6 +345,12 @@ impl Bed for ControlPlane {
 
     fn counts_exactly(&self) -> bool {
         false
+    }
+
+    fn set_rules(&self, rules: &[Rule], probe: &Value) {
+        // A scenario that failed in here leaves what it made to the next.
+        let mut standing = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.set(self.admin(), rules, probe);
     }
 
     fn elsewhere(&self) -> Option<String> {

@@ -3,6 +3,7 @@
 //! The doubles and the real control plane run the same table.
 
 mod administrator;
+mod admission;
 mod again;
 pub mod bed;
 mod bindings;
@@ -48,6 +49,16 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("administrator_lends_edit", administrator::temporary_edit),
     ("administrator_lends_edit_to_an_odd_name", administrator::odd_user_name),
     ("administrator_and_a_namespace_of_others", administrator::used_namespace),
+    ("admission_of_a_policy", admission::policy),
+    ("admission_of_a_policy_that_says_forbidden", admission::forbidding_policy),
+    ("admission_of_a_webhook", admission::webhook),
+    ("admission_of_a_webhook_that_is_down", admission::webhook_down),
+    ("admission_of_token_secrets", admission::token_secrets),
+    ("admission_of_everything_inside", admission::inside),
+    ("admission_by_a_quota", admission::quota),
+    ("admission_of_jobs", admission::jobs),
+    ("admission_labels_are_kept", admission::labels),
+    ("admission_by_project_requests", admission::self_provisioner),
     ("nobody_is_refused", lifecycle::as_nobody),
     ("status_and_teardown_without_the_record", lifecycle::without_the_record),
     ("namespace_with_something_foreign_stays", lifecycle::foreign_inside),

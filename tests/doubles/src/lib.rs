@@ -4,4 +4,5 @@
 pub mod cluster;
 pub mod gitlab;
 pub mod http;
+pub mod webhook;
 pub mod wire;

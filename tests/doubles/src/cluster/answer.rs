@@ -113,6 +113,13 @@ impl Refusal {
         refusal.with_cause(reason, problem, field)
     }
 
+    /// The same words under another status, as policies choose it.
+    pub(crate) fn under(mut self, code: u16, reason: &str) -> Self {
+        self.code = code;
+        reason.clone_into(&mut self.reason);
+        self
+    }
+
     /// Adds a cause.
     pub(crate) fn with_cause(mut self, reason: &str, message: &str, field: &str) -> Self {
         self.details["causes"] = json!([{"reason": reason, "message": message, "field": field}]);

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::admission;
 use super::answer::{Answer, Outcome, Refusal};
 use super::managed::{record_update, same_content, shares, write_shares};
 use super::routes::Call;
@@ -166,6 +167,7 @@ pub(crate) fn create(
     validate::complete(call.kind, &call.namespace, &mut object);
     state.check_escalation(call.who, call.kind, &call.namespace, &object)?;
     validate::check(call.kind, &object)?;
+    admission::admit(state, call, &object)?;
     let key = Key::new(call.kind, &call.namespace, &name);
     if state.objects.contains_key(&key) {
         return Err(Refusal::already_exists(call.kind, &name));

@@ -4,6 +4,7 @@
 //! token Secrets and empties namespaces, all in memory and within milliseconds. It does not watch, run
 //! pods, or know schemas.
 
+mod admission;
 mod answer;
 mod apply;
 mod builtin;
@@ -27,6 +28,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 pub use crate::wire::{Action, Fault, Logged};
+pub(crate) use admission::review;
+pub use admission::{By, Rule};
 pub use builtin::seed_rbac;
 
 use crate::wire::{self, Answer, Caller, Running, Service, Traffic, lock};
@@ -242,6 +245,11 @@ impl FakeCluster {
     /// Takes all faults out of the way.
     pub fn clear_faults(&self) {
         self.shared.traffic.clear_faults();
+    }
+
+    /// Replaces the rules that policies and webhooks have about creations.
+    pub fn set_rules(&self, rules: Vec<Rule>) {
+        self.state().rules = rules;
     }
 
     /// Switches the token controller; switched on, it fills what waits.

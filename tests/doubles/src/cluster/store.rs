@@ -125,6 +125,7 @@ pub(crate) struct State {
     /// When objects (by uid) went away.
     pub(crate) gone: HashMap<String, Instant>,
     pub(crate) token_controller: bool,
+    pub(crate) rules: Vec<super::Rule>,
     pub(crate) ca_pem: String,
     pub(crate) options: Options,
 }
@@ -138,6 +139,7 @@ impl State {
             tokens: HashMap::new(),
             gone: HashMap::new(),
             token_controller: options.token_controller,
+            rules: Vec::new(),
             ca_pem,
             options,
         };
