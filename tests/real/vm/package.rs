@@ -15,29 +15,54 @@ pub struct Release {
     pub binary: PathBuf,
 }
 
-/// What the runner's package does when it is installed: a user, a folder for the configuration, and a
-/// service that runs.
+/// What the runner's package does when it is installed or upgraded, as GitLab's `post-install` of 19.4: a user,
+/// a folder for the configuration, and a service that is made anew and runs, as root. `install` also writes a
+/// first `config.toml`. (Without what concerns docker, runners before 10.0, and machines without systemd.)
 const POSTINST: &str = "#!/bin/sh
 set -e
-[ \"$1\" = configure ] || exit 0
-if ! getent passwd gitlab-runner >/dev/null; then
-	useradd --system --shell /bin/bash --comment 'GitLab Runner' --create-home --skel /dev/null gitlab-runner
+case \"$1\" in
+	abort-upgrade | abort-remove | abort-deconfigure) exit 0 ;;
+	configure) ;;
+	*) exit 1 ;;
+esac
+USER=gitlab-runner
+if ! id -u \"$USER\" >/dev/null 2>/dev/null; then
+	echo \"GitLab Runner: creating $USER...\"
+	useradd --system --shell /bin/bash --comment 'GitLab Runner' --create-home --skel /dev/null \"$USER\"
 fi
+eval HOMEDIR=~\"$USER\"
 mkdir -p /etc/gitlab-runner
 chmod 0700 /etc/gitlab-runner
-gitlab-runner stop >/dev/null 2>&1 || :
-gitlab-runner uninstall >/dev/null 2>&1 || :
-gitlab-runner install --user=gitlab-runner --working-directory=/home/gitlab-runner
-gitlab-runner start
+if [ -f \"$HOMEDIR\"/config.toml ] && [ ! -f /etc/gitlab-runner/config.toml ]; then
+	echo 'GitLab Runner: importing configuration to /etc/gitlab-runner/config.toml'
+	cp \"$HOMEDIR\"/config.toml /etc/gitlab-runner/config.toml
+	chmod 0600 /etc/gitlab-runner/config.toml
+fi
+if gitlab-runner status --service=gitlab-runner; then
+	gitlab-runner stop --service=gitlab-runner >/dev/null 2>/dev/null || :
+	gitlab-runner uninstall --service=gitlab-runner >/dev/null 2>/dev/null || :
+fi
+gitlab-runner stop >/dev/null 2>/dev/null || :
+gitlab-runner uninstall >/dev/null 2>/dev/null || :
+if [ -z \"${USE_INIT_USER}\" ]; then
+	gitlab-runner install --user=\"$USER\" --working-directory=\"${HOMEDIR}\"
+else
+	gitlab-runner install --init-user=\"$USER\" --working-directory=\"${HOMEDIR}\"
+	targetPath=\"${HOMEDIR}/config.toml\"
+	if [ ! -f \"${targetPath}\" ] && [ -f /etc/gitlab-runner/config.toml ]; then
+		cp /etc/gitlab-runner/config.toml \"${targetPath}\"
+		chown \"$USER\":\"$USER\" \"${targetPath}\"
+	fi
+fi
+gitlab-runner start || :
 ";
 
-/// What it does before it is removed.
+/// What it does before it is removed, and before another version takes its place.
 const PRERM: &str = "#!/bin/sh
 set -e
-if [ \"$1\" = remove ]; then
-	gitlab-runner stop >/dev/null 2>&1 || :
-	gitlab-runner uninstall >/dev/null 2>&1 || :
-fi
+gitlab-runner stop >/dev/null 2>/dev/null || :
+gitlab-runner uninstall >/dev/null 2>/dev/null || :
+exit 0
 ";
 
 /// Builds the runner's package and that of its helper images into a folder; `work` is for what is in them.

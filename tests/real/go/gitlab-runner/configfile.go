@@ -102,10 +102,12 @@ var systemIDPattern = regexp.MustCompile(`^[sr]_[0-9a-zA-Z]{12}$`)
 // systemID is the machine's name for GitLab: from its machine-id, or by chance, and always the same.
 func systemID(configPath string) (string, error) {
 	path := filepath.Join(filepath.Dir(configPath), ".runner_system_id")
-	if known, err := os.ReadFile(path); err == nil {
-		if id := strings.TrimSpace(string(known)); systemIDPattern.MatchString(id) {
-			return id, nil
-		}
+	known, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("loading system ID file: %w", err)
+	}
+	if id := strings.TrimSpace(string(known)); systemIDPattern.MatchString(id) {
+		return id, nil
 	}
 	id := "r_" + strings.ToLower(rand.Text())[:12]
 	if machine, err := os.ReadFile("/etc/machine-id"); err == nil && len(bytes.TrimSpace(machine)) > 0 {
@@ -113,8 +115,12 @@ func systemID(configPath string) (string, error) {
 		sum.Write([]byte("gitlab-runner"))
 		id = "s_" + hex.EncodeToString(sum.Sum(nil))[:12]
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return id, err
+	if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+		err = os.WriteFile(path, []byte(id), 0o600)
 	}
-	return id, os.WriteFile(path, []byte(id), 0o600)
+	if err != nil {
+		logLine("warning", "Couldn't save new system ID on state file. "+err.Error(),
+			fields{"state_file": path, "system_id": id})
+	}
+	return id, nil
 }

@@ -65,10 +65,10 @@ func runCommand(args []string) error {
 	if s.folder, err = os.Getwd(); err != nil {
 		return err
 	}
-	if s.system, err = systemID(s.path); err != nil {
-		logLine("warning", "Couldn't save the system ID: "+err.Error(), nil)
-	}
 	logLine("info", "Starting multi-runner from "+s.path+"...", fields{"builds": 0})
+	if s.system, err = systemID(s.path); err != nil {
+		return err
+	}
 	if err := s.reload(); err != nil {
 		return err
 	}
@@ -106,8 +106,12 @@ func (s *service) reload() error {
 
 func (s *service) reloadIfChanged(force bool) {
 	status, err := os.Stat(s.path)
-	changed := err == nil && !status.ModTime().Equal(s.modified)
-	if !changed && !force {
+	if err != nil {
+		logLine("error", "Failed to load config "+err.Error(), nil)
+		return
+	}
+	// A file with an older time than the one that is loaded is not looked at.
+	if !force && !status.ModTime().After(s.modified) {
 		return
 	}
 	if err := s.reload(); err != nil {

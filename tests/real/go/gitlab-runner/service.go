@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -83,6 +84,15 @@ func installCommand(args []string) error {
 	if err != nil {
 		return err
 	}
+	if *more["user"] == "" && *more["init-user"] == "" {
+		return errors.New("Please specify user that will run gitlab-runner service")
+	}
+	if *more["user"] != "" && *more["init-user"] != "" {
+		return errors.New("Only one of 'user' or 'init-user' can be specified.")
+	}
+	if err := firstConfig(*more["config"]); err != nil {
+		return err
+	}
 	path := unitFolder + name + ".service"
 	if _, err := os.Stat(path); err == nil {
 		return fmt.Errorf("init already exists: %s", path)
@@ -98,6 +108,21 @@ func installCommand(args []string) error {
 		return err
 	}
 	return systemctl("daemon-reload")
+}
+
+// firstConfig writes config.toml where there is none, before the service is installed. One that cannot be
+// loaded ends the installation. (Like the real one, it looks at the path of --config, or the default path,
+// whatever --init-user says.)
+func firstConfig(path string) error {
+	if _, err := os.Stat(path); err == nil {
+		_, _, err := loadConfig(path)
+		return err
+	}
+	text := "concurrent = 1\ncheck_interval = 0\nshutdown_timeout = 0\n\n[session_server]\n  session_timeout = 1800\n"
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(text), 0o600)
 }
 
 func uninstallCommand(args []string) error {
