@@ -10,6 +10,8 @@ mod control_plane;
 mod node;
 #[path = "../processes.rs"]
 mod processes;
+#[path = "../runners.rs"]
+mod runners;
 #[path = "../vm/mod.rs"]
 mod vm;
 
@@ -39,8 +41,10 @@ pub struct Chain {
 type ChainTrial = fn(&Chain);
 
 const TRIALS: &[(&str, ChainTrial)] = &[
-    ("chain_articles_job_runs_in_a_pod", article::baseline),
-    ("chain_articles_job_runs_in_a_restricted_pod", article::restricted),
+    ("chain_articles_job_runs_in_a_pod_for_bookworm", article::baseline_on_bookworm),
+    ("chain_articles_job_runs_in_a_pod_for_trixie", article::baseline_on_trixie),
+    ("chain_articles_job_runs_in_a_restricted_pod_for_bookworm", article::restricted_on_bookworm),
+    ("chain_articles_job_runs_in_a_restricted_pod_for_trixie", article::restricted_on_trixie),
 ];
 
 fn available() -> Result<(PathBuf, Roots), String> {
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Ok(_) => return libtest_mimic::run(&arguments, placeholders).exit_code(),
         Err(reason) => return libtest_mimic::run(&arguments, absent(TIER, &reason, &names)).exit_code(),
     };
+    runners::announce();
     let started = NodeBed::start(&binaries).and_then(|cluster| {
         let beds = Beds::new(roots)?;
         Ok(Chain { cluster, beds })

@@ -3,10 +3,9 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 /// What holds a pod's namespaces.
@@ -15,51 +14,66 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10";
 /// What jobs run in: busybox under its applets' names.
 pub const ALPINE: &str = "docker.io/library/alpine:latest";
 
-/// What the runner runs beside the job. The same content under this name, as no job of the tests clones,
-/// caches or uploads: what is asked of the helper here, a shell can do.
+/// What the runner of [`VERSION`](crate::runners::VERSION) runs beside the job: its own program, bash, and what
+/// jobs run in. It has no git: no job of the tests clones.
 pub const HELPER: &str = "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-v19.4.1";
 
-/// Where a busybox is that needs no libraries, or why there is none.
-pub fn static_busybox() -> Result<&'static Path, String> {
-    let path = Path::new("/usr/bin/busybox");
-    let program = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    // The name of the dynamic loader stands in every program that needs one.
-    let loader = b"/ld-linux";
-    if program.windows(loader.len()).any(|part| part == loader) {
-        return Err(format!("{} needs libraries: install busybox-static", path.display()));
+/// How the runner starts a shell in the helper image.
+const BUILD: &str = "#!/bin/sh\numask 0000\nexec /bin/bash \"$@\"\n";
+
+const BUSYBOX: &str = "/usr/bin/busybox";
+const BASH: &str = "/usr/bin/bash-static";
+
+/// Whether the programs that images are made of are here and need no libraries, or what to install.
+pub fn static_programs() -> Result<(), String> {
+    for (path, package) in [(BUSYBOX, "busybox-static"), (BASH, "bash-static")] {
+        let program = fs::read(path).map_err(|error| format!("{path}: {error} (apt package: {package})"))?;
+        // The name of the dynamic loader stands in every program that needs one.
+        let loader = b"/ld-linux";
+        if program.windows(loader.len()).any(|part| part == loader) {
+            return Err(format!("{path} needs libraries: install {package}"));
+        }
     }
-    Ok(path)
+    Ok(())
 }
 
 /// Writes an archive as `docker save` does, with all images in it.
 ///
-/// `pause` is the binary of that name; fails if a file cannot be read or written.
-pub fn write(archive: &Path, pause: &Path) -> Result<(), String> {
+/// `pause` is the binary of that name, `helper` gitlab-runner-helper; fails if a file cannot be read or written.
+pub fn write(archive: &Path, pause: &Path, helper: &Path) -> Result<(), String> {
     let told = |error: std::io::Error| format!("{}: {error}", archive.display());
     let mut out = Builder::new(fs::File::create(archive).map_err(told)?);
     let pause = Layer::new().program("pause", pause)?.finish();
-    let busybox = busybox_layer(static_busybox()?)?;
+    let busybox = busybox_layer(Path::new(BUSYBOX))?;
+    let helper = Layer::new()
+        .program("usr/bin/gitlab-runner-helper", helper)?
+        .link("usr/bin/gitlab-runner", "gitlab-runner-helper")
+        .script("usr/bin/gitlab-runner-build", BUILD)
+        .program("bin/bash", Path::new(BASH))?
+        .finish();
     let manifest = json!([
-        add(&mut out, &pause, &["/pause"], &[PAUSE]).map_err(told)?,
-        add(&mut out, &busybox, &["/bin/sh"], &[ALPINE, HELPER]).map_err(told)?,
+        add(&mut out, &[&pause], &["/pause"], PAUSE).map_err(told)?,
+        add(&mut out, &[&busybox], &["/bin/sh"], ALPINE).map_err(told)?,
+        add(&mut out, &[&busybox, &helper], &["gitlab-runner-build"], HELPER).map_err(told)?,
     ]);
     append(&mut out, "manifest.json", manifest.to_string().as_bytes()).map_err(told)?;
     out.into_inner().and_then(|mut file| file.flush()).map_err(told)
 }
 
-/// Adds a layer and the image that is made of it, and gives its entry in the manifest.
+/// Adds layers and the image that is made of them, and gives its entry in the manifest.
 fn add<W: std::io::Write>(
     out: &mut Builder<W>,
-    layer: &[u8],
+    layers: &[&[u8]],
     command: &[&str],
-    names: &[&str],
+    name: &str,
 ) -> std::io::Result<serde_json::Value> {
-    let digest = |bytes: &[u8]| format!("{:x}", Sha256::digest(bytes));
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
     };
+    let digests: Vec<String> = layers.iter().map(|layer| digest(layer)).collect::<std::io::Result<_>>()?;
+    let ids: Vec<String> = digests.iter().map(|digest| format!("sha256:{digest}")).collect();
     let config = json!({
         "architecture": architecture,
         "os": "linux",
@@ -67,14 +81,24 @@ fn add<W: std::io::Write>(
             "Cmd": command,
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
         },
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(layer))]},
+        "rootfs": {"type": "layers", "diff_ids": ids},
     })
     .to_string();
-    let (config_name, layer_name) =
-        (format!("{}.json", digest(config.as_bytes())), format!("{}/layer.tar", digest(layer)));
+    let config_name = format!("{}.json", digest(config.as_bytes())?);
     append(out, &config_name, config.as_bytes())?;
-    append(out, &layer_name, layer)?;
-    Ok(json!({"Config": config_name, "RepoTags": names, "Layers": [layer_name]}))
+    let files: Vec<String> = digests.iter().map(|digest| format!("{digest}/layer.tar")).collect();
+    for (file, layer) in files.iter().zip(layers) {
+        append(out, file, layer)?;
+    }
+    Ok(json!({"Config": config_name, "RepoTags": [name], "Layers": files}))
+}
+
+/// The SHA-256 in hexadecimal. By the tool: a debug build takes ten seconds for what the helper has.
+fn digest(bytes: &[u8]) -> std::io::Result<String> {
+    let mut tool = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    tool.stdin.take().expect("piped").write_all(bytes)?;
+    let output = tool.wait_with_output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 fn append<W: std::io::Write>(out: &mut Builder<W>, name: &str, content: &[u8]) -> std::io::Result<()> {
@@ -158,6 +182,12 @@ impl Layer {
         let mut header = header(EntryType::Regular, 0o755, content.len());
         self.0.append_data(&mut header, name, content.as_slice()).expect("memory takes it");
         Ok(self)
+    }
+
+    fn script(mut self, name: &str, text: &str) -> Self {
+        let mut header = header(EntryType::Regular, 0o755, text.len());
+        self.0.append_data(&mut header, name, text.as_bytes()).expect("memory takes it");
+        self
     }
 
     fn link(mut self, name: &str, target: &str) -> Self {

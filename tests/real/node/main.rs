@@ -12,6 +12,8 @@ mod control_plane;
 mod node;
 #[path = "../processes.rs"]
 mod processes;
+#[path = "../runners.rs"]
+mod runners;
 mod selftest;
 mod traces;
 

@@ -1,7 +1,7 @@
 //! A node on this machine: scheduler, kubelet, containerd and runc, which run the pods of a control plane.
 //!
-//! Another target includes this file by its path and needs `common`, `control_plane` and `processes`
-//! beside it, at the root of its crate. [`available`] says whether a node can be had; [`NodeBed::start`]
+//! Another target includes this file by its path and needs `common`, `control_plane`, `processes` and
+//! `runners` beside it, at the root of its crate. [`available`] says whether a node can be had; [`NodeBed::start`]
 //! starts control plane and node, in about twenty seconds; [`NodeBed::stop`] ends both.
 //!
 //! Pods may use the images named in [`images`] alone (`imagePullPolicy: IfNotPresent`), have an address
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::common::bed::Bed as _;
 use crate::control_plane::{self, ControlPlane, PATIENCE, identity::NODE};
 use crate::processes::{self, Folder, PREFIX, free_port};
+use crate::runners;
 
 /// Bridges and cgroups of ours begin like this, the run's own tag follows; an interface's name has room
 /// for 15 characters.
@@ -52,8 +53,14 @@ pub fn available() -> Result<PathBuf, String> {
     if !Path::new(CNI).join("bridge").is_file() {
         return Err(format!("{CNI}/bridge is missing (apt package: containernetworking-plugins)"));
     }
-    images::static_busybox()?;
+    images::static_programs()?;
+    helper()?;
     Ok(binaries)
+}
+
+/// The helper that the images of jobs are made with.
+fn helper() -> Result<PathBuf, String> {
+    runners::program(runners::Player::Real, runners::VERSION, "gitlab-runner-helper")
 }
 
 /// A control plane with a node, as one bed.
@@ -89,7 +96,7 @@ impl NodeBed {
         let folder = self.plane.folder();
         let binary = |name: &str| self.plane.binaries().join(name);
         let membership = self.plane.membership();
-        images::write(&folder.path().join("images.tar"), &binary("pause"))?;
+        images::write(&folder.path().join("images.tar"), &binary("pause"), &helper()?)?;
         folder.write("containerd.toml", &containerd(folder));
         let network = folder.path().join("cni");
         fs::create_dir_all(&network).map_err(|error| error.to_string())?;

@@ -1,19 +1,17 @@
 //! What a trial finds: machines to boot, and what they need around them.
 
-use std::path::PathBuf;
-
 use super::Vm;
 use super::apt::AptServer;
 use super::package::Release;
 use super::repository::Repository;
 use super::roots::{Root, Roots};
 use super::run::Run;
+use crate::runners;
 
-/// The version of the runner that launch scripts of these tests ask for.
-pub const VERSION: &str = "19.4.1";
+pub use crate::runners::VERSION;
 
 /// One that an old host may have, and one that comes out tomorrow.
-pub const OTHER_VERSIONS: [&str; 2] = ["17.9.0", "19.5.0"];
+pub const OTHER_VERSIONS: [&str; 2] = [runners::OLDER, runners::NEWER];
 
 /// The run's own things, shared by all trials.
 pub struct Beds {
@@ -50,36 +48,16 @@ impl Beds {
     }
 }
 
-/// Where the stand-ins for gitlab-runner are, `runner-<version>/gitlab-runner` each: with
-/// `OUTRIGGER_TEST_RUNNERS` elsewhere than `tests/real/build-runner.sh` puts them.
-fn runners() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("OUTRIGGER_TEST_RUNNERS").or_else(|| {
-        let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
-        Some(cache.join("outrigger-test"))
-    })
-}
-
 /// The versions that are built.
 fn releases() -> Vec<Release> {
-    let folder = runners().unwrap_or_default();
-    [VERSION]
-        .into_iter()
-        .chain(OTHER_VERSIONS)
-        .map(|version| Release {
-            version: version.to_owned(),
-            binary: folder.join(format!("runner-{version}/gitlab-runner")),
-        })
-        .filter(|release| release.binary.is_file())
-        .collect()
+    let built = |&(version, player): &(&str, _)| {
+        let binary = runners::program(player, version, "gitlab-runner").ok()?;
+        Some(Release { version: version.to_owned(), binary })
+    };
+    runners::BUILDS.iter().filter_map(built).collect()
 }
 
 /// Whether all versions are there to be installed, or why not.
 pub fn runner() -> Result<(), String> {
-    let built = releases();
-    let all = [VERSION].into_iter().chain(OTHER_VERSIONS);
-    let missing = all.into_iter().find(|version| built.iter().all(|release| release.version != *version));
-    missing.map_or(Ok(()), |version| {
-        Err(format!("there is no gitlab-runner {version}: build it with tests/real/build-runner.sh"))
-    })
+    runners::all()
 }

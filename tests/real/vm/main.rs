@@ -7,6 +7,8 @@
 mod common;
 #[path = "../processes.rs"]
 mod processes;
+#[path = "../runners.rs"]
+mod runners;
 mod script;
 mod selftest;
 #[path = "mod.rs"]
@@ -38,6 +40,7 @@ fn lists() -> Vec<List> {
     vec![
         (roots, selftest::TRIALS),
         (runner.clone(), selftest::packages::TRIALS),
+        (runner.clone(), selftest::runners::TRIALS),
         (runner.clone(), script::TRIALS),
         (runner, script::failures::TRIALS),
     ]
@@ -58,6 +61,9 @@ fn main() -> ExitCode {
             Ok(()) if wanted && !arguments.list => ready.extend(list),
             _ => trials.extend(placeholders),
         }
+    }
+    if !ready.is_empty() {
+        runners::announce();
     }
     // What the trials share is made only if one of them runs.
     let beds = (!ready.is_empty()).then(|| Roots::find().and_then(Beds::new).map(Arc::new));

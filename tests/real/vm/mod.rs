@@ -4,7 +4,7 @@
 //! test opens. It starts as a cloud's machine does: user data lies ready, and cloud-init runs it once for
 //! each instance id.
 //!
-//! A target that includes this declares `processes` (tests/real/processes.rs) at its root.
+//! A target that includes this declares `processes` and `runners` (tests/real/) at its root.
 
 #![allow(dead_code, reason = "each test target uses another part")]
 

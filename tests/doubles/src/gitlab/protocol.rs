@@ -50,6 +50,8 @@ impl State {
             public("CI_PROJECT_PATH", path),
             public("CI_COMMIT_SHA", &pipeline.sha),
             public("CI_COMMIT_REF_NAME", &pipeline.reference),
+            // As if the project had it: there is no repository here that git could fetch from.
+            public("GIT_STRATEGY", "none"),
             json!({"key": "CI_JOB_TOKEN", "value": job.token, "public": false, "masked": true}),
         ];
         let set = job.plan.variables.iter().chain(&pipeline.variables);

@@ -1,5 +1,4 @@
-// config.toml as a file: how gitlab-runner loads, checks and rewrites it, and the machine's own name that
-// it keeps beside it.
+// config.toml as a file, and the machine's own name that is kept beside it.
 
 package main
 
@@ -11,99 +10,48 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/BurntSushi/toml"
 )
 
-var errNotText = errors.New("expected a string or an array of strings")
-
-func newConfig() *config {
-	return &config{Concurrent: 1, SessionServer: sessionServer{SessionTimeout: 1800}}
+// config is what this stand-in acts upon. Other keys are not looked at.
+type config struct {
+	Concurrent    int       `toml:"concurrent"`
+	CheckInterval int       `toml:"check_interval"`
+	Runners       []*runner `toml:"runners"`
 }
 
-func defaultConfigPath() string {
-	if os.Geteuid() == 0 {
-		return "/etc/gitlab-runner/config.toml"
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "config.toml"
-	}
-	return filepath.Join(home, ".gitlab-runner", "config.toml")
+// runner is one [[runners]].
+type runner struct {
+	Name      string `toml:"name"`
+	URL       string `toml:"url"`
+	Token     string `toml:"token"`
+	TLSCAFile string `toml:"tls-ca-file"`
+	Executor  string `toml:"executor"`
 }
 
-// loadConfig reads a file; keys that nobody knows are ignored, as the real one does.
-func loadConfig(path string) (*config, []string, error) {
-	loaded := newConfig()
-	meta, err := toml.DecodeFile(path, loaded)
-	if err != nil {
-		return nil, nil, err
+// loadConfig reads a file; one that is not there is empty.
+func loadConfig(path string) (*config, error) {
+	loaded := &config{Concurrent: 1}
+	if _, err := toml.DecodeFile(path, loaded); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("decoding configuration file: %w", err)
 	}
-	if loaded.Concurrent == 0 {
-		return nil, nil, errors.New("concurrent must be at least 1")
-	}
-	var unknown []string
-	for _, key := range meta.Undecoded() {
-		unknown = append(unknown, key.String())
-	}
-	for i, entry := range loaded.Runners {
-		if entry.URL == "" || entry.Token == "" || entry.Executor == "" {
-			return nil, nil, fmt.Errorf("runners.%d: url, token and executor are required", i)
-		}
-	}
-	return loaded, unknown, nil
-}
-
-// loadIfPresent is loadConfig, where a missing file is an empty one.
-func loadIfPresent(path string) (*config, error) {
-	loaded, _, err := loadConfig(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return newConfig(), nil
-	}
-	return loaded, err
-}
-
-// save writes the file from what was loaded: comments and unknown keys are lost.
-func (c *config) save(path string) error {
-	if c.ConnectionMaxAge == nil {
-		age := 15 * time.Minute
-		c.ConnectionMaxAge = &age
-	}
-	var text bytes.Buffer
-	if err := toml.NewEncoder(&text).Encode(c); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
-		return err
-	}
-	// The mode above is only for files that were not there.
-	return os.Chmod(path, 0o600)
-}
-
-func (c *config) find(matches func(*runner) bool) *runner {
-	for _, entry := range c.Runners {
-		if matches(entry) {
-			return entry
-		}
-	}
-	return nil
+	return loaded, nil
 }
 
 var systemIDPattern = regexp.MustCompile(`^[sr]_[0-9a-zA-Z]{12}$`)
 
-// systemID is the machine's name for GitLab: from its machine-id, or by chance, and always the same.
+// systemID is the machine's name for GitLab: from its machine-id, or by chance, and always the same. That it cannot
+// be kept is no error.
 func systemID(configPath string) (string, error) {
 	path := filepath.Join(filepath.Dir(configPath), ".runner_system_id")
 	known, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("loading system ID file: %w", err)
 	}
 	if id := strings.TrimSpace(string(known)); systemIDPattern.MatchString(id) {
@@ -121,6 +69,8 @@ func systemID(configPath string) (string, error) {
 	if err != nil {
 		logLine("warning", "Couldn't save new system ID on state file. "+err.Error(),
 			fields{"state_file": path, "system_id": id})
+	} else {
+		logLine("info", "Created missing unique system ID", fields{"system_id": id})
 	}
 	return id, nil
 }

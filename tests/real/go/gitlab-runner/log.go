@@ -1,61 +1,32 @@
-// What gitlab-runner writes about itself: to standard error, for people or as JSON.
+// What gitlab-runner writes about itself to standard error, in colours wherever that goes.
 
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"sort"
+	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
 )
-
-// errSaid ends a command whose error was logged already.
-var errSaid = errors.New("")
 
 type fields map[string]any
 
-var (
-	logFormat atomic.Value
-	logMutex  sync.Mutex
-)
-
-// logLine writes one line at a level: info, warning, error, fatal or panic.
+// logLine writes one line at a level: info, warning, error or fatal.
 func logLine(level, message string, more fields) {
-	var line strings.Builder
-	switch logFormat.Load() {
-	case "json":
-		all := fields{"level": level, "msg": message, "time": time.Now().Format(time.RFC3339)}
-		for name, value := range more {
-			all[name] = fmt.Sprint(value)
-		}
-		text, _ := json.Marshal(all)
-		line.Write(text)
-	default:
-		if level != "info" {
-			line.WriteString(strings.ToUpper(level) + ": ")
-		}
-		if len(more) > 0 {
-			message = fmt.Sprintf("%-50s ", message)
-		}
-		line.WriteString(message)
-		names := make([]string, 0, len(more))
-		for name := range more {
-			names = append(names, name)
-		}
-		sort.Strings(names)
-		for _, name := range names {
-			fmt.Fprintf(&line, " %s=%v", name, more[name])
-		}
+	const reset = "\x1b[0;m"
+	color, prefix := "", ""
+	switch level {
+	case "warning":
+		color, prefix = "\x1b[0;33m", "WARNING: "
+	case "error", "fatal":
+		color, prefix = "\x1b[31;1m", strings.ToUpper(level)+": "
 	}
-	line.WriteByte('\n')
-	logMutex.Lock()
-	defer logMutex.Unlock()
-	fmt.Fprint(os.Stderr, line.String())
+	line := fmt.Sprintf("%s%s%-*s%s ", color, prefix, 50-len(prefix), message, reset)
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		line += fmt.Sprintf(" %s%s%s=%v", color, name, reset, more[name])
+	}
+	fmt.Fprintln(os.Stderr, line)
 }
 
 // short is as much of a token as may be seen.

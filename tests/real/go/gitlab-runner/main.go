@@ -1,50 +1,35 @@
-// Command gitlab-runner stands in for GitLab's runner of the same name in tests: it has the commands that a
-// launch script and a package need, asks GitLab for jobs, and runs them in pods by client-go, with the
-// same requests in the same order, or in a shell. What it does not do, it refuses.
+// Command gitlab-runner stands in for GitLab's runner of the same name where the real one cannot be had: it plays
+// versions before 19.3, which have no `lint`. It has what a package and a launch script need of such a version
+// (--version, list, verify, the service commands, run) and runs no jobs: those are the real one's. What both have
+// is compared by the trial `bed_runners_agree`.
 //
-// This file stands in for the command line.
+// This file is the command line.
 package main
 
 import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
-	"sort"
-	"strconv"
-	"strings"
 )
 
-// version is set by the build: other versions of the real one have other commands and settings.
-var version = "19.4.1"
+// version is set by the build.
+var version = "17.9.0"
 
 const revision = "d79f3e7b"
 
 var commands = map[string]func(args []string) error{
-	"run":        runCommand,
-	"register":   registerCommand,
-	"verify":     verifyCommand,
-	"unregister": unregisterCommand,
-	"list":       listCommand,
-	"lint":       lintCommand,
-	"install":    installCommand,
-	"uninstall":  uninstallCommand,
-	"start":      systemctlCommand("start"),
-	"stop":       systemctlCommand("stop"),
-	"restart":    systemctlCommand("restart"),
-	"status":     statusCommand,
-}
-
-// atLeast says whether this version has what the real one has since then.
-func atLeast(major, minor int) bool {
-	parts := strings.SplitN(version, ".", 3)
-	if len(parts) < 2 {
-		return false
-	}
-	ours, errMajor := strconv.Atoi(parts[0])
-	also, errMinor := strconv.Atoi(parts[1])
-	return errMajor == nil && errMinor == nil && (ours > major || ours == major && also >= minor)
+	"run":       runCommand,
+	"verify":    verifyCommand,
+	"list":      listCommand,
+	"install":   installCommand,
+	"uninstall": serviceCommand(uninstall),
+	"start":     serviceCommand(control("start")),
+	"stop":      serviceCommand(control("stop")),
+	"restart":   serviceCommand(control("restart")),
+	"status":    serviceCommand(status),
 }
 
 func main() {
@@ -52,38 +37,30 @@ func main() {
 }
 
 func execute(args []string) int {
-	global := flags("gitlab-runner")
-	format := global.String("log-format", "runner", "")
-	global.String("log-level", "info", "")
-	global.Bool("debug", false, "")
-	showVersion := global.Bool("version", false, "")
-	global.BoolVar(showVersion, "v", false, "")
-	if err := global.Parse(args); err != nil {
-		return failed(err)
-	}
-	logFormat.Store(*format)
-	if *showVersion {
-		printVersion()
+	if len(args) == 1 && (args[0] == "--version" || args[0] == "-v") {
+		fmt.Printf("Version:      %s\nGit revision: %s\nGit branch:   stand-in\nGO version:   %s\n",
+			version, revision, runtime.Version())
+		fmt.Printf("Built:        \nOS/Arch:      %s/%s\n", runtime.GOOS, runtime.GOARCH)
 		return 0
 	}
-	if global.NArg() == 0 {
-		names := make([]string, 0, len(commands))
-		for name := range commands {
-			names = append(names, name)
-		}
-		sort.Strings(names)
-		fmt.Printf("usage: gitlab-runner COMMAND [OPTION...]\ncommands: %s\n", strings.Join(names, " "))
+	if len(args) == 0 {
+		fmt.Println("usage: gitlab-runner COMMAND [OPTION...]")
 		return 0
 	}
-	command, known := commands[global.Arg(0)]
-	if !known || global.Arg(0) == "lint" && !atLeast(19, 3) {
-		return failed(fmt.Errorf("no such command: %s", global.Arg(0)))
+	logLine("info", "Runtime platform", fields{"arch": runtime.GOARCH, "os": runtime.GOOS, "pid": os.Getpid(),
+		"revision": revision, "version": version})
+	command, known := commands[args[0]]
+	if !known {
+		return failed(fmt.Errorf("Command %s not found.", args[0]))
 	}
-	if err := command(global.Args()[1:]); err != nil {
+	if err := command(args[1:]); err != nil {
 		return failed(err)
 	}
 	return 0
 }
+
+// errSaid ends a command whose error was said already.
+var errSaid = errors.New("")
 
 func failed(err error) int {
 	if !errors.Is(err, errSaid) {
@@ -92,35 +69,38 @@ func failed(err error) int {
 	return 1
 }
 
-func printVersion() {
-	fmt.Printf("Version:      %s\nGit revision: %s\nGit branch:   stand-in\nGO version:   %s\n",
-		version, revision, runtime.Version())
-	fmt.Printf("Built:        2026-11-01T00:00:00+0000\nOS/Arch:      %s/%s\n", runtime.GOOS, runtime.GOARCH)
+// options are the flags of one command, each under all its names.
+type options struct{ *flag.FlagSet }
+
+func newOptions(command string) options {
+	set := flag.NewFlagSet(command, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	return options{set}
 }
 
-func flags(name string) *flag.FlagSet {
-	set := flag.NewFlagSet(name, flag.ContinueOnError)
-	set.SetOutput(os.Stderr)
-	return set
+func (o options) text(fallback string, names ...string) *string {
+	value := fallback
+	for _, name := range names {
+		o.StringVar(&value, name, fallback, "")
+	}
+	return &value
 }
 
-func configFlag(set *flag.FlagSet) *string {
+func (o options) config() *string {
 	path := os.Getenv("CONFIG_FILE")
 	if path == "" {
-		path = defaultConfigPath()
+		path = "/etc/gitlab-runner/config.toml"
 	}
-	file := set.String("config", path, "")
-	set.StringVar(file, "c", path, "")
-	return file
+	return o.text(path, "config", "c")
 }
 
 // parse refuses what is left over.
-func parse(set *flag.FlagSet, args []string) error {
-	if err := set.Parse(args); err != nil {
+func (o options) parse(args []string) error {
+	if err := o.Parse(args); err != nil {
 		return err
 	}
-	if set.NArg() > 0 {
-		return fmt.Errorf("unexpected argument: %s", set.Arg(0))
+	if o.NArg() > 0 {
+		return fmt.Errorf("unexpected argument: %s", o.Arg(0))
 	}
 	return nil
 }

@@ -1,121 +1,79 @@
-// The service commands: gitlab-runner installs itself as a systemd unit and starts it.
+// The service commands, by the library that also the real one manages its systemd unit with.
 
 package main
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+
+	"github.com/kardianos/service"
 )
 
-const unitFolder = "/etc/systemd/system/"
+// program is what the library starts when it runs a service itself, which it never does here.
+type program struct{}
 
-func serviceFlags(command string, args []string) (name string, more map[string]*string, err error) {
-	set := flags(command)
-	for _, flag := range []string{"service", "n"} {
-		set.StringVar(&name, flag, "gitlab-runner", "")
-	}
-	more = map[string]*string{}
-	if command == "install" {
-		more["config"] = configFlag(set)
-		home, _ := os.Getwd()
-		for flag, also := range map[string]string{"working-directory": "d", "user": "u", "init-user": ""} {
-			fallback := ""
-			if flag == "working-directory" {
-				fallback = home
-			}
-			more[flag] = set.String(flag, fallback, "")
-			if also != "" {
-				set.StringVar(more[flag], also, fallback, "")
-			}
-		}
-	}
-	return name, more, parse(set, args)
-}
+func (program) Start(service.Service) error { return nil }
+func (program) Stop(service.Service) error  { return nil }
 
-func systemctl(args ...string) error {
-	if _, err := exec.LookPath("systemctl"); err != nil {
-		return errors.New("this stand-in knows no service manager but systemd")
-	}
-	output, err := exec.Command("systemctl", args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(output)))
-	}
-	return nil
-}
-
-// unit is the file; the arguments stand in double quotes, as the real one writes them.
-func unit(name, executable string, more map[string]*string) string {
-	arguments := []string{"run", "--config", *more["config"]}
-	arguments = append(arguments, "--working-directory", *more["working-directory"], "--service", name)
-	user := ""
-	switch {
-	case *more["init-user"] != "":
-		user = "User=" + *more["init-user"] + "\n"
-	case *more["user"] != "":
-		arguments = append(arguments, "--user", *more["user"])
-	}
-	for i, argument := range arguments {
-		arguments[i] = fmt.Sprintf("%q", argument)
-	}
-	return fmt.Sprintf(`[Unit]
-Description=GitLab Runner
-ConditionFileIsExecutable=%s
-After=network.target
-
-[Service]
-StartLimitInterval=5
-StartLimitBurst=10
-ExecStart=%s %s
-%sRestart=always
-RestartSec=120
-EnvironmentFile=-/etc/sysconfig/gitlab-runner
-
-[Install]
-WantedBy=multi-user.target
-`, executable, executable, strings.Join(arguments, " "), user)
+func unit(name string, arguments []string, user string) (service.Service, error) {
+	return service.New(program{}, &service.Config{
+		Name: name, DisplayName: name, Description: "GitLab Runner", Arguments: append([]string{"run"}, arguments...),
+		UserName: user, Dependencies: []string{"After=network.target"},
+		Option: service.KeyValue{"Restart": "always"},
+	})
 }
 
 func installCommand(args []string) error {
-	name, more, err := serviceFlags("install", args)
-	if err != nil {
+	set := newOptions("install")
+	config, name := set.config(), set.text("gitlab-runner", "service", "n")
+	here, _ := os.Getwd()
+	folder := set.text(here, "working-directory", "d")
+	user, initUser := set.text("", "user", "u"), set.text("", "init-user", "i")
+	if err := set.parse(args); err != nil {
 		return err
 	}
-	if *more["user"] == "" && *more["init-user"] == "" {
-		return errors.New("Please specify user that will run gitlab-runner service")
-	}
-	if *more["user"] != "" && *more["init-user"] != "" {
+	if *user != "" && *initUser != "" {
 		return errors.New("Only one of 'user' or 'init-user' can be specified.")
 	}
-	if err := firstConfig(*more["config"]); err != nil {
-		return err
+	if *user == "" && *initUser == "" {
+		return errors.New("Please specify user that will run gitlab-runner service")
 	}
-	path := unitFolder + name + ".service"
-	if _, err := os.Stat(path); err == nil {
-		return fmt.Errorf("init already exists: %s", path)
+	path := *config
+	if *initUser != "" && !given(set, "config", "c") {
+		path = filepath.Join("/home", *initUser, "config.toml")
 	}
-	executable, err := os.Executable()
+	arguments := []string{"--config", path, "--working-directory", *folder, "--service", *name}
+	if *user != "" {
+		arguments = append(arguments, "--user", *user)
+	}
+	installed, err := unit(*name, arguments, *initUser)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, []byte(unit(name, executable, more)), 0o644); err != nil {
+	// Like the real one, it looks at --config or the default path, whatever --init-user says.
+	if err := firstConfig(*config); err != nil {
 		return err
 	}
-	if err := systemctl("enable", name+".service"); err != nil {
-		return err
-	}
-	return systemctl("daemon-reload")
+	return service.Control(installed, "install")
 }
 
-// firstConfig writes config.toml where there is none, before the service is installed. One that cannot be
-// loaded ends the installation. (Like the real one, it looks at the path of --config, or the default path,
-// whatever --init-user says.)
+func given(set options, names ...string) bool {
+	for _, name := range names {
+		if flag := set.Lookup(name); flag != nil && flag.Value.String() != flag.DefValue {
+			return true
+		}
+	}
+	return false
+}
+
+// firstConfig writes config.toml where there is none, before the service is installed. One that cannot be loaded
+// ends the installation.
 func firstConfig(path string) error {
-	if _, err := os.Stat(path); err == nil {
-		_, _, err := loadConfig(path)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		_, err := loadConfig(path)
 		return err
 	}
 	text := "concurrent = 1\ncheck_interval = 0\nshutdown_timeout = 0\n\n[session_server]\n  session_timeout = 1800\n"
@@ -125,39 +83,42 @@ func firstConfig(path string) error {
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 
-func uninstallCommand(args []string) error {
-	name, _, err := serviceFlags("uninstall", args)
-	if err != nil {
-		return err
-	}
-	if err := systemctl("disable", name+".service"); err != nil {
-		return err
-	}
-	if err := os.Remove(unitFolder + name + ".service"); err != nil {
-		return err
-	}
-	return systemctl("daemon-reload")
-}
-
-func systemctlCommand(verb string) func([]string) error {
+// serviceCommand is a command that takes nothing but the service's name.
+func serviceCommand(do func(service.Service, string) error) func([]string) error {
 	return func(args []string) error {
-		name, _, err := serviceFlags(verb, args)
+		set := newOptions("service")
+		name := set.text("gitlab-runner", "service", "n")
+		if err := set.parse(args); err != nil {
+			return err
+		}
+		installed, err := unit(*name, nil, "")
 		if err != nil {
 			return err
 		}
-		return systemctl(verb, name+".service")
+		return do(installed, *name)
 	}
 }
 
-func statusCommand(args []string) error {
-	name, _, err := serviceFlags("status", args)
-	if err != nil {
-		return err
+func control(action string) func(service.Service, string) error {
+	return func(installed service.Service, _ string) error { return service.Control(installed, action) }
+}
+
+func uninstall(installed service.Service, _ string) error {
+	return service.Control(installed, "uninstall")
+}
+
+func status(installed service.Service, name string) error {
+	state, err := installed.Status()
+	switch {
+	case state == service.StatusRunning:
+		fmt.Printf("%s: Service is running\n", name)
+		return nil
+	case state == service.StatusStopped:
+		fmt.Fprintf(os.Stderr, "%s: Service has stopped\n", name)
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	default:
+		fmt.Fprintf(os.Stderr, "%s: Service status unknown\n", name)
 	}
-	if err := systemctl("is-active", "--quiet", name+".service"); err != nil {
-		fmt.Printf("%s: Service is not running\n", name)
-		return errSaid
-	}
-	fmt.Printf("%s: Service is running\n", name)
-	return nil
+	return errSaid
 }

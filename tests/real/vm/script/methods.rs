@@ -213,7 +213,7 @@ pub fn service(beds: &Beds) {
 
     let before = process(&vm);
     vm.sh("systemctl stop --no-block gitlab-runner");
-    vm.wait("the signal", || journal(&vm).contains("received stop signal: quit"));
+    vm.wait("the signal", || journal(&vm).contains("stop-signal=quit"));
     assert_eq!(vm.sh("systemctl show -P ActiveState gitlab-runner"), "deactivating");
     assert_eq!((process(&vm), status()), (before, "running".to_owned()));
     vm.network().refuse(port_of(&place.cluster.url()));

@@ -12,7 +12,7 @@ mod uninstall;
 
 use super::VmTrial;
 
-/// The trials of this folder; they need the stand-in for gitlab-runner.
+/// The trials of this folder; they need gitlab-runner.
 pub const TRIALS: &[(&str, VmTrial)] = &[
     ("script_makes_a_runner_of_bookworm", fresh::bookworm),
     ("script_again_on_a_new_instance", again::new_instance),

@@ -3,6 +3,7 @@
 pub mod killed;
 pub mod network;
 pub mod packages;
+pub mod runners;
 
 use std::collections::BTreeSet;
 use std::fs;

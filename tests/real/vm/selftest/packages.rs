@@ -7,7 +7,7 @@ use super::super::vm::beds::{Beds, OTHER_VERSIONS, VERSION};
 use super::super::vm::roots::Root;
 use super::super::vm::signing::Key;
 
-/// The trials of this file that need the stand-in for gitlab-runner.
+/// The trials of this file that need gitlab-runner.
 pub const TRIALS: &[(&str, VmTrial)] = &[
     ("bed_apt_installs_on_bookworm", |beds| installs(beds, Root::Bookworm)),
     ("bed_apt_installs_on_trixie", |beds| installs(beds, Root::Trixie)),

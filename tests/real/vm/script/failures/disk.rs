@@ -15,9 +15,10 @@ const MORE: &str = "/var/more";
 pub fn full(beds: &Beds) {
     let place = Place::new(beds);
     let script = hasty(&place.script(&place.setup()));
-    let vm = beds.vm_with_disk(Root::Bookworm, 64 << 20);
+    let vm = beds.vm_with_disk(Root::Bookworm, 192 << 20);
     place.connect(&vm);
-    vm.write(ZERO, vec![0; 40 << 20]);
+    // There is room for the package of 21 MB, and not for the 62 MB that are in it.
+    vm.write(ZERO, vec![0; 152 << 20]);
     boot_fails(&place, &vm, &script, "install", &["apt-get failed", "No space left on device"]);
 
     // Where even a status has no room, its last words are on the console.
@@ -27,7 +28,7 @@ pub fn full(beds: &Beds) {
 
     vm.sh(&format!("rm {ZERO} {MORE}"));
     vm.network().refuse(place.site.gitlab.port());
-    assert_run_says(&vm, &script, 48 << 20, "FAILED in step prove-gitlab");
+    assert_run_says(&vm, &script, 112 << 20, "FAILED in step prove-gitlab");
     vm.network().forward(place.site.gitlab.port());
     assert_run_says(&vm, &script, 2 << 12, "FAILED in step config: the disk is full");
     failed(&place, &vm, "config", &["the disk is full"]);
@@ -40,7 +41,7 @@ pub fn full(beds: &Beds) {
 pub fn full_at_a_change(beds: &Beds) {
     let place = Place::new(beds);
     let first = place.script(&place.setup());
-    let vm = beds.vm_with_disk(Root::Bookworm, 96 << 20);
+    let vm = beds.vm_with_disk(Root::Bookworm, 160 << 20);
     place.connect(&vm);
     vm.boot_idle();
     run_ends_well(&place, &vm, &first);
