@@ -42,6 +42,7 @@ pub mod issued;
 pub mod job_pod;
 pub mod jobs;
 pub mod limits;
+pub mod looks;
 pub mod names;
 pub mod object;
 pub mod ownership;

@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["admission", "ownership"],
     &["context"],
     &["borrowed", "delivery", "excess", "instance", "issued", "session", "trust"],
-    &["grant", "inhabitants", "inputs", "proof", "runner"],
+    &["grant", "inhabitants", "inputs", "looks", "proof", "runner"],
     &["job_pod", "pipeline"],
     &["steps"],
     &["jobs"],

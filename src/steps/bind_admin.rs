@@ -3,12 +3,13 @@
 
 use serde_json::json;
 
-use super::{Done, Pending, Step, looks};
+use super::{Done, Pending, Step};
 use crate::admission::{self, Look};
 use crate::borrowed::{bind, manifest, release_held, release_one, undo_command};
 use crate::cluster::{Class, Refusal};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
+use crate::looks;
 use crate::names;
 use crate::object::{Kind as ObjectKind, Object, Ref};
 use crate::plan::{Act, Decision, Line};

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::looks::looked_at;
 use super::{Done, Pending, Step, count};
 use crate::borrowed;
 use crate::context::Context;
 use crate::error::{Failure, Kind};
 use crate::inhabitants;
+use crate::looks::looked_at;
 use crate::names::{self, POD_SECURITY};
 use crate::object::{Object, Ref};
 use crate::ownership::{self, Owner};

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::looks::looked_at;
 use super::{Done, Pending, Step, count};
 use crate::cluster::Cluster;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::grant::decide;
+use crate::looks::looked_at;
 use crate::names;
 use crate::object::{Kind as ObjectKind, Object, Ref};
 use crate::ownership::{self, Owner};

@@ -6,11 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::looks::looked_at;
 use super::{Done, Pending, Step, count};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::issued;
+use crate::looks::looked_at;
 use crate::object::{FILLED_BY_CLUSTER, Object};
 use crate::ownership::{self, Owner};
 use crate::plan::{Act, Decision, Line};

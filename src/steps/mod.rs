@@ -24,7 +24,6 @@ mod create_runner;
 mod extract_ca;
 mod issue_token;
 mod launch_script;
-mod looks;
 mod preflight;
 mod run_pipeline;
 

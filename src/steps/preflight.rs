@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{Done, Pending, Step, count, looks};
+use super::{Done, Pending, Step, count};
 use crate::admission::{self, Look};
 use crate::cluster::Refusal;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::instance::{self, Purpose, instance};
 use crate::job_pod;
+use crate::looks;
 use crate::object::{Kind as ObjectKind, Ref};
 use crate::plan::{Act, Decision, Line};
 use crate::report::{Event, Outcome};
