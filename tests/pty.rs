@@ -36,8 +36,23 @@ impl Desk {
         let mut shell = Command::new("/bin/sh");
         shell.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.home.path()).env("TERM", "xterm");
         shell.env("PS1", "$ ").env("KUBECONFIG", self.path("kubeconfig")).env("LANG", "C.UTF-8");
-        spawn_command(shell, Some(20_000)).expect("a shell in a pseudo-terminal")
+        spawn_command(shell, Some(120_000)).expect("a shell in a pseudo-terminal")
     }
+}
+
+/// Waits for something that another process does.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds() {
+        assert!(started.elapsed().as_secs() < 120, "in vain: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Whether whoever reads from the terminal gets each key as it is typed.
+fn listens_for_keys(terminal: &str) -> bool {
+    let modes = Command::new("stty").args(["-F", terminal, "-a"]).output().expect("stty");
+    String::from_utf8_lossy(&modes.stdout).contains("-icanon")
 }
 
 fn setup() -> String {
@@ -121,9 +136,8 @@ fn teardown_wants_the_name_typed() {
     session.exp_string("ended 0").expect("it is taken away");
     assert!(!record.exists());
     leave(session);
-    // The double empties a namespace within milliseconds.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    assert_eq!(desk.cluster.objects().len(), before);
+    // The double empties a namespace within milliseconds, but not within the request.
+    until("the namespaces are empty", || desk.cluster.objects().len() == before);
 }
 
 #[test]
@@ -157,6 +171,8 @@ fn one_of_several_contexts_is_chosen_and_a_wrong_name_removes_nothing() {
         .fold(String::new(), |text, line| text + line + "\n");
     fs::write(desk.path("kubeconfig"), none).expect("written");
     let mut session = desk.sit_down();
+    session.send_line("tty").expect("sent");
+    let (_, terminal) = session.exp_regex("/dev/pts/[0-9]+").expect("the terminal's name");
     // As narrow as a phone: nothing may hang or panic there.
     session.send_line("stty cols 40").expect("sent");
     session
@@ -169,9 +185,9 @@ fn one_of_several_contexts_is_chosen_and_a_wrong_name_removes_nothing() {
     session.exp_string("Which kubeconfig context").expect("the question");
     session.exp_string("double").expect("the contexts");
     // Keys that are typed before the list listens are taken for text.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    until("the list listens", || listens_for_keys(&terminal));
     session.send("\u{1b}[B").and_then(|_| session.flush()).expect("sent");
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    until("the list listens", || listens_for_keys(&terminal));
     session.send("\r").and_then(|_| session.flush()).expect("sent");
     session.exp_string("Apply these").expect("the plan, then the question");
     session.send_line("y").expect("sent");
@@ -206,11 +222,7 @@ fn ctrl_c_at_work_is_answered_and_leaves_the_terminal_as_it_was() {
             desk.path("token")
         ))
         .expect("sent");
-    let started = std::time::Instant::now();
-    while desk.cluster.requests().iter().all(|request| request.path != "/version") {
-        assert!(started.elapsed().as_secs() < 15, "no request comes in");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    until("a request comes in", || desk.cluster.requests().iter().any(|one| one.path == "/version"));
     session.send_control('c').expect("sent");
     session.exp_string("once more to stop at once").expect("the first one is answered");
     session.send_control('c').expect("sent");

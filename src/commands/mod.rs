@@ -242,7 +242,8 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::well(false, ""));
     }
     if rows.is_empty() {
-        return Ok(Ended::well(false, "No deployment is known here."));
+        outside.ui.event(&Event::Note { text: "No deployment is known here.".to_owned() });
+        return Ok(Ended::well(false, ""));
     }
     let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
     let second = rows.iter().map(|row| row[1].len()).max().unwrap_or(0);

@@ -231,8 +231,9 @@ impl Human {
     }
 
     fn finished(&self, exit: u8, seconds: f64, text: &str) -> String {
+        // Where there is nothing to say, the time is no news: stdout has the data, stderr stays empty.
         let tail = match exit {
-            0 if seconds < 0.05 => String::new(),
+            0 if text.is_empty() => String::new(),
             0 => format!("{seconds:.1} s in all."),
             _ => format!("    exit {exit}"),
         };

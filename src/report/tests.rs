@@ -190,6 +190,13 @@ Stopped at issue-token.     exit 9
     );
     let done = Event::Finished { exit: 0, changed: false, seconds: 0.31, text: owned("Nothing to change.") };
     assert_eq!(WIDE.render(&done), "Nothing to change. 0.3 s in all.\n");
+    // What is said does not depend on how fast the machine is.
+    for seconds in [0.0, 0.049, 0.31, 12.0] {
+        let nothing = Event::Finished { exit: 0, changed: false, seconds, text: String::new() };
+        assert_eq!(WIDE.render(&nothing), "");
+        let done = Event::Finished { exit: 0, changed: false, seconds, text: owned("Nothing to change.") };
+        assert_eq!(WIDE.render(&done), format!("Nothing to change. {seconds:.1} s in all.\n"));
+    }
 }
 
 #[test]

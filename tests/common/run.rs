@@ -7,14 +7,18 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::bed::tokens_in;
 
 /// After this long a run counts as hung.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// What a run takes at most that waits for nothing: far more than on a busy machine, far less than the waits
+/// that it must not wait for (`--timeout` is 5 minutes unless it is given).
+pub const SOON: Duration = Duration::from_secs(120);
 
 /// A home directory that nothing else uses: inputs in one place, everything outrigger writes in another.
 pub struct Home {
@@ -202,15 +206,34 @@ impl Cli<'_> {
     }
 }
 
-type Collector = std::thread::JoinHandle<Vec<u8>>;
+/// What comes out of a stream, while it comes.
+struct Collector {
+    reader: std::thread::JoinHandle<()>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Collector {
+    fn so_far(&self) -> Vec<u8> {
+        self.bytes.lock().expect("no panic under the lock").clone()
+    }
+
+    fn whole(self) -> Vec<u8> {
+        self.reader.join().expect("reading does not panic");
+        std::mem::take(&mut self.bytes.lock().expect("no panic under the lock"))
+    }
+}
 
 fn collect(stream: Option<impl Read + Send + 'static>) -> Collector {
     let mut stream = stream.expect("the streams are pipes");
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
-        bytes
-    })
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&bytes);
+    let reader = std::thread::spawn(move || {
+        let mut portion = [0_u8; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut portion) {
+            into.lock().expect("no panic under the lock").extend_from_slice(&portion[..count]);
+        }
+    });
+    Collector { reader, bytes }
 }
 
 /// A run under way.
@@ -253,6 +276,14 @@ impl Running<'_> {
         false
     }
 
+    /// Whether this text came out of it already.
+    #[must_use]
+    pub fn has_said(&self, text: &str) -> bool {
+        [&self.stdout, &self.stderr]
+            .iter()
+            .any(|stream| String::from_utf8_lossy(&stream.so_far()).contains(text))
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(mut self) -> Output {
         let _ = self.child.kill();
@@ -277,8 +308,8 @@ impl Running<'_> {
         let output = Output {
             command: self.cli.shown(),
             code: status.code(),
-            stdout: self.stdout.join().expect("reading does not panic"),
-            stderr: self.stderr.join().expect("reading does not panic"),
+            stdout: self.stdout.whole(),
+            stderr: self.stderr.whole(),
             took,
         };
         assert!(!hung, "hung for {} s\n{output}", LIMIT.as_secs());

@@ -9,7 +9,7 @@ use outrigger_doubles::gitlab::{DriverOptions, FakeGitlab, Options, PROJECT, Run
 use outrigger_doubles::http::Http;
 use serde_json::Value;
 
-use super::run::{Cli, Home, Output};
+use super::run::{Cli, Home, Output, SOON};
 
 /// A GitLab, and how outrigger reaches it from one home.
 pub struct Site {
@@ -70,7 +70,7 @@ impl Site {
         let started = Instant::now();
         while !script.is_file() {
             assert!(!running.poll(), "it ended before there was a script\n{}", running.wait());
-            assert!(started.elapsed() < Duration::from_secs(30), "no script is written");
+            assert!(started.elapsed() < SOON, "no script is written");
             std::thread::sleep(Duration::from_millis(5));
         }
         let vm = self.boot(home, script);

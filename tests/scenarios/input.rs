@@ -3,11 +3,12 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Scene, listing, writes};
 use crate::common::bed::{Bed, User, kubeconfig_yaml};
-use crate::common::run::{Cli, Home, Output};
+use crate::common::run::{Cli, Home, Output, SOON};
 use crate::common::world::{assert_same, world};
 
 /// Runs a command that must be refused without touching the cluster or leaving a script.
@@ -94,17 +95,25 @@ pub fn unreachable(bed: &dyn Bed) {
 
 /// A listener whose connections are kept or dropped, never answered; it ends with the test.
 pub fn mute_server(keep: bool) -> String {
+    counting_mute_server(keep).0
+}
+
+/// The same, with the number of connections that came in.
+pub fn counting_mute_server(keep: bool) -> (String, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&count);
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
     let address = listener.local_addr().expect("a bound socket has an address");
     std::thread::spawn(move || {
         let mut kept = Vec::new();
         for connection in listener.incoming().flatten() {
+            seen.fetch_add(1, Ordering::Release);
             if keep {
                 kept.push(connection);
             }
         }
     });
-    format!("https://{address}")
+    (format!("https://{address}"), count)
 }
 
 pub fn hangs(bed: &dyn Bed) {
@@ -112,7 +121,7 @@ pub fn hangs(bed: &dyn Bed) {
     let url = mute_server(true);
     let command = with_server(&scene, &url).flag("--timeout", "2s");
     let output = refused(bed, &scene.home, &command, 8);
-    assert!(output.took < Duration::from_secs(10), "the deadline is kept\n{output}");
+    assert!(output.took < SOON, "the deadline is kept\n{output}");
     let _ = output.says(url.trim_start_matches("https://"));
 }
 

@@ -1,14 +1,15 @@
 //! Runs that end half-way, and runs that meet.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::input::{mute_server, with_server};
+use super::input::{counting_mute_server, with_server};
 use super::{Scene, listing, writes};
 use crate::common::bed::{Bed, User};
-use crate::common::run::{Output, Running};
+use crate::common::run::{Output, Running, SOON};
 use crate::common::world::{assert_same, world};
 
 /// Starts runs until one could be killed while its temporary binding existed; none was quick enough
@@ -99,7 +100,7 @@ pub fn interrupt(bed: &dyn Bed) {
             let started = Instant::now();
             let made = scene.path("runner Namespace");
             while !running.poll() && bed.admin().get(&made).is_none() {
-                assert!(started.elapsed() < Duration::from_secs(30), "no namespace is made");
+                assert!(started.elapsed() < SOON, "no namespace is made");
             }
             let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
             let _ = kill_process(pid, signal);
@@ -123,20 +124,29 @@ pub fn interrupt(bed: &dyn Bed) {
 pub fn twice(bed: &dyn Bed) {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let scene = Scene::new(bed, User::Admin);
-        let url = mute_server(true);
+        let (url, connections) = counting_mute_server(true);
         let command = with_server(&scene, &url).flag("--request-timeout", "50s").flag("--output", "json");
         let running = command.start();
         let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
-        // Twice as long as it takes to get to the first request, and to hear of the first signal.
-        std::thread::sleep(Duration::from_millis(700));
+        // The first comes while a request is in flight, the second once the first was answered.
+        until("a request", || connections.load(Ordering::Acquire) > 0);
         let _ = kill_process(pid, signal);
-        std::thread::sleep(Duration::from_millis(300));
+        until("the first signal's answer", || running.has_said("once more to stop at once"));
         let _ = kill_process(pid, signal);
         let output = running.wait().code(code);
-        assert!(output.took < Duration::from_secs(10), "{output}");
+        assert!(output.took < SOON, "{output}");
         let lines = output.json_lines();
         assert!(lines.iter().any(|line| line["type"] == "note"), "the first one is answered\n{output}");
         assert_eq!(lines.last().expect("a last line")["type"], "finished", "{output}");
         assert_eq!(lines.last().expect("a last line")["exit"], code, "{output}");
+    }
+}
+
+/// Waits for something that happens in another process.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < SOON, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }

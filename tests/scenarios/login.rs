@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Scene;
 use super::input::refused;
 use crate::common::bed::{Bed, User, tokens_in};
-use crate::common::run::Cli;
+use crate::common::run::{Cli, SOON};
 use crate::common::world::{assert_same, world};
 
 /// Something that must not be shown although a plugin prints it.
@@ -101,11 +101,11 @@ pub fn plugin_that_hangs(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let pid = scene.home.path().join("in/pid");
     let kubeconfig = with_plugin(&scene, &format!("echo $$ >'{}'\nexec sleep 300", pid.display()));
-    let output = loud(&scene, &kubeconfig).unwatched().flag("--timeout", "2s").run();
+    let output = loud(&scene, &kubeconfig).unwatched().flag("--timeout", "10s").run();
     let pid = fs::read_to_string(pid).ok().and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw);
     let _ = kill_process(pid.expect("the plugin was run"), Signal::KILL);
     let output = output.code(8).says("OR0404").says("in/plugin");
-    assert!(output.took < Duration::from_secs(10), "the deadline is kept\n{output}");
+    assert!(output.took < SOON, "the deadline is kept\n{output}");
 }
 
 pub fn odd_tokens(bed: &dyn Bed) {

@@ -49,7 +49,7 @@ pub fn odd_answers(bed: &'static Doubles) {
         let output = command.run();
         site.gitlab.clear_faults();
         assert!(matches!(output.code, Some(3 | 8)), "{what}\n{output}");
-        assert!(output.took < Duration::from_secs(20), "{what}: it took {:?}\n{output}", output.took);
+        assert!(output.took < SOON, "{what}: it took {:?}\n{output}", output.took);
         let _ = output.says(words);
         assert_eq!(listing(&writes(bed)), "", "{what}: nothing was changed");
     }
@@ -80,7 +80,7 @@ pub fn throttled(bed: &'static Doubles) {
         site.gitlab.inject(fault("", "/projects/", Action::retry_later(&headers)));
         let output = setup(&scene, &site).run().code(8);
         site.gitlab.clear_faults();
-        assert!(output.took < Duration::from_secs(20), "{output}");
+        assert!(output.took < SOON, "{output}");
         let _ = output.says("longer than this run may take").says("Retry later");
     }
 }

@@ -1,8 +1,8 @@
 //! The machine and its jobs: slow, stuck, failed, elsewhere, or dead.
 
 use super::{
-    Bed, Behaviour, Doubles, DriverOptions, Duration, PROJECT, RunnerDriver, Scene, Site, User, assert_same,
-    json, run_pipeline, runner_id, runner_token, setup, teardown, until, with_machine, world,
+    Bed, Behaviour, Doubles, DriverOptions, Duration, PROJECT, RunnerDriver, SOON, Scene, Site, User,
+    assert_same, json, run_pipeline, runner_id, runner_token, setup, teardown, until, with_machine, world,
 };
 
 pub fn stuck_and_slow(bed: &'static Doubles) {
@@ -20,7 +20,7 @@ pub fn stuck_and_slow(bed: &'static Doubles) {
     let id = runner_id(&site);
     crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), &json!({"paused": true}));
     let output = run_pipeline(&scene, &site, "60s").run().code(9).says("paused");
-    assert!(output.took < Duration::from_secs(30), "no waiting helps\n{output}");
+    assert!(output.took < SOON, "no waiting helps\n{output}");
     crate::common::site::put(
         &site.gitlab,
         "maintainer",
@@ -43,7 +43,7 @@ pub fn stuck_and_slow(bed: &'static Doubles) {
     let ours = site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("the file");
     site.gitlab.put_file(PROJECT, "main", ".gitlab-ci.yml", &format!("{ours}\n# touched\n"));
     let output = run_pipeline(&scene, &site, "60s").run().code(9).says("other").says("k8s-runner");
-    assert!(output.took < Duration::from_secs(30), "no waiting helps\n{output}");
+    assert!(output.took < SOON, "no waiting helps\n{output}");
 }
 
 pub fn bad_ends(bed: &'static Doubles) {
