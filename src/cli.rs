@@ -53,6 +53,7 @@ const PLACES: &[&str] = &[
     "project",
     "group",
     "instanceRunner",
+    "commitMessage",
 ];
 /// What every step accepts.
 const STEP_FLAGS: &[&str] = &["dry-run", "exit-code", "yes"];

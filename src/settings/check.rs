@@ -67,6 +67,10 @@ pub fn deployment(value: &str) -> Result<String, String> {
     label(value, 50)
 }
 
+/// How many tags a runner can have: GitLab refuses more with "Too many tags specified. Please limit the
+/// number of tags to 50" (`app/models/ci/runner.rb`, `TAG_LIST_MAX_LENGTH`).
+pub const MOST_TAGS: usize = 50;
+
 /// A runner tag.
 pub fn tag(value: &str) -> Result<String, String> {
     let value = text(value)?;

@@ -163,6 +163,8 @@ pub struct Settings {
     pub pipeline_script: Sourced<Vec<String>>,
     /// Branch of the pipeline file; none means the project's default branch.
     pub branch: Option<Sourced<String>>,
+    /// The message of its commit, by paragraphs; none means outrigger's own.
+    pub commit_message: Option<Sourced<Vec<String>>>,
     /// `setup` commits the pipeline file, too.
     pub commit_pipeline: bool,
     /// `setup` runs the pipeline, too.

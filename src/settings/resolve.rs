@@ -32,11 +32,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Settings> {
     let namespace =
         or_default(read.one("namespace", check::namespace), &format!("{}-jobs", deployment.value));
     let runner_namespace = or_default(read.one("runnerNamespace", check::namespace), &deployment.value);
-    let tags = read.many("tags", check::tag).map(|mut tags| {
-        let mut seen = std::collections::BTreeSet::new();
-        tags.value.retain(|tag| seen.insert(tag.clone()));
-        tags
-    });
+    let tags = read.tags();
     let settings = Settings {
         kubeconfig: read.kubeconfig(),
         context: read.one("context", check::text),
@@ -63,6 +59,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Settings> {
             .many("pipelineScript", check::text)
             .unwrap_or_else(|| Sourced::new(vec![DEFAULT_PIPELINE_SCRIPT.to_owned()], Source::Default)),
         branch: read.one("branch", check::branch),
+        commit_message: read.many("commitMessage", check::text),
         commit_pipeline: read.flag("commitPipeline"),
         run_pipeline: read.flag("runPipeline"),
         wait: read.positive("wait", DEFAULT_WAIT),
@@ -202,6 +199,19 @@ impl<'a> Reader<'a> {
         let list =
             found.source == Source::Environment("KUBECONFIG") && found.value.to_string_lossy().contains(':');
         (!list).then_some(found)
+    }
+
+    /// Each tag once, and no more than GitLab takes.
+    fn tags(&mut self) -> Option<Sourced<Vec<String>>> {
+        let mut tags = self.many("tags", check::tag)?;
+        let mut seen = std::collections::BTreeSet::new();
+        tags.value.retain(|tag| seen.insert(tag.clone()));
+        let count = tags.value.len();
+        if count > check::MOST_TAGS {
+            let why = format!("is one of {count} tags, and GitLab takes at most {}", check::MOST_TAGS);
+            self.problem("--tags".to_owned(), &tags.value[check::MOST_TAGS], &why);
+        }
+        Some(tags)
     }
 
     /// A runner is created for one scope, or it exists already.

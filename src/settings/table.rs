@@ -84,6 +84,8 @@ pub struct Row {
     pub group: Group,
     /// Whether the record keeps it for the next run. Consent is never recorded.
     pub recorded: bool,
+    /// The default, where the record keeps other values only: a later version's default then counts.
+    pub default: Option<&'static str>,
     /// One line of help.
     pub help: &'static str,
 }
@@ -99,7 +101,20 @@ impl Row {
         help: &'static str,
     ) -> Self {
         let flag = dashed.split_at(2).1;
-        Self { key, flag, dashed, short: None, env, value, choices: &[], kind, group, recorded: false, help }
+        Self {
+            key,
+            flag,
+            dashed,
+            short: None,
+            env,
+            value,
+            choices: &[],
+            kind,
+            group,
+            recorded: false,
+            default: None,
+            help,
+        }
     }
 
     const fn option(
@@ -116,6 +131,13 @@ impl Row {
     const fn recorded(mut self) -> Self {
         self.recorded = true;
         self
+    }
+
+    /// Recorded where it was given. The default is not: a newer version of outrigger knows better where
+    /// GitLab's packages and their key are.
+    const fn recorded_unless(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self.recorded()
     }
 
     const fn short(mut self, short: char) -> Self {
@@ -228,20 +250,22 @@ pub const SETTINGS: &[Row] = &[
         "A command of the pipeline's job; may be repeated [default: echo \"hello world!\"]").recorded(),
     Row::new("branch", "--branch", &["OUTRIGGER_BRANCH"], "NAME", Text, Runner,
         "Branch of the pipeline file, made if it is missing [default: the project's]").recorded(),
+    Row::new("commitMessage", "--commit-message", &["OUTRIGGER_COMMIT_MESSAGE"], "TEXT", Lines, Runner,
+        "Message of the pipeline file's commit; each repetition is a paragraph, as with git commit -m").recorded(),
     Row::new("runnerVersion", "--runner-version", &["OUTRIGGER_RUNNER_VERSION"], "VERSION", Text, Machine,
         "Version of gitlab-runner [default: 19.4.1]").recorded(),
     Row::new("aptUrl", "--apt-url", &[], "URL", Text, Machine,
-        "Where gitlab-runner's packages come from"),
+        "Where gitlab-runner's packages come from").recorded_unless(DEFAULT_APT_URL),
     Row::new("keyUrl", "--key-url", &[], "URL", Text, Machine,
-        "Where the key that signs them comes from"),
+        "Where the key that signs them comes from").recorded_unless(DEFAULT_KEY_URL),
     Row::new("keyFingerprint", "--key-fingerprint", &[], "HEX", Text, Machine,
-        "The fingerprint that key must have, 40 hex digits"),
+        "The fingerprint that key must have, 40 hex digits").recorded_unless(DEFAULT_KEY_FINGERPRINT),
     Row::new("installMethod", "--install-method", &["OUTRIGGER_INSTALL_METHOD"], "METHOD", Text, Machine,
         "How gitlab-runner comes onto the machine [default: apt]").choices(&["apt", "apt-slim", "binary"]).recorded(),
     Row::new("debSha256", "--deb-sha256", &["OUTRIGGER_DEB_SHA256"], "HEX", Text, Machine,
         "The SHA-256 that gitlab-runner's package must have").recorded(),
     Row::new("binaryUrl", "--binary-url", &[], "URL", Text, Machine,
-        "Where the binary comes from, with --install-method binary [default: GitLab's, for amd64]"),
+        "Where the binary comes from, with --install-method binary [default: GitLab's, for amd64]").recorded(),
     Row::new("binarySha256", "--binary-sha256", &["OUTRIGGER_BINARY_SHA256"], "HEX", Text, Machine,
         "The SHA-256 that the binary must have").recorded(),
     Row::new("jobLimit", "--job-limit", &["OUTRIGGER_JOB_LIMIT"], "NUMBER", Text, Runner,
@@ -376,5 +400,41 @@ mod tests {
         let closed: Vec<_> =
             SETTINGS.iter().chain(OPTIONS).filter(|row| row.env.is_empty()).map(|r| r.flag).collect();
         assert_eq!(closed, ["apt-url", "key-url", "key-fingerprint", "binary-url"]);
+    }
+
+    #[test]
+    fn what_the_record_does_not_keep_is_for_one_run_or_secret_or_consent() {
+        let kept_out: Vec<_> = SETTINGS
+            .iter()
+            .filter(|row| !row.recorded && row.group != super::Group::Consent)
+            .map(|row| row.flag)
+            .collect();
+        let expected = [
+            // They say where the record is.
+            "deployment",
+            "state-dir",
+            // Who asks, how long, and how much, this time.
+            "as",
+            "request-timeout",
+            "timeout",
+            "commit-pipeline",
+            "run-pipeline",
+            "wait",
+            "reissue",
+            // Secrets, and files that hold them.
+            "gitlab-token-file",
+            "runner-token-file",
+            "runner-token-out",
+            "legacy-registration-token-file",
+        ];
+        let sorted = |mut names: Vec<&'static str>| {
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(sorted(kept_out), sorted(expected.to_vec()));
+        // Where programs come from is told by this machine's record alone.
+        for row in SETTINGS.iter().filter(|row| row.env.is_empty()) {
+            assert!(!crate::names::NOTED.contains(&row.key), "{} is not for the anchor", row.flag);
+        }
     }
 }

@@ -124,6 +124,9 @@ impl Settings {
                 Some((self.pipeline_script.value.clone(), self.pipeline_script.source.clone()))
             }
             "branch" => self.branch.as_ref().map(text),
+            "commitMessage" => {
+                self.commit_message.as_ref().map(|found| (found.value.clone(), found.source.clone()))
+            }
             "commitPipeline" => flag(self.commit_pipeline),
             "runPipeline" => flag(self.run_pipeline),
             "wait" => Some((vec![duration_text(self.wait)], source())),
@@ -165,12 +168,18 @@ impl Settings {
     }
 
     /// What the record keeps for the next run, defaults included, so that a newer outrigger's
-    /// defaults make no difference. No secret, no consent, nothing meant for one run.
+    /// defaults make no difference (but for where gitlab-runner comes from: see [`Row::default`]).
+    /// No secret, no consent, nothing meant for one run.
     #[must_use]
     pub fn recorded(&self) -> BTreeMap<String, Vec<String>> {
         let rows = SETTINGS.iter().filter(|row| row.recorded);
         rows.filter_map(|row| self.view(row.key).map(|(values, _)| (row.key.to_owned(), values)))
             .filter(|(_, values)| values.iter().all(|value| value != "-"))
+            .filter(|(key, values)| {
+                table::setting(key)
+                    .and_then(|row| row.default)
+                    .is_none_or(|default| values.len() != 1 || values[0] != default)
+            })
             .collect()
     }
 

@@ -40,6 +40,7 @@ impl Step for CommitPipeline {
             "image",
             "pipelineScript",
             "branch",
+            "commitMessage",
             "overwritePipeline",
         ]
     }
@@ -165,10 +166,7 @@ fn decide(cx: &Context, state: &State) -> Line {
         path: path.clone(),
         content: Some(state.wanted.clone()),
         before: state.present.as_ref().map(|present| present.commit.clone()),
-        message: format!(
-            "Run CI jobs in pods through the runner {}\n\nMade by outrigger.",
-            cx.names.deployment
-        ),
+        message: message(cx),
     };
     let place = match &state.start {
         Some(start) => format!("{path} on {branch}, a new branch from {start}"),
@@ -299,12 +297,30 @@ async fn revert_plan(cx: &Context, ours: &OwnedCommit, place: &str) -> Result<Li
             path: ours.path.clone(),
             content: earlier,
             before: Some(now.commit),
-            message: format!(
-                "Revert \"Run CI jobs in pods through the runner {}\"\n\nMade by outrigger. [ci skip]",
-                cx.names.deployment
-            ),
+            message: revert_message(cx, &ours.sha),
         }),
     ))
+}
+
+/// The commit's message: the user's, as it is, or ours.
+fn message(cx: &Context) -> String {
+    match &cx.settings.commit_message {
+        Some(paragraphs) => paragraphs.value.join("\n\n"),
+        None => {
+            format!("Run CI jobs in pods through the runner {}\n\nMade by outrigger.", cx.names.deployment)
+        }
+    }
+}
+
+/// The message that takes it back. A message of the user's begins it: a project's rules may ask for that.
+fn revert_message(cx: &Context, sha: &str) -> String {
+    match &cx.settings.commit_message {
+        Some(_) => format!("{}\n\nReverts {}. [ci skip]", message(cx), short(sha)),
+        None => format!(
+            "Revert \"Run CI jobs in pods through the runner {}\"\n\nMade by outrigger. [ci skip]",
+            cx.names.deployment
+        ),
+    }
 }
 
 /// The first characters of a commit, as git shows them.

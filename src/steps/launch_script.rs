@@ -13,7 +13,7 @@ use crate::plan::{Act, Decision, Line};
 use crate::runner::{self, Verdict};
 use crate::script::{Method, ScriptSecrets};
 use crate::secret::Secret;
-use crate::settings::Need;
+use crate::settings::{Need, Source, Sourced};
 use crate::trust::{Trust, trust};
 
 /// See the module.
@@ -324,18 +324,26 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         line = line.detail("the runner's token has a prefix of this instance's own: gitlab-runner will not renew it by itself, and `gitlab-runner unregister` on the host would delete the runner at GitLab");
     }
     if let Some(url) = &cx.settings.binary_url {
-        line = line.detail(format!("--binary-url {}", url.value));
+        line = line.detail(given("--binary-url", url));
     }
     for (value, flag) in [
         (&cx.settings.apt_url, "--apt-url"),
         (&cx.settings.key_url, "--key-url"),
         (&cx.settings.key_fingerprint, "--key-fingerprint"),
     ] {
-        if value.source != crate::settings::Source::Default {
-            line = line.detail(format!("{flag} {}", value.value));
+        if value.source != Source::Default {
+            line = line.detail(given(flag, value));
         }
     }
     Ok(line)
+}
+
+/// Where a part of the installation comes from, and who said so.
+fn given(flag: &'static str, value: &Sourced<String>) -> String {
+    match &value.source {
+        Source::Flag(_) => format!("{flag} {}", value.value),
+        source => format!("{flag} {} ({source})", value.value),
+    }
 }
 
 /// Reads the runner authentication token from its file, once.

@@ -158,6 +158,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("script_that_is_too_long", script::too_long),
     ("script_digest_on_the_anchor", script::digest),
     ("script_and_installation", script::installation),
+    ("script_installer_is_kept", script::installer_is_kept),
     ("script_and_what_is_not_the_users", script::foreign_keys),
     ("targets_in_the_plan", targets::plans),
     ("targets_and_their_commands", targets::printed_commands),

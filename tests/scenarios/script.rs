@@ -215,6 +215,61 @@ pub fn installation(bed: &dyn Bed) {
     let _ = scene.command("setup").flag("--job-limit", "8").run().code(0).says("no secrets");
 }
 
+/// Where gitlab-runner comes from is kept on this machine, shown with its source, and told to nobody else.
+pub fn installer_is_kept(bed: &dyn Bed) {
+    const MIRROR: &str = "mirror.example.com";
+    let apt = format!("https://{MIRROR}/gitlab-runner");
+    let key = format!("https://{MIRROR}/gpg.key");
+    let given: &[(&str, &str)] = &[
+        ("--apt-url", &apt),
+        ("--key-url", &key),
+        ("--key-fingerprint", "0123456789ABCDEF0123456789ABCDEF01234567"),
+    ];
+    let with = |command: Cli<'_>, flags: &[(&str, &str)]| {
+        flags.iter().fold(command, |command, (flag, value)| command.flag(flag, *value)).run()
+    };
+    let scene = Scene::new(bed, User::Admin);
+    let _ = with(scene.setup(), given).code(0);
+    assert!(text(&scene).contains(&apt) && text(&scene).contains(&key));
+    let _ = scene.status().run().code(0);
+    bed.mark();
+    let _ = scene.command("setup").run().code(0).says("Nothing to change");
+    assert_eq!(listing(&writes(bed)), "");
+    let shown = scene.command("setup").args(["--image", "debian:13", "--dry-run"]).run().code(0);
+    let _ = shown.says(&format!("--apt-url {apt} (recorded)")).says(&format!("--key-url {key} (recorded)"));
+    let _ = scene.command("setup").flag("--image", "debian:13").run().code(0);
+    assert!(text(&scene).contains(&apt), "an update comes from there, too");
+
+    // Whoever can write to the cluster does not tell where programs come from.
+    let account = bed.admin().get(&scene.path("ServiceAccount")).expect("the anchor is there");
+    assert!(!account.to_string().contains(MIRROR), "{account}");
+    let _ = scene.elsewhere(User::Admin).status().run().never_says(MIRROR);
+
+    // GitLab's own is what is not recorded: a newer version of outrigger knows better where that is.
+    let own: &[(&str, &str)] = &[
+        ("--apt-url", "https://packages.gitlab.com/runner/gitlab-runner"),
+        ("--key-url", "https://packages.gitlab.com/gpgkey/gpg.key"),
+        ("--key-fingerprint", "F6403F6544A38863DAA0B6E03F01618A51312F3F"),
+    ];
+    let _ = with(scene.command("setup"), own).code(0);
+    let record = fs::read_to_string(scene.home.state().join(format!("{}.json", scene.deployment)));
+    let record = record.expect("the record");
+    assert!(!record.contains("aptUrl") && !record.contains("keyFingerprint"), "{record}");
+    let _ = scene.status().run().code(0);
+    let _ = scene.teardown().run().code(0);
+
+    // The binary's place is one of them.
+    let scene = Scene::new(bed, User::Admin);
+    let sha256 = "0123456789abcdef".repeat(4);
+    let url = format!("https://{MIRROR}/gitlab-runner-linux-amd64");
+    let binary: &[(&str, &str)] =
+        &[("--install-method", "binary"), ("--binary-url", &url), ("--binary-sha256", &sha256)];
+    let _ = with(scene.setup(), binary).code(0);
+    let _ = scene.status().run().code(0);
+    let _ = scene.command("setup").run().code(0).says("Nothing to change");
+    let _ = scene.teardown().run().code(0);
+}
+
 /// What a user may not put into the runner's entry.
 pub fn foreign_keys(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
