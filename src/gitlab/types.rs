@@ -305,6 +305,8 @@ pub struct Job {
     pub tags: Vec<String>,
     /// Why it failed, in GitLab's word.
     pub failure_reason: Option<String>,
+    /// Whether the pipeline may succeed although it fails, or is never started.
+    pub allow_failure: bool,
     /// Which runner took it: id and description.
     pub runner: Option<(u64, String)>,
 }
@@ -320,6 +322,7 @@ impl Job {
             status: text(&value["status"]).unwrap_or_default(),
             tags: texts(&value["tag_list"]),
             failure_reason: text(&value["failure_reason"]),
+            allow_failure: value["allow_failure"].as_bool().unwrap_or(false),
             runner: number(&runner["id"]).map(|id| (id, text(&runner["description"]).unwrap_or_default())),
         })
     }
@@ -328,5 +331,11 @@ impl Job {
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped" | "manual")
+    }
+
+    /// Whether this runner took it.
+    #[must_use]
+    pub fn ran_on(&self, runner: u64) -> bool {
+        self.runner.as_ref().is_some_and(|(id, _)| *id == runner)
     }
 }

@@ -1,11 +1,13 @@
 //! The pipeline: its file in the repository as it is and should be, found out once per run because two
-//! steps build on it; and in the files beside, what it says and why a job waits.
+//! steps build on it; and in the files beside, what it says, why a job waits, and how a pipeline ended.
 
 mod file;
 mod stuck;
+mod verdict;
 
 pub use file::{DEFAULT_PATH, PipelineFile, difference, digest};
-pub use stuck::{Reason, reason};
+pub use stuck::{Reason, why_waiting};
+pub use verdict::judge;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -11,9 +11,31 @@ pub enum Reason {
     Later(String),
 }
 
-/// Judges a pending job. `ours` is our runner, where it can be seen.
+/// Judges the pending jobs of a pipeline. `ours` is our runner, where it can be seen.
+///
+/// Jobs of other runners are not ours to judge: none is called stuck while one of ours has succeeded, or
+/// is still to come.
 #[must_use]
-pub fn reason(job: &Job, ours: Option<&Runner>) -> Option<Reason> {
+pub fn why_waiting(jobs: &[Job], ours: Option<&Runner>) -> Option<Reason> {
+    let pending = || jobs.iter().filter(|job| job.status == "pending");
+    let reasons: Vec<Reason> = pending().filter_map(|job| reason(job, ours)).collect();
+    let first = reasons.iter().find(|reason| matches!(reason, Reason::Later(_))).or(reasons.first())?;
+    let has_one = |ours: &Runner| {
+        jobs.iter().any(|job| {
+            (job.status == "success" && job.ran_on(ours.id))
+                || matches!(reason(job, Some(ours)), Some(Reason::Later(_)))
+        })
+    };
+    match (first, pending().next()) {
+        (Reason::Never(..), Some(job)) if ours.is_some_and(has_one) => {
+            Some(Reason::Later(format!("another runner to take {}", job.name)))
+        }
+        _ => Some(first.clone()),
+    }
+}
+
+/// Judges a job that has not begun.
+fn reason(job: &Job, ours: Option<&Runner>) -> Option<Reason> {
     if job.status != "pending" && job.status != "created" && job.status != "waiting_for_resource" {
         return None;
     }
@@ -63,7 +85,7 @@ fn shown(tags: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Reason, reason};
+    use super::{Reason, reason, why_waiting};
     use crate::gitlab::{Job, Runner};
 
     #[test]
@@ -96,5 +118,41 @@ mod tests {
             }
         }
         assert!(matches!(reason(&tagged, None), Some(Reason::Later(_))));
+    }
+
+    #[test]
+    fn jobs_of_other_runners_are_waited_for_and_not_called_stuck() {
+        let job = |name: &str, status: &str, tag: &str, runner: Option<u64>| Job {
+            name: name.to_owned(),
+            status: status.to_owned(),
+            tags: vec![tag.to_owned()],
+            runner: runner.map(|id| (id, String::new())),
+            ..Job::default()
+        };
+        let ours = Runner {
+            id: 101,
+            status: "online".to_owned(),
+            tags: Some(vec!["k8s-runner".to_owned()]),
+            run_untagged: Some(false),
+            ..Runner::default()
+        };
+        let paused = Runner { paused: true, ..ours.clone() };
+        let done = job("test", "success", "k8s-runner", Some(101));
+        let to_come = job("test", "created", "k8s-runner", None);
+        let waits = job("test", "pending", "k8s-runner", None);
+        let theirs = job("deploy", "pending", "gpu", None);
+        let why = |jobs: &[&Job], runner| {
+            let jobs: Vec<Job> = jobs.iter().map(|job| (*job).clone()).collect();
+            why_waiting(&jobs, Some(runner))
+        };
+        let another = Some(Reason::Later("another runner to take deploy".to_owned()));
+        assert_eq!(why(&[&theirs, &done], &ours), another);
+        assert_eq!(why(&[&theirs, &to_come], &ours), another);
+        // Whatever comes first in the list, ours is what is waited for.
+        assert_eq!(why(&[&theirs, &waits], &ours), Some(Reason::Later("runner 101 to take test".to_owned())));
+        assert_eq!(why(&[&theirs, &done], &paused), another);
+        assert!(matches!(why(&[&theirs], &ours), Some(Reason::Never(..))));
+        assert!(matches!(why(&[&theirs, &waits], &paused), Some(Reason::Never(..))));
+        assert_eq!(why(&[&done], &ours), None);
     }
 }

@@ -1,5 +1,4 @@
-//! The first pipeline: found or triggered, followed with its job's log, and good only if the job
-//! succeeded on our runner.
+//! The first pipeline: found or triggered, followed with its jobs' logs, and judged by [`pipeline::judge`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -36,7 +35,8 @@ impl Step for RunPipeline {
     }
     fn long(&self) -> &'static str {
         "Waits until the runner has made contact, finds the pipeline of the branch's last commit or triggers one, and \
-         shows the job's log as it grows. Ends well only if the job succeeded on this deployment's runner. A job that \
+         shows the job's log as it grows. Ends well only if GitLab says that the pipeline succeeded and a job of it \
+         succeeded on this deployment's runner; other jobs are shown and not judged. A job that \
          nobody can take (tags, a paused runner) is told from one that waits for its turn. --wait bounds it all. \
          setup includes this step with --run-pipeline."
     }
@@ -95,8 +95,8 @@ impl Step for RunPipeline {
             let committed = cx.facts.committed.borrow().clone();
             let sha = committed.clone().or_else(|| state.head.clone()).unwrap_or_default();
             let pipeline = run.find_or_trigger(branch, &sha, committed.is_some()).await?;
-            let jobs = run.follow(pipeline).await?;
-            Ok(Done { changed: true, text: run.judge(&jobs).await? })
+            let (pipeline, jobs) = run.follow(pipeline).await?;
+            Ok(Done { changed: true, text: run.judge(&pipeline, &jobs).await? })
         })
     }
 }
@@ -119,7 +119,7 @@ async fn decide(cx: &Context, state: &State) -> Result<Line> {
     {
         let jobs = jobs(cx.gitlab()?, &project, pipeline.id).await?;
         if let Some(id) = our_runner(cx).await?
-            && jobs.iter().any(|job| job.runner.as_ref().is_some_and(|(by, _)| *by == id))
+            && jobs.iter().any(|job| job.status == "success" && job.ran_on(id))
         {
             return Ok(Line::keep(format!("kept: pipeline {} succeeded on runner {id}", pipeline.id)));
         }
@@ -239,6 +239,8 @@ impl Run<'_> {
         loop {
             let found = latest(&self.gitlab, &self.project, sha).await?;
             match found {
+                // A commit whose message asks for no pipeline gets one without jobs.
+                Some(pipeline) if pipeline.status == "skipped" => break,
                 // One that is over and did not end well is history: a new one is due.
                 Some(pipeline) if !pipeline.is_over() || pushed => return Ok(pipeline),
                 None if pushed && asked.elapsed() < APPEARS => {
@@ -260,8 +262,8 @@ impl Run<'_> {
         })
     }
 
-    /// Follows a pipeline to its end; returns its jobs as they were last seen.
-    async fn follow(&self, mut pipeline: Pipeline) -> Result<Vec<Job>> {
+    /// Follows a pipeline to its end; returns it and its jobs as they were last seen.
+    async fn follow(&self, mut pipeline: Pipeline) -> Result<(Pipeline, Vec<Job>)> {
         let mut logs: BTreeMap<u64, Log> = BTreeMap::new();
         let mut pause = Duration::from_millis(300);
         let mut pending_since: Option<Instant> = None;
@@ -274,16 +276,16 @@ impl Run<'_> {
                 self.show(job, logs.entry(job.id).or_default()).await?;
             }
             if pipeline.is_over() {
-                return Ok(jobs);
+                return Ok((pipeline, jobs));
             }
             let waiting = jobs.iter().find(|job| job.status == "pending");
             let nothing_runs = !jobs.iter().any(|job| job.status == "running");
             match waiting.filter(|_| nothing_runs) {
                 None => pending_since = None,
-                Some(job) => {
+                Some(_) => {
                     let since = *pending_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= PATIENCE {
-                        self.explain(job).await?;
+                        self.explain(&jobs).await?;
                     }
                 }
             }
@@ -325,10 +327,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Tells a job that nobody can take from one that waits for its turn.
-    async fn explain(&self, job: &Job) -> Result<()> {
+    /// Tells jobs that nobody can take from those that wait for their turn.
+    async fn explain(&self, jobs: &[Job]) -> Result<()> {
         let ours = self.look().await?;
-        match pipeline::reason(job, ours.as_ref().map(|ours| &ours.runner)) {
+        match pipeline::why_waiting(jobs, ours.as_ref().map(|ours| &ours.runner)) {
             Some(Reason::Never(why, hint)) => Err(stuck(&why, &hint)),
             Some(Reason::Later(what)) => {
                 self.waiting(&what);
@@ -338,45 +340,9 @@ impl Run<'_> {
         }
     }
 
-    /// Good only if every job succeeded, and one of them on our runner.
-    async fn judge(&self, jobs: &[Job]) -> Result<String> {
-        if let Some(job) = jobs.iter().find(|job| job.status != "success") {
-            let failure =
-                Failure::new("OR0910", Kind::Proof, format!("the job {} ended as {}", job.name, job.status));
-            let failure = match &job.failure_reason {
-                Some(reason) => failure.detail("GitLab says", reason.clone()),
-                None => failure,
-            };
-            let failure = match &job.runner {
-                Some((id, _)) => failure.detail("it ran on", format!("runner {id}")),
-                None => failure.detail("it ran on", "no runner"),
-            };
-            return Err(failure.hint("its log is above; once that is mended: outrigger run-pipeline"));
-        }
-        let by: Vec<(u64, String)> = jobs.iter().filter_map(|job| job.runner.clone()).collect();
-        let Some(ours) = our_runner(self.cx).await? else {
-            let ids: Vec<String> = by.iter().map(|(id, _)| id.to_string()).collect();
-            return Ok(format!(
-                "the pipeline succeeded on runner {} (whether that is the one whose token was given is not known)",
-                ids.join(", ")
-            ));
-        };
-        let names: Vec<&str> = jobs
-            .iter()
-            .filter(|job| job.runner.as_ref().is_some_and(|(id, _)| *id == ours))
-            .map(|job| job.name.as_str())
-            .collect();
-        if names.is_empty() {
-            let others: Vec<String> = by.iter().map(|(id, name)| format!("runner {id} ({name})")).collect();
-            return Err(Failure::new(
-                "OR0911",
-                Kind::Proof,
-                format!("the pipeline succeeded, but not on our runner {ours}"),
-            )
-            .detail("it ran on", if others.is_empty() { "no runner".to_owned() } else { others.join(", ") })
-            .hint("another runner takes jobs with these tags: choose tags of its own with --tags"));
-        }
-        Ok(format!("{} succeeded on runner {ours}", names.join(", ")))
+    /// Good if GitLab calls the pipeline good, and a job of it succeeded on our runner.
+    async fn judge(&self, pipeline: &Pipeline, jobs: &[Job]) -> Result<String> {
+        pipeline::judge(pipeline, jobs, our_runner(self.cx).await?)
     }
 }
 
