@@ -20,6 +20,8 @@ use crate::tls::{self, Roots};
 mod certificate;
 mod refusal;
 mod types;
+mod words;
+
 pub use refusal::{Class, Refusal};
 pub use types::{Access, AccessToken, Job, Manager, Pipeline, Project, Runner, Scope, number};
 

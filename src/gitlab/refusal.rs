@@ -6,6 +6,7 @@ use reqwest::Url;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use super::words;
 use crate::error::{Failure, Kind};
 
 /// The cases that callers tell apart.
@@ -17,7 +18,7 @@ pub enum Class {
     Scope,
     /// 403 for any other reason: role, policy.
     Forbidden,
-    /// 403 without GitLab's own words: an address filter or a proxy.
+    /// 401, 403 or 407 without GitLab's own words: an address filter or a proxy.
     Blocked,
     /// 404: missing, or not to be seen with this token.
     NotFound,
@@ -64,6 +65,8 @@ pub struct Refusal {
     pub request_id: Box<str>,
     /// The scopes that would do, where GitLab names them.
     pub scopes: Box<str>,
+    /// Whether a part of the path that was asked for is encoded (`%2F`): not every proxy passes that on.
+    encoded: bool,
     location: Option<Box<Url>>,
     ending: Option<Box<Failure>>,
 }
@@ -78,6 +81,7 @@ impl Refusal {
             retry_after: None,
             request_id: Box::default(),
             scopes: Box::default(),
+            encoded: false,
             location: None,
             ending: None,
         }
@@ -125,9 +129,10 @@ impl Refusal {
         let maintenance = message.to_lowercase().contains("maintenance");
         let class = match code {
             300..=399 => Class::Redirect,
+            // GitLab's API refuses in JSON, always.
+            401 | 403 | 407 if json.is_none() => Class::Blocked,
             401 => Class::Unauthorized,
             403 if error == "insufficient_scope" => Class::Scope,
-            403 if json.is_none() => Class::Blocked,
             403 => Class::Forbidden,
             404 if json.is_some() => Class::NotFound,
             409 if message.to_lowercase().contains("resource lock") => Class::Busy,
@@ -143,6 +148,7 @@ impl Refusal {
             retry_after: wait_asked(code, headers),
             request_id: text("x-request-id").chars().take(64).collect::<String>().into(),
             scopes: scopes.into(),
+            encoded: asked.path().to_ascii_lowercase().contains("%2f"),
             location: (class == Class::Redirect)
                 .then(|| asked.join(text("location")).ok())
                 .flatten()
@@ -292,6 +298,15 @@ impl From<Refusal> for Failure {
             return *failure;
         }
         let what = &refusal.what;
+        // What GitLab says in its own words comes before what its status says.
+        if matches!(refusal.class, Class::Invalid | Class::Forbidden)
+            && let Some(known) = words::known(&refusal.message)
+        {
+            let failure = Failure::new(known.id, known.kind, format!("cannot {what}: {}", known.why));
+            let failure =
+                known.hints.iter().fold(told(failure, &refusal), |failure, hint| failure.hint(*hint));
+            return if known.passes { failure.passing() } else { failure.lasting() };
+        }
         let (id, kind, message) = match refusal.class {
             Class::Unauthorized => {
                 ("OR0411", Kind::Denied, format!("GitLab does not take this token (cannot {what})"))
@@ -301,7 +316,7 @@ impl From<Refusal> for Failure {
             }
             Class::Forbidden => ("OR0413", Kind::Denied, format!("GitLab does not let you {what}")),
             Class::Blocked => {
-                ("OR0413", Kind::Denied, format!("cannot {what}: refused before GitLab looked at it"))
+                ("OR0423", Kind::Denied, format!("cannot {what}: refused before GitLab looked at it"))
             }
             Class::NotFound => (
                 "OR0312",
@@ -325,15 +340,13 @@ impl From<Refusal> for Failure {
             }
             Class::Redirect => ("OR0310", Kind::Refused, format!("cannot {what}: GitLab leads elsewhere")),
             Class::Malformed => ("OR0310", Kind::Refused, format!("cannot {what}")),
-            Class::Invalid | Class::Interrupted => ("OR0104", Kind::Unclassified, format!("cannot {what}")),
+            Class::Invalid if refusal.code == 405 => {
+                ("OR0347", Kind::Refused, format!("cannot {what}: this GitLab does not offer that"))
+            }
+            Class::Invalid => ("OR0346", Kind::Refused, format!("cannot {what}: GitLab does not take it")),
+            Class::Interrupted => ("OR0104", Kind::Unclassified, format!("cannot {what}")),
         };
-        let label = if refusal.code == 0 { "because" } else { "GitLab says" };
-        let mut failure = Failure::new(id, kind, message);
-        if let (Class::Redirect, Some(to)) = (refusal.class, &refusal.location) {
-            failure = failure.detail("it leads to", to.origin().ascii_serialization());
-        } else {
-            failure = failure.detail(label, refusal.message.clone());
-        }
+        let mut failure = told(Failure::new(id, kind, message), &refusal);
         if !refusal.scopes.is_empty() {
             failure = failure.detail("scopes that do", &*refusal.scopes);
         }
@@ -342,6 +355,19 @@ impl From<Refusal> for Failure {
         }
         hinted(failure, &refusal)
     }
+}
+
+/// The failure with what was answered, by whoever answered.
+fn told(failure: Failure, refusal: &Refusal) -> Failure {
+    if let (Class::Redirect, Some(to)) = (refusal.class, &refusal.location) {
+        return failure.detail("it leads to", to.origin().ascii_serialization());
+    }
+    let label = match refusal.class {
+        _ if refusal.code == 0 => "because",
+        Class::Blocked | Class::Malformed => "what came back",
+        _ => "GitLab says",
+    };
+    failure.detail(label, refusal.message.clone())
 }
 
 /// The next thing to do, where the case tells.
@@ -358,7 +384,10 @@ fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
         Class::Forbidden => failure.hint(
             "runners: Maintainer of the project, Owner of the group, administrator of the instance; commits and pipelines: Developer, Maintainer where the branch is protected",
         ),
-        Class::Blocked => failure.hint("may this machine's address reach GitLab's API? an administrator can tell"),
+        Class::Blocked => failure
+            .hint("a proxy or a filter in front of GitLab answered: may this machine's address reach GitLab's API, and must it log in there first? its administrator can tell"),
+        Class::Malformed if refusal.encoded && matches!(refusal.code, 400..=499) => failure
+            .hint("a proxy or web server in front of GitLab does not pass %2F on: name the project or group by its numeric id, --project ID or --group ID (it stands on its page in GitLab)"),
         Class::NotFound => failure
             .hint("is the path right, and is the token's user a member? a proxy may break encoded paths: try the numeric id"),
         Class::Redirect => failure
@@ -374,6 +403,10 @@ fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
         Class::Malformed => {
             failure.hint("is --gitlab-url the address of a GitLab instance, with its relative path if it has one?")
         }
-        Class::Gone | Class::Invalid | Class::Interrupted => failure,
+        Class::Invalid if refusal.code == 405 => {
+            failure.hint("GitLab 16.0 or newer can do it; a proxy in front of it may also forbid the method")
+        }
+        Class::Invalid => failure.hint("GitLab's words name what does not suit it: change that setting"),
+        Class::Gone | Class::Interrupted => failure,
     }
 }

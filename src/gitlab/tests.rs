@@ -52,17 +52,17 @@ fn each_shape_of_refusal_has_its_class_words_and_exit_code() {
         ),
         (403, json!({"message": "403 Forbidden - no"}), Class::Forbidden, 4, "403 Forbidden - no"),
         (404, json!({"message": "404 Project Not Found"}), Class::NotFound, 3, "404 Project Not Found"),
-        (400, json!({"error": "project_id is missing"}), Class::Invalid, 1, "project_id is missing"),
+        (400, json!({"error": "project_id is missing"}), Class::Invalid, 3, "project_id is missing"),
         (
             400,
             json!({"message": {"tag_list": ["can't be empty"], "base": ["x", "y"]}}),
             Class::Invalid,
-            1,
+            3,
             "x; y; tag_list: can't be empty",
         ),
         (409, json!({"message": "409 Conflict: Resource lock"}), Class::Busy, 8, "Resource lock"),
         (410, json!({"message": "410 Gone - runner registration disallowed"}), Class::Gone, 4, "410 Gone"),
-        (422, json!({"message": "no"}), Class::Invalid, 1, "no"),
+        (422, json!({"message": "no"}), Class::Invalid, 3, "no"),
         (503, json!({"message": "in maintenance mode"}), Class::Maintenance, 3, "maintenance"),
         (503, json!({"message": "later"}), Class::Server, 8, "later"),
     ] {
@@ -79,7 +79,9 @@ fn each_shape_of_refusal_has_its_class_words_and_exit_code() {
 fn pages_of_proxies_are_recognised() {
     let html = [("content-type", "text/html")];
     assert_eq!(refused(502, &html, "<html>Bad Gateway").class, Class::Server);
-    assert_eq!(refused(403, &html, "<html>no").class, Class::Blocked);
+    for code in [401, 403, 407] {
+        assert_eq!(refused(code, &html, "<html>no").class, Class::Blocked, "{code}");
+    }
     // A 404 of something before GitLab says nothing of the project.
     assert_eq!(refused(404, &html, "<html>no").class, Class::Malformed);
     let refusal = read_json("x", &headers(&html), b"<html>Sign in", false).expect_err("no JSON");

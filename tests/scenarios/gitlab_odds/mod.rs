@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::Doubles;
 use crate::common::bed::{Bed, User};
-use crate::common::run::{Cli, Output};
+use crate::common::run::{Cli, Output, SOON};
 use crate::common::site::{Site, runner_token};
 use crate::common::world::{assert_same, world};
 use crate::scenarios::{Scene, listing, writes};
@@ -23,6 +23,7 @@ use crate::scenarios::{Scene, listing, writes};
 mod answers;
 mod creation;
 mod jobs;
+mod refusals;
 mod tokens;
 
 type OnDoubles = fn(&'static Doubles);
@@ -64,6 +65,13 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_preflight", tokens::preflight),
     ("gitlab_addresses", tokens::addresses),
     ("gitlab_request_counts", answers::request_counts),
+    ("gitlab_commit_message_by_a_rule", refusals::commit_message),
+    ("gitlab_commit_message_that_skips_pipelines", refusals::message_that_skips),
+    ("gitlab_refusals_have_ids_and_ways_on", refusals::words),
+    ("gitlab_workflow_rules_leave_no_pipeline", refusals::workflow_rules),
+    ("gitlab_too_many_tags", refusals::too_many_tags),
+    ("gitlab_proxy_pages_are_not_gitlabs_word", refusals::proxy_pages),
+    ("gitlab_other_jobs_are_shown_and_not_judged", refusals::other_jobs),
 ];
 
 fn fault(method: &str, path_contains: &str, action: Action) -> Fault {
@@ -84,7 +92,7 @@ fn once(method: &str, path_contains: &str, action: Action) -> Fault {
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(30), "in vain: {what}");
+        assert!(started.elapsed() < SOON, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,6 +1,7 @@
 //! What a pipeline file says: enough of GitLab's reading of it to be honest about common mistakes.
 //!
-//! Not read: `rules` beyond `when: never`, `needs`, `parallel`, `include` of anything, nested `extends`.
+//! `workflow: rules` are read as far as each is `if: $CI_PIPELINE_SOURCE == "…"`, with or without `when`.
+//! Not read: `rules` of jobs beyond `when: never`, `needs`, `parallel`, `include` of anything, nested `extends`.
 
 use serde_json::{Map, Value};
 
@@ -211,6 +212,19 @@ fn is_never(plan: &Plan, job: &Map<String, Value>) -> bool {
     let rules = job.get("rules").and_then(Value::as_array);
     let all_never = |rules: &Vec<Value>| rules.iter().all(|rule| rule["when"] == "never");
     plan.when == "never" || rules.is_some_and(all_never)
+}
+
+/// Whether the file's `workflow: rules` take a pipeline of this source: the first that applies decides.
+pub(crate) fn takes(text: &str, source: &str) -> bool {
+    let entries = read(text).unwrap_or_default();
+    let workflow = entries.iter().find(|(key, _)| key == "workflow").map(|(_, value)| value);
+    let Some(rules) = workflow.and_then(|workflow| workflow["rules"].as_array()) else { return true };
+    let applies = |rule: &&Value| {
+        rule["if"]
+            .as_str()
+            .is_none_or(|condition| condition.trim() == format!("$CI_PIPELINE_SOURCE == \"{source}\""))
+    };
+    rules.iter().find(applies).is_some_and(|rule| rule["when"] != "never")
 }
 
 /// The jobs that a pipeline file asks for, or what is wrong with it.

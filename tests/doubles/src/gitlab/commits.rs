@@ -112,6 +112,11 @@ pub(crate) fn create(state: &mut State, who: &Identity, project: u64, params: &m
     if changes.is_empty() {
         return refuse("No changes could be committed".to_owned());
     }
+    if let Some(prefix) = &found.spec.commit_message_prefix
+        && !message.starts_with(prefix)
+    {
+        return refuse(format!("Commit message does not follow the pattern '^{prefix}'"));
+    }
     let id = state.commit(project, &branch, other.map(String::as_str), &message, &author, changes);
     Ok(pushed(state, who, project, &branch, &id))
 }

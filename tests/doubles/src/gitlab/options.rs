@@ -168,6 +168,8 @@ pub struct ProjectSpec {
     pub shared_runners: bool,
     /// The files on its default branch.
     pub files: Vec<(String, String)>,
+    /// What commit messages must begin with: a push rule.
+    pub commit_message_prefix: Option<String>,
 }
 
 impl ProjectSpec {
@@ -186,6 +188,7 @@ impl ProjectSpec {
             builds_enabled: true,
             shared_runners: true,
             files: vec![("README.md".to_owned(), "# Read me\n".to_owned())],
+            commit_message_prefix: None,
         }
     }
 

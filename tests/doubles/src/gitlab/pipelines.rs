@@ -222,6 +222,7 @@ impl State {
         let (plans, fixed, errors) = match text {
             _ if skipped => (Vec::new(), Some("skipped"), None),
             None => return,
+            Some(text) if !ci::takes(&String::from_utf8_lossy(&text), "push") => return,
             Some(text) => match ci::configure(&String::from_utf8_lossy(&text)) {
                 Ok(plans) if plans.is_empty() => return,
                 Ok(plans) => (plans, None, None),
@@ -299,6 +300,9 @@ pub(crate) fn create(state: &mut State, who: &Identity, project: u64, params: &m
     let Some(file) = commit.files.get(found.ci_path()) else { return Err(base("Missing CI config file")) };
     let plans = ci::configure(&String::from_utf8_lossy(&file.content));
     let plans = plans.map_err(|errors| answer::invalid(&json!({"base": errors})))?;
+    if !ci::takes(&String::from_utf8_lossy(&file.content), "api") {
+        return Err(base("Pipeline filtered out by workflow rules."));
+    }
     if plans.is_empty() {
         return Err(base(
             "Pipeline will not run for the selected trigger. The rules configuration prevented any jobs \
