@@ -84,9 +84,17 @@ pub async fn served_chains(
             addresses.push(address);
         }
     }
-    let dials = addresses.into_iter().map(|address| {
-        let name = name.clone();
-        async move { chain_at(address, name, end).await.map(|chain| Served { address, chain }) }
+    chains_at(addresses, &name, end).await
+}
+
+/// The chains at these addresses, each once; one that answers is enough.
+async fn chains_at(
+    addresses: Vec<SocketAddr>,
+    name: &ServerName<'static>,
+    end: Instant,
+) -> Result<Vec<Served>, DialFault> {
+    let dials = addresses.into_iter().map(|address| async move {
+        chain_at(address, name.clone(), end).await.map(|chain| Served { address, chain })
     });
     let mut found: Vec<Served> = Vec::new();
     let mut fault = DialFault::Unresolvable;

@@ -115,3 +115,37 @@ fn an_address_may_stand_in_brackets() {
         assert!(matches!(served, Err(DialFault::Refused | DialFault::Other(_))), "{served:?}");
     });
 }
+
+/// A name with several addresses: a rotated certificate at some of them, and one that is down.
+#[test]
+fn every_address_of_a_name_is_asked() {
+    run(async {
+        let made = || {
+            let key = KeyPair::generate().expect("a key");
+            let der = CertificateParams::default().self_signed(&key).expect("a certificate").der().to_vec();
+            (der, key)
+        };
+        let ((old, old_key), (new, new_key)) = (made(), made());
+        let again = KeyPair::from_pem(&old_key.serialize_pem()).expect("the same key");
+        let (first, second, third, down) =
+            (listener().await, listener().await, listener().await, listener().await);
+        let at = |port: u16| SocketAddr::new("127.0.0.1".parse().expect("an address"), port);
+        let addresses = vec![at(down.1), at(first.1), at(second.1), at(third.1)];
+        drop(down.0);
+        let name = ServerName::try_from("api.example.com").expect("a name");
+        let (served, ..) = tokio::join!(
+            chains_at(addresses.clone(), &name, Instant::now() + PATIENCE),
+            serve_once(first.0, vec![old.clone()], old_key),
+            serve_once(second.0, vec![old.clone()], again),
+            serve_once(third.0, vec![new.clone()], new_key),
+        );
+        let expected = [
+            Served { address: addresses[1], chain: vec![old] },
+            Served { address: addresses[3], chain: vec![new] },
+        ];
+        assert_eq!(served.as_deref(), Ok(&expected[..]));
+        // None of them answers: the last says why.
+        let served = chains_at(vec![addresses[0]], &name, Instant::now() + PATIENCE).await;
+        assert_eq!(served, Err(DialFault::Refused));
+    });
+}

@@ -28,13 +28,15 @@ pub async fn gitlab(cx: &Context) -> GitlabTrust {
     let whole = |note| GitlabTrust { ca_pem: Some(bundle.to_pem()), note };
     let url = cx.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
     let Ok(endpoint) = Endpoint::parse(url, "--gitlab-url") else { return whole(None) };
-    // Of one nothing can be left out.
-    if bundle.certificates.iter().all(|one| *one == bundle.certificates[0]) {
+    // Of one nothing can be left out, and a client of ours looks at the server by itself.
+    let single = bundle.certificates.iter().all(|one| *one == bundle.certificates[0]);
+    if single && cx.gitlab.client.is_some() {
         return whole(None);
     }
     let deadline = Duration::from_secs(5).min(cx.limits.request_timeout);
     let served = match tls::served_chains(&endpoint.host, endpoint.port, None, deadline).await {
         Ok(served) => served,
+        Err(_) if single => return whole(None),
         Err(fault) => {
             return whole(Some(format!(
                 "GitLab's whole CA file goes to the machine: {url} cannot be reached directly from here ({fault})"
@@ -43,8 +45,9 @@ pub async fn gitlab(cx: &Context) -> GitlabTrust {
     };
     let narrowed = narrow(bundle, &served, &Host::parse(&endpoint.host), cx.now);
     if !narrowed.verdicts.iter().any(|verdict| verdict.accepted) {
+        let why = narrowed.verdict().map(|verdict| verdict.why.join("; ")).unwrap_or_default();
         return whole(Some(format!(
-            "GitLab's whole CA file goes to the machine: nothing in it verifies {url}"
+            "GitLab's whole CA file goes to the machine, but nothing in it verifies {url}: unless the machine's own roots do, gitlab-runner will refuse it ({why})"
         )));
     }
     let note = (narrowed.left_out > 0).then(|| {

@@ -113,6 +113,28 @@ fn middle_case(
     case(name, root.pem(), &[&leaf, &middle], expect)
 }
 
+/// A chain in which a certificate policy has to be stated (requireExplicitPolicy), and is.
+fn policies_case() -> Case {
+    let policy = || {
+        let policy = tlv(0x30, &tlv(0x06, &[0x2a, 0x03]));
+        extension(&[2, 5, 29, 32], false, &tlv(0x30, &policy))
+    };
+    let root = self_signed(ca_params("root"));
+    let middle = issued(
+        {
+            let mut ca = ca_params("intermediate");
+            let required = extension(&[2, 5, 29, 36], true, &tlv(0x30, &[0x80, 0x01, 0x00]));
+            ca.custom_extensions = vec![policy(), required];
+            ca
+        },
+        &root,
+    );
+    let mut leaf = leaf_params();
+    leaf.custom_extensions = vec![policy()];
+    let leaf = issued(leaf, &middle);
+    case("explicit-policy", root.pem(), &[&leaf, &middle], Expect::NotHere("certificate policies"))
+}
+
 fn constraints(permitted: Vec<GeneralSubtree>, excluded: Vec<GeneralSubtree>) -> NameConstraints {
     NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded }
 }
@@ -234,6 +256,10 @@ pub fn all() -> Vec<Case> {
         middle_case("intermediate-usage-any", Accepted, |ca| {
             ca.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
         }),
+        middle_case("intermediate-inhibits-any-policy", Accepted, |ca| {
+            ca.custom_extensions = vec![extension(&[2, 5, 29, 54], true, &[0x02, 0x01, 0x00])];
+        }),
+        policies_case(),
         // What ring cannot sign.
         fixture!("rsa-1024-root", NotHere("RSA-1024")),
         fixture!("rsa-1024-leaf", NotHere("RSA key of 1024 bits")),

@@ -189,6 +189,27 @@ pub fn only_the_runner(bed: &dyn Bed) {
     assert!(script(&scene).contains(ca.trim_end()));
 }
 
+/// A given runner's token needs no connection of ours to GitLab; what the runner will say of the certificate
+/// is said all the same.
+pub fn with_a_given_runner(bed: &dyn Bed) {
+    let (server, ca) = under(|_| {});
+    let other = self_signed(ca_params("Another CA"));
+    for (ca, refused) in [(ca.pem(), false), (other.pem(), true)] {
+        let (scene, site) = (Scene::new(bed, User::Admin), site(identity(&[&server])));
+        let setup = scene
+            .command("setup")
+            .flag("--gitlab-url", site.gitlab.url())
+            .flag("--gitlab-ca-file", scene.home.input("ca.pem", &ca))
+            .flag("--runner-token-file", scene.home.runner_token());
+        let output = setup.arg("--dry-run").run().code(0);
+        if refused {
+            let _ = output.says("gitlab-runner will refuse it").says("neither in the bundle nor sent");
+        } else {
+            let _ = output.never_says("refuse");
+        }
+    }
+}
+
 /// Others of the same kind as a server's CA, to fill a bundle with.
 fn strangers(count: usize) -> Vec<String> {
     (0..count).map(|number| self_signed(ca_params(&format!("stranger {number}"))).pem()).collect()

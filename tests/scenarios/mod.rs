@@ -149,6 +149,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("certificate_of_gitlab_that_the_runner_accepts", certificates::accepted),
     ("certificate_of_gitlab_that_the_runner_refuses", certificates::refuses),
     ("certificate_of_gitlab_that_only_the_runner_accepts", certificates::only_the_runner),
+    ("certificate_of_gitlab_with_a_given_runner", certificates::with_a_given_runner),
     ("certificate_bundle_of_many", certificates::bundles),
     ("certificate_bundle_of_many_for_gitlab", certificates::gitlab_bundles),
     ("script_without_secrets_updates_the_host", script::update_form),
