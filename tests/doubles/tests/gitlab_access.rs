@@ -97,14 +97,8 @@ fn roles_decide_who_may_create_see_and_remove_runners() {
         for user in ["root", "owner", "maintainer", "developer", "guest", "stranger"] {
             let (caller, may) = (Caller::of(&gitlab, user), allowed.contains(&user));
             let reply = caller.post("/user/runners", &wish);
-            // Who is in the project sees the group above it too.
-            let known = user != "stranger" || wish["runner_type"] == "instance_type";
-            let expected = match (may, known) {
-                (true, _) => (201, ""),
-                (false, true) => (403, "403 Forbidden - Insufficient permissions"),
-                // What cannot be seen is no scope, and that is no 404.
-                (false, false) => (400, "400 Bad request - Validation error"),
-            };
+            // Whether somebody sees the place is no matter: it is found by its id.
+            let expected = if may { (201, "") } else { (403, "403 Forbidden - Insufficient permissions") };
             assert_eq!((reply.status, message(&reply).as_str()), expected, "{user} {wish}");
             // Runners of the instance are shown to everybody.
             let shown = if wish["runner_type"] == "instance_type" || may { 200 } else { 403 };
@@ -122,7 +116,10 @@ fn roles_decide_who_may_create_see_and_remove_runners() {
     }
     let unknown = json!({"runner_type": "project_type", "project_id": 77});
     let reply = Caller::of(&gitlab, "root").post("/user/runners", &unknown);
-    assert_eq!((reply.status, message(&reply).as_str()), (400, "400 Bad request - Validation error"));
+    assert_eq!((reply.status, message(&reply).as_str()), (400, "400 Bad request - Missing/invalid project"));
+    let unknown = json!({"runner_type": "group_type", "group_id": 77});
+    let reply = Caller::of(&gitlab, "root").post("/user/runners", &unknown);
+    assert_eq!((reply.status, message(&reply).as_str()), (400, "400 Bad request - Missing/invalid group"));
 }
 
 #[test]
@@ -200,7 +197,8 @@ fn each_kind_of_token_has_its_header_and_its_look() {
         (TokenKind::Pat, 200, 200, 200),
         (TokenKind::Project, 200, 200, 200),
         (TokenKind::Group, 200, 200, 200),
-        (TokenKind::Oauth, 200, 401, 401),
+        // Not what that page is for, which is said with 400.
+        (TokenKind::Oauth, 200, 401, 400),
         (TokenKind::Job, 401, 401, 401),
     ] {
         let spec = TokenSpec { kind, ..TokenSpec::pat("odd", "maintainer", &["api"]) };
@@ -219,21 +217,105 @@ fn each_kind_of_token_has_its_header_and_its_look() {
     assert_eq!((bot.get(SHOP).status, bot.get("/user").json()["bot"].clone()), (200, json!(true)));
 }
 
+/// doc/auth/tokens/fine_grained_access_tokens_rest.md (19.x)
 #[test]
 fn fine_grained_tokens_have_permissions_in_place_of_scopes() {
     let (gitlab, _, id) = with_runner(Options::default());
-    let kind = TokenKind::FineGrained;
-    let spec = TokenSpec::pat("fine", "maintainer", &["create_runner", "read_runner"]);
-    let caller = Caller::with(&gitlab, &gitlab.add_token(TokenSpec { kind, ..spec }));
+    let fine = |name: &str, permissions: &[&str], within: &[&str]| {
+        let within = within.iter().map(|path| (*path).to_owned()).collect();
+        let spec = TokenSpec::pat(name, "maintainer", permissions);
+        let spec = TokenSpec { kind: TokenKind::FineGrained, within, ..spec };
+        Caller::with(&gitlab, &gitlab.add_token(spec))
+    };
+    let caller = fine("fine", &["create_runner", "read_runner", "read_personal_access_token"], &[]);
     let itself = caller.get("/personal_access_tokens/self").json();
-    assert_eq!(itself["scopes"], json!(["granular"]));
-    assert_eq!(itself["granular_scopes"][0]["permissions"], json!(["create_runner", "read_runner"]));
-    assert_eq!(caller.get(&format!("/runners/{id}")).status, 200);
+    // Which they are is not told there.
+    assert_eq!((&itself["scopes"], itself.get("granular_scopes")), (&json!(["granular"]), None));
+    let runner = format!("/runners/{id}");
+    assert_eq!(caller.get(&runner).status, 200);
     assert_eq!(caller.get(&format!("{SHOP}/runners")).status, 200);
-    let refused = caller.delete(&format!("/runners/{id}"));
+    let refused = caller.delete(&runner);
     assert_eq!((refused.status, error(&refused).as_str()), (403, "insufficient_granular_scope"));
-    assert!(refused.text().contains("[delete_runner]"));
-    assert_eq!(caller.get("/metadata").status, 403);
+    let why = "Access denied: Your Personal Access Token lacks the required permissions: [delete_runner] for \"acme/shop\".";
+    assert_eq!(refused.json()["error_description"], why);
+    // Each call has a permission of its own, also the one about the token itself.
+    let nothing = fine("nothing", &["none"], &[]);
+    for (method, path, permission) in [
+        ("GET", "/personal_access_tokens/self".to_owned(), "read_personal_access_token]."),
+        ("GET", "/user".to_owned(), "read_user]."),
+        ("GET", "/metadata".to_owned(), "read_metadata]."),
+        ("POST", "/user/runners".to_owned(), "create_runner]."),
+        ("GET", SHOP.to_owned(), "read_project] for"),
+        ("GET", format!("{SHOP}/members/all/1"), "read_member] for"),
+        ("GET", format!("{SHOP}/runners"), "read_runner] for"),
+        ("GET", format!("{SHOP}/repository/branches/main"), "read_branch] for"),
+        ("GET", format!("{SHOP}/pipelines/1/jobs"), "read_pipeline_job] for"),
+        ("GET", format!("{SHOP}/jobs/1/trace"), "read_job] for"),
+        ("POST", format!("{SHOP}/ci/lint"), "validate_ci_config] for"),
+        ("PUT", runner.clone(), "update_runner] for"),
+        ("POST", format!("{runner}/reset_authentication_token"), "update_runner] for"),
+    ] {
+        let reply = nothing.send(method, &path, &Value::Null);
+        assert_eq!(reply.status, 403, "{method} {path}");
+        assert!(reply.text().contains(permission), "{method} {path}: {}", reply.text());
+    }
+    // Limited to a place: what is about the user and the instance counts all the same.
+    let elsewhere = fine("elsewhere", &["read_runner", "read_user"], &["other"]);
+    assert_eq!((elsewhere.get(&runner).status, elsewhere.get("/user").status), (403, 200));
+    let here = fine("here", &["read_runner"], &[GROUP]);
+    assert_eq!(here.get(&runner).status, 200);
+}
+
+/// lib/api/ci/runners.rb: the gate of the scope is a pattern of the whole path.
+#[test]
+fn manage_runner_is_refused_under_a_relative_root() {
+    for (root, status) in [("", 200), ("/gitlab", 403)] {
+        let (gitlab, _, id) = with_runner(Options { relative_root: root.to_owned(), ..Options::default() });
+        let reply = Caller::of(&gitlab, "manage_runner").get(&format!("/runners/{id}"));
+        assert_eq!(reply.status, status, "{root:?}");
+    }
+}
+
+/// lib/api/entities/project_with_access.rb tells of rows alone; members/all tells of everything.
+#[test]
+fn who_comes_through_an_invited_group_has_no_row() {
+    let gitlab = FakeGitlab::start(Options { enterprise: true, ..Options::default() });
+    gitlab.invite_group("builders", PROJECT, Role::Maintainer);
+    gitlab.set_role("guestling", "builders", Some(Role::Owner));
+    gitlab.add_token(TokenSpec::pat("invited", "guestling", &["api"]));
+    let caller = Caller::of(&gitlab, "invited");
+    let shown = caller.get(SHOP).json();
+    assert_eq!(shown["permissions"], json!({"project_access": null, "group_access": null}));
+    let user = caller.get("/user").json()["id"].clone();
+    let member = caller.get(&format!("{SHOP}/members/all/{user}")).json();
+    assert_eq!((&member["access_level"], &member["member_role"]), (&json!(40), &Value::Null));
+    let wish = json!({"runner_type": "project_type", "project_id": gitlab.project_id(PROJECT)});
+    assert_eq!(caller.post("/user/runners", &wish).status, 201);
+    // Somebody who is nowhere.
+    let nobody = Caller::of(&gitlab, "stranger").get("/user").json()["id"].clone();
+    let reply = caller.get(&format!("{SHOP}/members/all/{nobody}"));
+    assert_eq!((reply.status, message(&reply).as_str()), (404, "404 Not found"));
+    // A custom role adds to one that would not be enough.
+    gitlab.allow_runners("developer", PROJECT);
+    let caller = Caller::of(&gitlab, "developer");
+    let user = caller.get("/user").json()["id"].clone();
+    let member = caller.get(&format!("{SHOP}/members/all/{user}")).json();
+    assert_eq!(
+        (&member["access_level"], &member["member_role"]["admin_runners"]),
+        (&json!(30), &json!(true))
+    );
+    assert_eq!(caller.post("/user/runners", &wish).status, 201);
+}
+
+/// app/policies/project_policy.rb: `project_runner_registration_allowed`.
+#[test]
+fn an_administrator_can_keep_members_from_creating_runners() {
+    let gitlab = FakeGitlab::start(Options { members_create_runners: false, ..Options::default() });
+    let wish = json!({"runner_type": "project_type", "project_id": gitlab.project_id(PROJECT)});
+    let reply = Caller::of(&gitlab, "maintainer").post("/user/runners", &wish);
+    let why = "403 Forbidden - Insufficient permissions";
+    assert_eq!((reply.status, message(&reply).as_str()), (403, why));
+    assert_eq!(Caller::of(&gitlab, "root").post("/user/runners", &wish).status, 201);
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn a_machine_fails_as_it_is_told() {
     let path = format!("{SHOP}/pipelines/{pipeline}");
     eventually(|| (caller.get(&path).json()["status"] == "failed").then_some(()));
     let job = caller.get(&format!("{path}/jobs")).json()[0].clone();
-    assert_eq!((&job["failure_reason"], &job["exit_code"]), (&json!("script_failure"), &json!(2)));
+    assert_eq!(job["failure_reason"], "script_failure");
     let id = job["id"].as_u64().expect("an id");
     assert!(gitlab.trace(id).contains("terminated with exit code 2"));
     eventually(|| (machine.jobs() == [Driven { id, outcome: "failed".to_owned() }]).then_some(()));

@@ -124,8 +124,16 @@ fn commits_fit_what_is_there() {
     let gitlab = FakeGitlab::start(Options::default());
     let caller = Caller::of(&gitlab, "maintainer");
     let on = |branch: &str, action: &Value, more: &Value| refusal(&commit(&caller, branch, action, more));
+    // Since 19.x the body is read before the parameters' declaration counts.
     let nothing = caller.post(&format!("{SHOP}/repository/commits"), &json!({}));
-    assert_eq!(error(&nothing), "branch is missing, commit_message is missing, actions is missing");
+    assert_eq!(refusal(&nothing), (400, "400 Bad request - branch is required".to_owned()));
+    let empty = json!({"branch": "main", "commit_message": "x", "actions": []});
+    let empty = caller.post(&format!("{SHOP}/repository/commits"), &empty);
+    let why = "400 Bad request - Provide at least one action, or set allow_empty to true";
+    assert_eq!(refusal(&empty), (400, why.to_owned()));
+    let odd = json!({"action": "destroy", "file_path": "x"});
+    let why = "400 Bad request - actions[0][action] must be one of: create, update, move, delete, chmod";
+    assert_eq!(on("main", &odd, &json!({})), (400, why.to_owned()));
     let with = |kind: &str, more: Value| {
         let mut action = json!({"action": kind, "file_path": ".gitlab-ci.yml", "content": "x"});
         for (name, value) in more.as_object().into_iter().flatten() {
@@ -143,7 +151,7 @@ fn commits_fit_what_is_there() {
     assert_eq!(gitlab.commits(PROJECT)[1]["parent_ids"], json!([gitlab.commits(PROJECT)[0]["id"]]));
     assert_eq!(on("main", &create(JOB), &none), refused("A file with this name already exists"));
     let stale = with("update", json!({"last_commit_id": "0".repeat(40)}));
-    let changed = "You are attempting to update a file that has changed since you started editing it.";
+    let changed = "The file has changed since you started editing it: .gitlab-ci.yml";
     assert_eq!(on("main", &stale, &none), refused(changed));
     let same = with("update", json!({"last_commit_id": sha, "content": JOB}));
     assert_eq!(on("main", &same, &none), refused("Could not update branch"));

@@ -63,8 +63,8 @@ fn a_runner_is_created_and_its_token_is_told_once() {
 
     assert_ne!(gitlab.snapshot(), before);
     assert_eq!(caller.delete(&format!("/runners/{id}")).status, 204);
-    assert_eq!(refusal(&caller.get(&format!("/runners/{id}"))), (404, "404 Not found".to_owned()));
-    assert_eq!(refusal(&caller.delete(&format!("/runners/{id}"))), (404, "404 Not found".to_owned()));
+    assert_eq!(refusal(&caller.get(&format!("/runners/{id}"))), (404, "404 Runner Not Found".to_owned()));
+    assert_eq!(refusal(&caller.delete(&format!("/runners/{id}"))), (404, "404 Runner Not Found".to_owned()));
     assert_eq!(gitlab.snapshot(), before);
 }
 
@@ -108,6 +108,10 @@ fn what_cannot_be_created_is_refused_in_the_words_of_its_layer() {
             json!({"maintenance_note": long}),
             "400 Bad request - Maintenance note is too long (maximum is 1024 characters)",
         ),
+        (
+            json!({"description": long}),
+            "400 Bad request - Description is too long (maximum is 1024 characters)",
+        ),
     ] {
         let reply = caller.post("/user/runners", &wish(&gitlab, &more));
         assert_eq!(refusal(&reply), (400, expected.to_owned()));
@@ -148,6 +152,14 @@ fn tokens_show_where_they_come_from() {
     let (_, token) =
         id_and_token(&caller.post("/runners", &json!({"token": prefixed.registration_token(PROJECT)})));
     assert!(token.starts_with("acme-glrtr-t3_"), "{token}");
+    let older = FakeGitlab::start(Options {
+        registration_allowed: true,
+        legacy_token_prefix: false,
+        ..Options::default()
+    });
+    let body = json!({"token": older.registration_token(PROJECT)});
+    let (_, token) = id_and_token(&Caller::with(&older, "").post("/runners", &body));
+    assert!(token.starts_with("t3_"), "{token}");
     let plain = FakeGitlab::start(Options { partitioned_tokens: false, ..Options::default() });
     let (_, token) =
         id_and_token(&Caller::of(&plain, "root").post("/user/runners", &wish(&plain, &json!({}))));
@@ -256,8 +268,9 @@ fn machines_come_and_go_under_a_token() {
     let caller = Caller::of(&gitlab, "maintainer");
     let (id, token) = id_and_token(&caller.post("/user/runners", &wish(&gitlab, &json!({}))));
     let runner = Caller::with(&gitlab, "");
-    let missing = runner.post("/runners/verify", &json!({"token": token}));
-    assert_eq!((missing.status, error(&missing).as_str()), (400, "system_id is missing"));
+    // One that does not say its name is a machine all the same.
+    assert_eq!(runner.post("/runners/verify", &json!({"token": token})).status, 200);
+    assert_eq!(caller.get(&format!("/runners/{id}/managers")).json()[0]["system_id"], "<legacy>");
     let unknown = runner.post("/runners/verify", &json!({"token": "glrt-none", "system_id": "s_1"}));
     assert_eq!(refusal(&unknown), (403, "403 Forbidden".to_owned()));
     for (system, version) in [("s_1", "19.3.0"), ("s_2", "19.4.0"), ("s_1", "19.4.1")] {
@@ -272,7 +285,7 @@ fn machines_come_and_go_under_a_token() {
         .flatten()
         .map(|manager| (&manager["system_id"], &manager["version"]))
         .collect();
-    assert_eq!(seen, [(&json!("s_2"), &json!("19.4.0")), (&json!("s_1"), &json!("19.4.1"))]);
+    assert_eq!(seen[..2], [(&json!("s_2"), &json!("19.4.0")), (&json!("s_1"), &json!("19.4.1"))]);
     let prefix = |version: &str| caller.get(&format!("/runners?version_prefix={version}")).json();
     assert_eq!((prefix("19.4")[0]["id"].clone(), prefix("18.")), (json!(id), json!([])));
 
@@ -328,6 +341,57 @@ fn status_follows_the_last_contact() {
     assert_eq!(status(silent), ("stale".to_owned(), Value::Null));
     // The filter for the offline takes the stale too.
     assert_eq!((by_status("stale").len(), by_status("offline").len()), (2, 2));
+}
+
+/// `deprecated_rest_status` of app/models/ci/runner.rb: the word for REST alone.
+#[test]
+fn paused_runners_have_a_status_of_their_own() {
+    let gitlab = FakeGitlab::start(Options::default());
+    let caller = Caller::of(&gitlab, "maintainer");
+    let (id, token) = id_and_token(&caller.post("/user/runners", &wish(&gitlab, &json!({"paused": true}))));
+    let shown = || {
+        let shown = caller.get(&format!("/runners/{id}")).json();
+        (shown["status"].as_str().unwrap_or_default().to_owned(), shown["online"].clone())
+    };
+    assert_eq!(shown(), ("never_contacted".to_owned(), Value::Null));
+    caller.post("/runners/verify", &json!({"token": token, "system_id": "s_1"}));
+    assert_eq!(shown(), ("paused".to_owned(), json!(true)));
+    assert_eq!(caller.get(&format!("/runners/{id}/managers")).json()[0]["status"], "online");
+    gitlab.advance(3 * HOUR);
+    assert_eq!(shown(), ("paused".to_owned(), json!(false)));
+    assert_eq!(caller.get(&format!("/runners/{id}/managers")).json()[0]["status"], "offline");
+    gitlab.advance(8 * 24 * HOUR);
+    assert_eq!(shown().0, "stale");
+}
+
+/// spec/requests/api/ci/runner/runners_reset_token (EE, 19.x).
+#[test]
+fn a_token_is_not_renewed_after_its_deadline() {
+    let gitlab = FakeGitlab::start(Options { enterprise: true, ..Options::default() });
+    let caller = Caller::of(&gitlab, "maintainer");
+    let soon = |hours: i64| (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours)).to_string();
+    let ends = json!({"token_expires_at": soon(48), "token_rotation_deadline": soon(2)});
+    let (id, _) = id_and_token(&caller.post("/user/runners", &wish(&gitlab, &ends)));
+    let path = format!("/runners/{id}/reset_authentication_token");
+    let (late, token) = id_and_token(&caller.post("/user/runners", &wish(&gitlab, &ends)));
+    assert_eq!(caller.post(&path, &Value::Null).status, 201);
+    gitlab.advance(3 * HOUR);
+    // A renewal takes the deadline away.
+    assert_eq!(caller.post(&path, &Value::Null).status, 201);
+    let by_id = caller.post(&format!("/runners/{late}/reset_authentication_token"), &Value::Null);
+    let by_token = caller.post("/runners/reset_authentication_token", &json!({"token": token}));
+    for refused in [by_id, by_token] {
+        assert_eq!((refused.status, error(&refused).as_str()), (403, "Token rotation deadline has passed"));
+    }
+}
+
+#[test]
+fn older_ones_tell_nothing_of_machines() {
+    let gitlab = FakeGitlab::start(Options { managers_route: false, ..Options::default() });
+    let caller = Caller::of(&gitlab, "maintainer");
+    let (id, _) = id_and_token(&caller.post("/user/runners", &wish(&gitlab, &json!({}))));
+    let reply = caller.get(&format!("/runners/{id}/managers"));
+    assert_eq!((reply.status, error(&reply).as_str()), (404, "404 Not Found"));
 }
 
 #[test]

@@ -196,14 +196,43 @@ fn under_maintenance_nothing_is_written() {
         let reply = caller.send(method, path, &wish(&gitlab));
         assert_eq!(
             (reply.status, message(&reply).as_str()),
-            (503, "system is in maintenance mode"),
+            (503, "GitLab Maintenance: system is in maintenance mode"),
             "{method} {path}"
         );
-        assert_eq!(reply.header("retry-after"), "60");
     }
     assert_eq!(caller.get(SHOP).status, 200);
     gitlab.set_maintenance(false);
     assert_eq!(caller.post("/user/runners", &wish(&gitlab)).status, 201);
+}
+
+/// lib/gitlab/middleware/read_only/controller.rb
+#[test]
+fn a_read_only_instance_leads_what_is_not_json_away() {
+    let gitlab = FakeGitlab::start(Options::default());
+    let caller = Caller::of(&gitlab, "maintainer");
+    gitlab.set_read_only(true);
+    let reply = caller.post("/user/runners", &wish(&gitlab));
+    let why = "You cannot perform write operations on a read-only instance";
+    assert_eq!((reply.status, message(&reply).as_str()), (403, why));
+    let http = Http::new(&gitlab.url(), &gitlab.ca_pem());
+    let token = gitlab.token("maintainer");
+    let reply = http.send("DELETE", "/api/v4/runners/1", &[("PRIVATE-TOKEN", token.as_str())], b"");
+    let reply = reply.expect("an answer");
+    assert_eq!((reply.status, reply.header("location")), (301, format!("{}/", gitlab.url()).as_str()));
+    assert_eq!(caller.get(SHOP).status, 200);
+}
+
+#[test]
+fn lints_have_a_limit_of_their_own() {
+    let gitlab = FakeGitlab::start(Options { lint_limit: Some(1), ..Options::default() });
+    let caller = Caller::of(&gitlab, "maintainer");
+    let lint = || caller.post(&format!("{SHOP}/ci/lint"), &json!({"content": ""}));
+    assert_eq!(lint().status, 200);
+    let refused = lint();
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "60"));
+    assert!(refused.json()["message"]["error"].as_str().is_some_and(|why| why.contains("too many times")));
+    gitlab.advance(Duration::from_secs(61));
+    assert_eq!(lint().status, 200);
 }
 
 #[test]

@@ -1,8 +1,11 @@
-//! Who asks, by which token, and whether its scopes suffice.
+//! Who asks, by which token, and whether its scopes or permissions suffice.
 
 use super::answer::{self, Answer, Outcome};
 use super::options::TokenKind;
+use super::runner_lists::lies_in;
+use super::runners::Scope;
 use super::state::{State, Token};
+use super::table::{ANY, Boundary, Gate, Route};
 use crate::wire::Request;
 
 /// Somebody with a token that works.
@@ -10,56 +13,6 @@ use crate::wire::Request;
 pub(crate) struct Identity {
     pub(crate) user: String,
     pub(crate) token: Token,
-}
-
-/// What a route wants of a token: any of these scopes, or this permission of a fine-grained one.
-pub(crate) struct Gate {
-    pub(crate) scopes: Vec<&'static str>,
-    pub(crate) permission: &'static str,
-}
-
-/// What a call wants of a token.
-pub(crate) fn gate(method: &str, parts: &[&str]) -> Gate {
-    let reads = matches!(method, "GET" | "HEAD");
-    let mut scopes = vec!["api"];
-    if reads {
-        scopes.push("read_api");
-    }
-    let of_runner = match method {
-        "DELETE" => "delete_runner",
-        "GET" | "HEAD" => "read_runner",
-        _ => "update_runner",
-    };
-    let permission = match parts {
-        ["user", "runners"] if method == "POST" => {
-            scopes.push("create_runner");
-            "create_runner"
-        }
-        ["runners" | "projects" | "groups", ..] if parts.last() == Some(&"runners") => "read_runner",
-        ["runners", "all"] => "read_runner",
-        ["runners", _, ..] => {
-            scopes.push("manage_runner");
-            of_runner
-        }
-        ["user" | "metadata" | "version"] if reads => {
-            scopes.push("read_user");
-            "read_user"
-        }
-        ["projects", _, "repository", "files", ..] if reads => {
-            scopes.push("read_repository");
-            "read_repository_file"
-        }
-        ["projects", _] => "read_project",
-        ["groups", _] => "read_group",
-        ["projects", _, "repository", ..] if reads => "read_commit",
-        ["projects", _, "repository", ..] => "create_commit",
-        ["projects", _, "pipelines" | "jobs", ..] if reads => "read_pipeline",
-        ["projects", _, "ci", "lint"] => "read_pipeline",
-        ["projects", _, "pipeline"] => "create_pipeline",
-        ["projects", ..] => "update_pipeline",
-        _ => "",
-    };
-    Gate { scopes, permission }
 }
 
 /// The secret that a request carries, and whether it is a bearer token.
@@ -85,13 +38,18 @@ impl State {
     }
 
     /// Who asks, if anybody; refused if the credentials are no good, or not for this.
-    pub(crate) fn authenticate(&mut self, request: &Request, parts: &[&str]) -> Outcome<Option<Identity>> {
+    pub(crate) fn authenticate(
+        &mut self,
+        request: &Request,
+        route: &Route,
+        parts: &[&str],
+    ) -> Outcome<Option<Identity>> {
         let Some((secret, bearer)) = secret(request) else {
             let job = !request.header("job-token").is_empty();
             return if job { Err(answer::unauthorized()) } else { Ok(None) };
         };
         let now = self.now();
-        let found = self.tokens.iter_mut().find(|token| token.secret == secret);
+        let found = self.tokens.iter().find(|token| token.secret == secret);
         let token = found.ok_or_else(answer::unauthorized)?;
         let spec = &token.spec;
         if spec.ip_blocked {
@@ -116,22 +74,70 @@ impl State {
         }
         let about_itself = parts.starts_with(&["personal_access_tokens", "self"]);
         if about_itself && spec.kind == TokenKind::Oauth {
-            return Err(answer::unauthorized());
+            let why = "This endpoint requires token type to be a personal access token";
+            return Err(answer::bad_request(why));
         }
-        let gate = gate(&request.method, parts);
+        let identity = Identity { user: spec.user.clone(), token: token.clone() };
+        if let Some(gate) = &route.gate {
+            self.check_reach(&identity.token, gate, request, parts)?;
+        }
+        if let Some(token) = self.tokens.iter_mut().find(|token| token.secret == secret) {
+            token.last_used = Some(now);
+        }
+        Ok(Some(identity))
+    }
+
+    /// Refuses a token whose scopes or permissions do not suffice.
+    fn check_reach(&self, token: &Token, gate: &Gate, request: &Request, parts: &[&str]) -> Outcome<()> {
+        let spec = &token.spec;
         let has = |wanted: &str| spec.scopes.iter().any(|scope| scope == wanted);
         if spec.kind == TokenKind::FineGrained {
-            if !about_itself && !gate.permission.is_empty() && !has(gate.permission) {
-                let why = format!(
-                    "Access denied: Your Personal Access Token lacks the required permissions: [{}]",
-                    gate.permission
-                );
-                return Err(answer::oauth(403, "insufficient_granular_scope", &why));
+            let place = self.place(gate.boundary, parts);
+            let within = |path: &String| spec.within.iter().any(|at| at == path || lies_in(path, at));
+            let reaches = spec.within.is_empty() || place.as_ref().is_none_or(within);
+            if has(gate.permission) && reaches {
+                return Ok(());
             }
-        } else if !about_itself && !gate.scopes.iter().any(|scope| has(scope)) {
-            return Err(answer::insufficient_scope(&gate.scopes));
+            let place = place.map(|path| format!(" for \"{path}\"")).unwrap_or_default();
+            let why = format!(
+                "Access denied: Your Personal Access Token lacks the required permissions: [{}]{place}.",
+                gate.permission
+            );
+            return Err(answer::oauth(403, "insufficient_granular_scope", &why));
         }
-        token.last_used = Some(now);
-        Ok(Some(Identity { user: spec.user.clone(), token: token.clone() }))
+        if gate.scopes.contains(&ANY) {
+            return Ok(());
+        }
+        let mut scopes = vec!["api"];
+        if matches!(request.method.as_str(), "GET" | "HEAD") {
+            scopes.push("read_api");
+        }
+        // The gate of manage_runner is a pattern of the whole path, which a relative root is part of.
+        let rooted = self.options.relative_root.is_empty();
+        scopes.extend(gate.scopes.iter().filter(|scope| rooted || **scope != "manage_runner"));
+        if scopes.iter().any(|scope| has(scope)) { Ok(()) } else { Err(answer::insufficient_scope(&scopes)) }
+    }
+
+    /// The path of the project or group that a permission must be of.
+    fn place(&self, boundary: Boundary, parts: &[&str]) -> Option<String> {
+        let name = parts.get(1).copied().unwrap_or_default();
+        let project = |id: &u64| self.projects.get(id).map(|project| project.spec.path.clone());
+        let group = |id: &u64| self.groups.get(id).map(|group| group.path.clone());
+        match (boundary, parts.first().copied()) {
+            (Boundary::User | Boundary::Instance, _) => None,
+            (Boundary::Runner, _) => match &self.runners.get(&name.parse().ok()?)?.scope {
+                Scope::Instance => None,
+                Scope::Group(id) => group(id),
+                Scope::Projects(ids) => ids.first().and_then(project),
+            },
+            (Boundary::Place, Some("groups")) => match name.parse() {
+                Ok(id) => group(&id),
+                Err(_) => Some(name.to_owned()),
+            },
+            (Boundary::Place, _) => match name.parse() {
+                Ok(id) => project(&id),
+                Err(_) => Some(name.to_owned()),
+            },
+        }
     }
 }

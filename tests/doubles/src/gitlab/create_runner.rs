@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Outcome};
 use super::auth::Identity;
-use super::options::Role;
 use super::params::Params;
 use super::runners::{Runner, Scope, Settings, validation};
 use super::state::{State, friendly};
@@ -18,7 +17,11 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(15 * 24);
 impl State {
     /// A token for a runner of this kind.
     pub(crate) fn runner_token(&self, scope: &Scope, legacy: bool) -> String {
-        let kind = if legacy { "glrtr-" } else { "glrt-" };
+        let kind = match legacy {
+            false => "glrt-",
+            true if self.options.legacy_token_prefix => "glrtr-",
+            true => "",
+        };
         let partition = match scope {
             _ if !self.options.partitioned_tokens => "",
             Scope::Instance => "t1_",
@@ -46,7 +49,7 @@ impl State {
         scope: Scope,
         settings: Settings,
         creator: Option<String>,
-        expires: Option<Timestamp>,
+        (expires, rotation_deadline): (Option<Timestamp>, Option<Timestamp>),
     ) -> Answer {
         let legacy = creator.is_none();
         let (id, created) = (self.fresh("runner"), self.now());
@@ -59,6 +62,7 @@ impl State {
             token,
             legacy,
             token_expires: expires,
+            rotation_deadline,
             created,
             creator,
             managers: Vec::new(),
@@ -68,10 +72,10 @@ impl State {
         Answer::json(201, &shown)
     }
 
-    /// The end that the caller wants for the token: part of the licensed product only.
-    fn wanted_expiry(&self, params: &mut Params) -> Outcome<Option<Timestamp>> {
+    /// The end that the caller wants for the token, and until when it may be renewed: part of the licensed product only.
+    fn wanted_expiry(&self, params: &mut Params) -> Outcome<(Option<Timestamp>, Option<Timestamp>)> {
         if !self.options.enterprise {
-            return Ok(None);
+            return Ok((None, None));
         }
         let mut times = [None, None];
         for (slot, name) in times.iter_mut().zip(["token_expires_at", "token_rotation_deadline"]) {
@@ -97,7 +101,7 @@ impl State {
             (Some(expires), Some(deadline)) if deadline > expires => {
                 Err(answer::bad_request("token_rotation_deadline must not be after token_expires_at"))
             }
-            _ => Ok(expires),
+            times => Ok(times),
         }
     }
 }
@@ -129,37 +133,28 @@ pub(crate) fn create(state: &mut State, who: &Identity, params: &mut Params) -> 
     let mut settings = Settings::default();
     settings.set(params);
     params.done()?;
+    // Rows are looked up by id, whoever sees them: only what is not there at all has an answer of its own.
     let scope = match kind.as_str() {
         "group_type" => {
-            let found = u64::try_from(group).ok().and_then(|id| state.groups.get(&id));
-            let seen = found.filter(|group| state.sees_group(&who.user, &group.path));
-            // Nothing is found, and a scope of nothing does not validate: this is no 404.
-            seen.map(|group| (Scope::Group(group.id), group.path.clone(), Role::Owner))
+            let id = u64::try_from(group).ok().filter(|id| state.groups.contains_key(id));
+            Scope::Group(id.ok_or_else(|| answer::bad_request("Missing/invalid group"))?)
         }
         "project_type" => {
-            let found = u64::try_from(project).ok().and_then(|id| state.projects.get(&id));
-            let seen = found.filter(|project| state.role(&who.user, &project.spec.path).is_some());
-            seen.map(|project| {
-                (Scope::Projects(vec![project.id]), project.spec.path.clone(), Role::Maintainer)
-            })
+            let id = u64::try_from(project).ok().filter(|id| state.projects.contains_key(id));
+            Scope::Projects(vec![id.ok_or_else(|| answer::bad_request("Missing/invalid project"))?])
         }
-        _ => Some((Scope::Instance, String::new(), Role::Owner)),
+        _ => Scope::Instance,
     };
-    let (scope, path, least) = scope.ok_or_else(|| answer::bad_request("Validation error"))?;
-    let allowed = if scope == Scope::Instance {
-        state.is_admin(&who.user)
-    } else {
-        state.role(&who.user, &path) >= Some(least)
-    };
-    if !allowed {
+    if !state.may_create(&who.user, &scope) {
         return Err(answer::forbidden("Insufficient permissions"));
     }
-    let expires = state.wanted_expiry(params)?.or_else(|| state.configured_expiry());
+    let (expires, deadline) = state.wanted_expiry(params)?;
+    let expires = expires.or_else(|| state.configured_expiry());
     let problems = settings.problems();
     if !problems.is_empty() {
         return Err(answer::bad_request(&sentence(&problems)));
     }
-    Ok(state.admit(scope, settings, Some(who.user.clone()), expires))
+    Ok(state.admit(scope, settings, Some(who.user.clone()), (expires, deadline)))
 }
 
 /// `POST /runners`: the old way, by a registration token.
@@ -188,5 +183,5 @@ pub(crate) fn register(state: &mut State, params: &mut Params) -> Outcome {
         settings.description = info["name"].as_str().map(str::to_owned);
     }
     let expires = state.configured_expiry();
-    Ok(state.admit(scope, settings, None, expires))
+    Ok(state.admit(scope, settings, None, (expires, None)))
 }

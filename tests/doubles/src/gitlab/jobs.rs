@@ -1,5 +1,6 @@
 //! Jobs as users see them, their logs, and the check of a pipeline file.
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Outcome};
@@ -22,15 +23,16 @@ impl State {
             let to = to.unwrap_or_else(|| self.now());
             to.duration_since(from).as_secs_f64()
         };
-        json!({
+        let mut tags = job.plan.tags.clone();
+        tags.sort();
+        let mut shown = json!({
             "id": job.id, "name": job.plan.name, "stage": job.plan.stage, "status": job.status,
             "ref": pipeline.reference, "tag": false, "coverage": null,
             "allow_failure": job.plan.allow_failure, "created_at": State::shown(job.created),
             "started_at": job.started.map(State::shown), "finished_at": job.finished.map(State::shown),
             "erased_at": null, "duration": job.started.map(|from| seconds(from, job.finished)),
             "queued_duration": seconds(job.created, job.started.or(job.finished)),
-            "failure_reason": job.failure_reason, "exit_code": job.exit_code, "archived": false,
-            "tag_list": job.plan.tags, "artifacts": [], "artifacts_expire_at": null,
+            "archived": false, "tag_list": tags, "artifacts": [], "artifacts_expire_at": null,
             "user": {"username": pipeline.user},
             "commit": project.commits.get(&pipeline.sha).map(|commit| self.commit_json(project, commit)),
             "pipeline": self.pipeline_json(pipeline),
@@ -41,7 +43,29 @@ impl State {
                 "id": manager.id, "system_id": manager.system_id, "version": manager.version,
                 "platform": manager.platform, "architecture": manager.architecture,
             })),
-        })
+        });
+        if job.status == "failed" {
+            shown["failure_reason"] = job.failure_reason.clone().into();
+        }
+        shown
+    }
+
+    /// Counts a lint of somebody, and refuses it if there were too many in this minute.
+    fn limit_lints(&mut self, who: &Identity) -> Outcome<()> {
+        let Some(most) = self.options.lint_limit else { return Ok(()) };
+        let now = self.now();
+        let window = self.lints.entry(who.user.clone()).or_insert((now, 0));
+        if now.duration_since(window.0) >= SignedDuration::from_mins(1) {
+            *window = (now, 0);
+        }
+        window.1 += 1;
+        if window.1 <= most {
+            return Ok(());
+        }
+        let why = "This endpoint has been requested too many times. Try again later.";
+        let mut answer = Answer::json(429, &json!({"message": {"error": why}}));
+        answer.headers.push(("Retry-After".to_owned(), "60".to_owned()));
+        Err(answer)
     }
 }
 
@@ -65,12 +89,14 @@ pub(crate) fn trace(state: &State, project: &Project, id: &str) -> Outcome {
 
 /// `POST /projects/:id/ci/lint`, and `GET` for what is committed.
 pub(crate) fn lint(
-    state: &State,
+    state: &mut State,
     who: &Identity,
-    project: &Project,
+    project: u64,
     given: bool,
     params: &mut Params,
 ) -> Outcome {
+    state.limit_lints(who)?;
+    let project = &state.projects[&project];
     let mut text = given.then(|| params.required_text("content"));
     let with_jobs = params.boolean("include_jobs").unwrap_or(false);
     let reference = params.text("content_ref").or_else(|| params.text("sha"));

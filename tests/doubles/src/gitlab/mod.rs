@@ -4,8 +4,8 @@
 //! memory, and speaks as much of the REST API (v4) and of the runners' protocol as outrigger and its
 //! runners need. It runs nothing: [`RunnerDriver`] plays the machine.
 //!
-//! Not known for sure, and made up: the refusal of a fine-grained token without a permission, and the
-//! names of its permissions; that `token_expires_at` is ignored without a licence.
+//! Not known for sure, and made up: that `token_expires_at` is ignored without a licence; the name of the
+//! permission to read files; whether a 503 of maintenance mode comes with a `Retry-After` (here: no).
 
 mod answer;
 mod auth;
@@ -15,6 +15,7 @@ mod create_runner;
 mod driver;
 mod jobs;
 mod machine;
+mod members;
 mod options;
 mod page;
 mod params;
@@ -27,9 +28,11 @@ mod runner_lists;
 mod runner_tokens;
 mod runners;
 mod state;
+mod table;
 mod transcript;
 mod world;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -225,6 +228,31 @@ impl FakeGitlab {
     /// Switches maintenance mode: nothing can be written.
     pub fn set_maintenance(&self, on: bool) {
         self.state().maintenance = on;
+    }
+
+    /// Switches whether the instance is a read-only one, such as a Geo secondary.
+    pub fn set_read_only(&self, on: bool) {
+        self.state().read_only = on;
+    }
+
+    /// Every route that is served, as `GET /projects/:id`.
+    #[must_use]
+    pub fn routes() -> BTreeSet<String> {
+        table::ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect()
+    }
+
+    /// The routes of [`Self::routes`] that were asked for and answered well, in the requests so far.
+    #[must_use]
+    pub fn routes_answered(&self) -> BTreeSet<String> {
+        let root = self.state().options.relative_root.clone();
+        let well = self.requests().into_iter().filter(|request| request.status < 400);
+        well.filter_map(|request| {
+            let parts = routes::segments(&root, &request.path)?;
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            table::find(&request.method, &parts)
+        })
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect()
     }
 
     /// Puts the server's clock forward.

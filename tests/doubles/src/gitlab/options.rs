@@ -43,6 +43,14 @@ pub struct Options {
     pub proxy_decodes_slashes: bool,
     /// How long the tokens of new runners live by the administrator's will.
     pub runner_token_lifetime: Option<Duration>,
+    /// Whether members may create runners: an administrator can keep that to administrators.
+    pub members_create_runners: bool,
+    /// Whether a runner's machines can be asked for (`GET /runners/:id/managers`), as in newer versions.
+    pub managers_route: bool,
+    /// Whether the tokens of registered runners begin with `glrtr-`, as in newer versions.
+    pub legacy_token_prefix: bool,
+    /// How many lints a caller has in a minute of the server's clock; no limit if nothing.
+    pub lint_limit: Option<u32>,
     /// What every request waits before it is looked at.
     pub delay: Duration,
 }
@@ -68,6 +76,10 @@ impl Default for Options {
             external_url: None,
             proxy_decodes_slashes: false,
             runner_token_lifetime: None,
+            members_create_runners: true,
+            managers_route: true,
+            legacy_token_prefix: true,
+            lint_limit: None,
             delay: Duration::ZERO,
         }
     }
@@ -105,7 +117,7 @@ pub enum TokenKind {
     /// A deploy token: refused by the REST API.
     Deploy,
     /// A fine-grained personal access token: its scopes are permissions (`create_runner`, `read_runner`,
-    /// `update_runner`, `delete_runner`, `read_project`, …).
+    /// `update_runner`, `delete_runner`, `read_project`, …), as the table of routes names them.
     FineGrained,
 }
 
@@ -114,6 +126,9 @@ pub enum TokenKind {
 pub struct TokenSpec {
     /// Its name, by which tests ask for it.
     pub name: String,
+    /// The paths of groups and projects that a fine-grained one is limited to; no limit if empty. Permissions
+    /// of the user himself and of the instance are not limited by it.
+    pub within: Vec<String>,
     /// Whose it is; somebody new if not known.
     pub user: String,
     /// Its scopes, or the permissions of a fine-grained one.

@@ -32,7 +32,7 @@ impl Params {
     pub(crate) fn of(request: &Request) -> Outcome<Self> {
         let mut given = Map::new();
         insert_pairs(&mut given, &request.raw_query);
-        let kind = request.header("content-type").split(';').next().unwrap_or_default().trim().to_lowercase();
+        let kind = request.content_type();
         match kind.as_str() {
             _ if request.body.is_empty() => {}
             "application/json" => match serde_json::from_slice(&request.body) {
@@ -153,12 +153,6 @@ impl Params {
             }
         };
         Some(parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
-    }
-
-    /// Something that must be there, of whatever type.
-    pub(crate) fn required_any(&mut self, name: &str) -> Value {
-        let value = Some(self.raw(name).clone()).filter(|value| !value.is_null());
-        self.required(name, value).unwrap_or_default()
     }
 
     /// Refuses the request if anything was wrong.

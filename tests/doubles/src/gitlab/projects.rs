@@ -125,7 +125,8 @@ impl State {
         })
     }
 
-    /// What the caller has been given at these paths; an administrator need not be a member anywhere.
+    /// What the caller has been given at these paths himself: an administrator need not be a member anywhere,
+    /// and who comes through an invited group has no row here, either.
     fn membership<'a>(&self, who: Option<&Identity>, paths: impl Iterator<Item = &'a str>) -> Value {
         let given = |path: &str| self.roles.get(&(who?.user.clone(), path.to_owned())).copied();
         let role = paths.filter_map(given).max();
@@ -186,21 +187,6 @@ pub(crate) fn show_group(state: &State, group: &Group) -> Answer {
     Answer::json(200, &shown)
 }
 
-/// `GET /groups/:id/members/all/:user_id`: with what is inherited from the groups above.
-pub(crate) fn member(state: &State, group: &Group, user: &str) -> Outcome {
-    let named = state.users.iter().find(|(_, known)| user.parse() == Ok(known.id));
-    let (name, user) = named.ok_or_else(|| answer::not_found("User"))?;
-    let role = state.roles.iter().filter(|((whose, path), _)| {
-        let above = group.path == *path || group.path.starts_with(&format!("{path}/"));
-        whose == name && above
-    });
-    let role = role.map(|(_, role)| *role).max().ok_or_else(|| answer::not_found(""))?;
-    Ok(Answer::json(
-        200,
-        &json!({"id": user.id, "username": name, "access_level": role as u8, "state": "active"}),
-    ))
-}
-
 /// `GET /user`.
 pub(crate) fn user(state: &State, who: &Identity) -> Answer {
     let user = &state.users[&who.user];
@@ -219,16 +205,14 @@ pub(crate) fn user(state: &State, who: &Identity) -> Answer {
 pub(crate) fn token(state: &State, who: &Identity) -> Answer {
     let token = &who.token;
     let granular = token.spec.kind == TokenKind::FineGrained;
-    let mut shown = json!({
+    // What the permissions of a fine-grained one are is told elsewhere.
+    let shown = json!({
         "id": token.id, "name": token.spec.name, "revoked": token.spec.revoked,
         "created_at": State::shown(token.created), "description": null,
         "scopes": if granular { json!(["granular"]) } else { json!(token.spec.scopes) },
         "user_id": state.users[&who.user].id, "last_used_at": token.last_used.map(State::shown),
         "active": true, "expires_at": token.spec.expires_at,
     });
-    if granular {
-        shown["granular_scopes"] = json!([{"access": "all", "permissions": token.spec.scopes}]);
-    }
     Answer::json(200, &shown)
 }
 

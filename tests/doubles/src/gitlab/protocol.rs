@@ -112,7 +112,7 @@ impl State {
             return Err(answer::forbidden("Invalid job token"));
         }
         if job.status != "running" {
-            let mut refusal = answer::forbidden("Job is not running");
+            let mut refusal = answer::forbidden("Job is not processing on runner");
             refusal.headers.push(("Job-Status".to_owned(), job.status.to_owned()));
             return Err(refusal);
         }
@@ -134,7 +134,7 @@ fn nothing(last_update: &str) -> Answer {
 /// `POST /jobs/request`.
 pub(crate) fn request(state: &mut State, params: &mut Params) -> Outcome {
     let id = state.authenticate_runner(params)?;
-    let system_id = system_id(state, id, params)?;
+    let system_id = system_id(params);
     let seen = params.text("last_update").unwrap_or_default();
     params.done()?;
     state.contact(id, &system_id, params.raw("info"));
@@ -161,7 +161,7 @@ pub(crate) fn request(state: &mut State, params: &mut Params) -> Outcome {
 pub(crate) fn update(state: &mut State, id: &str, params: &mut Params) -> Outcome {
     let token = params.required_text("token");
     let wanted = params.text("state").unwrap_or_default();
-    let (reason, exit_code) = (params.text("failure_reason"), params.integer("exit_code"));
+    let reason = params.text("failure_reason");
     params.done()?;
     let id = state.authenticate_job(id, &token)?;
     let written = state.jobs[&id].trace.len() as u64;
@@ -182,9 +182,6 @@ pub(crate) fn update(state: &mut State, id: &str, params: &mut Params) -> Outcom
     }
     let reason = if end == "failed" { reason.or(Some("unknown_failure".to_owned())) } else { None };
     state.finish_job(id, end, reason.as_deref());
-    if let Some(job) = state.jobs.get_mut(&id) {
-        job.exit_code = exit_code;
-    }
     status(200)
 }
 

@@ -8,8 +8,10 @@ use super::options::Role;
 use super::params::Params;
 use super::projects::{self, Project};
 use super::state::State;
+use super::table::{self, Route, To};
 use super::{
-    commits, create_runner, jobs, pipelines, protocol, repository, runner_lists, runner_tokens, runners,
+    commits, create_runner, jobs, members, pipelines, protocol, repository, runner_lists, runner_tokens,
+    runners,
 };
 use crate::wire::{Request, decode};
 
@@ -87,10 +89,24 @@ impl State {
     }
 }
 
-fn maintenance() -> Answer {
-    let mut answer = answer::message(503, "system is in maintenance mode");
-    answer.headers.push(("Retry-After".to_owned(), "60".to_owned()));
-    answer
+/// A write while nothing can be written.
+fn closed(state: &State, request: &Request) -> Option<Answer> {
+    if matches!(request.method.as_str(), "GET" | "HEAD") {
+        return None;
+    }
+    if state.maintenance {
+        return Some(answer::message(503, "GitLab Maintenance: system is in maintenance mode"));
+    }
+    // lib/gitlab/middleware/read_only/controller.rb: what is not JSON is taken for a browser's, and led to the
+    // page that it came from.
+    state.read_only.then(|| {
+        if request.content_type() == "application/json" {
+            return answer::message(403, "You cannot perform write operations on a read-only instance");
+        }
+        let mut answer = Answer { code: 301, ..answer::no_content() };
+        answer.headers.push(("Location".to_owned(), format!("{}/", state.url)));
+        answer
+    })
 }
 
 /// Answers a request.
@@ -103,75 +119,80 @@ pub(crate) fn answer(state: &mut State, request: &Request) -> Answer {
         return page(state, request);
     };
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    if state.maintenance && !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return maintenance();
+    if let Some(refusal) = closed(state, request) {
+        return refusal;
     }
     state.drop_stuck_jobs();
-    let outcome = of_runners(state, request, &parts).unwrap_or_else(|| {
+    let Some(route) = table::find(&request.method, &parts).filter(|route| state.has(route)) else {
+        return answer::no_route();
+    };
+    let outcome = if route.gate.is_none() {
         // Runners that poll are not counted, or each test would have to count them.
-        state.throttle(request)?;
-        of_users(state, request, &parts)
-    });
+        of_runners(state, request, route, &parts)
+    } else {
+        state.throttle(request).and_then(|()| of_users(state, request, route, &parts))
+    };
     outcome.unwrap_or_else(|refusal| refusal)
 }
 
 /// The routes for which a runner's or a job's token stands in the body or in a header of its own.
-fn of_runners(state: &mut State, request: &Request, parts: &[&str]) -> Option<Outcome> {
-    let mut params = match Params::of(request) {
-        Ok(params) => params,
-        // A log is no parameter.
-        Err(_) if parts.last() == Some(&"trace") => Params::default(),
-        Err(refusal) => return Some(Err(refusal)),
-    };
-    let params = &mut params;
-    Some(match (request.method.as_str(), parts) {
-        ("POST", ["runners"]) => create_runner::register(state, params),
-        ("DELETE", ["runners"]) => runner_tokens::delete(state, params),
-        ("POST", ["runners", "verify"]) => runner_tokens::verify(state, params),
-        ("DELETE", ["runners", "managers"]) => runner_tokens::delete_manager(state, params),
-        ("POST", ["runners", "reset_authentication_token"]) => runner_tokens::reset(state, params),
-        ("GET", ["runners", "router", "discovery"]) => Err(answer::message(501, "501 Not Implemented")),
-        ("POST", ["jobs", "request"]) => protocol::request(state, params),
-        ("PUT", ["jobs", id]) => protocol::update(state, id, params),
-        ("PATCH", ["jobs", id, "trace"]) => protocol::trace(state, id, request),
-        _ => return None,
-    })
+fn of_runners(state: &mut State, request: &Request, route: &Route, parts: &[&str]) -> Outcome {
+    // A log is no parameter.
+    if route.to == To::AppendTrace {
+        return protocol::trace(state, parts[1], request);
+    }
+    let params = &mut Params::of(request)?;
+    match route.to {
+        To::RegisterRunner => create_runner::register(state, params),
+        To::DeleteByToken => runner_tokens::delete(state, params),
+        To::Verify => runner_tokens::verify(state, params),
+        To::DeleteManager => runner_tokens::delete_manager(state, params),
+        To::ResetByToken => runner_tokens::reset(state, params),
+        To::RequestJob => protocol::request(state, params),
+        To::UpdateJob => protocol::update(state, parts[1], params),
+        _ => Err(answer::message(501, "501 Not Implemented")),
+    }
 }
 
-fn of_users(state: &mut State, request: &Request, parts: &[&str]) -> Outcome {
-    let who = state.authenticate(request, parts)?;
-    let params = &mut Params::of(request)?;
-    let method = if request.method == "HEAD" { "GET" } else { request.method.as_str() };
-    if let ["projects", name, rest @ ..] = parts {
-        return of_project(state, request, who.as_ref(), params, name, rest);
+fn of_users(state: &mut State, request: &Request, route: &Route, parts: &[&str]) -> Outcome {
+    let who = state.authenticate(request, route, parts)?;
+    let params = Params::of(request);
+    if route.to == To::CreateCommit && params.as_ref().is_err_and(|refusal| refusal.code == 415) {
+        return Err(answer::bad_request("The content type is not supported"));
     }
-    let who = who.ok_or_else(answer::unauthorized)?;
-    match (method, parts) {
-        ("POST", ["user", "runners"]) => create_runner::create(state, &who, params),
-        ("GET", ["user"]) => Ok(projects::user(state, &who)),
-        ("GET", ["version"]) => Ok(projects::version(state, false)),
-        ("GET", ["metadata"]) => Ok(projects::version(state, true)),
-        ("GET", ["personal_access_tokens", "self"]) => Ok(projects::token(state, &who)),
-        ("GET", ["personal_access_tokens", "self", "associations"]) => {
+    let params = &mut params?;
+    if let ["projects", name, rest @ ..] = parts {
+        return of_project(state, request, who.as_ref(), params, (route.to, name, rest));
+    }
+    let who = &who.ok_or_else(answer::unauthorized)?;
+    let id = parts.get(1).copied().unwrap_or_default();
+    match route.to {
+        To::CreateRunner => create_runner::create(state, who, params),
+        To::User => Ok(projects::user(state, who)),
+        To::Version => Ok(projects::version(state, false)),
+        To::Metadata => Ok(projects::version(state, true)),
+        To::Token => Ok(projects::token(state, who)),
+        To::Associations => {
             let least = params.integer("min_access_level").unwrap_or_default();
             params.done()?;
-            Ok(projects::associations(state, &who, least))
+            Ok(projects::associations(state, who, least))
         }
-        ("GET", ["runners"]) => runner_lists::owned(state, &who, request, params),
-        ("GET", ["runners", "all"]) => runner_lists::all(state, &who, request, params),
-        ("GET", ["runners", id]) => runners::show(state, &who, id, params),
-        ("GET", ["runners", id, "managers"]) => runners::managers(state, &who, id),
-        ("GET", ["runners", id, "jobs"]) => runners::jobs(state, &who, id, request, params),
-        ("PUT", ["runners", id]) => runners::update(state, &who, id, params),
-        ("DELETE", ["runners", id]) => runners::delete(state, &who, id, request),
-        ("POST", ["runners", id, "reset_authentication_token"]) => runners::reset(state, &who, id),
-        ("GET", ["groups", name]) => Ok(projects::show_group(state, state.find_group(&who, name)?)),
-        ("GET", ["groups", name, "members", "all", user]) => {
-            projects::member(state, state.find_group(&who, name)?, user)
+        To::OwnedRunners => runner_lists::owned(state, who, request, params),
+        To::AllRunners => runner_lists::all(state, who, request, params),
+        To::Runner => runners::show(state, who, id, params),
+        To::Managers => runners::managers(state, who, id),
+        To::RunnerJobs => runners::jobs(state, who, id, request, params),
+        To::UpdateRunner => runners::update(state, who, id, params),
+        To::DeleteRunner => runners::delete(state, who, id, request),
+        To::ResetRunner => runners::reset(state, who, id),
+        To::Group => Ok(projects::show_group(state, state.find_group(who, id)?)),
+        To::GroupMember => {
+            let path = state.find_group(who, id)?.path.clone();
+            members::show(state, &path, parts[4])
         }
-        ("GET", ["groups", name, "runners"]) => {
-            let group = state.find_group(&who, name)?.id;
-            runner_lists::of_group(state, &who, group, request, params)
+        To::GroupRunners => {
+            let group = state.find_group(who, id)?.id;
+            runner_lists::of_group(state, who, group, request, params)
         }
         _ => Err(answer::no_route()),
     }
@@ -200,12 +221,11 @@ fn of_project(
     request: &Request,
     who: Option<&Identity>,
     params: &mut Params,
-    name: &str,
-    rest: &[&str],
+    (to, name, rest): (To, &str, &[&str]),
 ) -> Outcome {
     let head = request.method == "HEAD";
-    let method = if head { "GET" } else { request.method.as_str() };
-    if who.is_none() && (method != "GET" || rest == ["runners"]) {
+    let reads = head || request.method == "GET";
+    if who.is_none() && (!reads || to == To::ProjectRunners) {
         return Err(answer::unauthorized());
     }
     let Some(project) = state.find_project(who, name) else {
@@ -215,39 +235,45 @@ fn of_project(
         return Err(answer::not_found("Project"));
     };
     let id = project.id;
-    if (method, rest) == ("GET", &[]) {
-        return Ok(projects::show(state, who, project));
+    match to {
+        To::Project => return Ok(projects::show(state, who, project)),
+        To::ProjectMember => {
+            who.ok_or_else(answer::unauthorized)?;
+            let path = project.spec.path.clone();
+            return members::show(state, &path, rest[2]);
+        }
+        _ => {}
     }
     // What is public may be read by anybody; the rest of what is here wants a reporter at least.
     if !project.spec.public {
         let who = who.ok_or_else(answer::unauthorized)?;
         state.need(who, project, Role::Reporter)?;
     }
-    match (method, rest) {
-        ("GET", ["repository", "files", path]) => return repository::file(project, path, head, params),
-        ("GET", ["repository", "branches"]) => {
-            return repository::branches(state, who, project, request, params);
-        }
-        ("GET", ["repository", "branches", name]) => return repository::branch(state, who, project, name),
-        ("GET", ["repository", "commits"]) => return repository::commits(state, project, request, params),
-        ("GET", ["repository", "commits", sha]) => return repository::show_commit(state, project, sha),
-        ("GET", ["pipelines"]) => return pipelines::list(state, project, request, params),
-        ("GET", ["pipelines", id]) => return pipelines::show(state, project, id),
-        ("GET", ["pipelines", id, "jobs"]) => return pipelines::jobs(state, project, id, request, params),
-        ("GET", ["jobs", id]) => return jobs::show(state, project, id),
-        ("GET", ["jobs", id, "trace"]) => return jobs::trace(state, project, id),
+    let third = rest.get(1).copied().unwrap_or_default();
+    let fourth = rest.get(2).copied().unwrap_or_default();
+    match to {
+        To::File => return repository::file(project, fourth, head, params),
+        To::Branches => return repository::branches(state, who, project, request, params),
+        To::Branch => return repository::branch(state, who, project, fourth),
+        To::Commits => return repository::commits(state, project, request, params),
+        To::Commit => return repository::show_commit(state, project, fourth),
+        To::Pipelines => return pipelines::list(state, project, request, params),
+        To::Pipeline => return pipelines::show(state, project, third),
+        To::PipelineJobs => return pipelines::jobs(state, project, third, request, params),
+        To::Job => return jobs::show(state, project, third),
+        To::Trace => return jobs::trace(state, project, third),
         _ => {}
     }
     let who = who.ok_or_else(answer::unauthorized)?;
-    match (method, rest) {
-        ("GET", ["runners"]) => runner_lists::of_project(state, who, id, request, params),
-        ("GET", ["ci", "lint"]) => jobs::lint(state, who, project, false, params),
-        ("POST", ["ci", "lint"]) => jobs::lint(state, who, project, true, params),
-        ("POST", ["repository", "commits"]) => commits::create(state, who, id, params),
-        ("POST", ["repository", "commits", sha, "revert"]) => commits::revert(state, who, id, sha, params),
-        ("DELETE", ["repository", "branches", name]) => commits::delete_branch(state, who, id, name),
-        ("POST", ["pipeline"]) => pipelines::create(state, who, id, params),
-        ("POST", ["pipelines", pipeline, "cancel"]) => pipelines::cancel(state, who, id, pipeline),
+    match to {
+        To::ProjectRunners => runner_lists::of_project(state, who, id, request, params),
+        To::LintCommitted => jobs::lint(state, who, id, false, params),
+        To::Lint => jobs::lint(state, who, id, true, params),
+        To::CreateCommit => commits::create(state, who, id, params),
+        To::RevertCommit => commits::revert(state, who, id, fourth, params),
+        To::DeleteBranch => commits::delete_branch(state, who, id, fourth),
+        To::CreatePipeline => pipelines::create(state, who, id, params),
+        To::CancelPipeline => pipelines::cancel(state, who, id, third),
         _ => Err(answer::no_route()),
     }
 }

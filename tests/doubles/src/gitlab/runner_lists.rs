@@ -68,7 +68,7 @@ fn list(state: &State, request: &Request, params: &mut Params, among: impl Fn(&R
 /// `GET /runners`: those of the caller's own projects and groups.
 pub(crate) fn owned(state: &State, who: &Identity, request: &Request, params: &mut Params) -> Outcome {
     list(state, request, params, |runner| {
-        runner.scope != Scope::Instance && state.may_administer(&who.user, runner)
+        runner.scope != Scope::Instance && state.may_administer(&who.user, &runner.scope)
     })
 }
 

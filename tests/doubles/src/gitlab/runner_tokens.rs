@@ -67,14 +67,9 @@ impl State {
     }
 }
 
-/// The machine's name: a must for runners that were created rather than registered.
-pub(crate) fn system_id(state: &State, runner: u64, params: &mut Params) -> Outcome<String> {
-    let legacy = state.runners.get(&runner).is_some_and(|runner| runner.legacy);
-    match params.text("system_id").filter(|id| !id.is_empty()) {
-        Some(id) => Ok(id),
-        None if legacy => Ok("<legacy>".to_owned()),
-        None => Err(answer::parameters(&["system_id is missing".to_owned()])),
-    }
+/// The machine's name; those that do not say it are all one.
+pub(crate) fn system_id(params: &mut Params) -> String {
+    params.text("system_id").filter(|id| !id.is_empty()).unwrap_or_else(|| "<legacy>".to_owned())
 }
 
 /// `POST /runners/verify`.
@@ -83,7 +78,7 @@ pub(crate) fn verify(state: &mut State, params: &mut Params) -> Outcome {
     if state.is_orphan(id) {
         return Err(answer::message(422, "Runner is orphaned"));
     }
-    let system_id = system_id(state, id, params)?;
+    let system_id = system_id(params);
     state.contact(id, &system_id, params.raw("info"));
     let runner = &state.runners[&id];
     let expires = runner.token_expires.map(State::shown);
@@ -115,5 +110,5 @@ pub(crate) fn delete_manager(state: &mut State, params: &mut Params) -> Outcome 
 /// `POST /runners/reset_authentication_token`.
 pub(crate) fn reset(state: &mut State, params: &mut Params) -> Outcome {
     let id = state.authenticate_runner(params)?;
-    Ok(state.reset_token(id))
+    state.reset_token(id)
 }

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Outcome};
 use super::auth::Identity;
-use super::options::Role;
 use super::page::paginate;
 use super::params::Params;
 use super::state::State;
@@ -52,6 +51,8 @@ pub(crate) struct Runner {
     /// Whether it was registered by a registration token.
     pub(crate) legacy: bool,
     pub(crate) token_expires: Option<Timestamp>,
+    /// From then on the token is not renewed; cleared by a renewal.
+    pub(crate) rotation_deadline: Option<Timestamp>,
     pub(crate) created: Timestamp,
     pub(crate) creator: Option<String>,
     pub(crate) managers: Vec<Manager>,
@@ -133,7 +134,11 @@ impl Settings {
         if self.maximum_timeout.is_some_and(|seconds| seconds < 600) {
             problems.push(("maximum_timeout", "needs to be at least 10 minutes".to_owned()));
         }
-        if self.maintenance_note.as_ref().is_some_and(|note| note.chars().count() > 1024) {
+        let too_long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.chars().count() > 1024);
+        if too_long(&self.description) {
+            problems.push(("description", "is too long (maximum is 1024 characters)".to_owned()));
+        }
+        if too_long(&self.maintenance_note) {
             problems.push(("maintenance_note", "is too long (maximum is 1024 characters)".to_owned()));
         }
         problems
@@ -181,6 +186,11 @@ impl State {
     pub(crate) fn brief(&self, runner: &Runner) -> Value {
         let status = self.runner_status(runner);
         let online = runner.contacted.map(|_| status == "online");
+        // What REST calls status has this word of old, too (deprecated_rest_status); machines have not.
+        let status = match status {
+            "online" | "offline" if runner.settings.paused => "paused",
+            other => other,
+        };
         let creator = runner.creator.as_ref().and_then(|name| Some((name, self.users.get(name)?)));
         json!({
             "id": runner.id, "description": runner.settings.description, "ip_address": null,
@@ -230,37 +240,22 @@ impl State {
 
     fn settled_runner(&self, id: &str) -> Outcome<&Runner> {
         let found = self.known_runner(id)?;
-        if self.is_settled(found.created) { Ok(found) } else { Err(answer::no_row()) }
+        if self.is_settled(found.created) { Ok(found) } else { Err(answer::not_found("Runner")) }
     }
 
     /// Writes look at the primary, which does not lag.
     fn known_runner(&self, id: &str) -> Outcome<&Runner> {
         let id: u64 = id.parse().map_err(|_| answer::parameters(&["id is invalid".to_owned()]))?;
-        self.runners.get(&id).ok_or_else(answer::no_row)
-    }
-
-    /// Whether somebody administers what a runner belongs to: maintainers projects, owners groups.
-    pub(crate) fn may_administer(&self, user: &str, runner: &Runner) -> bool {
-        let has = |path: Option<&String>, least: Role| {
-            path.and_then(|path| self.role(user, path)).is_some_and(|role| role >= least)
-        };
-        match &runner.scope {
-            _ if self.is_admin(user) => true,
-            Scope::Instance => false,
-            Scope::Group(id) => has(self.groups.get(id).map(|group| &group.path), Role::Owner),
-            Scope::Projects(ids) => ids
-                .iter()
-                .any(|id| has(self.projects.get(id).map(|project| &project.spec.path), Role::Maintainer)),
-        }
+        self.runners.get(&id).ok_or_else(|| answer::not_found("Runner"))
     }
 
     fn check_show(&self, who: &Identity, runner: &Runner) -> Outcome<()> {
-        let shown = runner.scope == Scope::Instance || self.may_administer(&who.user, runner);
+        let shown = runner.scope == Scope::Instance || self.may_administer(&who.user, &runner.scope);
         if shown { Ok(()) } else { Err(answer::forbidden("No access granted")) }
     }
 
     fn check_change(&self, who: &Identity, runner: &Runner) -> Outcome<()> {
-        if self.may_administer(&who.user, runner) {
+        if self.may_administer(&who.user, &runner.scope) {
             Ok(())
         } else {
             Err(answer::forbidden("No access granted"))
@@ -381,19 +376,23 @@ pub(crate) fn reset(state: &mut State, who: &Identity, id: &str) -> Outcome {
     let runner = state.known_runner(id)?;
     state.check_change(who, runner)?;
     let id = runner.id;
-    Ok(state.reset_token(id))
+    state.reset_token(id)
 }
 
 impl State {
-    /// Gives a runner another token; the old one is dead at once.
-    pub(crate) fn reset_token(&mut self, id: u64) -> Answer {
-        let Some(runner) = self.runners.get(&id) else { return answer::no_row() };
+    /// Gives a runner another token, as long as it may be renewed; the old one is dead at once.
+    pub(crate) fn reset_token(&mut self, id: u64) -> Outcome {
+        let Some(runner) = self.runners.get(&id) else { return Err(answer::not_found("Runner")) };
+        if runner.rotation_deadline.is_some_and(|deadline| deadline <= self.now()) {
+            return Err(Answer::json(403, &json!({"error": "Token rotation deadline has passed"})));
+        }
         let token = self.runner_token(&runner.scope, runner.legacy);
         let expires = self.configured_expiry();
         if let Some(runner) = self.runners.get_mut(&id) {
             runner.token.clone_from(&token);
             runner.token_expires = expires;
+            runner.rotation_deadline = None;
         }
-        Answer::json(201, &json!({"token": token, "token_expires_at": expires.map(State::shown)}))
+        Ok(Answer::json(201, &json!({"token": token, "token_expires_at": expires.map(State::shown)})))
     }
 }

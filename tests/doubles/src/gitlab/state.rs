@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 
+use super::members::Invitation;
 use super::options::{Options, Role, TokenKind, TokenSpec};
 use super::pipelines::{Job, Pipeline};
 use super::projects::{Group, Project};
-use super::runner_lists::lies_in;
 use super::runners::Runner;
 use crate::wire::random;
 
@@ -41,6 +41,9 @@ pub(crate) struct State {
     pub(crate) users: BTreeMap<String, User>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) roles: BTreeMap<(String, String), Role>,
+    /// Who has the ability to administer runners beside his role, and where.
+    pub(crate) custom_roles: Vec<(String, String)>,
+    pub(crate) invitations: Vec<Invitation>,
     pub(crate) groups: BTreeMap<u64, Group>,
     pub(crate) projects: BTreeMap<u64, Project>,
     pub(crate) runners: BTreeMap<u64, Runner>,
@@ -48,8 +51,11 @@ pub(crate) struct State {
     pub(crate) jobs: BTreeMap<u64, Job>,
     pub(crate) instance_registration_token: String,
     pub(crate) maintenance: bool,
+    pub(crate) read_only: bool,
     /// Requests of each caller since the start of his minute.
     pub(crate) seen: BTreeMap<String, (Timestamp, u32)>,
+    /// The same of lints.
+    pub(crate) lints: BTreeMap<String, (Timestamp, u32)>,
     /// Changes whenever there may be something new for runners.
     pub(crate) queue: u64,
 }
@@ -69,6 +75,8 @@ impl State {
             users: BTreeMap::new(),
             tokens: Vec::new(),
             roles: BTreeMap::new(),
+            custom_roles: Vec::new(),
+            invitations: Vec::new(),
             groups: BTreeMap::new(),
             projects: BTreeMap::new(),
             runners: BTreeMap::new(),
@@ -76,7 +84,9 @@ impl State {
             jobs: BTreeMap::new(),
             instance_registration_token: friendly(),
             maintenance: false,
+            read_only: false,
             seen: BTreeMap::new(),
+            lints: BTreeMap::new(),
             queue: 1,
         }
     }
@@ -120,21 +130,6 @@ impl State {
     /// Whether somebody administers the instance.
     pub(crate) fn is_admin(&self, user: &str) -> bool {
         self.users.get(user).is_some_and(|user| user.admin)
-    }
-
-    /// What somebody may at a path, by himself or through a group above; administrators may all.
-    pub(crate) fn role(&self, user: &str, path: &str) -> Option<Role> {
-        if self.is_admin(user) {
-            return Some(Role::Owner);
-        }
-        let above = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path]);
-        above.filter_map(|path| self.roles.get(&(user.to_owned(), path.to_owned())).copied()).max()
-    }
-
-    /// Whether somebody sees a group: as a member, or as one of anything in it.
-    pub(crate) fn sees_group(&self, user: &str, path: &str) -> bool {
-        let inside = |(member, at): &(String, String)| member == user && lies_in(at, path);
-        self.role(user, path).is_some() || self.roles.keys().any(inside)
     }
 
     /// Makes a token, and says its secret.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::FakeGitlab;
+use super::members::Invitation;
 use super::options::{ProjectSpec, Role, TokenSpec};
 use super::runners::{Runner, Scope};
 use super::state::State;
@@ -113,6 +114,18 @@ impl FakeGitlab {
             Some(role) => state.roles.insert(key, role),
             None => state.roles.remove(&key),
         };
+    }
+
+    /// Adds the ability to administer runners to somebody's role in a project or group: a custom role.
+    pub fn allow_runners(&self, user: &str, path: &str) {
+        self.state().custom_roles.push((user.to_owned(), path.to_owned()));
+    }
+
+    /// Lets the members of a group into a project or another group, as this at most.
+    pub fn invite_group(&self, group: &str, into: &str, most: Role) {
+        let mut state = self.state();
+        state.add_group(group);
+        state.invitations.push(Invitation { group: group.to_owned(), into: into.to_owned(), most });
     }
 
     /// Makes a group, and those above, and says its id.

@@ -52,6 +52,11 @@ impl Request {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
+
+    /// The type of its body, in lower case and without parameters; empty if it does not say.
+    pub(crate) fn content_type(&self) -> String {
+        self.header("content-type").split(';').next().unwrap_or_default().trim().to_lowercase()
+    }
 }
 
 /// What goes back on the wire.
