@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::permissions;
 use crate::settings::table::{Group, Kind, OPTIONS, Row, SETTINGS, setting};
 
 /// What the help says of one step; the list of steps provides it.
@@ -80,7 +81,8 @@ Examples:
   outrigger status                    compare what is there with what should be
   outrigger teardown                  take it all away again
 
-Topics: outrigger help exit-codes, outrigger help environment, outrigger help settings";
+Topics: outrigger help exit-codes, outrigger help environment, outrigger help settings,
+outrigger help gitlab-token";
 
 const EXIT_CODES: &str = "\
 Exit codes
@@ -233,6 +235,7 @@ fn topic_page(topic: &str) -> Option<String> {
         "exit-codes" => Some(EXIT_CODES.to_owned()),
         "environment" => Some(environment_page()),
         "settings" => Some(settings_page()),
+        "gitlab-token" => Some(permissions::page()),
         _ => None,
     }
 }
@@ -331,6 +334,7 @@ mod tests {
         );
         assert!(page("environment").contains("OUTRIGGER_GITLAB_URL, GITLAB_URL, GITLAB_HOST"));
         assert!(page("settings").contains("gitlabUrl: URL"));
+        assert!(page("gitlab-token").contains("Runner: Create"));
         assert!(page("setup").contains("--gitlab-url"));
     }
 }

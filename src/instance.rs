@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
-use crate::gitlab::{Access, AccessToken, Class, Gitlab, Project, Refusal, Route, Scope, number};
+use crate::gitlab::{self, Access, AccessToken, Class, Gitlab, Project, Refusal, Route, Scope, number};
 
 /// Everything that later steps rely on.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Instance {
     pub scope: Option<Scope>,
     /// The caller's role where the runner is to be: in the project or the group.
     pub access: Option<Access>,
+    /// The caller's id; none where GitLab does not say.
+    pub user: Option<u64>,
     /// Whether the caller is an administrator; none where GitLab does not say.
     pub admin: Option<bool>,
     /// Whether writing is switched off at the moment, in GitLab's words.
@@ -49,8 +51,11 @@ async fn ask(cx: &Context) -> Result<Instance> {
         group_id(gitlab, group),
         maintenance(gitlab, given),
     );
-    let token = token?;
     let mut skipped = Vec::new();
+    let token = token?.unwrap_or_else(|why| {
+        skipped.push(format!("the token: {why}"));
+        None
+    });
     let version = version.unwrap_or_else(|refusal| {
         skipped.push(format!("GitLab's version: {}", refusal.message));
         None
@@ -65,6 +70,7 @@ async fn ask(cx: &Context) -> Result<Instance> {
         version,
         access: project.as_ref().and_then(|project| project.access),
         project,
+        user: token.as_ref().and_then(|token| token.user),
         admin: None,
         maintenance: maintenance?,
         skipped,
@@ -73,26 +79,40 @@ async fn ask(cx: &Context) -> Result<Instance> {
     };
     role(gitlab, &mut found).await?;
     if found.project.as_ref().is_some_and(|project| project.path.is_none()) {
-        found.skipped.push("the project: the token may not read it (scope read_api or api)".to_owned());
+        let why = "the project: the token may not read it (scope read_api or api, permission Project: Read)";
+        found.skipped.push(why.to_owned());
+    } else if matches!(found.scope, Some(Scope::Project(_) | Scope::Group(_)))
+        && found.access.is_none()
+        && found.admin != Some(true)
+    {
+        let why = "your role there: GitLab does not tell it, and decides when the runner is created";
+        found.skipped.push(why.to_owned());
     }
     Ok(found)
 }
 
-/// Any token may ask this of itself; where it cannot be asked, nothing is wrong yet.
-async fn own_token(gitlab: &Gitlab) -> Result<Option<AccessToken>> {
+/// Most tokens may ask this of themselves; where one may not, nothing is wrong yet, and the reason is told.
+async fn own_token(gitlab: &Gitlab) -> Result<Result<Option<AccessToken>, String>> {
     let route = Route::of(&["personal_access_tokens", "self"]);
     match gitlab.get("look at its own token", &route).await {
-        Ok(value) => Ok(Some(AccessToken::read(&value))),
-        // OAuth tokens have no such page, and are told from dead ones by the words alone.
-        Err(refusal) if refusal.class == Class::NotFound => Ok(None),
+        Ok(value) => Ok(Ok(Some(AccessToken::read(&value)))),
+        Err(refusal) if refusal.class == Class::NotFound => Ok(Ok(None)),
+        // lib/api/personal_access_tokens/self_information.rb: an OAuth token, such as glab's login.
+        Err(refusal) if refusal.class == Class::Invalid && refusal.code == 400 => {
+            Ok(Err("GitLab tells nothing of OAuth tokens".to_owned()))
+        }
+        // Those of older versions are told from dead ones by the words alone.
         Err(refusal) if refusal.class == Class::Unauthorized && refusal.message == "401 Unauthorized" => {
             // Perhaps no access token at all: another call tells.
             match gitlab.get("look at its own user", &Route::of(&["user"])).await {
-                Ok(_) => Ok(None),
+                Ok(_) => Ok(Ok(None)),
                 Err(_) => Err(refusal.into()),
             }
         }
-        Err(refusal) if refusal.class == Class::Scope => Ok(None),
+        Err(refusal) if refusal.class == Class::Scope => {
+            let lack = refusal.lack.map(|lack| lack.remedy()).unwrap_or_default();
+            Ok(Err(format!("it may not look at itself ({lack})")))
+        }
         Err(refusal) => Err(refusal.into()),
     }
 }
@@ -111,8 +131,7 @@ async fn project(gitlab: &Gitlab, given: Option<&str>) -> Result<Option<Project>
         }),
         Err(refusal) if refusal.class == Class::Scope => match given.parse() {
             Ok(id) => Ok(Some(Project { id, ..Project::default() })),
-            Err(_) => Err(Failure::from(refusal)
-                .hint("or give the project by its numeric id, which needs no read_api: --project ID")),
+            Err(_) => Err(by_number(refusal, "project")),
         },
         Err(refusal) => Err(refusal.into()),
     }
@@ -123,57 +142,100 @@ async fn group_id(gitlab: &Gitlab, given: Option<&str>) -> Result<Option<u64>> {
     if let Ok(id) = given.parse() {
         return Ok(Some(id));
     }
-    let value = gitlab.get(&format!("read the group {given}"), &Route::of(&["groups", given])).await?;
+    let value = match gitlab.get(&format!("read the group {given}"), &Route::of(&["groups", given])).await {
+        Err(refusal) if refusal.class == Class::Scope => return Err(by_number(refusal, "group")),
+        answer => answer?,
+    };
     number(&value["id"]).map(Some).ok_or_else(|| {
         Failure::new("OR0310", Kind::Refused, format!("GitLab's answer about {given} holds no group"))
     })
 }
 
-/// Whether GitLab is in maintenance mode. That stands in no answer to a reading; a lint, which stores
-/// nothing, is a POST and meets it. Any other answer means that it is not.
+/// A token that may not look a path up: a number is not looked up.
+fn by_number(refusal: Refusal, place: &str) -> Failure {
+    let lack = refusal.lack.as_ref().and_then(|lack| lack.permission);
+    let name = lack.map_or("the scope read_api", |permission| permission.name);
+    let hint = format!("or give the {place} by its numeric id, which does not need {name}: --{place} ID");
+    Failure::from(refusal).hint(hint)
+}
+
+/// Whether GitLab is in maintenance mode, or can only be read. That stands in no answer to a reading; a lint,
+/// which stores nothing, is a POST and meets it. Any other answer means that it is not, also that there were
+/// too many lints: those have a limit of their own (`lib/api/lint.rb`), whose end is not waited for.
 async fn maintenance(gitlab: &Gitlab, project: Option<&str>) -> Result<Option<String>> {
     let Some(project) = project else { return Ok(None) };
     let route = Route::of(&["projects", project, "ci", "lint"]);
-    match gitlab.check("lint nothing", &route, &json!({"content": ""})).await {
+    match gitlab.probe("lint nothing", &route, &json!({"content": ""})).await {
         Err(refusal) if refusal.class == Class::Maintenance => Ok(Some(refusal.message)),
         Err(refusal) if matches!(refusal.class, Class::Interrupted | Class::Redirect) => Err(refusal.into()),
         _ => Ok(None),
     }
 }
 
-/// The role that counts, where the project's own answer has not told it.
+/// The role that counts, where the project's own answer has not told it: that shows the rows of the caller
+/// himself (`lib/api/entities/project_with_access.rb`), and neither what comes through an invited group nor what
+/// a custom role adds.
 async fn role(gitlab: &Gitlab, found: &mut Instance) -> Result<()> {
-    let enough = match found.scope {
-        Some(Scope::Project(_)) | None => found.access.is_none_or(|access| access >= Access::MAINTAINER),
-        Some(Scope::Group(_) | Scope::Instance) => false,
+    let needed = match found.scope {
+        Some(Scope::Project(_)) => Access::MAINTAINER,
+        _ => Access::DEVELOPER,
     };
+    let shown = found.project.as_ref().and_then(|project| project.access);
+    let unsure = shown.is_some_and(|access| access < needed);
+    let elsewhere = matches!(found.scope, Some(Scope::Group(_) | Scope::Instance));
+    // Who somebody is also tells whether a runner with our mark is his.
+    let nameless = found.user.is_none();
     let readable = found.token.as_ref().is_none_or(|token| token.has_any(&["api", "read_api", "read_user"]));
-    if enough || !readable {
+    if !(unsure || elsewhere || nameless) || !readable {
         return Ok(());
     }
-    let user = match gitlab.get("look at its own user", &Route::of(&["user"])).await {
-        Ok(user) => user,
-        Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden | Class::NotFound) => {
-            return Ok(());
+    match gitlab.get("look at its own user", &Route::of(&["user"])).await {
+        Ok(user) => {
+            found.user = number(&user["id"]).or(found.user);
+            found.admin = Some(user["is_admin"].as_bool().unwrap_or(false));
         }
+        Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden | Class::NotFound) => {}
         Err(refusal) => return Err(refusal.into()),
-    };
-    found.admin = Some(user["is_admin"].as_bool().unwrap_or(false));
-    if let Some(Scope::Group(id)) = found.scope
-        && let Some(user) = number(&user["id"])
-    {
-        let (group, user) = (id.to_string(), user.to_string());
-        let route = Route::of(&["groups", &group, "members", "all", &user]);
-        match gitlab.get_opt("look at its own membership", &route).await {
-            Ok(member) => {
-                let level = member.and_then(|member| number(&member["access_level"]));
-                found.access = Some(Access(level.unwrap_or(0)));
-            }
-            Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => {}
-            Err(refusal) => return Err(refusal.into()),
-        }
     }
+    if found.admin == Some(true) {
+        return Ok(());
+    }
+    if let Some(project) = found.project.as_mut().filter(|_| unsure) {
+        let id = project.id.to_string();
+        project.access = member(gitlab, &["projects", &id], found.user, needed, None).await?;
+    }
+    found.access = match found.scope {
+        // Who sees a group without being in it is there for a project of it, and has no role in the group.
+        Some(Scope::Group(id)) => {
+            let id = id.to_string();
+            member(gitlab, &["groups", &id], found.user, Access::OWNER, Some(Access(0))).await?
+        }
+        _ => found.project.as_ref().and_then(|project| project.access),
+    };
     Ok(())
+}
+
+/// Somebody's role with all that he inherits and is invited to, `absent` where there is no such member; none
+/// where GitLab does not tell, or where a custom role may allow more than its number says.
+async fn member(
+    gitlab: &Gitlab,
+    place: &[&str],
+    user: Option<u64>,
+    needed: Access,
+    absent: Option<Access>,
+) -> Result<Option<Access>> {
+    let Some(user) = user.map(|user| user.to_string()) else { return Ok(None) };
+    let mut route = place.to_vec();
+    route.extend(["members", "all", user.as_str()]);
+    match gitlab.get_opt("look at its own membership", &Route::of(&route)).await {
+        Ok(None) => Ok(absent),
+        Ok(Some(member)) => {
+            let access = number(&member["access_level"]).map(Access);
+            Ok(access.filter(|access| *access >= needed || member["member_role"].is_null()))
+        }
+        Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => Ok(None),
+        Err(refusal) => Err(refusal.into()),
+    }
 }
 
 impl Instance {
@@ -297,12 +359,9 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
         );
     }
     if let Some(words) = &instance.maintenance {
-        found.push(
-            Failure::new("OR0311", Kind::Refused, "GitLab is in maintenance mode: nothing can be written")
-                .detail("GitLab says", words.clone())
-                .hint("run the same command again later")
-                .passing(),
-        );
+        let failure = Failure::new("OR0311", Kind::Refused, "GitLab cannot be written to")
+            .detail("GitLab says", words.clone());
+        found.push(gitlab::when_it_takes_something(failure, words));
     }
     found
 }

@@ -46,6 +46,7 @@ pub mod looks;
 pub mod names;
 pub mod object;
 pub mod ownership;
+pub mod permissions;
 pub mod pipeline;
 pub mod plan;
 pub mod proof;

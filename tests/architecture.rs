@@ -12,7 +12,7 @@ use outrigger::steps::STEPS;
 /// The modules from the ground up: each may use those in rows above its own here, none beside or below.
 /// `lib.rs` and `main.rs` stand over all of them.
 const LAYERS: &[&[&str]] = &[
-    &["certificates", "error", "explain", "object", "rules", "secret"],
+    &["certificates", "error", "explain", "object", "permissions", "rules", "secret"],
     &["limits", "plan", "template", "tls"],
     &["settings"],
     &["cli", "files", "names", "report", "script"],
@@ -313,6 +313,18 @@ fn the_readme_tells_the_steps() {
         .expect("README.md has both markers");
     let table = table();
     assert!(told == table, "README.md's table is not the list of steps; this is:\n{table}");
+}
+
+#[test]
+fn the_readme_tells_the_permissions() {
+    let readme = read("README.md");
+    let named: BTreeSet<&str> =
+        readme.lines().filter(|line| line.contains("Runner: ") || line.contains(": Read")).collect();
+    let wrong = outrigger::permissions::all()
+        .filter(|permission| !named.iter().any(|line| line.contains(permission.name)))
+        .map(|permission| permission.name.to_owned())
+        .collect();
+    assert_none("permissions that README.md does not name", &wrong);
 }
 
 #[test]

@@ -18,11 +18,13 @@ use crate::secret::Secret;
 use crate::tls::{self, Roots};
 
 mod certificate;
+mod lack;
 mod refusal;
 mod types;
 mod words;
 
-pub use refusal::{Class, Refusal};
+pub use lack::Lack;
+pub use refusal::{Class, Refusal, when_it_takes_something};
 pub use types::{Access, AccessToken, Job, Manager, Pipeline, Project, Runner, Scope, number};
 
 /// The largest answer read: a hundred runners or a job's log stay far below.
@@ -58,6 +60,8 @@ enum Repeat {
     Safely,
     /// What makes something: only when the server says that it did not look at it (429).
     OnlyUnseen,
+    /// What is not worth a wait.
+    Never,
 }
 
 /// An answer that is well, not yet read as anything.
@@ -248,6 +252,11 @@ impl Gitlab {
         self.ask(what, Method::POST, route, body, Repeat::Safely).await
     }
 
+    /// A POST that stores nothing, and whose answer is not worth a wait.
+    pub async fn probe(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
+        self.ask(what, Method::POST, route, body, Repeat::Never).await
+    }
+
     /// Sets something; the same again makes no difference.
     pub async fn put(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
         self.mutations.set(self.mutations.get() + 1);
@@ -321,11 +330,12 @@ impl Gitlab {
                 (url, moved) = (target, true);
                 continue;
             }
-            let refusal = refusal.at(self.url());
+            let refusal = refusal.at(self.url()).asked(method.as_str(), &route.segments, &self.base);
             silent += u32::from(refusal.code == 0);
             let may_repeat = match repeat {
                 Repeat::Safely => refusal.heals(),
                 Repeat::OnlyUnseen => refusal.is_unseen(),
+                Repeat::Never => false,
             };
             if silent >= SILENCES || !may_repeat {
                 return Err(refusal);
@@ -350,8 +360,12 @@ impl Gitlab {
     ) -> Result<Answer, Refusal> {
         let mut request =
             self.client.request(method.clone(), url.clone()).header("accept", "application/json");
+        if *method != Method::GET {
+            // Also without a body: a write to a read-only instance that is not JSON is answered with a redirect.
+            request = request.header("content-type", "application/json");
+        }
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+            request = request.body(body.to_string());
         }
         let mut response = request.send().await.map_err(|error| self.broken(what, &error))?;
         let (status, headers) = (response.status(), response.headers().clone());

@@ -6,6 +6,7 @@ use reqwest::Url;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use super::lack::Lack;
 use super::words;
 use crate::error::{Failure, Kind};
 
@@ -14,7 +15,7 @@ use crate::error::{Failure, Kind};
 pub enum Class {
     /// 401: unknown, expired or revoked.
     Unauthorized,
-    /// 403 because the token's scopes do not reach.
+    /// 403 because the token's scopes, or the permissions of a fine-grained one, do not reach.
     Scope,
     /// 403 for any other reason: role, policy.
     Forbidden,
@@ -30,7 +31,7 @@ pub enum Class {
     Invalid,
     /// 429.
     Throttled,
-    /// 503 with the words of maintenance mode.
+    /// 503 with the words of maintenance mode, or 403 with those of a read-only instance.
     Maintenance,
     /// 5xx.
     Server,
@@ -63,8 +64,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// GitLab's id of the request, for its administrators.
     pub request_id: Box<str>,
-    /// The scopes that would do, where GitLab names them.
-    pub scopes: Box<str>,
+    /// What the token lacks, where that is what is wrong.
+    pub lack: Option<Box<Lack>>,
     /// Whether a part of the path that was asked for is encoded (`%2F`): not every proxy passes that on.
     encoded: bool,
     location: Option<Box<Url>>,
@@ -80,7 +81,7 @@ impl Refusal {
             what: what.to_owned(),
             retry_after: None,
             request_id: Box::default(),
-            scopes: Box::default(),
+            lack: None,
             encoded: false,
             location: None,
             ending: None,
@@ -125,14 +126,16 @@ impl Refusal {
             Some(words) if !words.is_empty() => words,
             _ => foreign_answer(code, text("content-type"), bytes),
         };
-        let error = json.as_ref().and_then(|json| json["error"].as_str()).unwrap_or_default();
+        let lack = json.as_ref().filter(|_| code == 403).and_then(Lack::read).map(Box::new);
         let maintenance = message.to_lowercase().contains("maintenance");
         let class = match code {
             300..=399 => Class::Redirect,
             // GitLab's API refuses in JSON, always.
             401 | 403 | 407 if json.is_none() => Class::Blocked,
             401 => Class::Unauthorized,
-            403 if error == "insufficient_scope" => Class::Scope,
+            403 if lack.is_some() => Class::Scope,
+            // lib/gitlab/middleware/read_only/controller.rb
+            403 if message.contains("read-only instance") => Class::Maintenance,
             403 => Class::Forbidden,
             404 if json.is_some() => Class::NotFound,
             409 if message.to_lowercase().contains("resource lock") => Class::Busy,
@@ -143,11 +146,10 @@ impl Refusal {
             _ if json.is_some() => Class::Invalid,
             _ => Class::Malformed,
         };
-        let scopes = json.as_ref().and_then(|json| json["scope"].as_str()).unwrap_or_default();
         Self {
             retry_after: wait_asked(code, headers),
             request_id: text("x-request-id").chars().take(64).collect::<String>().into(),
-            scopes: scopes.into(),
+            lack,
             encoded: asked.path().to_ascii_lowercase().contains("%2f"),
             location: (class == Class::Redirect)
                 .then(|| asked.join(text("location")).ok())
@@ -179,6 +181,23 @@ impl Refusal {
     pub fn is_ambiguous(&self) -> bool {
         matches!(self.class, Class::Timeout | Class::Unreachable | Class::Server)
             || (self.class == Class::Malformed && matches!(self.code, 0 | 200..=299))
+    }
+
+    /// Notes what was asked for, where the token does not reach.
+    pub(super) fn asked(mut self, method: &str, segments: &[&str], base: &Url) -> Self {
+        if let Some(lack) = &mut self.lack {
+            lack.note(method, segments, base);
+        }
+        self
+    }
+
+    /// GitLab's words, with what they leave open.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match self.lack.as_ref().and_then(|lack| lack.below_root()) {
+            Some(more) => format!("{} ({more})", self.message),
+            None => self.message.clone(),
+        }
     }
 
     /// Names the server where nothing came back from it.
@@ -312,7 +331,8 @@ impl From<Refusal> for Failure {
                 ("OR0411", Kind::Denied, format!("GitLab does not take this token (cannot {what})"))
             }
             Class::Scope => {
-                ("OR0412", Kind::Denied, format!("the GitLab token's scopes do not let it {what}"))
+                let noun = refusal.lack.as_ref().map_or("scopes", |lack| lack.noun());
+                ("OR0412", Kind::Denied, format!("the GitLab token's {noun} do not let it {what}"))
             }
             Class::Forbidden => ("OR0413", Kind::Denied, format!("GitLab does not let you {what}")),
             Class::Blocked => {
@@ -328,7 +348,7 @@ impl From<Refusal> for Failure {
                 ("OR0805", Kind::Deadline, format!("cannot {what}: GitLab is throttling"))
             }
             Class::Maintenance => {
-                ("OR0311", Kind::Refused, format!("cannot {what}: GitLab is in maintenance mode"))
+                ("OR0311", Kind::Refused, format!("cannot {what}: GitLab cannot be written to"))
             }
             Class::Server => ("OR0805", Kind::Deadline, format!("cannot {what}: GitLab has an error")),
             Class::Timeout => ("OR0805", Kind::Deadline, format!("cannot {what} in time")),
@@ -347,9 +367,6 @@ impl From<Refusal> for Failure {
             Class::Interrupted => ("OR0104", Kind::Unclassified, format!("cannot {what}")),
         };
         let mut failure = told(Failure::new(id, kind, message), &refusal);
-        if !refusal.scopes.is_empty() {
-            failure = failure.detail("scopes that do", &*refusal.scopes);
-        }
         if !refusal.request_id.is_empty() {
             failure = failure.detail("request id", &*refusal.request_id);
         }
@@ -370,6 +387,16 @@ fn told(failure: Failure, refusal: &Refusal) -> Failure {
     failure.detail(label, refusal.message.clone())
 }
 
+/// What to do about a GitLab that can be read and not written to, by its own words.
+#[must_use]
+pub fn when_it_takes_something(failure: Failure, words: &str) -> Failure {
+    if words.contains("read-only instance") {
+        return failure
+            .hint("a Geo secondary is one: name the primary with --gitlab-url; else ask an administrator");
+    }
+    failure.hint("nothing can be written meanwhile: run the same command again later").passing()
+}
+
 /// The next thing to do, where the case tells.
 fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
     let said = refusal.message.to_lowercase();
@@ -378,8 +405,12 @@ fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
             .hint("this token works only together with a key (DPoP), which outrigger cannot offer: use another token"),
         Class::Unauthorized => failure
             .hint("make a token in GitLab (user menu, Access tokens) and name its file with --gitlab-token-file PATH"),
-        Class::Scope => failure.hint(
-            "use a token with the scope api; create_runner and manage_runner are enough to make a runner in a project given by its numeric id",
+        Class::Scope => match &refusal.lack {
+            Some(lack) => lack.explain(failure),
+            None => failure,
+        },
+        Class::Forbidden if said.contains("rotation deadline") => failure.hint(
+            "its token can never be renewed again: outrigger teardown --only create-runner, then outrigger setup",
         ),
         Class::Forbidden => failure.hint(
             "runners: Maintainer of the project, Owner of the group, administrator of the instance; commits and pipelines: Developer, Maintainer where the branch is protected",
@@ -392,9 +423,7 @@ fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
             .hint("is the path right, and is the token's user a member? a proxy may break encoded paths: try the numeric id"),
         Class::Redirect => failure
             .hint("the token was sent nowhere else; if that is your GitLab's new address, name it with --gitlab-url"),
-        Class::Maintenance => {
-            failure.hint("nothing can be written meanwhile: run the same command again later").passing()
-        }
+        Class::Maintenance => when_it_takes_something(failure, &refusal.message),
         Class::Certificate => failure.hint("name the CA that signed it with --gitlab-ca-file PATH"),
         Class::Timeout | Class::Throttled | Class::Server | Class::Busy => {
             failure.hint("run the same command again; a longer wait: --timeout 15m")

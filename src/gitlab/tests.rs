@@ -50,6 +50,21 @@ fn each_shape_of_refusal_has_its_class_words_and_exit_code() {
             4,
             "more is needed",
         ),
+        (
+            403,
+            json!({"error": "insufficient_granular_scope", "error_description": "lacks [read_project] for \"a/b\"."}),
+            Class::Scope,
+            4,
+            "lacks [read_project]",
+        ),
+        (
+            403,
+            json!({"message": "You cannot perform write operations on a read-only instance"}),
+            Class::Maintenance,
+            3,
+            "read-only instance",
+        ),
+        (403, json!({"error": "Token rotation deadline has passed"}), Class::Forbidden, 4, "deadline"),
         (403, json!({"message": "403 Forbidden - no"}), Class::Forbidden, 4, "403 Forbidden - no"),
         (404, json!({"message": "404 Project Not Found"}), Class::NotFound, 3, "404 Project Not Found"),
         (400, json!({"error": "project_id is missing"}), Class::Invalid, 3, "project_id is missing"),
@@ -72,6 +87,32 @@ fn each_shape_of_refusal_has_its_class_words_and_exit_code() {
         assert_eq!(failure.kind.exit_code(), exit, "{body}");
         assert!(failure.details[0].1.contains(words), "{failure:?}");
         assert!(failure.details.contains(&("request id".to_owned(), "01HX".to_owned())), "{failure:?}");
+    }
+}
+
+/// A refusal of a token names what would do, by the call that was refused.
+#[test]
+fn what_a_token_lacks_is_named_by_call() {
+    let base = |text: &str| Url::parse(text).expect("a URL");
+    let granular = json!({"error": "insufficient_granular_scope", "error_description": "Access denied"});
+    let refusal = refused(403, &[JSON], &granular.to_string());
+    let failure = Failure::from(refusal.asked("POST", &["user", "runners"], &base("https://h/")));
+    assert!(failure.message.contains("permissions do not let it"), "{failure:?}");
+    let named = ("permission that does".to_owned(), "Runner: Create (boundary: User)".to_owned());
+    assert!(failure.details.contains(&named), "{failure:?}");
+    assert!(failure.hints.concat().contains("outrigger help gitlab-token"), "{failure:?}");
+    // manage_runner counts at the root alone.
+    let scope = json!({"error": "insufficient_scope", "error_description": "more", "scope": "api read_api"});
+    for (url, segments, words) in [
+        ("https://h/gitlab/", &["runners", "7"][..], "below /gitlab"),
+        ("https://h/", &["runners", "7"][..], "numeric id"),
+        ("https://h/gitlab/", &["projects", "7"][..], "numeric id"),
+    ] {
+        let refusal = refused(403, &[JSON], &scope.to_string()).asked("GET", segments, &base(url));
+        assert_eq!(refusal.why().contains("/gitlab"), words.contains("/gitlab"), "{url} {segments:?}");
+        let failure = Failure::from(refusal);
+        assert!(failure.hints.concat().contains(words), "{url} {segments:?} {failure:?}");
+        assert!(failure.details.contains(&("scopes that do".to_owned(), "api read_api".to_owned())));
     }
 }
 

@@ -112,7 +112,7 @@ impl Project {
     pub fn read(value: &Value) -> Option<Self> {
         let permissions = &value["permissions"];
         let level = |place: &str| number(&permissions[place]["access_level"]);
-        // Both are null for somebody who is no member, such as an administrator.
+        // Both are null for somebody without a row of his own: an administrator, and who is invited by a group.
         let access = permissions
             .is_object()
             .then(|| Access(level("project_access").unwrap_or(0).max(level("group_access").unwrap_or(0))));

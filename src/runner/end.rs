@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ago;
 use crate::context::Context;
@@ -67,12 +67,22 @@ pub async fn settle(cx: &Context, id: u64) -> Result<Option<String>> {
     }
 }
 
-/// The last contact of the runner's machines, if all of them have been silent for too long.
+/// The last contact of the runner's machines, if all of them have been silent for too long. Older versions tell
+/// nothing of machines: there the runner's own last contact counts.
 async fn silent_since(gitlab: &Gitlab, id: &str) -> Result<Option<jiff::Timestamp>> {
     let route = Route::of(&["runners", id, "managers"]);
-    let managers = gitlab.get_opt("list the runner's machines", &route).await?.unwrap_or_default();
-    let last =
-        managers.as_array().into_iter().flatten().map(Manager::read).filter_map(|one| one.contacted).max();
+    let managers = gitlab.get_opt("list the runner's machines", &route).await?;
+    let mut last = managers
+        .as_ref()
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|one| Manager::read(one).contacted)
+        .max();
+    if last.is_none() {
+        let runner = gitlab.get_opt("look at the runner", &Route::of(&["runners", id])).await?;
+        last = runner.as_ref().and_then(Runner::read).and_then(|runner| runner.contacted);
+    }
     let silent = |time: jiff::Timestamp| {
         u64::try_from(gitlab.now().as_second() - time.as_second()).unwrap_or(0) > SILENT.as_secs()
     };

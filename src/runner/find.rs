@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Found, Ours, is_marked, mark};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
-use crate::gitlab::{Class, Manager, Route, Runner, Scope};
+use crate::gitlab::{Class, Manager, Refusal, Route, Runner, Scope};
 use crate::instance::instance;
 
 /// GitLab's replicas may lag so far behind a creation.
@@ -78,7 +78,9 @@ pub async fn find(cx: &Context) -> Result<Found> {
     let young = intent.as_deref().is_some_and(|time| !self::lag(time, cx.now).is_zero());
     match by_mark(cx, young).await {
         // Each creation is noted before it is tried: with a record and without such a note there was none.
-        Err(failure) if failure.id == "OR0415" && cx.recorded && intent.is_none() => Ok(Found::None),
+        Err(failure) if matches!(failure.id, "OR0413" | "OR0415") && cx.recorded && intent.is_none() => {
+            Ok(Found::None)
+        }
         found => found,
     }
 }
@@ -117,10 +119,7 @@ async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<F
         // A note that leads to somebody else's runner leads nowhere.
         Err(refusal) if refusal.class == Class::Forbidden && !recorded => return Ok(Found::None),
         Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => {
-            return Ok(Found::NotLooked(format!(
-                "the token may not look at runner {id}: {}",
-                refusal.message
-            )));
+            return Ok(Found::NotLooked(format!("the token may not look at runner {id}: {}", refusal.why())));
         }
         Err(refusal) => return Err(refusal.into()),
     };
@@ -198,11 +197,11 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
                 "a runner may have been made already, and this token may not list runners",
             )
             .detail("GitLab says", refusal.message.clone())
-            .detail(
-                "scopes that do",
-                if refusal.scopes.is_empty() { "read_api, api" } else { &*refusal.scopes },
-            )
-            .hint("use a token that has read_api, too, so that no second runner is made"));
+            .detail("what does", lists(&refusal))
+            .hint(format!(
+                "use a token that has {}, too, so that no second runner is made",
+                lists(&refusal)
+            )));
         }
         Err(refusal) => return Err(refusal.into()),
     };
@@ -211,7 +210,7 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
         .filter_map(Runner::read)
         .filter(|runner| is_marked(runner, &cx.id()) && runner.runner_type == scope.runner_type())
         .collect();
-    let caller = instance.token.as_ref().and_then(|token| token.user);
+    let caller = instance.user;
     match hits.as_slice() {
         [] => Ok(None),
         [one] => {
@@ -232,6 +231,12 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
             )))
         }
     }
+}
+
+/// What a token needs for a list.
+fn lists(refusal: &Refusal) -> String {
+    let permission = refusal.lack.as_ref().and_then(|lack| lack.permission);
+    permission.map_or("the scope read_api", |permission| permission.name).to_owned()
 }
 
 fn foreign(message: &str) -> Failure {

@@ -24,9 +24,20 @@ pub async fn create(cx: &Context, body: &Value) -> Result<String> {
             cx.record.borrow_mut().gitlab.intent = None;
             cx.record.borrow_mut().gitlab.token_lost = false;
             cx.save()?;
-            Err(refusal.into())
+            let forbidden = refusal.class == Class::Forbidden;
+            let failure = Failure::from(refusal);
+            Err(if forbidden { not_allowed(failure) } else { failure })
         }
     }
+}
+
+/// A refusal that need not be for a role (`app/policies/project_policy.rb`: `project_runner_registration_allowed`).
+fn not_allowed(failure: Failure) -> Failure {
+    failure
+        .hint(
+            "or an administrator (Admin, CI/CD, Runners) or an owner of the group has switched off that members create runners: then ask one of them",
+        )
+        .hint("or hand over the token of a runner that somebody else creates: --runner-token-file PATH")
 }
 
 /// Notes that a runner is about to be made, so that a run that is killed leaves a trace.
@@ -49,7 +60,7 @@ async fn own(cx: &Context, answer: &Value) -> Result<String> {
             .hint("run the same command again: it looks for the runner by its mark")
             .passing());
     };
-    let creator = cx.facts.instance.get().and_then(|instance| instance.token.as_ref()?.user);
+    let creator = cx.facts.instance.get().and_then(|instance| instance.user);
     {
         let gitlab = &mut cx.record.borrow_mut().gitlab;
         gitlab.intent = None;

@@ -260,7 +260,7 @@ fn reset_reason(ours: &Ours, token: Token, asked: bool) -> Result<Option<String>
         Kind::Foreign,
         format!("runner {} is in use, and its token is not known here", ours.runner.id),
     )
-    .detail("used by", hosts(&ours.managers))
+    .detail("used by", hosts(ours))
     .hint("a new token stops that host until the new script has run there: outrigger setup --reissue runner")
     .hint("or hand over the token from its config.toml: --runner-token-file PATH"))
 }

@@ -6,9 +6,11 @@ use crate::gitlab::{Gitlab, Manager};
 
 /// The machines that use a runner's token, in words.
 #[must_use]
-pub fn hosts(managers: &[Manager]) -> String {
+pub fn hosts(ours: &Ours) -> String {
+    let managers = &ours.managers;
     if managers.is_empty() {
-        return "no machine yet".to_owned();
+        let contacted = !ours.runner.never_contacted();
+        return if contacted { "a machine that GitLab does not tell" } else { "no machine yet" }.to_owned();
     }
     let one = |manager: &Manager| {
         let address = manager.address.as_deref().map(|address| format!(" at {address}")).unwrap_or_default();

@@ -228,13 +228,10 @@ fn keep(cx: &Context, ours: &Ours, update: &Value, differs: &[String], reset: Op
     }
     if let Some(why) = reset {
         let line = Line::new(Decision::Replace, format!("runner {id}: {why}"), Act::ResetRunner(id));
-        lines.push(if ours.managers.is_empty() {
+        lines.push(if ours.managers.is_empty() && ours.runner.never_contacted() {
             line
         } else {
-            line.detail(format!(
-                "stops until the new script has run there: {}",
-                runner::hosts(&ours.managers)
-            ))
+            line.detail(format!("stops until the new script has run there: {}", runner::hosts(ours)))
         });
     }
     if lines.is_empty() {

@@ -24,6 +24,9 @@ use common::{absent, arguments};
 
 const TIER: &str = "clients";
 
+/// A client: its name, how it is started from where the clients are, and what it does not ask.
+type Client = (&'static str, fn(&Path) -> Command, &'static [Left]);
+
 /// A route that a client does not ask, and why.
 type Left = (&'static str, &'static str);
 
@@ -55,7 +58,6 @@ const PIPELINE: &str = "one: {tags: [ran], script: [\"echo 'hello world!'\"]}\n\
 
 fn main() -> ExitCode {
     let arguments = arguments(2);
-    type Client = (&'static str, fn(&Path) -> Command, &'static [Left]);
     let clients: &[Client] = &[("python_gitlab", python, PYTHON), ("go_client", go, &[])];
     let mut all = Vec::new();
     for &(name, command, left) in clients {

@@ -20,6 +20,7 @@ use crate::common::site::{Site, runner_token};
 use crate::common::world::{assert_same, world};
 use crate::scenarios::{Scene, listing, writes};
 
+mod access;
 mod answers;
 mod creation;
 mod jobs;
@@ -72,6 +73,21 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_too_many_tags", refusals::too_many_tags),
     ("gitlab_proxy_pages_are_not_gitlabs_word", refusals::proxy_pages),
     ("gitlab_other_jobs_are_shown_and_not_judged", refusals::other_jobs),
+    ("gitlab_invited_groups_and_custom_roles", access::invited_groups_and_custom_roles),
+    ("gitlab_roles_that_gitlab_does_not_tell", access::roles_that_gitlab_does_not_tell),
+    ("gitlab_oauth_tokens", access::oauth_tokens),
+    ("gitlab_fine_grained_tokens", access::fine_grained_tokens),
+    ("gitlab_permissions_of_the_help_page", access::permissions_of_the_help_page),
+    (
+        "gitlab_fine_grained_tokens_and_unfinished_creations",
+        access::fine_grained_tokens_and_unfinished_creations,
+    ),
+    ("gitlab_members_who_may_not_create_runners", access::members_who_may_not_create_runners),
+    ("gitlab_manage_runner_under_a_relative_root", access::manage_runner_under_a_relative_root),
+    ("gitlab_silence_where_machines_are_not_told", access::silence_where_machines_are_not_told),
+    ("gitlab_read_only_instances", access::read_only_instances),
+    ("gitlab_lint_out_of_turn", access::lint_out_of_turn),
+    ("gitlab_token_that_is_not_renewed", access::token_that_is_not_renewed),
 ];
 
 fn fault(method: &str, path_contains: &str, action: Action) -> Fault {

@@ -196,6 +196,7 @@ pub fn token_prefixes(bed: &'static Doubles) {
         ("glrt-canary-plain-0001", 0, "wrote"),
         ("glrt-t3_canary-partition-0002", 0, "wrote"),
         ("glrtr-canary-legacy-0003", 0, "wrote"),
+        ("t3_canary-legacy-without-prefix-0007", 0, "wrote"),
         ("acme-glrt-canary-prefixed-0004", 0, "unregister"),
         ("GR1348941canary-0005", 2, "--legacy-registration-token-file"),
         ("glpat-canary-0006-0006", 2, "--gitlab-token-file"),
