@@ -1,6 +1,8 @@
 //! How a pipeline that is over ended: good if GitLab calls it good and a job of it succeeded on our runner.
 //! Other jobs (manual, skipped, allowed to fail, on other runners) are shown and not judged. Pure.
 
+use std::fmt::Write as _;
+
 use crate::error::{Failure, Kind, Result};
 use crate::gitlab::{Job, Pipeline};
 
@@ -59,7 +61,7 @@ fn shown(job: &Job) -> String {
         about.push_str(", allowed to fail");
     }
     if let Some((id, _)) = &job.runner {
-        about.push_str(&format!(", runner {id}"));
+        let _ = write!(about, ", runner {id}");
     }
     format!("{} ({about})", job.name)
 }

@@ -280,14 +280,13 @@ impl Run<'_> {
             }
             let waiting = jobs.iter().find(|job| job.status == "pending");
             let nothing_runs = !jobs.iter().any(|job| job.status == "running");
-            match waiting.filter(|_| nothing_runs) {
-                None => pending_since = None,
-                Some(_) => {
-                    let since = *pending_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= PATIENCE {
-                        self.explain(&jobs).await?;
-                    }
+            if nothing_runs && waiting.is_some() {
+                let since = *pending_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= PATIENCE {
+                    self.explain(&jobs).await?;
                 }
+            } else {
+                pending_since = None;
             }
             let seen =
                 jobs.iter().map(|job| format!("{} {}", job.name, job.status)).collect::<Vec<_>>().join(", ");
