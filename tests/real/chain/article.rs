@@ -68,7 +68,7 @@ fn article(chain: &Chain, root: Root, level: &str) {
         // The node has its images, and no way to any other.
         .flag("--pull-policy", "if-not-present")
         .args(["--commit-pipeline", "--run-pipeline"])
-        .flag("--wait", "5m");
+        .flag("--wait", "20m");
     let mut running = setup.start();
     let script = home.script(&deployment);
     let started = Instant::now();
@@ -90,6 +90,8 @@ fn article(chain: &Chain, root: Root, level: &str) {
         format!("{outcome}\n{}", vm.read(&format!("/var/log/outrigger-{deployment}.log")).unwrap_or_default())
     };
     assert_eq!(outcome["result"], "ok", "{}", told());
+    // With the patience that machines have, however busy this one is.
+    vm.wait("the end of setup", || running.poll());
     let output = running.wait();
     assert!(output.code == Some(0), "{output}\n{}\n{}", told(), vm.journal());
     let output = output
