@@ -249,7 +249,8 @@ fn environment_page() -> String {
     }
     page += "\n  GITLAB_TOKEN, GITLAB_ACCESS_TOKEN, OAUTH_TOKEN hold your GitLab access token itself; the first\n  \
              that is set counts. It goes only to a host named along with it: by the same command line,\n  \
-             environment or settings file. HTTPS_PROXY and NO_PROXY are honoured.\n";
+             environment or settings file.\n\n  HTTPS_PROXY and NO_PROXY (or in lower case) name the proxy on the way to the cluster and to GitLab,\n  \
+             by kubectl's rules; a kubeconfig's proxy-url comes first. ALL_PROXY is not looked at.\n";
     page += "\n  NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM=dumb decide about colour; LC_ALL, LC_CTYPE, LANG about\n  \
              glyphs. CI means nobody can answer. XDG_STATE_HOME holds outrigger/, where records are kept.\n";
     page

@@ -18,6 +18,7 @@ use crate::limits::Limits;
 use crate::names::{ID, Names};
 use crate::object::{Object, Ref, Served};
 use crate::ownership::{self, Owner};
+use crate::proxy::Variables;
 use crate::record::Record;
 use crate::report::{Event, Reporter};
 use crate::secret::Secret;
@@ -92,6 +93,8 @@ pub struct GitlabAccess {
     pub why_not: String,
     /// Whom its clients believe.
     pub roots: Roots,
+    /// What decides about the proxy on the way to it.
+    pub proxies: Variables,
 }
 
 type Cell1 = Rc<OnceCell<Option<Object>>>;

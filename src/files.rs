@@ -122,15 +122,28 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 fn read_any(path: &Path) -> Result<Option<Vec<u8>>> {
+    read_bounded(path, 1024 * 1024)
+}
+
+/// Reads a file, or what a shell's `<(…)` makes, of at most `most` bytes (whole MiB); `None` when there is none.
+pub fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    let too_long = || refuse(path, &format!("it is larger than {} MiB", most >> 20)).with_kind(Kind::Usage);
+    let cannot = |error: &std::io::Error| failed("read", path, error).with_kind(Kind::Refused);
     match fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", path, &error).with_kind(Kind::Refused)),
-        Ok(meta) if meta.len() > 1024 * 1024 => {
-            return Err(refuse(path, "it is larger than 1 MiB").with_kind(Kind::Usage));
-        }
+        Err(error) => return Err(cannot(&error)),
+        Ok(meta) if meta.len() > most => return Err(too_long()),
         Ok(_) => {}
     }
-    fs::read(path).map(Some).map_err(|error| failed("read", path, &error).with_kind(Kind::Refused))
+    let file = File::open(path).map_err(|error| cannot(&error))?;
+    let mut bytes = Vec::new();
+    // A pipe or a device does not tell its size.
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > most) {
+        Err(too_long())
+    } else {
+        Ok(Some(bytes))
+    }
 }
 
 /// Reads a small input: a file or what a shell's `<(…)` makes, or stdin for `-`.

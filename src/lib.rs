@@ -8,8 +8,8 @@
 //! [`proof`] tries the credential as the runner will use it; [`script`] makes the launch script.
 //!
 //! Where to change what: a flag's wording or default, `settings/table.rs`; a question, `wizard.rs`; the
-//! rights granted, `rules.rs`; the script, `templates/launch.sh` and `script/`; a server error's wording,
-//! `cluster/refusal.rs`; what counts as ours, `ownership.rs`; exit codes, `error.rs`; a line of output,
+//! rights granted, `rules.rs`; the script, `templates/launch.sh` and `script/`; the way to a server,
+//! `proxy.rs`; a server error's wording, `cluster/refusal.rs`; what counts as ours, `ownership.rs`; exit codes, `error.rs`; a line of output,
 //! `report/`; the order of steps, `steps/mod.rs`.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 pub mod access;
+pub mod address;
 pub mod admission;
 pub mod borrowed;
 pub mod certificates;
@@ -50,6 +51,7 @@ pub mod permissions;
 pub mod pipeline;
 pub mod plan;
 pub mod proof;
+pub mod proxy;
 pub mod record;
 pub mod report;
 pub mod rules;

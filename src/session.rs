@@ -14,6 +14,7 @@ use crate::gitlab::Gitlab;
 use crate::limits::{Cancel, Limits};
 use crate::names::{self, Names};
 use crate::object::Object;
+use crate::proxy::Variables;
 use crate::record::Record;
 use crate::report::{Event, Reporter};
 use crate::secret::Secret;
@@ -198,21 +199,22 @@ impl Outside<'_> {
     /// The connection to GitLab, as far as settings and environment give one.
     fn gitlab(&self, settings: &Settings, typed: Option<Secret>, limits: &Limits) -> Result<GitlabAccess> {
         let roots = access::gitlab_roots(settings)?;
+        let proxies = Variables::of(self.env);
         let token = match access::token(settings, self.env, typed)? {
             Token::Given(token) => token,
-            Token::None(why_not) => return Ok(GitlabAccess { client: None, why_not, roots }),
+            Token::None(why_not) => return Ok(GitlabAccess { client: None, why_not, roots, proxies }),
         };
         let Some(url) = &settings.gitlab_url else {
             let why_not = "no GitLab instance is named".to_owned();
-            return Ok(GitlabAccess { client: None, why_not, roots });
+            return Ok(GitlabAccess { client: None, why_not, roots, proxies });
         };
         let timeout = settings.request_timeout.filter(|timeout| !timeout.is_zero());
-        let client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout)?;
+        let client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout, &proxies)?;
         if self.options.verbose > 0 {
             let ui = Rc::clone(&self.ui);
             client.trace_to(Box::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
         }
-        Ok(GitlabAccess { client: Some(client), why_not: String::new(), roots })
+        Ok(GitlabAccess { client: Some(client), why_not: String::new(), roots, proxies })
     }
 
     /// Limits of every request of this run.

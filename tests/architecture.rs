@@ -12,8 +12,8 @@ use outrigger::steps::STEPS;
 /// The modules from the ground up: each may use those in rows above its own here, none beside or below.
 /// `lib.rs` and `main.rs` stand over all of them.
 const LAYERS: &[&[&str]] = &[
-    &["certificates", "error", "explain", "object", "permissions", "rules", "secret"],
-    &["limits", "plan", "template", "tls"],
+    &["address", "certificates", "error", "explain", "object", "permissions", "rules", "secret"],
+    &["limits", "plan", "proxy", "template", "tls"],
     &["settings"],
     &["cli", "files", "names", "report", "script"],
     &["access", "cluster", "gitlab", "record", "token", "ui", "wizard"],
@@ -59,8 +59,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("indicatif", &["src/ui.rs"]),
     // The report only measures how wide text is.
     ("console", &["src/ui.rs", "src/wizard.rs", "src/report/human.rs", "src/report/text.rs"]),
-    // Children are started by kube alone, for exec plugins.
+    // Children are exec plugins alone.
     ("std::process::Command", &[]),
+    ("tokio::process", &["src/cluster/plugin.rs"]),
 ];
 
 /// Nobody but the user interface writes to the terminal, nobody but `main` ends the process.

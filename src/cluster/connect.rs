@@ -21,7 +21,17 @@ pub(super) fn build(config: kube::Config) -> kube::Result<kube::Client> {
     http.enforce_http(false);
     let Some(proxy) = config.proxy_url.clone() else { return over(&config, http, &settings(&config)?) };
     match proxy.scheme_str() {
-        Some("socks5") => over(&config, SocksV5::new(proxy, http), &settings(&config)?),
+        Some("socks5") => {
+            let socks = SocksV5::new(proxy.clone(), http);
+            let socks = match login(&proxy).map(|login| login.split_once(':').unwrap_or((login, ""))) {
+                None => socks,
+                Some((user, password)) => {
+                    let text = |part| String::from_utf8_lossy(&unescaped(part)).into_owned();
+                    socks.with_auth(text(user), text(password))
+                }
+            };
+            over(&config, socks, &settings(&config)?)
+        }
         Some("http") => {
             over(&config, with_login(&proxy, Tunnel::new(proxy.clone(), http)), &settings(&config)?)
         }
@@ -53,9 +63,13 @@ fn settings(config: &kube::Config) -> kube::Result<rustls::ClientConfig> {
     Ok(tls)
 }
 
+/// User name and password of a proxy, as they stand in its URL.
+fn login(proxy: &http::Uri) -> Option<&str> {
+    proxy.authority()?.as_str().rsplit_once('@').map(|(login, _)| login)
+}
+
 fn with_login<C>(proxy: &http::Uri, tunnel: Tunnel<C>) -> Tunnel<C> {
-    let login = proxy.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
-    let Some((login, _)) = login else { return tunnel };
+    let Some(login) = login(proxy) else { return tunnel };
     let login = format!("Basic {}", STANDARD.encode(unescaped(login)));
     match http::HeaderValue::from_str(&login) {
         Ok(mut value) => {

@@ -1,145 +1,99 @@
-//! From kubeconfig files to a target that is safe to hand to the client.
-//!
-//! The client library panics on some inputs (a token with a newline, a server without a scheme) and
-//! reads others differently from kubectl (a missing member of `KUBECONFIG`, folded CA data), so
-//! everything is judged here first.
+//! Kubeconfig files as kubectl reads and merges them (k8s.io/client-go/tools/clientcmd, version 0.37).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
-use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::certificates;
+use super::target::Selection;
 use crate::error::{Failure, Kind, Result};
+use crate::files;
 
-/// An API server address taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The URL as the runner will get it, without a trailing slash.
-    pub url: String,
-    /// Host without brackets.
-    pub host: String,
-    /// Port, 443 unless given.
-    pub port: u16,
-    /// Path prefix without the trailing slash, empty for a plain API server.
-    pub prefix: String,
+/// Hundreds of clusters with their CAs in one file.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// What the files say together. Not `Debug`: it holds secrets.
+#[derive(Default)]
+pub(super) struct Kubeconfig {
+    pub clusters: BTreeMap<String, Cluster>,
+    pub users: BTreeMap<String, User>,
+    pub contexts: BTreeMap<String, Context>,
+    pub current: String,
 }
 
-impl Endpoint {
-    /// Takes an `https://host[:port][/prefix]` apart; `what` names the value in an error.
-    ///
-    /// # Errors
-    /// Exit 3 for anything else, with the reason.
-    pub fn parse(url: &str, what: &str) -> Result<Self> {
-        let refuse = |why: &str| {
-            Failure::new("OR0301", Kind::Refused, format!("{what} {url:?} cannot be used"))
-                .detail("because", why)
-                .hint("it has to look like https://host or https://host:port")
-        };
-        let rest = url.strip_prefix("https://").ok_or_else(|| {
-            refuse(if url.starts_with("http://") {
-                "a token sent over plain http can be read by anybody on the way"
-            } else {
-                "it does not begin with https://"
-            })
-        })?;
-        let uri: http::Uri = url.parse().map_err(|_| refuse("it is no valid URL"))?;
-        if rest.contains('@') {
-            return Err(refuse("it carries a user name"));
-        }
-        if uri.query().is_some() || url.contains('#') {
-            return Err(refuse("it carries a query or a fragment"));
-        }
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        if host.is_empty() {
-            return Err(refuse("it has no host"));
-        }
-        Ok(Self {
-            url: url.trim_end_matches('/').to_owned(),
-            host,
-            port: uri.port_u16().unwrap_or(443),
-            prefix: uri.path().trim_end_matches('/').to_owned(),
-        })
-    }
-
-    /// Whether the host is a loopback address or `localhost`: a VM elsewhere cannot dial it.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        self.host == "localhost"
-            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-    }
-
-    /// Whether the host is an address of a private network.
-    #[must_use]
-    pub fn is_private(&self) -> bool {
-        match self.host.parse::<std::net::IpAddr>() {
-            Ok(std::net::IpAddr::V4(address)) => address.is_private() || address.is_link_local(),
-            Ok(std::net::IpAddr::V6(address)) => address.is_unique_local(),
-            Err(_) => false,
-        }
-    }
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(super) struct Cluster {
+    pub server: String,
+    pub tls_server_name: String,
+    pub insecure_skip_tls_verify: bool,
+    pub certificate_authority: String,
+    pub certificate_authority_data: String,
+    pub proxy_url: String,
+    pub extensions: Vec<Extension>,
 }
 
-/// What the kubeconfig says about the chosen context, checked.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Name of the context.
-    pub context: String,
-    /// Where that name came from, for the plan.
-    pub context_source: String,
-    /// The API server as the operator dials it.
-    pub endpoint: Endpoint,
-    /// The CA bundle of the kubeconfig, as found; `None` means the system's roots.
-    pub ca: Option<Vec<u8>>,
-    /// Name to expect in the certificate instead of the host.
-    pub tls_server_name: Option<String>,
-    /// Resolved path of the exec plugin, if one is used.
-    pub exec_plugin: Option<String>,
-    /// Files that were read.
-    pub files: Vec<PathBuf>,
-    pub(super) config: kube::Config,
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Extension {
+    pub name: String,
+    pub extension: Value,
 }
 
-impl Target {
-    /// The target of a run without a cluster. `context` and `url` are what is known of it, for people.
-    ///
-    /// # Errors
-    /// None in practice: a fixed address stands in for one that cannot be read.
-    pub fn absent(context: &str, url: &str) -> Result<Self> {
-        let endpoint = Endpoint::parse(url, "the record")
-            .or_else(|_| Endpoint::parse("https://cluster.invalid", "a stand-in"))?;
-        let uri = endpoint.url.parse().unwrap_or_else(|_| http::Uri::from_static("https://cluster.invalid"));
-        Ok(Self {
-            context: context.to_owned(),
-            context_source: "recorded".to_owned(),
-            endpoint,
-            ca: None,
-            tls_server_name: None,
-            exec_plugin: None,
-            files: Vec::new(),
-            config: kube::Config::new(uri),
-        })
-    }
-
-    /// Whether the operator's own way to the server leads through a proxy.
-    #[must_use]
-    pub fn proxied(&self) -> bool {
-        self.config.proxy_url.is_some()
-    }
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(super) struct User {
+    pub client_certificate: String,
+    pub client_certificate_data: String,
+    pub client_key: String,
+    pub client_key_data: String,
+    pub token: String,
+    #[serde(rename = "tokenFile")]
+    pub token_file: String,
+    #[serde(rename = "as")]
+    pub impersonate: String,
+    pub as_uid: String,
+    pub as_groups: Vec<String>,
+    pub as_user_extra: BTreeMap<String, Vec<String>>,
+    pub username: String,
+    pub password: String,
+    pub auth_provider: Option<Provider>,
+    pub exec: Option<Exec>,
 }
 
-/// What selects a context.
-#[derive(Debug, Default)]
-pub struct Selection<'a> {
-    /// `--kubeconfig` (or its recorded value).
-    pub file: Option<&'a Path>,
-    /// `--context` (or its recorded value), with its source as shown in the plan.
-    pub context: Option<(&'a str, String)>,
-    /// `--as`.
-    pub as_user: Option<&'a str>,
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Provider {
+    pub name: String,
+    pub config: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Exec {
+    pub api_version: String,
+    pub command: String,
+    pub args: Vec<String>,
+    pub env: Vec<Variable>,
+    pub install_hint: String,
+    pub interactive_mode: String,
+    pub provide_cluster_info: bool,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Variable {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Context {
+    pub cluster: String,
+    pub user: String,
 }
 
 /// The context names of the kubeconfig and its current one, for a question or an error.
@@ -148,12 +102,18 @@ pub fn contexts(
     env: &BTreeMap<String, String>,
 ) -> Result<(Vec<String>, Option<String>)> {
     let (config, _) = read(selection.file, env)?;
-    let names = config.contexts.iter().map(|named| named.name.clone()).collect();
-    Ok((names, config.current_context.filter(|name| !name.is_empty())))
+    let names = config.contexts.into_keys().collect();
+    Ok((names, Some(config.current).filter(|name| !name.is_empty())))
 }
 
-fn read(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<(Kubeconfig, Vec<PathBuf>)> {
-    let explicit = file.is_some();
+/// Reads `--kubeconfig`, else the files of `KUBECONFIG`, else `~/.kube/config`; returns the files read.
+///
+/// The first file that has a name wins with the whole entry, and the first current context counts. A file
+/// of the list may be missing, the one of the flag may not.
+pub(super) fn read(
+    file: Option<&Path>,
+    env: &BTreeMap<String, String>,
+) -> Result<(Kubeconfig, Vec<PathBuf>)> {
     let candidates: Vec<PathBuf> = match (file, env.get("KUBECONFIG").filter(|list| !list.is_empty())) {
         (Some(file), _) => vec![file.to_owned()],
         (None, Some(list)) => {
@@ -163,280 +123,209 @@ fn read(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<(Kubeconf
             env.get("HOME").map(|home| Path::new(home).join(".kube/config")).into_iter().collect()
         }
     };
-    let mut merged: Option<Kubeconfig> = None;
+    let mut merged = Kubeconfig::default();
     let mut read = Vec::new();
     for path in &candidates {
-        // As kubectl does: a list may name files that do not exist, one named by flag may not.
-        if !explicit && !path.exists() {
-            continue;
-        }
-        let next = Kubeconfig::read_from(path).map_err(|error| {
+        let Some(bytes) = files::read_bounded(path, LONGEST)? else { continue };
+        let next = parse(&bytes, path).map_err(|why| {
             Failure::new("OR0301", Kind::Refused, format!("the kubeconfig {} cannot be read", path.display()))
-                .detail("because", root_cause(&error))
+                .detail("because", why)
                 .hint("name another one with --kubeconfig FILE, or in KUBECONFIG")
         })?;
         read.push(path.clone());
-        merged = Some(match merged {
-            None => next,
-            Some(first) => first.merge(next).map_err(|error| {
-                Failure::new(
-                    "OR0301",
-                    Kind::Refused,
-                    format!("the kubeconfig {} does not go with those before it", path.display()),
-                )
-                .detail("because", root_cause(&error))
-            })?,
-        });
-    }
-    if let Some(config) = merged {
-        Ok((config, read))
-    } else {
-        let mut failure = Failure::new("OR0301", Kind::Refused, "there is no kubeconfig");
-        for path in &candidates {
-            failure = failure.detail("looked for", path.display().to_string());
+        for (name, cluster) in next.clusters {
+            merged.clusters.entry(name).or_insert(cluster);
         }
-        Err(failure.hint("name one with --kubeconfig FILE, or in KUBECONFIG; `kubectl config view` shows what kubectl uses"))
+        for (name, user) in next.users {
+            merged.users.entry(name).or_insert(user);
+        }
+        for (name, context) in next.contexts {
+            merged.contexts.entry(name).or_insert(context);
+        }
+        if merged.current.is_empty() {
+            merged.current = next.current;
+        }
     }
+    if !read.is_empty() {
+        return Ok((merged, read));
+    }
+    let mut failure = Failure::new("OR0301", Kind::Refused, "there is no kubeconfig");
+    for path in &candidates {
+        failure = failure.detail("looked for", path.display().to_string());
+    }
+    Err(failure.hint(
+        "name one with --kubeconfig FILE, or in KUBECONFIG; `kubectl config view` shows what kubectl uses",
+    ))
 }
 
-/// Reads the kubeconfig and judges the chosen context.
-///
-/// # Errors
-/// Exit 2 for a context that is missing or unknown, exit 3 for anything that makes it unusable.
-pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result<Target> {
-    let (mut config, files) = read(selection.file, env)?;
-    let names: Vec<String> = config.contexts.iter().map(|named| named.name.clone()).collect();
-    let (context, context_source) = match &selection.context {
-        Some((name, source)) => ((*name).to_owned(), source.clone()),
-        None => match config.current_context.clone().filter(|name| !name.is_empty()) {
-            Some(name) => (name, "kubeconfig, current context".to_owned()),
-            None => {
-                return Err(Failure::new("OR0201", Kind::Usage, "the kubeconfig has no current context")
-                    .detail("it has", names.join(", "))
-                    .hint("name one with --context NAME"));
-            }
+/// Reads one file. Errors name the entry and never show a value: it could be a secret.
+fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
+    let text = decode(bytes).ok_or("it is neither UTF-8 nor UTF-16 text")?;
+    let options = serde_saphyr::options! {
+        // As kubectl's reader does with a key that stands twice.
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        with_snippet: false,
+    };
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(&text, options).map_err(|error| {
+            let at = error.location().map(|at| format!(" (line {})", at.line())).unwrap_or_default();
+            format!("it is no YAML and no JSON{at}")
+        })?;
+    let mut value = documents.into_iter().next().unwrap_or_default();
+    drop_nulls(&mut value);
+    let mut object = match value {
+        Value::Null => return Ok(Kubeconfig::default()),
+        Value::Object(object) => object,
+        _ => return Err("it is no mapping".to_owned()),
+    };
+    let mut take = |key: &str| object.remove(key).unwrap_or_default();
+    let mut config = Kubeconfig {
+        clusters: entries(take("clusters"), "clusters", "cluster")?,
+        users: entries(take("users"), "users", "user")?,
+        contexts: entries(take("contexts"), "contexts", "context")?,
+        current: match take("current-context") {
+            Value::Null => String::new(),
+            Value::String(name) => name,
+            _ => return Err("its current-context is no text".to_owned()),
         },
     };
-    let Some(chosen) =
-        config.contexts.iter().find(|named| named.name == context).and_then(|named| named.context.clone())
-    else {
-        return Err(Failure::new(
-            "OR0301",
-            Kind::Refused,
-            format!("the kubeconfig has no context {context:?}"),
-        )
-        .detail("it has", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
-        .hint("name one of these with --context NAME"));
-    };
-
-    let unusable = |why: String| {
-        Failure::new("OR0301", Kind::Refused, format!("the context {context:?} cannot be used"))
-            .detail("because", why)
-    };
-    let cluster = config
-        .clusters
-        .iter_mut()
-        .find(|named| named.name == chosen.cluster)
-        .and_then(|named| named.cluster.as_mut())
-        .ok_or_else(|| {
-            unusable(format!(
-                "it names the cluster {:?}, which the kubeconfig does not describe",
-                chosen.cluster
-            ))
-        })?;
-    let server = cluster.server.clone().unwrap_or_default();
-    let endpoint = Endpoint::parse(&server, "the server of this context,")?;
-    if cluster.insecure_skip_tls_verify == Some(true) {
-        return Err(Failure::new(
-            "OR0304",
-            Kind::Refused,
-            format!("the context {context:?} switches off the check of the server's certificate"),
-        )
-        .detail("because", "insecure-skip-tls-verify is set: anybody on the way could read the token, and the runner has no such setting")
-        .hint("put the cluster's CA into the kubeconfig: kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs, and remove insecure-skip-tls-verify"));
-    }
-    let ca = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
-        (Some(data), _) if !data.trim().is_empty() => Some(
-            certificates::decode_ca_data(data)
-                .map_err(|fault| unusable(format!("its certificate-authority-data {fault}")))?,
-        ),
-        (_, Some(file)) if !file.is_empty() => Some(
-            crate::files::read(Path::new(file))?
-                .ok_or_else(|| unusable(format!("its certificate-authority {file} does not exist")))?,
-        ),
-        _ => None,
-    };
-    if let Some(bytes) = &ca {
-        let bundle = certificates::read_bundle(bytes).map_err(|fault| unusable(format!("its CA {fault}")))?;
-        // What the library reads is the canonical form, so that text Go accepts does not stop it.
-        cluster.certificate_authority_data = Some(STANDARD.encode(bundle.to_pem()));
-        cluster.certificate_authority = None;
-    }
-    let tls_server_name = cluster.tls_server_name.clone();
-
-    let mut exec_plugin = None;
-    if let Some(auth) = chosen
-        .user
-        .as_ref()
-        .and_then(|user| config.auth_infos.iter_mut().find(|named| named.name == *user))
-        .and_then(|named| named.auth_info.as_mut())
-    {
-        let token = match (&auth.token_file, &auth.token) {
-            // client-go lets the file win; the library would take the inline token.
-            (Some(file), _) if !file.is_empty() => {
-                let bytes = crate::files::read(Path::new(file))?
-                    .ok_or_else(|| unusable(format!("its token file {file} does not exist")))?;
-                Some(String::from_utf8_lossy(&bytes).trim().to_owned())
-            }
-            (_, Some(token)) => Some(token.expose_secret().to_owned()),
-            _ => None,
-        };
-        if let Some(token) = token {
-            if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(unusable(
-                    "its token holds a character that no header can carry (a line break or blank?)"
-                        .to_owned(),
-                ));
-            }
-            auth.token_file = None;
-            auth.token = Some(token.into());
+    // Relative to the file that names them.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let resolve = |file: &mut String| {
+        if !file.is_empty() {
+            *file = dir.join(&*file).display().to_string();
         }
-        auth.impersonate = selection.as_user.map(str::to_owned).or(auth.impersonate.take());
-        if let Some(exec) = &mut auth.exec {
-            let command = exec.command.clone().unwrap_or_default();
-            let resolved = which(&command, env).ok_or_else(|| {
-                let mut failure = Failure::new(
-                    "OR0404",
-                    Kind::Denied,
-                    format!("the kubeconfig's exec plugin {command:?} is not there"),
-                );
-                if let Some(hint) = &exec.install_hint {
-                    failure = failure.detail("the kubeconfig says", hint.clone());
-                }
-                failure.hint("install it, or use a kubeconfig that does not need it")
-            })?;
-            exec_plugin = Some(resolved.display().to_string());
-            // It gets no terminal: what it prints could hold a token, and what is typed is meant for us.
-            exec.interactive_mode = Some(ExecInteractiveMode::Never);
-            // A plugin is somebody else's program: our secrets are none of its business.
-            exec.drop_env = Some(
-                env.keys()
-                    .filter(|name| {
-                        name.starts_with("OUTRIGGER_")
-                            || name.starts_with("GITLAB_")
-                            || *name == "OAUTH_TOKEN"
-                    })
-                    .cloned()
-                    .collect(),
-            );
+    };
+    config.clusters.values_mut().for_each(|cluster| resolve(&mut cluster.certificate_authority));
+    for user in config.users.values_mut() {
+        resolve(&mut user.client_certificate);
+        resolve(&mut user.client_key);
+        resolve(&mut user.token_file);
+        if let Some(exec) = user.exec.as_mut().filter(|exec| exec.command.contains('/')) {
+            resolve(&mut exec.command);
         }
     }
-
-    let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
-    let proxied = cluster_proxy(&config, &chosen.cluster);
-    let loaded =
-        futures_util::FutureExt::now_or_never(kube::Config::from_custom_kubeconfig(config, &options))
-            .ok_or_else(|| unusable("it could not be read at once".to_owned()))?;
-    let mut config = loaded.map_err(|error| unusable(root_cause(&error)))?;
-    if !proxied && bypasses_proxy(&endpoint.host, env) {
-        config.proxy_url = None;
-    }
-    config.default_retry = false;
-    config.connect_timeout = Some(std::time::Duration::from_secs(10));
-    config.read_timeout = Some(std::time::Duration::from_secs(40));
-    config.reset_reader_on_write = true;
-    Ok(Target { context, context_source, endpoint, ca, tls_server_name, exec_plugin, files, config })
-}
-
-fn cluster_proxy(config: &Kubeconfig, name: &str) -> bool {
-    config
-        .clusters
-        .iter()
-        .find(|named| named.name == name)
-        .and_then(|named| named.cluster.as_ref())
-        .is_some_and(|cluster| cluster.proxy_url.is_some())
-}
-
-/// Whether `NO_PROXY` names the host. The library matches it against the proxy's own address, so the
-/// question is answered here: suffixes, `*`, and plain addresses, as curl reads them.
-fn bypasses_proxy(host: &str, env: &BTreeMap<String, String>) -> bool {
-    let list = env.get("NO_PROXY").or_else(|| env.get("no_proxy")).map(String::as_str).unwrap_or_default();
-    list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
-        let entry = entry.trim_start_matches('.');
-        entry == "*" || host == entry || host.ends_with(&format!(".{entry}"))
-    }) || host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn which(command: &str, env: &BTreeMap<String, String>) -> Option<PathBuf> {
-    if command.contains('/') {
-        return Some(PathBuf::from(command)).filter(|path| path.is_file());
-    }
-    std::env::split_paths(env.get("PATH").map(String::as_str).unwrap_or_default())
-        .map(|dir| dir.join(command))
-        .find(|path| path.is_file())
-}
-
-/// The innermost message of an error chain: the library's outer ones repeat it.
-pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(next) = inner.source() {
-        inner = next;
-    }
-    inner.to_string()
-}
-
-/// A configuration that holds nothing but what the runner will have: host, CA and token.
-pub(super) fn bare(endpoint: &Endpoint, ca_pem: Option<&str>, token: &str) -> Result<kube::Config> {
-    let uri = endpoint
-        .url
-        .parse()
-        .map_err(|_| Failure::new("OR0301", Kind::Refused, format!("{:?} is no valid URL", endpoint.url)))?;
-    let mut config = kube::Config::new(uri);
-    config.root_cert = match ca_pem {
-        None => None,
-        Some(pem) => Some(
-            certificates::read_bundle(pem.as_bytes())
-                .map_err(|fault| Failure::new("OR0306", Kind::Refused, format!("the CA {fault}")))?
-                .certificates
-                .iter()
-                .map(|certificate| certificate.der().to_vec())
-                .collect(),
-        ),
-    };
-    config.auth_info.token = Some(token.to_owned().into());
-    config.default_retry = false;
-    config.connect_timeout = Some(std::time::Duration::from_secs(10));
-    config.read_timeout = Some(std::time::Duration::from_secs(40));
-    config.reset_reader_on_write = true;
     Ok(config)
+}
+
+/// One of the lists of named entries. A name that stands twice is refused, as by kubectl.
+fn entries<T: Default + DeserializeOwned>(
+    list: Value,
+    key: &str,
+    inner: &str,
+) -> Result<BTreeMap<String, T>, String> {
+    let items = match list {
+        Value::Null => Vec::new(),
+        Value::Array(items) => items,
+        _ => return Err(format!("its {key} are no list")),
+    };
+    let mut found = BTreeMap::new();
+    for item in items {
+        let Value::Object(mut item) = item else {
+            return Err(format!("an entry of its {key} is no mapping"));
+        };
+        let name = match item.remove("name") {
+            None => String::new(),
+            Some(Value::String(name)) => name,
+            Some(_) => return Err(format!("a name in its {key} is no text: put it in quotes")),
+        };
+        let entry = match item.remove(inner) {
+            None => T::default(),
+            // Only what was expected is told: the rest of the library's text shows the value.
+            Some(value) => serde_json::from_value(value).map_err(|error| {
+                let text = error.to_string();
+                let expected = text.rsplit_once("expected ").map_or("another type", |(_, expected)| expected);
+                format!("in its {key}, a value of {name:?} should be {expected}")
+            })?,
+        };
+        if found.insert(name.clone(), entry).is_some() {
+            return Err(format!("its {key} have {name:?} twice"));
+        }
+    }
+    Ok(found)
+}
+
+/// For kubectl, null is the same as nothing.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|_, value| !value.is_null());
+            object.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// Text in UTF-8, or in UTF-16 with its mark, as PowerShell writes it.
+fn decode(bytes: &[u8]) -> Option<String> {
+    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+        char::decode_utf16(units).collect::<Result<String, _>>().ok()
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8(rest.to_vec()).ok(),
+        _ => String::from_utf8(bytes.to_vec()).ok(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn endpoints_are_taken_apart_or_refused_with_a_reason() {
-        let plain = Endpoint::parse("https://34.77.12.8/", "the server").expect("fine");
-        assert_eq!((plain.host.as_str(), plain.port, plain.prefix.as_str()), ("34.77.12.8", 443, ""));
-        let six = Endpoint::parse("https://[::1]:6443", "the server").expect("fine");
-        assert!(six.is_loopback());
-        assert_eq!(six.port, 6443);
-        let rancher = Endpoint::parse("https://r.example.com/k8s/clusters/c-1", "the server").expect("fine");
-        assert_eq!(rancher.prefix, "/k8s/clusters/c-1");
-        for bad in ["http://x", "x:6443", "https://", "https://a@b", "https://a?b=c", ""] {
-            assert_eq!(Endpoint::parse(bad, "the server").expect_err(bad).id, "OR0301");
-        }
+    fn parsed(text: &str) -> Result<Kubeconfig, String> {
+        parse(text.as_bytes(), Path::new("/home/me/.kube/config"))
     }
 
     #[test]
-    fn no_proxy_is_matched_against_the_cluster() {
-        let env = |value: &str| BTreeMap::from([("NO_PROXY".to_owned(), value.to_owned())]);
-        assert!(bypasses_proxy("api.example.com", &env("example.com,")));
-        assert!(bypasses_proxy("api.example.com", &env(".example.com")));
-        assert!(!bypasses_proxy("api.example.org", &env("example.com")));
-        assert!(!bypasses_proxy("notexample.com", &env("example.com")));
-        assert!(bypasses_proxy("127.0.0.1", &env("")));
+    fn values_are_read_as_kubectl_reads_them() {
+        let config = parsed(
+            "clusters:\n- {name: a, cluster: {server: one, server: two, certificate-authority: ca.pem, unknown: 1}}\n\
+             - name: empty\n- {name: nulls, cluster: {server: null}}\n\
+             contexts: null\nusers:\n- {name: u, user: {exec: {command: ./bin/x}}}\n- {name: v, user: {exec: {command: aws}}}\n\
+             current-context: a\n---\ncurrent-context: b\n",
+        )
+        .expect("fine");
+        assert_eq!(config.clusters["a"].server, "two");
+        assert_eq!(config.clusters["a"].certificate_authority, "/home/me/.kube/ca.pem");
+        assert_eq!(config.clusters["empty"].server, "");
+        assert_eq!(config.current, "a");
+        let command = |name: &str| config.users[name].exec.as_ref().map(|exec| exec.command.clone());
+        assert_eq!(command("u").as_deref(), Some("/home/me/.kube/./bin/x"));
+        assert_eq!(command("v").as_deref(), Some("aws"));
+        assert!(parsed("").expect("an empty file is none").contexts.is_empty());
+        assert!(
+            parsed("{\"kind\": \"Config\", \"contexts\": [{\"name\": \"j\"}]}")
+                .expect("JSON")
+                .contexts
+                .contains_key("j")
+        );
+        let wide: Vec<u8> = "\u{feff}current-context: w".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(parse(&wide, Path::new("x")).map(|config| config.current), Ok("w".to_owned()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_value_is_shown() {
+        for (text, why) in [
+            ("users: canary", "no list"),
+            ("users: [canary]", "no mapping"),
+            ("users: [{name: u, user: {token: [canary]}}]", "\"u\" should be a string"),
+            ("users: [{name: u, user: {token: 4711}}]", "\"u\" should be a string"),
+            ("users: [{name: u, user: canary}]", "\"u\" should be"),
+            ("clusters: [{name: c, cluster: {insecure-skip-tls-verify: \"canary\"}}]", "a boolean"),
+            ("users: [{name: u}, {name: u}]", "twice"),
+            ("users:\n- {name: u, user: {token: canary", "line"),
+            ("canary", "no mapping"),
+            ("current-context: [canary]", "no text"),
+        ] {
+            let found = parsed(text).err().unwrap_or_else(|| panic!("taken: {text}"));
+            assert!(
+                found.contains(why) && !found.contains("canary") && !found.contains("4711"),
+                "{text}: {found}"
+            );
+        }
     }
 }

@@ -22,14 +22,22 @@ use crate::tls;
 mod admission;
 mod certificate;
 mod connect;
+mod endpoint;
 mod kubeconfig;
+mod login;
+mod plugin;
 mod refusal;
+mod target;
+mod user;
 
 pub use admission::Gate;
 pub use certificate::only_the_runner;
 use connect::build;
-pub use kubeconfig::{Endpoint, Selection, Target, contexts, load};
+pub use endpoint::Endpoint;
+pub use kubeconfig::contexts;
+use login::Login;
 pub use refusal::{Class, Refusal};
+pub use target::{Selection, Target, load};
 
 /// The largest answer read: a list of metadata of a busy namespace stays far below.
 const BODY_LIMIT: usize = 32 * 1024 * 1024;
@@ -44,7 +52,9 @@ pub const FIELD_MANAGER: &str = "outrigger";
 #[derive(Clone)]
 pub struct Cluster {
     /// None where there is no cluster to speak to.
-    client: Option<kube::Client>,
+    client: Option<Rc<RefCell<kube::Client>>>,
+    /// Where the client's credentials end and a plugin gives new ones.
+    login: Option<Rc<Login>>,
     address: Rc<str>,
     lanes: Rc<tokio::sync::Semaphore>,
     deadline: Rc<Cell<Instant>>,
@@ -67,33 +77,22 @@ enum Repeat {
 impl Cluster {
     /// Connects as the operator of a kubeconfig context. Runs the exec plugin, if there is one.
     pub async fn connect(target: &Target, limits: &Limits) -> Result<Self> {
-        let config = target.config.clone();
-        // Everything that takes time here is the plugin's doing, which may log in somewhere.
-        let built = tokio::task::spawn_blocking(move || build(config));
-        let remaining = limits.deadline.saturating_duration_since(Instant::now());
-        let patience = remaining.min(limits.request_timeout.max(Duration::from_secs(30)));
-        let built = tokio::time::timeout(patience, built);
-        let client = unless_cancelled(Some(&limits.cancel), built)
-            .await?
-            .map_err(|_| {
-                Failure::new(
-                    "OR0404",
-                    FailureKind::Deadline,
-                    "the kubeconfig's exec plugin does not come to an end",
-                )
-                .detail("the plugin", target.exec_plugin.clone().unwrap_or_default())
-                .hint("run kubectl version with the same context once, so that it can ask what it has to, then try again")
-            })?
-            .map_err(|_| Failure::new("OR0101", FailureKind::Unclassified, "the client could not be built"))?
-            .map_err(|error| refusal::connecting(&error, target))?;
-        Ok(Self::over(Some(client), &target.endpoint, limits))
+        let (client, login) = match &target.plugin {
+            None => (build(target.config.clone()), None),
+            Some(plugin) => {
+                let (config, login) = Login::first(plugin, &target.config, limits).await?;
+                (build(config), Some(Rc::new(login)))
+            }
+        };
+        let client = client.map_err(|error| refusal::connecting(&error, target))?;
+        Ok(Self { login, ..Self::over(Some(client), target.address(), limits) })
     }
 
     /// Stands for a cluster that no longer exists, or that a command does not need: every request is
     /// refused without being sent.
     #[must_use]
     pub fn absent(target: &Target, limits: &Limits) -> Self {
-        Self::over(None, &target.endpoint, limits)
+        Self::over(None, target.address(), limits)
     }
 
     /// Connects with nothing but what the runner will have.
@@ -103,27 +102,27 @@ impl Cluster {
         token: &str,
         limits: &Limits,
     ) -> Result<Self> {
-        let client = build(kubeconfig::bare(endpoint, ca_pem, token)?).map_err(|error| {
+        let client = build(target::bare(endpoint, ca_pem, token)?).map_err(|error| {
             Failure::new("OR0303", FailureKind::Proof, "no client can be built from host, CA and token")
-                .detail("because", kubeconfig::root_cause(&error))
+                .detail("because", refusal::root_cause(&error))
         })?;
-        Ok(Self::over(Some(client), endpoint, limits))
+        Ok(Self::over(Some(client), endpoint.url.clone(), limits))
     }
 
     /// As the operator, through the operator's path, but with another token: for an endpoint that
     /// cannot be reached from here.
     pub fn with_token(target: &Target, token: &str, limits: &Limits) -> Result<Self> {
         let mut config = target.config.clone();
-        config.auth_info = kube::config::AuthInfo::default();
-        config.auth_info.token = Some(token.to_owned().into());
+        config.auth_info = target::bearer(token)?;
         let client = build(config).map_err(|error| refusal::connecting(&error, target))?;
-        Ok(Self::over(Some(client), &target.endpoint, limits))
+        Ok(Self::over(Some(client), target.address(), limits))
     }
 
-    fn over(client: Option<kube::Client>, endpoint: &Endpoint, limits: &Limits) -> Self {
+    fn over(client: Option<kube::Client>, address: String, limits: &Limits) -> Self {
         Self {
-            client,
-            address: Rc::from(endpoint.url.as_str()),
+            client: client.map(|client| Rc::new(RefCell::new(client))),
+            login: None,
+            address: Rc::from(address),
             lanes: Rc::new(tokio::sync::Semaphore::new(LANES)),
             deadline: Rc::new(Cell::new(limits.deadline)),
             request_timeout: limits.request_timeout,
@@ -369,6 +368,10 @@ impl Cluster {
             .body(kube::client::Body::from(bytes))
             .map_err(|error| Refusal::local(what, &format!("the request cannot be built: {error}")))?;
         let Some(client) = &self.client else { return Err(Refusal::absent(what)) };
+        if let Some(login) = &self.login {
+            login.renew(what, client).await?;
+        }
+        let client = client.borrow().clone();
         let answer = client.send(request).await.map_err(|error| self.broken(what, &error))?;
         let (parts, body) = answer.into_parts();
         let code = parts.status.as_u16();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::admission::Gate;
-use super::kubeconfig::{Target, root_cause};
+use super::target::Target;
 use crate::error::{Failure, Kind};
 
 /// The cases that callers tell apart.
@@ -83,6 +83,11 @@ impl Refusal {
     /// A server whose certificate was not accepted; everything is said in `failure`.
     pub(super) fn untrusted(what: &str, why: &str, failure: Failure) -> Self {
         Self { ending: Some(failure), ..Self::of(Class::Certificate, 0, what, why) }
+    }
+
+    /// The plugin failed when the credentials had to be renewed.
+    pub(super) fn login(what: &str, failure: Failure) -> Self {
+        Self { ending: Some(failure), ..Self::of(Class::Credentials, 0, what, "the login failed") }
     }
 
     pub(super) fn timeout(what: &str, why: &str) -> Self {
@@ -222,26 +227,19 @@ fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
     format!("status {code} with {kind}, which is no answer of a Kubernetes API server: {start}")
 }
 
-/// Translates a failure to build the client; plugin output never gets into the text.
+/// Translates a failure to build the client.
 pub(super) fn connecting(error: &kube::Error, target: &Target) -> Failure {
-    match error {
-        kube::Error::Auth(inner) => {
-            let why = match inner {
-                kube::client::AuthError::AuthExecRun { out, .. } => format!("it ended with {}", out.status),
-                kube::client::AuthError::AuthExecStart(error) => format!("it could not be started: {error}"),
-                kube::client::AuthError::AuthExecParse(_) => "it did not print an ExecCredential".to_owned(),
-                _ => "it gave no usable credential".to_owned(),
-            };
-            Failure::new("OR0404", Kind::Denied, "the kubeconfig's credentials could not be had")
-                .detail("the plugin", target.exec_plugin.clone().unwrap_or_else(|| "none".to_owned()))
-                .detail("because", why)
-                .hint("what it printed is not shown, as it may hold a token; to see it: kubectl version")
-        }
-        other => {
-            Failure::new("OR0301", Kind::Refused, format!("the context {:?} cannot be used", target.context))
-                .detail("because", root_cause(other))
-        }
+    Failure::new("OR0301", Kind::Refused, format!("the context {:?} cannot be used", target.context))
+        .detail("because", root_cause(error))
+}
+
+/// The innermost message of an error chain: the library's outer ones repeat it.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(next) = inner.source() {
+        inner = next;
     }
+    inner.to_string()
 }
 
 impl From<Refusal> for Failure {

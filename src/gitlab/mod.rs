@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::error::{Failure, Kind, Result};
 use crate::limits::{Cancel, Limits, RetryNotice, Trace};
+use crate::proxy::Variables;
 use crate::secret::Secret;
 use crate::tls::{self, Roots};
 
@@ -21,6 +22,7 @@ mod certificate;
 mod lack;
 mod refusal;
 mod types;
+mod way;
 mod words;
 
 pub use lack::Lack;
@@ -42,6 +44,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Gitlab {
     client: reqwest::Client,
     base: Url,
+    /// The instance and the way to it, for error messages.
+    shown: Rc<str>,
     deadline: Rc<Cell<Instant>>,
     roots: Rc<Roots>,
     request_timeout: Duration,
@@ -99,13 +103,15 @@ impl Gitlab {
     /// registration token in their body.
     ///
     /// # Errors
-    /// OR0202 for a token that no header can carry, OR0101 where no TLS client can be built.
+    /// OR0202 for a token that no header can carry, OR0101 where no TLS client can be built, OR0350 for a
+    /// proxy variable that cannot be understood.
     pub fn connect(
         url: &str,
         token: Option<&Secret>,
         roots: &Roots,
         limits: &Limits,
         request_timeout: Option<Duration>,
+        proxies: &Variables,
     ) -> Result<Self> {
         let base = Url::parse(url).map_err(|error| {
             Failure::new("OR0202", Kind::Usage, format!("GitLab's address {url} is not usable: {error}"))
@@ -127,7 +133,7 @@ impl Gitlab {
                 .detail("because", why)
         };
         let tls = tls::client_config(roots.clone()).map_err(|error| unusable(error.to_string()))?;
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .default_headers(headers)
             .user_agent(concat!("outrigger/", env!("CARGO_PKG_VERSION")))
@@ -136,11 +142,18 @@ impl Gitlab {
             // http is for loopback alone, which settings have seen to.
             .https_only(base.scheme() == "https")
             .connect_timeout(CONNECT_TIMEOUT)
-            .build()
-            .map_err(|error| unusable(refusal::innermost(&error)))?;
+            // The library looks at no variable: crate::proxy decides.
+            .no_proxy();
+        let mut shown = base.as_str().trim_end_matches('/').to_owned();
+        if let Some((proxy, taken)) = way::way(&base, proxies)? {
+            builder = builder.proxy(taken);
+            shown = format!("{shown} through {proxy}");
+        }
+        let client = builder.build().map_err(|error| unusable(refusal::innermost(&error)))?;
         Ok(Self {
             client,
             base,
+            shown: Rc::from(shown),
             deadline: Rc::new(Cell::new(limits.deadline)),
             roots: Rc::new(roots.clone()),
             request_timeout: request_timeout.unwrap_or(REQUEST_TIMEOUT),
@@ -316,7 +329,7 @@ impl Gitlab {
             }
             let remaining = self.deadline.get().saturating_duration_since(Instant::now());
             if remaining.is_zero() {
-                return Err(Refusal::timeout(what, "the run's deadline (--timeout) is over").at(self.url()));
+                return Err(Refusal::timeout(what, "the run's deadline (--timeout) is over").at(&self.shown));
             }
             let limit = remaining.min(self.request_timeout);
             let attempt = tokio::time::timeout(limit, self.once(what, &method, &url, body)).await;
@@ -330,7 +343,7 @@ impl Gitlab {
                 (url, moved) = (target, true);
                 continue;
             }
-            let refusal = refusal.at(self.url()).asked(method.as_str(), &route.segments, &self.base);
+            let refusal = refusal.at(&self.shown).asked(method.as_str(), &route.segments, &self.base);
             silent += u32::from(refusal.code == 0);
             let may_repeat = match repeat {
                 Repeat::Safely => refusal.heals(),

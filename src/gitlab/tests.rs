@@ -1,5 +1,6 @@
 //! Answers as GitLab and what stands before it give them, without a network.
 
+use crate::proxy::Variables;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
@@ -193,8 +194,9 @@ fn routes_escape_their_segments() {
         notice: std::rc::Rc::new(|_, _, _| {}),
     };
     crate::install_tls_provider();
+    let roots = crate::tls::Roots::of_gitlab(None);
     let gitlab =
-        super::Gitlab::connect("https://h/gitlab", None, &crate::tls::Roots::of_gitlab(None), &limits, None)
+        super::Gitlab::connect("https://h/gitlab", None, &roots, &limits, None, &Variables::default())
             .expect("a client");
     let url = gitlab.address(&Route::of(&["projects", "a/b c", "runners"]).with("type", "project_type"));
     assert_eq!(url.as_str(), "https://h/gitlab/api/v4/projects/a%2Fb%20c/runners?type=project_type");

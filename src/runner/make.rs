@@ -156,8 +156,14 @@ pub async fn register(cx: &Context, body: &Value) -> Result<String> {
     }
     let Some(url) = &cx.settings.gitlab_url else { return Ok(String::new()) };
     // No access token goes with it: the registration token in the body is what counts.
-    let gitlab =
-        Gitlab::connect(&url.value, None, &cx.gitlab.roots, &cx.limits, cx.settings.request_timeout)?;
+    let gitlab = Gitlab::connect(
+        &url.value,
+        None,
+        &cx.gitlab.roots,
+        &cx.limits,
+        cx.settings.request_timeout,
+        &cx.gitlab.proxies,
+    )?;
     let mut body = body.clone();
     body["token"] = json!(token.expose());
     intend(cx)?;

@@ -2,7 +2,7 @@
 //!
 //! Each returns the value in the form we keep, or one phrase that says what is wrong with it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 /// True for characters that no value may hold and no output shows: C0 and C1 controls, and those
@@ -178,7 +178,7 @@ pub fn url(value: &str) -> Result<String, String> {
     let host = host_of(authority)?;
     match scheme.to_ascii_lowercase().as_str() {
         "https" => {}
-        "http" if is_loopback(&host) => {}
+        "http" if crate::address::is_loopback(&host) => {}
         "http" => return Err("must begin with https:// (http is accepted on loopback only)".to_owned()),
         _ => return Err("must begin with https://".to_owned()),
     }
@@ -244,16 +244,6 @@ fn host_of(authority: &str) -> Result<String, String> {
         return Err("holds no valid host name".to_owned());
     }
     Ok(host.to_ascii_lowercase())
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host
-            .parse::<Ipv4Addr>()
-            .map(IpAddr::V4)
-            .or(host.parse::<Ipv6Addr>().map(IpAddr::V6))
-            .is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A duration: `90s`, `5m`, `1h30m`, `7d`; a bare `0` is allowed.

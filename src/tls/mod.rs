@@ -20,8 +20,10 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, 
 use crate::certificates::{self, Bundle, Certificate, Host, Verdict, judge};
 
 mod dial;
+mod identity;
 
 pub use dial::{DialFault, Served, served_chains};
+pub use identity::check_identity;
 
 /// Whom a client believes; by default this machine's roots.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::address::{self, Reach};
 use crate::certificates::{self, Bundle, Host, Narrowed};
 use crate::cluster::{Endpoint, only_the_runner};
 use crate::context::Context;
@@ -142,7 +143,7 @@ async fn find(cx: &Context) -> Result<Trust> {
             let dropped = candidate.bundle.dropped.iter();
             warnings.extend(dropped.map(|why| format!("left out of the bundle: {why}")));
         }
-        warnings.extend(warnings_about(&endpoint));
+        warnings.extend(warnings_about(&endpoint, &served));
         return Ok(Trust {
             ca_pem: (!candidate.system).then(|| narrowed.bundle.to_pem()),
             fingerprint: anchor.map(certificates::Certificate::fingerprint_sha256).unwrap_or_default(),
@@ -170,13 +171,24 @@ async fn find(cx: &Context) -> Result<Trust> {
     Err(failure.hint("the runner's TLS is Go's, which refuses what some other clients accept: mend the certificate or the CA, or name another address with --kubernetes-host"))
 }
 
-/// What the VM may meet at an address, whoever can reach it from here.
-fn warnings_about(endpoint: &Endpoint) -> Vec<String> {
+/// What the VM may meet at an address, whoever can reach it from here. `served` is what it led to here: a name
+/// tells nothing by itself.
+fn warnings_about(endpoint: &Endpoint, served: &[Served]) -> Vec<String> {
     let mut warnings = Vec::new();
-    if endpoint.is_loopback() {
-        warnings.push(format!("{} is an address of this machine: a VM elsewhere cannot dial it (--kubernetes-host names another)", endpoint.url));
-    } else if endpoint.is_private() {
-        warnings.push(format!("{} is a private address: the VM has to be in that network", endpoint.url));
+    let url = &endpoint.url;
+    let near = |served: &&Served| address::reach_of(served.address.ip()) != Reach::Anywhere;
+    let (reach, leads) = match (endpoint.reach(), served.iter().find(near)) {
+        (Reach::Anywhere, Some(served)) => {
+            let peer = served.address.ip();
+            (address::reach_of(peer), format!("{url} leads here to {peer}, which is"))
+        }
+        (reach, _) => (reach, format!("{url} is")),
+    };
+    match reach {
+        Reach::ThisMachine => warnings.push(format!("{leads} an address of this machine: a VM elsewhere cannot dial it (--kubernetes-host names another)")),
+        Reach::LinkLocal => warnings.push(format!("{leads} a link-local address: the VM has to be on that network segment (--kubernetes-host names another)")),
+        Reach::Private => warnings.push(format!("{leads} a private address: the VM has to be in that network")),
+        Reach::Anywhere => {}
     }
     if endpoint.host.ends_with(".gke.goog") {
         warnings.push("GKE's DNS endpoint takes ServiceAccount tokens only where the cluster allows it (enableK8sTokensViaDns)".to_owned());
@@ -226,7 +238,7 @@ fn unreachable(cx: &Context, endpoint: &Endpoint, candidates: Vec<Candidate>, wh
             endpoint.url
         )),
         gitlab: GitlabTrust::default(),
-        warnings: warnings_about(endpoint),
+        warnings: warnings_about(endpoint, &[]),
         endpoint: endpoint.clone(),
     })
 }
@@ -274,13 +286,35 @@ mod tests {
     #[test]
     fn an_address_is_judged_for_the_vm() {
         let about = |url: &str| {
-            warnings_about(&Endpoint::parse(url, "the server").expect("a good address")).join("\n")
+            warnings_about(&Endpoint::parse(url, "the server").expect("a good address"), &[]).join("\n")
         };
         assert_eq!(about("https://34.77.12.8"), "");
         assert_eq!(about("https://api.example.com:6443"), "");
-        assert!(about("https://127.0.0.1:6443").contains("an address of this machine"));
-        assert!(about("https://[::1]:6443").contains("an address of this machine"));
-        assert!(about("https://localhost").contains("an address of this machine"));
+        for ours in [
+            "127.0.0.1:6443",
+            "[::1]:6443",
+            "localhost",
+            "127.0.0.2",
+            "0.0.0.0",
+            "k3d.localhost:6443",
+            "[::ffff:127.0.0.1]",
+            "kubernetes.docker.internal:6443",
+        ] {
+            assert!(about(&format!("https://{ours}")).contains("an address of this machine"), "{ours}");
+        }
+        for near in ["169.254.7.7", "[fe80::1]"] {
+            assert!(about(&format!("https://{near}")).contains("a link-local address"), "{near}");
+        }
+        // A name is judged by what it led to.
+        let named = Endpoint::parse("https://api.example.com:6443", "the server").expect("a good address");
+        let led = |peer: &str| {
+            let address = std::net::SocketAddr::new(peer.parse().expect("an address"), 6443);
+            warnings_about(&named, &[Served { address, chain: Vec::new() }]).join("\n")
+        };
+        assert!(led("127.0.0.1").contains("leads here to 127.0.0.1, which is an address of this machine"));
+        assert!(led("::1").contains("an address of this machine"));
+        assert!(led("10.0.0.9").contains("a private address"));
+        assert_eq!(led("34.77.12.8"), "");
         for private in ["10.1.2.3", "192.168.1.1", "172.16.0.1", "[fd00::1]"] {
             assert!(about(&format!("https://{private}")).contains("a private address"), "{private}");
         }

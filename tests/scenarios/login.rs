@@ -108,6 +108,45 @@ pub fn plugin_that_hangs(bed: &dyn Bed) {
     assert!(output.took < SOON, "the deadline is kept\n{output}");
 }
 
+/// A token that no header can carry ends no process, and a key that cannot be used is named, whichever way
+/// they come.
+pub fn plugin_with_odd_credentials(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let answer = |status: &Value| json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status});
+    let print = |status: Value| format!("cat <<'END'\n{}\nEND", answer(&status));
+    let key = include_str!("../data/kubectl/p521.key");
+    let certificate = include_str!("../data/kubectl/p521.crt");
+    for (status, words) in [
+        (json!({"token": format!("{LEAK}\n")}), "header"),
+        (
+            json!({"token": format!("{LEAK}\r\nX-Evil: yes"), "expirationTimestamp": "2099-01-01T00:00:00Z"}),
+            "header",
+        ),
+        (json!({"clientCertificateData": certificate, "clientKeyData": key}), "P-521"),
+        (json!({"token": ""}), "neither a token nor a client certificate"),
+    ] {
+        let kubeconfig = with_plugin(&scene, &print(status));
+        let _ =
+            refused(bed, &scene.home, &loud(&scene, &kubeconfig).unwatched(), 4).says("OR0404").says(words);
+    }
+    let encoded = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    let kubeconfig = changed(&scene, |config| {
+        config["users"][0]["user"] =
+            json!({"client-certificate-data": encoded(certificate), "client-key-data": encoded(key)});
+    });
+    let _ = refused(bed, &scene.home, &loud(&scene, &kubeconfig), 3).says("OR0301").says("P-521");
+    // A login that is about to end is made anew, and one that lasts is made once.
+    for (ends, runs) in [("2099-01-01T00:00:00Z", 1), ("2020-01-01T00:00:00Z", 2)] {
+        let count = scene.home.path().join("in/count");
+        let _ = fs::remove_file(&count);
+        let status = json!({"token": token(&scene), "expirationTimestamp": ends});
+        let script = format!("echo run >>'{}'\n{}", count.display(), print(status));
+        let _ = loud(&scene, &with_plugin(&scene, &script)).unwatched().arg("--dry-run").run().code(0);
+        let seen = fs::read_to_string(&count).expect("the plugin was run").lines().count();
+        assert!(if runs == 1 { seen == 1 } else { seen >= runs }, "{seen} runs with a login until {ends}");
+    }
+}
+
 pub fn odd_tokens(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let good = token(&scene);

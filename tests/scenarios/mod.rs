@@ -118,6 +118,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("exec_plugin_gets_nothing_of_ours", login::plugin_gets_nothing_of_ours),
     ("exec_plugin_that_fails_while_printing_a_secret", login::plugin_that_fails),
     ("exec_plugin_that_hangs", login::plugin_that_hangs),
+    ("exec_plugin_with_credentials_that_cannot_be_used", login::plugin_with_odd_credentials),
     ("odd_tokens_in_the_kubeconfig", login::odd_tokens),
     ("server_that_is_not_to_be_verified", login::unverified_server),
     ("user_names_that_are_odd", login::odd_user_names),

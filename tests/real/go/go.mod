@@ -9,6 +9,7 @@ require go.etcd.io/etcd/server/v3 v3.7.0 // indirect
 require (
 	github.com/BurntSushi/toml v1.6.0
 	github.com/kardianos/service v1.2.4
+	golang.org/x/net v0.57.0
 )
 
 require (
@@ -136,7 +137,6 @@ require (
 	go.yaml.in/yaml/v3 v3.0.4 // indirect
 	golang.org/x/crypto v0.54.0 // indirect
 	golang.org/x/exp v0.0.0-20260410095643-746e56fc9e2f // indirect
-	golang.org/x/net v0.57.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sync v0.22.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect

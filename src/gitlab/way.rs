@@ -1,0 +1,27 @@
+//! The proxy on the way to GitLab.
+
+use reqwest::Url;
+
+use crate::error::{Failure, Kind, Result};
+use crate::proxy::{Proxy, Scheme, Variables};
+
+/// The proxy on the way to GitLab, as reqwest takes it.
+pub(super) fn way(base: &Url, proxies: &Variables) -> Result<Option<(Proxy, reqwest::Proxy)>> {
+    let https = base.scheme() == "https";
+    let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let port = base.port_or_known_default().unwrap_or(443);
+    let Some(proxy) = proxies.proxy(https, host, port)? else { return Ok(None) };
+    let refuse = |why: &str| {
+        Failure::new("OR0350", Kind::Refused, format!("{proxy} cannot be used for GitLab"))
+            .detail("because", why)
+    };
+    if !https {
+        return Err(refuse("GitLab's address is plain http, so the token would go to the proxy unencrypted")
+            .hint(format!("add {host} to NO_PROXY, or name GitLab by https")));
+    }
+    // The proxy resolves names, as with Go; the library has another word for it.
+    let scheme = if proxy.scheme == Scheme::Socks5 { "socks5h" } else { proxy.scheme.name() };
+    let taken = reqwest::Proxy::all(proxy.url(scheme).expose())
+        .map_err(|_| refuse("its user name or password is not percent-encoded"))?;
+    Ok(Some((proxy, taken)))
+}
