@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::context::Context;
+use crate::deletion;
 use crate::error::{Failure, Kind, Result};
 use crate::names;
 use crate::object::{Kind as ObjectKind, Object, Ref};
@@ -146,7 +147,22 @@ pub async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Re
         },
     };
     cluster.delete(reference, &uid).await.map_err(|refusal| failed(refusal.message))?;
-    // It is gone, whatever our own disk says to that.
+    // As long as a finalizer holds it, it lends its rights.
+    match cluster.get(reference).await {
+        Ok(Some(live)) if live.uid() == uid => {
+            let held = deletion::holders(&live).join(", ");
+            cx.changed(reference, Some(live));
+            Err(failed(format!("its deletion is held by {held}, and it lends its rights until then")))
+        }
+        // Whoever may not read it has the server's word that it is deleted.
+        Ok(_) => forget(cx, reference),
+        Err(refusal) if refusal.class == crate::cluster::Class::Forbidden => forget(cx, reference),
+        Err(refusal) => Err(failed(refusal.message)),
+    }
+}
+
+/// It is gone, whatever our own disk says to that.
+fn forget(cx: &Context, reference: &Ref) -> Result<()> {
     cx.record.borrow_mut().forget(reference);
     cx.changed(reference, None);
     cx.save()

@@ -58,7 +58,8 @@ const PLACES: &[&str] = &[
 ];
 /// What every step accepts.
 const STEP_FLAGS: &[&str] = &["dry-run", "exit-code", "yes"];
-const SETUP_FLAGS: &[&str] = &["only", "skip", "from", "dry-run", "exit-code", "yes", "secrets-to-stdout"];
+const SETUP_FLAGS: &[&str] =
+    &["only", "skip", "from", "dry-run", "exit-code", "yes", "secrets-to-stdout", "accept"];
 const TEARDOWN_FLAGS: &[&str] = &[
     "only",
     "skip",
@@ -69,6 +70,7 @@ const TEARDOWN_FLAGS: &[&str] = &[
     "cluster-gone",
     "gitlab-gone",
     "revert-pipeline",
+    "accept",
     "now",
     "keep-namespaces",
     "receipt",

@@ -16,7 +16,7 @@ use crate::gitlab::Gitlab;
 use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::names::{ID, Names};
-use crate::object::{Object, Ref, Served};
+use crate::object::{Object, Ref};
 use crate::ownership::{self, Owner};
 use crate::proxy::Variables;
 use crate::record::Record;
@@ -61,7 +61,13 @@ pub struct Facts {
     /// Which steps were selected, by name.
     pub selected: RefCell<Vec<&'static str>>,
     /// Every kind that can be listed in a namespace, and what could not be found out about that.
-    pub served: OnceCell<(Vec<Served>, Vec<String>)>,
+    pub served: OnceCell<crate::inhabitants::Kinds>,
+    /// Whether namespaces may go with what generators keep in them: by flag, or by a yes on a terminal.
+    pub accept_generated: Cell<bool>,
+    /// What generators keep in namespaces that stay for that reason alone, one line for each.
+    pub generated: RefCell<Vec<String>>,
+    /// Objects that were waited for in vain, and reported.
+    pub awaited: RefCell<Vec<Ref>>,
     /// What no dry run could look at yet, and why.
     pub unlooked: RefCell<Vec<(Ref, String)>>,
     /// What preflight found, for its own listing.
@@ -146,6 +152,7 @@ impl Context {
         reporter: Rc<dyn Reporter>,
     ) -> Self {
         let names = Names::of(&settings);
+        let facts = Facts { accept_generated: Cell::new(options.accept_generated), ..Facts::default() };
         Self {
             job_account: names.job_account().name,
             names,
@@ -158,7 +165,7 @@ impl Context {
             record: RefCell::new(record),
             recorded,
             reporter,
-            facts: Facts::default(),
+            facts,
             now: jiff::Timestamp::now(),
             seen: RefCell::default(),
         }
@@ -384,14 +391,6 @@ impl Context {
         self.changed(&object.reference, Some(made.clone()));
         self.save()?;
         Ok(made)
-    }
-
-    /// Deletes an object of ours by uid and forgets it.
-    pub async fn delete(&self, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<()> {
-        cluster.delete(reference, uid).await.map_err(Failure::from)?;
-        self.record.borrow_mut().forget(reference);
-        self.changed(reference, None);
-        self.save()
     }
 
     /// Repeats what is denied although it was just granted: authorizers lag behind a binding.

@@ -1,15 +1,14 @@
 //! Plans, applies and undoes a selection of steps. Knows the contract, not the steps.
 
-use std::time::Duration;
-
 use crate::borrowed;
-use crate::cluster::Cluster;
 use crate::context::Context;
+use crate::deletion;
 use crate::error::{Failure, Kind, Result};
 use crate::inhabitants;
 use crate::object::Ref;
 use crate::plan::{Act, Decision, Line};
 use crate::record::Record;
+use crate::remains;
 use crate::report::{Event, Mark, PlanLine};
 use crate::settings::Settings;
 use crate::steps::{self, STEPS, Step};
@@ -368,7 +367,7 @@ pub fn check_gitlab(cx: &Context) -> Result<()> {
 }
 
 /// Undoes a plan of removals, going on past failures.
-pub async fn undo(cx: &Context, planned: &[Planned]) -> Vec<Failure> {
+pub async fn undo(cx: &Context, planned: &[&Planned]) -> Vec<Failure> {
     let mut failures = Vec::new();
     for one in planned {
         if !one.lines.iter().any(|line| line.decision.is_change()) {
@@ -391,9 +390,9 @@ pub async fn undo(cx: &Context, planned: &[Planned]) -> Vec<Failure> {
     failures
 }
 
-/// Objects of the record that today's settings no longer name; with `--prune` also the right to look
-/// into a namespace before it goes, where the operator may not.
-pub async fn moved(cx: &Context) -> Result<Vec<Line>> {
+/// Objects of the record that today's settings no longer name, if they are still there; with `all` also the
+/// right to look into a namespace before it goes, where the operator may not.
+pub async fn moved(cx: &Context, all: bool) -> Result<Vec<Line>> {
     let names = &cx.names;
     let mut current =
         vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
@@ -417,40 +416,45 @@ pub async fn moved(cx: &Context) -> Result<Vec<Line>> {
     });
     let mut lines = Vec::new();
     for owned in stale {
-        if owned.object.kind == crate::object::Kind::Namespace && cx.settings.prune {
+        let live = cx.read(&owned.object).await.map_err(Failure::from)?;
+        let Some(live) = live.filter(|live| live.uid() == owned.uid) else { continue };
+        if owned.object.kind == crate::object::Kind::Namespace && all && !live.is_terminating() {
             lines.extend(
                 borrowed::to_look_into(cx, &owned.object.name)
                     .await?
                     .map(|binding| borrowed::look_line(cx, binding)),
             );
         }
-        let text = format!("{} (the settings have moved)", owned.object);
+        let text = format!("{} (the settings have moved)", deletion::shown(&live));
         lines.push(Line::new(Decision::Remove, text, Act::Delete(owned.object, owned.uid)));
     }
     Ok(lines)
 }
 
 /// Deletes what the settings no longer name; a namespace only if nothing else is inside. Goes on past
-/// failures.
+/// failures, and waits in the end.
 pub async fn prune(cx: &Context, lines: &[Line]) -> Result<()> {
-    let cluster = cx.cluster.for_cleanup(Duration::from_secs(60));
     let mut failures = Vec::new();
+    let mut asked = Vec::new();
     for line in lines {
         let done = match &line.act {
             Act::Bind(binding) => borrowed::bind(cx, binding).await.map(drop),
-            Act::Delete(reference, uid) if reference.kind == crate::object::Kind::Namespace => {
-                prune_namespace(cx, &cluster, reference, uid).await
+            Act::Delete(reference, uid) => {
+                let done = if reference.kind == crate::object::Kind::Namespace {
+                    inhabitants::delete_if_empty(cx, reference, uid).await.map(drop)
+                } else {
+                    cx.delete(&cx.cluster, reference, uid).await.map(drop)
+                };
+                if done.is_ok() {
+                    asked.push((reference.clone(), uid.clone()));
+                }
+                done
             }
-            Act::Delete(reference, uid) => cx.delete(&cluster, reference, uid).await,
             _ => Ok(()),
         };
         failures.extend(done.err());
     }
     failures.extend(borrowed::release_held(cx).await.err());
+    failures.extend(remains::wait(cx, "prune", &asked).await);
     Failure::together(failures).map_or(Ok(()), Err)
-}
-
-async fn prune_namespace(cx: &Context, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<()> {
-    inhabitants::delete_if_empty(cx, cluster, reference, uid).await?;
-    inhabitants::wait_until_gone(cx, cluster, reference, uid, std::time::Instant::now()).await
 }

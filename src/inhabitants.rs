@@ -5,57 +5,173 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cluster::{Class, Cluster};
+use crate::cluster::{Class, Cluster, Refusal};
 use crate::context::Context;
+use crate::deletion;
 use crate::error::{Failure, Kind, Result};
+use crate::makers;
 use crate::object::{Ref, Served};
 
-/// Marks a kind that may not be listed.
-const HIDDEN: &str = " (may not be listed)";
+/// Something that does not answer: a whole API group, or one kind.
+#[derive(Clone, Debug, Default)]
+pub struct Silent {
+    group: String,
+    version: String,
+    /// The one kind, where the rest of the group answers.
+    resource: String,
+    /// The server's words, or the transport's.
+    said: String,
+}
+
+/// Every kind that can be listed in a namespace, and what does not say which it has.
+#[derive(Clone, Debug, Default)]
+pub struct Kinds {
+    served: Vec<Served>,
+    silent: Vec<Silent>,
+}
+
+/// What keeps a namespace from being deleted.
+#[derive(Default)]
+struct Found {
+    /// Objects of others, as `resource/name`.
+    foreign: Vec<String>,
+    /// Objects that a generator keeps there: its name, and `resource/name`.
+    generated: Vec<(&'static str, String)>,
+    /// Kinds that may not be listed.
+    hidden: Vec<String>,
+    silent: Vec<Silent>,
+}
 
 /// Begins the deletion of a namespace of ours, if everything in it goes by itself; one that is being
-/// deleted already only has to be awaited.
+/// deleted already only has to be awaited. Returns what else goes with it because that was agreed to.
 ///
 /// # Errors
-/// OR0501 (exit 5) naming what is inside; the namespace then stays.
-pub async fn delete_if_empty(cx: &Context, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<()> {
+/// OR0501 (exit 5) naming what is inside, OR0505 (exit 8) naming an API that does not answer, OR0506 (exit 5)
+/// naming what generators keep there; the namespace then stays.
+pub async fn delete_if_empty(cx: &Context, reference: &Ref, uid: &str) -> Result<Option<String>> {
     let leaving = cx.read(reference).await.map_err(Failure::from)?.is_some_and(|live| live.is_terminating());
     if leaving {
-        return Ok(());
+        return Ok(None);
     }
-    let looked = look(cx, cluster, &reference.name).await;
+    let looked = look(cx, &reference.name).await;
     // Whatever came of it, a right that was borrowed for looking goes back first.
     crate::borrowed::release_held(cx).await?;
     let found = looked?;
-    if found.is_empty() {
-        return cx.delete(cluster, reference, uid).await;
+    if let Some(failure) = obstacle(cx, reference, &found) {
+        return Err(failure);
     }
-    let hidden = found.iter().any(|name| name.ends_with(HIDDEN));
-    let failure =
-        Failure::new("OR0501", Kind::Partial, format!("{reference} stays: something in it is not ours"))
-            .detail("inside", summary(&found));
-    Err(if hidden {
-        failure
-            .hint("run it again with --cluster-admin, which lets you look into that namespace alone for a moment,")
-            .hint("or have somebody delete it who may see everything in it; to end well with it in place: --keep-namespaces")
-    } else {
-        failure.hint("move or delete that, then run it again; to end well with the namespaces in place: --keep-namespaces")
-    })
+    cx.delete(&cx.cluster, reference, uid).await?;
+    Ok((!found.generated.is_empty()).then(|| by_generator(&found.generated).join("; ")))
+}
+
+/// Why a namespace stays, if it does.
+fn obstacle(cx: &Context, reference: &Ref, found: &Found) -> Option<Failure> {
+    let stays = |id, kind, why: &str| Failure::new(id, kind, format!("{reference} stays: {why}"));
+    let keep = "to end well with the namespaces in place: --keep-namespaces";
+    let generated = |failure: Failure| {
+        by_generator(&found.generated)
+            .into_iter()
+            .fold(failure, |failure, line| failure.detail("generated", line))
+    };
+    let inside: Vec<String> = found
+        .foreign
+        .iter()
+        .cloned()
+        .chain(found.hidden.iter().map(|resource| format!("{resource} (may not be listed)")))
+        .collect();
+    if let Some(first) = found.silent.first() {
+        let what = if first.resource.is_empty() {
+            format!("the API {} does not answer", first.group)
+        } else {
+            format!("{} cannot be listed", first.shown())
+        };
+        let mut failure =
+            stays("OR0505", Kind::Deadline, &format!("{what}, so nobody can tell what it holds there"));
+        for one in &found.silent {
+            failure = failure.detail(one.shown(), one.said.clone());
+        }
+        if !inside.is_empty() {
+            failure = failure.detail("also inside", summary(&inside));
+        }
+        failure = generated(failure);
+        for one in found.silent.iter().filter(|one| one.group.contains('.')) {
+            failure = failure.hint(deletion::mend(&cx.kubectl(), &one.group, &one.version));
+        }
+        return Some(
+            failure
+                .hint("Kubernetes ends the deletion of no namespace while an API does not answer")
+                .hint(keep),
+        );
+    }
+    if !found.hidden.is_empty() {
+        let why = if found.foreign.is_empty() {
+            "you may not see everything in it"
+        } else {
+            "something in it is not ours"
+        };
+        let failure = stays("OR0501", Kind::Partial, why).detail("inside", summary(&inside));
+        return Some(
+            generated(failure)
+                .hint("run it again with --cluster-admin, which lets you look into that namespace alone for a moment,")
+                .hint(format!("or have somebody delete it who may see everything in it; {keep}")),
+        );
+    }
+    if !found.foreign.is_empty() {
+        let failure =
+            stays("OR0501", Kind::Partial, "something in it is not ours").detail("inside", summary(&inside));
+        return Some(generated(failure).hint(format!("move or delete that, then run it again; {keep}")));
+    }
+    if found.generated.is_empty() || cx.facts.accept_generated.get() {
+        return None;
+    }
+    cx.facts.generated.borrow_mut().push(format!(
+        "{}: {}",
+        reference.name,
+        by_generator(&found.generated).join("; ")
+    ));
+    Some(generated(stays("OR0506", Kind::Partial, "generators keep objects in it")).hint(format!(
+        "they make them anew as long as it is there; to delete it with them: --accept generated; {keep}"
+    )))
+}
+
+impl Silent {
+    fn shown(&self) -> String {
+        if self.resource.is_empty() {
+            format!("{}/{}", self.group, self.version)
+        } else if self.group.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
+    }
+}
+
+/// One line for each generator: its name and what it keeps.
+fn by_generator(generated: &[(&'static str, String)]) -> Vec<String> {
+    let names: BTreeSet<&str> = generated.iter().map(|(name, _)| *name).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let objects: Vec<String> =
+                generated.iter().filter(|(of, _)| *of == name).map(|(_, object)| object.clone()).collect();
+            format!("{} (by {name})", summary(&objects))
+        })
+        .collect()
 }
 
 /// Looks, and looks again for a while if a right that was just bound is not honoured yet.
-async fn look(cx: &Context, cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
+async fn look(cx: &Context, namespace: &str) -> Result<Found> {
     let held =
         cx.facts.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
     let started = Instant::now();
     loop {
         // What is ours and could not be deleted by itself is not foreign: it goes with its namespace.
         let ours = cx.record.borrow().objects.iter().map(|owned| owned.uid.clone()).collect();
-        let (served, unknown) = cx.facts.served.get_or_try_init(|| discover(cluster)).await?;
-        let mut found = unknown.clone();
-        found.extend(inhabitants(cluster, namespace, served, &ours).await);
-        found.retain(|name| Some(name) != held.as_ref());
-        let lags = held.is_some() && found.iter().any(|name| name.strip_suffix(HIDDEN) == Some("pods"));
+        let kinds = cx.facts.served.get_or_try_init(|| discover(cx)).await?;
+        let mut found = inhabitants(&cx.cluster.impatient(), namespace, &kinds.served, &ours).await?;
+        found.silent.extend(kinds.silent.iter().cloned());
+        found.foreign.retain(|name| Some(name) != held.as_ref());
+        let lags = held.is_some() && found.hidden.iter().any(|resource| resource == "pods");
         if !lags || started.elapsed() > Duration::from_secs(5) {
             return Ok(found);
         }
@@ -63,121 +179,111 @@ async fn look(cx: &Context, cluster: &Cluster, namespace: &str) -> Result<Vec<St
     }
 }
 
-/// Objects that every namespace has, or that well-known controllers put into each: not foreign.
-fn is_furniture(served: &Served, meta: &Value) -> bool {
-    let name = meta["name"].as_str().unwrap_or_default();
-    match (served.group.as_str(), served.resource.as_str()) {
-        // OpenShift makes builder, deployer and (with its pipelines) pipeline, each with secrets of its own.
-        ("", "serviceaccounts") => matches!(name, "default" | "builder" | "deployer" | "pipeline"),
-        ("", "secrets") => ["default", "builder", "deployer", "pipeline"].iter().any(|account| {
-            let rest = name.strip_prefix(account).unwrap_or_default();
-            rest.starts_with("-dockercfg-") || rest.starts_with("-token-")
-        }),
-        ("", "configmaps") => matches!(
-            name,
-            "kube-root-ca.crt"
-                | "openshift-service-ca.crt"
-                | "config-service-cabundle"
-                | "config-trusted-cabundle"
-                | "istio-ca-root-cert"
-                | "istio-ca-crl"
-        ),
-        ("rbac.authorization.k8s.io" | "authorization.openshift.io", "rolebindings") => matches!(
-            name,
-            "system:deployers"
-                | "system:image-builders"
-                | "system:image-pullers"
-                | "openshift-pipelines-edit"
-                | "pipelines-scc-rolebinding"
-        ),
-        // The Operator Lifecycle Manager copies each operator's description into every namespace.
-        ("operators.coreos.com", "clusterserviceversions") => meta["labels"]["olm.copiedFrom"].is_string(),
-        _ => false,
-    }
-}
-
-/// Kinds that hold nothing of a user's: traces of what happened, and views of what is kept elsewhere.
-fn is_passing(group: &str, resource: &str) -> bool {
-    matches!(
-        (group, resource),
-        ("" | "events.k8s.io", "events")
-            | ("metrics.k8s.io", "pods")
-            | ("packages.operators.coreos.com", "packagemanifests")
-    )
-}
-
 /// Everything in a namespace that keeps it from being deleted: here alone every namespaced kind is
-/// listed. What may not be listed counts as foreign.
+/// listed. What may not be listed counts as foreign, unless nothing of a user's can be there.
 async fn inhabitants(
     cluster: &Cluster,
     namespace: &str,
     served: &[Served],
     ours: &BTreeSet<String>,
-) -> Vec<String> {
-    let mut found = Vec::new();
+) -> Result<Found> {
     let lists = futures_util::future::join_all(served.iter().map(|one| async move {
         let resource = &one.resource;
         let path = format!("{}/namespaces/{namespace}/{resource}", one.root);
-        match cluster.list_metadata(&format!("list {resource}"), &path).await {
-            Ok(items) => Some(items),
-            Err(refusal) if refusal.class == Class::NotFound || refusal.code == 405 => Some(Vec::new()),
-            Err(_) => None,
-        }
+        cluster.list_metadata(&format!("list {resource}"), &path).await
     }))
     .await;
+    let mut found = Found::default();
     for (one, items) in served.iter().zip(lists) {
         let resource = &one.resource;
-        let Some(items) = items else {
-            found.push(format!("{resource}{HIDDEN}"));
-            continue;
+        let items = match items {
+            Ok(items) => items,
+            Err(refusal) if refusal.class == Class::NotFound || refusal.code == 405 => continue,
+            Err(refusal) if refusal.class == Class::Forbidden => {
+                if !makers::is_inert(&one.group, resource) {
+                    found.hidden.push(resource.clone());
+                }
+                continue;
+            }
+            Err(refusal) if ends_the_run(&refusal) => return Err(refusal.into()),
+            Err(refusal) => {
+                let version = one.root.rsplit('/').next().unwrap_or_default().to_owned();
+                let (group, resource) = (one.group.clone(), resource.clone());
+                found.silent.push(Silent { group, version, resource, said: refusal.message });
+                continue;
+            }
         };
-        let foreign = items.iter().map(|item| &item["metadata"]).filter(|meta| {
+        for meta in items.iter().map(|item| &item["metadata"]) {
             let leaving = meta["deletionTimestamp"].is_string();
             let is_ours = meta["uid"].as_str().is_some_and(|uid| ours.contains(uid));
-            !leaving && !is_ours && !goes_with_its_owner(meta, served) && !is_furniture(one, meta)
-        });
-        found.extend(
-            foreign.filter_map(|meta| meta["name"].as_str()).map(|name| format!("{resource}/{name}")),
-        );
+            if leaving || is_ours || makers::is_furniture(one, meta) {
+                continue;
+            }
+            let name = format!("{resource}/{}", meta["name"].as_str().unwrap_or_default());
+            match makers::generator_of(meta) {
+                Some(generator) => found.generated.push((generator, name)),
+                None if goes_with_its_owner(meta, served) => {}
+                None => found.foreign.push(name),
+            }
+        }
     }
-    found
+    Ok(found)
+}
+
+/// Whether nothing more can be asked in this run: no fault of what was asked for.
+fn ends_the_run(refusal: &Refusal) -> bool {
+    matches!(refusal.class, Class::Interrupted | Class::Unauthorized | Class::Credentials)
+        || refusal.is_over()
 }
 
 /// Every listable namespaced kind, in one of its versions; and what could not be found out.
-async fn discover(cluster: &Cluster) -> Result<(Vec<Served>, Vec<String>)> {
-    let mut roots = vec![(String::new(), "/api/v1".to_owned())];
-    let groups = cluster.read("list the API groups", "/apis").await.map_err(Failure::from)?;
+async fn discover(cx: &Context) -> Result<Kinds> {
+    let cluster = cx.cluster.impatient();
+    let mut roots = vec![(String::new(), "v1".to_owned(), "/api/v1".to_owned())];
+    let groups = cx.cluster.read("list the API groups", "/apis").await.map_err(Failure::from)?;
     for group in groups["groups"].as_array().into_iter().flatten() {
         // All versions, the preferred one first: some kinds are served in another one alone.
         let preferred = &group["preferredVersion"]["groupVersion"];
         let versions = group["versions"].as_array().into_iter().flatten().map(|one| &one["groupVersion"]);
         let others = versions.filter(|version| *version != preferred);
-        for version in std::iter::once(preferred).chain(others).filter_map(Value::as_str) {
-            let name = group["name"].as_str().unwrap_or_default().to_owned();
-            roots.push((name, format!("/apis/{version}")));
+        for place in std::iter::once(preferred).chain(others).filter_map(Value::as_str) {
+            let (name, version) = place.split_once('/').unwrap_or(("", place));
+            roots.push((name.to_owned(), version.to_owned(), format!("/apis/{place}")));
         }
     }
-    let answers = futures_util::future::join_all(
-        roots.iter().map(|(_, root)| cluster.read("list the API's resources", root)),
-    )
+    let answers = futures_util::future::join_all(roots.iter().map(|(_, _, root)| {
+        let cluster = &cluster;
+        async move { cluster.read(&format!("ask what {root} serves"), root).await }
+    }))
     .await;
-    let mut served: Vec<Served> = Vec::new();
-    let mut unknown = Vec::new();
-    for ((group, root), answer) in roots.into_iter().zip(answers) {
-        let Ok(answer) = answer else {
-            // An aggregated API that is down: nobody can tell what is there.
-            unknown.push(format!("whatever {root} serves (it does not answer)"));
-            continue;
+    let mut kinds = Kinds::default();
+    for ((group, version, root), answer) in roots.into_iter().zip(answers) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(refusal) if ends_the_run(&refusal) => return Err(refusal.into()),
+            Err(_) if makers::is_passing_group(&group) => {
+                cx.warn(format!(
+                    "the API {group} does not answer. It holds nothing, but Kubernetes ends the deletion of a \
+                     namespace only when every API answers:\n  {}",
+                    deletion::mend(&cx.kubectl(), &group, &version)
+                ));
+                continue;
+            }
+            // Another server should answer, and does not: nobody can tell what is there.
+            Err(refusal) => {
+                kinds.silent.push(Silent { group, version, said: refusal.message, ..Silent::default() });
+                continue;
+            }
         };
         for one in answer["resources"].as_array().into_iter().flatten() {
             let listable =
                 one["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|verb| verb == "list"));
             let resource = one["name"].as_str().unwrap_or_default();
-            let known = served.iter().any(|other| other.group == group && other.resource == resource);
-            if one["namespaced"] != true || !listable || known || is_passing(&group, resource) {
+            let known = kinds.served.iter().any(|other| other.group == group && other.resource == resource);
+            if one["namespaced"] != true || !listable || known || makers::is_passing(&group, resource) {
                 continue;
             }
-            served.push(Served {
+            kinds.served.push(Served {
                 group: group.clone(),
                 resource: resource.to_owned(),
                 kind: one["kind"].as_str().unwrap_or_default().to_owned(),
@@ -185,7 +291,7 @@ async fn discover(cluster: &Cluster) -> Result<(Vec<Served>, Vec<String>)> {
             });
         }
     }
-    Ok((served, unknown))
+    Ok(kinds)
 }
 
 /// An object whose owners all live in namespaces: each is listed here in its own right, or gone, and then
@@ -207,43 +313,6 @@ fn summary(found: &[String]) -> String {
     if rest == 0 { shown.join(", ") } else { format!("{} and {rest} more", shown.join(", ")) }
 }
 
-/// Waits until a namespace with this uid is gone, saying what holds it up when it takes too long.
-pub async fn wait_until_gone(
-    cx: &Context,
-    cluster: &Cluster,
-    reference: &Ref,
-    uid: &str,
-    started: Instant,
-) -> Result<()> {
-    let limit = Duration::from_secs(90);
-    let mut pause = Duration::from_millis(20);
-    loop {
-        let live = cluster.get(reference).await.map_err(Failure::from)?;
-        let Some(live) = live.filter(|live| live.uid() == uid) else { return Ok(()) };
-        if started.elapsed() > limit {
-            let conditions: Vec<String> = live.value["status"]["conditions"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter(|condition| condition["status"] == "True")
-                .filter_map(|condition| condition["message"].as_str().map(str::to_owned))
-                .collect();
-            return Err(Failure::new(
-                "OR0501",
-                Kind::Deadline,
-                format!("{reference} is still being deleted"),
-            )
-            .detail("the server says", conditions.join("; "))
-            .hint("its deletion goes on by itself; run the same command again to see it gone"));
-        }
-        if pause >= Duration::from_millis(500) {
-            cx.waiting("create-namespaces", &format!("{reference} to go"), started.elapsed());
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,19 +321,6 @@ mod tests {
     fn served(group: &str, resource: &str, kind: &str) -> Served {
         let [group, resource, kind] = [group, resource, kind].map(str::to_owned);
         Served { group, resource, kind, root: String::new() }
-    }
-
-    #[test]
-    fn furniture_is_not_foreign_and_everything_else_is() {
-        let is_furniture =
-            |group, resource, name| super::is_furniture(&served(group, resource, ""), &json!({"name": name}));
-        assert!(is_furniture("", "serviceaccounts", "default"));
-        assert!(is_furniture("", "configmaps", "kube-root-ca.crt"));
-        assert!(is_furniture("", "secrets", "builder-dockercfg-x7k2p"));
-        assert!(!is_furniture("", "configmaps", "default"));
-        assert!(!is_furniture("", "secrets", "default"));
-        assert!(!is_furniture("", "secrets", "defaults-token-of-mine"));
-        assert!(!is_furniture("example.com", "configmaps", "kube-root-ca.crt"));
     }
 
     #[test]
@@ -278,5 +334,18 @@ mod tests {
         assert!(!owned(json!([])));
         let ours = json!({"annotations": {"outrigger.dev/deployment": "demo"}});
         assert!(!goes_with_its_owner(&ours, &served));
+    }
+
+    #[test]
+    fn each_generator_is_named_once() {
+        let lines = by_generator(&[
+            ("Kyverno", "networkpolicies/deny".to_owned()),
+            ("Rancher", "rolebindings/rb-x".to_owned()),
+            ("Kyverno", "resourcequotas/quota".to_owned()),
+        ]);
+        assert_eq!(
+            lines,
+            ["networkpolicies/deny, resourcequotas/quota (by Kyverno)", "rolebindings/rb-x (by Rancher)"]
+        );
     }
 }

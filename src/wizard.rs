@@ -169,6 +169,12 @@ pub fn confirm_name(ask: &mut dyn Ask, deployment: &str) -> Result<bool> {
     Ok(answer.trim() == deployment)
 }
 
+/// Asks whether namespaces may go with what generators keep in them.
+pub fn confirm_generated(ask: &mut dyn Ask, kept: &[String]) -> Result<bool> {
+    let what = kept.iter().fold(String::new(), |text, line| format!("{text}\n  {line}"));
+    Ok(ask.confirm(&format!("Delete these namespaces with what generators keep there?{what}\n"), false)?)
+}
+
 fn expand(text: &str, home: Option<&Path>) -> PathBuf {
     let text = text.trim();
     match (text.strip_prefix("~/"), home) {

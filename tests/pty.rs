@@ -265,3 +265,44 @@ fn a_gitlab_token_is_typed_and_never_shown() {
     assert_eq!(gitlab.runners().len(), 1);
     leave(session);
 }
+
+/// What generators keep in the namespaces is shown, and goes with them on a yes; no is the default.
+#[test]
+fn generated_objects_are_asked_about() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    let outrigger = env!("CARGO_BIN_EXE_outrigger");
+    let run = |session: &mut PtySession, line: &str| {
+        session.send_line(&format!("{outrigger} {line}; echo \"ended $?\"")).expect("sent");
+    };
+    let token = desk.path("token");
+    run(
+        &mut session,
+        &format!("setup --yes --gitlab-url https://gitlab.example.com --runner-token-file {token}"),
+    );
+    session.exp_string("ended 0").expect("set up");
+    desk.cluster.put(
+        "/apis/networking.k8s.io/v1/namespaces/kubernetes-runner-jobs/networkpolicies",
+        serde_json::json!({"metadata": {"name": "default-deny",
+            "labels": {"generate.kyverno.io/policy-name": "defaults"}}, "spec": {"podSelector": {}}}),
+    );
+    let standing = |desk: &Desk| desk.cluster.objects().keys().any(|key| key.ends_with("/default-deny"));
+    run(&mut session, "teardown");
+    session.exp_string("to confirm").expect("the question");
+    session.send_line("kubernetes-runner").expect("sent");
+    let shown =
+        session.exp_string("Delete these namespaces with what generators keep there?").expect("asked");
+    assert!(!shown.contains("Nothing of"), "{shown}");
+    session.exp_string("networkpolicies/default-deny (by Kyverno)").expect("what it is about");
+    session.send_line("").expect("sent");
+    session.exp_string("ended 5").expect("no is the default");
+    assert!(standing(&desk));
+    run(&mut session, "teardown");
+    session.exp_string("to confirm").expect("the question");
+    session.send_line("kubernetes-runner").expect("sent");
+    session.exp_string("networkpolicies/default-deny (by Kyverno)").expect("what it is about");
+    session.send_line("y").expect("sent");
+    session.exp_string("ended 0").expect("it ends well");
+    assert!(!standing(&desk));
+    leave(session);
+}

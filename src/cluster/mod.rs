@@ -59,6 +59,8 @@ pub struct Cluster {
     lanes: Rc<tokio::sync::Semaphore>,
     deadline: Rc<Cell<Instant>>,
     request_timeout: Duration,
+    /// How often a request is tried in all, unless the server throttles.
+    attempts: u32,
     cancel: Option<Cancel>,
     notice: RetryNotice,
     mutations: Rc<Cell<usize>>,
@@ -126,6 +128,7 @@ impl Cluster {
             lanes: Rc::new(tokio::sync::Semaphore::new(LANES)),
             deadline: Rc::new(Cell::new(limits.deadline)),
             request_timeout: limits.request_timeout,
+            attempts: u32::MAX,
             cancel: Some(limits.cancel.clone()),
             notice: Rc::clone(&limits.notice),
             mutations: Rc::default(),
@@ -139,6 +142,15 @@ impl Cluster {
     pub fn for_cleanup(&self, grace: Duration) -> Self {
         let until = (Instant::now() + grace).max(self.deadline.get());
         Self { cancel: None, deadline: Rc::new(Cell::new(until)), ..self.clone() }
+    }
+
+    /// The same connection for what may be of no avail, such as an API that another server should answer for:
+    /// each request is tried a few times, and gets a part of the time that is left.
+    #[must_use]
+    pub fn impatient(&self) -> Self {
+        let remaining = self.deadline.get().saturating_duration_since(Instant::now());
+        let request_timeout = self.request_timeout.min(Duration::from_secs(10)).min(remaining / 4);
+        Self { request_timeout, attempts: 3, ..self.clone() }
     }
 
     /// Tells every request and its status to `sink` (for `-v`); never bodies or headers.
@@ -298,15 +310,14 @@ impl Cluster {
     ) -> Result<Value, Refusal> {
         let mut pause = Duration::from_millis(200);
         let mut silent = 0;
+        let mut tried = 0;
         loop {
             if let Some(failure) = self.cancel.as_ref().and_then(Cancel::requested) {
                 return Err(Refusal::interrupted(what, failure));
             }
             let remaining = self.deadline.get().saturating_duration_since(Instant::now());
             if remaining.is_zero() {
-                return Err(
-                    Refusal::timeout(what, "the run's deadline (--timeout) is over").at(&self.address)
-                );
+                return Err(Refusal::over(what).at(&self.address));
             }
             let limit = remaining.min(self.request_timeout);
             let attempt = {
@@ -321,7 +332,8 @@ impl Cluster {
             let refusal = refusal.at(&self.address);
             // A server that is not there seldom comes back within a run; one that says "later" does.
             silent += u32::from(refusal.code == 0);
-            if silent >= SILENCES {
+            tried += u32::from(refusal.code != 429);
+            if silent >= SILENCES || tried >= self.attempts {
                 return Err(refusal);
             }
             let may_repeat = match repeat {

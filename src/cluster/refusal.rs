@@ -45,6 +45,9 @@ pub enum Class {
     Credentials,
 }
 
+/// What a request says that was not sent because the run's time is over.
+const OVER: &str = "the run's deadline (--timeout) is over";
+
 /// A request that did not succeed.
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -92,6 +95,16 @@ impl Refusal {
 
     pub(super) fn timeout(what: &str, why: &str) -> Self {
         Self::of(Class::Timeout, 0, what, why)
+    }
+
+    pub(super) fn over(what: &str) -> Self {
+        Self::of(Class::Timeout, 0, what, OVER)
+    }
+
+    /// Whether the run's time was over before the request was sent.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.class == Class::Timeout && self.message.starts_with(OVER)
     }
 
     pub(super) fn absent(what: &str) -> Self {

@@ -70,7 +70,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     }
 
     let planned = engine::plan(cx, &selection).await;
-    let stale = if single.is_none() { engine::moved(cx).await? } else { Vec::new() };
+    let stale = if single.is_none() { engine::moved(cx, cx.settings.prune).await? } else { Vec::new() };
     outside.ui.event(&header(cx).await);
     if single == Some("preflight") {
         let unlooked = preflight::unlooked(cx);
@@ -183,7 +183,7 @@ fn nothing_else(outside: &Outside<'_>, failure: Failure) -> Failure {
     failure
 }
 
-fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> Event {
+pub(super) fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> Event {
     let Event::Plan { mut lines, changes } = engine::shown(planned) else { return engine::shown(planned) };
     for line in stale {
         lines.push(crate::report::PlanLine {

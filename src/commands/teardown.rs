@@ -8,9 +8,10 @@ use crate::context::Context;
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
-use crate::object::Object;
-use crate::plan::{Act, Decision};
+use crate::object::{Kind as ObjectKind, Object};
+use crate::plan::{Act, Decision, Line};
 use crate::record::Record;
+use crate::remains;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
 use crate::settings::RunOptions;
@@ -18,6 +19,9 @@ use crate::wizard;
 
 /// Where the deployment's objects are: a command that goes on has to repeat it.
 const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces"];
+
+/// The step that takes the namespaces away, last of all.
+const NAMESPACES: &str = "create-namespaces";
 
 /// `teardown`: the list backwards.
 pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
@@ -57,10 +61,19 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         selection.retain(|step| !step.undo_needs_cluster());
     }
     let planned = engine::plan_undo(cx, &selection).await;
+    let reached = !needs.no_cluster && out_of_reach.is_none();
+    // What earlier settings left behind goes, too.
+    let mut stale =
+        if whole && reached { engine::moved(cx, !options.keep_namespaces).await? } else { Vec::new() };
+    if options.keep_namespaces {
+        stale.retain(
+            |line| !matches!(&line.act, Act::Delete(reference, _) if reference.kind == ObjectKind::Namespace),
+        );
+    }
     let refusals = engine::refusals(&planned);
-    let changes = engine::changes(&planned);
+    let changes = engine::changes(&planned) + stale.len();
     outside.ui.event(&Event::Note { text: format!("This removes {}:", cx.names.deployment) });
-    outside.ui.event(&engine::shown(&planned));
+    outside.ui.event(&super::setup::with_stale(&planned, &stale, true));
     // What is merely not given here is asked for before anything is taken away.
     if refusals.iter().any(|failure| failure.kind == Kind::Usage) {
         return Ok(Ended::failed(refusals, false));
@@ -78,6 +91,11 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
             return Ok(Ended::failed(failures, false));
         }
         if is_all(&options) {
+            // Every remembered object was planned; the record goes only if none of them is there.
+            let left = if reached { remains::left(cx).await? } else { Vec::new() };
+            if !left.is_empty() {
+                return Ok(Ended::failed(left, false));
+            }
             forget(cx);
         }
         return Ok(Ended::well(false, format!("Nothing of {} is there.", cx.names.deployment)));
@@ -85,7 +103,6 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     check_receipt(outside)?;
     confirm(outside, &cx.names.deployment)?;
     let before = cx.mutations();
-    let reached = !needs.no_cluster && out_of_reach.is_none();
     if reached {
         // A teardown that stops half-way must know what is ours when it goes on.
         adopt_objects(cx).await?;
@@ -106,17 +123,28 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         }
     }
 
-    let mut failures = engine::undo(cx, &planned).await;
+    let mut failures = undo(outside, cx, &planned, &stale).await?;
+    if reached {
+        match remains::settle(cx).await {
+            Ok(late) => failures.extend(late),
+            Err(failure) if failures.is_empty() => failures.push(failure),
+            Err(_) => {}
+        }
+    }
     let changed = cx.mutations() > before || changes > 0;
     failures.extend(refusals);
     failures.extend(out_of_reach);
+    if failures.is_empty() && reached && is_all(&options) {
+        failures.extend(remains::left(cx).await?);
+    }
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.kind.weight()));
     // A right that could not be given back outweighs the rest.
     if let Err(failure) = crate::borrowed::release_held(cx).await {
         failures.retain(|other| other.id != failure.id);
         failures.insert(0, failure);
     }
-    let mut text = receipt_text(cx, &planned, &failures).await;
+    let lines = planned.iter().flat_map(|one| &one.lines).chain(&stale);
+    let mut text = receipt_text(cx, lines, &failures).await;
     if options.cluster_gone {
         let record = cx.record.borrow();
         let _ = writeln!(text, "  the cluster {} is gone; not read back:", record.cluster.context);
@@ -133,7 +161,13 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     if failures.is_empty() {
         return Ok(Ended::well(changed, last_line(cx, whole)));
     }
-    let again = format!("  {}", cx.settings.same_deployment("outrigger teardown", PLACES));
+    // What generators keep there goes only with a consent that was read.
+    let start = if failures.iter().any(|failure| failure.id == "OR0506") {
+        "outrigger teardown --accept generated"
+    } else {
+        "outrigger teardown"
+    };
+    let again = format!("  {}", cx.settings.same_deployment(start, PLACES));
     let failures = failures
         .into_iter()
         .map(|failure| {
@@ -151,6 +185,35 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         })
         .collect();
     Ok(Ended::failed(failures, changed))
+}
+
+/// Takes everything away, the namespaces last. Where generators alone keep one there, whoever sits at a
+/// terminal is asked whether it goes with what they keep.
+async fn undo(
+    outside: &mut Outside<'_>,
+    cx: &Context,
+    planned: &[Planned],
+    stale: &[Line],
+) -> Result<Vec<Failure>> {
+    let (last, first): (Vec<&Planned>, Vec<&Planned>) =
+        planned.iter().partition(|one| one.step.name() == NAMESPACES);
+    let mut failures = engine::undo(cx, &first).await;
+    let mut kept = engine::undo(cx, &last).await;
+    kept.extend(engine::prune(cx, stale).await.err());
+    let generated = std::mem::take(&mut *cx.facts.generated.borrow_mut());
+    if !generated.is_empty() && outside.ui.interactive() && !outside.options.yes {
+        let ui = Rc::clone(&outside.ui);
+        let ask = &mut *outside.ask;
+        if ui.pause(|| wizard::confirm_generated(ask, &generated))? {
+            cx.facts.accept_generated.set(true);
+            let again: Vec<_> = last.iter().map(|one| one.step).collect();
+            let again = engine::plan_undo(cx, &again).await;
+            kept = engine::undo(cx, &again.iter().collect::<Vec<_>>()).await;
+            kept.extend(engine::prune(cx, &engine::moved(cx, true).await?).await.err());
+        }
+    }
+    failures.extend(kept);
+    Ok(failures)
 }
 
 /// Whether this teardown is meant to leave nothing: then nothing needs to be remembered either.
@@ -227,13 +290,20 @@ fn forget(cx: &Context) {
 }
 
 /// What became of each line, as it is now and not as it was planned.
-async fn receipt_text(cx: &Context, planned: &[Planned], failures: &[Failure]) -> String {
+async fn receipt_text<'a>(
+    cx: &Context,
+    lines: impl Iterator<Item = &'a Line>,
+    failures: &[Failure],
+) -> String {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
     let mut text = format!("{}: teardown at {now}\n", cx.names.deployment);
-    for line in planned.iter().flat_map(|one| &one.lines) {
+    for line in lines {
+        let mut leaving = false;
         let gone = match &line.act {
             Act::Delete(reference, _) | Act::Release(reference, _) => {
-                cx.read(reference).await.is_ok_and(|live| live.is_none())
+                let live = cx.read(reference).await;
+                leaving = matches!(&live, Ok(Some(live)) if live.is_terminating());
+                live.is_ok_and(|live| live.is_none())
             }
             Act::RemoveFile(path) => !path.exists(),
             Act::DeleteRunner(_) => cx.record.borrow().gitlab.runner.is_none(),
@@ -244,6 +314,7 @@ async fn receipt_text(cx: &Context, planned: &[Planned], failures: &[Failure]) -
         let state = match line.decision {
             Decision::Refuse => "left, not ours",
             _ if gone => "removed",
+            _ if leaving => "being deleted",
             decision if decision.is_change() => "left",
             _ => "kept",
         };

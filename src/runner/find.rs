@@ -123,7 +123,14 @@ async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<F
         }
         Err(refusal) => return Err(refusal.into()),
     };
-    let Some(runner) = Runner::read(&value) else { return Ok(Found::None) };
+    let Some(runner) = Runner::read(&value) else {
+        // Only a 404 says that a runner is gone.
+        return Ok(if recorded {
+            Found::NotLooked(format!("what is answered for runner {id} describes no runner"))
+        } else {
+            Found::None
+        });
+    };
     // An id is a hint: only the mark makes it ours.
     if !is_marked(&runner, &cx.id()) {
         if !recorded {

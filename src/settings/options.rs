@@ -60,6 +60,8 @@ pub struct RunOptions {
     pub revert_pipeline: bool,
     /// Do not wait for a running job.
     pub now: bool,
+    /// Delete namespaces together with what generators keep in them.
+    pub accept_generated: bool,
     /// Leave the namespaces.
     pub keep_namespaces: bool,
     /// Write what was removed to this file.
@@ -98,6 +100,7 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
         gitlab_gone: read.flag("gitlab-gone"),
         revert_pipeline: read.flag("revert-pipeline"),
         now: read.flag("now"),
+        accept_generated: read.list("accept").iter().any(|kind| kind == "generated"),
         keep_namespaces: read.flag("keep-namespaces"),
         receipt: read.one("receipt").map(PathBuf::from),
         list_cluster: read.flag("cluster"),

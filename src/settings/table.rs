@@ -351,6 +351,8 @@ pub const OPTIONS: &[Row] = &[
         "Revert our commit of the pipeline file, if nobody has changed the file since"),
     Row::option("--now", &["OUTRIGGER_NOW"], "", Bool, Run,
         "Do not wait for a running job"),
+    Row::option("--accept", &[], "KIND", List, Consent,
+        "Delete our namespaces although somebody else keeps objects of this kind there").choices(&["generated"]),
     Row::option("--keep-namespaces", &["OUTRIGGER_KEEP_NAMESPACES"], "", Bool, Run,
         "Leave the namespaces where they are"),
     Row::option("--receipt", &["OUTRIGGER_RECEIPT"], "FILE", Path, Run,
@@ -396,10 +398,10 @@ mod tests {
     }
 
     #[test]
-    fn the_installers_sources_are_not_read_from_the_environment() {
+    fn consent_to_others_objects_and_the_installers_sources_are_not_read_from_the_environment() {
         let closed: Vec<_> =
             SETTINGS.iter().chain(OPTIONS).filter(|row| row.env.is_empty()).map(|r| r.flag).collect();
-        assert_eq!(closed, ["apt-url", "key-url", "key-fingerprint", "binary-url"]);
+        assert_eq!(closed, ["apt-url", "key-url", "key-fingerprint", "binary-url", "accept"]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The runner's namespace and the jobs' namespace, or existing ones used as they are.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
 use crate::borrowed;
 use crate::context::Context;
+use crate::deletion;
 use crate::error::{Failure, Kind};
 use crate::inhabitants;
 use crate::looks::looked_at;
@@ -14,6 +15,7 @@ use crate::names::{self, POD_SECURITY};
 use crate::object::{Object, Ref};
 use crate::ownership::{self, Owner};
 use crate::plan::{Act, Decision, Line};
+use crate::remains;
 use crate::settings::shell_word;
 
 /// See the module.
@@ -117,7 +119,11 @@ impl Step for CreateNamespaces {
             let mut lines = Vec::new();
             for reference in cx.names.namespaces() {
                 let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { continue };
-                if cx.is_used(&reference.name) || cx.owner(&live).await != Owner::Us {
+                if cx.is_used(&reference.name) {
+                    continue;
+                }
+                if cx.owner(&live).await != Owner::Us {
+                    lines.extend(others_end(cx, &live));
                     continue;
                 }
                 if cx.options.keep_namespaces {
@@ -126,7 +132,7 @@ impl Step for CreateNamespaces {
                     // Reversed below: the binding is made before its namespace is looked into.
                     lines.push(Line::new(
                         Decision::Remove,
-                        reference.to_string(),
+                        deletion::shown(&live),
                         Act::Delete(reference.clone(), live.uid().to_owned()),
                     ));
                     // One that is on its way already is only awaited.
@@ -144,9 +150,9 @@ impl Step for CreateNamespaces {
 
     fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
         Box::pin(async move {
-            let cluster = cx.cluster.for_cleanup(Duration::from_secs(120));
             let mut kept = Vec::new();
             let mut gone = Vec::new();
+            let mut agreed = Vec::new();
             for line in lines {
                 if let Act::Bind(binding) = &line.act
                     && !borrowed::is_held(cx, &binding.reference)
@@ -155,8 +161,11 @@ impl Step for CreateNamespaces {
                     kept.push(failure);
                 }
                 let Act::Delete(reference, uid) = &line.act else { continue };
-                match inhabitants::delete_if_empty(cx, &cluster, reference, uid).await {
-                    Ok(()) => gone.push((reference.clone(), uid.clone())),
+                match inhabitants::delete_if_empty(cx, reference, uid).await {
+                    Ok(with) => {
+                        gone.push((reference.clone(), uid.clone()));
+                        agreed.extend(with);
+                    }
                     Err(failure) => {
                         let unreleased = failure.id == "OR0502";
                         kept.push(failure);
@@ -168,10 +177,7 @@ impl Step for CreateNamespaces {
                 }
             }
             let started = Instant::now();
-            for (reference, uid) in &gone {
-                let waited = inhabitants::wait_until_gone(cx, &cluster, reference, uid, started).await;
-                kept.extend(waited.err());
-            }
+            kept.extend(remains::wait(cx, self.name(), &gone).await);
             if let Some(failure) = Failure::together(kept) {
                 return Err(failure);
             }
@@ -181,9 +187,19 @@ impl Step for CreateNamespaces {
                     format!("{} gone after {} s", count(number, "namespace"), started.elapsed().as_secs())
                 }
             };
+            let text = agreed.iter().fold(text, |text, with| format!("{text}; with it {with}"));
             Ok(Done { changed: !gone.is_empty(), text })
         })
     }
+}
+
+/// A namespace on its way out that says it is this deployment's, where nothing here proves it: it is not
+/// touched, but it is not "nothing" either.
+fn others_end(cx: &Context, live: &Object) -> Option<Line> {
+    let says = live.annotation(names::DEPLOYMENT) == Some(cx.names.deployment.as_str());
+    let unknown = cx.record.borrow().uid_of(&live.reference).is_none();
+    (live.is_terminating() && says && unknown)
+        .then(|| Line::refuse(deletion::unfinished(live, &[], &cx.kubectl())))
 }
 
 fn strictness(level: &str) -> u8 {
@@ -219,13 +235,7 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
         return marks(cx).into_iter().fold(line, Line::detail);
     };
     if live.is_terminating() {
-        return Line::refuse(
-            Failure::new("OR0307", Kind::Deadline, format!("the namespace {name} is being deleted"))
-                .detail("since", live.value["metadata"]["deletionTimestamp"].as_str().unwrap_or_default())
-                .hint(format!(
-                    "wait until it is gone (kubectl get namespace {name}), then run the same command again"
-                )),
-        );
+        return Line::refuse(deletion::in_the_way(live, &cx.kubectl()));
     }
     if cx.is_used(name) {
         let line = Line::keep(format!("{name} is used as it is (--use-namespace)"));

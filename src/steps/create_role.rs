@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
-use crate::cluster::Cluster;
 use crate::context::Context;
+use crate::deletion;
 use crate::error::{Failure, Kind, Result};
 use crate::grant::decide;
 use crate::looks::looked_at;
@@ -65,7 +65,10 @@ impl Step for CreateRole {
                     Some(live) => cx.owner(live).await,
                     None => Owner::Us,
                 };
-                lines.push(decide(object, live.as_ref(), &owner, cx.settings.force_conflicts));
+                lines.push(match live.as_ref().filter(|live| live.is_terminating() && owner == Owner::Us) {
+                    Some(live) => Line::refuse(deletion::in_the_way(live, &cx.kubectl())),
+                    None => decide(object, live.as_ref(), &owner, cx.settings.force_conflicts),
+                });
             }
             // bind-admin lets the server look at the Role, to learn whether you may grant it.
             let elsewhere: &[_] = if cx.is_selected("bind-admin") { &[ObjectKind::Role] } else { &[] };
@@ -94,7 +97,7 @@ impl Step for CreateRole {
                         updated += 1;
                     }
                     Act::Replace(uid, object) => {
-                        cx.delete(&cx.cluster, &object.reference, uid).await?;
+                        cx.replace(&object.reference, uid).await?;
                         cx.after_binding(Duration::from_secs(10), || cx.create(object)).await?;
                         updated += 1;
                     }
@@ -125,7 +128,7 @@ impl Step for CreateRole {
                 lines.push(match cx.owner(&live).await {
                     Owner::Us => Line::new(
                         Decision::Remove,
-                        reference.to_string(),
+                        deletion::shown(&live),
                         Act::Delete(reference.clone(), live.uid().to_owned()),
                     ),
                     Owner::NotUs(why) => Line::refuse(ownership::foreign(&live, &why)),
@@ -137,13 +140,15 @@ impl Step for CreateRole {
 
     fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
         Box::pin(async move {
-            let cluster = cx.cluster.for_cleanup(Duration::from_secs(30));
             let mut deleted = 0;
+            let mut held = String::new();
             let mut failures = Vec::new();
             for line in lines {
                 if let Act::Delete(reference, uid) = &line.act {
-                    match delete_and_look(cx, &cluster, reference, uid).await {
-                        Ok(()) => deleted += 1,
+                    match cx.delete(&cx.cluster, reference, uid).await {
+                        Ok(None) => deleted += 1,
+                        // It is waited for when the rest is done.
+                        Ok(Some(live)) => held = format!("{held}; {}", deletion::shown(&live)),
                         Err(failure) => failures.push(failure),
                     }
                 }
@@ -151,7 +156,7 @@ impl Step for CreateRole {
             if let Some(failure) = Failure::together(failures) {
                 return Err(failure);
             }
-            Ok(Done { changed: deleted > 0, text: format!("deleted {}", count(deleted, "object")) })
+            Ok(Done { changed: deleted > 0, text: format!("deleted {}{held}", count(deleted, "object")) })
         })
     }
 
@@ -175,16 +180,6 @@ impl Step for CreateRole {
             Ok(Some(text.into_bytes()))
         })
     }
-}
-
-async fn delete_and_look(cx: &Context, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<()> {
-    cx.delete(cluster, reference, uid).await?;
-    let live = cluster.get(reference).await.map_err(Failure::from)?;
-    if live.is_some_and(|live| live.uid() == uid) {
-        let message = format!("{reference} is still there after its deletion");
-        return Err(Failure::new("OR0501", Kind::Partial, message));
-    }
-    Ok(())
 }
 
 fn document(text: &mut String, object: &Object) -> Result<()> {

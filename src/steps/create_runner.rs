@@ -1,7 +1,5 @@
 //! The runner at GitLab: created with its tags and limits, since registering cannot set them any more.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{Done, Pending, Step};
@@ -141,11 +139,11 @@ impl Step for CreateRunner {
 
     fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
         Box::pin(async move {
-            let gitlab = cx.gitlab()?.for_cleanup(Duration::from_secs(60));
+            let gitlab = cx.gitlab()?;
             let mut texts = Vec::new();
             for line in lines {
                 let Act::DeleteRunner(id) = line.act else { continue };
-                runner::delete(&gitlab, id).await?;
+                runner::delete(gitlab, id).await?;
                 cx.record.borrow_mut().gitlab.runner = None;
                 cx.record.borrow_mut().gitlab.intent = None;
                 cx.save()?;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Done, Pending, Step, count};
 use crate::context::Context;
+use crate::deletion;
 use crate::error::{Failure, Kind, Result};
 use crate::issued;
 use crate::looks::looked_at;
@@ -89,7 +90,7 @@ impl Step for IssueToken {
                     }
                     Act::Replace(uid, object) => {
                         cx.record.borrow_mut().token_expires.clear();
-                        cx.delete(&cx.cluster, &object.reference, uid).await?;
+                        cx.replace(&object.reference, uid).await?;
                         cx.create(object).await?;
                         changed = true;
                     }
@@ -97,12 +98,12 @@ impl Step for IssueToken {
                         if let Some(live) = cx.read(&object.reference).await.map_err(Failure::from)? {
                             // What would be granted is found out before the token in use is revoked.
                             request(cx, &live).await?;
-                            cx.delete(&cx.cluster, &object.reference, live.uid()).await?;
+                            cx.replace(&object.reference, live.uid()).await?;
                         }
                         let handle = cx.create(object).await?;
                         if let Err(failure) = request(cx, &handle).await {
                             // Nobody has that token: it goes with the Secret it hangs on.
-                            cx.delete(&cx.cluster, &handle.reference, handle.uid()).await?;
+                            cx.replace(&handle.reference, handle.uid()).await?;
                             return Err(failure);
                         }
                         changed = true;
@@ -131,7 +132,7 @@ impl Step for IssueToken {
             Ok(vec![match cx.owner(&live).await {
                 Owner::Us => Line::new(
                     Decision::Remove,
-                    reference.to_string(),
+                    deletion::shown(&live),
                     Act::Delete(reference, live.uid().to_owned()),
                 ),
                 Owner::NotUs(why) => Line::refuse(ownership::foreign(&live, &why)),
@@ -141,22 +142,25 @@ impl Step for IssueToken {
 
     fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
         Box::pin(async move {
-            let cluster = cx.cluster.for_cleanup(Duration::from_secs(60));
             for line in lines {
                 let Act::Delete(reference, uid) = &line.act else { continue };
                 // The token is read before its Secret goes, to see it refused afterwards.
                 let token = cx.read(reference).await.map_err(Failure::from)?.and_then(|live| token_in(&live));
-                cx.delete(&cluster, reference, uid).await?;
+                let what = match cx.delete(&cx.cluster, reference, uid).await? {
+                    None => "deleted Secret".to_owned(),
+                    // It is waited for when the rest is done; the token ends with the wish.
+                    Some(live) => deletion::shown(&live),
+                };
                 let Some(token) = token else {
                     return Ok(Done {
                         changed: true,
-                        text: "deleted Secret; revocation not verified (the token is not at hand)".to_owned(),
+                        text: format!("{what}; revocation not verified (the token is not at hand)"),
                     });
                 };
                 let waited = revoked(cx, &token).await?;
                 return Ok(Done {
                     changed: true,
-                    text: format!("deleted Secret; the old token gets 401 (after {waited} s)"),
+                    text: format!("{what}; the old token gets 401 (after {waited} s)"),
                 });
             }
             Ok(Done { changed: false, text: "nothing to delete".to_owned() })
@@ -201,6 +205,9 @@ fn decide(
     let Some(live) = live else { return vec![create(Decision::Create)] };
     if let Owner::NotUs(why) = owner {
         return vec![Line::refuse(ownership::foreign(live, why))];
+    }
+    if live.is_terminating() {
+        return vec![Line::refuse(deletion::in_the_way(live, &cx.kubectl()))];
     }
     if let Some(why) = renewal {
         let act = match requested {

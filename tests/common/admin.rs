@@ -51,6 +51,8 @@ impl Admin {
                 .expect("kubeconfigs of the tests are complete");
             // A proxy of the machine must not come between us and 127.0.0.1.
             config.proxy_url = None;
+            // A refusal is what some scenarios wait for.
+            config.default_retry = false;
             kube::Client::try_from(config).expect("a client is made without connecting")
         });
         Self { runtime, client }
@@ -168,6 +170,7 @@ fn place(object: &Value) -> (String, &'static str, bool) {
         "ValidatingAdmissionPolicy" => ("validatingadmissionpolicies", false),
         "ValidatingAdmissionPolicyBinding" => ("validatingadmissionpolicybindings", false),
         "ValidatingWebhookConfiguration" => ("validatingwebhookconfigurations", false),
+        "APIService" => ("apiservices", false),
         "SelfSubjectReview" => ("selfsubjectreviews", false),
         "SelfSubjectAccessReview" => ("selfsubjectaccessreviews", false),
         other => panic!("the tests do not know where {other} lives"),

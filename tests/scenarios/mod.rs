@@ -23,6 +23,7 @@ mod login;
 mod options;
 mod output;
 mod preflight;
+mod remains;
 mod script;
 mod targets;
 
@@ -41,6 +42,10 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("bed_never_creates_by_apply", bed::apply),
     ("bed_comes_to_rest", bed::rest),
     ("bed_has_a_crippled_cluster", bed::crippled),
+    ("bed_has_the_built_in_roles", bed::roles),
+    ("bed_serves_the_kinds_of_a_real_server", bed::kinds),
+    ("bed_keeps_what_finalizers_hold", bed::finalizers),
+    ("bed_knows_an_api_that_does_not_answer", bed::dead_api),
     ("whole_way_as_admin", lifecycle::as_admin),
     ("whole_way_as_binder", lifecycle::as_binder),
     ("whole_way_as_binder_with_cluster_admin", lifecycle::as_binder_with_cluster_admin),
@@ -71,6 +76,16 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("leaving_what_may_not_be_seen", leaving::hidden),
     ("leaving_a_requested_token", leaving::requested_token),
     ("leaving_an_unreachable_cluster", leaving::unreachable),
+    ("teardown_knows_a_held_namespace_until_it_is_gone", remains::namespaces),
+    ("teardown_knows_held_objects_until_they_are_gone", remains::objects),
+    ("teardown_waits_for_held_objects_in_used_namespaces", remains::in_used_namespaces),
+    ("teardown_names_what_is_held_inside_a_namespace", remains::content),
+    ("teardown_says_that_a_held_temporary_binding_lends_its_rights", remains::temporary_binding),
+    ("teardown_takes_away_what_earlier_settings_left", remains::moved),
+    ("setup_does_not_take_an_object_for_kept_that_is_being_deleted", remains::leaving_objects),
+    ("teardown_heeds_its_timeout_with_a_dead_api_that_holds_nothing", remains::dead_metrics),
+    ("teardown_names_a_dead_api", remains::dead_api),
+    ("teardown_with_generated_objects", remains::generated),
     ("second_setup_writes_nothing", again::unchanged),
     ("second_setup_without_the_script", again::script_deleted),
     ("second_setup_from_another_state_folder", again::another_state_folder),

@@ -60,6 +60,7 @@ fn view() -> Vec<Value> {
             ],
             READ,
         ),
+        rule("events.k8s.io", &["events"], READ),
         rule("discovery.k8s.io", &["endpointslices"], READ),
         rule(
             "apps",
@@ -81,8 +82,27 @@ fn view() -> Vec<Value> {
         ),
         rule("autoscaling", &["horizontalpodautoscalers", "horizontalpodautoscalers/status"], READ),
         rule("batch", &["cronjobs", "cronjobs/status", "jobs", "jobs/status"], READ),
+        rule(
+            "extensions",
+            &[
+                "daemonsets",
+                "daemonsets/status",
+                "deployments",
+                "deployments/scale",
+                "deployments/status",
+                "ingresses",
+                "ingresses/status",
+                "networkpolicies",
+                "replicasets",
+                "replicasets/scale",
+                "replicasets/status",
+                "replicationcontrollers/scale",
+            ],
+            READ,
+        ),
         rule("policy", &["poddisruptionbudgets", "poddisruptionbudgets/status"], READ),
         rule("networking.k8s.io", &["ingresses", "ingresses/status", "networkpolicies"], READ),
+        rule("resource.k8s.io", &["resourceclaims", "resourceclaims/status", "resourceclaimtemplates"], READ),
     ]
 }
 
@@ -128,12 +148,43 @@ fn edit() -> Vec<Value> {
         ),
         rule("autoscaling", &["horizontalpodautoscalers"], WRITE),
         rule("batch", &["cronjobs", "jobs"], WRITE),
+        rule("events.k8s.io", &["events"], WRITE),
+        rule(
+            "extensions",
+            &[
+                "daemonsets",
+                "deployments",
+                "deployments/rollback",
+                "deployments/scale",
+                "ingresses",
+                "networkpolicies",
+                "replicasets",
+                "replicasets/scale",
+                "replicationcontrollers/scale",
+            ],
+            WRITE,
+        ),
         rule("policy", &["poddisruptionbudgets"], WRITE),
         rule("networking.k8s.io", &["ingresses", "networkpolicies"], WRITE),
+        rule("resource.k8s.io", &["resourceclaims", "resourceclaimtemplates"], WRITE),
         rule("coordination.k8s.io", &["leases"], ALL),
     ];
     rules.extend(view());
     rules
+}
+
+/// The rules of the built-in ClusterRoles that an operator may be given, by name: what a real server
+/// has is compared with these.
+#[must_use]
+pub fn builtin_roles() -> Vec<Value> {
+    let named =
+        ["admin", "edit", "view", "system:basic-user", "system:discovery", "system:public-info-viewer"];
+    objects()
+        .into_iter()
+        .filter(|object| {
+            object["kind"] == "ClusterRole" && named.iter().any(|name| object["metadata"]["name"] == *name)
+        })
+        .collect()
 }
 
 /// What is there before anybody comes.
@@ -214,11 +265,6 @@ pub fn seed_rbac() -> Vec<Value> {
         rule("", &["configmaps"], &["get"]),
         rule(RBAC, &["roles", "rolebindings"], &["get", "list", "create", "patch", "update", "delete"]),
         rule(RBAC, &["clusterroles"], &["get", "list", "create"]),
-        // The three kinds that the built-in `edit` does not show: with it, an operator can say that a
-        // namespace holds nothing foreign.
-        rule("", &["podtemplates"], &["list"]),
-        rule("certificates.k8s.io", &["podcertificaterequests"], &["list"]),
-        rule("storage.k8s.io", &["csistoragecapacities"], &["list"]),
     ];
     let mut binder = shared.clone();
     binder.push(rule(RBAC, &["clusterroles"], &["bind"]));

@@ -1,11 +1,12 @@
 //! What happens by itself a little later. There is no thread for it: whatever is due is done before
 //! anybody looks at the cluster.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::store::{Key, State, has_finalizers, known, text};
+use super::store::{Key, State, known, text};
 
 /// Something to be done later.
 #[derive(Clone, Debug)]
@@ -195,23 +196,80 @@ impl State {
         }
         let inside: Vec<Key> = self.objects.keys().filter(|key| key.namespace == name).cloned().collect();
         self.delete_each(&inside);
-        let left = self.objects.keys().filter(|key| key.namespace == name).count();
-        if left == 0 && !has_finalizers(&object) {
-            self.forget(&key);
-            return;
+        let conditions = self.deletion_conditions(name);
+        let failed = conditions.iter().any(|one| one["status"] == "True");
+        let before = object.clone();
+        object["status"]["conditions"] = conditions.into();
+        if !failed {
+            object["spec"]["finalizers"] = json!([]);
         }
-        if object["status"]["conditions"].is_null() {
-            let message = format!(
-                "Some content in the namespace has finalizers remaining: in {left} resource instances"
-            );
-            object["status"]["conditions"] = json!([{
-                "type": "NamespaceFinalizersRemaining", "status": "True", "reason": "SomeFinalizersRemain",
-                "message": message, "lastTransitionTime": super::store::now(),
-            }]);
-            self.write(&key, object);
-        } else {
+        if object == before {
             self.later(CLEAR, Task::Clear(name.to_owned(), uid.to_owned()));
+        } else {
+            self.write(&key, object);
         }
+    }
+
+    /// What the namespace controller says of a namespace on its way out, in its words
+    /// (kubernetes: pkg/controller/namespace/deletion/status_condition_utils.go).
+    fn deletion_conditions(&self, name: &str) -> Vec<Value> {
+        let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+        let mut finalizers: BTreeMap<String, usize> = BTreeMap::new();
+        for (key, object) in self.objects.iter().filter(|(key, _)| key.namespace == name) {
+            *kinds.entry(format!("{}.{}", key.kind.plural, key.kind.group)).or_default() += 1;
+            for one in object["metadata"]["finalizers"].as_array().into_iter().flatten() {
+                *finalizers.entry(one.as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            }
+        }
+        let dead: Vec<String> =
+            self.dead_groups().iter().map(|(group, version)| format!("{group}/{version}")).collect();
+        let listed = |counts: &BTreeMap<String, usize>, word: &str| -> String {
+            let parts: Vec<String> = counts
+                .iter()
+                .map(|(what, count)| format!("{what} {word} {count} resource instances"))
+                .collect();
+            parts.join(", ")
+        };
+        let stale: Vec<String> =
+            dead.iter().map(|group| format!("{group}: stale GroupVersion discovery: {group}")).collect();
+        let condition = |kind: &str, trouble: Option<(&str, String)>, good: (&str, &str)| {
+            let status = if trouble.is_some() { "True" } else { "False" };
+            let (reason, message) = trouble.unwrap_or((good.0, good.1.to_owned()));
+            json!({"type": kind, "status": status, "reason": reason, "message": message})
+        };
+        vec![
+            condition(
+                "NamespaceDeletionDiscoveryFailure",
+                (!dead.is_empty()).then(|| {
+                    let message = format!(
+                        "Discovery failed for some groups, {} failing: unable to retrieve the complete list of \
+                         server APIs: {}",
+                        dead.len(),
+                        stale.join(", ")
+                    );
+                    ("DiscoveryFailed", message)
+                }),
+                ("ResourcesDiscovered", "All resources successfully discovered"),
+            ),
+            condition(
+                "NamespaceContentRemaining",
+                (!kinds.is_empty()).then(|| {
+                    ("SomeResourcesRemain", format!("Some resources are remaining: {}", listed(&kinds, "has")))
+                }),
+                ("ContentRemoved", "All content successfully removed"),
+            ),
+            condition(
+                "NamespaceFinalizersRemaining",
+                (!finalizers.is_empty()).then(|| {
+                    let message = format!(
+                        "Some content in the namespace has finalizers remaining: {}",
+                        listed(&finalizers, "in")
+                    );
+                    ("SomeFinalizersRemain", message)
+                }),
+                ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+            ),
+        ]
     }
 }
 

@@ -22,7 +22,11 @@ fn groups() -> Vec<&'static str> {
 }
 
 fn group(name: &str) -> Value {
-    let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
+    versioned(name, "v1")
+}
+
+fn versioned(name: &str, version: &str) -> Value {
+    let version = json!({"groupVersion": format!("{name}/{version}"), "version": version});
     json!({"name": name, "versions": [version], "preferredVersion": version})
 }
 
@@ -83,7 +87,9 @@ pub(crate) fn answer(state: &State, request: &Request) -> Outcome {
         }
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
         ["apis"] => {
-            let groups: Vec<Value> = groups().into_iter().map(group).collect();
+            let mut groups: Vec<Value> = groups().into_iter().map(group).collect();
+            // A group stays in the list although its server is gone.
+            groups.extend(state.dead_groups().iter().map(|(name, version)| versioned(name, version)));
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         ["api", "v1"] => resources(""),

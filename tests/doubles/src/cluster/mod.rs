@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 pub use crate::wire::{Action, Fault, Logged};
 pub(crate) use admission::review;
 pub use admission::{By, Rule};
-pub use builtin::seed_rbac;
+pub use builtin::{builtin_roles, seed_rbac};
 
 use crate::wire::{self, Answer, Caller, Running, Service, Traffic, lock};
 use answer::Refusal;

@@ -164,6 +164,11 @@ fn selected_name(request: &Request) -> String {
 /// Answers a request of an authenticated caller.
 pub(crate) fn answer(state: &mut State, who: Identity, request: &Request) -> Outcome {
     let who = &state.impersonate(who, request)?;
+    let place = format!("{}/", request.path.trim_end_matches('/'));
+    let dead = state.dead_groups();
+    if dead.iter().any(|(group, version)| place.starts_with(&format!("/apis/{group}/{version}/"))) {
+        return Ok(Answer { code: 503, ..Answer::text("service unavailable\n") });
+    }
     let Some(target) = target(&request.path) else {
         let wish = Attributes {
             verb: request.method.to_lowercase(),

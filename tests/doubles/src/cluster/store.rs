@@ -80,7 +80,17 @@ pub(crate) static KINDS: &[Kind] = &[
     namespaced("networking.k8s.io", "ingresses", "Ingress"),
     namespaced("policy", "poddisruptionbudgets", "PodDisruptionBudget"),
     namespaced("discovery.k8s.io", "endpointslices", "EndpointSlice"),
+    namespaced("autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    namespaced("certificates.k8s.io", "podcertificaterequests", "PodCertificateRequest"),
+    namespaced("events.k8s.io", "events", "Event"),
+    namespaced("resource.k8s.io", "resourceclaims", "ResourceClaim"),
+    namespaced("resource.k8s.io", "resourceclaimtemplates", "ResourceClaimTemplate"),
+    namespaced("storage.k8s.io", "csistoragecapacities", "CSIStorageCapacity"),
+    clusterwide(APIREGISTRATION, "apiservices", "APIService"),
 ];
+
+/// The group of the registry of API groups that other servers answer for.
+pub(crate) const APIREGISTRATION: &str = "apiregistration.k8s.io";
 
 /// Finds a kind by group and plural.
 pub(crate) fn kind_of(group: &str, plural: &str) -> Option<&'static Kind> {
@@ -194,7 +204,8 @@ impl State {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let dying = object["metadata"]["deletionTimestamp"].is_string();
-        if dying && key.kind.plural != "namespaces" && !has_finalizers(&object) {
+        let emptied = key.kind.plural != "namespaces" || is_finalized(&object);
+        if dying && emptied && !has_finalizers(&object) {
             self.forget(key);
             return object;
         }
@@ -234,6 +245,24 @@ impl State {
     pub(crate) fn alive(&self, uid: &str) -> bool {
         self.objects.values().any(|object| text(object, "/metadata/uid") == uid)
     }
+
+    /// When the deletion of the object with this uid began, if it is held by finalizers since.
+    pub(crate) fn deleted_at(&self, uid: &str) -> Option<jiff::Timestamp> {
+        let object = self.objects.values().find(|object| text(object, "/metadata/uid") == uid)?;
+        text(object, "/metadata/deletionTimestamp").parse().ok()
+    }
+
+    /// The API groups that another server would answer for, as `group/version`: nobody does.
+    pub(crate) fn dead_groups(&self) -> Vec<(String, String)> {
+        let registered = self.objects.iter().filter(|(key, object)| {
+            key.kind.group == APIREGISTRATION && object["spec"]["service"].is_object()
+        });
+        registered
+            .map(|(_, object)| {
+                (text(object, "/spec/group").to_owned(), text(object, "/spec/version").to_owned())
+            })
+            .collect()
+    }
 }
 
 /// Gives an object its uid and birthday.
@@ -244,6 +273,11 @@ pub(crate) fn fresh_identity(object: &mut Value) {
 
 pub(crate) fn has_finalizers(object: &Value) -> bool {
     object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
+}
+
+/// Whether a namespace has no finalizer left that waits for its content.
+pub(crate) fn is_finalized(namespace: &Value) -> bool {
+    namespace["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty)
 }
 
 /// The text at a JSON pointer, or nothing.

@@ -68,6 +68,16 @@ impl State {
             let lag = self.options.revocation_lag;
             self.alive(uid) || self.gone.get(uid).is_some_and(|when| when.elapsed() < lag)
         };
+        // A token of a Secret ends as soon as the deletion of it, or of its account, has begun; a requested
+        // one a minute later (kubernetes: pkg/serviceaccount/legacy.go and claims.go).
+        let leeway = if token.id.is_some() { 60 } else { 0 };
+        let ended = |uid: &str| {
+            let deleted = self.deleted_at(uid);
+            deleted.is_some_and(|when| jiff::Timestamp::now().as_second() >= when.as_second() + leeway)
+        };
+        if ended(&token.account_uid) || token.secret_uid.as_deref().is_some_and(ended) {
+            return None;
+        }
         let expired = token.expires.is_some_and(|end| end <= jiff::Timestamp::now().as_second());
         if expired || !holds(&token.account_uid) || !token.secret_uid.as_deref().is_none_or(holds) {
             return None;
