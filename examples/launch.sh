@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes this machine a GitLab Runner whose jobs run as pods in a Kubernetes cluster.
 # By outrigger 0.1.0; runs as root, as often as you like.
-# outrigger-launch-script deployment=kubernetes-runner digest=7b04d10333784779308d4d7ce4fb3aac
+# outrigger-launch-script deployment=kubernetes-runner digest=e755d42bc19829213075fec2ecf5d182
 #   cluster  acme-ci at https://203.0.113.12
 #   gitlab   https://gitlab.example.com
 #   runner   gitlab-runner 19.4.1 by apt, tags k8s-runner
@@ -14,8 +14,9 @@
 # Values from outside, a quoted word each.
 settings() {
 	deployment='kubernetes-runner'
-	digest='7b04d10333784779308d4d7ce4fb3aac'
-	pauses='5 10 20 40' lock_wait=120 # seconds, between attempts and for apt's lock
+	digest='e755d42bc19829213075fec2ecf5d182'
+	# Seconds, between attempts and for apt's lock.
+	pauses='5 10 20 40' lock_wait=120
 	version='19.4.1'
 	apt_url='https://packages.gitlab.com/runner/gitlab-runner'
 	key_url='https://packages.gitlab.com/gpgkey/gpg.key'
@@ -37,6 +38,7 @@ entry() {
   executor = "kubernetes"
   limit = 4
   name = "kubernetes-runner"
+  request_concurrency = 4
   url = "https://gitlab.example.com"
 END
 	cat token
@@ -67,13 +69,15 @@ finish() {
 	code=$?
 	trap - EXIT
 	set +e
-	rm -rf "$work" "$state.json" # makes room, if the disk is full
+	# Makes room, if the disk is full.
+	rm -rf "$work" "$state.json"
 	result=ok
 	if [ "$code" -ne 0 ]; then
 		result=failed
 		say "FAILED in step $step: ${reason:=$(last_error)}"
 	fi
-	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
+	# Without what JSON would escape.
+	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~')
 	cat >"$state.new" <<END &&
 {"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
@@ -83,17 +87,21 @@ END
 
 begin() {
 	[ "$(id -u)" -eq 0 ] || { echo 'outrigger: run this as root' >&2; exit 1; }
-	umask 022 # what is secret stays below $work, which only root may enter
-	step=start reason='' work=''
+	# What is secret stays below $work, which only root may enter.
+	umask 022
+	step=start reason='' work='' warned=''
 	state=/var/lib/outrigger/$deployment
 	mine=$state.installed
 	log=/var/log/outrigger-$deployment.log
 	mkdir -p "${state%/*}"
-	exec 3>&1 >>"$log" 2>&1 # 3 is the console
+	# 3 is the console.
+	exec 3>&1 >>"$log" 2>&1
 	chmod 600 "$log"
 	trap finish EXIT
 	trap 'exit 143' HUP INT TERM
 	say "$deployment, log in $log"
+	exec 9</var/lib
+	flock -n 9 || { say 'waiting for the end of another run'; flock 9; }
 }
 
 # What the command that failed said first.
@@ -103,14 +111,16 @@ last_error() {
 	printf '%s' "${why:-a command failed}, see $log"
 }
 
-# Networks fail at first boot.
+# retry NAME COMMAND...: networks fail at first boot.
 retry() {
+	what=$1
+	shift
 	for pause in $pauses; do
 		"$@" && return
-		say "$1 failed, again in $pause s"
+		say "$what failed, again in $pause s"
 		sleep "$pause"
 	done
-	"$@" || fail "$1 failed: $(last_error)"
+	"$@" || fail "$what failed: $warned$(last_error)"
 }
 
 # The installed version, or nothing.
@@ -137,8 +147,9 @@ find_runner() {
 	fi
 	mkdir -p "$etc"
 	chmod 700 "$etc"
-	rm -rf "$etc"/.outrigger.?????? # after a power cut
-	work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
+	# After a power cut. And beside config.toml, so that mv is atomic.
+	rm -rf "$etc"/.outrigger.??????
+	work=$(mktemp -d "$etc/.outrigger.XXXXXX")
 	cd "$work"
 }
 
@@ -146,19 +157,31 @@ find_runner() {
 release() {
 	# shellcheck disable=SC1091 # sets names: in a subshell
 	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
-	case $os in
-		debian/bullseye | debian/bookworm | debian/trixie | debian/forky | debian/duke) ;;
-		ubuntu/bionic | ubuntu/focal | ubuntu/jammy | ubuntu/noble | ubuntu/questing | ubuntu/resolute) ;;
+	codename=" ${os#*/} "
+	case ${os%%/*}:' bullseye bookworm trixie forky duke bionic focal jammy noble questing resolute ' in
+		debian:*"$codename"* | ubuntu:*"$codename"*) ;;
 		*) fail "GitLab has no packages for $os (Debian from 11, Ubuntu from 18.04)" ;;
 	esac
 }
 
 # Asks nothing, restarts no other service.
-apt() {
+apt_get() {
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-	dpkg --configure -a || : # after a power cut
-	retry apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 \
-		-o APT::Update::Error-Mode=any -o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+	# After a power cut.
+	dpkg --configure -a || :
+	apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 -o APT::Update::Error-Mode=any \
+		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+}
+
+# Somebody's source may be broken: what counts is whether these packages can be had.
+get() {
+	warned=''
+	apt_get update || {
+		warned=$(last_error)
+		warned="${warned%, see *}; then "
+		say 'apt-get update failed, going on with what is known'
+	}
+	apt_get install "$@" && warned=''
 }
 
 install_runner() {
@@ -167,11 +190,11 @@ install_runner() {
 	release
 	apt=/etc/apt
 	list=$apt/sources.list.d/outrigger-gitlab-runner.list
-	apt update
-	apt --no-upgrade install ca-certificates curl gpg
+	{ type curl gpg && [ -e /etc/ssl/certs/ca-certificates.crt ]; } ||
+		retry apt-get get --no-upgrade ca-certificates curl gpg
 
 	# The key is trusted for its fingerprint, and only alone in its file.
-	retry curl -fsSL --max-time 60 --proto '=https' -o key "$key_url"
+	retry curl curl -fsSL --max-time 60 --proto '=https' -o key "$key_url"
 	gpg --homedir . --batch --show-keys --with-colons key >keys || fail "$key_url holds no OpenPGP key"
 	found=$(awk -F: '$1 == "pub" { p = 1 } p && $1 == "fpr" { print $10; p = 0 }' keys)
 	[ "$found" = "$fingerprint" ] || fail "the key of $key_url is $found, not $fingerprint"
@@ -193,8 +216,10 @@ Package: gitlab-runner gitlab-runner-helper-images
 Pin: origin "packages.gitlab.com"
 Pin-Priority: 990
 END
-	apt update
-	apt install "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
+	# This source alone, and first: an old key of it, or a broken source of others, is not in its way.
+	retry apt-get apt_get -o "Dir::Etc::SourceList=$list" -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0 update
+	retry apt-get get "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
+
 	at_least "$version" || fail "gitlab-runner $version does not run"
 	echo whole >>"$mine"
 }
@@ -211,7 +236,7 @@ plan_config() {
 	if [ -e "$config" ]; then
 		cp "$config" old
 	else
-		printf 'concurrent = 4\ncheck_interval = 3\n\n' >old
+		printf 'concurrent = 4\n' >old
 	fi
 	# What was applied: the digest, and hashes of the tokens and of the entry.
 	applied='' tokens='' said=''
@@ -219,16 +244,17 @@ plan_config() {
 	now=$(printf '%s %s' "$token" "$bearer" | hash)
 	printf '  token = "%s"\n' "$token" >token
 	todo=no
-	if [ -e "$config" ] && [ "$digest $now" = "$applied $tokens" ]; then
+	entries=$(grep -c '^ *\[\[runners\]\]' old) || :
+	if [ "$entries" -gt 0 ] && [ "$digest $now" = "$applied $tokens" ]; then
 		# The runner may have replaced its token since: this leaves it alone.
 		say 'config.toml needs no change'
 		return
 	fi
 	todo=yes
-	entries=$(grep -c '^ *\[\[runners\]\]' old) || :
 	[ "$entries" -le 1 ] || fail "$config has entries of others: use the script of --target ssh"
 	{
 		sed '/^ *\[\[runners\]\]/,$d; s/^concurrent *=.*/concurrent = 4/' old
+		[ "$entries" -gt 0 ] || echo
 		entry
 	} >new
 	is=$(says old)
@@ -245,9 +271,17 @@ edited() {
 	fail "somebody changed our entry in $config: only a script made with --replace-entry replaces it"
 }
 
+# loads FILE: can gitlab-runner? Only its words tell, and they go nowhere: tokens are among them.
+loads() {
+	gitlab-runner list --config "$1" 2>&1 | grep -q 'Listing configured runners'
+}
+
 write_config() {
 	step=config
-	gitlab-runner lint --config new || fail "gitlab-runner does not accept the new config.toml: $(last_error)"
+	# The package has written one.
+	cmp -s "$config" old || plan_config
+	gitlab-runner lint --config check/config.toml || fail "gitlab-runner does not accept the new config.toml: $(last_error)"
+	loads new || fail 'gitlab-runner does not accept the new config.toml'
 	[ ! -e "$config" ] || cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
 	echo "$digest $now $(says new)" >"$state.digest.new"
 	chmod 600 new
@@ -289,7 +323,7 @@ prove_gitlab() {
 	entry >check/config.toml
 	id=.runner_system_id
 	[ ! -e "$etc/$id" ] || cp "$etc/$id" check
-	retry verify
+	retry verify verify
 	[ -e "$etc/$id" ] || mv check/$id "$etc" || :
 	grep -qE ' is (valid|alive)' words || fail "GitLab refuses the runner's token: $(grep Verifying words)"
 	say 'GitLab knows the runner'
@@ -305,13 +339,12 @@ verify() {
 harden() {
 	step=harden
 	id outrigger || useradd --system --shell /usr/sbin/nologin outrigger
-	unit=/etc/systemd/system/gitlab-runner.service.d
-	mkdir -p "$unit"
+	service=/etc/systemd/system/gitlab-runner.service
+	[ -e "$service" ] || gitlab-runner install --user outrigger --working-directory "$etc"
+	mkdir -p "$service.d"
 	cat >unit <<END
 [Service]
 User=outrigger
-ExecStart=
-ExecStart=$(command -v gitlab-runner) run --config $config --working-directory $etc
 RestartSec=5
 KillSignal=SIGQUIT
 TimeoutStopSec=7200
@@ -323,12 +356,37 @@ ProtectHome=yes
 PrivateTmp=yes
 IPAddressDeny=169.254.169.254
 END
-	chown outrigger: "$etc" "$etc/$id" || :
-	cmp -s unit "$unit/outrigger.conf" && return
-	mv -f unit "$unit/outrigger.conf"
+	# The arguments show by which unit a process was started.
+	run="$(command -v gitlab-runner) run --config $config --working-directory $etc --service outrigger-$(hash <unit)"
+	printf 'ExecStart=\nExecStart=%s\n' "$run" >>unit
+	want="$(id -u outrigger) 1 $run "
+	same=yes
+	cmp -s unit "$service.d/outrigger.conf" || { same=no && mv -f unit "$service.d/outrigger.conf"; }
+	chown outrigger: "$etc" "$etc/.runner_system_id" "$config" || :
 	systemctl daemon-reload
-	# Without an entry there is no job that this could end.
-	[ -e "$config" ] || systemctl restart gitlab-runner
+	# Before it knows of our entry. Where it does already, this waits for a running job, as the unit says now.
+	{ [ $same = yes ] && is_hardened; } || systemctl restart gitlab-runner
+}
+
+# Is its process under this unit? Leaves user, NoNewPrivs and command line in "is".
+is_hardened() {
+	pid=/proc/$(systemctl show -p MainPID --value gitlab-runner)
+	is=$(sed -nE 's/^(Uid|NoNewPrivs):\t([0-9]+).*/\2/p' "$pid/status" | tr '\n' ' ' && tr '\0' ' ' <"$pid/cmdline")
+	[ "$is" = "$want" ]
+}
+
+# A running service sees a new config.toml by itself; a restart would end its jobs.
+start_service() {
+	step=service
+	systemctl enable --now gitlab-runner
+	# It must be the same one a while later.
+	tries=10 was=''
+	until is_hardened && [ "$pid" = "$was" ]; do
+		was=$pid
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || fail "the process of gitlab-runner is $is, not $want"
+		sleep 2
+	done
 }
 
 # cloud-init keeps copies of this script, and fetches them again at the next boot.
@@ -351,11 +409,15 @@ main() {
 	if [ "$todo" = yes ]; then
 		prove_cluster
 		prove_gitlab
-		harden
-		write_config
 	fi
-	step=service
-	systemctl enable --now gitlab-runner
+	harden
+	if [ "$todo" = yes ]; then
+		write_config
+	else
+		step=config
+		loads old || fail "gitlab-runner cannot load $config"
+	fi
+	start_service
 	scrub
 	step=end
 	say 'the service is running'

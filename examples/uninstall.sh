@@ -35,14 +35,16 @@ finish() {
 	code=$?
 	trap - EXIT
 	set +e
-	rm -rf "$work" "$state.json" # makes room, if the disk is full
+	# Makes room, if the disk is full.
+	rm -rf "$work" "$state.json"
 	[ "$code" -ne 0 ] || exit 0
 	result=ok
 	if [ "$code" -ne 0 ]; then
 		result=failed
 		say "FAILED in step $step: ${reason:=$(last_error)}"
 	fi
-	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
+	# Without what JSON would escape.
+	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~')
 	cat >"$state.new" <<END &&
 {"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
@@ -52,17 +54,21 @@ END
 
 begin() {
 	[ "$(id -u)" -eq 0 ] || { echo 'outrigger: run this as root' >&2; exit 1; }
-	umask 022 # what is secret stays below $work, which only root may enter
-	step=start reason='' work=''
+	# What is secret stays below $work, which only root may enter.
+	umask 022
+	step=start reason='' work='' warned=''
 	state=/var/lib/outrigger/$deployment
 	mine=$state.installed
 	log=/var/log/outrigger-$deployment.log
 	mkdir -p "${state%/*}"
-	exec 3>&1 >>"$log" 2>&1 # 3 is the console
+	# 3 is the console.
+	exec 3>&1 >>"$log" 2>&1
 	chmod 600 "$log"
 	trap finish EXIT
 	trap 'exit 143' HUP INT TERM
 	say "$deployment, log in $log"
+	exec 9</var/lib
+	flock -n 9 || { say 'waiting for the end of another run'; flock 9; }
 	command -v systemctl >/dev/null || fail 'systemd is needed, there is no systemctl'
 }
 
@@ -73,14 +79,16 @@ last_error() {
 	printf '%s' "${why:-a command failed}, see $log"
 }
 
-# Networks fail at first boot.
+# retry NAME COMMAND...: networks fail at first boot.
 retry() {
+	what=$1
+	shift
 	for pause in $pauses; do
 		"$@" && return
-		say "$1 failed, again in $pause s"
+		say "$what failed, again in $pause s"
 		sleep "$pause"
 	done
-	"$@" || fail "$1 failed: $(last_error)"
+	"$@" || fail "$what failed: $warned$(last_error)"
 }
 
 # The installed version, or nothing.
@@ -89,11 +97,12 @@ installed() {
 }
 
 # Asks nothing, restarts no other service.
-apt() {
+apt_get() {
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-	dpkg --configure -a || : # after a power cut
-	retry apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 \
-		-o APT::Update::Error-Mode=any -o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+	# After a power cut.
+	dpkg --configure -a || :
+	apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 -o APT::Update::Error-Mode=any \
+		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
 }
 
 # What is here of ours, and who brought gitlab-runner?
@@ -249,7 +258,7 @@ remove_runner() {
 	done
 	if [ $# -gt 0 ]; then
 		apt-mark unhold "$@"
-		apt purge "$@"
+		retry apt-get apt_get purge "$@"
 		rm -f /var/cache/apt/archives/gitlab-runner_*.deb /var/cache/apt/archives/gitlab-runner-helper-images_*.deb
 	fi
 	binary=/usr/local/bin/gitlab-runner

@@ -32,7 +32,8 @@
 settings() {
 	deployment={{ deployment | sh }}
 	digest={{ digest | sh }}
-	pauses='5 10 20 40' lock_wait=120 # seconds, between attempts and for apt's lock
+	# Seconds, between attempts and for apt's lock.
+	pauses='5 10 20 40' lock_wait=120
 	version={{ runner_version | sh }}
 {% if method == "binary" %}
 	binary_url={{ binary_url | sh }}
@@ -147,19 +148,19 @@ main() {
 	if [ "$todo" = yes ]; then
 		prove_cluster
 		prove_gitlab
-{% if shared %}
-		[ "$owner" = them ] || harden
-{% else %}
-		harden
-{% endif %}
-		write_config
 	fi
 {% if shared %}
-	start_service
+	[ "$owner" = them ] || harden
 {% else %}
-	step=service
-	systemctl enable --now gitlab-runner
+	harden
 {% endif %}
+	if [ "$todo" = yes ]; then
+		write_config
+	else
+		step=config
+		loads old || fail "gitlab-runner cannot load $config"
+	fi
+	start_service
 {% if lock_metadata %}
 	lock_metadata
 {% endif %}

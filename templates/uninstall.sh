@@ -123,7 +123,7 @@ remove_runner() {
 	done
 	if [ $# -gt 0 ]; then
 		apt-mark unhold "$@"
-		apt purge "$@"
+		retry apt-get apt_get purge "$@"
 		rm -f /var/cache/apt/archives/gitlab-runner_*.deb /var/cache/apt/archives/gitlab-runner-helper-images_*.deb
 	fi
 	binary=/usr/local/bin/gitlab-runner

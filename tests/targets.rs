@@ -35,7 +35,7 @@ fn rendered(target: &'static Target, lock_metadata: bool, with_secrets: bool) ->
         runner_expires: None,
     });
     let script = LaunchScript { target, lock_metadata, ca_pem: Some(&ca), ..sample(&tags, secrets) };
-    (script.render().unwrap().expose().to_owned(), script.digest())
+    (script.fitting().unwrap().0.expose().to_owned(), script.digest())
 }
 
 #[test]

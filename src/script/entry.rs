@@ -75,11 +75,38 @@ const OURS: &[&str] = &[
     "kubernetes.pull_policy",
 ];
 
+/// The most requests for jobs at once: more would only load GitLab.
+const REQUESTS: u32 = 4;
+
 /// The user and group of containers where Pod Security restricted forbids root: none that a
 /// distribution uses.
 const UNPRIVILEGED: u32 = 59_417;
 
-/// Reads a file of `--runner-config`: TOML with one `[[runners]]`, holding what is to be added.
+/// A key as gitlab-runner compares it: its TOML library (`BurntSushi/toml`, by Go's `strings.EqualFold`)
+/// does not regard case, and of two spellings of a key it takes one at random.
+fn folded(key: &str) -> String {
+    // The two letters that only Unicode folds onto one of ASCII: the long s and the sign for kelvin.
+    key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_lowercase()
+}
+
+/// The table with its own keys as gitlab-runner compares them. Tables below keep theirs: some are maps of
+/// the user's own keys, such as `node_selector`.
+fn with_folded_keys(table: Table, path: &str) -> std::result::Result<Table, String> {
+    let mut spelled: Vec<(String, String)> = Vec::new();
+    let mut folded_table = Table::new();
+    for (name, value) in table {
+        let key = folded(&name);
+        if let Some((_, other)) = spelled.iter().find(|(known, _)| *known == key) {
+            return Err(format!("{path}{other} and {path}{name} are one key for gitlab-runner"));
+        }
+        spelled.push((key.clone(), name));
+        folded_table.insert(key, value);
+    }
+    Ok(folded_table)
+}
+
+/// Reads a file of `--runner-config`: TOML with one `[[runners]]`, holding what is to be added. Keys are
+/// compared without regard to case, and come back in lower case, those of `[runners.kubernetes]`, too.
 ///
 /// # Errors
 /// OR0712, naming the key or the line.
@@ -90,9 +117,14 @@ pub fn parse(text: &str, restricted: bool) -> Result<Table> {
             .hint(hint.to_owned()))
     };
     let shape = "give it one [[runners]] with what is to be added, for example node_selector below [runners.kubernetes]";
-    let mut whole: Table = match text.parse() {
+    let once = "write it once, in lower case";
+    let whole: Table = match text.parse() {
         Ok(whole) => whole,
         Err(error) => return refuse(format!("it is not TOML: {}", error.message()), shape),
+    };
+    let mut whole = match with_folded_keys(whole, "") {
+        Ok(whole) => whole,
+        Err(why) => return refuse(why, once),
     };
     let runners = whole.remove("runners");
     if let Some(key) = whole.keys().next() {
@@ -104,6 +136,20 @@ pub fn parse(text: &str, restricted: bool) -> Result<Table> {
     let (Some(Value::Table(extra)), true) = (runners.pop(), runners.is_empty()) else {
         return refuse("it has more than one [[runners]], or none".to_owned(), shape);
     };
+    let mut extra = match with_folded_keys(extra, "runners.") {
+        Ok(extra) => extra,
+        Err(why) => return refuse(why, once),
+    };
+    match extra.remove("kubernetes") {
+        None => {}
+        Some(Value::Table(kubernetes)) => match with_folded_keys(kubernetes, "runners.kubernetes.") {
+            Ok(kubernetes) => {
+                extra.insert("kubernetes".to_owned(), Value::Table(kubernetes));
+            }
+            Err(why) => return refuse(why, once),
+        },
+        Some(_) => return refuse("runners.kubernetes is not a table".to_owned(), shape),
+    }
     for key in OURS.iter().chain(if restricted { RESTRICTED } else { &[] }) {
         let found = match key.split_once('.') {
             None => extra.contains_key(*key),
@@ -114,14 +160,11 @@ pub fn parse(text: &str, restricted: bool) -> Result<Table> {
         if found {
             return refuse(
                 format!("runners.{key} is outrigger's to set"),
-                "leave it out; where there is a flag for it (--image, --pull-policy, --job-limit, --namespace, --pod-security), use that",
+                "leave it out, also in another case; where there is a flag for it (--image, --pull-policy, --job-limit, --namespace, --pod-security), use that",
             );
         }
     }
-    match extra.get("kubernetes") {
-        None | Some(Value::Table(_)) => Ok(extra),
-        Some(_) => refuse("runners.kubernetes is not a table".to_owned(), shape),
-    }
+    Ok(extra)
 }
 
 /// What Pod Security restricted settles.
@@ -150,6 +193,11 @@ impl Entry<'_> {
         runner.insert("url".to_owned(), text(self.url));
         runner.insert("executor".to_owned(), text("kubernetes"));
         runner.insert("limit".to_owned(), Value::Integer(self.job_limit.into()));
+        // With one request at a time, one long poll keeps the other jobs waiting; the runner warns of that.
+        if self.job_limit > 1 && !extra.contains_key("request_concurrency") {
+            let requests = self.job_limit.min(REQUESTS).into();
+            runner.insert("request_concurrency".to_owned(), Value::Integer(requests));
+        }
         let mut ours = Table::new();
         ours.insert("host".to_owned(), text(self.host));
         ours.insert("namespace".to_owned(), text(self.namespace));
@@ -363,11 +411,65 @@ mod tests {
             ("[[runners]]\ntoken = \"x\"\n", "runners.token"),
             ("[[runners]]\n[runners.kubernetes]\nbearer_token = \"x\"\n", "runners.kubernetes.bearer_token"),
             ("[[runners]]\nkubernetes = 1\n", "not a table"),
+            // gitlab-runner does not regard case, nor what Unicode folds onto a letter.
+            ("[[runners]]\nToken = \"x\"\n", "runners.token is outrigger's"),
+            ("[[runners]]\nURL = \"x\"\n", "runners.url is outrigger's"),
+            ("[[Runners]]\nExecutor = \"shell\"\n", "runners.executor is outrigger's"),
+            ("[[runners]]\nto\\u212aen = 1\n", "not TOML"),
+            ("[[runners]]\n\"to\\u212aen\" = 1\n", "runners.token is outrigger's"),
+            ("[[runners]]\n\"tl\\u017f-ca-file\" = 1\n", "runners.tls-ca-file is outrigger's"),
+            ("[[runners]]\n[runners.Kubernetes]\nHost = \"x\"\n", "runners.kubernetes.host is outrigger's"),
+            (
+                "[[runners]]\n[runners.kubernetes]\nBearer_Token = \"x\"\n",
+                "runners.kubernetes.bearer_token is",
+            ),
+            ("[[runners]]\n[runners.kubernetes]\nImage = \"x\"\n", "runners.kubernetes.image is outrigger's"),
+            ("[[runners]]\n[runners.kubernetes]\n[runners.Kubernetes]\n", "runners.kubernetes are one key"),
+            (
+                "[[runners]]\n[runners.kubernetes]\nprivileged = false\nPrivileged = true\n",
+                "are one key for gitlab-runner",
+            ),
+            ("[[runners]]\n[[Runners]]\n", "are one key for gitlab-runner"),
+            ("Concurrent = 9\n[[runners]]\n", "\"concurrent\" is no part"),
         ] {
             let failure = parse(text, false).expect_err(text);
             assert!(failure.details[0].1.contains(named), "{text}: {:?}", failure.details);
         }
-        let text = "[[runners]]\n[runners.kubernetes]\nprivileged = true\n";
-        assert!(parse(text, false).is_ok() && parse(text, true).is_err());
+        for key in ["privileged", "Privileged", "ALLOW_PRIVILEGE_ESCALATION", "Cap_Add", "pod_\u{17f}pec"] {
+            for table in ["kubernetes", "Kubernetes"] {
+                let text = format!("[[runners]]\n[runners.{table}]\n{key:?} = true\n");
+                assert!(parse(&text, false).is_ok() && parse(&text, true).is_err(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_in_another_case_are_taken_as_the_runner_takes_them() {
+        let text = "[[runners]]\nEnvironment = [\"A=b\"]\n[runners.Kubernetes]\nPrivileged = true\n\
+            [runners.Kubernetes.node_selector]\nDisk = \"ssd\"\ndisk = \"hdd\"\n";
+        let made = whole(&entry(&parse(text, false).expect("this is allowed"), false));
+        assert_eq!(made["kubernetes"]["privileged"].as_bool(), Some(true));
+        let parts = entry(&parse(text, false).expect("this is allowed"), false).parts();
+        assert!(!parts.kubernetes.contains("privileged = false"), "{}", parts.kubernetes);
+        assert_eq!(made["kubernetes"]["node_selector"]["Disk"].as_str(), Some("ssd"));
+        assert_eq!(made["kubernetes"]["node_selector"]["disk"].as_str(), Some("hdd"));
+        let text = "[[runners]]\nEnvironment = [\"A=b\"]\n";
+        let made = whole(&entry(&parse(text, true).expect("this is allowed"), true));
+        assert_eq!(made["environment"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn more_than_one_job_at_once_asks_more_than_once_at_once() {
+        let none = Table::new();
+        let asks = |limit, extra: &Table| {
+            let made = whole(&Entry { job_limit: limit, ..entry(extra, false) });
+            made.get("request_concurrency").and_then(toml::Value::as_integer)
+        };
+        assert_eq!(
+            [1, 2, 4, 5, 100].map(|limit| asks(limit, &none)),
+            [None, Some(2), Some(4), Some(4), Some(4)]
+        );
+        let own = parse("[[runners]]\nRequest_Concurrency = 7\n", false).expect("this is allowed");
+        assert_eq!(asks(9, &own), Some(7));
     }
 }

@@ -277,13 +277,17 @@ impl LaunchScript<'_> {
     }
 }
 
-/// A part of the template without the lines that only explain.
+/// A part of the template without the lines that only explain, and without tabs at the lines' beginnings:
+/// the template has none where they would mean something.
 fn without_comments(text: &str) -> String {
     let explains = |line: &&str| {
         let line = line.trim_start();
         line.starts_with("# ") && !line.starts_with("# shellcheck")
     };
-    text.split_inclusive('\n').filter(|line| !explains(line)).collect()
+    text.split_inclusive('\n')
+        .filter(|line| !explains(line))
+        .map(|line| line.trim_start_matches('\t'))
+        .collect()
 }
 
 /// Is `text` a launch script or update script of ours for this deployment?

@@ -2,15 +2,14 @@ install_runner() {
 	step=install
 	! grep -qsx whole "$mine" || ! at_least "$version" || return 0
 	release
-	apt update
-	apt --no-upgrade install ca-certificates curl
-	retry curl -fsSL --proto {{ protocols | sh }} -o gitlab-runner "$binary_url"
+	{ type curl && [ -e /etc/ssl/certs/ca-certificates.crt ]; } ||
+		retry apt-get get --no-upgrade ca-certificates curl
+	retry curl curl -fsSL --proto {{ protocols | sh }} -o gitlab-runner "$binary_url"
 	check_sha256 gitlab-runner
 	# Ours from now on, but not these users.
 	[ -e "$mine" ] || getent passwd gitlab-runner outrigger >"$mine" || :
 	mkdir -p /usr/local/bin
 	install gitlab-runner /usr/local/bin/gitlab-runner
 	at_least "$version" || fail "$binary_url is not gitlab-runner $version for this machine"
-	[ -e /etc/systemd/system/gitlab-runner.service ] || gitlab-runner install --working-directory "$etc"
 	echo whole >>"$mine"
 }

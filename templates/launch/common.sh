@@ -13,7 +13,8 @@ finish() {
 	code=$?
 	trap - EXIT
 	set +e
-	rm -rf "$work" "$state.json" # makes room, if the disk is full
+	# Makes room, if the disk is full.
+	rm -rf "$work" "$state.json"
 {% if undo %}
 	[ "$code" -ne 0 ] || exit 0
 {% endif %}
@@ -22,7 +23,8 @@ finish() {
 		result=failed
 		say "FAILED in step $step: ${reason:=$(last_error)}"
 	fi
-	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~') # without what JSON would escape
+	# Without what JSON would escape.
+	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~')
 	cat >"$state.new" <<END &&
 {"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason",{% if not undo %}"digest":"$digest",{% endif %}"outrigger":"{{ outrigger_version }}","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
@@ -32,17 +34,21 @@ END
 
 begin() {
 	[ "$(id -u)" -eq 0 ] || { echo 'outrigger: run this as root' >&2; exit 1; }
-	umask 022 # what is secret stays below $work, which only root may enter
-	step=start reason='' work=''
+	# What is secret stays below $work, which only root may enter.
+	umask 022
+	step=start reason='' work='' warned=''
 	state=/var/lib/outrigger/$deployment
 	mine=$state.installed
 	log=/var/log/outrigger-$deployment.log
 	mkdir -p "${state%/*}"
-	exec 3>&1 >>"$log" 2>&1 # 3 is the console
+	# 3 is the console.
+	exec 3>&1 >>"$log" 2>&1
 	chmod 600 "$log"
 	trap finish EXIT
 	trap 'exit 143' HUP INT TERM
 	say "$deployment, log in $log"
+	exec 9</var/lib
+	flock -n 9 || { say 'waiting for the end of another run'; flock 9; }
 {% if shared %}
 	command -v systemctl >/dev/null || fail 'systemd is needed, there is no systemctl'
 {% endif %}
@@ -55,14 +61,16 @@ last_error() {
 	printf '%s' "${why:-a command failed}, see $log"
 }
 
-# Networks fail at first boot.
+# retry NAME COMMAND...: networks fail at first boot.
 retry() {
+	what=$1
+	shift
 	for pause in $pauses; do
 		"$@" && return
-		say "$1 failed, again in $pause s"
+		say "$what failed, again in $pause s"
 		sleep "$pause"
 	done
-	"$@" || fail "$1 failed: $(last_error)"
+	"$@" || fail "$what failed: $warned$(last_error)"
 }
 
 # The installed version, or nothing.

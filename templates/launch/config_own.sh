@@ -10,20 +10,21 @@ plan_config() {
 	if [ -e "$config" ]; then
 		cp "$config" old
 	else
-		printf 'concurrent = {{ job_limit }}\ncheck_interval = 3\n\n' >old
+		printf 'concurrent = {{ job_limit }}\n' >old
 	fi
 {% include "tokens.sh" %}
 	todo=no
-	if [ -e "$config" ] && [ "$digest $now" = "$applied $tokens" ]; then
+	entries=$(grep -c '^ *\[\[runners\]\]' old) || :
+	if [ "$entries" -gt 0 ] && [ "$digest $now" = "$applied $tokens" ]; then
 		# The runner may have replaced its token since: this leaves it alone.
 		say 'config.toml needs no change'
 		return
 	fi
 	todo=yes
-	entries=$(grep -c '^ *\[\[runners\]\]' old) || :
 	[ "$entries" -le 1 ] || fail "$config has entries of others: use the script of --target ssh"
 	{
 		sed '/^ *\[\[runners\]\]/,$d; s/^concurrent *=.*/concurrent = {{ job_limit }}/' old
+		[ "$entries" -gt 0 ] || echo
 		entry
 	} >new
 {% if not replace_entry %}

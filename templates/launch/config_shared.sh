@@ -42,7 +42,7 @@ plan_config() {
 		cp -p "$config" old
 		cp -p old new # for its owner and mode
 	else
-		printf 'concurrent = {{ job_limit }}\ncheck_interval = 3\n' >old
+		printf 'concurrent = {{ job_limit }}\n' >old
 	fi
 	: >entry
 	edit old rest
@@ -66,5 +66,8 @@ plan_config() {
 {% if not replace_entry %}
 	[ "$count" -eq 0 ] || [ "$is" = "$said" ] || [ "$is" = "$(says new)" ] || edited shown
 {% endif %}
+	allowed=$(sed -nE '/^ *\[/q; s/^concurrent *= *([0-9]+).*/\1/p' old)
+	[ "$owner" != them ] || [ "${allowed:-1}" -ge {{ job_limit }} ] ||
+		say "concurrent = ${allowed:-1} in $config: no more jobs at once, whatever our limit of {{ job_limit }}"
 	[ "$owner" = them ] || sed -i '1,/^ *\[\[runners/ s/^concurrent *=.*/concurrent = {{ job_limit }}/' new
 }

@@ -10,7 +10,8 @@ find_runner() {
 	fi
 	mkdir -p "$etc"
 	chmod 700 "$etc"
-	rm -rf "$etc"/.outrigger.?????? # after a power cut
-	work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
+	# After a power cut. And beside config.toml, so that mv is atomic.
+	rm -rf "$etc"/.outrigger.??????
+	work=$(mktemp -d "$etc/.outrigger.XXXXXX")
 	cd "$work"
 }

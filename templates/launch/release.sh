@@ -2,14 +2,25 @@
 release() {
 	# shellcheck disable=SC1091 # sets names: in a subshell
 	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
-	case $os in
-		debian/bullseye | debian/bookworm | debian/trixie | debian/forky | debian/duke) ;;
-		ubuntu/bionic | ubuntu/focal | ubuntu/jammy | ubuntu/noble | ubuntu/questing | ubuntu/resolute) ;;
+	codename=" ${os#*/} "
+	case ${os%%/*}:' bullseye bookworm trixie forky duke bionic focal jammy noble questing resolute ' in
+		debian:*"$codename"* | ubuntu:*"$codename"*) ;;
 		*) fail "GitLab has no packages for $os (Debian from 11, Ubuntu from 18.04)" ;;
 	esac
 }
 
 {% include "apt_get.sh" %}
+
+# Somebody's source may be broken: what counts is whether these packages can be had.
+get() {
+	warned=''
+	apt_get update || {
+		warned=$(last_error)
+		warned="${warned%, see *}; then "
+		say 'apt-get update failed, going on with what is known'
+	}
+	apt_get install "$@" && warned=''
+}
 {% if sha256 %}
 
 check_sha256() {

@@ -2,13 +2,12 @@
 harden() {
 	step=harden
 	id outrigger || useradd --system --shell /usr/sbin/nologin outrigger
-	unit=/etc/systemd/system/gitlab-runner.service.d
-	mkdir -p "$unit"
+	service=/etc/systemd/system/gitlab-runner.service
+	[ -e "$service" ] || gitlab-runner install --user outrigger --working-directory "$etc"
+	mkdir -p "$service.d"
 	cat >unit <<END
 [Service]
 User=outrigger
-ExecStart=
-ExecStart=$(command -v gitlab-runner) run --config $config --working-directory $etc
 RestartSec=5
 KillSignal=SIGQUIT
 TimeoutStopSec=7200
@@ -20,22 +19,41 @@ ProtectHome=yes
 PrivateTmp=yes
 IPAddressDeny=169.254.169.254
 END
-	chown outrigger: "$etc" "$etc/$id" || :
-	cmp -s unit "$unit/outrigger.conf" && return
-	mv -f unit "$unit/outrigger.conf"
+	# The arguments show by which unit a process was started.
+	run="$(command -v gitlab-runner) run --config $config --working-directory $etc --service outrigger-$(hash <unit)"
+	printf 'ExecStart=\nExecStart=%s\n' "$run" >>unit
+	want="$(id -u outrigger) 1 $run "
+	same=yes
+	cmp -s unit "$service.d/outrigger.conf" || { same=no && mv -f unit "$service.d/outrigger.conf"; }
+	chown outrigger: "$etc" "$etc/.runner_system_id" "$config" || :
 	systemctl daemon-reload
-	# Without an entry there is no job that this could end.
-	[ -e "$config" ] || systemctl restart gitlab-runner
+	# Before it knows of our entry. Where it does already, this waits for a running job, as the unit says now.
+	{ [ $same = yes ] && is_hardened; } || systemctl restart gitlab-runner
 }
-{% if shared %}
+
+# Is its process under this unit? Leaves user, NoNewPrivs and command line in "is".
+is_hardened() {
+	pid=/proc/$(systemctl show -p MainPID --value gitlab-runner)
+	is=$(sed -nE 's/^(Uid|NoNewPrivs):\t([0-9]+).*/\2/p' "$pid/status" | tr '\n' ' ' && tr '\0' ' ' <"$pid/cmdline")
+	[ "$is" = "$want" ]
+}
 
 # A running service sees a new config.toml by itself; a restart would end its jobs.
 start_service() {
 	step=service
-	if [ "$owner" != them ]; then
-		systemctl enable --now gitlab-runner
-	elif ! systemctl is-active --quiet gitlab-runner; then
-		say 'gitlab-runner is not running, and not ours to start'
+{% if shared %}
+	if [ "$owner" = them ]; then
+		systemctl is-active --quiet gitlab-runner || say 'gitlab-runner is not running, and not ours to start'
+		return
 	fi
-}
 {% endif %}
+	systemctl enable --now gitlab-runner
+	# It must be the same one a while later.
+	tries=10 was=''
+	until is_hardened && [ "$pid" = "$was" ]; do
+		was=$pid
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || fail "the process of gitlab-runner is $is, not $want"
+		sleep 2
+	done
+}

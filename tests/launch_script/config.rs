@@ -93,7 +93,7 @@ fn a_fresh_machine_gets_one_entry_and_keeps_it() {
             machine.succeed(shell, &more);
             let config = machine.config();
             assert!(
-                config.starts_with("concurrent = 9\ncheck_interval = 3\n") && config.contains("limit = 9\n")
+                config.starts_with("concurrent = 9\ncheck_interval = 0\n") && config.contains("limit = 9\n")
             );
             assert_eq!(machine.calls("systemctl").matches("restart ").count(), 1);
         }
@@ -105,7 +105,7 @@ fn fresh(machine: &Machine, root: &str, script: &LaunchScript<'_>) {
     let config = machine.config();
     let runner = &runners(&config)[0];
     assert_eq!(runners(&config).len(), 1);
-    assert!(config.starts_with("concurrent = 4\ncheck_interval = 3\n"));
+    assert!(config.starts_with("concurrent = 4\ncheck_interval = 0\n"));
     assert_eq!(runner["token"].as_str(), Some(RUNNER_TOKEN));
     assert_eq!(runner["executor"].as_str(), Some("kubernetes"));
     assert_eq!(runner["limit"].as_integer(), Some(4));

@@ -69,6 +69,33 @@ fn what_stands_in_the_way_is_named() {
 }
 
 #[test]
+fn a_broken_source_of_others_stops_nothing_and_ours_comes_before_it() {
+    let tokens = tokens();
+    for shell in shells() {
+        for shared in [true, false] {
+            let script = for_machine(&sample(&[], Some(tokens.both())), shared);
+            let machine = Machine::new();
+            machine.steer("update-fails", "");
+            machine.succeed(shell, &script);
+            assert!(machine.log().contains("apt-get update failed, going on"), "{}", machine.log());
+            // Ours is no option: that of a key that ended is an error, and says so.
+            let machine = Machine::new();
+            machine.steer("source-fails", "");
+            let reason = "apt-get failed: E: The repository is not signed: EXPKEYSIG";
+            machine.fail(shell, &script, "install", reason);
+            assert!(machine.calls("curl").contains("-o key "), "the key is fetched before");
+            assert!(!machine.calls("apt-get").contains("gitlab-runner="));
+        }
+        // Where what is needed cannot be had either, both reasons are named.
+        let machine = Machine::new();
+        machine.steer("update-fails", "");
+        machine.steer("install-fails", "");
+        let reason = "apt-get failed: E: The repository of somebody is not signed.; then E: Unable to locate package git, see ";
+        machine.fail(shell, &sample(&[], Some(tokens.both())), "install", reason);
+    }
+}
+
+#[test]
 fn what_a_power_cut_left_is_finished() {
     let tokens = tokens();
     let left = "etc/gitlab-runner/.outrigger.aB3dE6/token";
@@ -99,7 +126,9 @@ fn the_helper_images_can_stay_away() {
         let machine = Machine::new();
         machine.succeed(shell, &by(&sample(&[], Some(tokens.both())), Method::AptSlim, None));
         let apt = machine.calls("apt-get");
-        assert!(apt.contains(&format!("install gitlab-runner={DEFAULT_RUNNER_VERSION}-1\n")));
+        assert!(apt.contains(&format!(
+            "install --allow-change-held-packages gitlab-runner={DEFAULT_RUNNER_VERSION}-1\n"
+        )));
         assert!(!apt.contains("gitlab-runner-helper-images="));
         assert!(machine.calls("dpkg").contains("-i "));
         assert!(machine.calls("apt-mark").contains("hold gitlab-runner gitlab-runner-helper-images\n"));
@@ -152,7 +181,7 @@ pub fn run_well(machine: &Machine, shell: &[&str], script: &LaunchScript<'_>, me
     if method == Method::Binary {
         assert_eq!(machine.read("usr/local/bin/gitlab-runner"), "a binary");
         assert_eq!(machine.mode("usr/local/bin/gitlab-runner"), 0o755);
-        assert!(machine.calls("gitlab-runner").contains("install --working-directory"));
+        assert!(machine.calls("gitlab-runner").contains("install --user outrigger --working-directory"));
         assert!(!machine.calls("apt-get").contains("gitlab-runner="));
     }
 }

@@ -19,7 +19,7 @@ pub struct Machine {
 
 /// What the commands do. Files beside the root steer them; their names stand in capitals for `$D/…`.
 const STUBS: &[(&str, &str)] = &[
-    ("id", "case $1 in -u) echo 0 ;; *) grep -q \"^$1:\" $D/users ;; esac"),
+    ("id", "case $* in -u) echo 0 ;; '-u outrigger') echo 999 ;; *) grep -q \"^$1:\" $D/users ;; esac"),
     (
         "getent",
         "all=0; for one in \"$@\"; do [ \"$one\" = passwd ] || grep \"^$one:\" $D/users || all=2; done; exit $all",
@@ -31,12 +31,17 @@ const STUBS: &[(&str, &str)] = &[
     ("userdel", "grep -v \"^$1:\" $D/users >$D/rest; cat $D/rest >$D/users"),
     ("chown", ""),
     ("sleep", ""),
+    ("flock", ""),
     (
         "apt-get",
         "case \" $* \" in *' --download-only '*) ;;\n\
-         *' gitlab-runner='*) v=${*#* gitlab-runner=}; v=${v%%-1*}; echo \"$v\" >$D/version; mkdir -p $D/root/home/gitlab-runner\n\
-         grep -q ^gitlab-runner: $D/users || echo \"gitlab-runner:x:998:998::$D/root/home/gitlab-runner:/bin/bash\" >>$D/users ;;\n\
-         *' purge '*) [ -e $D/purge-fails ] || rm -f $D/version ;; esac\n\
+         *Dir::Etc::SourceList=*update*) [ ! -e $D/source-fails ] || { echo 'E: The repository is not signed: EXPKEYSIG' >&2; exit 100; } ;;\n\
+         *' update '*) [ ! -e $D/update-fails ] || { echo 'E: The repository of somebody is not signed.' >&2; exit 100; } ;;\n\
+         *' gitlab-runner='*) [ ! -e $D/install-fails ] || { echo 'E: Unable to locate package git' >&2; exit 100; }\n\
+         v=${*#* gitlab-runner=}; v=${v%%-1*}; echo \"$v\" >$D/version; mkdir -p $D/root/home/gitlab-runner\n\
+         grep -q ^gitlab-runner: $D/users || echo \"gitlab-runner:x:998:998::$D/root/home/gitlab-runner:/bin/bash\" >>$D/users\n\
+         mkdir -p $D/root/etc/gitlab-runner; $D/bin/gitlab-runner install --user=gitlab-runner; $D/bin/systemctl start ;;\n\
+         *' purge '*) [ -e $D/purge-fails ] || rm -f $D/version $D/root/etc/systemd/system/gitlab-runner.service ;; esac\n\
          [ ! -e $D/apt-fails ] || { echo 'E: Could not get lock /var/lib/dpkg/lock-frontend' >&2; exit 100; }",
     ),
     ("apt-mark", ""),
@@ -62,8 +67,19 @@ const STUBS: &[(&str, &str)] = &[
         "printf 'pub:-:4096:1:X:1:::-:::scESC::::::23::0:\\nfpr:::::::::%s:\\nsub:-:4096:1:Y:1::::::e::::::23:\\nfpr:::::::::0000:\\n' \"$(cat $D/fingerprint)\"",
     ),
     (
+        // A start makes the process as the unit says, with its drop-in where one is; or as `$D/process` does.
         "systemctl",
-        "case $1 in is-active) [ -e $D/active ] ;; start | restart) : >$D/active ;; stop) rm -f $D/active ;; show) cat $D/unit ;; esac",
+        "unit=$D/root/etc/systemd/system/gitlab-runner.service.d/outrigger.conf\n\
+         begin() {\n\
+         : >$D/active; pid=$(($(cat $D/pid) + 1)); echo $pid >$D/pid; proc=$D/proc/$pid; mkdir -p $proc\n\
+         [ ! -e $D/process ] || { . $D/process; return 0; }\n\
+         uid=0 privs=0; [ ! -e $unit ] || uid=999 privs=1\n\
+         printf 'Name:\\tgitlab-runner\\nUid:\\t%s\\t%s\\t%s\\t%s\\nNoNewPrivs:\\t%s\\n' $uid $uid $uid $uid $privs >$proc/status\n\
+         if [ -e $unit ]; then sed -n 's/^ExecStart=//p' $unit; else echo gitlab-runner run --user gitlab-runner; fi | tr -s ' \\n' '\\0' | sed 's/^\\x00//' >$proc/cmdline\n\
+         }\n\
+         case $1 in is-active) [ -e $D/active ] ;;\n\
+         restart) begin ;; start | enable) [ -e $D/active ] || begin ;; stop) rm -f $D/active ;;\n\
+         show) case \" $* \" in *MainPID*) if [ -e $D/active ]; then cat $D/pid; else echo 0; fi ;; *) cat $D/unit ;; esac ;; esac",
     ),
     (
         "gitlab-runner",
@@ -71,6 +87,11 @@ const STUBS: &[(&str, &str)] = &[
          --version) [ ! -e $D/version ] || printf 'Version:      %s\\n' \"$(cat $D/version)\" ;;\n\
          verify) cat $D/verify; cp \"$3\" $D/verified ;;\n\
          lint) [ ! -e $D/lint-fails ] || { echo 'FATAL: unknown key'; exit 1; } ;;\n\
+         uninstall) rm -f $D/root/etc/systemd/system/gitlab-runner.service ;;\n\
+         list) if [ -e $D/list-fails ]; then echo 'WARNING: decoding configuration file: toml: line 1'; else echo 'Listing configured runners'; fi ;;\n\
+         install) mkdir -p $D/root/etc/systemd/system; : >$D/root/etc/systemd/system/gitlab-runner.service; c=$D/root/etc/gitlab-runner/config.toml\n\
+         case \" $* \" in *' --user'*) ;; *) echo 'FATAL: Please specify user that will run gitlab-runner service'; exit 1 ;; esac\n\
+         [ -e $c ] || { printf 'concurrent = 1\\ncheck_interval = 0\\nshutdown_timeout = 0\\n\\n[session_server]\\n  session_timeout = 1800\\n' >$c; chmod 600 $c; } ;;\n\
          esac",
     ),
 ];
@@ -93,6 +114,7 @@ impl Machine {
         machine.steer("code", "201");
         machine.steer("verify", "Verifying runner... is valid   runner=glrt-EXA\n");
         machine.steer("unit", "");
+        machine.steer("pid", "100\n");
         machine.steer("users", "root:x:0:0::/root:/bin/sh\n");
         let dir = machine.dir.path().display();
         for (name, body) in STUBS {
@@ -127,10 +149,11 @@ impl Machine {
         let root = self.root();
         let mut text = text.to_owned();
         for dir in ["/etc/", "/var/", "/usr/local/"] {
-            for before in [" ", "=", "\"", "\t", ">"] {
+            for before in [" ", "=", "\"", "\t", ">", "<"] {
                 text = text.replace(&format!("{before}{dir}"), &format!("{before}{root}{dir}"));
             }
         }
+        text = text.replace("=/proc/", &format!("={}/proc/", self.dir.path().display()));
         text.replace("{config:-/etc/", &format!("{{config:-{root}/etc/"))
     }
 

@@ -158,12 +158,10 @@ fn a_binary_goes_with_its_unit() {
         machine.steer("download", "a binary");
         let script = by(&sample(&[], Some(tokens.both())), Method::Binary, Some(&sha256));
         super::install::run_well(&machine, shell, &script, Method::Binary);
-        machine.write("etc/systemd/system/gitlab-runner.service", "");
+        assert!(machine.path("etc/systemd/system/gitlab-runner.service").exists());
         succeed(&machine, shell, &undo(&script), "all that came with it are gone");
         assert!(machine.calls("gitlab-runner").contains("uninstall\n"));
         assert!(!machine.calls("apt-get").contains("purge"));
-        // The unit is the stand-in's to remove.
-        fs::remove_file(machine.path("etc/systemd/system/gitlab-runner.service")).unwrap();
         assert_eq!(disk(&machine), before);
     }
 }
@@ -208,9 +206,13 @@ fn what_we_brought_stays_for_entries_of_others() {
         let machine = Machine::new();
         let script = sample(&[], Some(tokens.both()));
         machine.succeed(shell, &script);
-        machine.write(FILE, &format!("{}{AFTER}", machine.config()));
+        // What stands above our entry is of the package, but for the first line.
+        let server = "[session_server]\n  session_timeout = 1800\n";
+        let above = format!("concurrent = 4\ncheck_interval = 0\nshutdown_timeout = 0\n\n{server}");
+        let after = AFTER.replace(server, "");
+        machine.write(FILE, &format!("{}{after}", machine.config()));
         succeed(&machine, shell, &undo(&script), "stays for the entries of others");
-        assert_eq!(machine.config(), format!("concurrent = 4\ncheck_interval = 3\n{AFTER}"));
+        assert_eq!(machine.config(), format!("{above}{after}"));
         assert!(!machine.path(CA_FILE).exists() && machine.path(INSTALLED).exists());
         assert!(!machine.calls("apt-get").contains("purge"));
         assert!(machine.path("etc/apt/sources.list.d/outrigger-gitlab-runner.list").exists());
@@ -280,8 +282,8 @@ fn an_entry_that_may_be_somebodys_stops_it() {
         assert_eq!(machine.config(), FOREIGN);
         // An entry that is renamed keeps its CA file.
         machine.succeed(shell, &script);
-        let renamed =
-            machine.config().replace("\n  name = \"kubernetes-runner\"\n  url", "\n  name = \"mine\"\n  url");
+        let ours = "\n  name = \"kubernetes-runner\"\n  request_concurrency";
+        let renamed = machine.config().replace(ours, "\n  name = \"mine\"\n  request_concurrency");
         assert_ne!(renamed, machine.config());
         machine.write(FILE, &renamed);
         succeed(&machine, shell, &undo(&script), "stays: an entry of others names it");

@@ -18,8 +18,9 @@ fn text(scene: &Scene<'_>) -> String {
 
 /// One of the script's settings, unless it is empty.
 fn setting(text: &str, name: &str) -> Option<String> {
-    let begin = format!("\t{name}=");
+    let begin = format!("{name}=");
     text.lines()
+        .map(|line| line.trim_start_matches('\t'))
         .find_map(|line| line.strip_prefix(&begin))
         .filter(|value| value.starts_with('\'') && *value != "''")
         .map(str::to_owned)

@@ -31,9 +31,10 @@ fn mode(path: &Path) -> u32 {
 
 /// Whether one of its settings stands in the script and says something.
 fn holds(script: &str, name: &str) -> bool {
-    let begin = format!("\t{name}=");
+    let begin = format!("{name}=");
     script
         .lines()
+        .map(|line| line.trim_start_matches('\t'))
         .any(|line| line.strip_prefix(&begin).is_some_and(|value| value.starts_with('\'') && value != "''"))
 }
 

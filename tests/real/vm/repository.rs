@@ -22,7 +22,9 @@ pub struct Repository {
     folder: PathBuf,
     /// What signs GitLab's repository.
     pub key: Key,
-    /// A key like it that has signed nothing.
+    /// The public side of that key as it was before its end was put off.
+    pub ended_key: String,
+    /// A key like it that has signed nothing but what [`Self::signed_by_other`] returns.
     pub other_key: Key,
     /// What signs the distribution's mirror.
     pub mirror_key: Key,
@@ -34,8 +36,10 @@ impl Repository {
         let io = |error: std::io::Error| format!("repository of packages: {error}");
         fs::create_dir_all(folder.join("work")).map_err(io)?;
         let keyring = Keyring::new(folder.join("gpg"))?;
+        let (key, ended_key) = keyring.make_extended("Runner packages <runner@example.com>")?;
         let repository = Self {
-            key: keyring.make("Runner packages <runner@example.com>")?,
+            key,
+            ended_key,
             other_key: keyring.make("Somebody else <else@example.com>")?,
             mirror_key: keyring.make("Distribution <distribution@example.com>")?,
             folder,
@@ -44,8 +48,29 @@ impl Repository {
         for codename in [Root::Bookworm, Root::Trixie].map(Root::codename) {
             repository.index(&keyring, RUNNERS, codename, &repository.key)?;
             repository.index(&keyring, MIRROR, codename, &repository.mirror_key)?;
+            repository.sign_by_other(&keyring, codename)?;
         }
         Ok(repository)
+    }
+
+    /// Signs the runners' lists a second time, by the other key, where nobody is served them.
+    fn sign_by_other(&self, keyring: &Keyring, codename: &str) -> Result<(), String> {
+        let io = |error: std::io::Error| format!("lists for {codename} by another key: {error}");
+        let release = self.by_other(codename).join("Release");
+        fs::create_dir_all(self.by_other(codename)).map_err(io)?;
+        let dist = self.files().join(RUNNERS).join("dists").join(codename);
+        fs::copy(dist.join("Release"), &release).map_err(io)?;
+        keyring.sign(&self.other_key, &release)
+    }
+
+    fn by_other(&self, codename: &str) -> PathBuf {
+        self.folder.join("by-other").join(codename)
+    }
+
+    /// `InRelease` of the runners' lists, as the other key signs it.
+    pub fn signed_by_other(&self, root: Root) -> Vec<u8> {
+        let path = self.by_other(root.codename()).join("InRelease");
+        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     /// The folder whose content is served.

@@ -32,6 +32,10 @@ impl Keyring {
     /// Makes a key that signs.
     pub fn make(&self, owner: &str) -> Result<Key, String> {
         self.gpg(&["--passphrase", "", "--quick-generate-key", owner, "ed25519", "sign", "never"])?;
+        self.known(owner)
+    }
+
+    fn known(&self, owner: &str) -> Result<Key, String> {
         let listing = self.gpg(&["--with-colons", "--list-keys", owner])?;
         let fingerprint = listing
             .lines()
@@ -40,6 +44,17 @@ impl Keyring {
             .ok_or_else(|| format!("no fingerprint in {listing}"))?
             .to_owned();
         Ok(Key { armoured: self.gpg(&["--armor", "--export", &fingerprint])?, fingerprint })
+    }
+
+    /// Makes a key that signs, and that had ended for a while before its end was taken away. Returns it as it
+    /// is now, and its armoured public side as it was.
+    pub fn make_extended(&self, owner: &str) -> Result<(Key, String), String> {
+        let then = ["--faked-system-time", "20240101T000000"];
+        let made = ["--passphrase", "", "--quick-generate-key", owner, "ed25519", "sign", "2024-06-01"];
+        self.gpg(&[&then[..], &made].concat())?;
+        let ended = self.known(owner)?;
+        self.gpg(&["--quick-set-expire", &ended.fingerprint, "0"])?;
+        Ok((self.known(owner)?, ended.armoured))
     }
 
     /// Signs a repository's `Release`: `InRelease` and `Release.gpg` come to lie beside it.

@@ -37,7 +37,7 @@ struct Made {
 }
 
 /// What the service must and must not be able to do, as the kernel and systemd see it.
-fn hardened(vm: &Vm) {
+pub fn hardened(vm: &Vm) {
     let show = |property: &str| vm.sh(&format!("systemctl show -P {property} gitlab-runner"));
     let pid = show("MainPID");
     let status = vm.read(&format!("/proc/{pid}/status")).unwrap_or_default();
@@ -49,6 +49,13 @@ fn hardened(vm: &Vm) {
     assert_ne!(user, "0");
     assert_eq!(field("Uid"), vec![user; 4], "{status}");
     assert_eq!(field("NoNewPrivs"), ["1"], "{status}");
+    let arguments = vm.read(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    assert!(
+        arguments.contains("\0run\0--config\0/etc/gitlab-runner/config.toml\0")
+            && arguments.contains("\0--service\0outrigger-")
+            && !arguments.contains("--user"),
+        "{arguments}"
+    );
     for set in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
         assert_eq!(field(set), ["0000000000000000"], "{set}: {status}");
     }
@@ -172,7 +179,7 @@ const HELD: &str = "19.4.1-1 hold ok installed";
 pub fn deb_hash(beds: &Beds) {
     let hash = beds.repository.package_sha256(VERSION);
     let made = install(beds, Root::Bookworm, |_| vec![["--deb-sha256".to_owned(), hash.clone()]]);
-    assert!(made.script.contains(&format!("\tsha256='{hash}'\n")), "{}", made.script);
+    assert!(made.script.contains(&format!("sha256='{hash}'\n")), "{}", made.script);
     assert!(fetched(&made.place.apt, "gitlab-runner"));
 }
 

@@ -4,10 +4,12 @@ mod again;
 pub mod failures;
 mod fresh;
 mod host;
+mod keys;
 mod look;
 mod methods;
 mod place;
 mod secrets;
+mod state;
 mod uninstall;
 
 use super::VmTrial;
@@ -15,6 +17,16 @@ use super::VmTrial;
 /// The trials of this folder; they need gitlab-runner.
 pub const TRIALS: &[(&str, VmTrial)] = &[
     ("script_makes_a_runner_of_bookworm", fresh::bookworm),
+    ("script_holds_through_a_reboot_on_bookworm", state::reboot_on_bookworm),
+    ("script_holds_through_a_reboot_on_trixie", state::reboot_on_trixie),
+    ("script_mends_a_process_left_as_root", state::left_as_root),
+    ("script_mends_what_is_not_as_it_was", state::mended),
+    ("script_runs_once_at_a_time", state::two_at_once),
+    ("script_comes_to_a_package_installed_by_hand", state::installed_by_hand),
+    ("script_renews_a_key_that_ended", keys::extended_on_bookworm),
+    ("script_renews_a_key_that_ended_on_trixie", keys::extended_on_trixie),
+    ("script_takes_another_key", keys::changed),
+    ("script_goes_past_broken_sources_of_others", keys::of_others),
     ("script_again_on_a_new_instance", again::new_instance),
     ("script_again_after_a_rotation", again::rotated),
     ("script_again_with_other_tokens", again::other_tokens),

@@ -112,8 +112,9 @@ impl Place {
 
 /// One of a script's settings, without its quotes.
 pub fn setting(script: &str, name: &str) -> Option<String> {
-    let begin = format!("\t{name}='");
-    script.lines().find_map(|line| line.strip_prefix(&begin)?.strip_suffix('\'')).map(str::to_owned)
+    let begin = format!("{name}='");
+    let mut lines = script.lines().map(|line| line.trim_start_matches('\t'));
+    lines.find_map(|line| line.strip_prefix(&begin)?.strip_suffix('\'')).map(str::to_owned)
 }
 
 /// The two tokens in a script.
