@@ -15,7 +15,7 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10";
 pub const ALPINE: &str = "docker.io/library/alpine:latest";
 
 /// What the runner of [`VERSION`](crate::runners::VERSION) runs beside the job: its own program, bash, and what
-/// jobs run in. It has no git: no job of the tests clones.
+/// jobs run in, and git, which it asks for GitLab's CA to be trusted whether a job clones or not.
 pub const HELPER: &str = "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-v19.4.1";
 
 /// How the runner starts a shell in the helper image.
@@ -23,9 +23,13 @@ const BUILD: &str = "#!/bin/sh\numask 0000\nexec /bin/bash \"$@\"\n";
 
 const BUSYBOX: &str = "/usr/bin/busybox";
 const BASH: &str = "/usr/bin/bash-static";
+const GIT: &str = "/usr/bin/git";
 
 /// Whether the programs that images are made of are here and need no libraries, or what to install.
 pub fn static_programs() -> Result<(), String> {
+    if !Path::new(GIT).is_file() {
+        return Err(format!("{GIT} is missing (apt package: git)"));
+    }
     for (path, package) in [(BUSYBOX, "busybox-static"), (BASH, "bash-static")] {
         let program = fs::read(path).map_err(|error| format!("{path}: {error} (apt package: {package})"))?;
         // The name of the dynamic loader stands in every program that needs one.
@@ -50,6 +54,7 @@ pub fn write(archive: &Path, pause: &Path, helper: &Path) -> Result<(), String> 
         .link("usr/bin/gitlab-runner", "gitlab-runner-helper")
         .script("usr/bin/gitlab-runner-build", BUILD)
         .program("bin/bash", Path::new(BASH))?
+        .with_libraries(Path::new(GIT))?
         .finish();
     let manifest = json!([
         add(&mut out, &[&pause], &["/pause"], PAUSE).map_err(told)?,
@@ -182,6 +187,20 @@ impl Layer {
         let mut header = header(EntryType::Regular, 0o755, content.len());
         self.0.append_data(&mut header, name, content.as_slice()).expect("memory takes it");
         Ok(self)
+    }
+
+    /// Adds a program of this machine and the libraries that it is linked with, all where they are here.
+    fn with_libraries(self, program: &Path) -> Result<Self, String> {
+        let told = |error: std::io::Error| format!("ldd {}: {error}", program.display());
+        let listed = Command::new("ldd").arg(program).output().map_err(told)?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
+        let place = |path: &str| path.trim_start_matches('/').to_owned();
+        let mut layer = self.program(&place(&program.display().to_string()), program)?;
+        for library in libraries {
+            layer = layer.program(&place(library), Path::new(library))?;
+        }
+        Ok(layer)
     }
 
     fn script(mut self, name: &str, text: &str) -> Self {
