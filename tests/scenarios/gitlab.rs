@@ -193,9 +193,16 @@ pub fn step_by_step(bed: &dyn Bed) {
     let script = scene.command("launch-script").flag("--gitlab-url", site.gitlab.url());
     let script = script.flag("--gitlab-ca-file", scene.home.input("gitlab-ca.pem", &site.gitlab.ca_pem()));
     script.flag("--runner-token-file", &token).run().code(0).says("wrote launch.sh");
-    let vm = site.boot(&scene.home, &scene.home.script(&scene.deployment));
     on("commit-pipeline").run().code(0);
-    let _ = on("run-pipeline").run().code(0).says("hello world!").says("succeeded on runner");
+    // The machine starts once the pipeline is followed: a faster one would have run it before it is looked at.
+    let command = on("run-pipeline");
+    let mut running = command.start();
+    while !running.has_said("/-/pipelines/") {
+        assert!(!running.poll(), "it ended before it followed a pipeline\n{}", running.wait());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let vm = site.boot(&scene.home, &scene.home.script(&scene.deployment));
+    let _ = running.wait().code(0).says("hello world!").says("succeeded on runner");
     let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0).says("kept: runner ");
     drop(vm);
     let _ = teardown(&scene, &site).run().code(0).says("read back: gone");
