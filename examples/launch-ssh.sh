@@ -500,7 +500,7 @@ start_service() {
 	until is_hardened && [ "$pid" = "$was" ]; do
 		was=$pid
 		tries=$((tries - 1))
-		[ $tries -gt 0 ] || fail "the process of gitlab-runner is $is, not $want"
+		[ $tries -gt 0 ] || fail "the process of gitlab-runner is ${is:-not running}, not $want"
 		sleep 2
 	done
 }

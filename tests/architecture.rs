@@ -69,9 +69,6 @@ const CONFINED: &[(&str, &[&str])] = &[
 const BANNED: &[&str] =
     &["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!(", "process::exit", "process::abort"];
 
-/// Beyond this a file should have become two.
-const MOST_LINES: usize = 460;
-
 const TABLE: (&str, &str) = ("<!-- steps: begin -->\n", "<!-- steps: end -->");
 
 struct Source {
@@ -79,7 +76,6 @@ struct Source {
     path: String,
     /// Without comments and without tests.
     code: String,
-    lines: usize,
 }
 
 impl Source {
@@ -119,7 +115,7 @@ fn sources() -> Vec<Source> {
                 let shown = path.strip_prefix(root()).expect("below the root").display().to_string();
                 let text = read(&shown);
                 let code = if shown.ends_with("tests.rs") { String::new() } else { code(&text) };
-                found.push(Source { path: shown, code, lines: text.lines().count() });
+                found.push(Source { path: shown, code });
             }
         }
     }
@@ -265,16 +261,6 @@ fn nobody_prints_or_exits() {
         }
     }
     assert_none("only ui.rs writes to the terminal, only main.rs ends the process", &wrong);
-}
-
-#[test]
-fn files_stay_small() {
-    let wrong = sources()
-        .iter()
-        .filter(|source| source.lines > MOST_LINES)
-        .map(|source| format!("{}: {} lines", source.path, source.lines))
-        .collect();
-    assert_none(&format!("files of more than {MOST_LINES} lines"), &wrong);
 }
 
 #[test]

@@ -163,8 +163,8 @@ fn one_of_several_contexts_is_chosen_and_a_wrong_name_removes_nothing() {
     let desk = Desk::new();
     let kubeconfig = desk.cluster.kubeconfig("kubernetes-admin");
     // A second context of another name, and none that is current.
-    let other =
-        kubeconfig.replace("contexts:\n", "contexts:\n- name: acme-prod\n  context: {cluster: x, user: y}\n");
+    let other = kubeconfig
+        .replace("contexts:\n", "contexts:\n- name: acme-prod\n  context: {cluster: other, user: other}\n");
     let none: String = other
         .lines()
         .filter(|line| !line.starts_with("current-context"))

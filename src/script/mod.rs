@@ -12,6 +12,10 @@ pub mod secrets;
 pub mod target;
 pub mod uninstall;
 
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use minijinja::context;
 use sha2::{Digest as _, Sha256};
 
@@ -48,8 +52,10 @@ const PARTS: &[(&str, &str)] = &[
 ];
 /// How many bytes of the SHA-256 make a digest.
 const DIGEST_BYTES: usize = 16;
-/// With this line the script's head ends.
-const BODY: &str = "settings() {\n";
+/// Where the script's head ends. Values in the head stay in their comment line, so this stands there once.
+const BODY: &str = "# Values from outside, a quoted word each.\nsettings() {\n";
+/// The length of a packed script's lines.
+const LINE: usize = 120;
 const HEADER: &str = "# outrigger-launch-script deployment=";
 
 /// Everything the launch script depends on.
@@ -139,20 +145,20 @@ impl LaunchScript<'_> {
         hex(&hash.finalize()[..DIGEST_BYTES])
     }
 
-    /// Renders the script with its comments, or without them if only so its target takes it (Lightsail
-    /// counts each byte, and certificates differ in length). The second value says whether they are left out.
+    /// Renders the script as it is, or packed where only so its target takes it: Lightsail counts each byte,
+    /// and certificates differ in length. The second value says whether it is packed.
     ///
     /// # Errors
     /// As [`Self::render`], and OR0711 when it does not fit even so.
     pub fn fitting(&self) -> Result<(Secret, bool)> {
-        let whole = self.rendered(false)?;
+        let whole = self.render()?;
         let fits = |text: &Secret| self.target.check_size(&self.target.wrap(text.expose(), self.deployment));
         if fits(&whole).is_ok() {
             return Ok((whole, false));
         }
-        let brief = self.rendered(true)?;
-        fits(&brief)?;
-        Ok((brief, true))
+        let packed = Secret::new(packed(whole.expose()));
+        fits(&packed)?;
+        Ok((packed, true))
     }
 
     /// Renders the whole script. It is a secret as a whole, and treated as one in both forms.
@@ -160,10 +166,6 @@ impl LaunchScript<'_> {
     /// Refuses values that cannot be data in the place they go to: a NUL byte, a deployment or version
     /// that is no file name or package version, a repository URL that would break apt's files.
     pub fn render(&self) -> Result<Secret> {
-        self.rendered(false)
-    }
-
-    fn rendered(&self, brief: bool) -> Result<Secret> {
         self.check()?;
         let installer = &self.installer;
         let binary = installer.binary();
@@ -175,7 +177,6 @@ impl LaunchScript<'_> {
         });
         let values = context! {
             undo => false,
-            brief => brief,
                     deployment => self.deployment,
                     digest => self.digest(),
                     runner_name => self.entry.name,
@@ -217,14 +218,7 @@ impl LaunchScript<'_> {
             target_copies => self.target.copies,
             lock_metadata => self.lock_metadata,
                 };
-        if !brief {
-            return rendered("launch.sh", TEMPLATE, PARTS, values).map(Secret::new);
-        }
-        // Of the texts alone, before any value is in them; the head stays.
-        let (head, body) = TEMPLATE.split_once(BODY).unwrap_or(("", TEMPLATE));
-        let parts: Vec<_> = PARTS.iter().map(|(name, text)| (*name, without_comments(text))).collect();
-        let main = format!("{head}{}", without_comments(&format!("{BODY}{body}")));
-        rendered("launch.sh", &main, &parts, values).map(Secret::new)
+        rendered("launch.sh", TEMPLATE, PARTS, values).map(Secret::new)
     }
 
     fn check(&self) -> Result<()> {
@@ -277,17 +271,25 @@ impl LaunchScript<'_> {
     }
 }
 
-/// A part of the template without the lines that only explain, and without tabs at the lines' beginnings:
-/// the template has none where they would mean something.
-fn without_comments(text: &str) -> String {
-    let explains = |line: &&str| {
-        let line = line.trim_start();
-        line.starts_with("# ") && !line.starts_with("# shellcheck")
-    };
-    text.split_inclusive('\n')
-        .filter(|line| !explains(line))
-        .map(|line| line.trim_start_matches('\t'))
-        .collect()
+/// The script with all below its head compressed, for a shell to unpack: the same text, which a person reads
+/// with the command in the head. What is cut short unpacks to nothing, and nothing runs.
+#[must_use]
+pub fn packed(script: &str) -> String {
+    let at = script.find(BODY).unwrap_or_default();
+    let (head, body) = script.split_at(at);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    // Writing to memory does not fail.
+    let _ = gzip.write_all(body.as_bytes());
+    let text = STANDARD.encode(gzip.finish().unwrap_or_default());
+    let mut lines = String::new();
+    for line in text.as_bytes().chunks(LINE) {
+        lines.push_str(&String::from_utf8_lossy(line));
+        lines.push('\n');
+    }
+    format!(
+        "{head}# Packed, to fit here. To read it: sed '1,/^unpacked=/d; /^END$/,$d' THIS | base64 -d | gzip -d\n\
+         unpacked=$(base64 -d <<'END' | gzip -d\n{lines}END\n) && eval \"$unpacked\"\n"
+    )
 }
 
 /// Is `text` a launch script or update script of ours for this deployment?

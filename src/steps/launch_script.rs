@@ -118,7 +118,7 @@ impl Step for LaunchScript {
             let delivery = Delivery::of(cx)?;
             let digest = script(cx, &delivery, trust, None).digest();
             let inline = if delivery.placement.separate { None } else { secrets };
-            let (text, _, is_brief) = document(cx, &delivery, trust, inline, with_secrets)?;
+            let (text, _, is_packed) = document(cx, &delivery, trust, inline, with_secrets)?;
             let size = text.expose().len();
             let to_stdout = path.as_os_str() == "-";
             if to_stdout {
@@ -130,7 +130,7 @@ impl Step for LaunchScript {
             cx.facts.script_written.set(Some(with_secrets));
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let kind = if with_secrets {
-                if is_brief { ", without its comments, to fit" } else { "" }
+                if is_packed { ", packed to fit" } else { "" }
             } else {
                 " (an update script without secrets: it keeps the tokens on the host)"
             };
@@ -171,7 +171,7 @@ impl Step for LaunchScript {
     }
 }
 
-/// What the target is handed, a warning if it barely fits, and whether it fits without its comments only. Without secrets anywhere it is for a host
+/// What the target is handed, a warning if it barely fits, and whether it is packed to fit. Without secrets anywhere it is for a host
 /// that is up: the plain script, whatever a new VM would have been handed.
 ///
 /// # Errors
@@ -187,11 +187,11 @@ fn document(
     if !with_secrets {
         return Ok((script.render()?, None, false));
     }
-    let (script, is_brief) = script.fitting()?;
+    let (script, is_packed) = script.fitting()?;
     let target = delivery.placement.target;
     let document = target.wrap(script.expose(), &cx.names.deployment);
     let warning = target.check_size(&document)?;
-    Ok((Secret::new(document), warning, is_brief))
+    Ok((Secret::new(document), warning, is_packed))
 }
 
 async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {

@@ -5,9 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use outrigger::script::target::find;
-use outrigger::script::{LaunchScript, Method, ScriptSecrets, is_ours};
+use outrigger::script::{LaunchScript, Method, ScriptSecrets, is_ours, packed};
 use outrigger::secret::Secret;
+
+use sha2::{Digest as _, Sha256};
 
 use super::machine::Machine;
 use super::sample::{
@@ -85,37 +89,76 @@ fn it_fits_into_user_data() {
         let size = by(&script, method, sha256).fitting().unwrap().0.expose().len();
         println!("{}: {whole} bytes, {size} as it goes there", method.name());
         assert!(size <= 14_336, "{}: {size} bytes", method.name());
-        // Without its comments there is room for a second certificate.
-        let two = "x".repeat(1_500);
-        let script = LaunchScript { ca_pem: Some(&two), ..by(&script, method, sha256) };
+        // Packed there is room for more of them.
+        let more = "x".repeat(8_000);
+        let script = LaunchScript { ca_pem: Some(&more), ..by(&script, method, sha256) };
         assert!(script.fitting().unwrap().1);
     }
 }
 
 #[test]
-fn comments_are_left_out_only_where_it_would_not_fit() {
+fn a_script_that_would_not_fit_is_packed_and_says_the_same() {
     let tokens = tokens();
-    let mut script = for_machine(&sample(&[], Some(tokens.both())), false);
-    let (whole, is_brief) = script.fitting().unwrap();
-    assert!(!is_brief && whole.expose() == text(&script));
-    let long = format!("# of the CA\n{CA}{}", "x".repeat(2_500));
+    let mut script = for_machine(&sample(&[], Some(tokens.both())), true);
+    let (whole, is_packed) = script.fitting().unwrap();
+    assert!(!is_packed && whole.expose() == text(&script));
+    script = for_machine(&script, false);
+    let long = format!("{CA}{}", noise(4_000));
     script.ca_pem = Some(&long);
-    let (brief, is_brief) = script.fitting().unwrap();
-    let brief = brief.expose();
-    assert!(is_brief && brief.len() <= 14_336);
-    assert!(is_ours(brief, "kubernetes-runner") && brief.contains("# Its comments are left out"));
-    assert!(brief.contains("# of the CA\n"), "values keep theirs");
-    lint(brief);
-    // It is the same script: what it does not say it does all the same.
-    let code = |text: &str| -> Vec<String> {
-        let lines = text.split_once("\nsettings() {").unwrap().1.lines();
-        let lines = lines.map(|line| line.trim_start_matches('\t'));
-        lines.filter(|line| !line.starts_with("# ")).map(str::to_owned).collect()
-    };
-    assert_eq!(code(brief), code(&text(&script)));
-    let longer = "x".repeat(6_000);
+    let (fitting, is_packed) = script.fitting().unwrap();
+    let packed = fitting.expose();
+    assert!(is_packed && packed.len() <= 14_336, "{}", packed.len());
+    assert!(is_ours(packed, "kubernetes-runner") && packed.contains("HOLDS TWO SECRETS"));
+    assert!(packed.lines().all(|line| line.len() <= 160));
+    assert!(!packed.contains(RUNNER_TOKEN));
+    lint(packed);
+    // What its head tells a reader to type shows the rest of the plain script.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("launch.sh");
+    fs::write(&path, packed).unwrap();
+    let command = packed.lines().find_map(|line| line.split_once("To read it: ")).unwrap().1;
+    let command = command.replace("THIS", path.to_str().unwrap());
+    let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+    let plain = text(&script);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(plain.ends_with(&shown) && shown.contains("settings() {"), "{shown}");
+    assert!(plain[..plain.len() - shown.len()].lines().all(|line| line.is_empty() || line.starts_with('#')));
+    let longer = noise(20_000);
     script.ca_pem = Some(&longer);
     assert_eq!(script.fitting().unwrap_err().id, "OR0711");
+}
+
+#[test]
+fn a_packed_script_does_what_the_plain_one_does_or_nothing() {
+    let tokens = tokens();
+    let whole = text(&for_machine(&sample(&[], Some(tokens.both())), false));
+    for shell in shells() {
+        // Its paths are those of the machine before it is packed.
+        let machine = Machine::new();
+        let script = packed(&machine.here(&whole));
+        let output = machine.run_file(shell, "root/launch", &script, &[]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("the service is running"), "{shell:?}: {said}");
+        let machine = Machine::new();
+        let script = packed(&machine.here(&whole));
+        for end in [script.len() - 2, script.len() - 24, script.len() - 40, script.len() / 2] {
+            let output = machine.run_file(shell, "root/launch", &script[..end], &[]);
+            assert!(!String::from_utf8_lossy(&output.stdout).contains("outrigger"), "{shell:?} {end}");
+            assert!(!machine.path("var/lib/outrigger").exists(), "{shell:?} {end}");
+        }
+    }
+}
+
+/// Base64 of digests: certificates hardly compress either.
+fn noise(length: usize) -> String {
+    let mut text = String::new();
+    let mut seed = Sha256::digest("noise");
+    while text.len() < length {
+        let _ = write!(text, "{}", STANDARD.encode(seed));
+        seed = Sha256::digest(seed);
+    }
+    text.truncate(length);
+    text
 }
 
 #[test]

@@ -127,7 +127,7 @@ pub fn mended(beds: &Beds) {
 
     // Where somebody's own drop-in takes the limits away, the script does not say that all is well.
     let theirs = "/etc/systemd/system/gitlab-runner.service.d/zz-theirs.conf";
-    vm.write(theirs, "[Service]\nUser=root\n");
+    vm.write(theirs, "[Service]\nUser=root\nCapabilityBoundingSet=~\n");
     vm.sh("systemctl daemon-reload; systemctl restart gitlab-runner");
     let said = run_badly(&vm, &script, None);
     assert_eq!(vm.outcome(DEPLOYMENT)["step"], "service", "{said}");
