@@ -24,6 +24,9 @@
 # For a machine without another GitLab Runner; for others there is --target ssh.
 {% endif %}
 # Outcome in /var/lib/outrigger, log in /var/log.
+{% if brief %}
+# Its comments are left out, to fit here: --target ssh has them.
+{% endif %}
 
 # Values from outside, a quoted word each.
 settings() {

@@ -52,8 +52,8 @@ const PARTS: &[(&str, &str)] = &[
 ];
 /// How many bytes of the SHA-256 make a digest.
 const DIGEST_BYTES: usize = 16;
-/// Where the script's head ends. Values in the head stay in their comment line, so this stands there once.
-const BODY: &str = "# Values from outside, a quoted word each.\nsettings() {\n";
+/// With this line the script's head ends.
+const BODY: &str = "settings() {\n";
 /// The length of a packed script's lines.
 const LINE: usize = 120;
 const HEADER: &str = "# outrigger-launch-script deployment=";
@@ -145,20 +145,25 @@ impl LaunchScript<'_> {
         hex(&hash.finalize()[..DIGEST_BYTES])
     }
 
-    /// Renders the script as it is, or packed where only so its target takes it: Lightsail counts each byte,
-    /// and certificates differ in length. The second value says whether it is packed.
+    /// Renders the script as it is; only where its target would not take that (Lightsail counts each byte, and
+    /// certificates differ in length) without its comments, and only where that is too long, too, packed.
+    /// The second value says what was done to it, for a person.
     ///
     /// # Errors
     /// As [`Self::render`], and OR0711 when it does not fit even so.
-    pub fn fitting(&self) -> Result<(Secret, bool)> {
-        let whole = self.render()?;
+    pub fn fitting(&self) -> Result<(Secret, Option<&'static str>)> {
         let fits = |text: &Secret| self.target.check_size(&self.target.wrap(text.expose(), self.deployment));
+        let whole = self.rendered(false)?;
         if fits(&whole).is_ok() {
-            return Ok((whole, false));
+            return Ok((whole, None));
+        }
+        let brief = self.rendered(true)?;
+        if fits(&brief).is_ok() {
+            return Ok((brief, Some("without its comments, to fit")));
         }
         let packed = Secret::new(packed(whole.expose()));
         fits(&packed)?;
-        Ok((packed, true))
+        Ok((packed, Some("packed to fit")))
     }
 
     /// Renders the whole script. It is a secret as a whole, and treated as one in both forms.
@@ -166,6 +171,10 @@ impl LaunchScript<'_> {
     /// Refuses values that cannot be data in the place they go to: a NUL byte, a deployment or version
     /// that is no file name or package version, a repository URL that would break apt's files.
     pub fn render(&self) -> Result<Secret> {
+        self.rendered(false)
+    }
+
+    fn rendered(&self, brief: bool) -> Result<Secret> {
         self.check()?;
         let installer = &self.installer;
         let binary = installer.binary();
@@ -177,6 +186,7 @@ impl LaunchScript<'_> {
         });
         let values = context! {
             undo => false,
+            brief => brief,
                     deployment => self.deployment,
                     digest => self.digest(),
                     runner_name => self.entry.name,
@@ -218,7 +228,14 @@ impl LaunchScript<'_> {
             target_copies => self.target.copies,
             lock_metadata => self.lock_metadata,
                 };
-        rendered("launch.sh", TEMPLATE, PARTS, values).map(Secret::new)
+        if !brief {
+            return rendered("launch.sh", TEMPLATE, PARTS, values).map(Secret::new);
+        }
+        // Of the texts alone, before any value is in them; the head stays.
+        let (head, body) = TEMPLATE.split_once(BODY).unwrap_or(("", TEMPLATE));
+        let parts: Vec<_> = PARTS.iter().map(|(name, text)| (*name, without_comments(text))).collect();
+        let main = format!("{head}{}", without_comments(&format!("{BODY}{body}")));
+        rendered("launch.sh", &main, &parts, values).map(Secret::new)
     }
 
     fn check(&self) -> Result<()> {
@@ -271,12 +288,26 @@ impl LaunchScript<'_> {
     }
 }
 
+/// A part of the template without the lines that only explain, and without tabs at the lines' beginnings:
+/// the template has none where they would mean something.
+fn without_comments(text: &str) -> String {
+    let explains = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with("# ") && !line.starts_with("# shellcheck")
+    };
+    text.split_inclusive('\n')
+        .filter(|line| !explains(line))
+        .map(|line| line.trim_start_matches('\t'))
+        .collect()
+}
+
 /// The script with all below its head compressed, for a shell to unpack: the same text, which a person reads
 /// with the command in the head. What is cut short unpacks to nothing, and nothing runs.
 #[must_use]
 pub fn packed(script: &str) -> String {
-    let at = script.find(BODY).unwrap_or_default();
-    let (head, body) = script.split_at(at);
+    // Values in the head stay in their comment line, so that this line is no part of one.
+    let body = format!("\n{BODY}");
+    let (head, body) = script.split_at(script.find(&body).map_or(0, |at| at + 1));
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     // Writing to memory does not fail.
     let _ = gzip.write_all(body.as_bytes());

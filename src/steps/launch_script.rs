@@ -118,7 +118,7 @@ impl Step for LaunchScript {
             let delivery = Delivery::of(cx)?;
             let digest = script(cx, &delivery, trust, None).digest();
             let inline = if delivery.placement.separate { None } else { secrets };
-            let (text, _, is_packed) = document(cx, &delivery, trust, inline, with_secrets)?;
+            let (text, _, made) = document(cx, &delivery, trust, inline, with_secrets)?;
             let size = text.expose().len();
             let to_stdout = path.as_os_str() == "-";
             if to_stdout {
@@ -130,9 +130,9 @@ impl Step for LaunchScript {
             cx.facts.script_written.set(Some(with_secrets));
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let kind = if with_secrets {
-                if is_packed { ", packed to fit" } else { "" }
+                made.map(|made| format!(", {made}")).unwrap_or_default()
             } else {
-                " (an update script without secrets: it keeps the tokens on the host)"
+                " (an update script without secrets: it keeps the tokens on the host)".to_owned()
             };
             #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
             let kilobytes = size as f64 / 1000.0;
@@ -171,7 +171,7 @@ impl Step for LaunchScript {
     }
 }
 
-/// What the target is handed, a warning if it barely fits, and whether it is packed to fit. Without secrets anywhere it is for a host
+/// What the target is handed, a warning if it barely fits, and what was done to it to fit. Without secrets anywhere it is for a host
 /// that is up: the plain script, whatever a new VM would have been handed.
 ///
 /// # Errors
@@ -182,16 +182,16 @@ fn document(
     trust: &Trust,
     inline: Option<ScriptSecrets<'_>>,
     with_secrets: bool,
-) -> Result<(Secret, Option<String>, bool)> {
+) -> Result<(Secret, Option<String>, Option<&'static str>)> {
     let script = script(cx, delivery, trust, inline);
     if !with_secrets {
-        return Ok((script.render()?, None, false));
+        return Ok((script.render()?, None, None));
     }
-    let (script, is_packed) = script.fitting()?;
+    let (script, made) = script.fitting()?;
     let target = delivery.placement.target;
     let document = target.wrap(script.expose(), &cx.names.deployment);
     let warning = target.check_size(&document)?;
-    Ok((Secret::new(document), warning, is_packed))
+    Ok((Secret::new(document), warning, made))
 }
 
 async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {

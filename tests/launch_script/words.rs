@@ -92,22 +92,45 @@ fn it_fits_into_user_data() {
         // Packed there is room for more of them.
         let more = "x".repeat(8_000);
         let script = LaunchScript { ca_pem: Some(&more), ..by(&script, method, sha256) };
-        assert!(script.fitting().unwrap().1);
+        assert_eq!(script.fitting().unwrap().1, Some("packed to fit"));
     }
+}
+
+#[test]
+fn comments_are_left_out_only_where_it_would_not_fit() {
+    let tokens = tokens();
+    let mut script = for_machine(&sample(&[], Some(tokens.both())), false);
+    let long = format!("# of the CA\n{CA}{}", "x".repeat(1_500));
+    script.ca_pem = Some(&long);
+    let (brief, made) = script.fitting().unwrap();
+    let brief = brief.expose();
+    assert_eq!(made, Some("without its comments, to fit"));
+    assert!(brief.len() <= 14_336);
+    assert!(is_ours(brief, "kubernetes-runner") && brief.contains("# Its comments are left out"));
+    assert!(brief.contains("# of the CA\n"), "values keep theirs");
+    lint(brief);
+    // It is the same script: what it does not say it does all the same.
+    let code = |text: &str| -> Vec<String> {
+        let lines = text.split_once("\nsettings() {").unwrap().1.lines();
+        let lines = lines.map(|line| line.trim_start_matches('\t'));
+        lines.filter(|line| !line.starts_with("# ")).map(str::to_owned).collect()
+    };
+    assert_eq!(code(brief), code(&text(&script)));
 }
 
 #[test]
 fn a_script_that_would_not_fit_is_packed_and_says_the_same() {
     let tokens = tokens();
     let mut script = for_machine(&sample(&[], Some(tokens.both())), true);
-    let (whole, is_packed) = script.fitting().unwrap();
-    assert!(!is_packed && whole.expose() == text(&script));
+    let (whole, made) = script.fitting().unwrap();
+    assert!(made.is_none() && whole.expose() == text(&script));
     script = for_machine(&script, false);
     let long = format!("{CA}{}", noise(4_000));
     script.ca_pem = Some(&long);
-    let (fitting, is_packed) = script.fitting().unwrap();
+    let (fitting, made) = script.fitting().unwrap();
     let packed = fitting.expose();
-    assert!(is_packed && packed.len() <= 14_336, "{}", packed.len());
+    assert_eq!(made, Some("packed to fit"));
+    assert!(packed.len() <= 14_336, "{}", packed.len());
     assert!(is_ours(packed, "kubernetes-runner") && packed.contains("HOLDS TWO SECRETS"));
     assert!(packed.lines().all(|line| line.len() <= 160));
     assert!(!packed.contains(RUNNER_TOKEN));
