@@ -73,6 +73,10 @@ fn play() -> Outcome<()> {
         "\n# You boot a VM with it. Here a stand-in plays the machine: it has the script's token, no more"
     );
     let vm = RunnerDriver::start(DriverOptions::new(&gitlab, &runner_token(&script)?));
+    // Whoever boots a VM comes back once it is up: it has asked for a job by then.
+    while !gitlab.requests().iter().any(|request| request.path.ends_with("/jobs/request")) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     shell.types(FIRST_JOB, 0)?;
     shell.types(STATUS, 0)?;
 
