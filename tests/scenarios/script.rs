@@ -108,7 +108,7 @@ pub fn too_long(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     // GitLab cannot be reached from here, so that nobody knows which of its CAs are needed.
     let bundle: String =
-        (0..12).map(|number| self_signed(ca_params(&format!("old CA {number}"))).pem()).collect();
+        (0..40).map(|number| self_signed(ca_params(&format!("old CA {number}"))).pem()).collect();
     let setup = scene.setup().flag("--gitlab-ca-file", scene.home.input("long.pem", &bundle));
     let _ = refused(bed, &scene.home, &setup, 3).says("OR0711").says("Lightsail").says("CA bundle");
 }
