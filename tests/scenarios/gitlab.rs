@@ -194,11 +194,11 @@ pub fn step_by_step(bed: &dyn Bed) {
     let script = script.flag("--gitlab-ca-file", scene.home.input("gitlab-ca.pem", &site.gitlab.ca_pem()));
     script.flag("--runner-token-file", &token).run().code(0).says("wrote launch.sh");
     on("commit-pipeline").run().code(0);
-    // The machine starts once the pipeline is followed: a faster one would have run it before it is looked at.
+    // The machine starts once it is waited for: a faster one would have run the pipeline before it is looked at.
     let command = on("run-pipeline");
     let mut running = command.start();
-    while !running.has_said("/-/pipelines/") {
-        assert!(!running.poll(), "it ended before it followed a pipeline\n{}", running.wait());
+    while !running.has_said("waiting for the VM") {
+        assert!(!running.poll(), "it ended before it waited for the machine\n{}", running.wait());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let vm = site.boot(&scene.home, &scene.home.script(&scene.deployment));

@@ -39,7 +39,7 @@ use roots::{Root, Roots, below};
 use run::Run;
 
 /// How long anything in a machine may take that is waited for. Far more than it does on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(900);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Room on a disk, when a test does not ask for less.
 const DISK_BYTES: u64 = 2 << 30;

@@ -80,6 +80,7 @@ pub fn of_others(beds: &Beds) {
     place.connect(&vm);
     vm.boot_idle();
     let port = place.apt.port();
+    vm.network().refuse(9);
     place.apt.answer(
         "/theirs/dists/old/Release",
         "Origin: theirs\nSuite: old\nCodename: old\nDate: Mon, 01 Jan 2024 00:00:00 UTC\n\

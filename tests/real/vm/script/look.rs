@@ -58,6 +58,11 @@ pub fn journal(vm: &Vm) -> String {
     vm.sh("journalctl --unit gitlab-runner --output cat --no-pager")
 }
 
+/// Has it been told to end once its jobs have ended? The words stand in one line, with colours between them.
+pub fn stops_gracefully(vm: &Vm) -> bool {
+    journal(vm).lines().any(|line| line.contains("received stop signal") && line.contains("quit"))
+}
+
 /// How often the service has read its configuration in this boot.
 pub fn loads(vm: &Vm) -> usize {
     journal(vm).matches("Configuration loaded").count()

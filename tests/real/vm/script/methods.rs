@@ -8,7 +8,7 @@ use super::super::vm::beds::{Beds, OTHER_VERSIONS, VERSION};
 use super::super::vm::net::port_of;
 use super::super::vm::roots::Root;
 use super::super::vm::user_data::lightsail;
-use super::look::{asks, is_well, job, journal, process, run_well, start_job};
+use super::look::{asks, is_well, job, journal, process, run_well, start_job, stops_gracefully};
 use super::place::{DEPLOYMENT, Place, entries, secrets};
 
 /// Makes a machine a runner at its first boot, by a method; returns the script.
@@ -220,7 +220,7 @@ pub fn service(beds: &Beds) {
 
     let before = process(&vm);
     vm.sh("systemctl stop --no-block gitlab-runner");
-    vm.wait("the signal", || journal(&vm).contains("stop-signal=quit"));
+    vm.wait("the signal", || stops_gracefully(&vm));
     assert_eq!(vm.sh("systemctl show -P ActiveState gitlab-runner"), "deactivating");
     assert_eq!((process(&vm), status()), (before, "running".to_owned()));
     vm.network().refuse(port_of(&place.cluster.url()));

@@ -8,7 +8,9 @@ use super::super::vm::beds::{Beds, VERSION};
 use super::super::vm::net::port_of;
 use super::super::vm::roots::Root;
 use super::super::vm::user_data::lightsail;
-use super::look::{CONFIG, asks, edit, is_well, job, journal, log, process, run_badly, run_well, start_job};
+use super::look::{
+    CONFIG, asks, edit, is_well, job, log, process, run_badly, run_well, start_job, stops_gracefully,
+};
 use super::methods::hardened;
 use super::place::{DEPLOYMENT, Place, entries, file_of_secrets, secrets};
 
@@ -87,7 +89,7 @@ pub fn left_as_root(beds: &Beds) {
     assert_eq!(status(), "running", "{}", place.site.gitlab.trace(id));
 
     start(&vm, "launch", &script);
-    vm.wait("the signal", || journal(&vm).contains("received stop signal: quit"));
+    vm.wait("the signal", || stops_gracefully(&vm));
     assert_eq!((user(&vm), status()), ("root".to_owned(), "running".to_owned()), "{}", log(&vm));
     // The end of the job, by what befell it and not by the stop.
     vm.network().refuse(port_of(&place.cluster.url()));
