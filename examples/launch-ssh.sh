@@ -111,7 +111,7 @@ begin() {
 
 # What the command that failed said first.
 last_error() {
-	why=$(awk '/^outrigger: /{w=""} !w&&/^(E|curl|FATAL|PANIC|ERROR):|No space/{w=$0} END{print w}' "$log")
+	why=$(awk '{gsub(/\033\[[0-9;]*m/,"")} /^outrigger: /{w=""} !w&&/^(E|curl|FATAL|PANIC|ERROR):|No space/{w=$0} END{print w}' "$log")
 	[ "$why" ] || ! df / "$log" | grep -q 100% || why='the disk is full'
 	printf '%s' "${why:-a command failed}, see $log"
 }
@@ -442,7 +442,8 @@ prove_gitlab() {
 }
 
 verify() {
-	gitlab-runner verify --config check/config.toml >words 2>&1 || :
+	# Its lines have colours.
+	gitlab-runner verify --config check/config.toml 2>&1 | awk '{gsub(/\033\[[0-9;]*m/,"")}1' >words
 	cat words
 	grep -qE ' is (not )?(valid|alive)|removed|[Ff]orbidden' words
 }

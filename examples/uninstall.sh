@@ -74,7 +74,7 @@ begin() {
 
 # What the command that failed said first.
 last_error() {
-	why=$(awk '/^outrigger: /{w=""} !w&&/^(E|curl|FATAL|PANIC|ERROR):|No space/{w=$0} END{print w}' "$log")
+	why=$(awk '{gsub(/\033\[[0-9;]*m/,"")} /^outrigger: /{w=""} !w&&/^(E|curl|FATAL|PANIC|ERROR):|No space/{w=$0} END{print w}' "$log")
 	[ "$why" ] || ! df / "$log" | grep -q 100% || why='the disk is full'
 	printf '%s' "${why:-a command failed}, see $log"
 }

@@ -265,13 +265,19 @@ impl Entry<'_> {
             patch.insert(key.to_owned(), Value::String(value.to_owned()));
         }
         ours.insert("pod_spec".to_owned(), Value::Array(vec![Value::Table(patch)]));
-        let switch = Value::String("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION=true".to_owned());
-        match extra.get_mut("environment") {
-            Some(Value::Array(given)) => given.push(switch),
-            _ => {
-                extra.insert("environment".to_owned(), Value::Array(vec![switch]));
-            }
+        let text = |text: &str| Value::String(text.to_owned());
+        let mut given = match extra.remove("environment") {
+            Some(Value::Array(given)) => given,
+            _ => Vec::new(),
+        };
+        // No image knows the user, so its home would be /, where git cannot write its settings: the runner
+        // has it do so for a GitLab with a CA of its own, and the job failed.
+        let is_home = |one: &Value| one.as_str().is_some_and(|one| one.starts_with("HOME="));
+        if !given.iter().any(is_home) {
+            given.push(text("HOME=/tmp"));
         }
+        given.push(text("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION=true"));
+        extra.insert("environment".to_owned(), Value::Array(given));
     }
 }
 

@@ -38,7 +38,7 @@ pub fn namespaces(bed: &dyn Bed) {
     for place in &places {
         hold(bed, place, &[RANCHER]);
     }
-    for timeout in ["25s", "12s"] {
+    for timeout in ["45s", "20s"] {
         let output = scene.teardown().args(["--timeout", timeout]).run().code(8).says("OR0504");
         let output = output.says(&format!("Namespace {} is still being deleted", scene.job_namespace()));
         let output = output.says(&format!("finalizer {RANCHER} (Rancher)")).never_says("Nothing of");
@@ -75,7 +75,7 @@ pub fn objects(bed: &dyn Bed) {
     }
     let receipt = scene.home.path().join("receipt.txt");
     // A token ends with the wish to delete its Secret.
-    let first = scene.teardown().args(["--timeout", "25s"]).flag("--receipt", &receipt).run().code(8);
+    let first = scene.teardown().args(["--timeout", "45s"]).flag("--receipt", &receipt).run().code(8);
     let first = first.says("the old token gets 401").says(HOLD).says("is still being deleted");
     let text = std::fs::read_to_string(&receipt).expect("the receipt was written");
     for kind in ["Secret", "ServiceAccount", "Role", "RoleBinding", "Namespace"] {
@@ -83,7 +83,7 @@ pub fn objects(bed: &dyn Bed) {
             text.lines().any(|line| line.contains("being deleted") && line.contains(&format!("{kind} ")));
         assert!(found, "{kind} is on its way\n{text}\n{first}");
     }
-    let second = scene.teardown().args(["--timeout", "12s"]).run().code(8).says(HOLD);
+    let second = scene.teardown().args(["--timeout", "20s"]).run().code(8).says(HOLD);
     let _ = second.says("is still being deleted").never_says("Nothing of");
     assert_known(&scene, true);
     for path in &held {
@@ -109,7 +109,7 @@ pub fn in_used_namespaces(bed: &dyn Bed) {
     for path in &held {
         hold(bed, path, &[HOLD]);
     }
-    for timeout in ["25s", "12s"] {
+    for timeout in ["45s", "20s"] {
         let output = scene.teardown().args(["--timeout", timeout]).run().code(8);
         let output =
             output.says(&format!("Secret {runner}/{}-token is still being deleted", scene.deployment));
@@ -131,7 +131,7 @@ pub fn content(bed: &dyn Bed) {
     scene.set_up();
     let made = bed.admin().create(&json!({"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "istio-ca-root-cert", "namespace": scene.job_namespace(), "finalizers": [HOLD]}}));
-    let output = scene.teardown().args(["--timeout", "25s"]).run().code(8).says("is still being deleted");
+    let output = scene.teardown().args(["--timeout", "45s"]).run().code(8).says("is still being deleted");
     let _ = output.says(&format!("configmaps/istio-ca-root-cert (finalizer {HOLD})"));
     let_go(bed, &object_path(&made));
     scene.teardown().run().code(0);
@@ -153,7 +153,7 @@ pub fn temporary_binding(bed: &dyn Bed) {
         let _ = output.says("lends its rights until then").says(&kept[0]);
         assert_eq!(scene.temporary_bindings(), kept, "it is there, and known");
     }
-    let _ = scene.teardown().args(["--timeout", "25s"]).run().says("OR0502").says(HOLD);
+    let _ = scene.teardown().args(["--timeout", "45s"]).run().says("OR0502").says(HOLD);
     assert_known(&scene, true);
     let_go(bed, &path);
     scene.teardown().run().code(0);
@@ -207,7 +207,7 @@ pub fn dead_metrics(bed: &dyn Bed) {
     scene.set_up();
     let dead = DeadApi::register(bed, "metrics.k8s.io", "v1beta1");
     for _ in 0..2 {
-        let output = scene.teardown().args(["--timeout", "25s"]).run().code(8).never_says("OR0501");
+        let output = scene.teardown().args(["--timeout", "45s"]).run().code(8).never_says("OR0501");
         let output = output.says("the API metrics.k8s.io/v1beta1, which does not answer");
         let _ = output.says("mend or remove the APIService v1beta1.metrics.k8s.io").never_says("Nothing of");
         assert_known(&scene, true);
@@ -226,7 +226,7 @@ pub fn dead_api(bed: &dyn Bed) {
         scene.set_up();
         let dead = DeadApi::register(bed, "widgets.example.com", "v1");
         for _ in 0..2 {
-            let output = scene.teardown().args(["--timeout", "30s"]).run().code(8).says("OR0505");
+            let output = scene.teardown().args(["--timeout", "60s"]).run().code(8).says("OR0505");
             let output = output.says("the API widgets.example.com does not answer").never_says("OR0501");
             let _ = output.says("mend or remove the APIService v1.widgets.example.com");
             assert_eq!(scene.temporary_bindings(), [""; 0]);

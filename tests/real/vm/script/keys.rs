@@ -73,14 +73,13 @@ pub fn changed(beds: &Beds) {
     newer(&place, &vm, &beds.repository.other_key.fingerprint);
 }
 
-/// A host with sources of somebody's that do not answer, are not signed, or are too old.
+/// A host with sources of somebody's that are gone, are not signed, or are too old.
 pub fn of_others(beds: &Beds) {
     let place = Place::new(beds);
     let vm = beds.vm(Root::Small);
     place.connect(&vm);
     vm.boot_idle();
     let port = place.apt.port();
-    vm.network().refuse(9);
     place.apt.answer(
         "/theirs/dists/old/Release",
         "Origin: theirs\nSuite: old\nCodename: old\nDate: Mon, 01 Jan 2024 00:00:00 UTC\n\
@@ -88,7 +87,7 @@ pub fn of_others(beds: &Beds) {
     );
     place.apt.answer("/theirs/dists/unsigned/Release", "Origin: theirs\nSuite: unsigned\nSHA256:\n");
     for (source, words) in [
-        ("deb [trusted=yes] http://127.0.0.1:9/theirs nobody main\n".to_owned(), "onnect"),
+        (format!("deb [trusted=yes] http://127.0.0.1:{port}/theirs gone main\n"), "404"),
         (format!("deb [trusted=yes] http://127.0.0.1:{port}/theirs old main\n"), "is expired"),
         (format!("deb http://127.0.0.1:{port}/theirs unsigned main\n"), "is not signed"),
     ] {
@@ -97,7 +96,7 @@ pub fn of_others(beds: &Beds) {
         assert!(said.contains(words), "{words}: {said}");
     }
     let all = format!(
-        "deb [trusted=yes] http://127.0.0.1:9/theirs nobody main\n\
+        "deb [trusted=yes] http://127.0.0.1:{port}/theirs gone main\n\
          deb [trusted=yes] http://127.0.0.1:{port}/theirs old main\n\
          deb http://127.0.0.1:{port}/theirs unsigned main\n"
     );

@@ -18,11 +18,11 @@ pub fn late_or_never(beds: &Beds) {
     for port in ports {
         vm.network().refuse(port);
     }
-    let mirror = format!("127.0.0.1:{}", place.apt.port());
-    boot_fails(&place, &vm, &hasty(&script), "install", &["apt-get failed", &mirror, "onnect"]);
+    let mirror = format!("port {}", place.apt.port());
+    boot_fails(&place, &vm, &hasty(&script), "install", &["curl failed", &mirror, "onnect"]);
 
     vm.cut_power();
-    let attempts = || log(&vm).matches("apt-get failed, again in").count();
+    let attempts = || log(&vm).matches("curl failed, again in").count();
     let before = attempts();
     vm.boot(&lightsail(&script));
     vm.wait("a second attempt", || attempts() > before);
