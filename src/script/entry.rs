@@ -396,7 +396,10 @@ mod tests {
         let extra = parse("[[runners]]\nenvironment = [\"A=b\"]\n", true).expect("this is allowed");
         let made = whole(&entry(&extra, true));
         let kubernetes = &made["kubernetes"];
-        assert_eq!(made["environment"].as_array().map(Vec::len), Some(2));
+        let environment = made["environment"].as_array().expect("a list");
+        let said: Vec<_> = environment.iter().filter_map(|one| one.as_str()).collect();
+        assert!(said.contains(&"A=b") && said.contains(&"HOME=/tmp"), "{said:?}");
+        assert_eq!(said.len(), 3, "{said:?}");
         assert_eq!(kubernetes["allow_privilege_escalation"].as_bool(), Some(false));
         assert_eq!(kubernetes["cap_drop"][0].as_str(), Some("ALL"));
         assert_eq!(kubernetes["pod_security_context"]["run_as_non_root"].as_bool(), Some(true));
@@ -461,7 +464,7 @@ mod tests {
         assert_eq!(made["kubernetes"]["node_selector"]["disk"].as_str(), Some("hdd"));
         let text = "[[runners]]\nEnvironment = [\"A=b\"]\n";
         let made = whole(&entry(&parse(text, true).expect("this is allowed"), true));
-        assert_eq!(made["environment"].as_array().map(Vec::len), Some(2));
+        assert_eq!(made["environment"].as_array().map(Vec::len), Some(3));
     }
 
     #[test]
