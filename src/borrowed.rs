@@ -22,7 +22,7 @@ use crate::settings::shell_word;
 /// namespace alone, which shows all of it.
 pub async fn to_look_into(cx: &Context, namespace: &str) -> Result<Option<Object>> {
     let look = Right::new("", "pods", "list");
-    // What a killed run left there still lends its rights, and is taken back before the look.
+    // What a killed run left there still grants its rights, and is taken back before the look.
     let prefix = cx.names.temporary_prefix();
     let lent = {
         let record = cx.record.borrow();
@@ -147,12 +147,12 @@ pub async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Re
         },
     };
     cluster.delete(reference, &uid).await.map_err(|refusal| failed(refusal.message))?;
-    // As long as a finalizer holds it, it lends its rights.
+    // As long as a finalizer holds it, it grants its rights.
     match cluster.get(reference).await {
         Ok(Some(live)) if live.uid() == uid => {
             let held = deletion::holders(&live).join(", ");
             cx.changed(reference, Some(live));
-            Err(failed(format!("its deletion is held by {held}, and it lends its rights until then")))
+            Err(failed(format!("its deletion is held by {held}, and it grants its rights until then")))
         }
         // Whoever may not read it has the server's word that it is deleted.
         Ok(_) => forget(cx, reference),

@@ -14,7 +14,7 @@ pub(super) fn refusal(what: &str, url: &str, untrusted: &Untrusted) -> Refusal {
             format!("cannot {what}: the certificate of {url} is not accepted"),
         )
         .detail("because", untrusted.to_string())
-        .hint("kubectl and the runner refuse it for the same reason: have it mended, or fetch the kubeconfig anew from whoever runs the cluster"),
+        .hint("kubectl and the runner refuse it for the same reason: have it reissued, or fetch the kubeconfig anew from whoever runs the cluster"),
     };
     Refusal::untrusted(what, &untrusted.to_string(), failure)
 }

@@ -38,7 +38,7 @@ impl Login {
         let patience = remaining.min(limits.request_timeout.max(Duration::from_secs(30)));
         let login = tokio::time::timeout(patience, plugin.run());
         let credential = unless_cancelled(Some(&limits.cancel), login).await?.map_err(|_| {
-            Failure::new("OR0404", Kind::Deadline, "the kubeconfig's exec plugin does not come to an end")
+            Failure::new("OR0404", Kind::Deadline, "the kubeconfig's exec plugin timed out")
                 .detail("the plugin", plugin.shown())
                 .hint("run kubectl version with the same context once, so that it can ask what it has to, then try again")
         })??;

@@ -65,7 +65,7 @@ impl Step for BindAdmin {
             }
             let released = lines.iter().any(|line| line.decision == Decision::Release);
             let answer = match question(cx).await? {
-                // What is left of an earlier run still lends its rights: once it is released, the Role
+                // What is left of an earlier run still grants its rights: once it is released, the Role
                 // will be refused again.
                 Answer::MayGrant(_) if released => Answer::Needed,
                 answer => answer,

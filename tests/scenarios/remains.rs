@@ -138,7 +138,7 @@ pub fn content(bed: &dyn Bed) {
     assert_same("setup and teardown", &before, &world(bed.admin()));
 }
 
-/// As long as it is there, a binding lends its rights, whatever was said about its deletion.
+/// As long as it is there, a binding grants its rights, whatever was said about its deletion.
 pub fn temporary_binding(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Binder);
     let before = world(bed.admin());
@@ -150,7 +150,7 @@ pub fn temporary_binding(bed: &dyn Bed) {
     hold(bed, &path, &[HOLD]);
     for _ in 0..2 {
         let output = scene.setup().run().code(5).says("OR0502").says(HOLD);
-        let _ = output.says("lends its rights until then").says(&kept[0]);
+        let _ = output.says("grants its rights until then").says(&kept[0]);
         assert_eq!(scene.temporary_bindings(), kept, "it is there, and known");
     }
     let _ = scene.teardown().args(["--timeout", "45s"]).run().says("OR0502").says(HOLD);
