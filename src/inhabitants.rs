@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use serde_json::Value;
 
-use crate::cluster::{Class, Cluster, Refusal};
+use crate::cluster::{Class, Cluster, LANES, Refusal};
 use crate::context::Context;
 use crate::deletion;
 use crate::error::{Failure, Kind, Result};
@@ -187,14 +188,15 @@ async fn inhabitants(
     served: &[Served],
     ours: &BTreeSet<String>,
 ) -> Result<Found> {
-    let lists = futures_util::future::join_all(served.iter().map(|one| async move {
+    let lists = served.iter().map(|one| async move {
         let resource = &one.resource;
         let path = format!("{}/namespaces/{namespace}/{resource}", one.root);
-        cluster.list_metadata(&format!("list {resource}"), &path).await
-    }))
-    .await;
+        (one, cluster.list_metadata(&format!("list {resource}"), &path).await)
+    });
+    // No more at once than are asked for at once: each may be large.
+    let mut lists = std::pin::pin!(futures_util::stream::iter(lists).buffered(LANES));
     let mut found = Found::default();
-    for (one, items) in served.iter().zip(lists) {
+    while let Some((one, items)) = lists.next().await {
         let resource = &one.resource;
         let items = match items {
             Ok(items) => items,
@@ -234,6 +236,7 @@ async fn inhabitants(
 fn ends_the_run(refusal: &Refusal) -> bool {
     matches!(refusal.class, Class::Interrupted | Class::Unauthorized | Class::Credentials)
         || refusal.is_over()
+        || refusal.is_endless()
 }
 
 /// Every listable namespaced kind, in one of its versions; and what could not be found out.

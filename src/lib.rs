@@ -86,6 +86,16 @@ pub fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// Keeps the secrets of this process to itself: no other process of the same user reads its memory or its
+/// environment (`/proc/PID/environ`, ptrace), and no core is written, not by its children either. Call it
+/// before anything else; where the system refuses, the run goes on without.
+pub fn close_process() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
 /// Runs one command and returns its exit code. `make_ui` gets the options that decide about output.
 pub async fn run(
     args: Vec<OsString>,

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
 use crate::error::{Failure, Kind as FailureKind, Result};
-use crate::limits::{Cancel, Limits, RetryNotice, Trace};
+use crate::limits::{self, Cancel, Limits, NotRead, Pages, RetryNotice, Trace};
 use crate::object::{Object, Ref};
 use crate::tls;
 
@@ -42,7 +42,7 @@ pub use target::{Selection, Target, load};
 /// The largest answer read: a list of metadata of a busy namespace stays far below.
 const BODY_LIMIT: usize = 32 * 1024 * 1024;
 /// Requests under way at once. The client speaks HTTP/1.1, so each lane is a connection.
-const LANES: usize = 4;
+pub const LANES: usize = 4;
 /// How often a request may go without any answer before it is given up.
 const SILENCES: u32 = 3;
 /// Name under which our writes appear in `managedFields`.
@@ -253,22 +253,31 @@ impl Cluster {
         self.send(what, "GET", path, None, Repeat::Safely).await
     }
 
-    /// Lists names and metadata only, so that no Secret's content is transferred.
+    /// Lists names and metadata only, so that no Secret's content is transferred; without `managedFields`,
+    /// which are the largest part and tell nothing here.
+    ///
+    /// # Errors
+    /// Of class `Malformed` for a list that does not end, as [`Pages`] has it.
     pub async fn list_metadata(&self, what: &str, path: &str) -> Result<Vec<Value>, Refusal> {
-        let mut items = Vec::new();
+        let mut items = Pages::default();
         let mut next = String::new();
         loop {
             let separator = if path.contains('?') { '&' } else { '?' };
             let page = format!("{path}{separator}limit=500{next}");
             let mut value = self.send(what, "LIST", &page, None, Repeat::Safely).await?;
-            if let Some(page) = value["items"].as_array_mut() {
-                items.append(page);
+            if let Value::Array(mut page) = value["items"].take() {
+                for metadata in page.iter_mut().filter_map(|item| item.get_mut("metadata")) {
+                    if let Some(metadata) = metadata.as_object_mut() {
+                        metadata.remove("managedFields");
+                    }
+                }
+                items.add(page).map_err(|why| Refusal::endless(what, &why).at(&self.address))?;
             }
             match value["metadata"]["continue"].as_str() {
                 Some(token) if !token.is_empty() => {
                     next = format!("&continue={}", kube_escape(token));
                 }
-                _ => return Ok(items),
+                _ => return Ok(items.into_items()),
             }
         }
     }
@@ -393,14 +402,16 @@ impl Cluster {
         let bytes = Limited::new(body, BODY_LIMIT)
             .collect()
             .await
-            .map_err(|error| Refusal::body(what, code, error.as_ref()))?
+            .map_err(|error| Refusal::body(what, error.as_ref()))?
             .to_bytes();
         let header = |name: &str| {
             parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
         if parts.status.is_success() {
-            serde_json::from_slice(&bytes)
-                .map_err(|_| Refusal::not_json(what, code, &header("content-type"), &bytes))
+            limits::json(&bytes).map_err(|error| match error {
+                NotRead::TooMuch => Refusal::endless(what, "the answer has too many values to be read"),
+                NotRead::NotJson(_) => Refusal::not_json(what, code, &header("content-type"), &bytes),
+            })
         } else {
             Err(Refusal::status(what, code, &header("content-type"), &header("retry-after"), &bytes))
         }

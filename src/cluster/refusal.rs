@@ -115,9 +115,21 @@ impl Refusal {
         Self::of(Class::Malformed, 0, what, why)
     }
 
-    pub(super) fn body(what: &str, code: u16, error: &(dyn std::error::Error + 'static)) -> Self {
+    /// More came, or was to come, than anything here can need.
+    pub(super) fn endless(what: &str, why: &str) -> Self {
+        let failure = crate::limits::endless(what, why);
+        Self { ending: Some(failure), ..Self::of(Class::Malformed, 200, what, why) }
+    }
+
+    /// Whether the server sent more than is read: whatever else it is asked, it may do so again.
+    #[must_use]
+    pub fn is_endless(&self) -> bool {
+        self.class == Class::Malformed && self.ending.is_some()
+    }
+
+    pub(super) fn body(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         if error.is::<http_body_util::LengthLimitError>() {
-            return Self::of(Class::Malformed, code, what, "the answer is larger than 32 MiB");
+            return Self::endless(what, "the answer is larger than 32 MiB");
         }
         Self::of(Class::Unreachable, 0, what, format!("the answer broke off: {error}"))
     }
@@ -159,7 +171,7 @@ impl Refusal {
     }
 
     pub(super) fn status(what: &str, code: u16, content_type: &str, retry_after: &str, bytes: &[u8]) -> Self {
-        let parsed: Option<Value> = serde_json::from_slice(bytes).ok();
+        let parsed: Option<Value> = crate::limits::json(bytes).ok();
         let status = parsed.as_ref().filter(|value| value["kind"] == "Status");
         let message = match status {
             Some(status) => status["message"].as_str().unwrap_or_default().to_owned(),

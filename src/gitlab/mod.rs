@@ -13,7 +13,7 @@ use reqwest::{Method, Url};
 use serde_json::Value;
 
 use crate::error::{Failure, Kind, Result};
-use crate::limits::{Cancel, Limits, RetryNotice, Trace};
+use crate::limits::{Cancel, Limits, Pages, RetryNotice, Trace};
 use crate::proxy::Variables;
 use crate::secret::Secret;
 use crate::tls::{self, Roots};
@@ -33,8 +33,6 @@ pub use types::{Access, AccessToken, Job, Manager, Pipeline, Project, Runner, Sc
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 /// How often a request may go without any answer before it is given up.
 const SILENCES: u32 = 3;
-/// The most pages of one list that are read, a hundred entries each.
-const PAGES: usize = 50;
 /// GitLab gives itself up to a minute for a request; half of that is more than ours ever need.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -230,11 +228,11 @@ impl Gitlab {
     /// Reads a list to its end.
     ///
     /// # Errors
-    /// A list of more than 5000 entries is refused: what is looked for could be in the rest.
+    /// Of class `Malformed` for a list that does not end, as [`Pages`] has it.
     pub async fn list(&self, what: &str, route: &Route<'_>) -> Result<Vec<Value>, Refusal> {
-        let mut items = Vec::new();
+        let mut items = Pages::default();
         let mut next: Option<Vec<(String, String)>> = None;
-        for _ in 0..PAGES {
+        loop {
             let mut page = route.clone().with("per_page", "100");
             for (key, value) in next.iter().flatten() {
                 page.query.retain(|(known, _)| known != key);
@@ -242,16 +240,17 @@ impl Gitlab {
             }
             let answer = self.send(what, Method::GET, &page, None, Repeat::Safely).await?;
             match refusal::json(what, &answer.headers, &answer.bytes, answer.cut)? {
-                Value::Array(mut entries) => items.append(&mut entries),
+                Value::Array(entries) => {
+                    items.add(entries).map_err(|why| Refusal::endless(what, &why))?;
+                }
                 _ => return Err(Refusal::malformed(what, "the answer is not a list")),
             }
             match next_page(&answer.headers) {
                 // A server that names the same page for ever is not followed for ever.
                 Some(query) if Some(&query) != next.as_ref() => next = Some(query),
-                _ => return Ok(items),
+                _ => return Ok(items.into_items()),
             }
         }
-        Err(Refusal::malformed(what, &format!("the list has more than {} entries", PAGES * 100)))
     }
 
     /// Makes something. Not repeated unless the server says that it did not look at it.

@@ -85,7 +85,14 @@ impl Home {
     /// A command with outrigger's own arguments to follow.
     #[must_use]
     pub fn outrigger(&self, subcommand: &str) -> Cli<'_> {
-        Cli { home: self, args: vec![subcommand.into()], env: Vec::new(), watched: true, searched: true }
+        Cli {
+            home: self,
+            args: vec![subcommand.into()],
+            env: Vec::new(),
+            watched: true,
+            searched: true,
+            capable: true,
+        }
     }
 
     /// Every file below the home that outrigger may have written, launch scripts and the files with their
@@ -118,6 +125,7 @@ pub struct Cli<'a> {
     env: Vec<(String, OsString)>,
     watched: bool,
     searched: bool,
+    capable: bool,
 }
 
 impl Cli<'_> {
@@ -166,9 +174,23 @@ impl Cli<'_> {
         self
     }
 
+    /// Runs it without the capabilities by which root may read every process: as other users do.
+    #[must_use]
+    pub fn without_capabilities(mut self) -> Self {
+        self.capable = false;
+        self
+    }
+
     /// The command, its environment empty but for what a login always has.
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        let program = env!("CARGO_BIN_EXE_outrigger");
+        let mut command = if self.capable || !rustix::process::geteuid().is_root() {
+            Command::new(program)
+        } else {
+            let mut command = Command::new("setpriv");
+            command.args(["--bounding-set", "-all", "--inh-caps", "-all", program]);
+            command
+        };
         command
             .args(&self.args)
             .env_clear()

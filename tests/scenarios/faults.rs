@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use outrigger_doubles::cluster::{Action, Fault};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Doubles;
 use crate::common::bed::{Bed, User};
@@ -37,6 +37,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("no_duration_stands_beside_data", no_duration),
     ("interrupted_while_told_to_come_back", interrupted_while_waiting),
     ("answers_html", html),
+    ("lists_without_end", lists_without_end),
     ("answer_with_a_token_cut_short", cut_short),
     ("hangs_in_the_middle", hangs_midway),
     ("authorizer_lags_behind_the_binding", authorizer_lags),
@@ -544,4 +545,57 @@ pub fn disk_fills_up(bed: &'static Doubles) {
         }
     }
     panic!("a setup does not take so many requests");
+}
+
+/// A server that always has a next page, or fills one with millions of values, takes neither time nor memory
+/// without end; and what is not read to its end decides nothing.
+fn lists_without_end(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let before = stored(bed);
+    let lists = |change: fn(&mut Value)| {
+        Action::Edit(Box::new(move |answer: &mut Value| {
+            if answer["items"].is_array() {
+                change(answer);
+            }
+        }))
+    };
+    let empty = lists(|list| {
+        list["items"] = json!([]);
+        list["metadata"]["continue"] = "more".into();
+    });
+    let full = lists(|list| {
+        let one = json!({"metadata": {"name": "n".repeat(200), "managedFields": ["x".repeat(2000)]}});
+        list["items"] = vec![one; 500].into();
+        list["metadata"]["continue"] = "more".into();
+    });
+    let numbers = lists(|list| list["items"] = vec![0; 4_000_000].into());
+    for (action, says) in [
+        (empty, "the list has more than 100 pages"),
+        (full, "the list has more than 10000 entries"),
+        (numbers, "the answer has too many values"),
+    ] {
+        scene.set_up();
+        let place = format!("/namespaces/{}/configmaps", scene.job_namespace());
+        bed.cluster.inject(fault(Some("GET"), &place, 0, usize::MAX, action));
+        let command = scene.teardown().flag("--timeout", "60s");
+        let mut running = command.start();
+        let mut peak = 0;
+        while !running.poll() {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid()));
+            let held = status.unwrap_or_default().lines().find_map(|line| {
+                line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+            });
+            peak = peak.max(held.unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let output = running.wait();
+        bed.cluster.clear_faults();
+        let output = output.says("OR0323").says(says);
+        assert!(matches!(output.code, Some(3 | 5)), "{output}");
+        assert!(peak < 256 << 10, "{says}: {peak} kB");
+        let namespace = bed.admin().get(&scene.path("job Namespace"));
+        assert!(namespace.is_some_and(|one| one["metadata"]["deletionTimestamp"].is_null()), "{says}");
+    }
+    scene.teardown().run().code(0);
+    assert_restored("lists without end", &before, bed);
 }

@@ -77,6 +77,31 @@ pub fn plugin_gets_nothing_of_ours(bed: &dyn Bed) {
     let _ = preflight.code(0).says(&plugin);
 }
 
+/// Nor can it fetch what it does not get: from its parent's environment or memory, or out of a core.
+pub fn plugin_cannot_read_its_parent(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let seen = scene.home.path().join("in/seen");
+    let credential = json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+        "status": {"token": token(&scene)}});
+    let look = "for file in environ maps fd/0; do \
+        if head -c 1 /proc/$PPID/$file >/dev/null 2>&1; then echo \"$file can be read\"; fi; done; \
+        grep core /proc/self/limits";
+    let kubeconfig =
+        with_plugin(&scene, &format!("{{ {look}; }} >>'{}'\nprintf '%s' '{credential}'", seen.display()));
+    let command = scene
+        .command("create-namespaces")
+        .flag("--kubeconfig", &kubeconfig)
+        .arg("--dry-run")
+        .env("GITLAB_TOKEN", "of-the-operator");
+    // Root reads everything, unless it has no more capabilities than other users.
+    let output = command.without_capabilities().run().code(0);
+    let seen = fs::read_to_string(seen).expect("the plugin was run");
+    assert!(!seen.contains("can be read"), "{seen}\n{output}");
+    let limits = seen.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    let zeros = limits.split_whitespace().filter(|word| *word == "0").count();
+    assert_eq!(zeros, 2, "{limits}");
+}
+
 pub fn plugin_that_fails(bed: &dyn Bed) {
     for script in [
         format!("echo {LEAK}; echo {LEAK} >&2; exit 1"),

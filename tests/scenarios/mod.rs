@@ -131,6 +131,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("server_that_hangs", input::hangs),
     ("server_that_hangs_up", input::hangs_up),
     ("exec_plugin_gets_nothing_of_ours", login::plugin_gets_nothing_of_ours),
+    ("exec_plugin_cannot_read_its_parent", login::plugin_cannot_read_its_parent),
     ("exec_plugin_that_fails_while_printing_a_secret", login::plugin_that_fails),
     ("exec_plugin_that_hangs", login::plugin_that_hangs),
     ("exec_plugin_with_credentials_that_cannot_be_used", login::plugin_with_odd_credentials),

@@ -55,6 +55,20 @@ pub fn odd_answers(bed: &'static Doubles) {
     }
 }
 
+/// A list that always has a next page is not followed for ever, and decides nothing.
+pub fn lists_without_end(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    setup(&scene, &site).run().code(0);
+    site.gitlab.inject(fault("GET", "/jobs", Action::NextPage));
+    let output = teardown(&scene, &site).flag("--timeout", "60s").run();
+    let asked = site.gitlab.requests().iter().filter(|one| one.path.ends_with("/jobs")).count();
+    site.gitlab.clear_faults();
+    let _ = output.code(3).says("OR0323").says("the list has more than 100 pages");
+    assert!(asked <= 101, "{asked} pages were asked for");
+    assert_eq!(site.gitlab.runners().len(), 1, "a runner whose jobs are not known stays");
+    teardown(&scene, &site).run().code(0);
+}
+
 pub fn maintenance(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     site.gitlab.set_maintenance(true);
@@ -199,4 +213,36 @@ pub fn proxies(bed: &'static Doubles) {
     // As Go has it: what is on this machine is reached without a proxy, excepted or not.
     let _ = through("localhost").code(0);
     assert!(!asked().contains("localhost"), "{}", asked());
+    // Plain http is for what stays on this machine: no proxy gets the token, whatever the variables say.
+    let gitlab = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
+    let port = gitlab.local_addr().expect("a bound socket has an address").port();
+    let (heard, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for connection in gitlab.incoming().flatten() {
+            let mut line = String::new();
+            let _ = BufReader::new(&connection).read_line(&mut line);
+            let _ = heard.send(line);
+            let _ = (&connection).write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let plain = |host: &str| {
+        setup(&scene, &site)
+            .flag("--gitlab-url", format!("http://{host}:{port}"))
+            .flag("--timeout", "5s")
+            .arg("--dry-run")
+            .env("HTTP_PROXY", &proxy)
+            .env("http_proxy", &proxy)
+            .run()
+    };
+    for host in ["127.0.0.1", "localhost", "127.1.2.3"] {
+        let output = plain(host);
+        if host != "127.1.2.3" {
+            let line = hears.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{output}"));
+            assert!(line.starts_with("GET /api/v4/"), "{line}");
+        }
+        assert!(!asked().contains("/api/v4/"), "{host}: {}", asked());
+    }
+    // A name below localhost is one that Go would send to the proxy: nothing is sent at all.
+    let _ = plain("gitlab.localhost").code(3).says("OR0350").says("unencrypted");
+    assert!(!asked().contains("gitlab.localhost"), "{}", asked());
 }

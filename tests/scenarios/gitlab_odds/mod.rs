@@ -49,6 +49,7 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_tokens_of_every_prefix", tokens::token_prefixes),
     ("gitlab_registration_tokens", tokens::registration_tokens),
     ("gitlab_answers_never_seen_before", answers::odd_answers),
+    ("gitlab_lists_without_end", answers::lists_without_end),
     ("gitlab_maintenance", answers::maintenance),
     ("gitlab_throttled", answers::throttled),
     ("gitlab_stuck_and_slow", jobs::stuck_and_slow),

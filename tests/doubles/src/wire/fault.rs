@@ -31,6 +31,8 @@ pub enum Action {
     Applied(Box<Action>),
     /// The request is applied; its answer, if JSON, goes out as the hook leaves it.
     Edit(Box<dyn Fn(&mut Value) + Send + Sync>),
+    /// The request is applied; its answer names a next page, as each page after it does.
+    NextPage,
     /// The request is applied; its answer goes out as another content type.
     ContentType(String),
     /// A redirect with this status to the same path and query under another address.

@@ -363,6 +363,13 @@ async fn act<S: Service>(
             }
             plain(answer)
         }
+        Action::NextPage => {
+            let mut answer = service.answer(request);
+            let page = parse_query(&request.raw_query).get("page").and_then(|page| page.parse().ok());
+            answer.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("x-next-page"));
+            answer.headers.push(("x-next-page".to_owned(), (page.unwrap_or(1_u64) + 1).to_string()));
+            plain(answer)
+        }
         Action::ContentType(content_type) => {
             plain(Answer { content_type: content_type.clone(), ..service.answer(request) })
         }
