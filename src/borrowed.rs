@@ -12,6 +12,7 @@ use crate::names;
 use crate::object::{Kind as ObjectKind, Object, Ref};
 use crate::plan::{Act, Decision, Line};
 use crate::record;
+use crate::report::Event;
 use crate::rules::Right;
 use crate::settings::shell_word;
 
@@ -52,7 +53,7 @@ pub fn look_line(cx: &Context, binding: Object) -> Line {
     let undo = undo_command(cx, &binding.reference);
     Line::new(Decision::Create, text, Act::Bind(binding))
         .detail("removed again right after; by hand:")
-        .detail(format!("  {undo}"))
+        .command(undo)
 }
 
 /// Whether this very binding is held: it was made earlier in the run.
@@ -102,10 +103,9 @@ pub fn undo_command(cx: &Context, reference: &Ref) -> String {
 pub async fn bind(cx: &Context, binding: &Object) -> Result<String> {
     // The plan has said so, where there was one to see: whoever is killed in between has to be able to undo it.
     if cx.options.quiet {
-        cx.warn(format!(
-            "a right is borrowed for a moment; should it stay behind:\n  {}",
-            undo_command(cx, &binding.reference)
-        ));
+        let text = "a right is borrowed for a moment; should it stay behind:".to_owned();
+        let command = undo_command(cx, &binding.reference);
+        cx.reporter.event(&Event::Advice { text, command });
     }
     // Held before it is made: after a lost answer the release looks for it as well.
     *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), String::new()));

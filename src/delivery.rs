@@ -206,7 +206,7 @@ fn machine_line(cx: &Context) -> Line {
         }
     };
     let command = cx.settings.same_deployment("outrigger launch-script --uninstall", &[]);
-    Line::keep(text).detail(way).detail(format!("  {command}"))
+    Line::keep(text).detail(way).command(command)
 }
 
 /// None for a file that is not there.

@@ -12,6 +12,7 @@ use crate::deletion;
 use crate::error::{Failure, Kind, Result};
 use crate::makers;
 use crate::object::{Ref, Served};
+use crate::report::Event;
 
 /// Something that does not answer: a whole API group, or one kind.
 #[derive(Clone, Debug, Default)]
@@ -265,11 +266,12 @@ async fn discover(cx: &Context) -> Result<Kinds> {
             Ok(answer) => answer,
             Err(refusal) if ends_the_run(&refusal) => return Err(refusal.into()),
             Err(_) if makers::is_passing_group(&group) => {
-                cx.warn(format!(
+                let text = format!(
                     "the API {group} does not answer. It holds nothing, but Kubernetes ends the deletion of a \
-                     namespace only when every API answers:\n  {}",
-                    deletion::mend(&cx.kubectl(), &group, &version)
-                ));
+                     namespace only when every API answers:"
+                );
+                let command = deletion::mend(&cx.kubectl(), &group, &version);
+                cx.reporter.event(&Event::Advice { text, command });
                 continue;
             }
             // Another server should answer, and does not: nobody can tell what is there.

@@ -46,6 +46,7 @@ pub mod jobs;
 pub mod limits;
 pub mod looks;
 pub mod makers;
+pub mod message;
 pub mod names;
 pub mod object;
 pub mod ownership;
@@ -106,7 +107,7 @@ pub async fn run(
     let started = Instant::now();
     let (invocation, matches) = match cli::parse(args, &commands::step_help()) {
         Ok(parsed) => parsed,
-        Err(error) => return make_ui(&RunOptions::default()).usage(&error),
+        Err(error) => return make_ui(&RunOptions::default()).usage(error),
     };
     let options = match settings::run_options(&matches, env) {
         Ok(options) => options,
@@ -119,6 +120,7 @@ pub async fn run(
                     failures: vec![failure],
                     changed: false,
                     text: String::new(),
+                    last: String::new(),
                     pending: false,
                 },
             );
@@ -147,6 +149,7 @@ pub async fn run(
                     changed: true,
                     seconds: started.elapsed().as_secs_f64(),
                     text: text.to_owned(),
+                    last: String::new(),
                 });
                 return kind.exit_code();
             }
@@ -156,6 +159,7 @@ pub async fn run(
         failures: vec![failure],
         changed: false,
         text: String::new(),
+        last: String::new(),
         pending: false,
     });
     finish(&ui, started, &mut ended)
@@ -204,8 +208,8 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> error::R
                 Failure::new("OR0202", Kind::Usage, format!("there is no failure {id:?}"))
                     .hint("the id stands at the beginning of each error, for example OR0306")
             })?;
-            let _ = outside.ui.data(outside.ui.human().prose(page).as_bytes());
-            Ok(commands::Ended { failures: Vec::new(), changed: false, text: String::new(), pending: false })
+            let _ = outside.ui.product(outside.ui.human().prose(page).as_bytes());
+            Ok(commands::Ended::well(false, ""))
         }
     }
 }
@@ -228,6 +232,7 @@ fn finish(ui: &Ui, started: Instant, ended: &mut commands::Ended) -> u8 {
         changed: ended.changed,
         seconds: started.elapsed().as_secs_f64(),
         text: std::mem::take(&mut ended.text),
+        last: std::mem::take(&mut ended.last),
     });
     exit
 }

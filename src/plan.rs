@@ -165,10 +165,17 @@ impl Line {
         Self { notable: true, ..Self::keep(text) }
     }
 
-    /// Adds a line of detail.
+    /// Adds a line of detail. It may be outside text: white space in front, the mark of commands, goes.
     #[must_use]
     pub fn detail(mut self, text: impl Into<String>) -> Self {
-        self.detail.push(text.into());
+        self.detail.push(text.into().trim_start().to_owned());
+        self
+    }
+
+    /// Adds a command, for pasting.
+    #[must_use]
+    pub fn command(mut self, command: impl std::fmt::Display) -> Self {
+        self.detail.push(format!("  {command}"));
         self
     }
 }

@@ -5,8 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clap::error::ContextValue;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::message;
 use crate::report::{Event, Human, Reporter, human_duration, json_data, json_line};
 use crate::settings::{Output, RunOptions};
 
@@ -132,9 +134,10 @@ impl Ui {
         self.human
     }
 
-    /// Writes data to stdout, byte for byte; as a line of type `data` with `-o json`. A reader that
-    /// went away (`| head`) is no error.
-    pub fn data(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes what a command is for (a script, a manifest, a certificate) to stdout, byte for byte; as a
+    /// line of type `data` with `-o json`. A reader that went away (`| head`) is no error. Reports that
+    /// hold outside text go through [`Self::lines`].
+    pub fn product(&self, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
         self.quietly(|| match self.output {
             Output::Json => inner.out(json_data(&String::from_utf8_lossy(bytes)).as_bytes()),
@@ -142,13 +145,36 @@ impl Ui {
         })
     }
 
+    /// Writes a report to stdout, each line by the rules of [`message::line`]; as one line of type `data`
+    /// with `-o json`.
+    pub fn lines(&self, lines: &[String]) -> io::Result<()> {
+        self.product(message::report(lines).as_bytes())
+    }
+
     /// Prints what clap has to say, help to stdout and errors to stderr; returns the exit code.
-    pub fn usage(&self, error: &clap::Error) -> u8 {
+    ///
+    /// An error repeats what was typed: that is outside text, too, and may be a token in the wrong place.
+    pub fn usage(&self, mut error: clap::Error) -> u8 {
+        if error.use_stderr() {
+            let said: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+            for (kind, value) in said {
+                let value = match value {
+                    ContextValue::String(text) => ContextValue::String(message::line(&text)),
+                    ContextValue::Strings(all) => {
+                        ContextValue::Strings(all.iter().map(|text| message::line(text)).collect())
+                    }
+                    other => other,
+                };
+                error.insert(kind, value);
+            }
+        }
         let text = error.render();
         let mut inner = self.lock();
         if error.use_stderr() {
-            let plain = text.to_string();
-            inner.err(&if self.human.colour { text.ansi().to_string() } else { plain });
+            let plain = message::lines(&text.to_string());
+            // Colour is clap's own; where its words hold a secret, they go out without.
+            let as_typed = plain == text.to_string();
+            inner.err(&if self.human.colour && as_typed { text.ansi().to_string() } else { plain });
             2
         } else {
             let colour = self.streams.stdout_tty && self.human.colour;
@@ -178,7 +204,12 @@ impl Ui {
     }
 
     fn human_event(&self, inner: &mut Inner, event: &Event) {
-        if self.quiet && !matches!(event, Event::Failed(_) | Event::Finished { .. } | Event::Warning { .. }) {
+        if self.quiet
+            && !matches!(
+                event,
+                Event::Failed(_) | Event::Finished { .. } | Event::Warning { .. } | Event::Advice { .. }
+            )
+        {
             return;
         }
         match event {
@@ -370,6 +401,7 @@ mod tests {
             changed: false,
             seconds: 0.0,
             text: "Nothing was changed.".to_owned(),
+            last: String::new(),
         });
     }
 
@@ -377,7 +409,7 @@ mod tests {
         let (out, err) = (Buffer::default(), Buffer::default());
         let ui = Ui::new(Box::new(out.clone()), Box::new(err.clone()), Streams::default(), env, options);
         events(&ui);
-        ui.data(b"PEM\n").expect("data");
+        ui.product(b"PEM\n").expect("data");
         (out.text(), err.text())
     }
 
@@ -419,7 +451,7 @@ Nothing was changed.     exit 2
             &env(&[]),
             &RunOptions::default(),
         );
-        assert!(ui.data(b"x").is_ok() && ui.data(b"y").is_ok());
+        assert!(ui.product(b"x").is_ok() && ui.product(b"y").is_ok());
     }
 
     #[test]

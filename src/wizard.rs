@@ -12,7 +12,7 @@ use dialoguer::{Confirm, Input, Select};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 use crate::error::{Failure, Kind, Result};
-use crate::report::sanitize;
+use crate::message;
 use crate::secret::Secret;
 use crate::settings::{Need, Settings, Source, Sourced, check};
 
@@ -69,8 +69,8 @@ pub trait Ask {
     fn input(&mut self, prompt: &str, default: Option<&str>, check: Check) -> Result<String, AskError>;
     /// One line that is not shown.
     fn secret(&mut self, prompt: &str) -> Result<Secret, AskError>;
-    /// Yes or no.
-    fn confirm(&mut self, prompt: &str, default: bool) -> Result<bool, AskError>;
+    /// Yes or no, about what these lines say.
+    fn confirm(&mut self, prompt: &str, about: &[String], default: bool) -> Result<bool, AskError>;
     /// One of several.
     fn select(&mut self, prompt: &str, items: &[String], default: usize) -> Result<usize, AskError>;
 }
@@ -160,7 +160,7 @@ pub fn confirm_plan(ask: &mut dyn Ask, changes: usize) -> Result<bool> {
         1 => "Apply this change?".to_owned(),
         n => format!("Apply these {n} changes?"),
     };
-    Ok(ask.confirm(&prompt, false)?)
+    Ok(ask.confirm(&prompt, &[], false)?)
 }
 
 /// Asks for the deployment's name, as consent to taking it away.
@@ -171,8 +171,7 @@ pub fn confirm_name(ask: &mut dyn Ask, deployment: &str) -> Result<bool> {
 
 /// Asks whether namespaces may go with what generators keep in them.
 pub fn confirm_generated(ask: &mut dyn Ask, kept: &[String]) -> Result<bool> {
-    let what = kept.iter().fold(String::new(), |text, line| format!("{text}\n  {line}"));
-    Ok(ask.confirm(&format!("Delete these namespaces with what generators keep there?{what}\n"), false)?)
+    Ok(ask.confirm("Delete these namespaces with what generators keep there?", kept, false)?)
 }
 
 fn expand(text: &str, home: Option<&Path>) -> PathBuf {
@@ -248,11 +247,11 @@ impl Ask for TerminalAsk {
     fn input(&mut self, prompt: &str, default: Option<&str>, check: Check) -> Result<String, AskError> {
         let _restore = Restore::new()?;
         let mut input = Input::<String>::with_theme(&SimpleTheme)
-            .with_prompt(sanitize(prompt))
-            .validate_with(|text: &String| check(text).map_err(|why| sanitize(&why)));
+            .with_prompt(message::text(prompt))
+            .validate_with(|text: &String| check(text).map_err(|why| message::text(&why)));
         input = match default {
             Some("") => input.allow_empty(true),
-            Some(text) => input.default(sanitize(text)),
+            Some(text) => input.default(message::text(text)),
             None => input,
         };
         answered(input.interact_text_on(&console::Term::stderr()))
@@ -271,7 +270,7 @@ impl Ask for TerminalAsk {
         let broken = |error: rustix::io::Errno| AskError::from(std::io::Error::from(error));
         tcsetattr(std::io::stdin(), OptionalActions::Now, &hidden).map_err(broken)?;
         let term = console::Term::stderr();
-        term.write_str(&format!("{} (not shown): ", sanitize(prompt)))?;
+        term.write_str(&format!("{} (not shown): ", message::text(prompt)))?;
         let mut typed = Vec::new();
         let result = loop {
             let mut byte = [0];
@@ -298,17 +297,23 @@ impl Ask for TerminalAsk {
         Ok(Secret::new(text))
     }
 
-    fn confirm(&mut self, prompt: &str, default: bool) -> Result<bool, AskError> {
+    fn confirm(&mut self, prompt: &str, about: &[String], default: bool) -> Result<bool, AskError> {
         let _restore = Restore::new()?;
-        let confirm = Confirm::with_theme(&SimpleTheme).with_prompt(sanitize(prompt)).default(default);
+        let about =
+            about.iter().fold(String::new(), |text, line| format!("{text}\n  {}", message::text(line)));
+        let end = if about.is_empty() { "" } else { "\n" };
+        let prompt = format!("{}{about}{end}", message::text(prompt));
+        let confirm = Confirm::with_theme(&SimpleTheme).with_prompt(prompt).default(default);
         answered(confirm.wait_for_newline(true).interact_on(&console::Term::stderr()))
     }
 
     fn select(&mut self, prompt: &str, items: &[String], default: usize) -> Result<usize, AskError> {
         let _restore = Restore::new()?;
-        let items: Vec<String> = items.iter().map(|item| sanitize(item)).collect();
-        let select =
-            Select::with_theme(&SimpleTheme).with_prompt(sanitize(prompt)).items(&items).default(default);
+        let items: Vec<String> = items.iter().map(|item| message::text(item)).collect();
+        let select = Select::with_theme(&SimpleTheme)
+            .with_prompt(message::text(prompt))
+            .items(&items)
+            .default(default);
         answered(select.interact_on(&console::Term::stderr()))
     }
 }
@@ -352,8 +357,9 @@ impl Ask for Scripted {
         self.next().map(Secret::new)
     }
 
-    fn confirm(&mut self, prompt: &str, default: bool) -> Result<bool, AskError> {
+    fn confirm(&mut self, prompt: &str, about: &[String], default: bool) -> Result<bool, AskError> {
         self.log.push(prompt.to_owned());
+        self.log.extend_from_slice(about);
         self.next().map(|answer| if answer.is_empty() { default } else { answer.starts_with('y') })
     }
 

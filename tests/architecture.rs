@@ -12,7 +12,7 @@ use outrigger::steps::STEPS;
 /// The modules from the ground up: each may use those in rows above its own here, none beside or below.
 /// `lib.rs` and `main.rs` stand over all of them.
 const LAYERS: &[&[&str]] = &[
-    &["address", "certificates", "error", "explain", "object", "permissions", "rules", "secret"],
+    &["address", "certificates", "error", "explain", "message", "object", "permissions", "rules", "secret"],
     &["limits", "plan", "proxy", "template", "tls"],
     &["settings"],
     &["cli", "files", "names", "report", "script"],
@@ -261,6 +261,32 @@ fn nobody_prints_or_exits() {
         }
     }
     assert_none("only ui.rs writes to the terminal, only main.rs ends the process", &wrong);
+}
+
+/// Who may print byte for byte, past [`outrigger::message`], and what.
+const PRODUCTS: &[(&str, &str)] = &[
+    (".product(", "src/ui.rs"),
+    // The pages of the program itself.
+    (".product(", "src/lib.rs"),
+    (".product(", "src/commands/mod.rs"),
+    ("write_product(", "src/commands/mod.rs"),
+    // What steps print: script, manifests, certificates, pipeline file.
+    ("write_product(", "src/commands/setup.rs"),
+    ("write_product(", "src/commands/print_commands.rs"),
+    ("write_product(", "src/commands/uninstall.rs"),
+];
+
+#[test]
+fn outside_text_has_one_way_onto_the_streams() {
+    let mut wrong = BTreeSet::new();
+    for source in sources() {
+        for call in [".product(", "write_product("] {
+            if source.code.contains(call) && !PRODUCTS.contains(&(call, source.path.as_str())) {
+                wrong.insert(format!("{} calls {call}…): reports go through Ui::lines", source.path));
+            }
+        }
+    }
+    assert_none("products are printed by those who make them", &wrong);
 }
 
 #[test]

@@ -4,10 +4,11 @@
 use crate::engine::{self};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
+use crate::message;
 use crate::record::Record;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
-use crate::settings::Output;
+use crate::settings::{Output, check};
 use crate::steps::{self, STEPS};
 
 mod preflight;
@@ -27,19 +28,21 @@ pub struct Ended {
     pub failures: Vec<Failure>,
     /// Whether anything is different now.
     pub changed: bool,
-    /// The last line.
+    /// How it ended, in one line.
     pub text: String,
+    /// What has to be remembered, below it; it may end in a command.
+    pub last: String,
     /// Exit 10 although nothing failed.
     pub pending: bool,
 }
 
 impl Ended {
-    fn well(changed: bool, text: impl Into<String>) -> Self {
-        Self { failures: Vec::new(), changed, text: text.into(), pending: false }
+    pub(crate) fn well(changed: bool, text: impl Into<String>) -> Self {
+        Self { failures: Vec::new(), changed, text: text.into(), last: String::new(), pending: false }
     }
 
     fn failed(failures: Vec<Failure>, changed: bool) -> Self {
-        Self { failures, changed, text: String::new(), pending: false }
+        Self { failures, changed, text: String::new(), last: String::new(), pending: false }
     }
 }
 
@@ -93,15 +96,16 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     let asked =
         if unasked.is_empty() { String::new() } else { format!(" Not asked for: {}.", unasked.join(", ")) };
-    Ok(Ended::well(false, with_expiry(cx, &format!("As setup left it.{asked}")).await))
+    let text = format!("As setup left it.{asked}");
+    Ok(Ended { last: expiry(cx).await, ..Ended::well(false, text) })
 }
 
-/// The last line, and when jobs will stop if the cluster token ends: nobody may find that out by it.
-pub(crate) async fn with_expiry(cx: &crate::context::Context, text: &str) -> String {
+/// When jobs will stop if the cluster token ends, for the last line: nobody may find that out by it.
+pub(crate) async fn expiry(cx: &crate::context::Context) -> String {
     match crate::issued::expiry(cx).await {
-        None => text.to_owned(),
+        None => String::new(),
         Some(expires) => format!(
-            "{text}\nJobs stop at {expires}, unless renewed: {}",
+            "Jobs stop at {expires}, unless renewed: {}",
             cx.settings.same_deployment("outrigger setup --reissue cluster", &[])
         ),
     }
@@ -203,6 +207,14 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
             let deployment = text(&meta["annotations"][crate::names::DEPLOYMENT]);
             // The jobs' account is labelled too; only the anchor bears the deployment's own name.
             if deployment == text(&meta["name"]) {
+                // Whoever may make a ServiceAccount may write there what they like.
+                if let Err(why) = check::deployment(&deployment) {
+                    let place = check::escaped(&text(&meta["namespace"]));
+                    let name = check::escaped(&deployment);
+                    let text = format!("the ServiceAccount {name} in {place} is left out: its name {why}");
+                    outside.ui.event(&Event::Warning { text });
+                    continue;
+                }
                 rows.push([
                     deployment,
                     session.cx.target.context.clone(),
@@ -236,8 +248,8 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     if outside.options.output == Output::Json {
         for [deployment, context, namespace, server] in &rows {
-            let value = serde_json::json!({"deployment": deployment, "context": context, "namespace": namespace, "server": server});
-            write_data(outside, value.to_string().as_bytes())?;
+            let value = serde_json::json!({"deployment": message::text(deployment), "context": message::text(context), "namespace": message::text(namespace), "server": message::text(server)});
+            write_lines(outside, &[value.to_string()])?;
         }
         return Ok(Ended::well(false, ""));
     }
@@ -245,20 +257,30 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
         outside.ui.event(&Event::Note { text: "No deployment is known here.".to_owned() });
         return Ok(Ended::well(false, ""));
     }
+    let rows: Vec<[String; 4]> = rows.into_iter().map(|row| row.map(|cell| message::text(&cell))).collect();
     let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
     let second = rows.iter().map(|row| row[1].len()).max().unwrap_or(0);
     for [deployment, context, namespace, server] in &rows {
         let line = format!("{deployment:<width$}  {context:<second$}  {namespace}  {server}");
-        write_data(outside, format!("{}\n", line.trim_end()).as_bytes())?;
+        write_lines(outside, &[line.trim_end().to_owned()])?;
     }
     Ok(Ended::well(false, ""))
 }
 
-pub(crate) fn write_data(outside: &Outside<'_>, bytes: &[u8]) -> Result<()> {
-    outside.ui.data(bytes).map_err(|error| {
-        Failure::new("OR0503", Kind::Partial, "cannot write to stdout")
-            .detail("the system says", error.to_string())
-    })
+/// Writes what a command is for (a script, a manifest, a certificate) to stdout, byte for byte.
+pub(crate) fn write_product(outside: &Outside<'_>, bytes: &[u8]) -> Result<()> {
+    outside.ui.product(bytes).map_err(no_stdout)
+}
+
+/// Writes a report to stdout.
+pub(crate) fn write_lines(outside: &Outside<'_>, lines: &[String]) -> Result<()> {
+    outside.ui.lines(lines).map_err(no_stdout)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
+fn no_stdout(error: std::io::Error) -> Failure {
+    Failure::new("OR0503", Kind::Partial, "cannot write to stdout")
+        .detail("the system says", error.to_string())
 }
 
 /// The names of all steps, for the command line.

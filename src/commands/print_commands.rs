@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::commands::{Ended, write_data};
+use crate::commands::{Ended, write_product};
 use crate::delivery::absolute;
 use crate::error::{Failure, Kind, Result};
 use crate::files;
@@ -41,7 +41,7 @@ pub(crate) fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
         warn(format!("the script was written for {before}; to write it for {now}: {write}"));
     }
     let text = commands::commands(&placement, &settings.deployment.value, &path);
-    write_data(outside, text.as_bytes())?;
+    write_product(outside, text.as_bytes())?;
     Ok(Ended::well(false, ""))
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::commands::{Ended, adopt_objects, header, preflight, with_expiry, write_data};
+use crate::commands::{Ended, adopt_objects, expiry, header, preflight, write_product};
 use crate::context::Context;
 use crate::delivery::Delivery;
 use crate::engine::{self, Planned};
@@ -134,7 +134,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         Err(failure) => return Ok(Ended::failed(vec![failure], cx.mutations() > mutations)),
     };
     if let Some(text) = cx.facts.script_text.borrow().as_ref() {
-        write_data(outside, text.expose().as_bytes())?;
+        write_product(outside, text.expose().as_bytes())?;
     }
     if cx.settings.prune
         && !stale.is_empty()
@@ -151,7 +151,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         outside.ui.event(&Event::Next { lines: Delivery::of(cx)?.next(cx, with_secrets) });
     }
     let text = if changed { "Done." } else { "Nothing to change, no write." };
-    Ok(Ended::well(changed, with_expiry(cx, text).await))
+    Ok(Ended { last: expiry(cx).await, ..Ended::well(changed, text) })
 }
 
 /// What the selected steps need of GitLab's side.
@@ -161,7 +161,7 @@ fn need(selection: &[&'static dyn steps::Step]) -> Need {
 
 async fn print(outside: &Outside<'_>, cx: &Context, step: &'static dyn steps::Step) -> Result<Ended> {
     if let Some(bytes) = step.print(cx).await? {
-        write_data(outside, &bytes)?;
+        write_product(outside, &bytes)?;
     }
     if step.prints_always() {
         // What the data is, beside it: stdout has the data alone.

@@ -1,13 +1,13 @@
 //! `teardown`: the list of steps, backwards.
 
-use std::fmt::Write as _;
 use std::rc::Rc;
 
-use crate::commands::{Ended, adopt_objects, write_data};
+use crate::commands::{Ended, adopt_objects, write_lines};
 use crate::context::Context;
 use crate::engine::{self, Planned};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
+use crate::message;
 use crate::object::{Kind as ObjectKind, Object};
 use crate::plan::{Act, Decision, Line};
 use crate::record::Record;
@@ -144,13 +144,11 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         failures.insert(0, failure);
     }
     let lines = planned.iter().flat_map(|one| &one.lines).chain(&stale);
-    let mut text = receipt_text(cx, lines, &failures).await;
+    let mut text = receipt_lines(cx, lines, &failures).await;
     if options.cluster_gone {
         let record = cx.record.borrow();
-        let _ = writeln!(text, "  the cluster {} is gone; not read back:", record.cluster.context);
-        for owned in &record.objects {
-            let _ = writeln!(text, "  {} ({})", owned.object, owned.uid);
-        }
+        text.push(format!("  the cluster {} is gone; not read back:", record.cluster.context));
+        text.extend(record.objects.iter().map(|owned| format!("  {} ({})", owned.object, owned.uid)));
     }
     if failures.is_empty() && is_all(&options) {
         forget(cx);
@@ -290,13 +288,13 @@ fn forget(cx: &Context) {
 }
 
 /// What became of each line, as it is now and not as it was planned.
-async fn receipt_text<'a>(
+async fn receipt_lines<'a>(
     cx: &Context,
     lines: impl Iterator<Item = &'a Line>,
     failures: &[Failure],
-) -> String {
+) -> Vec<String> {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
-    let mut text = format!("{}: teardown at {now}\n", cx.names.deployment);
+    let mut text = vec![format!("{}: teardown at {now}", cx.names.deployment)];
     for line in lines {
         let mut leaving = false;
         let gone = match &line.act {
@@ -318,10 +316,10 @@ async fn receipt_text<'a>(
             decision if decision.is_change() => "left",
             _ => "kept",
         };
-        let _ = writeln!(text, "  {state:<15}{}", line.text);
+        text.push(format!("  {state:<15}{}", line.text));
     }
     for failure in failures {
-        let _ = writeln!(text, "  {:<15}{failure}", "failed");
+        text.push(format!("  {:<15}{failure}", "failed"));
     }
     text
 }
@@ -336,11 +334,11 @@ fn check_receipt(outside: &Outside<'_>) -> Result<()> {
 }
 
 /// Writes the receipt; where the file does not take it after all, it goes to stdout, not into nothing.
-fn receipt(outside: &Outside<'_>, text: &str) -> Result<()> {
-    let Some(path) = receipt_path(outside) else { return write_data(outside, text.as_bytes()) };
-    let written = files::write_private(path, text.as_bytes());
+fn receipt(outside: &Outside<'_>, lines: &[String]) -> Result<()> {
+    let Some(path) = receipt_path(outside) else { return write_lines(outside, lines) };
+    let written = files::write_private(path, message::report(lines).as_bytes());
     if written.is_err() {
-        write_data(outside, text.as_bytes())?;
+        write_lines(outside, lines)?;
     }
     written
 }

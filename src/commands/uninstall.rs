@@ -1,7 +1,7 @@
 //! `launch-script --uninstall`: the script that takes back what the launch script made of a host, from what
 //! is known here.
 
-use crate::commands::{Ended, write_data};
+use crate::commands::{Ended, write_product};
 use crate::error::Result;
 use crate::script::uninstall::Uninstall;
 use crate::session::Outside;
@@ -23,6 +23,6 @@ pub(crate) fn uninstall(outside: &Outside<'_>) -> Result<Ended> {
         url: &url.value,
         host: given.or(recorded).filter(|host| !host.is_empty()),
     };
-    write_data(outside, script.render()?.as_bytes())?;
+    write_product(outside, script.render()?.as_bytes())?;
     Ok(Ended::well(false, ""))
 }

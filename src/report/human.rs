@@ -1,8 +1,10 @@
 //! Events as text for people. Meaning is in words and glyphs; colour only repeats it.
 
-use super::text::{hang, human_duration, pad, sanitize, width, wrap};
-use super::{Event, Mark, Outcome, PlanLine};
+use super::shown::shown;
+use super::text::{hang, human_duration, pad, width, wrap};
+use super::{Event, LogLine, Mark, Outcome, PlanLine};
 use crate::error::{Failure, Kind};
+use crate::message;
 
 /// Column where a step's text begins: the longest step name and a gap, after the glyph.
 const STEP: usize = 20;
@@ -24,14 +26,15 @@ impl Human {
     pub fn prose(&self, text: &str) -> String {
         let columns = self.width.min(100);
         let paragraphs = text.trim_end().split("\n\n");
-        let set = paragraphs.map(|paragraph| wrap(&paragraph.replace('\n', " "), columns).join("\n"));
+        let set =
+            paragraphs.map(|paragraph| wrap(&paragraph.replace('\n', " "), columns, columns).join("\n"));
         set.collect::<Vec<_>>().join("\n\n") + "\n"
     }
 
     /// The text of an event, newline included; empty for events that leave no line.
     #[must_use]
     pub fn render(&self, event: &Event) -> String {
-        let text = match event {
+        let text = match &shown(event) {
             Event::Header { deployment, rows } => self.header(deployment, rows),
             Event::Plan { lines, .. } => self.plan(lines),
             Event::StepStarted { step } => self.step("…", "...", "2", step, "started"),
@@ -52,20 +55,18 @@ impl Human {
             Event::Log { job, line } => self.log(job, line),
             Event::Undone { step, text } => self.step("✔", "ok", "32", step, text),
             Event::Check { name, outcome, text, detail } => self.check(name, *outcome, text, detail),
-            Event::Warning { text } => match text.split_once("\n  ") {
-                // A command on a line of its own is whole, for pasting.
-                Some((text, command)) => {
-                    format!("{}    {}\n", self.lead("warning: ", "33", text), self.clean(command))
-                }
-                None => self.lead("warning: ", "33", text),
-            },
-            Event::Note { text } => hang("", &self.clean(text), self.width),
+            Event::Warning { text } => self.lead("warning: ", "33", text),
+            // A command on a line of its own is whole, for pasting.
+            Event::Advice { text, command } => {
+                format!("{}    {command}\n", self.lead("warning: ", "33", text))
+            }
+            Event::Note { text } => hang("", text, self.width),
             Event::Next { lines } => self.next(lines),
             Event::Retry { what, wait, why } => {
                 self.lead("retry: ", "2", &format!("{what} again in {} ({why})", human_duration(*wait)))
             }
             Event::Failed(failure) => self.failure(failure),
-            Event::Finished { exit, seconds, text, .. } => self.finished(*exit, *seconds, text),
+            Event::Finished { exit, seconds, text, last, .. } => self.finished(*exit, *seconds, text, last),
         };
         if self.unicode { text } else { ascii(&text) }
     }
@@ -73,7 +74,8 @@ impl Human {
     /// The line of a step that runs, without newline: for a spinner.
     #[must_use]
     pub fn running(&self, step: &str, text: &str) -> String {
-        let line = format!("{}{}", pad(&sanitize(step), STEP), self.clean(text).replace('\n', " "));
+        let line = format!("{}{}", pad(&message::text(step), STEP), message::text(text));
+        let line = if self.unicode { line } else { ascii(&line) };
         console::truncate_str(&line, self.width.saturating_sub(4), "").trim_end().to_owned()
     }
 
@@ -81,42 +83,37 @@ impl Human {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn clean(&self, text: &str) -> String {
-        let text = sanitize(text);
-        if self.unicode { text } else { ascii(&text) }
-    }
-
     fn step(&self, glyph: &str, plain: &str, code: &str, step: &str, text: &str) -> String {
         // Two columns where a glyph may be "ok", so that everything still stands in columns.
         let glyph = if self.unicode { pad(glyph, 1) } else { pad(plain, 3) };
-        let body = hang(&format!("{glyph} {}", pad(&sanitize(step), STEP)), &self.clean(text), self.width);
+        let body = hang(&format!("{glyph} {}", pad(step, STEP)), text, self.width);
         let rest = body.strip_prefix(glyph.as_str()).unwrap_or_default();
         format!("{}{rest}", self.paint(code, &glyph))
     }
 
     /// Somebody else's output, marked as such on every line, and never wrapped.
-    fn log(&self, job: &str, line: &str) -> String {
+    fn log(&self, job: &str, line: &LogLine) -> String {
         let bar = if self.unicode { "│" } else { "|" };
-        let head = format!("  {} {bar} ", sanitize(job));
-        let line = if self.colour { line.to_owned() } else { super::without_colour(line) };
+        let head = format!("  {job} {bar} ");
+        let line = if self.colour { line.coloured().to_owned() } else { line.plain() };
         format!("{}{line}", self.paint("2", &head)).trim_end().to_owned() + "\n"
     }
 
     fn lead(&self, label: &str, code: &str, text: &str) -> String {
-        let body = hang("", &format!("{label}{}", self.clean(text)), self.width);
+        let body = hang("", &format!("{label}{text}"), self.width);
         let label = label.trim_end();
         format!("{}{}", self.paint(code, label), body.strip_prefix(label).unwrap_or_default())
     }
 
     fn header(&self, deployment: &str, rows: &[(String, String, String)]) -> String {
-        let rows: Vec<[String; 3]> =
-            rows.iter().map(|(a, b, c)| [self.clean(a), self.clean(b), self.clean(c)]).collect();
-        let widest = |at: usize| rows.iter().map(|row| width(&row[at])).max().unwrap_or(0);
+        let rows: Vec<[&str; 3]> =
+            rows.iter().map(|(a, b, c)| [a.as_str(), b.as_str(), c.as_str()]).collect();
+        let widest = |at: usize| rows.iter().map(|row| width(row[at])).max().unwrap_or(0);
         let (label, source) = (widest(0), widest(2));
         // The sources stand in a column of their own where most values leave room for it.
         let value = widest(1).min(46);
         let aligned = 2 + label + 3 + value + 3 + source <= self.width;
-        let mut out = format!("{}\n", self.paint("1", &self.clean(deployment)));
+        let mut out = format!("{}\n", self.paint("1", deployment));
         for [name, text, from] in &rows {
             let head = format!("  {}   ", pad(name, label));
             let row = if from.is_empty() {
@@ -139,8 +136,8 @@ impl Human {
             before = &line.step;
             let glyph = line.mark.glyph(self.unicode);
             let gap = if self.unicode { pad(glyph, 2) } else { pad(glyph, 4) };
-            let head = format!("  {}{gap}", pad(&sanitize(name), STEP));
-            let body = hang(&head, &self.clean(&line.text), self.width);
+            let head = format!("  {}{gap}", pad(name, STEP));
+            let body = hang(&head, &line.text, self.width);
             out += &match colour_of(line.mark) {
                 Some(code) if self.colour => {
                     body.replacen(&format!(" {glyph} "), &format!(" {} ", self.paint(code, glyph)), 1)
@@ -149,14 +146,13 @@ impl Human {
             };
             let detail_indent = " ".repeat(if self.width >= width(&head) + 24 { width(&head) } else { 6 });
             for detail in &line.detail {
-                let detail = self.clean(detail);
                 let text = match detail.strip_prefix("  ") {
                     // A command is for pasting: whole, and further left where it would not fit.
                     Some(command) if width(&detail_indent) + width(command) <= self.width => {
                         format!("{detail_indent}{command}\n")
                     }
                     Some(command) => format!("    {command}\n"),
-                    None => hang(&detail_indent, &detail, self.width),
+                    None => hang(&detail_indent, detail, self.width),
                 };
                 out += &text;
             }
@@ -179,11 +175,7 @@ impl Human {
         };
         let mut out = self.step(glyph, plain, code, name, &format!("{word}{text}"));
         for line in detail {
-            out += &hang(
-                &" ".repeat(if self.width >= STEP + 26 { STEP + 2 } else { 6 }),
-                &self.clean(line),
-                self.width,
-            );
+            out += &hang(&" ".repeat(if self.width >= STEP + 26 { STEP + 2 } else { 6 }), line, self.width);
         }
         out
     }
@@ -191,10 +183,9 @@ impl Human {
     fn next(&self, lines: &[String]) -> String {
         let mut out = format!("\n{}\n", self.paint("1", "Next"));
         for line in lines {
-            let line = self.clean(line);
             // What may be pasted is left to the terminal to break: a newline would change it.
             let line =
-                if line.starts_with(' ') { format!("  {line}\n") } else { hang("  ", &line, self.width) };
+                if line.starts_with(' ') { format!("  {line}\n") } else { hang("  ", line, self.width) };
             out += &line;
         }
         out
@@ -204,10 +195,10 @@ impl Human {
         let title = format!("error {}: ", failure.id);
         let mut out = format!("\n{}", self.lead(&title, "1;31", &failure.message));
         let mut rows: Vec<(String, String, bool)> =
-            failure.details.iter().map(|(a, b)| (self.clean(a), self.clean(b), true)).collect();
+            failure.details.iter().map(|(a, b)| (a.clone(), b.clone(), true)).collect();
         for (at, hint) in failure.hints.iter().enumerate() {
             let label = if at == 0 { "do this" } else { "" };
-            rows.push((label.to_owned(), self.clean(hint), false));
+            rows.push((label.to_owned(), hint.clone(), false));
         }
         if !matches!(failure.kind, Kind::Usage | Kind::Refused | Kind::Interrupted | Kind::Terminated) {
             rows.push(("more".to_owned(), format!("outrigger explain {}", failure.id), false));
@@ -216,7 +207,7 @@ impl Human {
         for (name, text, wraps) in rows {
             let head = format!("  {}   ", pad(&name, label));
             // Hints hold commands: whole, for pasting.
-            let row = if let Some(command) = text.strip_prefix("  ") {
+            let row = if !wraps && let Some(command) = text.strip_prefix("  ") {
                 format!("    {command}\n")
             } else if name.is_empty() && !wraps {
                 hang(&" ".repeat(label + 5), &text, self.width)
@@ -230,26 +221,26 @@ impl Human {
         out
     }
 
-    fn finished(&self, exit: u8, seconds: f64, text: &str) -> String {
+    fn finished(&self, exit: u8, seconds: f64, text: &str, last: &str) -> String {
         // Where there is nothing to say, the time is no news: stdout has the data, stderr stays empty.
         let tail = match exit {
             0 if text.is_empty() => String::new(),
             0 => format!("{seconds:.1} s in all."),
             _ => format!("    exit {exit}"),
         };
-        let text = self.clean(text);
         // Time and exit code belong to the first line; what has to be remembered stands below it, last.
-        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
-        let line = [first.trim_end(), &tail]
+        let line = [text.trim_end(), &tail]
             .into_iter()
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join(" ");
-        let mut lines = wrap(line.trim_start(), self.width);
-        // It ends with a command, which stays whole.
-        lines.push(rest.to_owned());
-        lines.retain(|line| !line.is_empty());
-        if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" }
+        let line = line.trim_start();
+        let mut out = if line.is_empty() { String::new() } else { hang("", line, self.width) };
+        if !last.is_empty() {
+            // It ends with a command, which stays whole.
+            out += &format!("{last}\n");
+        }
+        out
     }
 }
 

@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::Event;
-use crate::settings::check::is_hostile;
+use super::shown::shown;
+use crate::message::is_hostile;
 
 const SCHEMA: &str = "outrigger/1.0";
 
 /// One event as one line of JSON, newline included.
 #[must_use]
 pub fn render(event: &Event) -> String {
-    match event {
+    match &shown(event) {
         Event::Header { deployment, rows } => {
             let rows: Vec<_> = rows
                 .iter()
@@ -54,15 +55,16 @@ pub fn render(event: &Event) -> String {
             ],
         ),
         Event::Warning { text } => line("warning", &[("text", json!(text))]),
+        Event::Advice { text, command } => {
+            line("warning", &[("text", json!(text)), ("command", json!(command))])
+        }
         Event::Note { text } => line("note", &[("text", json!(text))]),
         Event::Next { lines } => line("next", &[("lines", json!(lines))]),
         Event::Retry { what, wait, why } => line(
             "retry",
             &[("what", json!(what)), ("waitSeconds", json!(wait.as_secs_f64())), ("why", json!(why))],
         ),
-        Event::Log { job, line: text } => {
-            line("log", &[("job", json!(job)), ("text", json!(super::without_colour(text)))])
-        }
+        Event::Log { job, line: text } => line("log", &[("job", json!(job)), ("text", json!(text.plain()))]),
         Event::Undone { step, text } => line("undone", &[("step", json!(step)), ("text", json!(text))]),
         Event::Failed(failure) => {
             let details: Vec<_> =
@@ -79,13 +81,13 @@ pub fn render(event: &Event) -> String {
                 ],
             )
         }
-        Event::Finished { exit, changed, seconds, text } => line(
+        Event::Finished { exit, changed, seconds, text, last } => line(
             "finished",
             &[
                 ("exit", json!(exit)),
                 ("changed", json!(changed)),
                 ("seconds", json!((seconds * 1000.0).round() / 1000.0)),
-                ("text", json!(text)),
+                ("text", json!(if last.is_empty() { text.clone() } else { format!("{text}\n{last}") })),
             ],
         ),
     }

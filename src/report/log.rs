@@ -1,6 +1,27 @@
 //! A job's log as it may be shown: text, tabs and colour; no cursor, no links, no marks of GitLab's own.
 
-use crate::settings::check::is_hostile;
+use crate::message::{is_hostile, masked};
+
+/// The most characters of a line that is shown.
+const WIDEST: usize = 32 * 1024;
+
+/// A line of a job's log as it may be shown: text, tabs and colour alone, and no known token. Only [`Log`]
+/// makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine(String);
+
+impl LogLine {
+    /// The line with its colours.
+    pub(super) fn coloured(&self) -> &str {
+        &self.0
+    }
+
+    /// The line without colour.
+    #[must_use]
+    pub fn plain(&self) -> String {
+        without_colour(&self.0)
+    }
+}
 
 /// The new, whole lines of a growing log, with the runner's time stamps removed and its parts of one line joined.
 #[derive(Debug, Default)]
@@ -15,7 +36,7 @@ pub struct Log {
 
 impl Log {
     /// Takes the whole log as it is now, and returns the lines that are new.
-    pub fn update(&mut self, whole: &str) -> Vec<String> {
+    pub fn update(&mut self, whole: &str) -> Vec<LogLine> {
         // A log that was erased, or is another job's, begins anew.
         if !whole.is_char_boundary(self.read) || whole.len() < self.read {
             *self = Self::default();
@@ -31,7 +52,7 @@ impl Log {
     }
 
     /// What is left once the job is over: lines without an end, and lines that nothing continued.
-    pub fn finish(&mut self) -> Vec<String> {
+    pub fn finish(&mut self) -> Vec<LogLine> {
         let rest = std::mem::take(&mut self.open);
         let mut lines = Vec::new();
         if !rest.is_empty() {
@@ -43,7 +64,7 @@ impl Log {
 
     /// Takes one line of the file. A stamped one that its stream may continue is held back until the
     /// stream's next line tells, or the job is over.
-    fn take(&mut self, line: &str, lines: &mut Vec<String>) {
+    fn take(&mut self, line: &str, lines: &mut Vec<LogLine>) {
         let line = line.strip_suffix('\n').unwrap_or(line);
         let Some(stamped) = Stamped::read(line) else {
             lines.extend(clean(line));
@@ -113,8 +134,9 @@ impl<'a> Stamped<'a> {
 }
 
 /// One line as it may be shown; none if it held only marks.
-fn clean(line: &str) -> Option<String> {
+fn clean(line: &str) -> Option<LogLine> {
     let line = line.trim_end_matches(['\n', '\r']);
+    let line = line.char_indices().nth(WIDEST).map_or(line, |(at, _)| &line[..at]);
     let had_text = !line.is_empty();
     let mut out = String::new();
     let mut rest = line;
@@ -151,12 +173,11 @@ fn clean(line: &str) -> Option<String> {
     if out.contains('\u{1b}') {
         out.push_str("\u{1b}[0m");
     }
-    Some(out)
+    Some(LogLine(masked(&out)))
 }
 
 /// The text without colour.
-#[must_use]
-pub fn without_colour(line: &str) -> String {
+fn without_colour(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
     while let Some(at) = rest.find('\u{1b}') {
@@ -205,7 +226,13 @@ fn is_colour(sequence: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Log, clean, without_colour};
+    use super::{Log, LogLine, clean, without_colour};
+
+    impl PartialEq<&str> for LogLine {
+        fn eq(&self, other: &&str) -> bool {
+            self.coloured() == *other
+        }
+    }
 
     #[test]
     fn only_text_tabs_and_colour_pass() {
@@ -228,7 +255,7 @@ mod tests {
             ("\u{1b}", None),
             ("\u{1b}[", None),
         ] {
-            assert_eq!(clean(line).as_deref(), shown, "{line:?}");
+            assert_eq!(clean(line).as_ref().map(LogLine::coloured), shown, "{line:?}");
         }
         assert_eq!(without_colour("\u{1b}[31mred\u{1b}[0m."), "red.");
     }
@@ -245,7 +272,7 @@ mod tests {
     }
 
     /// What is shown of a log that arrives in portions of so many bytes.
-    fn shown(whole: &str, portion: usize) -> Vec<String> {
+    fn shown(whole: &str, portion: usize) -> Vec<LogLine> {
         let mut log = Log::default();
         let mut lines = Vec::new();
         for end in (0..whole.len()).step_by(portion).filter(|end| whole.is_char_boundary(*end)) {

@@ -6,6 +6,7 @@
 mod human;
 mod json;
 mod log;
+mod shown;
 mod text;
 
 use std::time::Duration;
@@ -15,10 +16,12 @@ use crate::error::Failure;
 pub use human::Human;
 pub(crate) use json::data as json_data;
 pub use json::render as json_line;
-pub use log::{Log, without_colour};
-pub use text::{count, human_duration, sanitize};
+pub use log::{Log, LogLine};
+pub use text::{count, human_duration};
 
 /// Something happened that a user may want to know.
+///
+/// Its strings may hold outside text: both renderings pass each of them through [`crate::message`].
 #[derive(Clone, Debug)]
 pub enum Event {
     /// What this run works on: label, value and where the value came from.
@@ -85,8 +88,15 @@ pub enum Event {
     },
     /// Something to know although nothing failed.
     Warning {
-        /// What; behind a line break and two spaces a command may follow.
+        /// What.
         text: String,
+    },
+    /// A warning, and the command that goes with it.
+    Advice {
+        /// What.
+        text: String,
+        /// The command, whole, for pasting.
+        command: String,
     },
     /// A plain status line.
     Note {
@@ -112,7 +122,7 @@ pub enum Event {
         /// The job.
         job: String,
         /// The line.
-        line: String,
+        line: LogLine,
     },
     /// A step was undone.
     Undone {
@@ -131,8 +141,10 @@ pub enum Event {
         changed: bool,
         /// How long it took.
         seconds: f64,
-        /// The last line.
+        /// How it ended, in one line.
         text: String,
+        /// What has to be remembered, below it; empty if nothing. It may end in a command.
+        last: String,
     },
 }
 

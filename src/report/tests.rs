@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, Human, Mark, Outcome, PlanLine, json_line, sanitize};
+use super::{Event, Human, Mark, Outcome, PlanLine, json_line};
 use crate::error::{Failure, Kind};
 
 const WIDE: Human = Human { width: 100, unicode: true, colour: false };
@@ -86,7 +86,13 @@ fn failure() -> Event {
 }
 
 fn finished() -> Event {
-    Event::Finished { exit: 9, changed: true, seconds: 1.234_56, text: owned("Stopped at issue-token.") }
+    Event::Finished {
+        exit: 9,
+        changed: true,
+        seconds: 1.234_56,
+        text: owned("Stopped at issue-token."),
+        last: String::new(),
+    }
 }
 
 fn all(human: Human, events: &[Event]) -> String {
@@ -188,13 +194,26 @@ error OR0906: the runner's token may not create pods in kubernetes-runner-jobs
 Stopped at issue-token.     exit 9
 "
     );
-    let done = Event::Finished { exit: 0, changed: false, seconds: 0.31, text: owned("Nothing to change.") };
+    let done = Event::Finished {
+        exit: 0,
+        changed: false,
+        seconds: 0.31,
+        text: owned("Nothing to change."),
+        last: String::new(),
+    };
     assert_eq!(WIDE.render(&done), "Nothing to change. 0.3 s in all.\n");
     // What is said does not depend on how fast the machine is.
     for seconds in [0.0, 0.049, 0.31, 12.0] {
-        let nothing = Event::Finished { exit: 0, changed: false, seconds, text: String::new() };
+        let nothing =
+            Event::Finished { exit: 0, changed: false, seconds, text: String::new(), last: String::new() };
         assert_eq!(WIDE.render(&nothing), "");
-        let done = Event::Finished { exit: 0, changed: false, seconds, text: owned("Nothing to change.") };
+        let done = Event::Finished {
+            exit: 0,
+            changed: false,
+            seconds,
+            text: owned("Nothing to change."),
+            last: String::new(),
+        };
         assert_eq!(WIDE.render(&done), format!("Nothing to change. {seconds:.1} s in all.\n"));
     }
 }
@@ -223,13 +242,9 @@ fn colour_only_repeats() {
 
 #[test]
 fn nothing_from_outside_steers_the_terminal() {
-    assert_eq!(sanitize("a\x1b[31mb\r\u{9b}2J\u{202e}c\n\td\x07"), "a[31mb2Jc\n\td");
     let evil = Event::Note { text: owned("\x1b]0;x\x07\u{9b}\u{202e}hi") };
     assert_eq!(WIDE.render(&evil), "]0;xhi\n");
-    assert_eq!(
-        json_line(&evil),
-        "{\"schema\":\"outrigger/1.0\",\"type\":\"note\",\"text\":\"\\u001b]0;x\\u0007\\u009b\\u202ehi\"}\n"
-    );
+    assert_eq!(json_line(&evil), "{\"schema\":\"outrigger/1.0\",\"type\":\"note\",\"text\":\"]0;xhi\"}\n");
 }
 
 #[test]

@@ -2,14 +2,6 @@
 
 use std::time::Duration;
 
-use crate::settings::check::is_hostile;
-
-/// Takes out every character that could steer a terminal or hide text; newline and tab stay.
-#[must_use]
-pub fn sanitize(text: &str) -> String {
-    text.chars().filter(|c| !is_hostile(*c) || matches!(c, '\n' | '\t')).collect()
-}
-
 /// A duration in words: `0.5 s`, `12 s`, `3 min 20 s`.
 #[must_use]
 pub fn human_duration(value: Duration) -> String {
@@ -37,16 +29,17 @@ pub(super) fn pad(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
-/// Breaks a text into lines of at most `columns`, at spaces only: a word that is longer, such as a
+/// Breaks a text into lines, the first of at most `first` columns and the others of `columns`, at spaces only: a word that is longer, such as a
 /// URL, stays whole, so that it can be copied. Runs of spaces inside a line are kept.
-pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+pub(super) fn wrap(text: &str, first: usize, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.split('\n') {
         let paragraph = paragraph.replace('\t', "    ");
         let (mut line, mut gap) = (String::new(), String::new());
         for word in paragraph.split_inclusive(' ') {
             let bare = word.trim_end_matches(' ');
-            if !line.is_empty() && !bare.is_empty() && width(&line) + gap.len() + width(bare) > columns {
+            let room = if lines.is_empty() { first } else { columns };
+            if !line.is_empty() && !bare.is_empty() && width(&line) + gap.len() + width(bare) > room {
                 lines.push(std::mem::take(&mut line).trim_end_matches(' ').to_owned());
                 gap.clear();
             }
@@ -62,20 +55,23 @@ pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// `head` followed by the text, wrapped, its further lines below the first. Where too little room
-/// is left beside the head, the text starts below it.
+/// `head` followed by the text, wrapped, its further lines below the first, or six columns in where the
+/// first begins at the margin: a line that begins there, or where commands stand, is always one of ours. Where too little room is left
+/// beside the head, the text starts below it, further in than commands stand.
 pub(super) fn hang(head: &str, text: &str, columns: usize) -> String {
     let indent = width(head);
     if text.is_empty() {
         return format!("{}\n", head.trim_end());
     }
     if indent <= 4 || columns >= indent + 24 {
-        let lines = wrap(text, columns.saturating_sub(indent).max(16));
-        let gap = format!("\n{}", " ".repeat(indent));
+        let below = if indent == 0 { 6 } else { indent };
+        let lines = wrap(text, columns.saturating_sub(indent).max(16), columns.saturating_sub(below).max(16));
+        let gap = format!("\n{}", " ".repeat(below));
         return format!("{head}{}\n", lines.join(&gap));
     }
-    let below = 4;
-    let lines = wrap(text, columns.saturating_sub(below).max(16));
+    let below = 6;
+    let room = columns.saturating_sub(below).max(16);
+    let lines = wrap(text, room, room);
     let gap = format!("\n{}", " ".repeat(below));
     format!("{}{gap}{}\n", head.trim_end(), lines.join(&gap))
 }

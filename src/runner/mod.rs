@@ -88,7 +88,7 @@ pub fn mark(id: &str) -> String {
 /// What people see, with the mark at its end.
 #[must_use]
 pub fn description(cx: &Context) -> String {
-    let context = crate::report::sanitize(&cx.target.context);
+    let context = crate::message::text(&cx.target.context);
     let short: String = context.chars().take(80).collect();
     format!("{} on {short}, {}", cx.names.deployment, mark(&cx.id()))
 }

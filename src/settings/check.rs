@@ -5,29 +5,8 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-/// True for characters that no value may hold and no output shows: C0 and C1 controls, and those
-/// that reorder or hide text (bidirectional controls, zero-width characters, line separators).
-#[must_use]
-pub fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// The value with hostile characters written as `\u{…}`, in quotes: safe to show.
-#[must_use]
-pub fn escaped(value: &str) -> String {
-    let mut out = String::from("\"");
-    for c in value.chars() {
-        if is_hostile(c) || c == '"' || c == '\\' {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out.push('"');
-    out
-}
+use crate::message;
+pub use crate::message::{is_hostile, quoted as escaped};
 
 /// Refuses nothing but emptiness and hostile characters.
 pub fn text(value: &str) -> Result<String, String> {
@@ -38,6 +17,22 @@ pub fn text(value: &str) -> Result<String, String> {
     } else {
         Ok(value.to_owned())
     }
+}
+
+/// Refuses a token where it does not belong, without saying it: what is given here is in the shell's history
+/// or in the log of a CI job by now.
+pub(super) fn no_token(value: &str, is_path: bool) -> Result<(), String> {
+    const REVOKE: &str =
+        "whoever can read the shell's history or this job's log has it now, so revoke it in GitLab";
+    if is_path && message::is_token(value) {
+        return Err(format!(
+            "is a token, not a file: {REVOKE}, write a new one into a file and name that here (a file of this name: ./NAME)"
+        ));
+    }
+    if message::holds_token(value) {
+        return Err(format!("holds a token: {REVOKE}"));
+    }
+    Ok(())
 }
 
 fn label(value: &str, longest: usize) -> Result<String, String> {

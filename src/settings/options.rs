@@ -81,6 +81,8 @@ pub fn config_path(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Opti
 pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Result<RunOptions> {
     let mut problems = Vec::new();
     let mut read = Reader { matches, env, problems: &mut problems };
+    // [`config_path`] reads it again, and says nothing of what is wrong with it.
+    let _ = read.one("config");
     let options = RunOptions {
         only: read.list("only"),
         skip: read.list("skip"),
@@ -174,7 +176,8 @@ impl Reader<'_> {
         for value in values {
             let allowed =
                 if row.choices.is_empty() { Ok(()) } else { check::choice(&value, row.choices).map(drop) };
-            match allowed.and_then(|()| check(&value)) {
+            let no_token = check::no_token(&value, row.kind == table::Kind::Path);
+            match no_token.and(allowed).and_then(|()| check(&value)) {
                 Ok(value) => good.push(value),
                 Err(why) => self.problems.push((label.clone(), format!("{} {why}", escaped(&value)))),
             }

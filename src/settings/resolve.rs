@@ -157,7 +157,8 @@ impl<'a> Reader<'a> {
         for value in &values {
             let allowed =
                 if row.choices.is_empty() { Ok(()) } else { check::choice(value, row.choices).map(drop) };
-            match check::text(value).and(allowed).and_then(|()| check(value)) {
+            let no_token = check::no_token(value, row.kind == table::Kind::Path);
+            match no_token.and_then(|()| check::text(value)).and(allowed).and_then(|()| check(value)) {
                 Ok(value) => good.push(value),
                 Err(why) => self.problem(label.clone(), value, &why),
             }

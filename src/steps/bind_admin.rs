@@ -300,7 +300,7 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
                 rules::manifest().as_array().map_or(0, Vec::len)
             )
         })
-        .detail(format!("  {undo}")))
+        .command(undo))
 }
 
 /// Bindings that a killed run left: known from the record, or by label and id in the jobs' namespace.

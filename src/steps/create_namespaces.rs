@@ -281,7 +281,7 @@ fn unmarked(cx: &Context, live: &Object, mut line: Line) -> Line {
         if !missing.is_empty() {
             let words: Vec<_> = missing.iter().map(|pair| shell_word(pair)).collect();
             commands.push(format!(
-                "  {} {command} namespace {name} --overwrite {}",
+                "{} {command} namespace {name} --overwrite {}",
                 cx.kubectl(),
                 words.join(" ")
             ));
@@ -294,7 +294,7 @@ fn unmarked(cx: &Context, live: &Object, mut line: Line) -> Line {
     line.notable = true;
     line.text = format!("{}: {} is not on it", line.text, lacks.join(", "));
     let line = line.detail("labels and annotations are set at creation only; to set them now:");
-    commands.into_iter().fold(line, Line::detail)
+    commands.into_iter().fold(line, Line::command)
 }
 
 fn decide_level(cx: &Context, reference: &Ref, live: &Object) -> Line {

@@ -277,3 +277,75 @@ pub fn teardown_wants_yes(bed: &dyn Bed) {
     assert_same("teardown without consent", &before, &world(bed.admin()));
     assert!(scene.home.script(&scene.deployment).is_file());
 }
+
+/// The most usual mistakes: a token in place of its file, in a URL, as a stray argument. It is refused before
+/// anything is asked for, and shown by nothing.
+pub fn tokens_in_the_wrong_place(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    // Others see the arguments of a process: that cannot be taken back, and the message says so.
+    let token = |kind: &str| {
+        let token = format!("{kind}canary-Xq7Lw2Rz9Kp4Tn6V");
+        scene.home.canary(&token);
+        token
+    };
+    let (pat, runner) = (token("glpat-"), token("glrt-t1_"));
+    let (old, custom, job) = (token("GR1348941"), token("acme-glpat-"), token("glcbt-64_"));
+    let web = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJjYW5hcnkifQ.Xq7Lw2Rz9Kp4Tn6V".to_owned();
+    scene.home.canary(&web);
+    let password = "canary/pass@word";
+    scene.home.canary("canary/pass");
+    let setup = || scene.setup().unwatched();
+    let no_file = "is a token, not a file";
+    let mut wrong: Vec<(Cli<'_>, &str)> = vec![
+        (setup().flag("--gitlab-token-file", &pat), no_file),
+        (setup().flag("--gitlab-token-file", &custom), no_file),
+        (setup().flag("--gitlab-token-file", &web), no_file),
+        (setup().flag("--runner-token-file", &runner), no_file),
+        (setup().flag("--legacy-registration-token-file", &old), no_file),
+        (setup().flag("--config", &pat), no_file),
+        (setup().flag("--receipt", &pat), "unexpected argument"),
+        (setup().env("OUTRIGGER_GITLAB_TOKEN_FILE", &pat), no_file),
+        (setup().flag("--gitlab-url", format!("https://oauth2:{pat}@gitlab.example.com")), "holds a token"),
+        (setup().flag("--gitlab-url", format!("https://me:{password}@gitlab.example.com")), "not usable"),
+        (setup().flag("--gitlab-url", format!("me:{password}@gitlab.example.com")), "not usable"),
+        (setup().flag("--kubernetes-host", format!("https://{job}@10.0.0.1")), "holds a token"),
+        (setup().flag("--apt-url", format!("https://me:{pat}@mirror.example.com")), "holds a token"),
+        (
+            setup().flag("--pipeline-script", format!("curl -H 'PRIVATE-TOKEN: {pat}' https://x")),
+            "holds a token",
+        ),
+        (setup().flag("--tags", &runner), "holds a token"),
+        (setup().flag("--project", &pat), "holds a token"),
+        (setup().arg(&pat), "unexpected argument"),
+        (setup().arg(format!("--token={pat}")), "unexpected argument"),
+        (setup().arg(format!("--gitlab-token-fil={pat}")), "unexpected argument"),
+        (scene.home.outrigger(&pat).unwatched(), "unrecognized subcommand"),
+        (scene.home.outrigger("explain").unwatched().arg(&pat), "there is no failure"),
+    ];
+    let file =
+        scene.home.input("settings.yaml", &format!("gitlabTokenFile: {pat}\nrunnerTokenFile: {runner}\n"));
+    wrong.push((scene.command("setup").flag("--config", file), no_file));
+    let mut without_flag =
+        scene.command("setup").unwatched().flag("--runner-token-file", scene.home.runner_token());
+    without_flag = without_flag.env("GITLAB_URL", format!("https://oauth2:{pat}@gitlab.example.com"));
+    wrong.push((without_flag, "GITLAB_URL"));
+    for (command, words) in wrong {
+        for form in [command.clone(), command.clone().args(["-o", "json"]), command.clone().arg("-vvv")] {
+            let output = refused(bed, &scene.home, &form, 2).says(words);
+            for secret in ["Xq7Lw2Rz9Kp4Tn6V", "canary/pass", "pass@word"] {
+                assert!(!both(&output).contains(secret), "a secret is shown: {words}");
+            }
+            if words == no_file {
+                let _ = output.says("revoke it").says("./NAME");
+            }
+        }
+    }
+    // A file that has such a name can be named all the same.
+    let odd = scene.home.path().join("glrt-token");
+    fs::copy(scene.home.runner_token(), &odd).expect("a copy");
+    let _ = setup().flag("--runner-token-file", "./glrt-token").arg("--dry-run").run().code(0);
+}
+
+fn both(output: &Output) -> String {
+    output.stdout() + &output.stderr()
+}

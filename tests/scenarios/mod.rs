@@ -140,6 +140,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("user_names_that_are_odd", login::odd_user_names),
     ("bad_names", input::bad_names),
     ("bad_runner_token", input::bad_runner_token),
+    ("tokens_in_the_wrong_place", input::tokens_in_the_wrong_place),
     ("output_path_that_is_no_file_of_ours", input::odd_outputs),
     ("record_and_lock_that_are_no_files", input::odd_state),
     ("teardown_wants_yes", input::teardown_wants_yes),
