@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::certificates;
 use crate::error::{Failure, Kind, Result};
-use crate::files;
+use crate::files::Intake;
 use crate::secret::Secret;
 use crate::settings::{Settings, Source, check};
 use crate::tls::Roots;
@@ -41,12 +41,18 @@ pub fn from_env(env: &BTreeMap<String, String>) -> Option<(&'static str, Secret)
 ///
 /// # Errors
 /// Exit 2 for a file that cannot be read, and for what is certainly no access token.
-pub fn token(settings: &Settings, env: &BTreeMap<String, String>, typed: Option<Secret>) -> Result<Token> {
+pub async fn token(
+    settings: &Settings,
+    env: &BTreeMap<String, String>,
+    typed: Option<Secret>,
+    intake: &Intake,
+) -> Result<Token> {
     if let Some(token) = typed {
         return checked(token, "the answer").map(Token::Given);
     }
     if let Some(path) = &settings.gitlab_token_file {
-        return read_secret(&path.value, "GitLab token")
+        return read_secret(intake, &path.value, "GitLab token")
+            .await
             .and_then(|token| checked(token, &path.value.display().to_string()).map(Token::Given));
     }
     let Some((name, token)) = from_env(env) else {
@@ -76,13 +82,16 @@ pub fn token(settings: &Settings, env: &BTreeMap<String, String>, typed: Option<
 }
 
 /// Reads a file (or stdin for `-`) that holds a secret and nothing else.
-pub fn read_secret(path: &Path, what: &str) -> Result<Secret> {
+///
+/// # Errors
+/// Exit 2 for a file that is missing or no text, and as [`Intake::secret`].
+pub async fn read_secret(intake: &Intake, path: &Path, what: &str) -> Result<Secret> {
     let missing = || {
         Failure::new("OR0202", Kind::Usage, format!("the {what} file {} cannot be read", path.display()))
             .hint("it has to hold the token and nothing else")
     };
-    let bytes = files::read_input(path)?.ok_or_else(missing)?;
-    let text = String::from_utf8(bytes).map_err(|_| missing())?;
+    let bytes = intake.secret(path).await?.ok_or_else(missing)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| missing())?;
     Ok(Secret::new(text.trim()))
 }
 
@@ -114,7 +123,7 @@ fn checked(token: Secret, place: &str) -> Result<Secret> {
 ///
 /// # Errors
 /// Exit 2 when the file is missing or holds none.
-pub fn gitlab_roots(settings: &Settings) -> Result<Roots> {
+pub async fn gitlab_roots(settings: &Settings, intake: &Intake) -> Result<Roots> {
     let Some(path) = &settings.gitlab_ca_file else { return Ok(Roots::of_gitlab(None)) };
     let unusable = |why: String| {
         Failure::new(
@@ -125,7 +134,7 @@ pub fn gitlab_roots(settings: &Settings) -> Result<Roots> {
         .detail("because", why)
         .hint("it has to hold the PEM certificates of the CA that signed GitLab's certificate")
     };
-    let bytes = files::read(&path.value)?.ok_or_else(|| unusable("it does not exist".to_owned()))?;
+    let bytes = intake.file(&path.value).await?.ok_or_else(|| unusable("it does not exist".to_owned()))?;
     let bundle = certificates::read_bundle(&bytes).map_err(|fault| unusable(fault.to_string()))?;
     Ok(Roots::of_gitlab(Some((bundle, path.value.clone()))))
 }
@@ -135,6 +144,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{Token, checked, token};
+    use crate::files::Intake;
     use crate::secret::Secret;
     use crate::settings::{Inputs, Settings, resolve};
 
@@ -148,45 +158,48 @@ mod tests {
             .expect("settings")
     }
 
-    fn goes(args: &[&str], env: &[(&str, &str)], recorded: Option<&str>) -> Result<String, String> {
+    async fn goes(args: &[&str], env: &[(&str, &str)], recorded: Option<&str>) -> Result<String, String> {
         let env: BTreeMap<String, String> =
             env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        match token(&settings(args, &env, recorded), &env, None).expect("usable") {
+        let found = token(&settings(args, &env, recorded), &env, None, &Intake::default()).await;
+        match found.expect("usable") {
             Token::Given(token) => Ok(token.expose().to_owned()),
             Token::None(why) => Err(why),
         }
     }
 
-    #[test]
-    fn a_token_goes_only_to_the_host_named_with_it() {
+    #[tokio::test]
+    async fn a_token_goes_only_to_the_host_named_with_it() {
         let token = ("GITLAB_TOKEN", "t1");
         let here = ("GITLAB_HOST", "gitlab.example.com");
-        assert_eq!(goes(&[], &[token, here], None).as_deref(), Ok("t1"));
-        assert_eq!(goes(&["--gitlab-url", "other.example.com"], &[token], None).as_deref(), Ok("t1"));
+        assert_eq!(goes(&[], &[token, here], None).await.as_deref(), Ok("t1"));
+        assert_eq!(goes(&["--gitlab-url", "other.example.com"], &[token], None).await.as_deref(), Ok("t1"));
         assert_eq!(
-            goes(&["--gitlab-url", "https://gitlab.example.com/"], &[token, here], None).as_deref(),
+            goes(&["--gitlab-url", "https://gitlab.example.com/"], &[token, here], None).await.as_deref(),
             Ok("t1")
         );
         // Named by somebody else, or by an earlier run.
         assert!(
             goes(&["--gitlab-url", "evil.example.com"], &[token, here], None)
+                .await
                 .expect_err("parted")
                 .contains("gitlab.example.com")
         );
         assert!(
             goes(&[], &[token], Some("https://gitlab.example.com"))
+                .await
                 .expect_err("recorded")
                 .contains("--gitlab-url")
         );
-        assert!(goes(&[], &[token], None).is_err());
-        assert!(goes(&[], &[], Some("https://gitlab.example.com")).is_err());
+        assert!(goes(&[], &[token], None).await.is_err());
+        assert!(goes(&[], &[], Some("https://gitlab.example.com")).await.is_err());
     }
 
-    #[test]
-    fn the_strongest_variable_counts() {
+    #[tokio::test]
+    async fn the_strongest_variable_counts() {
         let env =
             [("OAUTH_TOKEN", "t3"), ("GITLAB_ACCESS_TOKEN", "t2"), ("GITLAB_TOKEN", ""), ("GITLAB_URL", "h")];
-        assert_eq!(goes(&[], &env, None).as_deref(), Ok("t2"));
+        assert_eq!(goes(&[], &env, None).await.as_deref(), Ok("t2"));
     }
 
     #[test]

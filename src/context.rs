@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 use crate::admission;
 use crate::cluster::{Class, Cluster, Refusal, Target};
 use crate::error::{Failure, Kind, Result};
+use crate::files::Intake;
 use crate::gitlab::Gitlab;
 use crate::instance::Instance;
 use crate::limits::Limits;
@@ -125,6 +126,8 @@ pub struct Context {
     pub record: RefCell<Record>,
     /// Whether that record came from disk.
     pub recorded: bool,
+    /// What reads the files that the user names.
+    pub intake: Rc<Intake>,
     /// Where events go.
     pub reporter: Rc<dyn Reporter>,
     /// Passed from step to step.
@@ -164,6 +167,7 @@ impl Context {
             limits,
             record: RefCell::new(record),
             recorded,
+            intake: Rc::default(),
             reporter,
             facts,
             now: jiff::Timestamp::now(),

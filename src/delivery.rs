@@ -158,6 +158,7 @@ pub fn absolute(path: &Path) -> PathBuf {
 /// Refuses a file that is there and does not say that it is this deployment's.
 fn check_ours(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<()> {
     files::check_target(path)?;
+    files::check_place(path)?;
     match files::read(path)? {
         Some(bytes) if !is_ours(&String::from_utf8_lossy(&bytes)) => Err(Failure::new(
             "OR0702",
@@ -215,7 +216,12 @@ fn undo_line(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<
     if files::check_target(path).is_err() {
         return Ok(Some(stays()));
     }
-    let Some(bytes) = files::read(path)? else { return Ok(None) };
+    // Where others write, it may be theirs by now.
+    let bytes = match files::read(path) {
+        Err(failure) if failure.id == "OR0204" => return Ok(Some(stays())),
+        read => read?,
+    };
+    let Some(bytes) = bytes else { return Ok(None) };
     if !is_ours(&String::from_utf8_lossy(&bytes)) {
         return Ok(Some(stays()));
     }

@@ -3,7 +3,6 @@
 use crate::context::Context;
 use crate::delivery::Delivery;
 use crate::error::{Failure, Kind, Result};
-use crate::files;
 use crate::script::install::known_sha256;
 use crate::script::{Entry, Installer, LaunchScript as Script, Method, ScriptSecrets, entry};
 use crate::trust::Trust;
@@ -36,7 +35,7 @@ pub fn sha256(cx: &Context) -> Option<&str> {
 ///
 /// # Errors
 /// OR0712 for a file that cannot be read or used.
-pub fn read_extra(cx: &Context) -> Result<()> {
+pub async fn read_extra(cx: &Context) -> Result<()> {
     if cx.facts.runner_extra.get().is_some() {
         return Ok(());
     }
@@ -49,9 +48,9 @@ pub fn read_extra(cx: &Context) -> Result<()> {
                     .detail("because", why)
                     .hint("name a TOML file with one [[runners]] with --runner-config FILE")
             };
-            let bytes = files::read_input(path)?.ok_or_else(|| unusable("it does not exist"))?;
-            let text = String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8"))?;
-            entry::parse(&text, is_restricted(cx))?
+            let bytes = cx.intake.text(path).await?.ok_or_else(|| unusable("it does not exist"))?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| unusable("it is not UTF-8"))?;
+            entry::parse(text, is_restricted(cx))?
         }
     };
     let _ = cx.facts.runner_extra.set(extra);

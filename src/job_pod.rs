@@ -5,7 +5,6 @@
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::inputs;
 use crate::names::Names;
 use crate::object::{Kind, Object, Ref};
 
@@ -27,8 +26,6 @@ pub fn secret(cx: &Context) -> Object {
 /// jobs' own may not exist yet.
 #[must_use]
 pub fn pod(cx: &Context) -> Object {
-    // What cannot be read is said by launch-script.
-    let _ = inputs::read_extra(cx);
     let nothing = toml::Table::new();
     let extra = cx.facts.runner_extra.get().and_then(|extra| extra.get("kubernetes")?.as_table());
     let extra = extra.unwrap_or(&nothing);

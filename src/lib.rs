@@ -71,6 +71,7 @@ pub mod token;
 pub mod trust;
 pub mod ui;
 pub mod wizard;
+pub mod yaml;
 
 use cli::Invocation;
 use error::{Failure, Kind};
@@ -134,6 +135,10 @@ pub async fn run(
         options: &options,
         ui: Rc::clone(&ui),
         cancel: cancel.clone(),
+        intake: Rc::new(files::Intake::new(&cancel, {
+            let ui = Rc::clone(&ui);
+            move |text| ui.event(&Event::Warning { text })
+        })),
         ask,
     };
     let ended = {

@@ -161,7 +161,6 @@ impl Record {
     pub fn load(state_dir: &Path, deployment: &str) -> Result<Option<Self>> {
         let path = Self::path(state_dir, deployment);
         let Some(bytes) = files::read(&path)? else { return Ok(None) };
-        files::check_private(&path)?;
         let unusable = |why: String| {
             Failure::new(
                 "OR0205",

@@ -9,7 +9,7 @@ use crate::access::{self, Token};
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
 use crate::context::{Context, GitlabAccess};
 use crate::error::{Failure, Kind, Result};
-use crate::files::{self, Lock};
+use crate::files::{self, Intake, Lock};
 use crate::gitlab::Gitlab;
 use crate::limits::{Cancel, Limits};
 use crate::names::{self, Names};
@@ -34,6 +34,8 @@ pub struct Outside<'a> {
     pub ui: Rc<Ui>,
     /// Set by signals.
     pub cancel: Cancel,
+    /// What reads the files that the user names.
+    pub intake: Rc<Intake>,
     /// Somebody to ask, when interactive.
     pub ask: &'a mut dyn Ask,
 }
@@ -59,11 +61,11 @@ pub struct Session {
 }
 
 impl Outside<'_> {
-    fn inputs(&self, recorded: BTreeMap<String, Vec<String>>) -> Result<Inputs<'_>> {
+    async fn inputs(&self, recorded: BTreeMap<String, Vec<String>>) -> Result<Inputs<'_>> {
         let file = match settings::config_path(self.matches, self.env) {
             None => None,
             Some(path) => {
-                let bytes = files::read_input(&path)?.ok_or_else(|| {
+                let bytes = self.intake.text(&path).await?.ok_or_else(|| {
                     Failure::new(
                         "OR0203",
                         Kind::Usage,
@@ -71,14 +73,14 @@ impl Outside<'_> {
                     )
                     .hint("name one that does with --config FILE")
                 })?;
-                let text = String::from_utf8(bytes).map_err(|_| {
+                let text = std::str::from_utf8(&bytes).map_err(|_| {
                     Failure::new(
                         "OR0203",
                         Kind::Usage,
                         format!("the settings file {} is not UTF-8", path.display()),
                     )
                 })?;
-                Some((path, text))
+                Some((path, text.to_owned()))
             }
         };
         Ok(Inputs { matches: self.matches, env: self.env, file, recorded, home: self.home() })
@@ -89,8 +91,8 @@ impl Outside<'_> {
     }
 
     /// The settings and the record, before anything is connected.
-    pub fn settings(&self) -> Result<(Settings, Option<Record>)> {
-        let inputs = self.inputs(BTreeMap::new())?;
+    pub async fn settings(&self) -> Result<(Settings, Option<Record>)> {
+        let inputs = self.inputs(BTreeMap::new()).await?;
         // Where these two cannot be had, whatever else is wrong is said with them.
         let (deployment, state_dir) = match settings::deployment_and_state_dir(&inputs) {
             Ok(found) => found,
@@ -104,8 +106,9 @@ impl Outside<'_> {
 
     /// Opens a session.
     pub async fn open(&mut self, needs: Needs) -> Result<Session> {
-        let (mut settings, record) = self.settings()?;
+        let (mut settings, record) = self.settings().await?;
         let lock = if needs.writes {
+            files::check_place(&Record::path(&settings.state_dir, &settings.deployment.value))?;
             files::make_dir(&settings.state_dir).map_err(|failure| failure.with_kind(Kind::Refused))?;
             let lock = files::lock(&settings.state_dir.join(format!("{}.lock", settings.deployment.value)))?;
             files::check_writable(&Record::path(&settings.state_dir, &settings.deployment.value))?;
@@ -115,7 +118,7 @@ impl Outside<'_> {
         };
         let recorded = record.is_some() && !needs.again;
         let gitlab = if recorded && needs.gitlab == Need::Runner { Need::Nothing } else { needs.gitlab };
-        let typed = if needs.no_cluster { None } else { self.complete(&mut settings, gitlab)? };
+        let typed = if needs.no_cluster { None } else { self.complete(&mut settings, gitlab).await? };
 
         let limits = self.limits(&settings);
         let (target, cluster) = self.connect(&settings, record.as_ref(), needs, &limits).await?;
@@ -132,21 +135,21 @@ impl Outside<'_> {
             && let Ok(recorded) = serde_json::from_str::<BTreeMap<String, Vec<String>>>(note)
         {
             let asked = settings;
-            settings = settings::resolve(&self.inputs(safe(recorded))?)?;
+            settings = settings::resolve(&self.inputs(safe(recorded)).await?)?;
             settings.gitlab_url = settings.gitlab_url.or(asked.gitlab_url);
             settings.gitlab_token_file = settings.gitlab_token_file.or(asked.gitlab_token_file);
             settings.project = settings.project.or(asked.project);
             settings.runner_token_file = settings.runner_token_file.or(asked.runner_token_file);
             settings.context = settings.context.or(asked.context);
         }
-        let gitlab = self.gitlab(&settings, typed, &limits)?;
+        let gitlab = self.gitlab(&settings, typed, &limits).await?;
         let recorded = record.is_some();
         let record = match record {
             Some(record) => record,
             None => Record::new(&settings.deployment.value)?,
         };
         let reporter: Rc<dyn Reporter> = Rc::clone(&self.ui) as Rc<dyn Reporter>;
-        let cx = Context::new(
+        let mut cx = Context::new(
             settings,
             self.options.clone(),
             cluster,
@@ -157,6 +160,7 @@ impl Outside<'_> {
             recorded,
             reporter,
         );
+        cx.intake = Rc::clone(&self.intake);
         // What was looked at here is not asked for again.
         if let Look::Found(anchor) = anchor
             && cx.names.account() == reference
@@ -187,7 +191,7 @@ impl Outside<'_> {
             context: settings.context.as_ref().map(|context| (context.value.as_str(), source)),
             as_user: settings.as_user.as_deref(),
         };
-        let target = cluster::load(&selection, self.env)?;
+        let target = cluster::load(&selection, self.env, &self.intake).await?;
         let cluster = Cluster::connect(&target, limits).await?;
         if self.options.verbose > 0 {
             let ui = Rc::clone(&self.ui);
@@ -197,10 +201,15 @@ impl Outside<'_> {
     }
 
     /// The connection to GitLab, as far as settings and environment give one.
-    fn gitlab(&self, settings: &Settings, typed: Option<Secret>, limits: &Limits) -> Result<GitlabAccess> {
-        let roots = access::gitlab_roots(settings)?;
+    async fn gitlab(
+        &self,
+        settings: &Settings,
+        typed: Option<Secret>,
+        limits: &Limits,
+    ) -> Result<GitlabAccess> {
+        let roots = access::gitlab_roots(settings, &self.intake).await?;
         let proxies = Variables::of(self.env);
-        let token = match access::token(settings, self.env, typed)? {
+        let token = match access::token(settings, self.env, typed, &self.intake).await? {
             Token::Given(token) => token,
             Token::None(why_not) => return Ok(GitlabAccess { client: None, why_not, roots, proxies }),
         };
@@ -235,7 +244,7 @@ impl Outside<'_> {
     }
 
     /// Asks for what is missing, or says all of it at once. Returns a GitLab token that was typed.
-    fn complete(&mut self, settings: &mut Settings, need: Need) -> Result<Option<Secret>> {
+    async fn complete(&mut self, settings: &mut Settings, need: Need) -> Result<Option<Secret>> {
         let selection = Selection {
             file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
             ..Selection::default()
@@ -245,7 +254,7 @@ impl Outside<'_> {
         let gitlab = settings.missing(need, has_gitlab_token);
         let (contexts, current) = match &settings.context {
             Some(context) => (Vec::new(), Some(context.value.clone())),
-            None => match cluster::contexts(&selection, self.env) {
+            None => match cluster::contexts(&selection, self.env, &self.intake).await {
                 Ok(found) => found,
                 Err(failure)
                     if settings.kubeconfig.is_none()

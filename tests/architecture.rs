@@ -12,7 +12,18 @@ use outrigger::steps::STEPS;
 /// The modules from the ground up: each may use those in rows above its own here, none beside or below.
 /// `lib.rs` and `main.rs` stand over all of them.
 const LAYERS: &[&[&str]] = &[
-    &["address", "certificates", "error", "explain", "message", "object", "permissions", "rules", "secret"],
+    &[
+        "address",
+        "certificates",
+        "error",
+        "explain",
+        "message",
+        "object",
+        "permissions",
+        "rules",
+        "secret",
+        "yaml",
+    ],
     &["limits", "plan", "proxy", "template", "tls"],
     &["settings"],
     &["cli", "files", "names", "report", "script"],
@@ -53,6 +64,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("p521", &["src/certificates/"]),
     ("minijinja", &["src/template.rs", "src/script/"]),
     // The wizard only asks whether a file can be read, before it takes its name for an answer.
+    ("serde_saphyr", &["src/yaml.rs"]),
+    // It only writes.
+    ("serde_yaml", &["src/steps/create_role.rs"]),
     ("std::fs", &["src/files.rs", "src/wizard.rs"]),
     ("tokio::fs", &[]),
     ("dialoguer", &["src/wizard.rs"]),

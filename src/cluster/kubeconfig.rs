@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::target::Selection;
 use crate::error::{Failure, Kind, Result};
-use crate::files;
+use crate::files::Intake;
+use crate::yaml::{self, Repeated};
 
 /// Hundreds of clusters with their CAs in one file.
 const LONGEST: u64 = 16 * 1024 * 1024;
@@ -97,11 +98,15 @@ pub(super) struct Context {
 }
 
 /// The context names of the kubeconfig and its current one, for a question or an error.
-pub fn contexts(
+///
+/// # Errors
+/// OR0301 (exit 3) for a kubeconfig that is missing or cannot be read.
+pub async fn contexts(
     selection: &Selection<'_>,
     env: &BTreeMap<String, String>,
+    intake: &Intake,
 ) -> Result<(Vec<String>, Option<String>)> {
-    let (config, _) = read(selection.file, env)?;
+    let (config, _) = read(selection.file, env, intake).await?;
     let names = config.contexts.into_keys().collect();
     Ok((names, Some(config.current).filter(|name| !name.is_empty())))
 }
@@ -110,9 +115,10 @@ pub fn contexts(
 ///
 /// The first file that has a name wins with the whole entry, and the first current context counts. A file
 /// of the list may be missing, the one of the flag may not.
-pub(super) fn read(
+pub(super) async fn read(
     file: Option<&Path>,
     env: &BTreeMap<String, String>,
+    intake: &Intake,
 ) -> Result<(Kubeconfig, Vec<PathBuf>)> {
     let candidates: Vec<PathBuf> = match (file, env.get("KUBECONFIG").filter(|list| !list.is_empty())) {
         (Some(file), _) => vec![file.to_owned()],
@@ -126,7 +132,7 @@ pub(super) fn read(
     let mut merged = Kubeconfig::default();
     let mut read = Vec::new();
     for path in &candidates {
-        let Some(bytes) = files::read_bounded(path, LONGEST)? else { continue };
+        let Some(bytes) = intake.aims(path, LONGEST).await? else { continue };
         let next = parse(&bytes, path).map_err(|why| {
             Failure::new("OR0301", Kind::Refused, format!("the kubeconfig {} cannot be read", path.display()))
                 .detail("because", why)
@@ -161,16 +167,10 @@ pub(super) fn read(
 /// Reads one file. Errors name the entry and never show a value: it could be a secret.
 fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
     let text = decode(bytes).ok_or("it is neither UTF-8 nor UTF-16 text")?;
-    let options = serde_saphyr::options! {
-        // As kubectl's reader does with a key that stands twice.
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
-        with_snippet: false,
-    };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(&text, options).map_err(|error| {
-            let at = error.location().map(|at| format!(" (line {})", at.line())).unwrap_or_default();
-            format!("it is no YAML and no JSON{at}")
-        })?;
+    let documents: Vec<Value> = yaml::read(&text, Repeated::LastCounts).map_err(|fault| {
+        let at = fault.line.map(|line| format!(" (line {line})")).unwrap_or_default();
+        format!("it is no YAML and no JSON{at}")
+    })?;
     let mut value = documents.into_iter().next().unwrap_or_default();
     drop_nulls(&mut value);
     let mut object = match value {

@@ -15,6 +15,7 @@ use super::kubeconfig::{Cluster, Exec};
 use crate::error::{Failure, Kind, Result};
 use crate::secret::Secret;
 use crate::tls;
+use crate::yaml::{self, Repeated};
 
 /// The largest credential read.
 const LONGEST: u64 = 1024 * 1024;
@@ -147,7 +148,8 @@ impl Plugin {
     /// Reads an `ExecCredential`, with the checks that client-go makes.
     fn read(&self, bytes: &[u8]) -> Result<Credential, String> {
         let text = std::str::from_utf8(bytes).ok();
-        let answer: Option<Value> = text.and_then(|text| serde_saphyr::from_str(text).ok());
+        let answer: Option<Value> =
+            text.and_then(|text| yaml::read(text, Repeated::Refused).ok()?.into_iter().next());
         let Some(answer) = answer.filter(|answer| answer["kind"] == "ExecCredential") else {
             return Err("it did not print an ExecCredential".to_owned());
         };

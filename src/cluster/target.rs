@@ -13,6 +13,7 @@ use super::plugin::{Plugin, fits_header};
 use super::user::{auth_info, data};
 use crate::certificates;
 use crate::error::{Failure, Kind, Result};
+use crate::files::Intake;
 use crate::proxy::{self, Proxy};
 
 /// What the kubeconfig says about the chosen context, checked.
@@ -92,8 +93,12 @@ pub struct Selection<'a> {
 ///
 /// # Errors
 /// Exit 2 for a context that is missing or unknown, exit 3 for anything that makes it unusable.
-pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result<Target> {
-    let (config, files) = kubeconfig::read(selection.file, env)?;
+pub async fn load(
+    selection: &Selection<'_>,
+    env: &BTreeMap<String, String>,
+    intake: &Intake,
+) -> Result<Target> {
+    let (config, files) = kubeconfig::read(selection.file, env, intake).await?;
     let names: Vec<&str> = config.contexts.keys().map(String::as_str).collect();
     let (context, context_source) = match &selection.context {
         Some((name, source)) => ((*name).to_owned(), source.clone()),
@@ -130,9 +135,14 @@ pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result
         .detail("because", "insecure-skip-tls-verify is set: anybody on the way could read the token, and the runner has no such setting")
         .hint("put the cluster's CA into the kubeconfig: kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs, and remove insecure-skip-tls-verify"));
     }
-    let ca =
-        data("certificate-authority", &cluster.certificate_authority_data, &cluster.certificate_authority)
-            .map_err(|why| why.into_failure(&context))?;
+    let ca = data(
+        intake,
+        "certificate-authority",
+        &cluster.certificate_authority_data,
+        &cluster.certificate_authority,
+    )
+    .await
+    .map_err(|why| why.into_failure(&context))?;
     let roots = match &ca {
         None => None,
         // In the form that the library reads, so that text Go accepts does not stop it.
@@ -158,7 +168,8 @@ pub fn load(selection: &Selection<'_>, env: &BTreeMap<String, String>) -> Result
     config.root_cert = roots;
     config.tls_server_name = Some(cluster.tls_server_name.clone()).filter(|name| !name.is_empty());
     config.proxy_url = proxy.as_ref().map(library_url).transpose()?;
-    config.auth_info = auth_info(user, selection.as_user).map_err(|why| why.into_failure(&context))?;
+    config.auth_info =
+        auth_info(user, selection.as_user, intake).await.map_err(|why| why.into_failure(&context))?;
     let logs_in = config.auth_info.token.is_some() || config.auth_info.username.is_some();
     // kubectl would ask for a name and a password.
     if !logs_in && user.exec.is_none() && config.auth_info.client_certificate_data.is_none() {

@@ -10,6 +10,7 @@ use super::plugin::fits_header;
 use super::target::unusable;
 use crate::certificates;
 use crate::error::Failure;
+use crate::files::Intake;
 use crate::tls;
 
 /// Why a part of a context cannot be used.
@@ -31,7 +32,12 @@ impl Fault {
 
 /// The bytes of a value that stands in the kubeconfig in base64 (`…-data`) or in a file; both is refused, as
 /// by kubectl.
-pub(super) fn data(what: &str, inline: &str, file: &str) -> Result<Option<Vec<u8>>, Fault> {
+pub(super) async fn data(
+    intake: &Intake,
+    what: &str,
+    inline: &str,
+    file: &str,
+) -> Result<Option<Vec<u8>>, Fault> {
     let inline = inline.trim();
     match (inline.is_empty(), file.is_empty()) {
         (true, true) => Ok(None),
@@ -41,9 +47,11 @@ pub(super) fn data(what: &str, inline: &str, file: &str) -> Result<Option<Vec<u8
             let bytes = certificates::decode_ca_data(inline);
             bytes.map(Some).map_err(|fault| Fault::Words(format!("its {what}-data {fault}")))
         }
-        (true, false) => crate::files::read_bounded(Path::new(file), 1024 * 1024)
+        (true, false) => intake
+            .file(Path::new(file))
+            .await
             .map_err(Fault::Whole)?
-            .map(Some)
+            .map(|bytes| Some(bytes.to_vec()))
             .ok_or_else(|| Fault::Words(format!("its {what} {file} does not exist"))),
     }
 }
@@ -63,7 +71,11 @@ fn complete(what: &str, value: &str) -> Result<(), Fault> {
 }
 
 /// The user's credentials, checked, but for what a plugin gives.
-pub(super) fn auth_info(user: &User, as_user: Option<&str>) -> Result<kube::config::AuthInfo, Fault> {
+pub(super) async fn auth_info(
+    user: &User,
+    as_user: Option<&str>,
+    intake: &Intake,
+) -> Result<kube::config::AuthInfo, Fault> {
     let words = |why: &str| Fault::Words(why.to_owned());
     let mut auth = kube::config::AuthInfo::default();
     let basic = !user.username.is_empty() || !user.password.is_empty();
@@ -78,7 +90,7 @@ pub(super) fn auth_info(user: &User, as_user: Option<&str>) -> Result<kube::conf
         auth.username = Some(user.username.clone());
         auth.password = Some(user.password.clone().into());
     }
-    let token = match (token(user)?, &user.auth_provider) {
+    let token = match (token(user, intake).await?, &user.auth_provider) {
         (None, Some(provider)) if !basic => Some(id_token(provider)?),
         (token, _) => token,
     };
@@ -91,9 +103,11 @@ pub(super) fn auth_info(user: &User, as_user: Option<&str>) -> Result<kube::conf
         }
         auth.token = Some(token.into());
     }
-    let certificate = data("client-certificate", &user.client_certificate_data, &user.client_certificate)?;
+    let certificate =
+        data(intake, "client-certificate", &user.client_certificate_data, &user.client_certificate).await?;
     if let Some(certificate) = certificate {
-        let key = data("client-key", &user.client_key_data, &user.client_key)?
+        let key = data(intake, "client-key", &user.client_key_data, &user.client_key)
+            .await?
             .ok_or_else(|| words("its user has a client certificate without a key"))?;
         tls::check_identity(&certificate, &key).map_err(Fault::Words)?;
         auth.client_certificate_data = Some(STANDARD.encode(certificate));
@@ -113,13 +127,13 @@ pub(super) fn auth_info(user: &User, as_user: Option<&str>) -> Result<kube::conf
 }
 
 /// The token as client-go takes it: the file wins as long as it can be read.
-fn token(user: &User) -> Result<Option<String>, Fault> {
+async fn token(user: &User, intake: &Intake) -> Result<Option<String>, Fault> {
     let inline = Some(user.token.clone()).filter(|token| !token.is_empty());
     if user.token_file.is_empty() {
         return Ok(inline);
     }
     let file = Path::new(&user.token_file);
-    let read = crate::files::read_bounded(file, 1024 * 1024);
+    let read = intake.secret_file(file).await;
     let text = match read {
         Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).trim().to_owned(),
         Ok(None) if inline.is_none() => {
@@ -157,29 +171,29 @@ mod tests {
     use super::*;
 
     /// The same for every way in which a user may be written: judged before the library sees it.
-    fn judged(user: &str) -> Result<kube::config::AuthInfo, String> {
+    async fn judged(user: &str) -> Result<kube::config::AuthInfo, String> {
         let user = serde_saphyr::from_str(user).expect("a user");
-        auth_info(&user, None).map_err(|fault| match fault {
+        auth_info(&user, None, &Intake::default()).await.map_err(|fault| match fault {
             Fault::Words(why) | Fault::Hinted(why, _) => why,
             Fault::Whole(failure) => failure.message,
         })
     }
 
-    #[test]
-    fn no_way_leads_a_token_past_the_check() {
+    #[tokio::test]
+    async fn no_way_leads_a_token_past_the_check() {
         for odd in ["a\\nb", "a b", "ab\\n", "é", "a\\u0000b"] {
             for user in [
                 format!("{{token: \"{odd}\"}}"),
                 format!("{{auth-provider: {{name: oidc, config: {{id-token: \"{odd}\"}}}}}}"),
             ] {
-                assert!(judged(&user).expect_err(&user).contains("header"), "{user}");
+                assert!(judged(&user).await.expect_err(&user).contains("header"), "{user}");
             }
         }
         assert!(bearer("a\nb").is_err() && bearer("").is_err() && bearer("a.b-c_d").is_ok());
     }
 
-    #[test]
-    fn users_are_refused_as_kubectl_refuses_them() {
+    #[tokio::test]
+    async fn users_are_refused_as_kubectl_refuses_them() {
         for (user, why) in [
             ("{token: a, username: b}", "a token and a password"),
             ("{exec: {}, auth-provider: {name: oidc}}", "an exec plugin and an auth-provider"),
@@ -190,8 +204,10 @@ mod tests {
             ("{client-key-data: REDACTED, client-certificate-data: DATA+OMITTED}", "kubectl config view"),
             ("{client-certificate-data: YQ==, client-certificate: a}", "both"),
         ] {
-            assert!(judged(user).expect_err(user).contains(why), "{user}");
+            assert!(judged(user).await.expect_err(user).contains(why), "{user}");
         }
-        assert!(judged("{token: a, auth-provider: {name: gcp}}").expect("the token counts").token.is_some());
+        assert!(
+            judged("{token: a, auth-provider: {name: gcp}}").await.expect("the token counts").token.is_some()
+        );
     }
 }

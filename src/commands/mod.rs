@@ -49,7 +49,7 @@ impl Ended {
 /// `status`: the plan that setup would make, the proofs, and exit 10 when the plan is not empty.
 pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let mut selection = engine::select(&[], &[], None)?;
-    let (settings, record) = outside.settings()?;
+    let (settings, record) = outside.settings().await?;
     let unasked = engine::drop_unasked(&mut selection, &[], &settings, record.as_ref());
     let session = outside.open(Needs::default()).await?;
     let cx = &session.cx;
@@ -224,7 +224,7 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
             }
         }
     } else {
-        let (settings, _) = outside.settings()?;
+        let (settings, _) = outside.settings().await?;
         for path in files::list(&settings.state_dir) {
             let Some(name) =
                 path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"))

@@ -14,8 +14,8 @@ use crate::session::Outside;
 use crate::settings::{Settings, Source};
 
 /// Prints the commands to stdout. Asks nobody, changes nothing, contacts nobody.
-pub(crate) fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
-    let (settings, record) = outside.settings()?;
+pub(crate) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
+    let (settings, record) = outside.settings().await?;
     let path = path(&settings, record.as_ref());
     if path.as_os_str() == "-" {
         return Err(Failure::new("OR0202", Kind::Usage, "--script - is no file that commands could name")

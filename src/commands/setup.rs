@@ -19,10 +19,10 @@ use crate::wizard;
 pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<Ended> {
     let options = outside.options.clone();
     if options.print_commands && single == Some("launch-script") {
-        return super::print_commands(outside);
+        return super::print_commands(outside).await;
     }
     if options.uninstall && single == Some("launch-script") {
-        return super::uninstall(outside);
+        return super::uninstall(outside).await;
     }
     let step = single.and_then(steps::find);
     let selection = match single {
@@ -30,7 +30,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         Some(name) if name != "preflight" => engine::alone(name),
         _ => {
             let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
-            let (settings, record) = outside.settings()?;
+            let (settings, record) = outside.settings().await?;
             engine::drop_unasked(&mut selection, &options.only, &settings, record.as_ref());
             selection
         }

@@ -30,7 +30,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         return Err(Failure::new("OR0201", Kind::Usage, "teardown needs consent, and nobody is here to ask")
             .hint("add --yes; to see what it would remove: outrigger teardown --dry-run"));
     }
-    let (settings, record) = outside.settings()?;
+    let (settings, record) = outside.settings().await?;
     if options.cluster_gone && record.is_none() {
         return Err(Failure::new(
             "OR0301",
@@ -336,7 +336,7 @@ fn check_receipt(outside: &Outside<'_>) -> Result<()> {
 /// Writes the receipt; where the file does not take it after all, it goes to stdout, not into nothing.
 fn receipt(outside: &Outside<'_>, lines: &[String]) -> Result<()> {
     let Some(path) = receipt_path(outside) else { return write_lines(outside, lines) };
-    let written = files::write_private(path, message::report(lines).as_bytes());
+    let written = files::write_shown(path, message::report(lines).as_bytes());
     if written.is_err() {
         write_lines(outside, lines)?;
     }

@@ -8,8 +8,8 @@ use crate::session::Outside;
 use crate::settings::{Missing, missing_failure};
 
 /// Prints the script to stdout. Asks nobody, changes nothing, contacts nobody.
-pub(crate) fn uninstall(outside: &Outside<'_>) -> Result<Ended> {
-    let (settings, record) = outside.settings()?;
+pub(crate) async fn uninstall(outside: &Outside<'_>) -> Result<Ended> {
+    let (settings, record) = outside.settings().await?;
     let Some(url) = &settings.gitlab_url else {
         let note = "the one that the entry on the host names, such as https://gitlab.com";
         return Err(missing_failure(vec![Missing::new("gitlabUrl", note)]));

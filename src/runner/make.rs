@@ -141,7 +141,7 @@ fn keep_token(cx: &Context, token: &str, expires: &Value) -> Result<()> {
 /// The article's way, on instances that still allow it.
 pub async fn register(cx: &Context, body: &Value) -> Result<String> {
     let Some(path) = &cx.settings.legacy_registration_token_file else { return Ok(String::new()) };
-    let token = access::read_secret(&path.value, "registration token")?;
+    let token = access::read_secret(&cx.intake, &path.value, "registration token").await?;
     if token.expose().contains("glrt-") || token.expose().is_empty() {
         return Err(Failure::new(
             "OR0202",

@@ -5,11 +5,12 @@ use std::fmt;
 use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_yaml::Value;
+use serde_json::Value;
 
 use super::check::escaped;
 use super::table::{Kind, SETTINGS, setting};
 use crate::error::{Failure, Kind as FailureKind, Result};
+use crate::yaml::{self, Repeated};
 
 /// More than any settings file needs; keeps a wrong path from filling memory.
 const LONGEST: usize = 1 << 20;
@@ -56,8 +57,12 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     if text.len() > LONGEST {
         return Err(failure(format!("{} is longer than 1 MiB", path.display())));
     }
-    let Pairs(pairs) = serde_yaml::from_str(text)
-        .map_err(|error| failure(format!("{} cannot be read: {error}", path.display())))?;
+    let mut documents: Vec<Pairs> = yaml::read(text, Repeated::Told)
+        .map_err(|fault| failure(format!("{} cannot be read: {}", path.display(), fault.words)))?;
+    if documents.len() > 1 {
+        return Err(failure(format!("{} holds more than one document", path.display())));
+    }
+    let Pairs(pairs) = documents.pop().unwrap_or(Pairs(Vec::new()));
 
     let (mut values, mut problems) = (FileValues::new(), Vec::new());
     for (key, value) in pairs {
@@ -89,10 +94,10 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
 fn scalars(value: &Value, kind: Kind) -> Result<Vec<String>, String> {
     match (value, kind) {
         (Value::Null, _) => Ok(Vec::new()),
-        (Value::Sequence(items), Kind::List | Kind::Lines) => items.iter().map(scalar).collect(),
-        (Value::Sequence(_), _) => Err("takes one value, not a list".to_owned()),
+        (Value::Array(items), Kind::List | Kind::Lines) => items.iter().map(scalar).collect(),
+        (Value::Array(_), _) => Err("takes one value, not a list".to_owned()),
         (Value::String(text), Kind::List) => Ok(split(text)),
-        (_, Kind::Bool) if !value.is_bool() => Err("takes true or false".to_owned()),
+        (_, Kind::Bool) if !value.is_boolean() => Err("takes true or false".to_owned()),
         _ => Ok(vec![scalar(value)?]),
     }
 }

@@ -232,13 +232,17 @@ impl<'a> Reader<'a> {
 
     /// stdin can be read once.
     fn at_most_one_stdin(&mut self, settings: &Settings) {
+        fn named(file: Option<&Sourced<PathBuf>>) -> Option<&Path> {
+            file.map(|file| file.value.as_path())
+        }
         let files = [
-            ("--gitlab-token-file", &settings.gitlab_token_file),
-            ("--runner-token-file", &settings.runner_token_file),
-            ("--legacy-registration-token-file", &settings.legacy_registration_token_file),
+            ("--config", self.inputs.file.as_ref().map(|(path, _)| path.as_path())),
+            ("--gitlab-token-file", named(settings.gitlab_token_file.as_ref())),
+            ("--runner-token-file", named(settings.runner_token_file.as_ref())),
+            ("--legacy-registration-token-file", named(settings.legacy_registration_token_file.as_ref())),
+            ("--runner-config", named(settings.runner_config.as_ref())),
         ];
-        let from_stdin =
-            |file: &Option<Sourced<PathBuf>>| file.as_ref().is_some_and(|file| file.value.as_os_str() == "-");
+        let from_stdin = |file: &Option<&Path>| file.is_some_and(|file| file.as_os_str() == "-");
         let mut readers = files.iter().filter(|(_, file)| from_stdin(file)).map(|(flag, _)| *flag);
         if let (Some(first), Some(second)) = (readers.next(), readers.next()) {
             self.problem(second.to_owned(), "-", &format!("is stdin, which {first} reads already"));

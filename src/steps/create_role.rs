@@ -184,7 +184,7 @@ impl Step for CreateRole {
 
 fn document(text: &mut String, object: &Object) -> Result<()> {
     text.push_str("---\n");
-    let yaml = serde_saphyr::to_string(&object.value).map_err(|error| {
+    let yaml = serde_yaml::to_string(&object.value).map_err(|error| {
         Failure::new(
             "OR0101",
             Kind::Unclassified,

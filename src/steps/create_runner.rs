@@ -262,6 +262,7 @@ fn token_out(cx: &Context, verdict: &Verdict) -> Result<Option<Line>> {
         )));
     };
     files::check_target(&path.value)?;
+    files::check_place(&path.value)?;
     Ok(None)
 }
 

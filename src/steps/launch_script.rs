@@ -92,7 +92,7 @@ impl Step for LaunchScript {
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
             let trust = trust(cx).await?;
-            read_extra(cx)?;
+            read_extra(cx).await?;
             Ok(vec![decide(cx, trust).await?])
         })
     }
@@ -104,9 +104,9 @@ impl Step for LaunchScript {
                 return Ok(Done { changed: false, text: line.text.clone() });
             };
             let trust = trust(cx).await?;
-            read_extra(cx)?;
+            read_extra(cx).await?;
             let bearer = cx.facts.bearer.borrow().clone();
-            let runner = runner_token(cx)?;
+            let runner = runner_token(cx).await?;
             let expires = cx.facts.runner_expires.borrow().clone();
             let secrets = match (&bearer, &runner) {
                 (Some(bearer_token), Some(runner_token)) => {
@@ -284,7 +284,7 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         ));
     }
     // Read now, so that nothing is made for a token that cannot be used.
-    runner_token(cx)?;
+    runner_token(cx).await?;
     delivery.check(cx)?;
     let decision = if written.is_some() { Decision::Update } else { Decision::Create };
     let with_secrets = has_runner_token && bearer_at_hand;
@@ -347,12 +347,12 @@ fn given(flag: &'static str, value: &Sourced<String>) -> String {
 }
 
 /// Reads the runner authentication token from its file, once.
-fn runner_token(cx: &Context) -> Result<Option<Secret>> {
+async fn runner_token(cx: &Context) -> Result<Option<Secret>> {
     if let Some(token) = cx.facts.runner_token.borrow().as_ref() {
         return Ok(Some(token.clone()));
     }
     let Some(path) = &cx.settings.runner_token_file else { return Ok(None) };
-    let token = access::read_secret(&path.value, "runner token")?;
+    let token = access::read_secret(&cx.intake, &path.value, "runner token").await?;
     check_runner_token(&token)?;
     *cx.facts.runner_token.borrow_mut() = Some(token.clone());
     Ok(Some(token))

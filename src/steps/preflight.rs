@@ -270,6 +270,8 @@ async fn refused_jobs(cx: &Context) -> Vec<Failure> {
     if !there || cx.agreed().await.is_some() {
         return Vec::new();
     }
+    // What cannot be read is said by launch-script.
+    let _ = crate::inputs::read_extra(cx).await;
     let objects = [job_pod::secret(cx), job_pod::pod(cx)];
     let looks = objects.iter().map(|object| looks::look(cx, object, true));
     let looks = futures_util::future::join_all(looks).await;

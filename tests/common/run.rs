@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,6 +58,8 @@ impl Home {
     pub fn input(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join("in").join(name);
         fs::write(&path, text).expect("inputs can be written");
+        // Some hold tokens, which others should not read.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a file of ours");
         path
     }
 
@@ -92,6 +95,7 @@ impl Home {
             watched: true,
             searched: true,
             capable: true,
+            stdin: None,
         }
     }
 
@@ -126,6 +130,7 @@ pub struct Cli<'a> {
     watched: bool,
     searched: bool,
     capable: bool,
+    stdin: Option<String>,
 }
 
 impl Cli<'_> {
@@ -181,6 +186,13 @@ impl Cli<'_> {
         self
     }
 
+    /// Gives it this on stdin.
+    #[must_use]
+    pub fn stdin(mut self, text: &str) -> Self {
+        self.stdin = Some(text.to_owned());
+        self
+    }
+
     /// The command, its environment empty but for what a login always has.
     fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_outrigger");
@@ -208,7 +220,15 @@ impl Cli<'_> {
     /// Starts it without waiting.
     #[must_use]
     pub fn start(&self) -> Running<'_> {
-        let mut child = self.command().spawn().expect("the binary starts");
+        let mut command = self.command();
+        if self.stdin.is_some() {
+            command.stdin(Stdio::piped());
+        }
+        let mut child = command.spawn().expect("the binary starts");
+        if let (Some(mut stdin), Some(text)) = (child.stdin.take(), &self.stdin) {
+            // What it does not read is its business.
+            let _ = stdin.write_all(text.as_bytes());
+        }
         let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
         Running { cli: self, child, stdout, stderr, seen: BTreeSet::new(), started: Instant::now() }
     }

@@ -6,6 +6,7 @@ mod administrator;
 mod admission;
 mod again;
 pub mod bed;
+mod believed;
 mod bindings;
 mod certificates;
 mod credentials;
@@ -143,6 +144,12 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("tokens_in_the_wrong_place", input::tokens_in_the_wrong_place),
     ("output_path_that_is_no_file_of_ours", input::odd_outputs),
     ("record_and_lock_that_are_no_files", input::odd_state),
+    ("record_that_others_could_have_written", believed::record_of_others),
+    ("place_where_others_write", believed::place_of_others),
+    ("tokens_that_others_can_read", believed::tokens_that_others_read),
+    ("pipes_without_a_writer_end_on_a_signal", believed::pipes_without_a_writer),
+    ("inputs_through_pipes_are_read_once", believed::inputs_through_pipes),
+    ("inputs_too_large_to_read", believed::inputs_too_large),
     ("teardown_wants_yes", input::teardown_wants_yes),
     ("dry_run_writes_nothing", output::dry_run),
     ("json_lines", output::json),

@@ -1,0 +1,95 @@
+//! The only reader of YAML: strict, and bounded in depth, size and time before anything is built. What is written
+//! goes through the same library that wrote it ever.
+
+use serde::de::DeserializeOwned;
+use serde_saphyr::DuplicateKeyPolicy;
+
+/// Deeper than any kubeconfig, and far from the end of the stack.
+const DEEPEST: usize = 48;
+
+/// What to do with a key that stands twice in one mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeated {
+    /// Refuse it.
+    Refused,
+    /// The last one counts, as for kubectl.
+    LastCounts,
+    /// The type that is read sees all of them.
+    Told,
+}
+
+/// Why a text was not read.
+#[derive(Debug)]
+pub struct Fault {
+    /// Where, from 1.
+    pub line: Option<u64>,
+    /// The reader's words. They can hold values of the text: nothing to show where those may be secrets.
+    pub words: String,
+}
+
+/// Reads every document of a text.
+///
+/// # Errors
+/// A [`Fault`] for what is no YAML, of another shape, or past a bound.
+pub fn read<T: DeserializeOwned>(text: &str, repeated: Repeated) -> Result<Vec<T>, Fault> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: DEEPEST,
+            max_documents: 16,
+            max_nodes: 250_000,
+            max_aliases: 1_000,
+            max_anchors: 1_000,
+            max_recorded_anchor_events: 100_000,
+        },
+        duplicate_keys: match repeated {
+            Repeated::Refused => DuplicateKeyPolicy::Error,
+            Repeated::LastCounts => DuplicateKeyPolicy::LastWins,
+            Repeated::Told => DuplicateKeyPolicy::PassThrough,
+        },
+        with_snippet: false,
+    };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| Fault {
+        line: error.location().map(|at| at.line().into()),
+        words: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{Repeated, read};
+
+    #[test]
+    fn what_is_too_much_is_refused_at_once() {
+        let bomb = (1..12).fold("a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, n| {
+            let before = format!("*a{}", n - 1);
+            format!("{text}a{n}: &a{n} [{}]\n", [before.as_str(); 9].join(", "))
+        });
+        for text in [
+            "[".repeat(40_000),
+            format!("a: {}1{}", "[".repeat(40_000), "]".repeat(40_000)),
+            "{a: ".repeat(10_000),
+            "- ".repeat(10_000),
+            "? ".repeat(10_000),
+            bomb,
+            format!("[{}]", "0,".repeat(500_000)),
+            "---\n".repeat(100_000),
+        ] {
+            for repeated in [Repeated::Refused, Repeated::LastCounts, Repeated::Told] {
+                let begun = std::time::Instant::now();
+                let read = read::<Value>(&text, repeated);
+                assert!(read.is_err(), "{}", &text[..20]);
+                // A quadratic reader takes minutes for these; a linear one a part of a second.
+                assert!(begun.elapsed().as_secs() < 60, "{}", &text[..20]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_repeated_key_is_what_the_reader_wants_it_to_be() {
+        let text = "a: 1\na: 2\n";
+        assert!(read::<Value>(text, Repeated::Refused).is_err());
+        assert_eq!(read::<Value>(text, Repeated::LastCounts).expect("read")[0]["a"], 2);
+    }
+}
