@@ -6,6 +6,8 @@ mod common;
 mod faults;
 #[path = "scenarios/gitlab_odds/mod.rs"]
 mod gitlab_odds;
+#[path = "scenarios/hostile.rs"]
+mod hostile;
 mod scenarios;
 
 use std::fmt::Write as _;
@@ -150,6 +152,13 @@ fn main() -> ExitCode {
             // A trial that panicked before may have left some.
             bed.cluster.clear_faults();
             scenario(bed);
+        })
+    }));
+    all.extend(hostile::HOSTILE.iter().map(|&(name, scenario)| {
+        pool::trial(pool, name, "hostile", move |bed: &'static Doubles| {
+            bed.cluster.clear_faults();
+            scenario(bed);
+            bed.cluster.clear_faults();
         })
     }));
     all.extend(
