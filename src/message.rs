@@ -118,11 +118,12 @@ pub fn lines(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The value in quotes with hostile characters written as `\u{…}`, and secrets masked.
+/// The value in quotes with hostile characters written as `\u{…}`, secrets masked, and [`LONGEST`] for a bound.
 #[must_use]
 pub fn quoted(value: &str) -> String {
     let mut out = String::from("\"");
-    for c in without_login(value).chars() {
+    let end = value.char_indices().nth(LONGEST).map(|(at, _)| at);
+    for c in without_login(&value[..end.unwrap_or(value.len())]).chars() {
         if is_hostile(c) || c == '"' || c == '\\' {
             out.extend(c.escape_default());
         } else {
@@ -130,7 +131,11 @@ pub fn quoted(value: &str) -> String {
         }
     }
     out.push('"');
-    masked(&out)
+    let mut out = masked(&out);
+    if let Some(end) = end {
+        out += &format!("… ({} bytes more)", value.len() - end);
+    }
+    out
 }
 
 /// Whether a value is a token, and no file's name: it begins as one does, perhaps behind an instance's own
@@ -155,7 +160,10 @@ pub fn holds_token(value: &str) -> bool {
     /// What GitLab puts behind a prefix has 20 characters or more.
     const WHOLE: usize = 16;
     let known = |prefix: &str| {
-        value.match_indices(prefix).any(|(at, _)| run_with_dots(&value[at + prefix.len()..]) >= WHOLE)
+        value.match_indices(prefix).any(|(at, _)| {
+            let rest = value[at + prefix.len()..].chars();
+            rest.take(WHOLE).filter(|c| is_token_char(*c)).count() == WHOLE
+        })
     };
     PREFIXES.iter().any(|prefix| known(prefix))
         || value

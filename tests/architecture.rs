@@ -303,6 +303,14 @@ fn outside_text_has_one_way_onto_the_streams() {
     assert_none("products are printed by those who make them", &wrong);
 }
 
+/// To index a JSON value for writing panics where it is no object: what a server sent is taken by `get_mut`.
+#[test]
+fn nothing_is_taken_out_of_an_answer_by_index() {
+    let taken = |source: &Source| source.code.contains("\"].take()");
+    let wrong = sources().iter().filter(|one| taken(one)).map(|one| one.path.clone()).collect();
+    assert_none("get_mut(…).map(Value::take) does not panic", &wrong);
+}
+
 #[test]
 fn every_step_is_a_file_and_a_subcommand() {
     let steps: Vec<&str> = STEPS.iter().map(|step| step.name()).collect();
@@ -341,6 +349,59 @@ fn the_readme_tells_the_steps() {
         .expect("README.md has both markers");
     let table = table();
     assert!(told == table, "README.md's table is not the list of steps; this is:\n{table}");
+}
+
+/// The names of all tests and trials, read from the sources: functions after `#[test]`, also those within
+/// `proptest!`, and first members of pairs in the lists of trials.
+fn tests() -> BTreeSet<String> {
+    fn walk(dir: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(dir).expect("it can be listed") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("sources are text");
+                let name = |rest: &str| -> String {
+                    rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+                };
+                for (at, mark) in text.match_indices("#[test]") {
+                    let rest = &text[at + mark.len()..];
+                    found.extend(rest.split_once("fn ").map(|(_, rest)| name(rest)));
+                }
+                for line in text.lines().filter_map(|line| line.strip_prefix("    (\"")) {
+                    // A name and a function, not just any pair.
+                    if line[name(line).len()..].starts_with("\", ") && line.ends_with("),") {
+                        found.insert(name(line));
+                    }
+                }
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    walk(&root().join("src"), &mut found);
+    walk(&root().join("tests"), &mut found);
+    assert!(found.len() > 300, "the tests are somewhere else by now");
+    found
+}
+
+#[test]
+fn every_threat_has_tests_that_exist() {
+    let page = read("SECURITY.md");
+    let (_, table) = page.split_once("<!-- threats: begin -->\n").expect("the table begins");
+    let (table, _) = table.split_once("<!-- threats: end -->\n").expect("the table ends");
+    let tests = tests();
+    let mut wrong = BTreeSet::new();
+    let rows: Vec<&str> = table.lines().skip(2).collect();
+    assert!(rows.len() > 10, "the table has a row for each threat");
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [asset, attacker, _, shown] = cells.as_slice() else { panic!("four columns: {row}") };
+        let names: Vec<&str> = shown.split(", ").map(|name| name.trim_matches('`')).collect();
+        for name in names.iter().filter(|name| !tests.contains(**name)) {
+            wrong.insert(format!("{asset} / {attacker}: {name:?}"));
+        }
+    }
+    assert_none("SECURITY.md names tests that are not there", &wrong);
 }
 
 #[test]

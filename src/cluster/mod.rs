@@ -265,7 +265,7 @@ impl Cluster {
             let separator = if path.contains('?') { '&' } else { '?' };
             let page = format!("{path}{separator}limit=500{next}");
             let mut value = self.send(what, "LIST", &page, None, Repeat::Safely).await?;
-            if let Value::Array(mut page) = value["items"].take() {
+            if let Some(Value::Array(mut page)) = value.get_mut("items").map(Value::take) {
                 for metadata in page.iter_mut().filter_map(|item| item.get_mut("metadata")) {
                     if let Some(metadata) = metadata.as_object_mut() {
                         metadata.remove("managedFields");
@@ -298,7 +298,8 @@ impl Cluster {
         let mut answer = self
             .send(what, "POST", &format!("/apis/{group}/v1/{resource}"), Some(&body), Repeat::Safely)
             .await?;
-        Ok(answer["status"].take())
+        // An index would panic where the answer is no object.
+        Ok(answer.get_mut("status").map(Value::take).unwrap_or_default())
     }
 
     /// Asks for a token by TokenRequest. Not repeated: each answer is a live credential.
