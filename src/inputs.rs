@@ -50,7 +50,7 @@ pub async fn read_extra(cx: &Context) -> Result<()> {
             };
             let bytes = cx.intake.text(path).await?.ok_or_else(|| unusable("it does not exist"))?;
             let text = std::str::from_utf8(&bytes).map_err(|_| unusable("it is not UTF-8"))?;
-            entry::parse(text, is_restricted(cx))?
+            entry::parse(text, &cx.settings.pod_security_level.value)?
         }
     };
     let _ = cx.facts.runner_extra.set(extra);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::object::{Kind, Object, Ref};
-use crate::settings::Settings;
+use crate::settings::{Settings, check};
 
 /// Annotation with the deployment's random identity.
 pub const ID: &str = "outrigger.dev/id";
@@ -60,6 +60,28 @@ pub struct Names {
     pub runner_namespace: String,
     /// Namespace of the job pods.
     pub job_namespace: String,
+}
+
+/// Whether a deployment of this name could have made an object, with whatever settings: the kinds and names that
+/// follow from its name, in a namespace that is not the cluster's own. What a file says is held against this
+/// before it becomes a path or is deleted.
+#[must_use]
+pub fn could_be_of(deployment: &str, object: &Ref) -> bool {
+    let place = object.namespace.as_deref();
+    let placed = place.is_some_and(|place| check::namespace(place).is_ok());
+    let rest = object.name.strip_prefix(deployment);
+    let temporary = rest.and_then(|rest| rest.strip_prefix("-admin-")).is_some_and(|run| {
+        !run.is_empty() && run.len() <= 32 && run.chars().all(|c| c.is_ascii_alphanumeric())
+    });
+    match object.kind {
+        Kind::Namespace => place.is_none() && check::namespace(&object.name).is_ok(),
+        Kind::ServiceAccount => placed && matches!(rest, Some("" | "-job")),
+        Kind::Secret => placed && rest == Some("-token"),
+        Kind::Role => placed && rest == Some(""),
+        Kind::RoleBinding => placed && (rest == Some("") || temporary),
+        Kind::ClusterRoleBinding => place.is_none() && temporary,
+        Kind::ConfigMap | Kind::ClusterRole | Kind::Pod => false,
+    }
 }
 
 impl Names {
@@ -192,4 +214,42 @@ pub fn marked(mut namespace: Object, settings: &Settings) -> Object {
         }
     }
     namespace
+}
+
+#[cfg(test)]
+mod tests {
+    use super::could_be_of;
+    use crate::object::{Kind, Ref};
+
+    #[test]
+    fn a_file_can_name_only_what_a_deployment_makes() {
+        for (object, could) in [
+            (Ref::cluster(Kind::Namespace, "web"), true),
+            (Ref::cluster(Kind::Namespace, "moved"), true),
+            (Ref::cluster(Kind::Namespace, "kube-system"), false),
+            (Ref::cluster(Kind::Namespace, "default"), false),
+            (Ref::cluster(Kind::Namespace, "a/../kube-system"), false),
+            (Ref::cluster(Kind::Namespace, ".."), false),
+            (Ref::cluster(Kind::Namespace, ""), false),
+            (Ref::new(Kind::Namespace, "web", "web"), false),
+            (Ref::new(Kind::ServiceAccount, "web", "web"), true),
+            (Ref::new(Kind::ServiceAccount, "web-jobs", "web-job"), true),
+            (Ref::new(Kind::ServiceAccount, "web", "default"), false),
+            (Ref::new(Kind::ServiceAccount, "kube-system", "web"), false),
+            (Ref::new(Kind::Secret, "web", "web-token"), true),
+            (Ref::new(Kind::Secret, "web", "database"), false),
+            (Ref::new(Kind::Secret, "../web", "web-token"), false),
+            (Ref::cluster(Kind::Secret, "web-token"), false),
+            (Ref::new(Kind::Role, "web-jobs", "web"), true),
+            (Ref::new(Kind::RoleBinding, "web-jobs", "web-admin-0a1b2c3d"), true),
+            (Ref::new(Kind::RoleBinding, "web-jobs", "web-admin-x/../../kube-system"), false),
+            (Ref::new(Kind::RoleBinding, "web-jobs", "web-admin-"), false),
+            (Ref::cluster(Kind::ClusterRoleBinding, "web-admin-0a1b2c3d"), true),
+            (Ref::cluster(Kind::ClusterRoleBinding, "cluster-admin"), false),
+            (Ref::cluster(Kind::ClusterRole, "web"), false),
+            (Ref::new(Kind::Pod, "web-jobs", "web"), false),
+        ] {
+            assert_eq!(could_be_of("web", &object), could, "{object}");
+        }
+    }
 }

@@ -112,7 +112,9 @@ impl Ref {
             format!("/apis/{}/v1", self.kind.group())
         };
         match &self.namespace {
-            Some(namespace) => format!("{root}/namespaces/{namespace}/{}", self.kind.resource()),
+            Some(namespace) => {
+                format!("{root}/namespaces/{}/{}", segment(namespace), self.kind.resource())
+            }
             None => format!("{root}/{}", self.kind.resource()),
         }
     }
@@ -120,8 +122,21 @@ impl Ref {
     /// URL path of the object itself.
     #[must_use]
     pub fn path(&self) -> String {
-        format!("{}/{}", self.collection(), self.name)
+        format!("{}/{}", self.collection(), segment(&self.name))
     }
+}
+
+/// A name as one segment of a path, whatever is in it.
+fn segment(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:".contains(&byte);
+    let dots = matches!(name, "." | "..");
+    name.bytes().fold(String::new(), |path, byte| {
+        if plain(byte) && !dots {
+            path + char::from(byte).encode_utf8(&mut [0; 4])
+        } else {
+            path + &format!("%{byte:02X}")
+        }
+    })
 }
 
 impl fmt::Display for Ref {

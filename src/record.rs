@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Kind, Result};
 use crate::files;
+use crate::names;
 use crate::object::Ref;
 
 /// The schema this program writes; a record with a higher number is refused.
@@ -157,7 +158,8 @@ impl Record {
     /// Reads a record; `None` when there is none.
     ///
     /// # Errors
-    /// Exit 3 when others may write to it, when it is no record, or when a newer outrigger wrote it.
+    /// Exit 3 when others may write to it, when it is no record or names what no deployment makes, or when a newer
+    /// outrigger wrote it.
     pub fn load(state_dir: &Path, deployment: &str) -> Result<Option<Self>> {
         let path = Self::path(state_dir, deployment);
         let Some(bytes) = files::read(&path)? else { return Ok(None) };
@@ -176,6 +178,12 @@ impl Record {
         }
         if record.deployment != deployment {
             return Err(unusable(format!("it speaks of the deployment {}", record.deployment)));
+        }
+        // These become paths of requests, and are deleted.
+        let all = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
+        if let Some(other) = all.into_iter().find(|one| !names::could_be_of(deployment, one)) {
+            let why = "which no deployment of this name makes";
+            return Err(unusable(format!("it names {:?}, {why}", other.to_string())));
         }
         Ok(Some(record))
     }

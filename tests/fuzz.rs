@@ -295,8 +295,8 @@ fn settings() -> Box<dyn FnMut(&[u8])> {
 fn runner_config() -> Box<dyn FnMut(&[u8])> {
     Box::new(|input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
-        for restricted in [false, true] {
-            shown(script::entry::parse(text, restricted));
+        for level in ["privileged", "baseline", "restricted"] {
+            shown(script::entry::parse(text, level));
         }
     })
 }

@@ -68,8 +68,10 @@ const OURS: &[&str] = &[
     "kubernetes.cert_file",
     "kubernetes.key_file",
     "kubernetes.namespace",
+    "kubernetes.namespace_overwrite_allowed",
     "kubernetes.namespace_per_job",
     "kubernetes.service_account",
+    "kubernetes.service_account_overwrite_allowed",
     "kubernetes.automount_service_account_token",
     "kubernetes.image",
     "kubernetes.pull_policy",
@@ -109,8 +111,9 @@ fn with_folded_keys(table: Table, path: &str) -> std::result::Result<Table, Stri
 /// compared without regard to case, and come back in lower case, those of `[runners.kubernetes]`, too.
 ///
 /// # Errors
-/// OR0712, naming the key or the line.
-pub fn parse(text: &str, restricted: bool) -> Result<Table> {
+/// OR0712, naming the key or the line; also for what the Pod Security level of the job namespace excludes: each
+/// job's pod would be refused there.
+pub fn parse(text: &str, level: &str) -> Result<Table> {
     let refuse = |why: String, hint: &str| {
         Err(Failure::new("OR0712", Kind::Refused, "the file of --runner-config cannot be used")
             .detail("because", why)
@@ -150,7 +153,7 @@ pub fn parse(text: &str, restricted: bool) -> Result<Table> {
         },
         Some(_) => return refuse("runners.kubernetes is not a table".to_owned(), shape),
     }
-    for key in OURS.iter().chain(if restricted { RESTRICTED } else { &[] }) {
+    for key in OURS.iter().chain(if level == "restricted" { RESTRICTED } else { &[] }) {
         let found = match key.split_once('.') {
             None => extra.contains_key(*key),
             Some((table, key)) => {
@@ -164,7 +167,148 @@ pub fn parse(text: &str, restricted: bool) -> Result<Table> {
             );
         }
     }
+    if let Some(what) = excluded(&extra, level) {
+        let why = format!("runners.kubernetes.{what} is what Pod Security {level} excludes");
+        let hint = if level == "restricted" {
+            "leave it out, or choose a level that allows it: --pod-security baseline, or privileged"
+        } else {
+            "leave it out, or choose the level that allows it: --pod-security privileged"
+        };
+        return refuse(why, hint);
+    }
     Ok(extra)
+}
+
+/// Every key that the user adds, with those of the tables below: for the plan, where no value is shown, as some
+/// are secrets.
+#[must_use]
+pub fn added(extra: &Table) -> Vec<String> {
+    fn walk(table: &Table, path: &str, found: &mut Vec<String>) {
+        for (name, value) in table {
+            let path = format!("{path}.{}", key(name));
+            match value {
+                Value::Table(inner) if !inner.is_empty() => walk(inner, &path, found),
+                Value::Array(items) if is_table(value) => {
+                    for inner in items.iter().filter_map(Value::as_table) {
+                        walk(inner, &path, found);
+                    }
+                }
+                _ => found.push(path),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(extra, "runners", &mut found);
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The capabilities that Pod Security baseline lets a container add
+/// (<https://kubernetes.io/docs/concepts/security/pod-security-standards/>).
+const BASELINE_CAPABILITIES: &[&str] = &[
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// The types of SELinux that baseline allows.
+const BASELINE_SELINUX: &[&str] =
+    &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+
+/// The values of a key, in whatever case it is written.
+fn fields<'a>(table: &'a Table, wanted: &'a str) -> impl Iterator<Item = &'a Value> {
+    table.iter().filter(move |(name, _)| folded(name) == wanted).map(|(_, value)| value)
+}
+
+/// The first of the user's settings that a Pod Security level excludes, with its value where that is the reason.
+/// Patches of the pod (`pod_spec`) are not looked into: under baseline, the cluster judges them.
+fn excluded(extra: &Table, level: &str) -> Option<String> {
+    if level == "privileged" {
+        return None;
+    }
+    let restricted = level == "restricted";
+    let kubernetes = extra.get("kubernetes")?.as_table()?;
+    if kubernetes.get("privileged").is_some_and(|value| *value == Value::Boolean(true)) {
+        return Some("privileged".to_owned());
+    }
+    // Annotations choose profiles of AppArmor and seccomp.
+    let annotations = kubernetes.get("pod_annotations_overwrite_allowed").and_then(Value::as_str);
+    if annotations.is_some_and(|pattern| !pattern.is_empty()) {
+        return Some("pod_annotations_overwrite_allowed".to_owned());
+    }
+    let bad_capability = |list: &Value| {
+        let may = |one: &Value| {
+            one.as_str().is_some_and(|one| {
+                if restricted { one == "NET_BIND_SERVICE" } else { BASELINE_CAPABILITIES.contains(&one) }
+            })
+        };
+        list.as_array().is_none_or(|list| !list.iter().all(may))
+    };
+    if kubernetes.get("cap_add").is_some_and(bad_capability) {
+        return Some("cap_add".to_owned());
+    }
+    if let Some(volumes) = kubernetes.get("volumes").and_then(Value::as_table) {
+        for kind in ["host_path", "nfs"] {
+            let any = fields(volumes, kind).any(|list| list.as_array().is_none_or(|list| !list.is_empty()));
+            if any && (kind == "host_path" || restricted) {
+                return Some(format!("volumes.{kind}"));
+            }
+        }
+    }
+    for name in [
+        "build_container_security_context",
+        "helper_container_security_context",
+        "service_container_security_context",
+        "init_permissions_container_security_context",
+        "pod_security_context",
+    ] {
+        let Some(context) = kubernetes.get(name).and_then(Value::as_table) else { continue };
+        let is = |key: &str, bad: &dyn Fn(&Value) -> bool| fields(context, key).any(bad);
+        let unconfined = |profile: &Value| {
+            let kinds = |profile: &Table| {
+                fields(profile, "type").any(|kind| kind.as_str().is_none_or(|kind| kind == "Unconfined"))
+            };
+            profile.as_table().is_none_or(kinds)
+        };
+        let is_not =
+            |value: &Value, allowed: &[&str]| value.as_str().is_none_or(|text| !allowed.contains(&text));
+        let adds =
+            |value: &Value| value.as_table().is_none_or(|value| fields(value, "add").any(bad_capability));
+        let key = if is("privileged", &|value| *value == Value::Boolean(true)) {
+            "privileged"
+        } else if is("capabilities", &adds) {
+            "capabilities.add"
+        } else if is("proc_mount", &|value| is_not(value, &["", "Default"])) {
+            "proc_mount"
+        } else if is("seccomp_profile", &unconfined) {
+            "seccomp_profile"
+        } else if is("app_armor_profile", &unconfined) {
+            "app_armor_profile"
+        } else if is("selinux_type", &|value| is_not(value, BASELINE_SELINUX)) {
+            "selinux_type"
+        } else if restricted && is("allow_privilege_escalation", &|value| *value != Value::Boolean(false)) {
+            "allow_privilege_escalation"
+        } else if restricted && is("run_as_non_root", &|value| *value != Value::Boolean(true)) {
+            "run_as_non_root"
+        } else if restricted && is("run_as_user", &|value| *value == Value::Integer(0)) {
+            "run_as_user"
+        } else {
+            continue;
+        };
+        return Some(format!("{name}.{key}"));
+    }
+    None
 }
 
 /// What Pod Security restricted settles.
@@ -346,7 +490,7 @@ fn inline(value: &Value) -> String {
 mod tests {
     use toml::Table;
 
-    use super::{Entry, parse};
+    use super::{Entry, added, parse};
 
     fn entry(extra: &Table, restricted: bool) -> Entry<'_> {
         Entry {
@@ -375,7 +519,7 @@ mod tests {
         let text = "[[runners]]\nenvironment = [\"A=\\\"b\\n\"]\n[runners.cache]\nType = \"s3\"\n[runners.cache.s3]\nServerAddress = \"s3\"\n\
             [runners.kubernetes]\ncpu_limit = \"1\"\npoll_timeout = 600\nprivileged = true\n[runners.kubernetes.node_selector]\n\"kubernetes.io/os\" = \"linux\"\n\
             [[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"/a\"\n[[runners.kubernetes.volumes.empty_dir]]\nname = \"b\"\nmount_path = \"/b\"\n";
-        let extra = parse(text, false).expect("this is allowed");
+        let extra = parse(text, "privileged").expect("this is allowed");
         let given: Table = text.parse().expect("this is TOML");
         let made = whole(&entry(&extra, false));
         assert_eq!(made["name"].as_str(), Some("web \"x\""));
@@ -393,7 +537,7 @@ mod tests {
 
     #[test]
     fn restricted_namespaces_get_what_they_demand() {
-        let extra = parse("[[runners]]\nenvironment = [\"A=b\"]\n", true).expect("this is allowed");
+        let extra = parse("[[runners]]\nenvironment = [\"A=b\"]\n", "restricted").expect("this is allowed");
         let made = whole(&entry(&extra, true));
         let kubernetes = &made["kubernetes"];
         let environment = made["environment"].as_array().expect("a list");
@@ -438,32 +582,112 @@ mod tests {
                 "[[runners]]\n[runners.kubernetes]\nprivileged = false\nPrivileged = true\n",
                 "are one key for gitlab-runner",
             ),
+            (
+                "[[runners]]\n[runners.kubernetes]\nNamespace_Overwrite_Allowed = \".*\"\n",
+                "runners.kubernetes.namespace_overwrite_allowed is outrigger's",
+            ),
+            (
+                "[[runners]]\n[runners.kubernetes]\nservice_account_overwrite_allowed = \".*\"\n",
+                "runners.kubernetes.service_account_overwrite_allowed is outrigger's",
+            ),
             ("[[runners]]\n[[Runners]]\n", "are one key for gitlab-runner"),
             ("Concurrent = 9\n[[runners]]\n", "\"concurrent\" is no part"),
         ] {
-            let failure = parse(text, false).expect_err(text);
+            let failure = parse(text, "privileged").expect_err(text);
             assert!(failure.details[0].1.contains(named), "{text}: {:?}", failure.details);
         }
         for key in ["privileged", "Privileged", "ALLOW_PRIVILEGE_ESCALATION", "Cap_Add", "pod_\u{17f}pec"] {
             for table in ["kubernetes", "Kubernetes"] {
                 let text = format!("[[runners]]\n[runners.{table}]\n{key:?} = true\n");
-                assert!(parse(&text, false).is_ok() && parse(&text, true).is_err(), "{text}");
+                assert!(parse(&text, "privileged").is_ok() && parse(&text, "restricted").is_err(), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn what_pod_security_excludes_is_refused() {
+        let level = |text: &str| {
+            let text = format!("[[runners]]\n[runners.Kubernetes]\n{text}\n");
+            let taken = |level| match parse(&text, level) {
+                Ok(_) => true,
+                Err(failure) => {
+                    assert_eq!(failure.id, "OR0712");
+                    false
+                }
+            };
+            ["privileged", "baseline", "restricted"].into_iter().filter(|level| taken(level)).count()
+        };
+        // The number of levels, from the most to the least generous, that take it.
+        for (text, taken) in [
+            ("privileged = true", 1),
+            ("Privileged = true", 1),
+            ("privileged = false", 2),
+            ("cpu_limit = \"1\"", 3),
+            ("node_selector_overwrite_allowed = \".*\"", 3),
+            ("pod_labels_overwrite_allowed = \".*\"", 3),
+            ("pod_annotations_overwrite_allowed = \".*\"", 1),
+            ("pod_annotations_overwrite_allowed = \"\"", 3),
+            ("cap_add = [\"CHOWN\"]", 2),
+            ("cap_add = [\"SYS_ADMIN\"]", 1),
+            ("cap_add = [\"ALL\"]", 1),
+            ("[runners.Kubernetes.Volumes]\n[[runners.Kubernetes.Volumes.Host_Path]]\nname = \"a\"", 1),
+            ("[[runners.Kubernetes.volumes.host_path]]\nname = \"a\"", 1),
+            ("[[runners.Kubernetes.volumes.nfs]]\nname = \"a\"", 2),
+            ("[[runners.Kubernetes.volumes.empty_dir]]\nname = \"a\"", 3),
+            ("[[runners.Kubernetes.volumes.csi]]\nname = \"a\"", 3),
+            ("[runners.Kubernetes.build_container_security_context]\nPrivileged = true", 1),
+            ("[runners.Kubernetes.Service_Container_Security_Context]\nprivileged = true", 1),
+            ("[runners.Kubernetes.build_container_security_context]\nproc_mount = \"Unmasked\"", 1),
+            ("[runners.Kubernetes.build_container_security_context]\nselinux_type = \"spc_t\"", 1),
+            (
+                "[runners.Kubernetes.helper_container_security_context.seccomp_profile]\ntype = \"Unconfined\"",
+                1,
+            ),
+            (
+                "[runners.Kubernetes.helper_container_security_context.Seccomp_Profile]\nType = \"RuntimeDefault\"",
+                3,
+            ),
+            ("[runners.Kubernetes.build_container_security_context.capabilities]\nadd = [\"NET_ADMIN\"]", 1),
+            ("[runners.Kubernetes.build_container_security_context.capabilities]\nadd = [\"SETUID\"]", 2),
+            ("[runners.Kubernetes.build_container_security_context]\nrun_as_user = 0", 2),
+            ("[runners.Kubernetes.build_container_security_context]\nrun_as_user = 1000", 3),
+            ("[runners.Kubernetes.pod_security_context.app_armor_profile]\ntype = \"Unconfined\"", 1),
+            ("[runners.Kubernetes.pod_security_context]\nfs_group = 1", 2),
+        ] {
+            assert_eq!(level(text), taken, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_added_is_named_without_its_values() {
+        let text = "[[runners]]\nenvironment = [\"SECRET=x\"]\n[runners.cache.s3]\nSecretKey = \"x\"\n[runners.kubernetes]\ncpu_limit = \"1\"\n\
+            [runners.kubernetes.node_selector]\n\"kubernetes.io/os\" = \"linux\"\n\
+            [[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\n[[runners.kubernetes.volumes.empty_dir]]\nname = \"b\"\n";
+        let keys = added(&parse(text, "baseline").expect("this is allowed"));
+        assert_eq!(
+            keys,
+            [
+                "runners.cache.s3.SecretKey",
+                "runners.environment",
+                "runners.kubernetes.cpu_limit",
+                "runners.kubernetes.node_selector.\"kubernetes.io/os\"",
+                "runners.kubernetes.volumes.empty_dir.name",
+            ]
+        );
     }
 
     #[test]
     fn keys_in_another_case_are_taken_as_the_runner_takes_them() {
         let text = "[[runners]]\nEnvironment = [\"A=b\"]\n[runners.Kubernetes]\nPrivileged = true\n\
             [runners.Kubernetes.node_selector]\nDisk = \"ssd\"\ndisk = \"hdd\"\n";
-        let made = whole(&entry(&parse(text, false).expect("this is allowed"), false));
+        let made = whole(&entry(&parse(text, "privileged").expect("this is allowed"), false));
         assert_eq!(made["kubernetes"]["privileged"].as_bool(), Some(true));
-        let parts = entry(&parse(text, false).expect("this is allowed"), false).parts();
+        let parts = entry(&parse(text, "privileged").expect("this is allowed"), false).parts();
         assert!(!parts.kubernetes.contains("privileged = false"), "{}", parts.kubernetes);
         assert_eq!(made["kubernetes"]["node_selector"]["Disk"].as_str(), Some("ssd"));
         assert_eq!(made["kubernetes"]["node_selector"]["disk"].as_str(), Some("hdd"));
         let text = "[[runners]]\nEnvironment = [\"A=b\"]\n";
-        let made = whole(&entry(&parse(text, true).expect("this is allowed"), true));
+        let made = whole(&entry(&parse(text, "restricted").expect("this is allowed"), true));
         assert_eq!(made["environment"].as_array().map(Vec::len), Some(3));
     }
 
@@ -478,7 +702,7 @@ mod tests {
             [1, 2, 4, 5, 100].map(|limit| asks(limit, &none)),
             [None, Some(2), Some(4), Some(4), Some(4)]
         );
-        let own = parse("[[runners]]\nRequest_Concurrency = 7\n", false).expect("this is allowed");
+        let own = parse("[[runners]]\nRequest_Concurrency = 7\n", "baseline").expect("this is allowed");
         assert_eq!(asks(9, &own), Some(7));
     }
 }

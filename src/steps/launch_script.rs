@@ -11,7 +11,7 @@ use crate::issued;
 use crate::names;
 use crate::plan::{Act, Decision, Line};
 use crate::runner::{self, Verdict};
-use crate::script::{Method, ScriptSecrets};
+use crate::script::{Method, ScriptSecrets, entry};
 use crate::secret::Secret;
 use crate::settings::{Need, Source, Sourced};
 use crate::trust::{Trust, trust};
@@ -322,6 +322,10 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     }
     if custom {
         line = line.detail("the runner's token has a prefix of this instance's own: gitlab-runner will not renew it by itself, and `gitlab-runner unregister` on the host would delete the runner at GitLab");
+    }
+    let added = cx.facts.runner_extra.get().map(entry::added).unwrap_or_default();
+    if !added.is_empty() {
+        line = line.detail(format!("--runner-config adds {}", added.join(", ")));
     }
     if let Some(url) = &cx.settings.binary_url {
         line = line.detail(given("--binary-url", url));

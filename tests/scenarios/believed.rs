@@ -9,8 +9,8 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::Scene;
 use super::input::refused;
+use super::{Scene, listing, writes};
 use crate::common::bed::{Bed, User};
 use crate::common::run::{Home, SOON};
 use crate::common::world::{assert_same, world};
@@ -141,6 +141,63 @@ pub fn record_of_others(bed: &dyn Bed) {
     let _ = bare("status").run();
     assert!(mark.exists(), "the record names the program");
     scene.teardown().run().code(0);
+}
+
+/// What a record names becomes a path and is deleted: only what the deployment could have made, and what says
+/// itself that it did.
+pub fn record_of_other_objects(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let record = scene.home.state().join(format!("{}.json", scene.deployment));
+    let ours = fs::read_to_string(&record).expect("it is there");
+    let others = format!("{}-others", scene.deployment);
+    let made =
+        bed.admin().create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": others}}));
+    let uid = |path: &str| bed.admin().get(path).expect("it is there")["metadata"]["uid"].clone();
+    let system = uid("/api/v1/namespaces/kube-system");
+    let before = world(bed.admin());
+    let with = |list: &str, entry: Value| {
+        let mut planted: Value = serde_json::from_str(&ours).expect("JSON");
+        planted[list].as_array_mut().expect("a list").push(entry);
+        fs::write(&record, planted.to_string()).expect("a file of ours");
+    };
+    let climbing = format!("{}-admin-x/../../../../../../api/v1/namespaces/kube-system", scene.deployment);
+    let object = |kind: &str, namespace: Value, name: &str| json!({"kind": kind, "namespace": namespace, "name": name});
+    for (list, entry) in [
+        ("objects", json!({"object": object("Namespace", Value::Null, "kube-system"), "uid": system})),
+        (
+            "objects",
+            json!({"object": object("RoleBinding", json!(scene.job_namespace()), &climbing), "uid": "x"}),
+        ),
+        (
+            "objects",
+            json!({"object": object("Secret", json!("../.."), &format!("{}-token", scene.deployment)), "uid": "x"}),
+        ),
+        (
+            "objects",
+            json!({"object": object("ClusterRoleBinding", Value::Null, "cluster-admin"), "uid": "x"}),
+        ),
+        ("intents", object("RoleBinding", json!(scene.job_namespace()), &climbing)),
+        ("intents", object("Role", json!("kube-system"), &scene.deployment)),
+    ] {
+        with(list, entry);
+        for command in [scene.setup().arg("--prune"), scene.status(), scene.teardown()] {
+            bed.mark();
+            let _ = command.run().code(3).says("OR0205").says("no deployment of this name makes");
+            assert_eq!(listing(&writes(bed)), "");
+        }
+    }
+    // Somebody's namespace, with its true uid: its name could be ours, but it does not say that it is.
+    with(
+        "objects",
+        json!({"object": object("Namespace", Value::Null, &others), "uid": made["metadata"]["uid"]}),
+    );
+    scene.setup().arg("--prune").run().code(0).never_says(&format!("- Namespace {others}"));
+    assert_same("a setup that prunes", &before, &world(bed.admin()));
+    fs::write(&record, &ours).expect("a file of ours");
+    scene.teardown().run().code(0);
+    assert!(bed.admin().get(&format!("/api/v1/namespaces/{others}")).is_some());
+    bed.admin().delete(&format!("/api/v1/namespaces/{others}"));
 }
 
 /// Nothing of ours is put where others could replace it.

@@ -145,6 +145,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("output_path_that_is_no_file_of_ours", input::odd_outputs),
     ("record_and_lock_that_are_no_files", input::odd_state),
     ("record_that_others_could_have_written", believed::record_of_others),
+    ("record_that_names_what_is_not_ours", believed::record_of_other_objects),
     ("place_where_others_write", believed::place_of_others),
     ("tokens_that_others_can_read", believed::tokens_that_others_read),
     ("pipes_without_a_writer_end_on_a_signal", believed::pipes_without_a_writer),

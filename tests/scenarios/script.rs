@@ -285,8 +285,29 @@ pub fn foreign_keys(bed: &dyn Bed) {
     }
     let gone = scene.setup().flag("--runner-config", "/nowhere/runner.toml");
     let _ = refused(bed, &scene.home, &gone, 2).says("/nowhere/runner.toml").says("does not exist");
-    // Restricted settles more.
+    // As gitlab-runner reads it: in whatever case.
+    for text in [
+        "[[runners]]\nExecutor = \"shell\"\n",
+        "[[runners]]\n[runners.Kubernetes]\nHost = \"https://elsewhere.example.com\"\n",
+        "[[runners]]\n[runners.Kubernetes]\nBearer_Token_Overwrite_Allowed = true\n",
+        "[[runners]]\n[runners.kubernetes]\nService_Account_Overwrite_Allowed = \".*\"\n",
+    ] {
+        let _ = refused(bed, &scene.home, &with(text), 3).says("OR0712").says("is outrigger's to set");
+    }
+    // What the job namespace would refuse of every job.
     let privileged = "[[runners]]\n[runners.kubernetes]\nprivileged = true\n";
+    let host = "[[runners]]\n[[runners.kubernetes.volumes.Host_Path]]\nname = \"host\"\nmount_path = \"/host\"\nhost_path = \"/\"\n";
+    for text in [privileged, host] {
+        let _ = refused(bed, &scene.home, &with(text), 3).says("Pod Security baseline excludes");
+        let _ = with(text).args(["--pod-security", "privileged", "--dry-run"]).run().code(0);
+    }
+    // What is added is named before it is written, and no value of it.
+    let more = "[[runners]]\nenvironment = [\"PASSWORD=canary-value\"]\n[runners.kubernetes.node_selector]\ndisk = \"ssd\"\n";
+    let output = with(more).arg("--dry-run").run().code(0);
+    let _ = output
+        .says("--runner-config adds runners.environment, runners.kubernetes.node_selector.disk")
+        .never_says("canary-value");
+    // Restricted settles more.
     let setup = with(privileged).flag("--pod-security", "restricted");
     let _ = refused(bed, &scene.home, &setup, 3).says("runners.kubernetes.privileged");
 }
