@@ -154,8 +154,15 @@ mod tests {
         let recorded = recorded
             .map(|url| BTreeMap::from([("gitlabUrl".to_owned(), vec![url.to_owned()])]))
             .unwrap_or_default();
-        resolve(&Inputs { matches: &matches, env, file: None, recorded, home: Some("/h".into()) })
-            .expect("settings")
+        resolve(&Inputs {
+            matches: &matches,
+            env,
+            file: None,
+            recorded,
+            noted: None,
+            home: Some("/h".into()),
+        })
+        .expect("settings")
     }
 
     async fn goes(args: &[&str], env: &[(&str, &str)], recorded: Option<&str>) -> Result<String, String> {

@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 use crate::admission;
+use crate::certificates;
 use crate::cluster::{Class, Cluster, Refusal, Target};
 use crate::error::{Failure, Kind, Result};
 use crate::files::Intake;
 use crate::gitlab::Gitlab;
 use crate::instance::Instance;
 use crate::limits::Limits;
+use crate::mark::{self, Deployment, Marks};
 use crate::names::{ID, Names};
 use crate::object::{Object, Ref};
-use crate::ownership::{self, Owner};
+use crate::ownership::{self, Owner, Vouched, Voucher};
 use crate::proxy::Variables;
-use crate::record::Record;
+use crate::record::{ClusterIdentity, Record};
 use crate::report::{Event, Reporter};
 use crate::secret::Secret;
 use crate::settings::{RunOptions, Settings, Source, check, shell_word};
@@ -110,6 +112,10 @@ type Cell1 = Rc<OnceCell<Option<Object>>>;
 pub struct Context {
     /// The settings, frozen.
     pub settings: Settings,
+    /// The id that somebody stands for, where this machine has no record.
+    pub vouched: Option<Vouched>,
+    /// Why nobody does, where objects say that they are this deployment's.
+    pub doubt: Option<Failure>,
     /// The options of this run.
     pub options: RunOptions,
     /// Names of everything.
@@ -160,6 +166,8 @@ impl Context {
             job_account: names.job_account().name,
             names,
             settings,
+            vouched: None,
+            doubt: None,
             options,
             cluster,
             gitlab,
@@ -205,8 +213,7 @@ impl Context {
         if !recorded.is_empty() {
             return Some(recorded);
         }
-        let anchor = self.read(&self.names.account()).await.ok().flatten()?;
-        anchor.annotation(crate::names::SCRIPT_DIGEST).map(str::to_owned)
+        self.noted(crate::names::SCRIPT_DIGEST).await
     }
 
     /// Reads an object, at most once per run.
@@ -223,6 +230,71 @@ impl Context {
     /// Forgets what was read of an object, so that the next read asks the server.
     pub fn reread(&self, reference: &Ref) {
         self.seen.borrow_mut().remove(reference);
+    }
+
+    /// The deployment's ServiceAccount, if it is there and ours. Nothing else may be believed of it.
+    pub async fn anchor(&self) -> Option<Object> {
+        let live = self.read(&self.names.account()).await.ok().flatten()?;
+        (self.owner(&live).await == Owner::Us).then_some(live)
+    }
+
+    /// What an annotation of the anchor says; none for an empty one.
+    pub async fn noted(&self, annotation: &str) -> Option<String> {
+        let anchor = self.anchor().await?;
+        anchor.annotation(annotation).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// Which cluster this is, by the uid of `kube-system` and by its CA.
+    ///
+    /// # Errors
+    /// Where the server is not reached; what may not be read stays empty.
+    pub async fn cluster_identity(&self) -> Result<ClusterIdentity> {
+        let reference = Ref::cluster(crate::object::Kind::Namespace, "kube-system");
+        let kube_system = match self.read(&reference).await {
+            Ok(live) => live.map_or_else(String::new, |live| live.uid().to_owned()),
+            Err(refusal) if refusal.class == Class::Forbidden => String::new(),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let bundle = self.target.ca.as_deref().and_then(|ca| certificates::read_bundle(ca).ok());
+        let ca = bundle.as_ref().and_then(|bundle| bundle.certificates.first());
+        Ok(ClusterIdentity {
+            context: self.target.context.clone(),
+            server: self.target.endpoint.url.clone(),
+            kube_system,
+            ca_fingerprint: ca.map(certificates::Certificate::fingerprint_sha256).unwrap_or_default(),
+        })
+    }
+
+    /// The marks that the deployment's runner in GitLab may carry. With a record, or where the operator named
+    /// the ServiceAccount's uid, earlier ones count, too.
+    pub async fn marks(&self) -> Marks {
+        let live = self.anchor().await;
+        let record = self.record.borrow();
+        let (namespace, live) = match &live {
+            Some(live) => (self.names.runner_namespace.clone(), live.uid().to_owned()),
+            // A cluster that is gone is not asked; one where it is to be made does not have it yet.
+            None if self.options.cluster_gone => record.anchors.last().map_or_else(
+                || (self.names.runner_namespace.clone(), String::new()),
+                |last| (last.object.namespace.clone().unwrap_or_default(), last.uid.clone()),
+            ),
+            None => (self.names.runner_namespace.clone(), String::new()),
+        };
+        let clusters = mark::identities(&record.cluster);
+        let made = |namespace: &str, uid: &str| -> Vec<String> {
+            let deployment = Deployment { name: &self.names.deployment, namespace, id: &record.id };
+            clusters.iter().map(|cluster| mark::mark(deployment, cluster, uid)).collect()
+        };
+        let current = made(&namespace, &live);
+        let mut earlier = Vec::new();
+        if self.recorded || self.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Uid) {
+            let before = record.anchors.iter().map(|owned| (owned.object.namespace.as_deref(), &*owned.uid));
+            for (namespace, uid) in before.chain([(Some(self.names.runner_namespace.as_str()), "")]) {
+                earlier.extend(made(namespace.unwrap_or_default(), uid));
+            }
+            earlier.push(mark::id_alone(&record.id));
+            earlier.retain(|mark| !current.contains(mark));
+        }
+        Marks { current, earlier }
     }
 
     /// Who the operator is, asked of the server.
@@ -314,26 +386,18 @@ impl Context {
         Ok(status["allowed"] == true)
     }
 
-    /// The id on which the deployment's four objects agree.
-    pub async fn agreed(&self) -> Option<String> {
-        let names = &self.names;
-        let (account, role, binding, secret) = tokio::join!(
-            self.read_quietly(names.account()),
-            self.read_quietly(names.role()),
-            self.read_quietly(names.role_binding()),
-            self.read_quietly(names.token_secret()),
-        );
-        ownership::agreed_id(account.as_ref(), role.as_ref(), binding.as_ref(), secret.as_ref())
-    }
-
-    async fn read_quietly(&self, reference: Ref) -> Option<Object> {
-        self.read(&reference).await.ok().flatten()
-    }
-
     /// Whose a live object is.
     pub async fn owner(&self, live: &Object) -> Owner {
-        let agreed = self.agreed().await;
-        ownership::judge(live, &self.record.borrow(), agreed.as_deref())
+        let vouched = self.vouched.as_ref().map(|vouched| vouched.id.as_str());
+        ownership::judge(live, &self.record.borrow(), vouched)
+    }
+
+    /// Fails where objects say that they are this deployment's and nobody stands for it.
+    ///
+    /// # Errors
+    /// OR0706 (exit 7).
+    pub fn certain(&self) -> Result<()> {
+        self.doubt.clone().map_or(Ok(()), Err)
     }
 
     /// This deployment's id, minted at the first need.

@@ -46,8 +46,7 @@ impl Delivery {
         if !recorded.is_empty() {
             return recorded != self.noted();
         }
-        let anchor = cx.read(&cx.names.account()).await.ok().flatten();
-        let noted = anchor.as_ref().and_then(|anchor| anchor.annotation(names::SCRIPT_TARGET));
+        let noted = cx.noted(names::SCRIPT_TARGET).await;
         noted.is_some_and(|noted| noted != self.noted())
     }
 

@@ -98,28 +98,14 @@ pub fn alone(name: &str) -> Vec<&'static dyn Step> {
 /// # Errors
 /// OR0305 (exit 3) naming both.
 pub async fn check_cluster(cx: &Context) -> Result<()> {
-    let reference = Ref::cluster(crate::object::Kind::Namespace, "kube-system");
-    let uid = match cx.read(&reference).await {
-        Ok(Some(live)) => live.uid().to_owned(),
-        Ok(None) => String::new(),
-        Err(refusal) if refusal.class == crate::cluster::Class::Forbidden => String::new(),
-        Err(refusal) => return Err(refusal.into()),
-    };
-    let fingerprint = cx
-        .target
-        .ca
-        .as_deref()
-        .and_then(|ca| crate::certificates::read_bundle(ca).ok())
-        .and_then(|bundle| {
-            bundle.certificates.first().map(crate::certificates::Certificate::fingerprint_sha256)
-        })
-        .unwrap_or_default();
+    let now = cx.cluster_identity().await?;
+    let (uid, fingerprint) = (&now.kube_system, &now.ca_fingerprint);
     let mut record = cx.record.borrow_mut();
     let known = &record.cluster;
     let differs = if !known.kube_system.is_empty() && !uid.is_empty() {
-        known.kube_system != uid
+        known.kube_system != *uid
     } else {
-        !known.ca_fingerprint.is_empty() && known.ca_fingerprint != fingerprint
+        !known.ca_fingerprint.is_empty() && known.ca_fingerprint != *fingerprint
     };
     let describe = |context: &str, server: &str, uid: &str| {
         let identity = if uid.is_empty() {
@@ -132,15 +118,10 @@ pub async fn check_cluster(cx: &Context) -> Result<()> {
     if differs {
         return Err(Failure::new("OR0305", Kind::Refused, format!("{} was set up on another cluster", cx.names.deployment))
             .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
-            .detail("now", describe(&cx.target.context, &cx.target.endpoint.url, &uid))
+            .detail("now", describe(&cx.target.context, &cx.target.endpoint.url, uid))
             .hint(format!("leave out --context, or name the deployment that lives there with --deployment NAME; if {} no longer exists: outrigger teardown --cluster-gone", known.context)));
     }
-    record.cluster = crate::record::ClusterIdentity {
-        context: cx.target.context.clone(),
-        server: cx.target.endpoint.url.clone(),
-        kube_system: uid,
-        ca_fingerprint: fingerprint,
-    };
+    record.cluster = now;
     Ok(())
 }
 

@@ -64,6 +64,5 @@ async fn noted(cx: &Context, recorded: String, key: &str) -> Option<String> {
     if !recorded.is_empty() {
         return Some(recorded);
     }
-    let anchor = cx.read(&cx.names.account()).await.ok().flatten()?;
-    anchor.annotation(key).filter(|text| !text.is_empty()).map(str::to_owned)
+    cx.noted(key).await
 }

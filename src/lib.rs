@@ -9,7 +9,7 @@
 //!
 //! Where to change what: a flag's wording or default, `settings/table.rs`; a question, `wizard.rs`; the
 //! rights granted, `rules.rs`; the script, `templates/launch.sh` and `script/`; the way to a server,
-//! `proxy.rs`; a server error's wording, `cluster/refusal.rs`; what counts as ours, `ownership.rs`; exit codes, `error.rs`; a line of output,
+//! `proxy.rs`; a server error's wording, `cluster/refusal.rs`; what counts as ours, `ownership.rs`, and without a record `witness.rs`; exit codes, `error.rs`; a line of output,
 //! `report/`; the order of steps, `steps/mod.rs`.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
@@ -46,6 +46,7 @@ pub mod jobs;
 pub mod limits;
 pub mod looks;
 pub mod makers;
+pub mod mark;
 pub mod message;
 pub mod names;
 pub mod object;
@@ -70,6 +71,7 @@ pub mod tls;
 pub mod token;
 pub mod trust;
 pub mod ui;
+pub mod witness;
 pub mod wizard;
 pub mod yaml;
 

@@ -13,13 +13,10 @@ pub const ID: &str = "outrigger.dev/id";
 pub const DEPLOYMENT: &str = "outrigger.dev/deployment";
 /// Annotation on the anchor with the last non-secret settings, as JSON.
 pub const SETTINGS: &str = "outrigger.dev/settings";
-/// The settings that are noted there, and taken from there: nothing of one machine, and nothing that
-/// could aim somebody's token or credentials elsewhere.
+/// The settings that are noted there: nothing of one machine, and nothing that could aim somebody's token or
+/// credentials elsewhere. What of them is taken from there again, [`crate::witness`] decides.
 pub const NOTED: &[&str] = &[
     "namespace",
-    "runnerNamespace",
-    "useNamespaces",
-    "tags",
     "podSecurity",
     "tokenLifetime",
     "runnerVersion",

@@ -1,10 +1,9 @@
 //! What is ours, and how we know. Pure.
 //!
-//! Labels and annotations are hints: whoever may write them must not be able to aim us. An object is
-//! ours if the record has its uid, if a creation of it was under way and it carries our random id, or
-//! if it carries the id on which ServiceAccount, Role, RoleBinding and (where there is one) Secret
-//! agree. Writing a Role and a binding takes the very rights that they grant, so whoever could forge
-//! that agreement has nothing to gain from it.
+//! Labels and annotations are hints: whoever may write them must not be able to aim us. An object is ours
+//! if the record has its uid, if a creation of it was under way and it carries our random id, or if it
+//! carries the id that was vouched for. Objects that agree on an id vouch for nothing: whoever may write
+//! objects can copy one. Who vouches without a record is found out in [`crate::witness`].
 
 use crate::error::{Failure, Kind};
 use crate::names::ID;
@@ -20,22 +19,34 @@ pub enum Owner {
     NotUs(String),
 }
 
-/// The id on which the deployment's objects agree, if all of them are there and do.
+/// Who stands for a deployment that this machine has no record of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voucher {
+    /// `--anchor-uid` names the ServiceAccount by the uid that the server gave it.
+    Uid,
+    /// The runner in GitLab carries the mark of this very ServiceAccount.
+    Mark,
+}
+
+/// An id that somebody whom the operator named stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// The deployment's id.
+    pub id: String,
+    /// Who does.
+    pub by: Voucher,
+}
+
+/// The id on the anchor, if each of the others that are there carries it, too.
 #[must_use]
-pub fn agreed_id(
-    account: Option<&Object>,
-    role: Option<&Object>,
-    binding: Option<&Object>,
-    secret: Option<&Object>,
-) -> Option<String> {
-    let id = account?.annotation(ID)?;
-    let agrees = |object: &Object| object.annotation(ID) == Some(id);
-    (!id.is_empty() && agrees(role?) && agrees(binding?) && secret.is_none_or(agrees)).then(|| id.to_owned())
+pub fn agreed_id<'a>(anchor: &Object, others: impl IntoIterator<Item = &'a Object>) -> Option<String> {
+    let id = anchor.annotation(ID).filter(|id| !id.is_empty())?;
+    others.into_iter().all(|other| other.annotation(ID) == Some(id)).then(|| id.to_owned())
 }
 
 /// Judges one live object.
 #[must_use]
-pub fn judge(live: &Object, record: &Record, agreed: Option<&str>) -> Owner {
+pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
     let carried = live.annotation(ID).unwrap_or_default();
     if let Some(uid) = record.uid_of(&live.reference) {
         return if uid == live.uid() {
@@ -47,9 +58,7 @@ pub fn judge(live: &Object, record: &Record, agreed: Option<&str>) -> Owner {
     if !carried.is_empty() && record.intents.contains(&live.reference) && carried == record.id {
         return Owner::Us;
     }
-    if let Some(agreed) = agreed
-        && carried == agreed
-    {
+    if vouched.is_some_and(|id| carried == id) {
         return Owner::Us;
     }
     Owner::NotUs(if live.label("app.kubernetes.io/managed-by") == Some("outrigger") {
@@ -126,13 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn agreement_needs_every_object() {
+    fn one_object_with_another_id_ends_the_agreement() {
         let [account, role, binding] =
             [ObjectKind::ServiceAccount, ObjectKind::Role, ObjectKind::RoleBinding]
                 .map(|kind| object(kind, "u", "i"));
-        assert_eq!(agreed_id(Some(&account), Some(&role), Some(&binding), None), Some("i".to_owned()));
-        assert_eq!(agreed_id(Some(&account), Some(&role), None, None), None);
+        assert_eq!(agreed_id(&account, [&role, &binding]), Some("i".to_owned()));
+        assert_eq!(agreed_id(&account, []), Some("i".to_owned()));
         let other = object(ObjectKind::Secret, "u", "j");
-        assert_eq!(agreed_id(Some(&account), Some(&role), Some(&binding), Some(&other)), None);
+        assert_eq!(agreed_id(&account, [&role, &other]), None);
+        assert_eq!(agreed_id(&object(ObjectKind::ServiceAccount, "u", ""), []), None);
     }
 }

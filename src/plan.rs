@@ -73,6 +73,8 @@ pub enum Act {
     RegisterRunner(Value),
     /// Set this on the runner with this id.
     UpdateRunner(u64, Value),
+    /// Let the description of the runner with this id name the ServiceAccount as it is now.
+    MarkRunner(u64),
     /// Make the token of the runner with this id anew.
     ResetRunner(u64),
     /// Delete the runner with this id.

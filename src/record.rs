@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Failure, Kind, Result};
 use crate::files;
 use crate::names;
-use crate::object::Ref;
+use crate::object::{Kind as ObjectKind, Ref};
 
 /// The schema this program writes; a record with a higher number is refused.
 const SCHEMA: u32 = 1;
@@ -125,6 +125,9 @@ pub struct Record {
     /// Objects that exist because of us.
     #[serde(default)]
     pub objects: Vec<Owned>,
+    /// The deployment's ServiceAccounts, the present one last: marks on the runner in GitLab name them.
+    #[serde(default)]
+    pub anchors: Vec<Owned>,
     /// Objects that we were about to make; their creation may or may not have happened.
     #[serde(default)]
     pub intents: Vec<Ref>,
@@ -224,7 +227,12 @@ impl Record {
     pub fn own(&mut self, object: &Ref, uid: &str) {
         self.intents.retain(|intent| intent != object);
         self.objects.retain(|owned| owned.object != *object);
-        self.objects.push(Owned { object: object.clone(), uid: uid.to_owned() });
+        let owned = Owned { object: object.clone(), uid: uid.to_owned() };
+        let is_anchor = object.kind == ObjectKind::ServiceAccount && object.name == self.deployment;
+        if is_anchor && self.anchors.last() != Some(&owned) {
+            self.anchors.push(owned.clone());
+        }
+        self.objects.push(owned);
     }
 
     /// Forgets an object that is gone, or whose creation was refused.
@@ -248,7 +256,6 @@ pub fn random_hex(bytes: usize) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::Kind as ObjectKind;
 
     #[test]
     fn a_record_survives_the_disk_and_a_newer_schema_is_refused() {

@@ -12,14 +12,15 @@ use crate::error::{Failure, Kind, Result};
 use crate::files::{self, Intake, Lock};
 use crate::gitlab::Gitlab;
 use crate::limits::{Cancel, Limits};
-use crate::names::{self, Names};
+use crate::names::Names;
 use crate::object::Object;
 use crate::proxy::Variables;
 use crate::record::Record;
 use crate::report::{Event, Reporter};
 use crate::secret::Secret;
-use crate::settings::{self, Inputs, Missing, Need, RunOptions, Settings};
+use crate::settings::{self, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced};
 use crate::ui::Ui;
+use crate::witness;
 use crate::wizard::{self, Ask};
 
 /// Everything that a command gets from outside.
@@ -83,7 +84,7 @@ impl Outside<'_> {
                 Some((path, text.to_owned()))
             }
         };
-        Ok(Inputs { matches: self.matches, env: self.env, file, recorded, home: self.home() })
+        Ok(Inputs { matches: self.matches, env: self.env, file, recorded, noted: None, home: self.home() })
     }
 
     fn home(&self) -> Option<PathBuf> {
@@ -123,25 +124,12 @@ impl Outside<'_> {
         let limits = self.limits(&settings);
         let (target, cluster) = self.connect(&settings, record.as_ref(), needs, &limits).await?;
 
-        // Without a record, the anchor tells where the rest is; flags and environment win over it.
         let reference = Names::of(&settings).account();
         let anchor = if record.is_none() && !needs.no_cluster {
             looked_at(cluster.get(&reference).await)?
         } else {
             Look::Nothing
         };
-        if let Look::Found(Some(anchor)) = &anchor
-            && let Some(note) = anchor.annotation(names::SETTINGS)
-            && let Ok(recorded) = serde_json::from_str::<BTreeMap<String, Vec<String>>>(note)
-        {
-            let asked = settings;
-            settings = settings::resolve(&self.inputs(safe(recorded)).await?)?;
-            settings.gitlab_url = settings.gitlab_url.or(asked.gitlab_url);
-            settings.gitlab_token_file = settings.gitlab_token_file.or(asked.gitlab_token_file);
-            settings.project = settings.project.or(asked.project);
-            settings.runner_token_file = settings.runner_token_file.or(asked.runner_token_file);
-            settings.context = settings.context.or(asked.context);
-        }
         let gitlab = self.gitlab(&settings, typed, &limits).await?;
         let recorded = record.is_some();
         let record = match record {
@@ -162,13 +150,65 @@ impl Outside<'_> {
         );
         cx.intake = Rc::clone(&self.intake);
         // What was looked at here is not asked for again.
-        if let Look::Found(anchor) = anchor
-            && cx.names.account() == reference
-        {
-            cx.changed(&reference, anchor);
+        if let Look::Found(anchor) = anchor {
+            cx.changed(&reference, anchor.clone());
+            self.identify(&mut cx, anchor.as_ref()).await?;
         }
-        adopt_identity(&cx).await;
         Ok(Session { cx, _lock: lock })
+    }
+
+    /// Finds out, without a record, whether the deployment in the cluster is the operator's, and takes from its
+    /// anchor what may be taken then.
+    async fn identify(&self, cx: &mut Context, anchor: Option<&Object>) -> Result<()> {
+        let seen = match witness::look(cx, anchor).await {
+            witness::Look::Nothing => return Ok(()),
+            witness::Look::Doubt(failure) => {
+                cx.doubt = Some(*failure);
+                return Ok(());
+            }
+            witness::Look::Vouched(seen) => seen,
+        };
+        let account = cx.names.account();
+        let account = format!("{}/{}", account.namespace.as_deref().unwrap_or_default(), account.name);
+        for why in &seen.refused {
+            cx.warn(format!("not taken from the annotation on ServiceAccount {account}: {why}"));
+        }
+        let inputs = Inputs { noted: Some((account.clone(), seen.noted)), ..self.inputs(BTreeMap::new()).await? };
+        match settings::resolve(&inputs) {
+            Ok(settings) => {
+                let asked = std::mem::replace(&mut cx.settings, settings);
+                let settings = &mut cx.settings;
+                settings.gitlab_url = settings.gitlab_url.take().or(asked.gitlab_url);
+                settings.gitlab_token_file = settings.gitlab_token_file.take().or(asked.gitlab_token_file);
+                settings.project = settings.project.take().or(asked.project);
+                settings.runner_token_file = settings.runner_token_file.take().or(asked.runner_token_file);
+                settings.context = settings.context.take().or(asked.context);
+            }
+            // The settings of the operator were good before: what is noted is not.
+            Err(failure) => {
+                let why: Vec<String> =
+                    failure.details.iter().map(|(name, why)| format!("{name} {why}")).collect();
+                cx.warn(format!(
+                    "nothing is taken from the annotation on ServiceAccount {account}: {}",
+                    why.join("; ")
+                ));
+            }
+        }
+        if let Some((tags, id)) = seen.tags
+            && cx.settings.tags.source == Source::Default
+        {
+            cx.settings.tags = Sourced::new(tags, Source::Runner(id));
+        }
+        cx.names = Names::of(&cx.settings);
+        {
+            let mut record = cx.record.borrow_mut();
+            record.id.clone_from(&seen.vouched.id);
+            for object in &seen.objects {
+                record.own(&object.reference, object.uid());
+            }
+        }
+        cx.vouched = Some(seen.vouched);
+        Ok(())
     }
 
     /// The connection to the cluster, or what stands for one.
@@ -315,21 +355,5 @@ fn looked_at(answer: Result<Option<Object>, Refusal>) -> Result<Look> {
         Ok(found) => Ok(Look::Found(found)),
         Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Certificate) => Ok(Look::Nothing),
         Err(refusal) => Err(refusal.into()),
-    }
-}
-
-/// What an anchor may tell: nothing that could aim somebody's token or credentials elsewhere.
-fn safe(mut recorded: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
-    recorded.retain(|key, _| names::NOTED.contains(&key.as_str()));
-    recorded
-}
-
-/// Without a record, the deployment's id is the one on which its objects agree.
-async fn adopt_identity(cx: &Context) {
-    if cx.recorded {
-        return;
-    }
-    if let Some(id) = cx.agreed().await {
-        cx.record.borrow_mut().id = id;
     }
 }

@@ -389,6 +389,7 @@ mod tests {
             env: &env,
             file: None,
             recorded,
+            noted: None,
             home: Some(PathBuf::from("/h")),
         })
         .expect("settings")

@@ -55,6 +55,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let cx = &session.cx;
     // The version is asked for on the way: the plan needs it next.
     tokio::join!(engine::check_cluster(cx), cx.version()).0?;
+    cx.certain()?;
     engine::check_gitlab(cx)?;
     let planned = engine::plan(cx, &selection).await;
     outside.ui.event(&header(cx).await);
@@ -169,7 +170,7 @@ pub(crate) async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
             cx.record.borrow_mut().own(&reference, live.uid());
         }
     }
-    let anchor = cx.read(&names.account()).await.map_err(Failure::from)?;
+    let anchor = cx.anchor().await;
     let noted =
         |key| anchor.as_ref().and_then(|anchor| anchor.annotation(key)).unwrap_or_default().to_owned();
     let mut record = cx.record.borrow_mut();

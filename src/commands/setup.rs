@@ -60,6 +60,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
     if let Err(failure) = tokio::join!(engine::check_cluster(cx), cx.version()).0 {
         return Err(if single == Some("preflight") { nothing_else(outside, failure) } else { failure });
     }
+    cx.certain()?;
     engine::check_gitlab(cx)?;
 
     if prints && let Some(step) = step {
@@ -210,6 +211,10 @@ fn next(cx: &Context) -> Result<Vec<String>> {
     lines.push(same("outrigger status"));
     lines.push("Do the same without questions:".to_owned());
     lines.push(format!("  {}", cx.settings.equivalent_command()));
+    if let Some(uid) = cx.record.borrow().uid_of(&cx.names.account()) {
+        lines.push("Look at it from a machine that has no record of it, such as CI:".to_owned());
+        lines.push(same(&format!("outrigger status --anchor-uid {uid}")));
+    }
     lines.push("Take it all away:".to_owned());
     lines.push(same("outrigger teardown"));
     Ok(lines)

@@ -57,6 +57,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
             Err(failure) => return Err(failure),
         }
     };
+    cx.certain()?;
     if options.cluster_gone || out_of_reach.is_some() {
         selection.retain(|step| !step.undo_needs_cluster());
     }

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Found, Ours, is_marked, mark};
+use super::{Found, Ours};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
-use crate::gitlab::{Class, Manager, Refusal, Route, Runner, Scope};
+use crate::gitlab::{Class, Gitlab, Manager, Refusal, Route, Runner, Scope};
 use crate::instance::instance;
+use crate::mark::{Marked, Marks};
 
 /// GitLab's replicas may lag so far behind a creation.
 const LAG: Duration = Duration::from_secs(10);
@@ -37,8 +38,8 @@ pub(super) async fn trace(cx: &Context) -> Trace {
         lag: lag(known.runner.as_ref().map_or("", |runner| runner.made.as_str()), cx.now),
     };
     if !trace.recorded && !trace.given {
-        let anchor = cx.read(&cx.names.account()).await.ok().flatten();
-        let noted = anchor.as_ref().and_then(|anchor| anchor.annotation(crate::names::RUNNER));
+        let noted = cx.noted(crate::names::RUNNER).await;
+        let noted = noted.as_deref();
         trace.id = noted.and_then(|noted| noted.parse().ok());
         // Noted by another machine, perhaps just now: one more look costs little.
         trace.lag = if trace.id.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
@@ -67,7 +68,7 @@ pub async fn find(cx: &Context) -> Result<Found> {
         }
     }
     // A first run has nothing to find: its id was minted just now.
-    let fresh = !cx.recorded && cx.agreed().await.is_none();
+    let fresh = !cx.recorded && cx.vouched.is_none();
     if fresh {
         return Ok(Found::None);
     }
@@ -132,15 +133,18 @@ async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<F
         });
     };
     // An id is a hint: only the mark makes it ours.
-    if !is_marked(&runner, &cx.id()) {
+    let marks = cx.marks().await;
+    let marked = marks.judge(&runner.description);
+    if marked == Marked::No {
         if !recorded {
             return Ok(Found::None);
         }
         return Err(foreign(&format!("runner {id} no longer carries this deployment's mark"))
-            .detail("its description ended in", mark(&cx.id()))
+            .detail("its description ended in", marks.written())
             .detail("it is now", runner.description));
     }
-    Ok(Found::Ours(Box::new(Ours { managers: managers(cx, id).await?, runner })))
+    let outdated_mark = marked == Marked::Earlier;
+    Ok(Found::Ours(Box::new(Ours { managers: managers(cx, id).await?, runner, outdated_mark })))
 }
 
 async fn managers(cx: &Context, id: u64) -> Result<Vec<Manager>> {
@@ -185,17 +189,7 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
         return Err(Failure::new("OR0201", Kind::Usage, "it is not said where the runner would be")
             .hint("name the project with --project PATH|ID"));
     };
-    let (place, id) = match scope {
-        Scope::Project(id) => ("projects", id.to_string()),
-        Scope::Group(id) => ("groups", id.to_string()),
-        Scope::Instance => ("", String::new()),
-    };
-    let route = match scope {
-        Scope::Instance => Route::of(&["runners", "all"]),
-        _ => Route::of(&[place, &id, "runners"]),
-    };
-    let what = "list the runners";
-    let items = match gitlab.list(what, &route.with("type", scope.runner_type())).await {
+    let items = match all(gitlab, scope).await {
         Ok(items) => items,
         Err(refusal) if refusal.class == Class::Scope => {
             return Err(Failure::new(
@@ -212,10 +206,13 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
         }
         Err(refusal) => return Err(refusal.into()),
     };
+    let marks = cx.marks().await;
     let hits: Vec<Runner> = items
         .iter()
         .filter_map(Runner::read)
-        .filter(|runner| is_marked(runner, &cx.id()) && runner.runner_type == scope.runner_type())
+        .filter(|runner| {
+            marks.judge(&runner.description) != Marked::No && runner.runner_type == scope.runner_type()
+        })
         .collect();
     let caller = instance.user;
     match hits.as_slice() {
@@ -240,13 +237,96 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
     }
 }
 
+/// The runners among which one of this scope stands.
+async fn all(gitlab: &Gitlab, scope: &Scope) -> std::result::Result<Vec<Value>, Refusal> {
+    let id = match scope {
+        Scope::Project(id) | Scope::Group(id) => id.to_string(),
+        Scope::Instance => String::new(),
+    };
+    let route = match scope {
+        Scope::Project(_) => Route::of(&["projects", &id, "runners"]),
+        Scope::Group(_) => Route::of(&["groups", &id, "runners"]),
+        Scope::Instance => Route::of(&["runners", "all"]),
+    };
+    gitlab.list("list the runners", &route.with("type", scope.runner_type())).await
+}
+
+/// Whether GitLab stands for a ServiceAccount: a runner carries its mark, where nobody makes one but those who
+/// may for the project (or group, or instance) that the operator named.
+#[derive(Clone, Debug)]
+pub enum Stands {
+    /// This runner carries it.
+    For(Box<Runner>),
+    /// The runner with this id carries the deployment's id alone, which can be repeated.
+    IdAlone(u64),
+    /// No runner does.
+    No,
+    /// It could not be looked at; the reason.
+    NotLooked(String),
+}
+
+/// Looks for a runner with one of these marks: at the id that an anchor notes, and in the list.
+pub async fn stands(cx: &Context, hint: Option<u64>, marks: &Marks) -> Stands {
+    let Some(gitlab) = &cx.gitlab.client else { return Stands::NotLooked(cx.gitlab.why_not.clone()) };
+    let named = cx.settings.project.is_some() || cx.settings.group.is_some() || cx.settings.instance_runner;
+    if !named {
+        return Stands::NotLooked("it is not said whom the runner is for (--project)".to_owned());
+    }
+    let scope = match instance(cx).await {
+        Ok(instance) => instance.scope.clone(),
+        Err(failure) => return Stands::NotLooked(failure.message),
+    };
+    let Some(scope) = scope else { return Stands::NotLooked("the project is not known".to_owned()) };
+    let mut found = Stands::No;
+    if let Some(id) = hint {
+        let number = id.to_string();
+        let route = Route::of(&["runners", &number]);
+        let live = gitlab.get_opt(&format!("look at runner {id}"), &route).await.ok().flatten();
+        if let Some(runner) = live.as_ref().and_then(Runner::read)
+            && belongs(&runner, &scope)
+        {
+            match marks.judge(&runner.description) {
+                Marked::Current => return Stands::For(Box::new(runner)),
+                Marked::Earlier => found = Stands::IdAlone(id),
+                Marked::No => {}
+            }
+        }
+    }
+    let items = match all(gitlab, &scope).await {
+        Ok(items) => items,
+        Err(refusal) => return Stands::NotLooked(Failure::from(refusal).message),
+    };
+    for runner in items.iter().filter_map(Runner::read) {
+        if runner.runner_type != scope.runner_type() {
+            continue;
+        }
+        match marks.judge(&runner.description) {
+            Marked::Current => return Stands::For(Box::new(runner)),
+            Marked::Earlier => found = Stands::IdAlone(runner.id),
+            Marked::No => {}
+        }
+    }
+    found
+}
+
+/// Whether GitLab says that a runner is for this scope: what it does not say counts for nothing here.
+fn belongs(runner: &Runner, scope: &Scope) -> bool {
+    let among = |ids: &Option<Vec<u64>>, id: &u64| ids.as_ref().is_some_and(|ids| ids.contains(id));
+    runner.runner_type == scope.runner_type()
+        && match scope {
+            Scope::Project(id) => among(&runner.projects, id),
+            Scope::Group(id) => among(&runner.groups, id),
+            Scope::Instance => true,
+        }
+}
+
 /// What a token needs for a list.
 fn lists(refusal: &Refusal) -> String {
     let permission = refusal.lack.as_ref().and_then(|lack| lack.permission);
     permission.map_or("the scope read_api", |permission| permission.name).to_owned()
 }
 
-fn foreign(message: &str) -> Failure {
+pub(super) fn foreign(message: &str) -> Failure {
     Failure::new("OR0703", Kind::Foreign, message)
         .hint("look at them in GitLab (Settings, CI/CD, Runners), and delete what nobody needs")
         .hint("or use another deployment: --deployment NAME")

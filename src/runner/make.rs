@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Found, by_mark};
+use super::{Found, by_mark, description};
 use crate::access;
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
@@ -17,7 +17,9 @@ pub async fn create(cx: &Context, body: &Value) -> Result<String> {
     let gitlab = cx.gitlab()?;
     intend(cx)?;
     let what = "create the runner";
-    match gitlab.post(what, &Route::of(&["user", "runners"]), body).await {
+    let mut body = body.clone();
+    body["description"] = json!(description(cx).await);
+    match gitlab.post(what, &Route::of(&["user", "runners"]), &body).await {
         Ok(answer) => own(cx, &answer).await,
         Err(refusal) if refusal.is_ambiguous() => settled(cx, refusal).await,
         Err(refusal) => {
@@ -166,6 +168,7 @@ pub async fn register(cx: &Context, body: &Value) -> Result<String> {
     )?;
     let mut body = body.clone();
     body["token"] = json!(token.expose());
+    body["description"] = json!(description(cx).await);
     intend(cx)?;
     match gitlab.post("register the runner", &Route::of(&["runners"]), &body).await {
         Ok(answer) => own(cx, &answer).await,

@@ -1,9 +1,9 @@
 //! Which runner at GitLab is this deployment's, and what is to become of it. Asked and decided once per
 //! run, because several steps build on it.
 //!
-//! A runner is ours if GitLab's own copy carries the deployment's random id at the end of its
-//! description, and is of the type and for the project that the settings name. What record and anchor
-//! say are hints for finding it.
+//! A runner is ours if GitLab's own copy carries the deployment's mark ([`crate::mark`]) at the end of its
+//! description, and is of the type and for the project that the settings name. What record and anchor say
+//! are hints for finding it.
 
 mod end;
 mod find;
@@ -11,7 +11,7 @@ mod make;
 mod words;
 
 pub use end::{delete, settle};
-pub use find::{by_mark, find};
+pub use find::{Stands, by_mark, find, stands};
 pub use make::{create, register, reset};
 pub use words::{ago, condition, hosts};
 
@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
-use crate::gitlab::{Manager, Runner, Scope};
+use crate::gitlab::{Manager, Route, Runner, Scope};
 use crate::instance::{Instance, instance};
-use crate::settings::Reissue;
+use crate::mark::Marked;
+use crate::settings::{Reissue, Source};
 
 /// A runner of ours and the machines that use it.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Ours {
     pub runner: Runner,
     /// Who used its token; empty where that cannot be seen.
     pub managers: Vec<Manager>,
+    /// Its description names a ServiceAccount that is no longer there, or is an earlier outrigger's.
+    pub outdated_mark: bool,
 }
 
 /// What was found.
@@ -79,24 +82,35 @@ impl Verdict {
     }
 }
 
-/// The text that ends the description of a runner of ours.
-#[must_use]
-pub fn mark(id: &str) -> String {
-    format!("outrigger {id}")
-}
-
-/// What people see, with the mark at its end.
-#[must_use]
-pub fn description(cx: &Context) -> String {
+/// What people see, with the mark at its end: of the ServiceAccount as it is when this is asked for.
+pub async fn description(cx: &Context) -> String {
     let context = crate::message::text(&cx.target.context);
     let short: String = context.chars().take(80).collect();
-    format!("{} on {short}, {}", cx.names.deployment, mark(&cx.id()))
+    format!("{} on {short}, {}", cx.names.deployment, cx.marks().await.written())
 }
 
-/// Whether a runner carries this deployment's mark.
-#[must_use]
-pub fn is_marked(runner: &Runner, id: &str) -> bool {
-    !id.is_empty() && runner.description.ends_with(&mark(id))
+/// Writes the mark of the ServiceAccount as it is now onto the runner with this id, behind what its
+/// description says otherwise.
+///
+/// # Errors
+/// GitLab's refusal; OR0703 (exit 7) where somebody changed the mark meanwhile.
+pub async fn mark_anew(cx: &Context, id: u64) -> Result<()> {
+    let gitlab = cx.gitlab()?;
+    let number = id.to_string();
+    let route = Route::of(&["runners", &number]);
+    let live = gitlab.get_opt(&format!("look at runner {id}"), &route).await?;
+    let Some(runner) = live.as_ref().and_then(Runner::read) else { return Ok(()) };
+    let marks = cx.marks().await;
+    match marks.judge(&runner.description) {
+        Marked::Current => Ok(()),
+        Marked::Earlier => {
+            let body = json!({"description": marks.renewed(&runner.description)});
+            gitlab.put(&format!("mark runner {id} anew"), &route, &body).await?;
+            Ok(())
+        }
+        Marked::No => Err(find::foreign(&format!("runner {id} no longer carries this deployment's mark"))
+            .detail("its description is", runner.description)),
+    }
 }
 
 /// The verdict, once per run.
@@ -141,7 +155,10 @@ async fn decide(cx: &Context) -> Result<Verdict> {
     {
         return Err(elsewhere(cx, &ours.runner, scope));
     }
-    let (update, differs) = differences(&ours.runner, &settings.tags.value);
+    // What nobody said here is as GitLab has it.
+    let said = cx.recorded || settings.tags.source != Source::Default;
+    let tags = said.then_some(settings.tags.value.as_slice());
+    let (update, differs) = differences(&ours.runner, tags);
     let (lost, handed_over) = {
         let gitlab = &cx.record.borrow().gitlab;
         (gitlab.token_lost, gitlab.handed_over)
@@ -179,7 +196,8 @@ fn elsewhere(cx: &Context, runner: &Runner, scope: &Scope) -> Failure {
         .hint(format!("take this one away first (outrigger teardown --only create-runner --deployment {deployment}), or use another deployment: --deployment NAME"))
 }
 
-/// The body of `POST /user/runners`.
+/// The body of `POST /user/runners`, but for the description: its mark names the ServiceAccount, which may be
+/// made in the same run.
 fn body(cx: &Context, instance: &Instance) -> Result<Value> {
     let scope = instance.scope.as_ref().ok_or_else(|| {
         Failure::new("OR0201", Kind::Usage, "it is not said whom the runner is for")
@@ -187,7 +205,6 @@ fn body(cx: &Context, instance: &Instance) -> Result<Value> {
     })?;
     let mut body = json!({
         "runner_type": scope.runner_type(),
-        "description": description(cx),
         "tag_list": cx.settings.tags.value,
         "run_untagged": false,
         "locked": true,
@@ -202,10 +219,10 @@ fn body(cx: &Context, instance: &Instance) -> Result<Value> {
 
 /// What is to be set on a runner of ours. What allows more than setup would is taken back, tags follow
 /// the settings; that it is paused was somebody's will.
-fn differences(runner: &Runner, tags: &[String]) -> (Value, Vec<String>) {
+fn differences(runner: &Runner, tags: Option<&[String]>) -> (Value, Vec<String>) {
     let mut update = json!({});
     let mut texts = Vec::new();
-    if let Some(have) = &runner.tags {
+    if let (Some(have), Some(tags)) = (&runner.tags, tags) {
         let sorted = |list: &[String]| {
             let mut list = list.to_vec();
             list.sort();
@@ -273,7 +290,7 @@ mod tests {
         let contacted = contacted.then_some(jiff::Timestamp::UNIX_EPOCH);
         let runner = Runner { id: 101, status: status.to_owned(), contacted, ..Runner::default() };
         let manager = Manager { system_id: "s_1".to_owned(), ..Manager::default() };
-        Ours { runner, managers: vec![manager; managers] }
+        Ours { runner, managers: vec![manager; managers], outdated_mark: false }
     }
 
     #[test]
@@ -301,14 +318,16 @@ mod tests {
             tags: Some(tags(&["b", "a"])),
             ..Runner::default()
         };
-        assert_eq!(differences(&runner, &tags(&["a", "b"])), (Value::Null, Vec::new()));
+        assert_eq!(differences(&runner, Some(&tags(&["a", "b"]))), (Value::Null, Vec::new()));
         let wide = Runner { locked: Some(false), run_untagged: Some(true), ..runner.clone() };
-        let (update, texts) = differences(&wide, &tags(&["c"]));
+        let (update, texts) = differences(&wide, Some(&tags(&["c"])));
         assert_eq!(update, json!({"tag_list": ["c"], "run_untagged": false, "locked": true}));
         assert_eq!(texts[0], "tags b,a -> c");
+        // Nor is what nobody said here.
+        assert_eq!(differences(&runner, None), (Value::Null, Vec::new()));
         // What GitLab does not say is no difference.
         let silent = Runner { tags: None, locked: None, run_untagged: None, ..runner };
-        assert_eq!(differences(&silent, &tags(&["c"])).1.len(), 0);
+        assert_eq!(differences(&silent, Some(&tags(&["c"]))).1.len(), 0);
     }
 
     #[test]
@@ -322,13 +341,5 @@ mod tests {
         assert!(!serves(&runner, &Scope::Group(7)) && !serves(&runner, &Scope::Instance));
         // What GitLab does not say is no difference.
         assert!(serves(&Runner { projects: None, ..runner }, &Scope::Project(9)));
-    }
-
-    #[test]
-    fn the_mark_ends_the_description() {
-        let runner = |description: &str| Runner { description: description.to_owned(), ..Runner::default() };
-        assert!(is_marked(&runner("demo on acme, outrigger 0a1b"), "0a1b"));
-        assert!(!is_marked(&runner("outrigger 0a1b, not any more"), "0a1b"));
-        assert!(!is_marked(&runner("demo, outrigger "), ""));
     }
 }

@@ -105,6 +105,36 @@ pub fn version(value: &str) -> Result<String, String> {
     }
 }
 
+/// Whether a version is lower than another; what is no version is lower than all.
+#[must_use]
+pub fn is_older(value: &str, other: &str) -> bool {
+    let parts = |value: &str| -> Option<Vec<u32>> {
+        version(value).ok()?.split('.').map(|part| part.parse().ok()).collect()
+    };
+    parts(value) < parts(other)
+}
+
+/// How much a Pod Security level forbids: 0 for `privileged`, 1 for `baseline`, 2 for `restricted`.
+#[must_use]
+pub fn strictness(level: &str) -> u8 {
+    match level {
+        "restricted" => 2,
+        "baseline" => 1,
+        _ => 0,
+    }
+}
+
+/// A uid as the API server gives it.
+pub fn uid(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    let fits = (8..=64).contains(&value.len());
+    if fits && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        Ok(value)
+    } else {
+        Err("is not a uid such as 3f1c9a52-7d0e-4b6a-9c1d-2a8e5f40b7c3".to_owned())
+    }
+}
+
 /// An `OpenPGP` fingerprint: 40 hex digits, kept in upper case; spaces as gpg prints them are dropped.
 pub fn fingerprint(value: &str) -> Result<String, String> {
     let value: String = text(value)?.chars().filter(|c| *c != ' ').collect();

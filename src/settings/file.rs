@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::check::escaped;
-use super::table::{Kind, SETTINGS, setting};
+use super::table::{Group, Kind, SETTINGS, setting};
 use crate::error::{Failure, Kind as FailureKind, Result};
 use crate::yaml::{self, Repeated};
 
@@ -73,6 +73,10 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
             problem(format!("no setting is called {}{near}", escaped(&key)));
             continue;
         };
+        if row.group == Group::Consent {
+            problem(format!("{key} is consent, which only the command line gives: {}", row.dashed));
+            continue;
+        }
         if values.contains_key(row.key) {
             problem(format!("{key} stands here a second time"));
             continue;
@@ -166,12 +170,12 @@ mod tests {
     fn reads_scalars_lists_and_nothing() {
         let values = parse(
             Path::new("o.yaml"),
-            "# mine\ntags: [a, b]\nnamespace: jobs\nprune: true\ncontext:\nuseNamespaces: x, y\n",
+            "# mine\ntags: [a, b]\nnamespace: jobs\nlockMetadata: true\ncontext:\nuseNamespaces: x, y\n",
         )
         .expect("valid");
         assert_eq!(values["tags"], (vec!["a".to_owned(), "b".to_owned()], 2));
         assert_eq!(values["namespace"], (vec!["jobs".to_owned()], 3));
-        assert_eq!(values["prune"].0, ["true"]);
+        assert_eq!(values["lockMetadata"].0, ["true"]);
         assert_eq!(values["useNamespaces"].0, ["x", "y"]);
         assert!(!values.contains_key("context"));
         assert!(parse(Path::new("o.yaml"), "").expect("empty is fine").is_empty());
@@ -181,7 +185,7 @@ mod tests {
     fn names_every_problem_with_its_line() {
         let failure = parse(
             Path::new("o.yaml"),
-            "namespace: a\nnamspace: b\ngitlab-url: x\nnamespace: c\nprune: maybe\nrunnerVersion: 19.10\nfoo: 1\n",
+            "namespace: a\nnamspace: b\ngitlab-url: x\nnamespace: c\nlockMetadata: maybe\nrunnerVersion: 19.10\nfoo: 1\nprune: true\n",
         )
         .expect_err("invalid");
         let shown: Vec<_> = failure.details.iter().map(|(a, b)| format!("{a}: {b}")).collect();
@@ -191,9 +195,10 @@ mod tests {
                 "line 2: no setting is called \"namspace\"; did you mean namespace?",
                 "line 3: no setting is called \"gitlab-url\"; did you mean gitlabUrl?",
                 "line 4: namespace stands here a second time",
-                "line 5: prune takes true or false",
+                "line 5: lockMetadata takes true or false",
                 "line 6: runnerVersion looks like a number: put it in quotes",
                 "line 7: no setting is called \"foo\"",
+                "line 8: prune is consent, which only the command line gives: --prune",
             ]
         );
         assert_eq!((failure.id, failure.kind.exit_code()), ("OR0203", 2));

@@ -15,6 +15,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use check::{is_older, strictness};
 pub use options::{Output, RunOptions, config_path, run_options};
 pub use resolve::{deployment_and_state_dir, resolve};
 pub use table::{
@@ -52,6 +53,10 @@ pub enum Source {
     File(PathBuf),
     /// What an earlier run recorded.
     Record,
+    /// The note on the deployment's ServiceAccount, named `namespace/name`.
+    Note(String),
+    /// The runner in GitLab with this id.
+    Runner(u64),
     /// The kubeconfig; what of it, for example `current context`.
     Kubeconfig(String),
     /// Nobody said anything.
@@ -67,6 +72,8 @@ impl fmt::Display for Source {
             Source::Environment(name) => f.write_str(name),
             Source::File(_) => f.write_str("settings file"),
             Source::Record => f.write_str("recorded"),
+            Source::Note(account) => write!(f, "annotation on ServiceAccount {account}"),
+            Source::Runner(id) => write!(f, "runner {id} in GitLab"),
             Source::Kubeconfig(what) => write!(f, "kubeconfig, {what}"),
             Source::Default => f.write_str("default"),
             Source::Asked => f.write_str("asked"),
@@ -117,6 +124,8 @@ pub struct Settings {
     pub kubeconfig: Option<Sourced<PathBuf>>,
     /// The kubeconfig context; none means its current one.
     pub context: Option<Sourced<String>>,
+    /// The uid of the deployment's ServiceAccount, where this machine has no record of it.
+    pub anchor_uid: Option<Sourced<String>>,
     /// User to impersonate.
     pub as_user: Option<String>,
     /// Longest time for one request; none means no limit beside [`Settings::timeout`].
@@ -240,6 +249,8 @@ pub struct Inputs<'a> {
     pub file: Option<(PathBuf, String)>,
     /// What an earlier run recorded, by settings key; see [`Settings::recorded`].
     pub recorded: BTreeMap<String, Vec<String>>,
+    /// What is taken from the note on the deployment's ServiceAccount, by settings key, and the account.
+    pub noted: Option<(String, BTreeMap<String, Vec<String>>)>,
     /// The user's home directory.
     pub home: Option<PathBuf>,
 }

@@ -107,6 +107,7 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
         receipt: read.one("receipt").map(PathBuf::from),
         list_cluster: read.flag("cluster"),
     };
+    problems.extend(consent_by_environment(env));
     if options.exit_code && !options.dry_run {
         problems.push(("--exit-code".to_owned(), "needs --dry-run".to_owned()));
     }
@@ -114,6 +115,17 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
         problems.push(("--uninstall".to_owned(), "does not go with --print-commands".to_owned()));
     }
     finish(options, problems)
+}
+
+/// The variables that would be consent: whoever sets the environment of a shell or of a CI job has not read
+/// what a run is about to do.
+fn consent_by_environment(env: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let consents =
+        table::SETTINGS.iter().chain(table::OPTIONS).filter(|row| row.group == table::Group::Consent);
+    let named = consents.map(|row| (format!("OUTRIGGER_{}", row.flag.to_uppercase().replace('-', "_")), row));
+    let set = named.filter(|(name, _)| env.get(name).is_some_and(|value| !value.is_empty()));
+    set.map(|(name, row)| (name, format!("is consent, which only the command line gives: {}", row.dashed)))
+        .collect()
 }
 
 /// All problems in one failure, or the value.

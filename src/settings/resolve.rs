@@ -8,7 +8,7 @@ use super::check::{self, escaped};
 use super::file::{self, FileValues};
 use super::metadata;
 use super::options::{finish, from_env, given};
-use super::table::{self, Row};
+use super::table::{self, Group, Row};
 use super::{
     DEFAULT_DEPLOYMENT, DEFAULT_IMAGE, DEFAULT_INSTALL_METHOD, DEFAULT_PIPELINE_SCRIPT, DEFAULT_POD_SECURITY,
     DEFAULT_TAGS, DEFAULT_TARGET, DEFAULT_TIMEOUT, DEFAULT_WAIT, Inputs, Reissue, Settings, Source, Sourced,
@@ -36,6 +36,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Settings> {
     let settings = Settings {
         kubeconfig: read.kubeconfig(),
         context: read.one("context", check::text),
+        anchor_uid: read.one("anchorUid", check::uid),
         as_user: read.one("as", check::text).map(|found| found.value),
         request_timeout: read.duration("requestTimeout").map(|found| found.value).filter(|d| !d.is_zero()),
         use_namespaces: read.use_namespaces(&namespace, &runner_namespace),
@@ -132,6 +133,9 @@ impl<'a> Reader<'a> {
         if !flag.is_empty() {
             return Some((flag, Source::Flag(row.dashed), row.dashed.to_owned()));
         }
+        if row.group == Group::Consent {
+            return None;
+        }
         if let Some((values, name)) = from_env(self.inputs.env, row) {
             return Some((values, Source::Environment(name), name.to_owned()));
         }
@@ -139,8 +143,15 @@ impl<'a> Reader<'a> {
             let label = format!("{} (line {line})", row.key);
             return Some((values.clone(), Source::File(self.file_path.clone()), label));
         }
-        let values = self.inputs.recorded.get(row.key).filter(|values| row.recorded && !values.is_empty())?;
-        Some((values.clone(), Source::Record, format!("{} (recorded)", row.key)))
+        let known = |from: &BTreeMap<String, Vec<String>>| {
+            from.get(row.key).filter(|values| row.recorded && !values.is_empty()).cloned()
+        };
+        if let Some(values) = known(&self.inputs.recorded) {
+            return Some((values, Source::Record, format!("{} (recorded)", row.key)));
+        }
+        let (account, noted) = self.inputs.noted.as_ref()?;
+        let values = known(noted)?;
+        Some((values, Source::Note(account.clone()), format!("{} (noted on {account})", row.key)))
     }
 
     fn problem(&mut self, label: String, value: &str, why: &str) {

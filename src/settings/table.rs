@@ -200,6 +200,8 @@ pub const SETTINGS: &[Row] = &[
         "The kubeconfig to use").recorded(),
     Row::new("context", "--context", &["OUTRIGGER_CONTEXT"], "NAME", Text, Connection,
         "The kubeconfig context to use [default: the recorded, else the current one]").recorded(),
+    Row::new("anchorUid", "--anchor-uid", &["OUTRIGGER_ANCHOR_UID"], "UID", Text, Connection,
+        "The uid of the deployment's ServiceAccount, where this machine has no record; setup prints it"),
     Row::new("as", "--as", &["OUTRIGGER_AS"], "USER", Text, Connection,
         "User to impersonate, as with kubectl"),
     Row::new("requestTimeout", "--request-timeout", &["OUTRIGGER_REQUEST_TIMEOUT"], "DURATION", Duration, Connection,
@@ -290,23 +292,23 @@ pub const SETTINGS: &[Row] = &[
         "Longest wait for the VM and the pipeline [default: 10m]"),
     Row::new("reissue", "--reissue", &["OUTRIGGER_REISSUE"], "WHICH", List, Run,
         "Issue credentials anew").choices(&["runner", "cluster", "all"]),
-    Row::new("acceptSharedNamespace", "--accept-shared-namespace", &["OUTRIGGER_ACCEPT_SHARED_NAMESPACE"], "", Bool, Consent,
+    Row::new("acceptSharedNamespace", "--accept-shared-namespace", &[], "", Bool, Consent,
         "Use a namespace others can create pods in, and so read its Secrets"),
-    Row::new("acceptLifetime", "--accept-lifetime", &["OUTRIGGER_ACCEPT_LIFETIME"], "", Bool, Consent,
+    Row::new("acceptLifetime", "--accept-lifetime", &[], "", Bool, Consent,
         "Take a token although the cluster shortened its lifetime"),
-    Row::new("allowTemporaryEdit", "--allow-temporary-edit", &["OUTRIGGER_ALLOW_TEMPORARY_EDIT"], "", Bool, Consent,
+    Row::new("allowTemporaryEdit", "--allow-temporary-edit", &[], "", Bool, Consent,
         "Bind edit to yourself in an existing namespace for a moment, if granting the Role needs it"),
-    Row::new("clusterAdmin", "--cluster-admin", &["OUTRIGGER_CLUSTER_ADMIN"], "", Bool, Consent,
+    Row::new("clusterAdmin", "--cluster-admin", &[], "", Bool, Consent,
         "Bind cluster-admin to yourself instead, as the article does; released again"),
-    Row::new("keepAdminBinding", "--keep-admin-binding", &["OUTRIGGER_KEEP_ADMIN_BINDING"], "", Bool, Consent,
+    Row::new("keepAdminBinding", "--keep-admin-binding", &[], "", Bool, Consent,
         "Do not release that binding"),
-    Row::new("forceConflicts", "--force-conflicts", &["OUTRIGGER_FORCE_CONFLICTS"], "", Bool, Consent,
+    Row::new("forceConflicts", "--force-conflicts", &[], "", Bool, Consent,
         "Overwrite what somebody else made stricter"),
-    Row::new("overwritePipeline", "--overwrite-pipeline", &["OUTRIGGER_OVERWRITE_PIPELINE"], "", Bool, Consent,
+    Row::new("overwritePipeline", "--overwrite-pipeline", &[], "", Bool, Consent,
         "Replace a pipeline file that is there and says something else"),
-    Row::new("replaceEntry", "--replace-entry", &["OUTRIGGER_REPLACE_ENTRY"], "", Bool, Consent,
+    Row::new("replaceEntry", "--replace-entry", &[], "", Bool, Consent,
         "Let the script replace the runner's entry although somebody changed it by hand"),
-    Row::new("prune", "--prune", &["OUTRIGGER_PRUNE"], "", Bool, Consent,
+    Row::new("prune", "--prune", &[], "", Bool, Consent,
         "Remove our objects that the settings no longer name"),
 ];
 
@@ -339,13 +341,13 @@ pub const OPTIONS: &[Row] = &[
         "Print the commands that bring the script to its target and change nothing"),
     Row::option("--uninstall", &["OUTRIGGER_UNINSTALL"], "", Bool, Run,
         "Print the script that takes back on a host what the launch script made of it, and change nothing here"),
-    Row::option("--yes", &["OUTRIGGER_YES"], "", Bool, Consent,
+    Row::option("--yes", &[], "", Bool, Consent,
         "Do not ask for confirmation").short('y'),
-    Row::option("--secrets-to-stdout", &["OUTRIGGER_SECRETS_TO_STDOUT"], "", Bool, Consent,
+    Row::option("--secrets-to-stdout", &[], "", Bool, Consent,
         "Let secrets go to stdout even on a terminal, in JSON or in CI"),
-    Row::option("--cluster-gone", &["OUTRIGGER_CLUSTER_GONE"], "", Bool, Consent,
+    Row::option("--cluster-gone", &[], "", Bool, Consent,
         "The recorded cluster no longer exists: forget what was there"),
-    Row::option("--gitlab-gone", &["OUTRIGGER_GITLAB_GONE"], "", Bool, Consent,
+    Row::option("--gitlab-gone", &[], "", Bool, Consent,
         "The recorded GitLab no longer exists, or is out of reach for good: forget what was there"),
     Row::option("--revert-pipeline", &["OUTRIGGER_REVERT_PIPELINE"], "", Bool, Run,
         "Revert our commit of the pipeline file, if nobody has changed the file since"),
@@ -398,10 +400,16 @@ mod tests {
     }
 
     #[test]
-    fn consent_to_others_objects_and_the_installers_sources_are_not_read_from_the_environment() {
+    fn consent_and_the_installers_sources_are_not_read_from_the_environment() {
         let closed: Vec<_> =
             SETTINGS.iter().chain(OPTIONS).filter(|row| row.env.is_empty()).map(|r| r.flag).collect();
-        assert_eq!(closed, ["apt-url", "key-url", "key-fingerprint", "binary-url", "accept"]);
+        let consents = SETTINGS
+            .iter()
+            .chain(OPTIONS)
+            .filter(|row| row.group == super::Group::Consent)
+            .map(|row| row.flag);
+        let installer = ["apt-url", "key-url", "key-fingerprint", "binary-url"];
+        assert_eq!(closed, installer.into_iter().chain(consents).collect::<Vec<_>>());
     }
 
     #[test]
@@ -415,6 +423,8 @@ mod tests {
             // They say where the record is.
             "deployment",
             "state-dir",
+            // It stands for what the record holds.
+            "anchor-uid",
             // Who asks, how long, and how much, this time.
             "as",
             "request-timeout",

@@ -33,6 +33,7 @@ fn run(
         env,
         file: file.map(|text| (PathBuf::from("/etc/o.yaml"), text.to_owned())),
         recorded,
+        noted: None,
         home: Some(PathBuf::from("/home/me")),
     })
 }
@@ -66,6 +67,7 @@ fn samples(row: &Row) -> [&'static str; 4] {
             "3333333333333333333333333333333333333333",
             "4444444444444444444444444444444444444444",
         ],
+        ("anchorUid", _) => ["uid-0001", "uid-0002", "uid-0003", "uid-0004"],
         ("namespaceLabels" | "namespaceAnnotations", _) => ["a/k=1", "k=2", "k=3", "k=4"],
         _ => ["v1", "v2", "v3", "v4"],
     }
@@ -93,12 +95,17 @@ fn precedence_of_every_setting() {
             let mut args: Vec<&str> =
                 if level == 0 { args.iter().map(String::as_str).collect() } else { vec![] };
             let env = if level <= 1 { env.clone() } else { Env::new() };
-            let file = (level <= 2).then_some(file.as_str());
+            // Consent is given by flag alone, and a file that gives it is refused.
+            let consent = row.group == super::table::Group::Consent;
+            if consent && level == 2 {
+                assert_eq!(run(&[], &Env::new(), Some(&file), &[]).expect_err("consent").id, "OR0203");
+            }
+            let file = (level <= 2 && !consent).then_some(file.as_str());
             let recorded = if level <= 3 { recorded } else { &[] };
             let wanted = match level {
                 0 => Some((by_flag, "flag")),
                 1 if !row.env.is_empty() => Some((by_env, "env")),
-                1 | 2 => Some((by_file, "file")),
+                1 | 2 if !consent => Some((by_file, "file")),
                 3 if row.recorded => Some((by_record, "record")),
                 _ => None,
             };
@@ -131,9 +138,9 @@ fn precedence_of_every_setting() {
 
 #[test]
 fn a_switch_can_be_turned_off_by_the_stronger_source() {
-    let env = Env::from([("OUTRIGGER_PRUNE".to_owned(), "no".to_owned())]);
-    assert!(!run(&[], &env, Some("prune: true"), &[]).expect("valid").prune);
-    assert!(run(&["--prune"], &env, None, &[]).expect("valid").prune);
+    let env = Env::from([("OUTRIGGER_LOCK_METADATA".to_owned(), "no".to_owned())]);
+    assert!(!run(&[], &env, Some("lockMetadata: true"), &[]).expect("valid").lock_metadata);
+    assert!(run(&["--lock-metadata"], &env, None, &[]).expect("valid").lock_metadata);
 }
 
 #[test]
@@ -247,6 +254,7 @@ fn the_record_brings_back_the_same_settings() {
         env: &Env::new(),
         file: None,
         recorded: recorded.clone(),
+        noted: None,
         home: Some("/h".into()),
     })
     .expect("valid");
@@ -313,7 +321,8 @@ fn the_equivalent_command_is_quoted_and_complete() {
 fn deployment_comes_before_the_record() {
     let args = matches(&["--state-dir", "/s"]);
     let env = Env::from([("OUTRIGGER_DEPLOYMENT".to_owned(), "green".to_owned())]);
-    let inputs = Inputs { matches: &args, env: &env, file: None, recorded: BTreeMap::new(), home: None };
+    let inputs =
+        Inputs { matches: &args, env: &env, file: None, recorded: BTreeMap::new(), noted: None, home: None };
     let (deployment, state_dir) = deployment_and_state_dir(&inputs).expect("valid");
     assert_eq!((deployment.as_str(), state_dir), ("green", PathBuf::from("/s")));
 }
@@ -322,13 +331,27 @@ fn deployment_comes_before_the_record() {
 fn run_options_come_from_flags_and_environment() {
     let env = Env::from([
         ("OUTRIGGER_OUTPUT".to_owned(), "json".to_owned()),
-        ("OUTRIGGER_YES".to_owned(), "1".to_owned()),
+        ("OUTRIGGER_DRY_RUN".to_owned(), "1".to_owned()),
     ]);
     let options = run_options(&matches(&["-vv", "--only", "create-role,issue-token"]), &env).expect("valid");
     assert_eq!(options.output, super::Output::Json);
-    assert_eq!((options.verbose, options.yes, options.quiet), (2, true, false));
+    assert_eq!((options.verbose, options.dry_run, options.quiet), (2, true, false));
     assert_eq!(options.only, ["create-role", "issue-token"]);
     assert_eq!(run_options(&matches(&["--exit-code"]), &Env::new()).expect_err("needs").id, "OR0202");
+}
+
+#[test]
+fn consent_in_the_environment_is_refused_and_not_ignored() {
+    let rows = super::table::SETTINGS.iter().chain(super::table::OPTIONS);
+    let consents: Vec<_> = rows.filter(|row| row.group == super::table::Group::Consent).collect();
+    assert!(consents.len() > 10);
+    for row in consents {
+        let name = format!("OUTRIGGER_{}", row.flag.to_uppercase().replace('-', "_"));
+        let env = Env::from([(name.clone(), "true".to_owned())]);
+        let failure = run_options(&matches(&[]), &env).expect_err(row.flag);
+        assert_eq!((failure.id, failure.details[0].0.as_str()), ("OR0202", name.as_str()));
+        assert!(failure.details[0].1.contains(row.dashed), "{:?}", failure.details);
+    }
 }
 
 #[test]

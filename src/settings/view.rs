@@ -97,6 +97,7 @@ impl Settings {
             "deployment" => Some(text(&self.deployment)),
             "kubeconfig" => self.kubeconfig.as_ref().map(path),
             "context" => self.context.as_ref().map(text),
+            "anchorUid" => self.anchor_uid.as_ref().map(text),
             "as" => self.as_user.clone().map(|user| (vec![user], source())),
             "requestTimeout" => self.request_timeout.map(|d| (vec![duration_text(d)], source())),
             "timeout" => Some((vec![duration_text(self.timeout)], source())),

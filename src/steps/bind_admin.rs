@@ -339,7 +339,6 @@ async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
     }
     let namespace = &cx.names.job_namespace;
     if cx.read(&Ref::cluster(ObjectKind::Namespace, namespace)).await.ok().flatten().is_some() {
-        let agreed = cx.agreed().await;
         let path = format!(
             "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings?labelSelector={}%3D{}",
             "app.kubernetes.io%2Finstance", cx.names.deployment
@@ -350,7 +349,7 @@ async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
             let reference =
                 Ref::new(ObjectKind::RoleBinding, namespace, meta["name"].as_str().unwrap_or_default());
             let id = meta["annotations"][names::ID].as_str().unwrap_or_default();
-            let ours = id == cx.id() || agreed.as_deref() == Some(id);
+            let ours = id == cx.id();
             if is_temporary(&reference) && ours && !known.contains(&reference) {
                 lines.push(leftover(&reference, meta["uid"].as_str().map(str::to_owned)));
             }

@@ -16,7 +16,7 @@ use crate::object::{Object, Ref};
 use crate::ownership::{self, Owner};
 use crate::plan::{Act, Decision, Line};
 use crate::remains;
-use crate::settings::shell_word;
+use crate::settings::{shell_word, strictness};
 
 /// See the module.
 pub struct CreateNamespaces;
@@ -61,8 +61,7 @@ impl Step for CreateNamespaces {
                 if is_job && line.decision == Decision::Keep && cx.is_used(&reference.name) {
                     let reach = reach(cx, &reference.name).await;
                     // Where jobs can work already, it was accepted when that was made.
-                    let works_already =
-                        cx.record.borrow().uid_of(&cx.names.role()).is_some() || cx.agreed().await.is_some();
+                    let works_already = cx.recorded && cx.record.borrow().uid_of(&cx.names.role()).is_some();
                     if !cx.settings.accept_shared_namespace && !works_already {
                         line = Line::refuse(
                             Failure::new(
@@ -200,14 +199,6 @@ fn others_end(cx: &Context, live: &Object) -> Option<Line> {
     let unknown = cx.record.borrow().uid_of(&live.reference).is_none();
     (live.is_terminating() && says && unknown)
         .then(|| Line::refuse(deletion::unfinished(live, &[], &cx.kubectl())))
-}
-
-fn strictness(level: &str) -> u8 {
-    match level {
-        "restricted" => 2,
-        "baseline" => 1,
-        _ => 0,
-    }
 }
 
 fn manifest(cx: &Context, reference: &Ref) -> Object {

@@ -25,7 +25,7 @@ impl Step for CreateRunner {
     }
     fn long(&self) -> &'static str {
         "Creates a project runner (or a group or instance runner) through GitLab's API: locked, for tagged jobs only. \
-         It is found again by the deployment's id at the end of its description, so that a second one is never made. \
+         It is found again by the mark at the end of its description, which names the ServiceAccount, so that a second one is never made. \
          GitLab shows its token once: setup puts it into the launch script; by itself this command writes it to \
          --runner-token-out FILE. With --runner-token-file a runner that exists is used, and never changed."
     }
@@ -80,6 +80,10 @@ impl Step for CreateRunner {
                         let what = format!("change runner {id}");
                         cx.gitlab()?.put(&what, &Route::of(&["runners", &id]), body).await?;
                         texts.push(format!("changed runner {id}"));
+                    }
+                    Act::MarkRunner(id) => {
+                        runner::mark_anew(cx, *id).await?;
+                        texts.push(format!("marked runner {id} anew"));
                     }
                     Act::ResetRunner(id) => {
                         runner::reset(cx, *id).await?;
@@ -171,7 +175,7 @@ fn decide(cx: &Context, verdict: &Verdict) -> Vec<Line> {
         }
         Verdict::Legacy(_) => {
             let body = json!({
-                "description": runner::description(cx), "tag_list": tags, "run_untagged": false, "locked": true,
+                "tag_list": tags, "run_untagged": false, "locked": true,
             });
             let line = Line::new(
                 Decision::Create,
@@ -223,6 +227,12 @@ fn keep(cx: &Context, ours: &Ours, update: &Value, differs: &[String], reset: Op
                 .detail("jobs ask for tags in the pipeline file, which stays as it is (--commit-pipeline)");
         }
         lines.push(line);
+    }
+    if ours.outdated_mark {
+        lines.push(
+            Line::new(Decision::Update, format!("runner {id}: its mark"), Act::MarkRunner(id))
+                .detail("it is to name the ServiceAccount as it is now, at the end of the description"),
+        );
     }
     if let Some(why) = reset {
         let line = Line::new(Decision::Replace, format!("runner {id}: {why}"), Act::ResetRunner(id));
@@ -288,10 +298,8 @@ async fn note(cx: &Context) -> Result<()> {
         return Ok(());
     };
     let account = cx.names.account();
-    let Some(live) = cx.read(&account).await.map_err(Failure::from)? else { return Ok(()) };
-    if live.annotation(names::RUNNER) == Some(id.as_str())
-        || cx.owner(&live).await != crate::ownership::Owner::Us
-    {
+    let Some(live) = cx.anchor().await else { return Ok(()) };
+    if live.annotation(names::RUNNER) == Some(id.as_str()) {
         return Ok(());
     }
     let patch = json!({"metadata": {"uid": live.uid(), "annotations": {names::RUNNER: id}}});

@@ -439,7 +439,7 @@ async fn note(cx: &Context, digest: &str, delivery: &Delivery, with_secrets: boo
         })
     };
     let account = cx.names.account();
-    if let Some(live) = cx.read(&account).await.map_err(Failure::from)? {
+    if let Some(live) = cx.anchor().await {
         let patch = serde_json::json!({"metadata": {"uid": live.uid(), "annotations": annotations}});
         let live = cx.cluster.merge(&account, &patch).await.map_err(Failure::from)?;
         cx.changed(&account, Some(live));

@@ -13,6 +13,7 @@ use crate::instance::{self, Purpose, instance};
 use crate::job_pod;
 use crate::looks;
 use crate::object::{Kind as ObjectKind, Ref};
+use crate::ownership::Owner;
 use crate::plan::{Act, Decision, Line};
 use crate::report::{Event, Outcome};
 use crate::rules::{self, Right};
@@ -267,7 +268,7 @@ fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
 async fn refused_jobs(cx: &Context) -> Vec<Failure> {
     let namespace = Ref::cluster(ObjectKind::Namespace, &cx.names.job_namespace);
     let there = cx.read(&namespace).await.ok().flatten().is_some_and(|live| !live.is_terminating());
-    if !there || cx.agreed().await.is_some() {
+    if !there || in_place(cx).await {
         return Vec::new();
     }
     // What cannot be read is said by launch-script.
@@ -289,6 +290,19 @@ async fn refused_jobs(cx: &Context) -> Vec<Failure> {
         cx.facts.unlooked.borrow_mut().push((object.reference.clone(), why));
     }
     refused
+}
+
+/// Whether what setup makes in the cluster is there already, and ours.
+async fn in_place(cx: &Context) -> bool {
+    let names = &cx.names;
+    for reference in [names.account(), names.role(), names.role_binding()] {
+        let live = cx.read(&reference).await.ok().flatten();
+        match live {
+            Some(live) if cx.owner(&live).await == Owner::Us => {}
+            _ => return false,
+        }
+    }
+    true
 }
 
 struct Rights {
@@ -327,7 +341,7 @@ fn needed(cx: &Context) -> Vec<(String, Right)> {
 async fn missing_rights(cx: &Context) -> Result<Rights> {
     let needed = needed(cx);
     let asked: Vec<_> = needed.iter().map(|(place, right)| (where_of(place, right), right.clone())).collect();
-    if cx.agreed().await.is_some() {
+    if in_place(cx).await {
         return Ok(Rights {
             asked,
             missing: Vec::new(),

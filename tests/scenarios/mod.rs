@@ -27,6 +27,7 @@ mod preflight;
 mod remains;
 mod script;
 mod targets;
+mod trust;
 
 use std::path::PathBuf;
 
@@ -99,6 +100,14 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("foreign_job_service_account", foreign::job_service_account),
     ("foreign_look_alike", foreign::look_alike),
     ("foreign_object_with_our_labels", foreign::with_our_labels),
+    ("trust_squatted_namespaces_give_no_consent", trust::squatted_namespaces),
+    ("trust_a_patched_anchor_aims_nothing", trust::patched_anchor),
+    ("trust_a_replayed_id_reaches_no_runner", trust::replayed_id),
+    ("trust_a_mark_counts_in_the_named_project_alone", trust::mark_in_another_project),
+    ("trust_the_mark_or_the_uid_vouches", trust::vouched_for),
+    ("trust_marks_are_renewed", trust::marks_are_renewed),
+    ("trust_a_used_namespace_is_named_again", trust::used_namespace_is_named_again),
+    ("trust_consent_comes_by_flag", trust::consent_by_flag),
     ("role_widened_is_mended", drift::widened),
     ("role_narrowed_is_kept", drift::narrowed),
     ("stricter_pod_security_is_kept", drift::stricter_namespace),
@@ -225,17 +234,35 @@ pub struct Scene<'a> {
     /// The deployment's name, which no other scenario uses.
     pub deployment: String,
     user: User,
+    knows_uid: bool,
 }
 
 impl<'a> Scene<'a> {
     /// A fresh deployment, a fresh home.
     pub fn new(bed: &'a dyn Bed, user: User) -> Self {
-        Self { bed, home: Home::new(), deployment: bed.fresh_deployment(), user }
+        Self { bed, home: Home::new(), deployment: bed.fresh_deployment(), user, knows_uid: false }
     }
 
-    /// The same deployment, seen by another user from another machine.
+    /// The same deployment, seen by another user from another machine, where the ServiceAccount's uid is known.
     pub fn elsewhere(&self, user: User) -> Scene<'a> {
-        Scene { bed: self.bed, home: Home::new(), deployment: self.deployment.clone(), user }
+        Scene { knows_uid: true, ..self.stranger(user) }
+    }
+
+    /// The same deployment, seen by another user from another machine, where nothing is known of it.
+    pub fn stranger(&self, user: User) -> Scene<'a> {
+        Scene {
+            bed: self.bed,
+            home: Home::new(),
+            deployment: self.deployment.clone(),
+            user,
+            knows_uid: false,
+        }
+    }
+
+    /// The uid of the deployment's ServiceAccount, if there is one.
+    pub fn anchor_uid(&self) -> Option<String> {
+        let anchor = self.bed.admin().get(&self.path("ServiceAccount"))?;
+        anchor["metadata"]["uid"].as_str().map(str::to_owned)
     }
 
     /// The same deployment, another user on the same machine.
@@ -251,11 +278,17 @@ impl<'a> Scene<'a> {
 
     /// A command on this deployment.
     pub fn command(&self, subcommand: &str) -> Cli<'_> {
-        self.home
+        let command = self
+            .home
             .outrigger(subcommand)
             .arg("--non-interactive")
             .flag("--deployment", &self.deployment)
-            .flag("--kubeconfig", self.kubeconfig())
+            .flag("--kubeconfig", self.kubeconfig());
+        let uid = if self.knows_uid { self.anchor_uid() } else { None };
+        match uid {
+            Some(uid) => command.env("OUTRIGGER_ANCHOR_UID", &uid),
+            None => command,
+        }
     }
 
     /// `setup` with all it needs.
