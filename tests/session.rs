@@ -31,6 +31,7 @@ fn settled(text: &str) -> String {
             ("127.0.0.1:", (|c: char| c.is_ascii_digit()) as fn(char) -> bool),
             ("/tmp/outrigger-article-", |c| c.is_ascii_alphanumeric()),
             ("kubernetes-runner-admin-", |c| c.is_ascii_hexdigit()),
+            ("--anchor-uid ", |c| c.is_ascii_hexdigit() || "-…".contains(c)),
             ("SHA-256 ", |c| c.is_ascii_hexdigit() || ":….".contains(c)),
             ("on main (", |c| c.is_ascii_hexdigit()),
             ("of main (", |c| c.is_ascii_hexdigit()),

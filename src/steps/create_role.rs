@@ -162,21 +162,27 @@ impl Step for CreateRole {
 
     fn print<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<Vec<u8>>> {
         Box::pin(async move {
-            // What somebody else applies has to count as ours later: its id must be on disk first.
-            cx.save()?;
-            let mut text = String::new();
             cx.version().await?;
             let version = cx.facts.minor_version.get().map(String::as_str);
             let level = &cx.settings.pod_security_level.value;
+            let mut objects = Vec::new();
             for reference in cx.names.namespaces() {
                 if cx.read(&reference).await.map_err(Failure::from)?.is_none() {
                     let namespace = cx.names.namespace_manifest(reference, &cx.id(), level, version);
-                    document(&mut text, &names::marked(namespace, &cx.settings))?;
+                    objects.push(names::marked(namespace, &cx.settings));
                 }
             }
-            for object in manifests(cx) {
-                document(&mut text, &object)?;
+            objects.extend(manifests(cx));
+            let mut text = String::new();
+            for object in &objects {
+                document(&mut text, object)?;
+                // What somebody else applies has to count as ours later: by its id, on disk first.
+                let reference = &object.reference;
+                if cx.record.borrow().uid_of(reference).is_none() {
+                    cx.record.borrow_mut().intend(reference);
+                }
             }
+            cx.save()?;
             Ok(Some(text.into_bytes()))
         })
     }

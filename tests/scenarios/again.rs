@@ -41,7 +41,8 @@ pub fn another_state_folder(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Binder);
     scene.set_up();
     let other = scene.home.path().join("other-state").display().to_string();
-    assert_nothing_to_do(&scene, &["--state-dir", &other]);
+    let uid = scene.anchor_uid().expect("setup made it");
+    assert_nothing_to_do(&scene, &["--state-dir", &other, "--anchor-uid", &uid]);
     // A whole other machine.
     assert_nothing_to_do(&scene.elsewhere(User::Binder), &[]);
 }

@@ -284,7 +284,7 @@ pub fn generated(bed: &dyn Bed) {
             output.says("secrets/registry (by reflector)").says("rolebindings/rb-x7k2p (by Rancher)");
         let _ = output.says("outrigger teardown --accept generated");
         // Consent comes from the command line or a terminal, from nowhere else.
-        scene.teardown().env("OUTRIGGER_ACCEPT", "generated").run().code(5).says("OR0506");
+        scene.teardown().env("OUTRIGGER_ACCEPT", "generated").run().code(2).says("OUTRIGGER_ACCEPT");
         let file = scene.home.input("settings.yaml", "accept: [generated]\n");
         scene.teardown().flag("--config", &file).run().code(2).says("accept");
         scene.teardown().args(["--accept", "everything"]).run().code(2).says("generated");
