@@ -392,6 +392,17 @@ impl Context {
         ownership::judge(live, &self.record.borrow(), vouched)
     }
 
+    /// Whether each of these objects is there and ours.
+    pub async fn are_ours(&self, references: &[Ref]) -> bool {
+        for reference in references {
+            match self.read(reference).await {
+                Ok(Some(live)) if self.owner(&live).await == Owner::Us => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// Fails where objects say that they are this deployment's and nobody stands for it.
     ///
     /// # Errors

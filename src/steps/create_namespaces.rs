@@ -60,8 +60,8 @@ impl Step for CreateNamespaces {
                 let mut line = decide(cx, &reference, live.as_ref(), owner.as_ref(), is_job);
                 if is_job && line.decision == Decision::Keep && cx.is_used(&reference.name) {
                     let reach = reach(cx, &reference.name).await;
-                    // Where jobs can work already, it was accepted when that was made.
-                    let works_already = cx.recorded && cx.record.borrow().uid_of(&cx.names.role()).is_some();
+                    // Where our jobs can work already, whoever made that accepted it.
+                    let works_already = cx.are_ours(&[cx.names.role(), cx.names.role_binding()]).await;
                     if !cx.settings.accept_shared_namespace && !works_already {
                         line = Line::refuse(
                             Failure::new(

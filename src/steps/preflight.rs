@@ -13,7 +13,6 @@ use crate::instance::{self, Purpose, instance};
 use crate::job_pod;
 use crate::looks;
 use crate::object::{Kind as ObjectKind, Ref};
-use crate::ownership::Owner;
 use crate::plan::{Act, Decision, Line};
 use crate::report::{Event, Outcome};
 use crate::rules::{self, Right};
@@ -294,15 +293,7 @@ async fn refused_jobs(cx: &Context) -> Vec<Failure> {
 
 /// Whether what setup makes in the cluster is there already, and ours.
 async fn in_place(cx: &Context) -> bool {
-    let names = &cx.names;
-    for reference in [names.account(), names.role(), names.role_binding()] {
-        let live = cx.read(&reference).await.ok().flatten();
-        match live {
-            Some(live) if cx.owner(&live).await == Owner::Us => {}
-            _ => return false,
-        }
-    }
-    true
+    cx.are_ours(&[cx.names.account(), cx.names.role(), cx.names.role_binding()]).await
 }
 
 struct Rights {
