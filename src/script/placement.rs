@@ -33,7 +33,7 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
     })?;
     let mut lock_metadata = settings.lock_metadata;
     if let (true, Some((why, instead))) = (lock_metadata, target.no_lock) {
-        if settings.sources.get("lockMetadata") != Some(&Source::Record) {
+        if !settings.sources.get("lockMetadata").is_some_and(Source::is_remembered) {
             return Err(refuse("--lock-metadata", why, instead));
         }
         lock_metadata = false;
@@ -42,7 +42,7 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
     if let Some(how) = &settings.secrets {
         separate = how.value == "separate";
         if separate && target.runs != Runs::OnDemand {
-            if how.source != Source::Record {
+            if !how.source.is_remembered() {
                 return Err(refuse(
                     "--secrets separate",
                     "it runs the script by itself, when the file with the secrets is not there yet",

@@ -65,6 +65,14 @@ pub enum Source {
     Asked,
 }
 
+impl Source {
+    /// Whether an earlier run said it, on this machine or another, and nobody in this one.
+    #[must_use]
+    pub fn is_remembered(&self) -> bool {
+        matches!(self, Source::Record | Source::Note(_))
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
