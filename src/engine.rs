@@ -6,7 +6,7 @@ use crate::deletion;
 use crate::error::{Failure, Kind, Result};
 use crate::inhabitants;
 use crate::names::ID;
-use crate::object::{Object, Ref};
+use crate::object::Object;
 use crate::plan::{Act, Decision, Line};
 use crate::record::Record;
 use crate::remains;

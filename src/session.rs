@@ -173,7 +173,8 @@ impl Outside<'_> {
         for why in &seen.refused {
             cx.warn(format!("not taken from the annotation on ServiceAccount {account}: {why}"));
         }
-        let inputs = Inputs { noted: Some((account.clone(), seen.noted)), ..self.inputs(BTreeMap::new()).await? };
+        let inputs =
+            Inputs { noted: Some((account.clone(), seen.noted)), ..self.inputs(BTreeMap::new()).await? };
         match settings::resolve(&inputs) {
             Ok(settings) => {
                 let asked = std::mem::replace(&mut cx.settings, settings);

@@ -288,7 +288,14 @@ fn settings() -> Box<dyn FnMut(&[u8])> {
         let Ok(text) = std::str::from_utf8(input) else { return };
         let file = Some((home.path().join("settings.yaml"), text.to_owned()));
         let home = Some(home.path().to_owned());
-        shown(resolve(&Inputs { matches: &matches, env: &env, file, recorded: BTreeMap::new(), home }));
+        shown(resolve(&Inputs {
+            matches: &matches,
+            env: &env,
+            file,
+            recorded: BTreeMap::new(),
+            noted: None,
+            home,
+        }));
     })
 }
 
@@ -313,7 +320,14 @@ fn record() -> Box<dyn FnMut(&[u8])> {
             Ok(Some(record)) => {
                 let home = Some(home.path().to_owned());
                 let recorded = record.settings;
-                shown(resolve(&Inputs { matches: &matches, env: &env, file: None, recorded, home }));
+                shown(resolve(&Inputs {
+                    matches: &matches,
+                    env: &env,
+                    file: None,
+                    recorded,
+                    noted: None,
+                    home,
+                }));
             }
             other => shown(other),
         }
