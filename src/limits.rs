@@ -126,7 +126,7 @@ pub fn endless(what: &str, why: &str) -> Failure {
 #[derive(Debug, Default)]
 pub struct Pages {
     items: Vec<Value>,
-    pages: usize,
+    count: usize,
     weight: usize,
     text: usize,
 }
@@ -144,14 +144,14 @@ impl Pages {
     /// # Errors
     /// Why the list is not read further; what is looked for could be in the rest, so there is no part of it.
     pub fn add(&mut self, page: Vec<Value>) -> Result<(), String> {
-        self.pages += 1;
+        self.count += 1;
         self.weight += page.iter().map(weight).sum::<usize>();
         self.text += page.iter().map(text).sum::<usize>();
         let most = if self.items.len() + page.len() > Self::ITEMS {
             format!("the list has more than {} entries", Self::ITEMS)
         } else if self.weight > HEAVIEST || self.text > Self::TEXT {
             format!("the list is larger than {} MiB", Self::TEXT >> 20)
-        } else if self.pages > Self::PAGES {
+        } else if self.count > Self::PAGES {
             format!("the list has more than {} pages", Self::PAGES)
         } else {
             self.items.extend(page);

@@ -48,10 +48,8 @@ pub fn read<T: DeserializeOwned>(text: &str, repeated: Repeated) -> Result<Vec<T
         },
         with_snippet: false,
     };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| Fault {
-        line: error.location().map(|at| at.line().into()),
-        words: error.to_string(),
-    })
+    serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|error| Fault { line: error.location().map(|at| at.line()), words: error.to_string() })
 }
 
 #[cfg(test)]

@@ -203,15 +203,19 @@ pub(super) fn unusable(context: &str, why: String) -> Failure {
         .detail("because", why)
 }
 
-/// Where the plugin is.
+/// Where the plugin is. As with Go, a program is not taken from where the operator happens to be: an entry of
+/// PATH that is empty or relative leads nowhere.
 fn found(exec: &Exec, env: &BTreeMap<String, String>) -> Result<PathBuf> {
     let command = &exec.command;
+    let runs =
+        |path: &PathBuf| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
     let file = if command.contains('/') {
         Some(PathBuf::from(command)).filter(|path| path.is_file())
     } else {
         std::env::split_paths(env.get("PATH").map(String::as_str).unwrap_or_default())
+            .filter(|dir| dir.is_absolute())
             .map(|dir| dir.join(command))
-            .find(|path| path.is_file())
+            .find(runs)
     };
     file.ok_or_else(|| {
         let text = format!("the kubeconfig's exec plugin {command:?} is not there");
@@ -280,4 +284,22 @@ pub(super) fn bearer(token: &str) -> Result<kube::config::AuthInfo> {
         return Err(Failure::new("OR0902", Kind::Proof, text));
     }
     Ok(kube::config::AuthInfo { token: Some(token.to_owned().into()), ..kube::config::AuthInfo::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_not_taken_from_where_the_operator_happens_to_be() {
+        let exec = |command: &str| Exec { command: command.to_owned(), ..Exec::default() };
+        let path = |list: &str| BTreeMap::from([("PATH".to_owned(), list.to_owned())]);
+        assert_eq!(found(&exec("sh"), &path("/nowhere:/bin")).expect("it is there"), Path::new("/bin/sh"));
+        // A file of the package's own directory, in which tests run; and one that nobody can run.
+        for (command, list) in
+            [("mod.rs", "src/cluster"), ("mod.rs", ""), ("Cargo.toml", "."), ("passwd", "/etc")]
+        {
+            assert_eq!(found(&exec(command), &path(list)).expect_err(command).id, "OR0404");
+        }
+    }
 }

@@ -222,7 +222,7 @@ const BASELINE_CAPABILITIES: &[&str] = &[
     "SYS_CHROOT",
 ];
 
-/// The types of SELinux that baseline allows.
+/// The types of `SELinux` that baseline allows.
 const BASELINE_SELINUX: &[&str] =
     &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 

@@ -253,8 +253,8 @@ impl<'a> Reader<'a> {
             ("--legacy-registration-token-file", named(settings.legacy_registration_token_file.as_ref())),
             ("--runner-config", named(settings.runner_config.as_ref())),
         ];
-        let from_stdin = |file: &Option<&Path>| file.is_some_and(|file| file.as_os_str() == "-");
-        let mut readers = files.iter().filter(|(_, file)| from_stdin(file)).map(|(flag, _)| *flag);
+        let from_stdin = |file: Option<&Path>| file.is_some_and(|file| file.as_os_str() == "-");
+        let mut readers = files.iter().filter(|(_, file)| from_stdin(*file)).map(|(flag, _)| *flag);
         if let (Some(first), Some(second)) = (readers.next(), readers.next()) {
             self.problem(second.to_owned(), "-", &format!("is stdin, which {first} reads already"));
         }

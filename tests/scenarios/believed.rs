@@ -50,6 +50,9 @@ fn marking(scene: &Scene<'_>) -> (PathBuf, PathBuf) {
     (scene.home.input("planted.kubeconfig", &yaml), mark)
 }
 
+/// Something to do to a file, and to undo.
+type Change<'a> = Box<dyn Fn() + 'a>;
+
 /// A record that somebody else could have written names no program that is run.
 pub fn record_of_others(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
@@ -69,7 +72,6 @@ pub fn record_of_others(bed: &dyn Bed) {
             chown(path, Some(0), Some(0)).expect("root may");
         }
     };
-    type Change<'a> = Box<dyn Fn() + 'a>;
     let mut ways: Vec<(&str, Change<'_>, Change<'_>)> = vec![
         (
             "a record that all may write to",
