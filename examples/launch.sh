@@ -70,7 +70,8 @@ finish() {
 	trap - EXIT
 	set +e
 	# Makes room, if the disk is full.
-	rm -rf "$work" "$state.json"
+	rm -rf "$work" "$state.json" /run/outrigger.said
+	[ -z "$locked" ] || give
 	result=ok
 	if [ "$code" -ne 0 ]; then
 		result=failed
@@ -89,7 +90,7 @@ begin() {
 	[ "$(id -u)" -eq 0 ] || { echo 'outrigger: run this as root' >&2; exit 1; }
 	# What is secret stays below $work, which only root may enter.
 	umask 022
-	step=start reason='' work='' warned=''
+	step=start reason='' work='' warned='' locked=''
 	state=/var/lib/outrigger/$deployment
 	mine=$state.installed
 	log=/var/log/outrigger-$deployment.log
@@ -100,7 +101,10 @@ begin() {
 	trap finish EXIT
 	trap 'exit 143' HUP INT TERM
 	say "$deployment, log in $log"
-	exec 9</var/lib
+	# Which nobody else can open, and so hold.
+	umask 077
+	exec 9>>/run/outrigger.lock
+	umask 022
 	flock -n 9 || { say 'waiting for the end of another run'; flock 9; }
 }
 
@@ -133,13 +137,78 @@ at_least() {
 	[ "$(printf '%s\n' "$1" "$(installed)" | sort -V | head -n 1)" = "$1" ]
 }
 
+# Whoever owns $etc can swap what lies in it at any moment. So all that is done there is done as that user, who could
+# do without us whatever it leads to.
+inside() {
+	as=$(stat -c +%u:+%g "$etc")
+	# Without terminal, log and lock of ours; and it may be stopped, but not for ever. What it says is kept where there
+	# is room, also when the disk is full.
+	timeout -s KILL 60 setsid -w chroot --userspec="$as" --groups= / "$@" 2>/run/outrigger.said 3>&- 9>&- && return
+	tr -cd '\n -~' </run/outrigger.said >&2
+	return 1
+}
+
+# fetch FILE COPY: a copy of what lies in $etc, if it is a file and no larger than such files are.
+fetch() {
+	is_file "$1"
+	inside dd if="$1" iflag=nofollow,nonblock,fullblock bs=1M count=4 status=none >"$2" ||
+		fail "cannot read $1 as its directory's owner: $(last_error)"
+	[ "$(wc -c <"$2")" -lt 4194304 ] || fail "$1 has more than 4 MB"
+}
+
+is_file() {
+	[ -f "$1" ] || [ ! -e "$1" ] || fail "$1 is not a regular file"
+	[ ! -L "$1" ] || fail "$1 is a symbolic link"
+}
+
+# put FILE PLACE MODE: puts it into $etc at once, with owner and mode of what it replaces.
+put() {
+	# shellcheck disable=SC2016 # for that shell
+	inside sh -c 'n=${1%/*}/.outrigger.new; rm -f "$n"; umask 077
+cat >"$n" && chmod "$2" "$n" && { [ ! -e "$1" ] || { chown --reference="$1" "$n"; chmod --reference="$1" "$n"; }; } &&
+mv -fT "$n" "$1" || { rm -f "$n"; exit 1; }' sh "$2" "$3" <"$1" >/dev/null
+}
+
+# Is config.toml still what "old" is a copy of?
+unchanged() {
+	[ -e "$config" ] || return 0
+	fetch "$config" again
+	cmp -s again old
+}
+
+# Makes $etc root's, while something works there as root.
+lock() {
+	[ "$(stat -c %u "$etc")" != 0 ] || return 0
+	locked=yes
+	chown root: "$etc"
+	chmod 700 "$etc"
+	is_file "$config"
+}
+
+# Makes it the service's, with what root wrote there: that is root's while it is looked at.
+give() {
+	chown root: "$etc"
+	chmod 700 "$etc"
+	for file in "$config" "$etc/.runner_system_id"; do
+		[ -L "$file" ] || [ ! -f "$file" ] || [ "$(stat -c %h "$file")" != 1 ] || chown -h outrigger: "$file"
+	done
+	chown outrigger: "$etc"
+	locked=''
+}
+
 # A GitLab Runner that somebody else installed is not touched.
 find_runner() {
 	step=look
 	config=/etc/gitlab-runner/config.toml
-	etc=${config%/*}
+	etc=$(readlink -f "${config%/*}")
+	config=$etc/${config##*/}
 	ca_file=$etc/outrigger-$deployment-ca.crt
-	[ ! -L "$config" ] || fail "$config is a symbolic link"
+	is_file "$config"
+	is_file "$etc/.runner_system_id"
+	# After a power cut. Where nobody but root may write.
+	rm -rf /etc/.outrigger.??????
+	work=$(mktemp -d /etc/.outrigger.XXXXXX)
+	cd "$work"
 	if [ ! -e "$mine" ]; then
 		have=$(installed)
 		[ -z "$have$(ls "$config" 2>/dev/null)" ] ||
@@ -147,10 +216,6 @@ find_runner() {
 	fi
 	mkdir -p "$etc"
 	chmod 700 "$etc"
-	# After a power cut. And beside config.toml, so that mv is atomic.
-	rm -rf "$etc"/.outrigger.??????
-	work=$(mktemp -d "$etc/.outrigger.XXXXXX")
-	cd "$work"
 }
 
 # Releases that GitLab has packages for.
@@ -169,19 +234,39 @@ apt_get() {
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 	# After a power cut.
 	dpkg --configure -a || :
-	apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 -o APT::Update::Error-Mode=any \
-		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+	set -- apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 -o Acquire::http::Timeout=20 \
+		-o Acquire::https::Timeout=20 -o APT::Update::Error-Mode=any -o Dpkg::Options::=--force-confold \
+		--no-install-recommends "$@"
+	# Each source that never answers takes a while, and nobody knows how many there are.
+	case $* in *' update') set -- timeout 300 "$@" ;; esac
+	"$@"
 }
 
-# Somebody's source may be broken: what counts is whether these packages can be had.
+# Somebody's source may be broken, or never answer: what counts is whether these packages can be had. So the others
+# are asked only if what is known does not do.
 get() {
 	warned=''
-	apt_get update || {
+	! apt_get install "$@" || return 0
+	say "asking apt's other sources"
+	apt_get -o Acquire::Retries=1 update || {
 		warned=$(last_error)
 		warned="${warned%, see *}; then "
 		say 'apt-get update failed, going on with what is known'
 	}
 	apt_get install "$@" && warned=''
+}
+
+# pin_by WHAT: only these packages may come from this source.
+pin_by() {
+	cat >"$pin" <<END
+Package: *
+Pin: $1
+Pin-Priority: -1
+
+Package: gitlab-runner gitlab-runner-helper-images
+Pin: $1
+Pin-Priority: 990
+END
 }
 
 install_runner() {
@@ -193,31 +278,26 @@ install_runner() {
 	{ type curl gpg && [ -e /etc/ssl/certs/ca-certificates.crt ]; } ||
 		retry apt-get get --no-upgrade ca-certificates curl gpg
 
-	# The key is trusted for its fingerprint, and only alone in its file.
+	# Apt gets what gpg has read, and not the file: the two find different keys in one.
 	retry curl curl -fsSL --max-time 60 --proto '=https' -o key "$key_url"
-	gpg --homedir . --batch --show-keys --with-colons key >keys || fail "$key_url holds no OpenPGP key"
+	mkdir -m 700 ring
+	gpg --homedir ring --no-autostart --batch --import key || fail "$key_url holds no OpenPGP key"
+	gpg --homedir ring --no-autostart --batch --list-keys --with-colons >keys
 	found=$(awk -F: '$1 == "pub" { p = 1 } p && $1 == "fpr" { print $10; p = 0 }' keys)
 	[ "$found" = "$fingerprint" ] || fail "the key of $key_url is $found, not $fingerprint"
 
-	# Only these may come from this source.
 	key=$apt/keyrings/outrigger-gitlab-runner.asc
 	pin=$apt/preferences.d/outrigger-gitlab-runner.pref
 	mkdir -p "$apt/keyrings"
 	# Ours from now on, but not these users.
 	[ -e "$mine" ] || getent passwd gitlab-runner outrigger >"$mine" || :
-	cat key >"$key"
+	gpg --homedir ring --no-autostart --batch --armor --export "$fingerprint" >"$key"
 	printf 'deb [signed-by=%s] %s/%s %s main\n' "$key" "$apt_url" "${os%/*}" "${os#*/}" >"$list"
-	cat >"$pin" <<END
-Package: *
-Pin: origin "packages.gitlab.com"
-Pin-Priority: -1
-
-Package: gitlab-runner gitlab-runner-helper-images
-Pin: origin "packages.gitlab.com"
-Pin-Priority: 990
-END
+	pin_by 'origin "packages.gitlab.com"'
 	# This source alone, and first: an old key of it, or a broken source of others, is not in its way.
 	retry apt-get apt_get -o "Dir::Etc::SourceList=$list" -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0 update
+	retry apt-get get --download-only "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
+	lock
 	retry apt-get get "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
 
 	at_least "$version" || fail "gitlab-runner $version does not run"
@@ -234,7 +314,7 @@ says() {
 plan_config() {
 	step=config
 	if [ -e "$config" ]; then
-		cp "$config" old
+		fetch "$config" old
 	else
 		printf 'concurrent = 4\n' >old
 	fi
@@ -265,9 +345,17 @@ hash() {
 	sort | sha256sum | cut -d ' ' -f 1
 }
 
-# Shows a change, secrets masked.
+# Shows the names of keys: any value may be a secret, and so may a line of a long string.
 edited() {
-	sed -nE 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environ)[^=]*=).*/\1 (not shown)/; /^[ \t]*(\[|[A-Za-z_-]+ *=)/p' "$1" >&3
+	awk '{
+		if (!long && match($0, /^[ \t]*(\[\[?[A-Za-z][A-Za-z0-9_. -]*\]\]?|[A-Za-z][A-Za-z0-9_.-]*[ \t]*=[^=])/)) {
+			name = substr($0, 1, RLENGTH)
+			print name ~ /=/ ? substr(name, 1, RLENGTH - 1) " (not shown)" : name
+		}
+		line = $0
+		if (!long) mark = match(line, /"""|\047\047\047/) ? substr(line, RSTART, 3) : "\n"
+		if (gsub(mark, "", line) % 2) long = !long
+	}' "$1" >&3
 	fail "somebody changed our entry in $config: only a script made with --replace-entry replaces it"
 }
 
@@ -278,16 +366,14 @@ loads() {
 
 write_config() {
 	step=config
-	# The package has written one.
-	cmp -s "$config" old || plan_config
+	# The package may have written one.
+	unchanged || plan_config
 	gitlab-runner lint --config check/config.toml || fail "gitlab-runner does not accept the new config.toml: $(last_error)"
 	loads new || fail 'gitlab-runner does not accept the new config.toml'
-	[ ! -e "$config" ] || cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
+	unchanged || fail "$config has changed meanwhile: run this again"
 	echo "$digest $now $(says new)" >"$state.digest.new"
-	chmod 600 new
-	chown outrigger: new
-	mv -f ca "$ca_file"
-	mv -f new "$config"
+	put ca "$ca_file" 644
+	put new "$config" 600
 	mv -f "$state.digest.new" "$state.digest"
 	say 'config.toml is written'
 }
@@ -322,9 +408,9 @@ prove_gitlab() {
 	mkdir check
 	entry >check/config.toml
 	id=.runner_system_id
-	[ ! -e "$etc/$id" ] || cp "$etc/$id" check
+	[ ! -e "$etc/$id" ] || fetch "$etc/$id" check/$id
 	retry verify verify
-	[ -e "$etc/$id" ] || mv check/$id "$etc" || :
+	[ -e "$etc/$id" ] || [ ! -e check/$id ] || put check/$id "$etc/$id" 600
 	grep -qE ' is (valid|alive)' words || fail "GitLab refuses the runner's token: $(grep Verifying words)"
 	say 'GitLab knows the runner'
 }
@@ -341,7 +427,7 @@ harden() {
 	step=harden
 	id outrigger || useradd --system --shell /usr/sbin/nologin outrigger
 	service=/etc/systemd/system/gitlab-runner.service
-	[ -e "$service" ] || gitlab-runner install --user outrigger --working-directory "$etc"
+	[ -e "$service" ] || { lock && gitlab-runner install --user outrigger --working-directory "$etc"; }
 	mkdir -p "$service.d"
 	cat >unit <<END
 [Service]
@@ -355,7 +441,7 @@ ProtectSystem=strict
 ReadWritePaths=$etc
 ProtectHome=yes
 PrivateTmp=yes
-IPAddressDeny=169.254.169.254
+IPAddressDeny=169.254.169.254 fd00:ec2::254
 END
 	# The arguments show by which unit a process was started.
 	run="$(command -v gitlab-runner) run --config $config --working-directory $etc --service outrigger-$(hash <unit)"
@@ -363,7 +449,7 @@ END
 	want="$(id -u outrigger) 1 $run "
 	same=yes
 	cmp -s unit "$service.d/outrigger.conf" || { same=no && mv -f unit "$service.d/outrigger.conf"; }
-	chown outrigger: "$etc" "$etc/.runner_system_id" "$config" || :
+	[ "$(stat -c %U "$etc" "$etc/.runner_system_id" "$config" | sort -u)" = outrigger ] || give
 	systemctl daemon-reload
 	# Before it knows of our entry. Where it does already, this waits for a running job, as the unit says now.
 	{ [ $same = yes ] && is_hardened; } || systemctl restart gitlab-runner

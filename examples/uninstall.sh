@@ -36,7 +36,7 @@ finish() {
 	trap - EXIT
 	set +e
 	# Makes room, if the disk is full.
-	rm -rf "$work" "$state.json"
+	rm -rf "$work" "$state.json" /run/outrigger.said
 	[ "$code" -ne 0 ] || exit 0
 	result=ok
 	if [ "$code" -ne 0 ]; then
@@ -67,7 +67,10 @@ begin() {
 	trap finish EXIT
 	trap 'exit 143' HUP INT TERM
 	say "$deployment, log in $log"
-	exec 9</var/lib
+	# Which nobody else can open, and so hold.
+	umask 077
+	exec 9>>/run/outrigger.lock
+	umask 022
 	flock -n 9 || { say 'waiting for the end of another run'; flock 9; }
 	command -v systemctl >/dev/null || fail 'systemd is needed, there is no systemctl'
 }
@@ -96,13 +99,66 @@ installed() {
 	gitlab-runner --version 2>/dev/null | sed -n 's/^Version: *//p'
 }
 
+# Whoever owns $etc can swap what lies in it at any moment. So all that is done there is done as that user, who could
+# do without us whatever it leads to.
+# The first owner on the way there who is not root is that user.
+inside() {
+	as=+0:+0 at=
+	for part in $(printf '%s' "$etc" | tr / ' '); do
+		at=$at/$part
+		case $(stat -c '%u %A' "$at") in
+			0' '*[tT]) [ "$at" != "$etc" ] || fail "other users may write to $etc" ;;
+			0' '?????w* | 0' '????????w*) fail "other users may write to $at" ;;
+			0' '*) ;;
+			*) as=$(stat -c +%u:+%g "$at") && break ;;
+		esac
+	done
+	# Without terminal, log and lock of ours; and it may be stopped, but not for ever. What it says is kept where there
+	# is room, also when the disk is full.
+	timeout -s KILL 60 setsid -w chroot --userspec="$as" --groups= / "$@" 2>/run/outrigger.said 3>&- 9>&- && return
+	tr -cd '\n -~' </run/outrigger.said >&2
+	return 1
+}
+
+# fetch FILE COPY: a copy of what lies in $etc, if it is a file and no larger than such files are.
+fetch() {
+	is_file "$1"
+	inside dd if="$1" iflag=nofollow,nonblock,fullblock bs=1M count=4 status=none >"$2" ||
+		fail "cannot read $1 as its directory's owner: $(last_error)"
+	[ "$(wc -c <"$2")" -lt 4194304 ] || fail "$1 has more than 4 MB"
+}
+
+is_file() {
+	[ -f "$1" ] || [ ! -e "$1" ] || fail "$1 is not a regular file"
+	[ ! -L "$1" ] || fail "$1 is a symbolic link"
+}
+
+# put FILE PLACE MODE: puts it into $etc at once, with owner and mode of what it replaces.
+put() {
+	# shellcheck disable=SC2016 # for that shell
+	inside sh -c 'n=${1%/*}/.outrigger.new; rm -f "$n"; umask 077
+cat >"$n" && chmod "$2" "$n" && { [ ! -e "$1" ] || { chown --reference="$1" "$n"; chmod --reference="$1" "$n"; }; } &&
+mv -fT "$n" "$1" || { rm -f "$n"; exit 1; }' sh "$2" "$3" <"$1" >/dev/null
+}
+
+# Is config.toml still what "old" is a copy of?
+unchanged() {
+	[ -e "$config" ] || return 0
+	fetch "$config" again
+	cmp -s again old
+}
+
 # Asks nothing, restarts no other service.
 apt_get() {
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 	# After a power cut.
 	dpkg --configure -a || :
-	apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 -o APT::Update::Error-Mode=any \
-		-o Dpkg::Options::=--force-confold --no-install-recommends "$@"
+	set -- apt-get -y -o "DPkg::Lock::Timeout=$lock_wait" -o Acquire::Retries=3 -o Acquire::http::Timeout=20 \
+		-o Acquire::https::Timeout=20 -o APT::Update::Error-Mode=any -o Dpkg::Options::=--force-confold \
+		--no-install-recommends "$@"
+	# Each source that never answers takes a while, and nobody knows how many there are.
+	case $* in *' update') set -- timeout 300 "$@" ;; esac
+	"$@"
 }
 
 # What is here of ours, and who brought gitlab-runner?
@@ -111,19 +167,19 @@ look() {
 	config=$(systemctl show -p ExecStart gitlab-runner 2>/dev/null |
 		sed -nE 's/.* (--config|-c)[ =]([^ ;]+).*/\2/p')
 	config=${config:-/etc/gitlab-runner/config.toml}
-	case $config in *[!A-Za-z0-9/._-]*) fail "cannot work with a path such as $config" ;; esac
-	etc=${config%/*}
+	case $config in [!/]* | *[!A-Za-z0-9/._-]*) fail "cannot work with a path such as $config" ;; esac
+	etc=$(readlink -f "${config%/*}")
+	config=$etc/${config##*/}
 	ca_file=$etc/outrigger-$deployment-ca.crt
 	gitlab_ca_file=$etc/outrigger-$deployment-gitlab-ca.crt
-	[ ! -L "$config" ] || fail "$config is a symbolic link"
+	is_file "$config"
+	is_file "$etc/.runner_system_id"
+	# After a power cut. Where nobody but root may write.
+	rm -rf /etc/.outrigger.??????
+	work=$(mktemp -d /etc/.outrigger.XXXXXX)
+	cd "$work"
 	ours=no
 	[ ! -e "$mine" ] || ours=yes
-	if [ -d "$etc" ]; then
-		work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
-	else
-		work=$(mktemp -d)
-	fi
-	cd "$work"
 }
 
 # mark FILE: leaves in "lines", for sed, which lines are our entry, with the empty one that we put above it;
@@ -205,14 +261,13 @@ mark() {
 plan() {
 	step=config
 	: >old
-	[ ! -e "$config" ] || cp -p "$config" old
+	[ ! -e "$config" ] || fetch "$config" old
 	mark old
 	count=$(cat count) others=$(cat others)
 	if [ "$count" -eq 0 ] && [ -s clash ] && { [ -e "$state.digest" ] || [ -e "$ca_file" ]; }; then
 		# It may be ours all the same, and need what would go now.
 		fail "$config has an entry $name for $(cat clash), not known as ours: are --gitlab-url and --kubernetes-host right?"
 	fi
-	cp -p old new # for its owner and mode
 	sed -f lines old >new
 	whole=no
 	[ "$ours $others" != 'yes 0' ] || whole=yes
@@ -234,17 +289,18 @@ stop_service() {
 remove_entry() {
 	step=config
 	if [ "$whole" = yes ]; then
-		rm -f "$config" "$etc/.runner_system_id"
+		: >new
+		[ ! -d "$etc" ] || inside rm -f "$config" "$etc/.runner_system_id" >/dev/null
 	elif [ "$count" -gt 0 ]; then
-		cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
-		mv -f new "$config"
+		unchanged || fail "$config has changed meanwhile: run this again"
+		put new "$config" 600
 		say "our entry in $config is gone; the service sees it by itself"
 	fi
 	for file in "$ca_file" "$gitlab_ca_file"; do
-		if grep -qsF "\"$file\"" "$config"; then
+		if grep -qF "\"$file\"" new; then
 			say "$file stays: an entry of others names it"
 		else
-			rm -f "$file"
+			[ ! -d "$etc" ] || inside rm -f "$file" >/dev/null
 		fi
 	done
 }
@@ -277,6 +333,7 @@ remove_runner() {
 	cloud=/etc/cloud/cloud.cfg.d/99-outrigger-metadata.cfg
 	if [ -e "$cloud" ]; then
 		ip route del prohibit 169.254.169.254 || :
+		ip -6 route del prohibit fd00:ec2::254 || :
 		rm "$cloud"
 	fi
 	remove_user outrigger

@@ -15,6 +15,9 @@
 {% endif %}
 {% if has_secrets %}
 # HOLDS TWO SECRETS, in settings(). Delete your copy once the runner is online.
+{% elif has_extra %}
+# HOLDS WHAT --runner-config ADDED, secret or not, but no token: it keeps those that are on the machine, or takes them
+# from a file: sh THIS SECRETS
 {% else %}
 # Holds no secret: it keeps the tokens that are on the machine, or takes them from a file: sh THIS SECRETS
 {% endif %}
@@ -89,6 +92,8 @@ entry() {
 }
 
 {% include "common.sh" %}
+
+{% include "etc.sh" %}
 
 {% if shared %}
 {% include "find_shared.sh" %}

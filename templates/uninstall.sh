@@ -26,6 +26,8 @@ settings() {
 
 {% include "common.sh" %}
 
+{% include "etc.sh" %}
+
 {% include "apt_get.sh" %}
 
 # What is here of ours, and who brought gitlab-runner?
@@ -34,12 +36,6 @@ look() {
 {% include "where.sh" %}
 	ours=no
 	[ ! -e "$mine" ] || ours=yes
-	if [ -d "$etc" ]; then
-		work=$(mktemp -d "$etc/.outrigger.XXXXXX") # beside config.toml, so that mv is atomic
-	else
-		work=$(mktemp -d)
-	fi
-	cd "$work"
 }
 
 # mark FILE: leaves in "lines", for sed, which lines are our entry, with the empty one that we put above it;
@@ -70,14 +66,13 @@ mark() {
 plan() {
 	step=config
 	: >old
-	[ ! -e "$config" ] || cp -p "$config" old
+	[ ! -e "$config" ] || fetch "$config" old
 	mark old
 	count=$(cat count) others=$(cat others)
 	if [ "$count" -eq 0 ] && [ -s clash ] && { [ -e "$state.digest" ] || [ -e "$ca_file" ]; }; then
 		# It may be ours all the same, and need what would go now.
 		fail "$config has an entry $name for $(cat clash), not known as ours: are --gitlab-url and --kubernetes-host right?"
 	fi
-	cp -p old new # for its owner and mode
 	sed -f lines old >new
 	whole=no
 	[ "$ours $others" != 'yes 0' ] || whole=yes
@@ -99,17 +94,18 @@ stop_service() {
 remove_entry() {
 	step=config
 	if [ "$whole" = yes ]; then
-		rm -f "$config" "$etc/.runner_system_id"
+		: >new
+		[ ! -d "$etc" ] || inside rm -f "$config" "$etc/.runner_system_id" >/dev/null
 	elif [ "$count" -gt 0 ]; then
-		cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
-		mv -f new "$config"
+		unchanged || fail "$config has changed meanwhile: run this again"
+		put new "$config" 600
 		say "our entry in $config is gone; the service sees it by itself"
 	fi
 	for file in "$ca_file" "$gitlab_ca_file"; do
-		if grep -qsF "\"$file\"" "$config"; then
+		if grep -qF "\"$file\"" new; then
 			say "$file stays: an entry of others names it"
 		else
-			rm -f "$file"
+			[ ! -d "$etc" ] || inside rm -f "$file" >/dev/null
 		fi
 	done
 }
@@ -142,6 +138,7 @@ remove_runner() {
 	cloud=/etc/cloud/cloud.cfg.d/99-outrigger-metadata.cfg
 	if [ -e "$cloud" ]; then
 		ip route del prohibit 169.254.169.254 || :
+		ip -6 route del prohibit fd00:ec2::254 || :
 		rm "$cloud"
 	fi
 	remove_user outrigger

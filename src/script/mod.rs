@@ -38,6 +38,7 @@ const PARTS: &[(&str, &str)] = &[
     ("config_own.sh", include_str!("../../templates/launch/config_own.sh")),
     ("config_shared.sh", include_str!("../../templates/launch/config_shared.sh")),
     ("entries.awk", include_str!("../../templates/launch/entries.awk")),
+    ("etc.sh", include_str!("../../templates/launch/etc.sh")),
     ("find_own.sh", include_str!("../../templates/launch/find_own.sh")),
     ("find_shared.sh", include_str!("../../templates/launch/find_shared.sh")),
     ("metadata.sh", include_str!("../../templates/launch/metadata.sh")),
@@ -54,6 +55,8 @@ const PARTS: &[(&str, &str)] = &[
 const DIGEST_BYTES: usize = 16;
 /// With this line the script's head ends.
 const BODY: &str = "settings() {\n";
+/// With this line begins what is packed: all values from outside that could hold such a line stand before it.
+const CODE: &str = "\nsay() {\n";
 /// The length of a packed script's lines.
 const LINE: usize = 120;
 const HEADER: &str = "# outrigger-launch-script deployment=";
@@ -146,8 +149,8 @@ impl LaunchScript<'_> {
     }
 
     /// Renders the script as it is; only where its target would not take that (Lightsail counts each byte, and
-    /// certificates differ in length) without its comments, and only where that is too long, too, packed.
-    /// The second value says what was done to it, for a person.
+    /// certificates differ in length) without its comments, and only where that is too long, too, packed: its
+    /// code, or at last all of it, without comments. The second value says what was done to it, for a person.
     ///
     /// # Errors
     /// As [`Self::render`], and OR0711 when it does not fit even so.
@@ -161,9 +164,13 @@ impl LaunchScript<'_> {
         if fits(&brief).is_ok() {
             return Ok((brief, Some("without its comments, to fit")));
         }
-        let packed = Secret::new(packed(whole.expose()));
-        fits(&packed)?;
-        Ok((packed, Some("packed to fit")))
+        let code = Secret::new(packed(whole.expose(), Packed::Code));
+        if fits(&code).is_ok() {
+            return Ok((code, Some("packed to fit")));
+        }
+        let all = Secret::new(packed(brief.expose(), Packed::All));
+        fits(&all)?;
+        Ok((all, Some("packed without its comments, to fit")))
     }
 
     /// Renders the whole script. It is a secret as a whole, and treated as one in both forms.
@@ -202,6 +209,7 @@ impl LaunchScript<'_> {
                     review => review.to_string(),
                     entry => minijinja::Value::from(minijinja::value::Serde(self.entry.parts())),
                     job_limit => self.entry.job_limit,
+                    has_extra => self.entry.extra.is_some_and(|extra| !extra.is_empty()),
                     replace_entry => self.replace_entry,
                     runner_version => installer.version,
                     tags => if self.tags.is_empty() { "none".to_owned() } else { self.tags.join(", ") },
@@ -301,13 +309,25 @@ fn without_comments(text: &str) -> String {
         .collect()
 }
 
-/// The script with all below its head compressed, for a shell to unpack: the same text, which a person reads
-/// with the command in the head. What is cut short unpacks to nothing, and nothing runs.
+/// What of a script is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packed {
+    /// What does the work: head, values and entry are there to read.
+    Code,
+    /// All below the head.
+    All,
+}
+
+/// The script with a part of it compressed, for a shell to unpack: the same text, which a person reads with the
+/// command above it. What is cut short unpacks to nothing, and nothing runs.
 #[must_use]
-pub fn packed(script: &str) -> String {
-    // Values in the head stay in their comment line, so that this line is no part of one.
-    let body = format!("\n{BODY}");
-    let (head, body) = script.split_at(script.find(&body).map_or(0, |at| at + 1));
+pub fn packed(script: &str, part: Packed) -> String {
+    let at = match part {
+        Packed::Code => script.rfind(CODE),
+        // Values in the head stay in their comment line, so that this line is no part of one.
+        Packed::All => script.find(&format!("\n{BODY}")),
+    };
+    let (head, body) = script.split_at(at.map_or(0, |at| at + 1));
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     // Writing to memory does not fail.
     let _ = gzip.write_all(body.as_bytes());

@@ -14,7 +14,10 @@ finish() {
 	trap - EXIT
 	set +e
 	# Makes room, if the disk is full.
-	rm -rf "$work" "$state.json"
+	rm -rf "$work" "$state.json" /run/outrigger.said
+{% if not undo %}
+	[ -z "$locked" ] || give
+{% endif %}
 {% if undo %}
 	[ "$code" -ne 0 ] || exit 0
 {% endif %}
@@ -36,7 +39,8 @@ begin() {
 	[ "$(id -u)" -eq 0 ] || { echo 'outrigger: run this as root' >&2; exit 1; }
 	# What is secret stays below $work, which only root may enter.
 	umask 022
-	step=start reason='' work='' warned=''
+	step=start reason='' work='' warned=''{% if not undo %} locked=''{% endif %}
+
 	state=/var/lib/outrigger/$deployment
 	mine=$state.installed
 	log=/var/log/outrigger-$deployment.log
@@ -47,7 +51,10 @@ begin() {
 	trap finish EXIT
 	trap 'exit 143' HUP INT TERM
 	say "$deployment, log in $log"
-	exec 9</var/lib
+	# Which nobody else can open, and so hold.
+	umask 077
+	exec 9>>/run/outrigger.lock
+	umask 022
 	flock -n 9 || { say 'waiting for the end of another run'; flock 9; }
 {% if shared %}
 	command -v systemctl >/dev/null || fail 'systemd is needed, there is no systemctl'

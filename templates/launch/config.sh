@@ -3,9 +3,17 @@ hash() {
 }
 {% if not replace_entry %}
 
-# Shows a change, secrets masked.
+# Shows the names of keys: any value may be a secret, and so may a line of a long string.
 edited() {
-	sed -nE 's/^([^=]*([Tt]oken|[Kk]ey|[Ss]ecret|[Pp]assword|environ)[^=]*=).*/\1 (not shown)/; /^[ \t]*(\[|[A-Za-z_-]+ *=)/p' "$1" >&3
+	awk '{
+		if (!long && match($0, /^[ \t]*(\[\[?[A-Za-z][A-Za-z0-9_. -]*\]\]?|[A-Za-z][A-Za-z0-9_.-]*[ \t]*=[^=])/)) {
+			name = substr($0, 1, RLENGTH)
+			print name ~ /=/ ? substr(name, 1, RLENGTH - 1) " (not shown)" : name
+		}
+		line = $0
+		if (!long) mark = match(line, /"""|\047\047\047/) ? substr(line, RSTART, 3) : "\n"
+		if (gsub(mark, "", line) % 2) long = !long
+	}' "$1" >&3
 	fail "somebody changed our entry in $config: only a script made with --replace-entry replaces it"
 }
 {% endif %}
@@ -17,28 +25,21 @@ loads() {
 
 write_config() {
 	step=config
-	# The package has written one.
-	cmp -s "$config" old || plan_config
+	# The package may have written one.
+	unchanged || plan_config
 {% if can_lint %}
 	gitlab-runner lint --config check/config.toml || fail "gitlab-runner does not accept the new config.toml: $(last_error)"
 {% endif %}
 	loads new || fail 'gitlab-runner does not accept the new config.toml'
-	[ ! -e "$config" ] || cmp -s "$config" old || fail "$config has changed meanwhile: run this again"
+	unchanged || fail "$config has changed meanwhile: run this again"
 	echo "$digest $now $(says new)" >"$state.digest.new"
-{% if shared %}
-	[ -e "$config" ] || chmod 600 new
-	[ "$owner" = them ] || chown outrigger: new
-{% else %}
-	chmod 600 new
-	chown outrigger: new
-{% endif %}
 {% if has_ca %}
-	mv -f ca "$ca_file"
+	put ca "$ca_file" 644
 {% endif %}
 {% if has_gitlab_ca %}
-	mv -f gitlab-ca "$gitlab_ca_file"
+	put gitlab-ca "$gitlab_ca_file" 644
 {% endif %}
-	mv -f new "$config"
+	put new "$config" 600
 	mv -f "$state.digest.new" "$state.digest"
 	say 'config.toml is written'
 }

@@ -8,7 +8,7 @@ says() {
 plan_config() {
 	step=config
 	if [ -e "$config" ]; then
-		cp "$config" old
+		fetch "$config" old
 	else
 		printf 'concurrent = {{ job_limit }}\n' >old
 	fi

@@ -39,8 +39,7 @@ says() {
 plan_config() {
 	step=config
 	if [ -e "$config" ]; then
-		cp -p "$config" old
-		cp -p old new # for its owner and mode
+		fetch "$config" old
 	else
 		printf 'concurrent = {{ job_limit }}\n' >old
 	fi

@@ -10,8 +10,4 @@ find_runner() {
 	fi
 	mkdir -p "$etc"
 	chmod 700 "$etc"
-	# After a power cut. And beside config.toml, so that mv is atomic.
-	rm -rf "$etc"/.outrigger.??????
-	work=$(mktemp -d "$etc/.outrigger.XXXXXX")
-	cd "$work"
 }

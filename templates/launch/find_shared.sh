@@ -15,8 +15,4 @@ find_runner() {
 		say "gitlab-runner $have is here: only our entry will change"
 	fi
 	[ -d "$etc" ] || mkdir -m 700 "$etc"
-	# After a power cut. And beside config.toml, so that mv is atomic.
-	rm -rf "$etc"/.outrigger.??????
-	work=$(mktemp -d "$etc/.outrigger.XXXXXX")
-	cd "$work"
 }

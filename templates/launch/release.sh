@@ -11,10 +11,13 @@ release() {
 
 {% include "apt_get.sh" %}
 
-# Somebody's source may be broken: what counts is whether these packages can be had.
+# Somebody's source may be broken, or never answer: what counts is whether these packages can be had. So the others
+# are asked only if what is known does not do.
 get() {
 	warned=''
-	apt_get update || {
+	! apt_get install "$@" || return 0
+	say "asking apt's other sources"
+	apt_get -o Acquire::Retries=1 update || {
 		warned=$(last_error)
 		warned="${warned%, see *}; then "
 		say 'apt-get update failed, going on with what is known'

@@ -3,7 +3,7 @@ harden() {
 	step=harden
 	id outrigger || useradd --system --shell /usr/sbin/nologin outrigger
 	service=/etc/systemd/system/gitlab-runner.service
-	[ -e "$service" ] || gitlab-runner install --user outrigger --working-directory "$etc"
+	[ -e "$service" ] || { lock && gitlab-runner install --user outrigger --working-directory "$etc"; }
 	mkdir -p "$service.d"
 	cat >unit <<END
 [Service]
@@ -17,7 +17,7 @@ ProtectSystem=strict
 ReadWritePaths=$etc
 ProtectHome=yes
 PrivateTmp=yes
-IPAddressDeny=169.254.169.254
+IPAddressDeny=169.254.169.254 fd00:ec2::254
 END
 	# The arguments show by which unit a process was started.
 	run="$(command -v gitlab-runner) run --config $config --working-directory $etc --service outrigger-$(hash <unit)"
@@ -25,7 +25,7 @@ END
 	want="$(id -u outrigger) 1 $run "
 	same=yes
 	cmp -s unit "$service.d/outrigger.conf" || { same=no && mv -f unit "$service.d/outrigger.conf"; }
-	chown outrigger: "$etc" "$etc/.runner_system_id" "$config" || :
+	[ "$(stat -c %U "$etc" "$etc/.runner_system_id" "$config" | sort -u)" = outrigger ] || give
 	systemctl daemon-reload
 	# Before it knows of our entry. Where it does already, this waits for a running job, as the unit says now.
 	{ [ $same = yes ] && is_hardened; } || systemctl restart gitlab-runner

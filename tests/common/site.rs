@@ -80,10 +80,7 @@ impl Site {
 
 /// The runner's token in a launch script.
 pub fn runner_token(script: &Path) -> String {
-    let mut text = fs::read_to_string(script).expect("the script can be read");
-    if !text.contains("glrt-") {
-        text = unpacked(script, &text);
-    }
+    let text = plain(script);
     let at = text.find("glrt-").expect("the script holds a runner's token");
     let is_part = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
     let token: String = text[at..].chars().take_while(is_part).collect();
@@ -92,12 +89,18 @@ pub fn runner_token(script: &Path) -> String {
     before.chars().rev().collect::<String>() + &token
 }
 
-/// A packed script's text, by the command that its head gives to a reader.
-fn unpacked(script: &Path, text: &str) -> String {
-    let command = text.lines().find_map(|line| line.split_once("To read it: ")).expect("it is packed").1;
+/// A script's text; where it is packed, with what the command shows that it gives to a reader.
+pub fn plain(script: &Path) -> String {
+    let mut text = fs::read_to_string(script).expect("the script can be read");
+    let Some((_, command)) = text.lines().find_map(|line| line.split_once("To read it: ")) else {
+        return text;
+    };
     let command = command.replace("THIS", &script.display().to_string());
     let output = std::process::Command::new("sh").args(["-c", &command]).output().expect("sh starts");
-    String::from_utf8(output.stdout).expect("text")
+    let code = String::from_utf8(output.stdout).expect("text");
+    assert!(!code.is_empty(), "{command} shows nothing");
+    text.push_str(&code);
+    text
 }
 
 /// Sends a request in somebody else's name; it must be answered well.

@@ -65,7 +65,12 @@ fn what_stands_in_the_way_is_named() {
     let machine = Machine::new();
     fs::create_dir_all(machine.path("etc/gitlab-runner")).unwrap();
     std::os::unix::fs::symlink("/nonexistent", machine.path("etc/gitlab-runner/config.toml")).unwrap();
-    fails(&machine, "look", "is a symbolic link");
+    fails(&machine, "look", "config.toml is a symbolic link");
+    for name in ["config.toml", ".runner_system_id"] {
+        let machine = Machine::new();
+        fs::create_dir_all(machine.path("etc/gitlab-runner").join(name)).unwrap();
+        fails(&machine, "look", &format!("{name} is not a regular file"));
+    }
 }
 
 #[test]
@@ -74,10 +79,20 @@ fn a_broken_source_of_others_stops_nothing_and_ours_comes_before_it() {
     for shell in shells() {
         for shared in [true, false] {
             let script = for_machine(&sample(&[], Some(tokens.both())), shared);
+            // Others are not even asked, unless what is known does not do.
             let machine = Machine::new();
             machine.steer("update-fails", "");
             machine.succeed(shell, &script);
+            let updates = |machine: &Machine| machine.calls("apt-get").matches(" update\n").count();
+            assert_eq!(updates(&machine), 1, "{}", machine.calls("apt-get"));
+            let machine = Machine::new();
+            machine.steer("update-fails", "");
+            machine.steer("unknown", "1");
+            machine.succeed(shell, &script);
             assert!(machine.log().contains("apt-get update failed, going on"), "{}", machine.log());
+            assert_eq!(updates(&machine), 2);
+            // And never for longer than a while.
+            assert_eq!(machine.calls("timeout").matches("300 apt-get ").count(), 2);
             // Ours is no option: that of a key that ended is an error, and says so.
             let machine = Machine::new();
             machine.steer("source-fails", "");
@@ -98,7 +113,7 @@ fn a_broken_source_of_others_stops_nothing_and_ours_comes_before_it() {
 #[test]
 fn what_a_power_cut_left_is_finished() {
     let tokens = tokens();
-    let left = "etc/gitlab-runner/.outrigger.aB3dE6/token";
+    let left = "etc/.outrigger.aB3dE6/token";
     for shell in shells() {
         for shared in [true, false] {
             let machine = Machine::new();

@@ -30,11 +30,15 @@ const STUBS: &[(&str, &str)] = &[
     ),
     ("userdel", "grep -v \"^$1:\" $D/users >$D/rest; cat $D/rest >$D/users"),
     ("chown", ""),
+    // What they run is run at once, by root.
+    ("timeout", "case $1 in -s) shift 2 ;; esac; shift; exec \"$@\""),
+    ("chroot", "while case $1 in -*) true ;; *) false ;; esac; do shift; done; shift; exec \"$@\""),
     ("sleep", ""),
     ("flock", ""),
     (
         "apt-get",
-        "case \" $* \" in *' --download-only '*) ;;\n\
+        "case $* in *' gitlab-runner='*) [ ! -e $D/unknown ] || { rm $D/unknown; echo 'E: Unable to locate package git' >&2; exit 100; } ;; esac\n\
+         case \" $* \" in *' --download-only '*) ;;\n\
          *Dir::Etc::SourceList=*update*) [ ! -e $D/source-fails ] || { echo 'E: The repository is not signed: EXPKEYSIG' >&2; exit 100; } ;;\n\
          *' update '*) [ ! -e $D/update-fails ] || { echo 'E: The repository of somebody is not signed.' >&2; exit 100; } ;;\n\
          *' gitlab-runner='*) [ ! -e $D/install-fails ] || { echo 'E: Unable to locate package git' >&2; exit 100; }\n\
@@ -64,7 +68,8 @@ const STUBS: &[(&str, &str)] = &[
     ),
     (
         "gpg",
-        "printf 'pub:-:4096:1:X:1:::-:::scESC::::::23::0:\\nfpr:::::::::%s:\\nsub:-:4096:1:Y:1::::::e::::::23:\\nfpr:::::::::0000:\\n' \"$(cat $D/fingerprint)\"",
+        "case $* in *--import*) exit 0 ;; *--export*) cat key; exit ;; esac\n\
+         printf 'pub:-:4096:1:X:1:::-:::scESC::::::23::0:\\nfpr:::::::::%s:\\nsub:-:4096:1:Y:1::::::e::::::23:\\nfpr:::::::::0000:\\n' \"$(cat $D/fingerprint)\"",
     ),
     (
         // A start makes the process as the unit says, with its drop-in where one is; or as `$D/process` does.
@@ -100,9 +105,14 @@ impl Machine {
     /// A Debian without gitlab-runner.
     pub fn new() -> Self {
         let machine = Self { dir: tempfile::tempdir().unwrap() };
-        for dir in
-            ["bin", "calls", "root/var/log", "root/etc/apt/sources.list.d", "root/etc/apt/preferences.d"]
-        {
+        for dir in [
+            "bin",
+            "calls",
+            "root/var/log",
+            "root/run",
+            "root/etc/apt/sources.list.d",
+            "root/etc/apt/preferences.d",
+        ] {
             fs::create_dir_all(machine.dir.path().join(dir)).unwrap();
         }
         machine.write("etc/os-release", "NAME=\"Debian\"\nID=debian\nVERSION_CODENAME=bookworm\n");
@@ -148,7 +158,7 @@ impl Machine {
     pub fn here(&self, text: &str) -> String {
         let root = self.root();
         let mut text = text.to_owned();
-        for dir in ["/etc/", "/var/", "/usr/local/"] {
+        for dir in ["/etc/", "/var/", "/usr/local/", "/run/"] {
             for before in [" ", "=", "\"", "\t", ">", "<"] {
                 text = text.replace(&format!("{before}{dir}"), &format!("{before}{root}{dir}"));
             }
@@ -237,8 +247,8 @@ impl Machine {
             }
         }
         // Nor does a temporary file stay.
-        if let Ok(entries) = fs::read_dir(self.path("etc/gitlab-runner")) {
-            for entry in entries {
+        for dir in ["etc", "etc/gitlab-runner"] {
+            for entry in fs::read_dir(self.path(dir)).into_iter().flatten() {
                 let name = entry.unwrap().file_name();
                 assert!(!name.to_string_lossy().starts_with(".outrigger"), "{} stays", name.display());
             }

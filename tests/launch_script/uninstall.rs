@@ -72,6 +72,7 @@ fn disk(machine: &Machine) -> Vec<(String, Option<Vec<u8>>)> {
     found.retain(|(path, bytes)| {
         let name = path.strip_prefix(&machine.root()).unwrap().trim_start_matches('/');
         !name.starts_with("root")
+            && !name.starts_with("run/")
             && (bytes.is_some() || name.contains("outrigger") || name.contains("gitlab"))
     });
     found.sort();

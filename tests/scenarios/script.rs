@@ -9,11 +9,12 @@ use super::{Scene, listing, writes};
 use crate::common::bed::{Bed, User};
 use crate::common::forge::{ca_params, self_signed};
 use crate::common::run::Cli;
+use crate::common::site::plain;
 use crate::common::world::{assert_same, world};
 
-/// The script where it goes by default.
+/// The script where it goes by default, as a person reads it.
 fn text(scene: &Scene<'_>) -> String {
-    fs::read_to_string(scene.home.script(&scene.deployment)).expect("a script")
+    plain(&scene.home.script(&scene.deployment))
 }
 
 /// One of the script's settings, unless it is empty.
@@ -97,7 +98,7 @@ pub fn by_itself(bed: &dyn Bed) {
     let _ = to_stdout.clone().env("CI", "true").run().code(2).says("--secrets-to-stdout");
     let output = to_stdout.unsearched_stdout().run().code(0);
     let shown = output.stdout();
-    assert!(shown.starts_with("#!/bin/sh\n") && shown.ends_with("main \"$@\"\n"), "{output}");
+    assert!(shown.starts_with("#!/bin/sh\n") && shown.ends_with("eval \"$unpacked\"\n"), "{output}");
     assert_eq!(setting(&shown, "bearer"), setting(&file, "bearer"));
     assert!(!scene.home.script(&scene.deployment).exists());
     let _ = scene.teardown().run().code(0);

@@ -111,7 +111,7 @@ impl Repository {
     /// Writes and signs the lists of one release's packages.
     fn index(&self, keyring: &Keyring, place: &str, codename: &str, key: &Key) -> Result<(), String> {
         let io = |error: std::io::Error| format!("lists of {place} for {codename}: {error}");
-        let place = self.files().join(place);
+        let (origin, place) = (place, self.files().join(place));
         let dist = place.join("dists").join(codename);
         let lists = dist.join("main/binary-amd64");
         fs::create_dir_all(&lists).map_err(io)?;
@@ -131,7 +131,7 @@ impl Repository {
         }
         let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S UTC");
         let mut release = format!(
-            "Origin: outrigger tests\nLabel: outrigger tests\nSuite: {codename}\nCodename: {codename}\n\
+            "Origin: {origin}\nLabel: tests\nSuite: {codename}\nCodename: {codename}\n\
              Date: {date}\nArchitectures: amd64\nComponents: main\nSHA256:\n"
         );
         for name in ["Packages", "Packages.gz"] {

@@ -193,7 +193,7 @@ fn again(place: &Place, vm: &Vm, theirs: &Theirs, text: &str) {
     let edited = stamp(vm, theirs.config);
     let other = place.script(&place.setup().flag("--image", "debian:12"));
     let said = run_badly(vm, &other, None);
-    assert!(said.contains("cpu_limit = \"2\"") && said.contains("  token = (not shown)"), "{said}");
+    assert!(said.contains("cpu_limit = (not shown)") && said.contains("  token = (not shown)"), "{said}");
     assert!(!said.contains("of somebody"), "their entries are not shown: {said}");
     assert_eq!(stamp(vm, theirs.config), edited);
     let replacing = place.script(&place.setup().arg("--replace-entry"));

@@ -67,7 +67,7 @@ pub fn hardened(vm: &Vm) {
         ("KillSignal", "3"),
         ("TimeoutStopUSec", "2h"),
         ("RestartUSec", "5s"),
-        ("IPAddressDeny", "169.254.169.254/32"),
+        ("IPAddressDeny", "169.254.169.254/32 fd00:ec2::254/128"),
     ] {
         assert_eq!(show(property), value, "{property}");
     }

@@ -135,11 +135,16 @@ fn ours(vm: &Vm) -> Vec<String> {
 
 /// Folders that the script works in: none may stay.
 fn work(vm: &Vm) -> Vec<String> {
-    names(vm).into_iter().filter(|name| name.starts_with(".outrigger")).collect()
+    let below = |path: &str| names_in(vm, path).into_iter().filter(|name| name.starts_with(".outrigger"));
+    below("/etc").chain(below(ETC)).collect()
 }
 
 fn names(vm: &Vm) -> Vec<String> {
-    let entries = fs::read_dir(vm.path(ETC)).into_iter().flatten().flatten();
+    names_in(vm, ETC)
+}
+
+fn names_in(vm: &Vm, path: &str) -> Vec<String> {
+    let entries = fs::read_dir(vm.path(path)).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
