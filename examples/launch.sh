@@ -299,7 +299,6 @@ install_runner() {
 	retry apt-get get --download-only "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
 	lock
 	retry apt-get get "gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"
-
 	at_least "$version" || fail "gitlab-runner $version does not run"
 	echo whole >>"$mine"
 }

@@ -72,14 +72,13 @@ install_runner() {
 	dpkg-deb -b slim helper.deb
 	dpkg -i helper.deb
 {% endif %}
-{% set packages = '"gitlab-runner=$version-1"' if method == "apt-slim" else '"gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"' %}
+{% set packages = '--allow-change-held-packages "gitlab-runner=$version-1"' if method == "apt-slim" else '"gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"' %}
 	retry apt-get get --download-only {{ packages }}
 {% if sha256 %}
 	check_sha256 "/var/cache/apt/archives/gitlab-runner_$version-1_$(dpkg --print-architecture).deb"
 {% endif %}
 	lock
-	retry apt-get get {% if method == "apt-slim" %}--allow-change-held-packages {% endif %}{{ packages }}
-
+	retry apt-get get {{ packages }}
 {% if method == "apt-slim" %}
 	apt-mark hold gitlab-runner gitlab-runner-helper-images
 {% endif %}

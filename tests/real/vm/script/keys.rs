@@ -1,11 +1,17 @@
 //! Keys that end or change, and sources of apt that are broken: our own is renewed first, and of others only
 //! what is needed counts.
 
+use std::fs;
+
+use outrigger::template::hex;
+use sha2::{Digest as _, Sha256};
+
 use super::super::vm::Vm;
 use super::super::vm::beds::{Beds, OTHER_VERSIONS};
 use super::super::vm::roots::Root;
 use super::super::vm::user_data::lightsail;
-use super::look::{is_well, run_well};
+use super::failures::hasty;
+use super::look::{is_well, run_badly, run_well};
 use super::methods::hardened;
 use super::place::Place;
 
@@ -73,7 +79,108 @@ pub fn changed(beds: &Beds) {
     newer(&place, &vm, &beds.repository.other_key.fingerprint);
 }
 
-/// A host with sources of somebody's that are gone, are not signed, or are too old.
+/// Files with the right key and one of an attacker's, who signs the packages: gpg sees the first alone, apt took
+/// both, in another form on each release.
+fn crafted(beds: &Beds, root: Root) {
+    let place = Place::new(beds);
+    let script = hasty(&place.script(&place.setup()));
+    let vm = beds.vm(root);
+    place.connect(&vm);
+    vm.boot_idle();
+    let [right, wrong] = [&beds.repository.key, &beds.repository.other_key].map(|key| key.armoured.clone());
+    let labelled = |label: &str| wrong.replace("PGP PUBLIC KEY BLOCK", label);
+    let indented: String = wrong.lines().map(|line| format!(" {line}\n")).collect();
+    let release = format!("/runner/gitlab-runner/debian/dists/{}/InRelease", root.codename());
+    place.apt.answer(&release, beds.repository.signed_by_other(root));
+    let files = [
+        format!("{right}{}", labelled("NOTES")),
+        format!("{}{right}", labelled("NOTES")),
+        format!("{right}{}", labelled("PGP MESSAGE")),
+        format!("{}{right}", labelled("PGP MESSAGE")),
+        format!("{}{right}", labelled("PGP SIGNATURE")),
+        format!("{}{right}", labelled("PGP ARMORED FILE")),
+        format!("{indented}{right}"),
+        format!("{right}{indented}"),
+        format!("{right}{wrong}"),
+        format!("{wrong}{right}"),
+    ];
+    for file in &files {
+        place.apt.answer("/gpgkey/gpg.key", &**file);
+        let said = run_badly(&vm, &script, None);
+        assert!(said.contains("FAILED in step install"), "{said}\n{file}");
+        assert_eq!(vm.sh("command -v gitlab-runner || :"), "", "{file}");
+        // If apt has a key at all it is the right one, and no more.
+        if let Some(has) = vm.read(KEYRING) {
+            assert_eq!(has, right, "{file}");
+        }
+    }
+    // With the right signature such a file may do no harm, and the right one alone is enough.
+    place.apt.answer("/gpgkey/gpg.key", &*right);
+    let said = run_badly(&vm, &script, None);
+    assert!(said.contains("FAILED in step install: apt-get failed") && said.contains("InRelease"), "{said}");
+    let genuine = fs::read(beds.repository.files().join(&release[1..])).expect("it was built");
+    place.apt.answer(&release, genuine);
+    run_well(&vm, &script, None);
+    assert_eq!(vm.read(KEYRING), Some(right));
+    hardened(&vm);
+}
+
+pub fn crafted_on_bookworm(beds: &Beds) {
+    crafted(beds, Root::Bookworm);
+}
+
+pub fn crafted_on_trixie(beds: &Beds) {
+    crafted(beds, Root::Trixie);
+}
+
+/// How apt counts a package's source, by a part of its address.
+fn priority(vm: &Vm, address: &str) -> Option<String> {
+    let all = vm.sh("apt-cache policy");
+    let line = all.lines().find(|line| line.contains(address))?;
+    line.split_whitespace().next().map(str::to_owned)
+}
+
+/// A mirror of the distribution, and a source of somebody's, are on the host that has GitLab's packages.
+pub fn others_on_its_host(beds: &Beds) {
+    let place = Place::new(beds);
+    let vm = beds.vm(Root::Small);
+    place.connect(&vm);
+    vm.boot_idle();
+    let candidate = |name: &str| vm.sh(&format!("apt-cache policy {name} | sed -n 's/^ *Candidate: //p'"));
+    vm.sh("apt-get -q update");
+    let before = candidate("curl");
+    assert_ne!(before, "(none)");
+    let script = place.script(&place.setup());
+    run_well(&vm, &script, None);
+    assert_eq!(candidate("curl"), before);
+    assert_eq!(priority(&vm, &format!(":{}/debian ", place.apt.port())).as_deref(), Some("500"));
+    assert_eq!(priority(&vm, "/runner/gitlab-runner/").as_deref(), Some("-1"));
+    vm.sh("apt-get -q update && apt-get -qy --reinstall install curl");
+
+    // One that says the same of itself cannot be told from it: then nothing is cut off, and the script says why.
+    let packages = "Package: theirs\nVersion: 1\nArchitecture: all\nMaintainer: x\nFilename: x.deb\nSize: 1\nSHA256: 00\n\n";
+    let hash = hex(&Sha256::digest(packages));
+    place.apt.answer("/theirs/dists/same/main/binary-amd64/Packages", packages);
+    place.apt.answer(
+        "/theirs/dists/same/Release",
+        format!(
+            "Origin: runner/gitlab-runner/debian\nLabel: tests\nSuite: same\nCodename: same\nComponents: main\n\
+             Architectures: amd64\nSHA256:\n {hash} {} main/binary-amd64/Packages\n",
+            packages.len()
+        ),
+    );
+    vm.write(THEIRS, format!("deb [trusted=yes] http://127.0.0.1:{}/theirs same main\n", place.apt.port()));
+    let newer = place.setup().flag("--runner-version", OTHER_VERSIONS[1]).flag("--reissue", "cluster,runner");
+    let said = run_badly(&vm, &place.script(&newer), None);
+    assert!(said.contains("no Release file tells them from this one"), "{said}");
+    assert_eq!(priority(&vm, "/theirs same/main").as_deref(), Some("500"));
+    assert_eq!(candidate("curl"), before);
+    vm.sh(&format!("rm {THEIRS}"));
+    run_well(&vm, &place.script(&newer.flag("--reissue", "cluster,runner")), None);
+    assert!(vm.sh("gitlab-runner --version").contains(OTHER_VERSIONS[1]));
+}
+
+/// A host with sources of somebody's that are gone, never answer, are not signed, or are too old.
 pub fn of_others(beds: &Beds) {
     let place = Place::new(beds);
     let vm = beds.vm(Root::Small);
@@ -98,12 +205,31 @@ pub fn of_others(beds: &Beds) {
     let all = format!(
         "deb [trusted=yes] http://127.0.0.1:{port}/theirs gone main\n\
          deb [trusted=yes] http://127.0.0.1:{port}/theirs old main\n\
-         deb http://127.0.0.1:{port}/theirs unsigned main\n"
+         deb http://127.0.0.1:{port}/theirs unsigned main\n\
+         deb [trusted=yes] http://127.0.0.1:9/theirs silent main\n"
     );
+    vm.network().silence(9);
     vm.write(THEIRS, &all);
     let setup = place.setup().flag("--target", "ssh").flag("--secrets", "inline");
     let said = run_well(&vm, &place.script(&setup), None);
     assert!(said.contains("apt-get update failed, going on with what is known"), "{said}");
     hardened(&vm);
     assert_eq!(vm.read(THEIRS), Some(all), "it is theirs");
+}
+
+/// Where all that is needed is there, or comes from GitLab's source, no other is asked.
+pub fn not_needed(beds: &Beds) {
+    let place = Place::new(beds);
+    let script = place.script(&place.setup());
+    let vm = beds.vm(Root::Bookworm);
+    place.connect(&vm);
+    let sources = vm.read("/etc/apt/sources.list").expect("a machine has sources");
+    vm.write("/etc/apt/sources.list", sources.replace("127.0.0.1", "localhost"));
+    let port = place.apt.port();
+    vm.write(THEIRS, format!("deb [trusted=yes] http://localhost:{port}/theirs not-needed main\n"));
+    vm.boot(&lightsail(&script));
+    is_well(&vm);
+    let requests = place.apt.requests();
+    let others = requests.iter().filter(|line| !line.contains(" /runner/") && !line.contains(" /gpgkey/"));
+    assert_eq!(others.count(), 0, "{requests:#?}");
 }

@@ -1,6 +1,7 @@
 //! The launch script on machines that boot: what it makes of them, and what stops it.
 
 mod again;
+mod attacks;
 pub mod failures;
 mod fresh;
 mod host;
@@ -45,6 +46,12 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("script_shows_no_secret", secrets::at_first_boot),
     ("script_shows_no_secret_and_locks_the_metadata", secrets::with_the_metadata_locked),
     ("script_shows_no_secret_of_a_file", secrets::in_a_file_of_their_own),
+    ("script_follows_nothing_that_the_service_planted", attacks::planted),
+    ("script_loses_no_race_with_the_service", attacks::swapped),
+    ("script_takes_one_key_of_a_crafted_file", keys::crafted_on_bookworm),
+    ("script_takes_one_key_of_a_crafted_file_on_trixie", keys::crafted_on_trixie),
+    ("script_asks_no_source_that_it_does_not_need", keys::not_needed),
+    ("script_leaves_updates_to_others_on_its_host", keys::others_on_its_host),
     ("script_is_taken_back", uninstall::apt),
     ("script_is_taken_back_without_helper_images", uninstall::slim),
     ("script_is_taken_back_with_its_binary", uninstall::binary),

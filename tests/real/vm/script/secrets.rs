@@ -15,6 +15,7 @@ use super::place::{DEPLOYMENT, Place, entries, file_of_secrets, secrets};
 
 /// The address of clouds' metadata services.
 const METADATA: &str = "169.254.169.254";
+const METADATA_V6: &str = "fd00:ec2::254";
 
 /// Whatever a machine shows of itself, beside its processes.
 fn assert_hidden(vm: &Vm, words: &[&str]) {
@@ -126,7 +127,14 @@ fn comes_back(vm: &Vm, before: &Stamp) {
 /// No process of the machine gets to the metadata service.
 fn locked(vm: &Vm) {
     let file = vm.read("/etc/cloud/cloud.cfg.d/99-outrigger-metadata.cfg");
-    assert_eq!(file.as_deref(), Some("disable_ec2_metadata: true\n"));
+    let by_cloud_init =
+        "disable_ec2_metadata: true\nbootcmd:\n- ip -6 route replace prohibit fd00:ec2::254 || true\n";
+    assert_eq!(file.as_deref(), Some(by_cloud_init));
+    let v6 = vm.sh(&format!("ip -6 route show type prohibit {METADATA_V6}"));
+    assert!(v6.starts_with(&format!("prohibit {METADATA_V6} ")), "{v6}");
+    let asked =
+        vm.exec(&["curl", "-gsS", "--max-time", "5", &format!("http://[{METADATA_V6}]/latest/user-data")]);
+    assert_eq!(asked.status.code(), Some(7), "{}", String::from_utf8_lossy(&asked.stderr));
     assert_eq!(vm.sh(&format!("ip route show type prohibit {METADATA}")), format!("prohibit {METADATA}"));
     let asked = vm.exec(&["curl", "-sS", "--max-time", "5", &format!("http://{METADATA}/latest/user-data")]);
     let said = String::from_utf8_lossy(&asked.stderr).into_owned();
@@ -135,11 +143,12 @@ fn locked(vm: &Vm) {
 
 /// Takes the way's bar out of the machine's network.
 fn unlock(vm: &Vm) {
-    let removed = vm
-        .network()
-        .inside(|| Command::new("ip").args(["route", "del", "prohibit", METADATA]).output())
-        .expect("ip starts");
-    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    for route in
+        [&["route", "del", "prohibit", METADATA][..], &["-6", "route", "del", "prohibit", METADATA_V6]]
+    {
+        let removed = vm.network().inside(|| Command::new("ip").args(route).output()).expect("ip starts");
+        assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    }
 }
 
 /// With the machine's way to the metadata service as it is.

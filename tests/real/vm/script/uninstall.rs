@@ -118,7 +118,7 @@ fn there_and_back(beds: &Beds, way: &Way) {
         ""
     );
     assert_eq!(
-        vm.sh("apt-mark showhold; ip route show type prohibit; ls /var/log | grep outrigger || :"),
+        vm.sh("apt-mark showhold; ip route show type prohibit; ip -6 route show type prohibit; ls /var/log | grep outrigger || :"),
         ""
     );
     // What cloud-init keeps of user data is not ours to take; nothing else has a token.

@@ -41,7 +41,7 @@ const SCRIPT: &str = "/root/launch.sh";
 const ETC: &str = "/etc/gitlab-runner";
 
 /// The script with shorter waits, for what will not get better by waiting. Nothing else is changed.
-fn hasty(script: &str) -> String {
+pub fn hasty(script: &str) -> String {
     let waits = "pauses='5 10 20 40' lock_wait=120";
     assert!(script.contains(waits), "the script waits in another way\n{script}");
     script.replace(waits, "pauses='1 1' lock_wait=3")
