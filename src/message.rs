@@ -5,6 +5,8 @@
 //! it, the user interface all that is printed beside events. What is printed byte for byte (a script, a
 //! manifest, a certificate) has an entrance of its own, [`crate::ui::Ui::product`].
 
+use std::fmt::Write as _;
+
 /// The most characters of one message; what is longer ends in a note of how much was left out.
 pub const LONGEST: usize = 4000;
 
@@ -79,7 +81,7 @@ fn bounded(text: &str, longest: usize) -> String {
                 out.push(' ');
             }
             after_break = true;
-        } else if !is_hostile(c) && !(after_break && c == ' ') {
+        } else if !(is_hostile(c) || after_break && c == ' ') {
             // Trimming may have taken the blank of an earlier break.
             if after_break && !out.is_empty() && !out.ends_with(' ') {
                 out.push(' ');
@@ -95,7 +97,7 @@ fn bounded(text: &str, longest: usize) -> String {
     let left = rest.filter(|c| !is_hostile(*c)).count();
     let mut out = masked(&out);
     if left > 0 {
-        out += &format!("… ({left} characters more)");
+        let _ = write!(out, "… ({left} characters more)");
     }
     out
 }
@@ -133,7 +135,7 @@ pub fn quoted(value: &str) -> String {
     out.push('"');
     let mut out = masked(&out);
     if let Some(end) = end {
-        out += &format!("… ({} bytes more)", value.len() - end);
+        let _ = write!(out, "… ({} bytes more)", value.len() - end);
     }
     out
 }

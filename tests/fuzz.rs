@@ -35,13 +35,16 @@ const HANG: Duration = Duration::from_secs(180);
 /// The most that the process may have used in the end, in KiB: inputs are bounded at 32 MiB each.
 const MEMORY: u64 = 700 * 1024;
 
+/// Tries one input.
+type Run = Box<dyn FnMut(&[u8])>;
+
 struct Target {
     name: &'static str,
     /// How many changed inputs a short run tries.
     cases: usize,
     /// What inputs are made of beside bytes.
     words: &'static [&'static str],
-    make: fn() -> Box<dyn FnMut(&[u8])>,
+    make: fn() -> Run,
 }
 
 const YAML: &[&str] =
@@ -269,7 +272,7 @@ fn shown<T>(result: Result<T, outrigger::error::Failure>) {
     }
 }
 
-fn kubeconfig() -> Box<dyn FnMut(&[u8])> {
+fn kubeconfig() -> Run {
     let (home, env) = home();
     let runtime = runtime();
     Box::new(move |input| {
@@ -281,7 +284,7 @@ fn kubeconfig() -> Box<dyn FnMut(&[u8])> {
     })
 }
 
-fn settings() -> Box<dyn FnMut(&[u8])> {
+fn settings() -> Run {
     let matches = outrigger::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
     let (home, env) = home();
     Box::new(move |input| {
@@ -299,7 +302,7 @@ fn settings() -> Box<dyn FnMut(&[u8])> {
     })
 }
 
-fn runner_config() -> Box<dyn FnMut(&[u8])> {
+fn runner_config() -> Run {
     Box::new(|input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
         for level in ["privileged", "baseline", "restricted"] {
@@ -308,7 +311,7 @@ fn runner_config() -> Box<dyn FnMut(&[u8])> {
     })
 }
 
-fn record() -> Box<dyn FnMut(&[u8])> {
+fn record() -> Run {
     let (home, env) = home();
     let matches = outrigger::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
     Box::new(move |input| {
@@ -334,7 +337,7 @@ fn record() -> Box<dyn FnMut(&[u8])> {
     })
 }
 
-fn job_log() -> Box<dyn FnMut(&[u8])> {
+fn job_log() -> Run {
     Box::new(|input| {
         let whole = String::from_utf8_lossy(input);
         let mut log = Log::default();
@@ -352,7 +355,7 @@ fn job_log() -> Box<dyn FnMut(&[u8])> {
     })
 }
 
-fn certificates() -> Box<dyn FnMut(&[u8])> {
+fn certificates() -> Run {
     Box::new(|input| {
         let Ok(bundle) = read_bundle(input) else { return };
         let again = read_bundle(bundle.to_pem().as_bytes()).expect("what was read can be written and read");
@@ -367,7 +370,7 @@ fn certificates() -> Box<dyn FnMut(&[u8])> {
     })
 }
 
-fn messages() -> Box<dyn FnMut(&[u8])> {
+fn messages() -> Run {
     Box::new(|input| {
         let text = String::from_utf8_lossy(&input[..input.len().min(64 * 1024)]);
         for shown in [message::line(&text), message::text(&text), message::quoted(&text)] {
@@ -429,7 +432,7 @@ impl Site {
 }
 
 /// Another machine without the record: all comes from the annotation.
-fn anchor() -> Box<dyn FnMut(&[u8])> {
+fn anchor() -> Run {
     let site = Site::start();
     fs::rename(site.home.path().join("state"), site.home.path().join("kept")).unwrap();
     let note = Arc::new(Mutex::new(String::new()));
@@ -460,7 +463,7 @@ fn anchor() -> Box<dyn FnMut(&[u8])> {
 }
 
 /// What a server answers is changed as the input says: the numbers choose answers, places and changes.
-fn answers(of_gitlab: bool) -> Box<dyn FnMut(&[u8])> {
+fn answers(of_gitlab: bool) -> Run {
     let site = Site::start();
     Box::new(move |input| {
         let seed = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -490,11 +493,11 @@ fn answers(of_gitlab: bool) -> Box<dyn FnMut(&[u8])> {
     })
 }
 
-fn cluster_answers() -> Box<dyn FnMut(&[u8])> {
+fn cluster_answers() -> Run {
     answers(false)
 }
 
-fn gitlab_answers() -> Box<dyn FnMut(&[u8])> {
+fn gitlab_answers() -> Run {
     answers(true)
 }
 

@@ -238,7 +238,8 @@ impl Human {
         let mut out = if line.is_empty() { String::new() } else { hang("", line, self.width) };
         if !last.is_empty() {
             // It ends with a command, which stays whole.
-            out += &format!("{last}\n");
+            out.push_str(last);
+            out.push('\n');
         }
         out
     }
