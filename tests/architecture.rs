@@ -352,7 +352,7 @@ fn the_readme_tells_the_steps() {
     assert!(told == table, "README.md's table is not the list of steps; this is:\n{table}");
 }
 
-/// The names of all tests and trials, read from the sources: functions after `#[test]`, also those within
+/// The names of all tests and trials, read from the sources: functions after `#[test]` or tokio's, also those within
 /// `proptest!`, and first members of pairs in the lists of trials.
 fn tests() -> BTreeSet<String> {
     fn walk(dir: &Path, found: &mut BTreeSet<String>) {
@@ -365,7 +365,8 @@ fn tests() -> BTreeSet<String> {
                 let name = |rest: &str| -> String {
                     rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
                 };
-                for (at, mark) in text.match_indices("#[test]") {
+                let marks = ["#[test]", "#[tokio::test]", "#[tokio::test("];
+                for (at, mark) in marks.iter().flat_map(|mark| text.match_indices(mark)) {
                     let rest = &text[at + mark.len()..];
                     found.extend(rest.split_once("fn ").map(|(_, rest)| name(rest)));
                 }

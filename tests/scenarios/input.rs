@@ -341,9 +341,9 @@ pub fn tokens_in_the_wrong_place(bed: &dyn Bed) {
         }
     }
     // A file that has such a name can be named all the same.
-    let odd = scene.home.path().join("glrt-token");
+    let odd = scene.home.path().join("glrt-token.secrets");
     fs::copy(scene.home.runner_token(), &odd).expect("a copy");
-    let _ = setup().flag("--runner-token-file", "./glrt-token").arg("--dry-run").run().code(0);
+    let _ = setup().flag("--runner-token-file", "./glrt-token.secrets").arg("--dry-run").run().code(0);
 }
 
 fn both(output: &Output) -> String {
