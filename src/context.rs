@@ -235,7 +235,7 @@ impl Context {
     /// The deployment's ServiceAccount, if it is there and ours. Nothing else may be believed of it.
     pub async fn anchor(&self) -> Option<Object> {
         let live = self.read(&self.names.account()).await.ok().flatten()?;
-        (self.owner(&live).await == Owner::Us).then_some(live)
+        (self.owner(&live) == Owner::Us).then_some(live)
     }
 
     /// What an annotation of the anchor says; none for an empty one.
@@ -387,7 +387,7 @@ impl Context {
     }
 
     /// Whose a live object is.
-    pub async fn owner(&self, live: &Object) -> Owner {
+    pub fn owner(&self, live: &Object) -> Owner {
         let vouched = self.vouched.as_ref().map(|vouched| vouched.id.as_str());
         ownership::judge(live, &self.record.borrow(), vouched)
     }
@@ -396,7 +396,7 @@ impl Context {
     pub async fn are_ours(&self, references: &[Ref]) -> bool {
         for reference in references {
             match self.read(reference).await {
-                Ok(Some(live)) if self.owner(&live).await == Owner::Us => {}
+                Ok(Some(live)) if self.owner(&live) == Owner::Us => {}
                 _ => return false,
             }
         }

@@ -83,7 +83,7 @@ fn bounded(text: &str, longest: usize) -> String {
             after_break = true;
         } else if !(is_hostile(c) || after_break && c == ' ') {
             // Trimming may have taken the blank of an earlier break.
-            if after_break && !out.is_empty() && !out.ends_with(' ') {
+            if after_break && !(out.is_empty() || out.ends_with(' ')) {
                 out.push(' ');
             }
             out.push(c);

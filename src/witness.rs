@@ -1,7 +1,7 @@
 //! Whose a deployment is that this machine has no record of, and what its anchor may then say.
 //!
 //! The objects in the cluster are found by their names, and agree on an id. That proves nothing yet: whoever
-//! may write ServiceAccounts, Roles and RoleBindings in namespaces of the right names can copy an id. So
+//! may write ServiceAccounts, Roles and `RoleBindings` in namespaces of the right names can copy an id. So
 //! somebody whom the operator named has to stand for the ServiceAccount's uid, which the API server gives:
 //! the mark on the runner in GitLab, or `--anchor-uid`. Until then nothing is read off the anchor but where
 //! to look.

@@ -165,7 +165,7 @@ pub(crate) async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
     all.extend(names.namespaces().into_iter().filter(|namespace| !cx.is_used(&namespace.name)));
     for reference in all {
         if let Some(live) = cx.read(&reference).await.map_err(Failure::from)?
-            && cx.owner(&live).await == crate::ownership::Owner::Us
+            && cx.owner(&live) == crate::ownership::Owner::Us
         {
             cx.record.borrow_mut().own(&reference, live.uid());
         }

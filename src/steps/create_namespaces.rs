@@ -53,10 +53,7 @@ impl Step for CreateNamespaces {
             let (runner_live, job_live) = tokio::join!(cx.read(&runner), cx.read(&job));
             for (reference, live, is_job) in [(runner, runner_live, false), (job, job_live, true)] {
                 let live = live.map_err(Failure::from)?;
-                let owner = match &live {
-                    Some(live) => Some(cx.owner(live).await),
-                    None => None,
-                };
+                let owner = live.as_ref().map(|live| cx.owner(live));
                 let mut line = decide(cx, &reference, live.as_ref(), owner.as_ref(), is_job);
                 if is_job && line.decision == Decision::Keep && cx.is_used(&reference.name) {
                     let reach = reach(cx, &reference.name).await;
@@ -121,7 +118,7 @@ impl Step for CreateNamespaces {
                 if cx.is_used(&reference.name) {
                     continue;
                 }
-                if cx.owner(&live).await != Owner::Us {
+                if cx.owner(&live) != Owner::Us {
                     lines.extend(others_end(cx, &live));
                     continue;
                 }

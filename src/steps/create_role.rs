@@ -62,7 +62,7 @@ impl Step for CreateRole {
             for (object, live) in wanted.into_iter().zip(reads) {
                 let live = live.map_err(Failure::from)?;
                 let owner = match &live {
-                    Some(live) => cx.owner(live).await,
+                    Some(live) => cx.owner(live),
                     None => Owner::Us,
                 };
                 lines.push(match live.as_ref().filter(|live| live.is_terminating() && owner == Owner::Us) {
@@ -125,7 +125,7 @@ impl Step for CreateRole {
                 [cx.names.role_binding(), cx.names.role(), cx.names.job_account(), cx.names.account()];
             for reference in order {
                 let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { continue };
-                lines.push(match cx.owner(&live).await {
+                lines.push(match cx.owner(&live) {
                     Owner::Us => Line::new(
                         Decision::Remove,
                         deletion::shown(&live),

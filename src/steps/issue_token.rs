@@ -49,7 +49,7 @@ impl Step for IssueToken {
         Box::pin(async move {
             let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
             let owner = match &live {
-                Some(live) => cx.owner(live).await,
+                Some(live) => cx.owner(live),
                 None => Owner::Us,
             };
             // Asked for by itself, it must not find out half-way that nobody is there to have a token.
@@ -129,7 +129,7 @@ impl Step for IssueToken {
         Box::pin(async move {
             let reference = cx.names.token_secret();
             let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { return Ok(Vec::new()) };
-            Ok(vec![match cx.owner(&live).await {
+            Ok(vec![match cx.owner(&live) {
                 Owner::Us => Line::new(
                     Decision::Remove,
                     deletion::shown(&live),
