@@ -325,7 +325,7 @@ pub fn inputs_through_pipes(bed: &dyn Bed) {
 /// What no reader gets to the end of in time, and what is no text at all.
 pub fn inputs_too_large(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
-    // A reader that is quadratic in the depth takes an hour for this.
+    // Far deeper than any settings: the reader has to stop at its bound.
     let deep = "[".repeat(400_000);
     let toml = format!("a = {deep}");
     let device = PathBuf::from("/dev/zero");
