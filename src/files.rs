@@ -185,7 +185,9 @@ fn distrust(path: &Path, why: String) -> Failure {
             "look whose it is; use a place of your own: --state-dir DIR (for the script: --script FILE)",
         )
     } else {
-        failure.hint(format!("look at what is there, then: chmod go-w {shown}"))
+        failure
+            .hint(format!("look at what is there, then: chmod go-w {shown}"))
+            .hint("or use a place of your own: --state-dir DIR (for the script: --script FILE)")
     }
 }
 
