@@ -8,7 +8,7 @@ use crate::inhabitants;
 use crate::names::ID;
 use crate::object::Object;
 use crate::plan::{Act, Decision, Line};
-use crate::record::Record;
+use crate::record::{ClusterIdentity, Record};
 use crate::remains;
 use crate::report::{Event, Mark, PlanLine};
 use crate::settings::Settings;
@@ -121,7 +121,9 @@ pub async fn check_cluster(cx: &Context) -> Result<()> {
             .detail("now", describe(&cx.target.context, &cx.target.endpoint.url, uid))
             .hint(format!("leave out --context, or name the deployment that lives there with --deployment NAME; if {} no longer exists: outrigger teardown --cluster-gone", known.context)));
     }
-    record.cluster = now;
+    // By its CA it is the same one: what may not be read at this time is still known, and named by marks.
+    let kube_system = if uid.is_empty() { known.kube_system.clone() } else { uid.clone() };
+    record.cluster = ClusterIdentity { kube_system, ..now };
     Ok(())
 }
 

@@ -64,6 +64,12 @@ pub fn id_alone(id: &str) -> String {
     format!("outrigger {id}")
 }
 
+/// Whether a description ends in the mark of some deployment.
+#[must_use]
+pub fn is_marked(description: &str) -> bool {
+    description.rsplit(' ').next().is_some_and(|last| last.starts_with(PREFIX))
+}
+
 /// The names of a cluster in a mark, the better one first: by the uid of `kube-system`, and by its CA where
 /// that may not be read.
 #[must_use]
@@ -154,6 +160,8 @@ mod tests {
         for other in [format!("{own}, not any more"), format!("x{own}"), "demo".to_owned(), String::new()] {
             assert_eq!(marks.judge(&other), Marked::No, "{other}");
         }
+        assert!(is_marked(own) && is_marked(&format!("demo on acme, {own}")));
+        assert!(!is_marked("demo on acme, outrigger 0a1b") && !is_marked(""));
     }
 
     #[test]

@@ -81,7 +81,15 @@ pub async fn look(cx: &Context, anchor: Option<&Object>) -> Look {
     let by = match (named, &stands) {
         (Some(_), _) => Voucher::Uid,
         (None, Stands::For(_)) => Voucher::Mark,
-        (None, stands) => return Look::Doubt(Box::new(doubt(cx, anchor, &lacking(stands)))),
+        (None, stands) => {
+            let mut why = lacking(stands);
+            if matches!(stands, Stands::No) && cluster.kube_system.is_empty() {
+                why.push_str(
+                    " that can be told here: the namespace kube-system may not be read, whose uid it names",
+                );
+            }
+            return Look::Doubt(Box::new(doubt(cx, anchor, &why)));
+        }
     };
     // The uid says nothing of the annotations: a namespace that was there before carries no id that could
     // tie what is read off the anchor to it.

@@ -9,7 +9,8 @@ use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::gitlab::{Class, Gitlab, Manager, Refusal, Route, Runner, Scope};
 use crate::instance::instance;
-use crate::mark::{Marked, Marks};
+use crate::mark::{self, Marked, Marks};
+use crate::ownership::Voucher;
 
 /// GitLab's replicas may lag so far behind a creation.
 const LAG: Duration = Duration::from_secs(10);
@@ -43,7 +44,9 @@ pub(super) async fn trace(cx: &Context) -> Trace {
         trace.id = noted.and_then(|noted| noted.parse().ok());
         // Noted by another machine, perhaps just now: one more look costs little.
         trace.lag = if trace.id.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
-        trace.given = noted == Some(crate::names::GIVEN) && trace.intent.is_none();
+        // A mark in GitLab is on no runner but those that outrigger made.
+        let marked = cx.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Mark);
+        trace.given = noted == Some(crate::names::GIVEN) && trace.intent.is_none() && !marked;
     }
     trace
 }
@@ -137,14 +140,40 @@ async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<F
     let marked = marks.judge(&runner.description);
     if marked == Marked::No {
         if !recorded {
-            return Ok(Found::None);
+            // It may be ours by a name of the cluster that is not to be had here: no second one follows from that.
+            let unnamed = cx.record.borrow().cluster.kube_system.is_empty();
+            return if unnamed && mark::is_marked(&runner.description) {
+                Err(untold(id))
+            } else {
+                Ok(Found::None)
+            };
         }
         return Err(foreign(&format!("runner {id} no longer carries this deployment's mark"))
             .detail("its description ended in", marks.written())
             .detail("it is now", runner.description));
     }
     let outdated_mark = marked == Marked::Earlier;
+    // `--anchor-uid` stands for the ServiceAccount alone, and whoever may write its annotations can copy an id onto
+    // them, which a record then keeps: what an earlier outrigger wrote names its deployment in front.
+    let known = cx.record.borrow().gitlab.runner.as_ref().is_some_and(|known| known.id == id);
+    let name = &cx.names.deployment;
+    let names_it = runner.description.starts_with(&format!("{name} on "));
+    if !known && !names_it && runner.description.ends_with(&mark::id_alone(&cx.id())) {
+        return Err(foreign(&format!("runner {id} carries the id of {name}, and not its name"))
+            .detail("its description is", runner.description)
+            .hint(format!(
+                "if it is this deployment's, let its description in GitLab begin with \"{name} on \""
+            )));
+    }
     Ok(Found::Ours(Box::new(Ours { managers: managers(cx, id).await?, runner, outdated_mark })))
+}
+
+/// Without the uid of `kube-system` a mark that was written with it cannot be told from another's.
+fn untold(id: u64) -> Failure {
+    foreign(&format!("runner {id} carries a mark, and whose it is cannot be told here"))
+        .detail("because", "you may not read the namespace kube-system, whose uid the mark names")
+        .hint("use a context that may get the namespace kube-system (--context NAME), or the machine with the record")
+        .hint("or leave the runner as it is: --skip create-runner")
 }
 
 async fn managers(cx: &Context, id: u64) -> Result<Vec<Manager>> {

@@ -1,7 +1,7 @@
 //! Other tenants of the cluster, who write objects and annotations to aim the operator: every attack as it was
 //! run, without a record on the operator's machine.
 
-use outrigger_doubles::gitlab::{PROJECT, ProjectSpec};
+use outrigger_doubles::gitlab::{Options, PROJECT, ProjectSpec};
 use serde_json::{Value, json};
 
 use super::{Scene, listing, writes};
@@ -9,6 +9,11 @@ use crate::common::bed::{Bed, User};
 use crate::common::run::Cli;
 use crate::common::site::Site;
 use crate::common::world::{assert_same, world};
+
+/// A GitLab whose replicas do not lag: what is made can be looked at without a wait.
+fn prompt() -> Site {
+    Site::with(Options::default())
+}
 
 /// An id that a tenant made up.
 const FORGED: &str = "deadbeefdeadbeef";
@@ -165,7 +170,7 @@ pub fn replayed_id(bed: &dyn Bed) {
 
 /// A mark counts in the project that the operator names, and nowhere else.
 pub fn mark_in_another_project(bed: &dyn Bed) {
-    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let (scene, site) = (Scene::new(bed, User::Admin), prompt());
     squat(&scene, FORGED, &Value::Null, true);
     // What a tenant can compute over the squat, on a runner of a project of their own.
     let kube_system = bed.admin().get("/api/v1/namespaces/kube-system").expect("every cluster has it");
@@ -256,6 +261,78 @@ pub fn marks_are_renewed(bed: &dyn Bed) {
     let _ = with_gitlab(&stranger, &site, stranger.command("setup")).run().code(0).says("Nothing to change");
     let _ = with_gitlab(&scene, &site, scene.teardown()).run().code(0);
     assert!(site.gitlab.runners().is_empty());
+}
+
+/// All rights in both namespaces of a deployment, and none in the rest of the cluster.
+fn grant_inside(scene: &Scene<'_>, user: User) {
+    for namespace in [scene.runner_namespace(), scene.job_namespace()] {
+        let mut binding = super::bed::edit_binding(&namespace, user);
+        binding["metadata"]["name"] = json!("all-for-me");
+        binding["roleRef"]["name"] = json!("cluster-admin");
+        scene.bed.admin().create(&binding);
+    }
+}
+
+/// The mark names the uid of kube-system. Whoever may not read that finds the runner by the record; without it,
+/// no second runner is made and none is taken for gone.
+pub fn unreadable_kube_system(bed: &dyn Bed) {
+    let (mut scene, site) = (Scene::new(bed, User::Admin), prompt());
+    with_gitlab(&scene, &site, scene.command("setup")).run().code(0);
+    grant_inside(&scene, User::Nobody);
+
+    let colleague = scene.elsewhere(User::Nobody);
+    for command in [colleague.command("setup"), colleague.command("setup").arg("--dry-run")] {
+        let refused = with_gitlab(&colleague, &site, command).run().code(7);
+        let _ = refused.says("OR0703").says("kube-system");
+    }
+    let torn = with_gitlab(&colleague, &site, colleague.teardown()).arg("--dry-run").run();
+    let _ = torn.says("whose it is cannot be told here").never_says("Nothing of");
+    let stranger = scene.stranger(User::Nobody);
+    let doubt = with_gitlab(&stranger, &site, stranger.command("setup")).run().code(7);
+    let _ = doubt.says("OR0706").says("kube-system may not be read");
+    assert_eq!(site.gitlab.runners().len(), 1);
+
+    scene.switch(User::Nobody);
+    let _ = with_gitlab(&scene, &site, scene.command("setup")).run().code(0).says("Nothing to change");
+    let _ = with_gitlab(&scene, &site, scene.status()).run().code(0);
+    scene.switch(User::Admin);
+    let _ = with_gitlab(&scene, &site, scene.status()).run().code(0);
+    for namespace in [scene.runner_namespace(), scene.job_namespace()] {
+        let all = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings");
+        bed.admin().delete(&format!("{all}/all-for-me"));
+    }
+    let _ = with_gitlab(&scene, &site, scene.teardown()).run().code(0);
+    assert!(site.gitlab.runners().is_empty());
+}
+
+/// The note on an anchor says that the runner's token was given, and GitLab's mark that outrigger made it.
+pub fn runner_noted_as_given(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Admin), prompt());
+    with_gitlab(&scene, &site, scene.command("setup")).run().code(0);
+    let note = json!({"metadata": {"annotations": {"outrigger.dev/gitlab-runner": "given"}}});
+    bed.admin().patch(&scene.path("ServiceAccount"), &note);
+    let stranger = scene.stranger(User::Admin);
+    let plan =
+        with_gitlab(&stranger, &site, stranger.command("setup")).arg("--dry-run").arg("-v").run().code(0);
+    let _ = plan.never_says("its token is given").says("kept: runner");
+}
+
+/// An id that a tenant copied onto objects whose ServiceAccount the operator names: another deployment's runner
+/// that carries the mark of an earlier outrigger stays.
+pub fn replayed_id_and_an_old_mark(bed: &dyn Bed) {
+    let (prod, site) = (Scene::new(bed, User::Admin), prompt());
+    with_gitlab(&prod, &site, prod.command("setup")).run().code(0);
+    let runner = site.gitlab.runners().last().cloned().expect("a runner was made");
+    let old = json!({"description": format!("{} on acme, outrigger {}", prod.deployment, anchor_id(&prod))});
+    let path = format!("/runners/{}", runner["id"]);
+    crate::common::site::put(&site.gitlab, "maintainer", &path, &old);
+    let victim = Scene::new(bed, User::Admin);
+    squat(&victim, &anchor_id(&prod), &Value::Null, true);
+    let uid = victim.anchor_uid().expect("the tenant made it");
+    for command in [victim.teardown(), victim.command("setup").args(["--reissue", "runner"])] {
+        let _ = with_gitlab(&victim, &site, command).flag("--anchor-uid", &uid).run().code(7).says("OR0703");
+        assert_eq!(site.gitlab.runners().len(), 1, "the runner of the other deployment stays");
+    }
 }
 
 /// A namespace that was there before is named anew by whoever has no record.
