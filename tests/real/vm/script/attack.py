@@ -44,14 +44,17 @@ watch = libc.inotify_init()
 libc.inotify_add_watch(watch, ETC.encode(), 0x100 | 0x80)  # made, moved here
 seen = open(ETC + "/seen", "a", buffering=1)
 seen.write("ready\n")
+done = set()
 while True:
     data = os.read(watch, 65536)
     while data:
         _, _, _, length = struct.unpack("iIII", data[:16])
         name = data[16:16 + length].rstrip(b"\0").decode()
         data = data[16 + length:]
-        if not name.startswith(".outrigger"):
+        # Once each: an exchange moves something to the same name again.
+        if not name.startswith(".outrigger") or name in done and os.path.isdir(ETC + "/" + name):
             continue
+        done.add(name)
         path = ETC + "/" + name
         if os.path.isdir(path):
             result = exchange(EVIL, path)
