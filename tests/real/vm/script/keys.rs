@@ -89,7 +89,7 @@ fn crafted(beds: &Beds, root: Root) {
     vm.boot_idle();
     let [right, wrong] = [&beds.repository.key, &beds.repository.other_key].map(|key| key.armoured.clone());
     let labelled = |label: &str| wrong.replace("PGP PUBLIC KEY BLOCK", label);
-    let indented: String = wrong.lines().map(|line| format!(" {line}\n")).collect();
+    let indented: String = wrong.lines().fold(String::new(), |text, line| text + " " + line + "\n");
     let release = format!("/runner/gitlab-runner/debian/dists/{}/InRelease", root.codename());
     place.apt.answer(&release, beds.repository.signed_by_other(root));
     let files = [
