@@ -44,6 +44,10 @@ pub fn agreed_id<'a>(anchor: &Object, others: impl IntoIterator<Item = &'a Objec
     others.into_iter().all(|other| other.annotation(ID) == Some(id)).then(|| id.to_owned())
 }
 
+/// What is said of an object that was made anew with this deployment's id: most often a colleague did that, with
+/// `--reissue`, and this machine's record is out of date.
+const SAME_ID: &str = ", with this deployment's id: perhaps a colleague issued it anew";
+
 /// Judges one live object.
 #[must_use]
 pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
@@ -52,7 +56,8 @@ pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
         return if uid == live.uid() {
             Owner::Us
         } else {
-            Owner::NotUs("ours was deleted, and somebody made this one since".to_owned())
+            let same = if !carried.is_empty() && carried == record.id { SAME_ID } else { "" };
+            Owner::NotUs(format!("ours was deleted, and somebody made this one since{same}"))
         };
     }
     if !carried.is_empty() && record.intents.contains(&live.reference) && carried == record.id {
@@ -83,6 +88,11 @@ pub fn foreign(live: &Object, why: &str) -> Failure {
             .detail("because", why);
     if let Some(deployment) = live.annotation(crate::names::DEPLOYMENT) {
         failure = failure.detail("it says", format!("deployment {deployment}"));
+    }
+    if why.ends_with(SAME_ID) {
+        failure = failure.hint(
+            "if a colleague did that, move this machine's record away (NAME.json in --state-dir): the deployment is then found again by its runner's mark in GitLab, or with --anchor-uid UID",
+        );
     }
     failure
         .hint(format!(

@@ -305,6 +305,22 @@ pub fn unreadable_kube_system(bed: &dyn Bed) {
     assert!(site.gitlab.runners().is_empty());
 }
 
+/// A colleague issued the cluster's token anew: the record here is out of date, and the way on is said.
+pub fn record_out_of_date(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Admin), prompt());
+    with_gitlab(&scene, &site, scene.command("setup")).run().code(0);
+    let colleague = scene.stranger(User::Admin);
+    let all = ["--reissue", "all"];
+    let _ = with_gitlab(&colleague, &site, colleague.command("setup")).args(all).run().code(0);
+    let refused = with_gitlab(&scene, &site, scene.status()).run().code(7);
+    let _ = refused.says("OR0701").says("a colleague").says("move this machine's record away");
+    let record = scene.home.state().join(format!("{}.json", scene.deployment));
+    std::fs::rename(&record, record.with_extension("old")).expect("a record of ours");
+    let _ = with_gitlab(&scene, &site, scene.status()).run().code(0);
+    let _ = with_gitlab(&scene, &site, scene.teardown()).run().code(0);
+    assert!(site.gitlab.runners().is_empty());
+}
+
 /// The note on an anchor says that the runner's token was given, and GitLab's mark that outrigger made it.
 pub fn runner_noted_as_given(bed: &dyn Bed) {
     let (scene, site) = (Scene::new(bed, User::Admin), prompt());
