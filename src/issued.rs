@@ -47,10 +47,12 @@ pub async fn script_is_stale(cx: &Context, live: Option<&Object>) -> bool {
     renewal(cx, live).await.is_some() || (!noted.is_empty() && noted != live.uid())
 }
 
-/// When the token in use ends (RFC 3339); `None` for one that does not.
+/// When the token in use ends (RFC 3339); `None` for one that does not. It is printed, and whoever may write the
+/// anchor's annotations may put words there: what is no time counts for nothing.
 pub async fn expiry(cx: &Context) -> Option<String> {
     let recorded = cx.record.borrow().token_expires.clone();
-    noted(cx, recorded, names::TOKEN_EXPIRES).await
+    let text = noted(cx, recorded, names::TOKEN_EXPIRES).await?;
+    text.parse::<jiff::Timestamp>().ok().map(|time| time.to_string())
 }
 
 /// The uid of the Secret that the last script's token hangs on; empty if none was written.

@@ -108,6 +108,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("trust_marks_are_renewed", trust::marks_are_renewed),
     ("trust_a_mark_that_cannot_be_told", trust::unreadable_kube_system),
     ("trust_a_record_that_is_out_of_date", trust::record_out_of_date),
+    ("trust_words_on_the_anchor_are_not_printed", trust::words_on_the_anchor),
     ("trust_a_marked_runner_is_not_given", trust::runner_noted_as_given),
     ("trust_a_replayed_id_and_an_old_mark", trust::replayed_id_and_an_old_mark),
     ("trust_a_used_namespace_is_named_again", trust::used_namespace_is_named_again),

