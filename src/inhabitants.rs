@@ -161,11 +161,14 @@ fn by_generator(generated: &[(&'static str, String)]) -> Vec<String> {
         .collect()
 }
 
-/// Looks, and looks again for a while if a right that was just bound is not honoured yet.
+/// Looks, and looks again for a while if a right that was just bound is not honoured yet: as long as pods may
+/// not be listed, and where something else may not, until two looks in a row agree on what. A right can come into
+/// force between one list of a look and the next.
 async fn look(cx: &Context, namespace: &str) -> Result<Found> {
     let held =
         cx.facts.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
     let started = Instant::now();
+    let mut before: Option<Vec<String>> = None;
     loop {
         // What is ours and could not be deleted by itself is not foreign: it goes with its namespace.
         let ours = cx.record.borrow().objects.iter().map(|owned| owned.uid.clone()).collect();
@@ -173,10 +176,12 @@ async fn look(cx: &Context, namespace: &str) -> Result<Found> {
         let mut found = inhabitants(&cx.cluster.impatient(), namespace, &kinds.served, &ours).await?;
         found.silent.extend(kinds.silent.iter().cloned());
         found.foreign.retain(|name| Some(name) != held.as_ref());
-        let lags = held.is_some() && found.hidden.iter().any(|resource| resource == "pods");
-        if !lags || started.elapsed() > Duration::from_secs(5) {
+        let hides_pods = found.hidden.iter().any(|resource| resource == "pods");
+        let settled = found.hidden.is_empty() || (!hides_pods && before.as_ref() == Some(&found.hidden));
+        if held.is_none() || settled || started.elapsed() > Duration::from_secs(5) {
             return Ok(found);
         }
+        before = Some(found.hidden);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

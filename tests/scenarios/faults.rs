@@ -302,7 +302,14 @@ fn binding_lags(bed: &'static Doubles) {
     bed.cluster.clear_faults();
     assert_eq!(scene.temporary_bindings(), [""; 0]);
     let _ = scene.status().run().code(0);
+    // It can come into force between two lists of one look: what was listed before is not hidden for good.
+    for resource in ["configmaps", "endpoints", "limitranges"] {
+        let words = format!("{resource} is forbidden");
+        let refusal = Action::Status(403, "Forbidden".to_owned(), words);
+        bed.cluster.inject(fault(Some("GET"), &format!("{jobs}/{resource}"), 0, 1, refusal));
+    }
     let _ = scene.teardown().run().code(0);
+    bed.cluster.clear_faults();
 }
 
 /// A teardown borrows rights too: killed at whichever write, the next one leaves nothing.
