@@ -406,7 +406,7 @@ impl Context {
     /// Fails where objects say that they are this deployment's and nobody stands for it.
     ///
     /// # Errors
-    /// OR0706 (exit 7).
+    /// OR0706 (exit 7), or GitLab's own where it was asked for the mark and did not say.
     pub fn certain(&self) -> Result<()> {
         self.doubt.clone().map_or(Ok(()), Err)
     }

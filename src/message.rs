@@ -36,6 +36,9 @@ const PREFIXES: &[&str] = &[
 
 /// So many characters behind a prefix make a token: fewer are a word about tokens.
 const LEAST: usize = 5;
+/// So many make one whatever they are; fewer without a digit, a capital letter or an underscore are a name, such
+/// as `glrt-runner`.
+const SURELY: usize = 16;
 
 /// True for characters that no value may hold and no output shows: C0 and C1 controls, and those that
 /// reorder or hide text or show as nothing (bidirectional controls, line separators, and what Unicode calls
@@ -199,7 +202,8 @@ fn secret(text: &str, before: char) -> Option<(usize, usize)> {
     for prefix in PREFIXES {
         if let Some(rest) = text.strip_prefix(prefix) {
             let length = run(rest, |c| is_token_char(c) && c != '.');
-            if length >= LEAST {
+            let is_name = rest[..length].chars().all(|c| c.is_ascii_lowercase() || c == '-');
+            if length >= SURELY || (length >= LEAST && !is_name) {
                 // Routable tokens go on behind a dot.
                 return Some((prefix.len(), prefix.len() + run_with_dots(rest)));
             }
@@ -314,9 +318,9 @@ mod tests {
             ("the file glpat-canary-1 is missing", "the file glpat-[masked] is missing"),
             ("glpat-abcDEF_123.01.1a2b3c4d5.", "glpat-[masked]."),
             ("acme-glrt-t1_abcdefgh, x", "acme-glrt-[masked], x"),
-            ("glrtr-abcdefgh GR1348941abcdefgh", "glrtr-[masked] GR1348941[masked]"),
+            ("glrtr-abcdefg1 GR1348941abcdefg1", "glrtr-[masked] GR1348941[masked]"),
             ("glcbt-64_abcdefgh\"", "glcbt-[masked]\""),
-            ("gl\u{200b}pat-abcdefgh", "glpat-[masked]"),
+            ("gl\u{200b}pat-abcdefg1", "glpat-[masked]"),
             ("token eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJr.c2ln.", "token eyJ[masked]."),
             ("Authorization: Bearer 0123456789abcdefghij==", "Authorization: Bearer [masked]"),
             ("https://oauth2:glpat-x@host/a", "https://[masked]@host/a"),
@@ -325,6 +329,7 @@ mod tests {
             ("https://u:pa/ss@host", "https://[masked]@host"),
             ("-----BEGIN PRIVATE KEY----- MIIabc -----END", "-----BEGIN PRIVATE KEY-----[masked]-----END"),
             // None of them is a secret.
+            ("--deployment glrt-runner", "--deployment glrt-runner"),
             ("a token (glrt-…) or glrt- alone", "a token (glrt-…) or glrt- alone"),
             ("Bearer token", "Bearer token"),
             ("https://[fd00::1]:6443/a@b", "https://[fd00::1]:6443/a@b"),

@@ -37,7 +37,7 @@ pub struct Seen {
 pub enum Look {
     /// No ServiceAccount that says that it is a deployment's.
     Nothing,
-    /// One that says so, and nobody stands for it: OR0706, exit 7.
+    /// One that says so, and nobody stands for it: OR0706, exit 7, or why GitLab could not say.
     Doubt(Box<Failure>),
     /// One that is this deployment's.
     Vouched(Box<Seen>),
@@ -81,6 +81,16 @@ pub async fn look(cx: &Context, anchor: Option<&Object>) -> Look {
     let by = match (named, &stands) {
         (Some(_), _) => Voucher::Uid,
         (None, Stands::For(_)) => Voucher::Mark,
+        (None, Stands::Failed(failure)) => {
+            let reference = &anchor.reference;
+            let failure = failure.as_ref().clone().detail(
+                "asked for",
+                format!("the mark of {reference}, as there is no record of it on this machine"),
+            );
+            return Look::Doubt(Box::new(
+                failure.hint("or name its uid, which setup printed: --anchor-uid UID"),
+            ));
+        }
         (None, stands) => {
             let mut why = lacking(stands);
             if matches!(stands, Stands::No) && cluster.kube_system.is_empty() {
@@ -172,7 +182,7 @@ async fn carried(cx: &Context, names: &Names) -> Result<Vec<Object>, String> {
 /// Why GitLab does not stand for the anchor, in words.
 fn lacking(stands: &Stands) -> String {
     match stands {
-        Stands::For(_) => String::new(),
+        Stands::For(_) | Stands::Failed(_) => String::new(),
         Stands::IdAlone(id) => {
             format!("runner {id} in GitLab carries its id alone, which whoever reads the id can repeat")
         }

@@ -290,8 +290,10 @@ pub enum Stands {
     IdAlone(u64),
     /// No runner does.
     No,
-    /// It could not be looked at; the reason.
+    /// Nobody could be asked; the reason.
     NotLooked(String),
+    /// GitLab was asked, and did not say.
+    Failed(Box<Failure>),
 }
 
 /// Looks for a runner with one of these marks: at the id that an anchor notes, and in the list.
@@ -303,7 +305,7 @@ pub async fn stands(cx: &Context, hint: Option<u64>, marks: &Marks) -> Stands {
     }
     let scope = match instance(cx).await {
         Ok(instance) => instance.scope.clone(),
-        Err(failure) => return Stands::NotLooked(failure.message),
+        Err(failure) => return Stands::Failed(Box::new(failure)),
     };
     let Some(scope) = scope else { return Stands::NotLooked("the project is not known".to_owned()) };
     let mut found = Stands::No;
@@ -323,7 +325,7 @@ pub async fn stands(cx: &Context, hint: Option<u64>, marks: &Marks) -> Stands {
     }
     let items = match all(gitlab, &scope).await {
         Ok(items) => items,
-        Err(refusal) => return Stands::NotLooked(Failure::from(refusal).message),
+        Err(refusal) => return Stands::Failed(Box::new(refusal.into())),
     };
     for runner in items.iter().filter_map(Runner::read) {
         if runner.runner_type != scope.runner_type() {

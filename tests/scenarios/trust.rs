@@ -202,6 +202,10 @@ pub fn vouched_for(bed: &dyn Bed) {
     let _ = setup.says(&format!("--anchor-uid {uid}"));
     let stranger = scene.stranger(User::Admin);
     let _ = stranger.status().run().code(7).says("OR0706").says("--gitlab-token-file");
+    // A GitLab that does not answer as asked is named as that.
+    let dead = with_gitlab(&stranger, &site, stranger.status())
+        .flag("--gitlab-token-file", stranger.home.input("dead.token", "glpat-dead0dead0dead0dead0\n"));
+    let _ = dead.run().code(4).says("--anchor-uid").never_says("OR0706");
     bed.mark();
     // Tags are as GitLab has them, whatever the default is.
     let again = with_gitlab(&stranger, &site, stranger.command("setup")).run().code(0);
