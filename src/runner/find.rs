@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Found, Ours};
+use super::{Found, Ours, serves};
 use crate::context::Context;
 use crate::error::{Failure, Kind, Result};
 use crate::gitlab::{Class, Gitlab, Manager, Refusal, Route, Runner, Scope};
@@ -314,7 +314,7 @@ pub async fn stands(cx: &Context, hint: Option<u64>, marks: &Marks) -> Stands {
         let route = Route::of(&["runners", &number]);
         let live = gitlab.get_opt(&format!("look at runner {id}"), &route).await.ok().flatten();
         if let Some(runner) = live.as_ref().and_then(Runner::read)
-            && belongs(&runner, &scope)
+            && serves(&runner, &scope, false)
         {
             match marks.judge(&runner.description) {
                 Marked::Current => return Stands::For(Box::new(runner)),
@@ -338,17 +338,6 @@ pub async fn stands(cx: &Context, hint: Option<u64>, marks: &Marks) -> Stands {
         }
     }
     found
-}
-
-/// Whether GitLab says that a runner is for this scope: what it does not say counts for nothing here.
-fn belongs(runner: &Runner, scope: &Scope) -> bool {
-    let among = |ids: &Option<Vec<u64>>, id: &u64| ids.as_ref().is_some_and(|ids| ids.contains(id));
-    runner.runner_type == scope.runner_type()
-        && match scope {
-            Scope::Project(id) => among(&runner.projects, id),
-            Scope::Group(id) => among(&runner.groups, id),
-            Scope::Instance => true,
-        }
 }
 
 /// What a token needs for a list.

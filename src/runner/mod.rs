@@ -151,7 +151,7 @@ async fn decide(cx: &Context) -> Result<Verdict> {
         Found::Ours(ours) => ours,
     };
     if let Ok(instance) = instance(cx).await
-        && let Some(scope) = instance.scope.as_ref().filter(|scope| !serves(&ours.runner, scope))
+        && let Some(scope) = instance.scope.as_ref().filter(|scope| !serves(&ours.runner, scope, true))
     {
         return Err(elsewhere(cx, &ours.runner, scope));
     }
@@ -174,9 +174,9 @@ async fn decide(cx: &Context) -> Result<Verdict> {
     Ok(Verdict::Keep { ours, update, differs, reset })
 }
 
-/// Whether a runner is for whom the settings say, as far as GitLab tells.
-fn serves(runner: &Runner, scope: &Scope) -> bool {
-    let among = |ids: &Option<Vec<u64>>, id: &u64| ids.as_ref().is_none_or(|ids| ids.contains(id));
+/// Whether a runner is for whom the settings say; where GitLab does not tell for whom it is, `untold` counts.
+fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
+    let among = |ids: &Option<Vec<u64>>, id: &u64| ids.as_ref().map_or(untold, |ids| ids.contains(id));
     runner.runner_type == scope.runner_type()
         && match scope {
             Scope::Project(id) => among(&runner.projects, id),
@@ -337,9 +337,10 @@ mod tests {
             projects: Some(vec![7, 8]),
             ..Runner::default()
         };
-        assert!(serves(&runner, &Scope::Project(8)) && !serves(&runner, &Scope::Project(9)));
-        assert!(!serves(&runner, &Scope::Group(7)) && !serves(&runner, &Scope::Instance));
-        // What GitLab does not say is no difference.
-        assert!(serves(&Runner { projects: None, ..runner }, &Scope::Project(9)));
+        assert!(serves(&runner, &Scope::Project(8), true) && !serves(&runner, &Scope::Project(9), true));
+        assert!(!serves(&runner, &Scope::Group(7), true) && !serves(&runner, &Scope::Instance, true));
+        // What GitLab does not say is no difference, and no proof.
+        let untold = Runner { projects: None, ..runner };
+        assert!(serves(&untold, &Scope::Project(9), true) && !serves(&untold, &Scope::Project(9), false));
     }
 }
