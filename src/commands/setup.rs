@@ -11,7 +11,7 @@ use crate::files;
 use crate::plan::Act;
 use crate::report::{Event, Reporter as _};
 use crate::session::{Needs, Outside};
-use crate::settings::{Need, Output};
+use crate::settings::{Need, Output, Settings, shell_word};
 use crate::steps::{self};
 use crate::wizard;
 
@@ -197,6 +197,29 @@ pub(super) fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune
     Event::Plan { lines, changes: changes + if prune { stale.len() } else { 0 } }
 }
 
+/// `status` as a machine without the record needs it: with the places that only this one remembers.
+fn elsewhere(settings: &Settings, uid: &str) -> String {
+    let mut words = vec!["outrigger status".to_owned()];
+    // What was given in this run is repeated anyway.
+    if settings.anchor_uid.is_none() {
+        words.push(format!("--anchor-uid {uid}"));
+    }
+    // The record keeps defaults, too.
+    let defaults = [format!("{}-jobs", settings.deployment.value), settings.deployment.value.clone()];
+    let places = [
+        ("--namespace", vec![settings.namespace.value.clone()]),
+        ("--runner-namespace", vec![settings.runner_namespace.value.clone()]),
+        ("--use-namespace", settings.use_namespaces.clone()),
+    ];
+    for (index, (flag, values)) in places.iter().enumerate() {
+        let is_default = defaults.get(index).is_some_and(|default| values == std::slice::from_ref(default));
+        if !values.is_empty() && !is_default {
+            words.push(format!("{flag} {}", shell_word(&values.join(","))));
+        }
+    }
+    words.join(" ")
+}
+
 fn next(cx: &Context) -> Result<Vec<String>> {
     let same = |start: &str| format!("  {}", cx.settings.same_deployment(start, &[]));
     let mut lines = match cx.facts.script_written.get() {
@@ -213,7 +236,7 @@ fn next(cx: &Context) -> Result<Vec<String>> {
     lines.push(format!("  {}", cx.settings.equivalent_command()));
     if let Some(uid) = cx.record.borrow().uid_of(&cx.names.account()) {
         lines.push("Look at it from a machine that has no record of it, such as CI:".to_owned());
-        lines.push(same(&format!("outrigger status --anchor-uid {uid}")));
+        lines.push(same(&elsewhere(&cx.settings, uid)));
     }
     lines.push("Take it all away:".to_owned());
     lines.push(same("outrigger teardown"));
