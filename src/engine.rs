@@ -1,17 +1,17 @@
 //! Plans, applies and undoes a selection of steps. Knows the contract, not the steps.
 
-use crate::borrowed;
-use crate::context::Context;
-use crate::deletion;
-use crate::error::{Failure, Kind, Result};
-use crate::inhabitants;
-use crate::names::ID;
-use crate::object::Object;
-use crate::plan::{Act, Decision, Line};
-use crate::record::{ClusterIdentity, Record};
-use crate::remains;
-use crate::report::{Event, Mark, PlanLine};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::event::{Event, Mark, PlanLine};
+use crate::cluster::deletion;
+use crate::cluster::namespace;
+use crate::cluster::remains;
+use crate::cluster::temporary_binding;
+use crate::deployment::names::ID;
+use crate::deployment::object::Object;
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::deployment::record::{ClusterIdentity, Record};
 use crate::settings::Settings;
+use crate::steps::context::Context;
 use crate::steps::{self, STEPS, Step};
 
 /// What one step decided.
@@ -392,10 +392,10 @@ pub async fn moved(cx: &Context, all: bool) -> Result<Vec<Line>> {
         .cloned()
         .collect();
     stale.sort_by_key(|owned| match owned.object.kind {
-        crate::object::Kind::Secret => 0,
-        crate::object::Kind::RoleBinding => 1,
-        crate::object::Kind::Role => 2,
-        crate::object::Kind::Namespace => 4,
+        crate::deployment::object::Kind::Secret => 0,
+        crate::deployment::object::Kind::RoleBinding => 1,
+        crate::deployment::object::Kind::Role => 2,
+        crate::deployment::object::Kind::Namespace => 4,
         _ => 3,
     });
     let mut lines = Vec::new();
@@ -405,11 +405,11 @@ pub async fn moved(cx: &Context, all: bool) -> Result<Vec<Line>> {
         let id = cx.id();
         let is_ours = |live: &Object| live.uid() == owned.uid && live.annotation(ID) == Some(&id);
         let Some(live) = live.filter(is_ours) else { continue };
-        if owned.object.kind == crate::object::Kind::Namespace && all && !live.is_terminating() {
+        if owned.object.kind == crate::deployment::object::Kind::Namespace && all && !live.is_terminating() {
             lines.extend(
-                borrowed::to_look_into(cx, &owned.object.name)
+                temporary_binding::to_look_into(cx, &owned.object.name)
                     .await?
-                    .map(|binding| borrowed::look_line(cx, binding)),
+                    .map(|binding| temporary_binding::look_line(cx, binding)),
             );
         }
         let text = format!("{} (the settings have moved)", deletion::shown(&live));
@@ -425,10 +425,10 @@ pub async fn prune(cx: &Context, lines: &[Line]) -> Result<()> {
     let mut asked = Vec::new();
     for line in lines {
         let done = match &line.act {
-            Act::Bind(binding) => borrowed::bind(cx, binding).await.map(drop),
+            Act::Bind(binding) => temporary_binding::bind(cx, binding).await.map(drop),
             Act::Delete(reference, uid) => {
-                let done = if reference.kind == crate::object::Kind::Namespace {
-                    inhabitants::delete_if_empty(cx, reference, uid).await.map(drop)
+                let done = if reference.kind == crate::deployment::object::Kind::Namespace {
+                    namespace::delete_if_empty(cx, reference, uid).await.map(drop)
                 } else {
                     cx.delete(&cx.cluster, reference, uid).await.map(drop)
                 };
@@ -441,7 +441,7 @@ pub async fn prune(cx: &Context, lines: &[Line]) -> Result<()> {
         };
         failures.extend(done.err());
     }
-    failures.extend(borrowed::release_held(cx).await.err());
+    failures.extend(temporary_binding::release_held(cx).await.err());
     failures.extend(remains::wait(cx, "prune", &asked).await);
     Failure::together(failures).map_or(Ok(()), Err)
 }

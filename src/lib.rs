@@ -1,16 +1,31 @@
 //! outrigger puts a GitLab Runner on a VM outside a Kubernetes cluster, lets it run every job as a pod
 //! inside, proves it, and takes it away again.
 //!
-//! The life of `outrigger setup`: [`cli`] parses, [`session`] resolves [`settings`] (flag, environment,
-//! file, record, default), reads the kubeconfig and connects through [`cluster`]; [`engine`] lets every
-//! step of [`steps`] look and decide, which makes the plan; [`report`] and [`ui`] show it; applied, each
-//! creation goes through the journal in [`context`] onto disk ([`record`]) before and after it happens;
-//! [`proof`] tries the credential as the runner will use it; [`script`] makes the launch script.
+//! The life of `outrigger setup`: [`commands`] parses the command line, resolves the settings, reads the
+//! record and connects; [`engine`] lets each of the [`steps`] look and decide, which makes the plan;
+//! [`output`] shows it; applied, each creation is recorded before and after it happens.
 //!
-//! Where to change what: a flag's wording or default, `settings/table.rs`; a question, `wizard.rs`; the
-//! rights granted, `rules.rs`; the script, `templates/launch.sh` and `script/`; the way to a server,
-//! `proxy.rs`; a server error's wording, `cluster/refusal.rs`; what counts as ours, `ownership.rs`, and without a record `witness.rs`; exit codes, `error.rs`; a line of output,
-//! `report/`; the order of steps, `steps/mod.rs`.
+//! The rooms, each using those below it and none beside it (`tests/architecture.rs` holds the rule):
+//!
+//! | room | what it is about |
+//! |---|---|
+//! | [`commands`] | one file for each word typed; the command line, the session, the wizard |
+//! | [`output`] | events as text and as JSON lines, the terminal, the explain pages |
+//! | [`engine`] | plans, applies and undoes a selection of steps |
+//! | [`steps`] | the list of steps, and one file for each |
+//! | [`cluster`] | the Kubernetes API: connection, refusals, rights, Role, token, namespaces |
+//! | [`gitlab`] | GitLab's API: connection, refusals, permissions, runner, pipeline |
+//! | [`machine`] | the launch script, and what runs on the machine |
+//! | [`deployment`] | names, objects, ownership, record and plan of a deployment |
+//! | [`settings`] | the table of settings, and their values from flag, environment, file and record |
+//! | [`x509`] | certificates judged by Go's rules, and TLS |
+//! | [`base`] | errors, files, requests, secrets, text: nothing of the subject |
+//!
+//! Where to change what: a flag's wording or default, `settings/table.rs`; a question,
+//! `commands/wizard.rs`; the rights granted, `cluster/rights.rs`; the script, `templates/launch.sh` and
+//! `machine/`; a server error's wording, `cluster/refusal.rs` and `gitlab/refusal.rs`; what counts as ours,
+//! `deployment/ownership.rs`, and without a record `commands/witness.rs`; exit codes, `base/error.rs`;
+//! the order of steps, `steps/mod.rs`.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -19,70 +34,26 @@ use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::Instant;
 
-pub mod access;
-pub mod address;
-pub mod admission;
-pub mod borrowed;
-pub mod certificates;
-pub mod cli;
+pub mod base;
 pub mod cluster;
 pub mod commands;
-pub mod context;
-pub mod deletion;
-pub mod delivery;
+pub mod deployment;
 pub mod engine;
-pub mod error;
-pub mod excess;
-pub mod explain;
-pub mod files;
 pub mod gitlab;
-pub mod grant;
-pub mod inhabitants;
-pub mod inputs;
-pub mod instance;
-pub mod issued;
-pub mod job_pod;
-pub mod jobs;
-pub mod limits;
-pub mod looks;
-pub mod makers;
-pub mod mark;
-pub mod message;
-pub mod names;
-pub mod object;
-pub mod ownership;
-pub mod permissions;
-pub mod pipeline;
-pub mod plan;
-pub mod proof;
-pub mod proxy;
-pub mod record;
-pub mod remains;
-pub mod report;
-pub mod rules;
-pub mod runner;
-pub mod script;
-pub mod secret;
-pub mod session;
+pub mod machine;
+pub mod output;
 pub mod settings;
 pub mod steps;
-pub mod template;
-pub mod tls;
-pub mod token;
-pub mod trust;
-pub mod ui;
-pub mod witness;
-pub mod wizard;
-pub mod yaml;
+pub mod x509;
 
-use cli::Invocation;
-use error::{Failure, Kind};
-use limits::Cancel;
-use report::{Event, Reporter as _};
-use session::Outside;
+use base::error::{Failure, Kind};
+use base::event::{Event, Reporter as _};
+use base::request::Cancel;
+use commands::cli::{self, Invocation};
+use commands::session::Outside;
+use commands::wizard::Ask;
+use output::ui::Ui;
 use settings::RunOptions;
-use ui::Ui;
-use wizard::Ask;
 
 /// Makes ring the process's TLS provider: two libraries would otherwise each look for their own and
 /// find none. Call it first; a second call does nothing.
@@ -137,7 +108,7 @@ pub async fn run(
         options: &options,
         ui: Rc::clone(&ui),
         cancel: cancel.clone(),
-        intake: Rc::new(files::Intake::new(&cancel, {
+        intake: Rc::new(base::files::Intake::new(&cancel, {
             let ui = Rc::clone(&ui);
             move |text| ui.event(&Event::Warning { text })
         })),
@@ -203,7 +174,7 @@ async fn interruptible<T>(
     }
 }
 
-async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> error::Result<commands::Ended> {
+async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::error::Result<commands::Ended> {
     match invocation {
         Invocation::Setup => commands::forward(outside, None).await,
         Invocation::Step(name) => commands::forward(outside, Some(&name)).await,
@@ -211,7 +182,7 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> error::R
         Invocation::Status => commands::status(outside).await,
         Invocation::List => commands::list(outside).await,
         Invocation::Explain(id) => {
-            let page = explain::explain(&id).ok_or_else(|| {
+            let page = output::explain::explain(&id).ok_or_else(|| {
                 Failure::new("OR0202", Kind::Usage, format!("there is no failure {id:?}"))
                     .hint("the id stands at the beginning of each error, for example OR0306")
             })?;

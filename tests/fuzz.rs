@@ -18,14 +18,17 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Failed, Trial};
-use outrigger::certificates::{Host, judge, read_bundle};
-use outrigger::files::Intake;
-use outrigger::record::Record;
-use outrigger::report::{Event, Human, Log, json_line};
+use outrigger::base::event::Event;
+use outrigger::base::files::Intake;
+use outrigger::base::job_log::Log;
+use outrigger::base::message;
+use outrigger::commands::wizard::Scripted;
+use outrigger::deployment::record::Record;
+use outrigger::output::ui::{Streams, Ui};
+use outrigger::output::{Human, json_line};
 use outrigger::settings::{Inputs, resolve};
-use outrigger::ui::{Streams, Ui};
-use outrigger::wizard::Scripted;
-use outrigger::{cluster, message, script};
+use outrigger::x509::{Host, judge, read_bundle};
+use outrigger::{cluster, machine};
 use outrigger_doubles::cluster::{Action, FakeCluster, Fault, Options};
 use outrigger_doubles::gitlab::{self, FakeGitlab, PROJECT};
 use serde_json::{Value, json};
@@ -264,7 +267,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// What a failure says must be possible to show.
-fn shown<T>(result: Result<T, outrigger::error::Failure>) {
+fn shown<T>(result: Result<T, outrigger::base::error::Failure>) {
     if let Err(failure) = result {
         let event = Event::Failed(failure);
         let _ = json_line(&event);
@@ -285,7 +288,8 @@ fn kubeconfig() -> Run {
 }
 
 fn settings() -> Run {
-    let matches = outrigger::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
+    let matches =
+        outrigger::commands::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
     let (home, env) = home();
     Box::new(move |input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
@@ -306,14 +310,15 @@ fn runner_config() -> Run {
     Box::new(|input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
         for level in ["privileged", "baseline", "restricted"] {
-            shown(script::entry::parse(text, level));
+            shown(machine::config_entry::parse(text, level));
         }
     })
 }
 
 fn record() -> Run {
     let (home, env) = home();
-    let matches = outrigger::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
+    let matches =
+        outrigger::commands::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
     Box::new(move |input| {
         use std::os::unix::fs::PermissionsExt as _;
         let path = Record::path(home.path(), "kubernetes-runner");

@@ -10,10 +10,10 @@ use std::process::{Command, Output, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use outrigger::script::placement::Placement;
-use outrigger::script::target::{Form, TARGETS, Target, find};
-use outrigger::script::{LaunchScript, ScriptSecrets, commands, is_ours, secrets};
-use outrigger::secret::Secret;
+use outrigger::base::secret::Secret;
+use outrigger::machine::placement::Placement;
+use outrigger::machine::target::{Form, TARGETS, Target, find};
+use outrigger::machine::{LaunchScript, ScriptSecrets, commands, is_ours, secrets_file};
 
 #[path = "launch_script/sample.rs"]
 #[allow(dead_code, reason = "the tests of the script itself use all of it")]
@@ -132,7 +132,7 @@ impl Desk {
             fs::create_dir(desk.at(dir)).unwrap();
         }
         fs::write(desk.script(), "the script").unwrap();
-        fs::write(secrets::path_beside(&desk.script()), "the secrets").unwrap();
+        fs::write(secrets_file::path_beside(&desk.script()), "the secrets").unwrap();
         let calls = desk.at("calls").display().to_string();
         for tool in TOOLS {
             desk.tool(tool, &format!("printf '%s\\0' {tool} \"$@\" >>'{calls}'; printf '\\n' >>'{calls}'"));
@@ -233,7 +233,7 @@ fn filled_commands_hand_the_script_over_and_clean_up_when_told() {
                     assert!(calls.starts_with("launch.sh\nlaunch.sh.secrets\n"), "{calls}");
                     assert!(calls.contains("sudo\0sh\0./launch.sh\0./launch.sh.secrets\0"), "{calls}");
                     assert_eq!(fs::read_dir(desk.at("remote")).unwrap().count(), 0, "the host keeps no copy");
-                    assert_eq!(secrets::path_beside(&desk.script()).exists(), online != "yes");
+                    assert_eq!(secrets_file::path_beside(&desk.script()).exists(), online != "yes");
                 }
                 "nocloud" => {
                     assert!(handed, "{calls}");

@@ -1,8 +1,8 @@
 //! What is said of an API server's certificate that is not accepted.
 
 use super::Refusal;
-use crate::error::{Failure, Kind};
-use crate::tls::Untrusted;
+use crate::base::error::{Failure, Kind};
+use crate::x509::tls::Untrusted;
 
 /// A request that was not sent, as the server's certificate was not accepted.
 pub(super) fn refusal(what: &str, url: &str, untrusted: &Untrusted) -> Refusal {

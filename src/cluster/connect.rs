@@ -10,8 +10,8 @@ use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _, RustlsTlsError};
 
-use crate::certificates::{Bundle, Certificate};
-use crate::tls::{self, Roots};
+use crate::x509::tls::{self, Roots};
+use crate::x509::{Bundle, Certificate};
 
 /// The client of a configuration: kube's layers and timeouts, over connections whose server [`tls`] has
 /// accepted. (kube's own `Client::try_from` verifies by webpki and has no hook for another verifier.)

@@ -1,8 +1,8 @@
 //! The address of an API server.
 
-use crate::address::{self, Reach};
-use crate::error::{Failure, Kind, Result};
-use crate::proxy::without_userinfo;
+use crate::base::address::{self, Reach};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::proxy::without_userinfo;
 
 /// An API server address taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::target::Selection;
-use crate::error::{Failure, Kind, Result};
-use crate::files::Intake;
-use crate::yaml::{self, Repeated};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::files::Intake;
+use crate::base::yaml::{self, Repeated};
 
 /// Hundreds of clusters with their CAs in one file.
 const LONGEST: u64 = 16 * 1024 * 1024;

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::plugin::{Credential, Plugin};
 use super::refusal::Refusal;
 use super::{build, unless_cancelled};
-use crate::error::{Failure, Kind, Result};
-use crate::limits::Limits;
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::request::Limits;
 
 /// What it takes to log in again.
 pub(super) struct Login {

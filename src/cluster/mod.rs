@@ -14,20 +14,32 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
-use crate::error::{Failure, Kind as FailureKind, Result};
-use crate::limits::{self, Cancel, Limits, NotRead, Pages, RetryNotice, Trace};
-use crate::object::{Object, Ref};
-use crate::tls;
+use crate::base::error::{Failure, Kind as FailureKind, Result};
+use crate::base::request::{self, Cancel, Limits, NotRead, Pages, RetryNotice, Trace};
+use crate::deployment::object::{Object, Ref};
+use crate::x509::tls;
 
 mod admission;
 mod certificate;
 mod connect;
+pub mod deletion;
+pub mod dry_run;
 mod endpoint;
+pub mod endpoint_ca;
+pub mod generated;
+pub mod job_pod;
+pub mod job_pods;
 mod kubeconfig;
 mod login;
+pub mod namespace;
 mod plugin;
 mod refusal;
+pub mod remains;
+pub mod rights;
+pub mod role;
 mod target;
+pub mod temporary_binding;
+pub mod token;
 mod user;
 
 pub use admission::Gate;
@@ -409,7 +421,7 @@ impl Cluster {
             parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
         if parts.status.is_success() {
-            limits::json(&bytes).map_err(|error| match error {
+            request::json(&bytes).map_err(|error| match error {
                 NotRead::TooMuch => Refusal::endless(what, "the answer has too many values to be read"),
                 NotRead::NotJson(_) => Refusal::not_json(what, code, &header("content-type"), &bytes),
             })

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 use super::kubeconfig::{Cluster, Exec};
-use crate::error::{Failure, Kind, Result};
-use crate::secret::Secret;
-use crate::tls;
-use crate::yaml::{self, Repeated};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::secret::Secret;
+use crate::base::yaml::{self, Repeated};
+use crate::x509::tls;
 
 /// The largest credential read.
 const LONGEST: u64 = 1024 * 1024;

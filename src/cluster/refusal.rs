@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::admission::Gate;
 use super::target::Target;
-use crate::error::{Failure, Kind};
+use crate::base::error::{Failure, Kind};
 
 /// The cases that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Refusal {
 
     /// More came, or was to come, than anything here can need.
     pub(super) fn endless(what: &str, why: &str) -> Self {
-        let failure = crate::limits::endless(what, why);
+        let failure = crate::base::request::endless(what, why);
         Self { ending: Some(failure), ..Self::of(Class::Malformed, 200, what, why) }
     }
 
@@ -171,7 +171,7 @@ impl Refusal {
     }
 
     pub(super) fn status(what: &str, code: u16, content_type: &str, retry_after: &str, bytes: &[u8]) -> Self {
-        let parsed: Option<Value> = crate::limits::json(bytes).ok();
+        let parsed: Option<Value> = crate::base::request::json(bytes).ok();
         let status = parsed.as_ref().filter(|value| value["kind"] == "Status");
         let message = match status {
             Some(status) => status["message"].as_str().unwrap_or_default().to_owned(),
@@ -324,7 +324,7 @@ impl From<Refusal> for Failure {
 }
 
 /// Says which rule of the cluster refused, not that a right is missing. What can be done depends on the
-/// object: `crate::admission` adds that.
+/// object: `crate::cluster::dry_run` adds that.
 fn refused_by_admission(refusal: &Refusal) -> Failure {
     let what = &refusal.what;
     let gate = refusal.gate.clone().unwrap_or(Gate::Unnamed);

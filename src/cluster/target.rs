@@ -11,10 +11,10 @@ use super::endpoint::Endpoint;
 use super::kubeconfig::{self, Exec};
 use super::plugin::{Plugin, fits_header};
 use super::user::{auth_info, data};
-use crate::certificates;
-use crate::error::{Failure, Kind, Result};
-use crate::files::Intake;
-use crate::proxy::{self, Proxy};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::files::Intake;
+use crate::base::proxy::{self, Proxy};
+use crate::x509;
 
 /// What the kubeconfig says about the chosen context, checked.
 #[derive(Clone, Debug)]
@@ -147,8 +147,7 @@ pub async fn load(
         None => None,
         // In the form that the library reads, so that text Go accepts does not stop it.
         Some(bytes) => {
-            let bundle =
-                certificates::read_bundle(bytes).map_err(|fault| unusable(format!("its CA {fault}")))?;
+            let bundle = x509::read_bundle(bytes).map_err(|fault| unusable(format!("its CA {fault}")))?;
             Some(bundle.certificates.iter().map(|certificate| certificate.der().to_vec()).collect())
         }
     };
@@ -265,7 +264,7 @@ pub(super) fn bare(endpoint: &Endpoint, ca_pem: Option<&str>, token: &str) -> Re
     config.root_cert = match ca_pem {
         None => None,
         Some(pem) => Some(
-            certificates::read_bundle(pem.as_bytes())
+            x509::read_bundle(pem.as_bytes())
                 .map_err(|fault| Failure::new("OR0306", Kind::Refused, format!("the CA {fault}")))?
                 .certificates
                 .iter()

@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use super::kubeconfig::{Provider, User};
 use super::plugin::fits_header;
 use super::target::unusable;
-use crate::certificates;
-use crate::error::Failure;
-use crate::files::Intake;
-use crate::tls;
+use crate::base::error::Failure;
+use crate::base::files::Intake;
+use crate::x509;
+use crate::x509::tls;
 
 /// Why a part of a context cannot be used.
 pub(super) enum Fault {
@@ -44,7 +44,7 @@ pub(super) async fn data(
         (false, false) => Err(Fault::Words(format!("it has both {what}-data and {what}: kubectl takes one"))),
         (false, true) => {
             complete(&format!("{what}-data"), inline)?;
-            let bytes = certificates::decode_ca_data(inline);
+            let bytes = x509::decode_ca_data(inline);
             bytes.map(Some).map_err(|fault| Fault::Words(format!("its {what}-data {fault}")))
         }
         (true, false) => intake

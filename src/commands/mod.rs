@@ -1,21 +1,25 @@
 //! What each subcommand does with the engine: `setup` and one step ([`forward`]), [`teardown`], and here
 //! `status` and `list`.
 
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::event::{Event, Reporter as _};
+use crate::base::files;
+use crate::base::message;
+use crate::commands::session::{Needs, Outside};
+use crate::deployment::record::Record;
 use crate::engine::{self};
-use crate::error::{Failure, Kind, Result};
-use crate::files;
-use crate::message;
-use crate::record::Record;
-use crate::report::{Event, Reporter as _};
-use crate::session::{Needs, Outside};
 use crate::settings::{Output, check};
 use crate::steps::{self, STEPS};
 
+pub mod cli;
 mod preflight;
 mod print_commands;
+pub mod session;
 mod setup;
 mod teardown;
 mod uninstall;
+pub mod witness;
+pub mod wizard;
 
 pub(crate) use print_commands::print_commands;
 pub use setup::forward;
@@ -102,8 +106,8 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
 }
 
 /// When jobs will stop if the cluster token ends, for the last line: nobody may find that out by it.
-pub(crate) async fn expiry(cx: &crate::context::Context) -> String {
-    match crate::issued::expiry(cx).await {
+pub(crate) async fn expiry(cx: &crate::steps::context::Context) -> String {
+    match crate::cluster::token::renewal::expiry(cx).await {
         None => String::new(),
         Some(expires) => format!(
             "Jobs stop at {expires}, unless renewed: {}",
@@ -112,7 +116,7 @@ pub(crate) async fn expiry(cx: &crate::context::Context) -> String {
     }
 }
 
-pub(crate) async fn header(cx: &crate::context::Context) -> Event {
+pub(crate) async fn header(cx: &crate::steps::context::Context) -> Event {
     let settings = &cx.settings;
     let version = cx.version().await.cloned().unwrap_or_default();
     let mut rows = vec![(
@@ -158,14 +162,14 @@ pub(crate) async fn header(cx: &crate::context::Context) -> Event {
 
 /// Takes the uids of what was found through the anchor, or applied by an administrator, into the record:
 /// from then on they are known by identity.
-pub(crate) async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
+pub(crate) async fn adopt_objects(cx: &crate::steps::context::Context) -> Result<()> {
     let names = &cx.names;
     let mut all =
         vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
     all.extend(names.namespaces().into_iter().filter(|namespace| !cx.is_used(&namespace.name)));
     for reference in all {
         if let Some(live) = cx.read(&reference).await.map_err(Failure::from)?
-            && cx.owner(&live) == crate::ownership::Owner::Us
+            && cx.owner(&live) == crate::deployment::ownership::Owner::Us
         {
             cx.record.borrow_mut().own(&reference, live.uid());
         }
@@ -176,16 +180,16 @@ pub(crate) async fn adopt_objects(cx: &crate::context::Context) -> Result<()> {
     let mut record = cx.record.borrow_mut();
     record.settings = cx.settings.recorded();
     if record.script_digest.is_empty() {
-        record.script_digest = noted(crate::names::SCRIPT_DIGEST);
+        record.script_digest = noted(crate::deployment::names::SCRIPT_DIGEST);
     }
     if record.script_secret.is_empty() {
-        record.script_secret = noted(crate::names::SCRIPT_SECRET);
+        record.script_secret = noted(crate::deployment::names::SCRIPT_SECRET);
     }
     if record.script_target.is_empty() {
-        record.script_target = noted(crate::names::SCRIPT_TARGET);
+        record.script_target = noted(crate::deployment::names::SCRIPT_TARGET);
     }
     if record.token_expires.is_empty() {
-        record.token_expires = noted(crate::names::TOKEN_EXPIRES);
+        record.token_expires = noted(crate::deployment::names::TOKEN_EXPIRES);
     }
     Ok(())
 }
@@ -205,7 +209,7 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
         for item in items {
             let meta = &item["metadata"];
             let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-            let deployment = text(&meta["annotations"][crate::names::DEPLOYMENT]);
+            let deployment = text(&meta["annotations"][crate::deployment::names::DEPLOYMENT]);
             // The jobs' account is labelled too; only the anchor bears the deployment's own name.
             if deployment == text(&meta["name"]) {
                 // Whoever may make a ServiceAccount may write there what they like.
@@ -286,10 +290,10 @@ fn no_stdout(error: std::io::Error) -> Failure {
 
 /// The names of all steps, for the command line.
 #[must_use]
-pub fn step_help() -> Vec<crate::cli::StepHelp> {
+pub fn step_help() -> Vec<crate::commands::cli::StepHelp> {
     STEPS
         .iter()
-        .map(|step| crate::cli::StepHelp {
+        .map(|step| crate::commands::cli::StepHelp {
             name: step.name(),
             about: step.about(),
             long: step.long(),

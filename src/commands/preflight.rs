@@ -3,12 +3,12 @@
 //! There is no second calculation: the lines are those of the plan that `setup` would show, so what
 //! passes here is what `setup` would go on with.
 
-use crate::context::Context;
+use crate::base::error::Failure;
+use crate::base::event::{Event, Outcome};
+use crate::deployment::plan::{Decision, Line};
 use crate::engine::{self, Planned};
-use crate::error::Failure;
-use crate::plan::{Decision, Line};
-use crate::report::{Event, Outcome};
 use crate::steps;
+use crate::steps::context::Context;
 
 /// One check for each step that was planned after `preflight` itself, whose own checks come first.
 #[must_use]
@@ -99,9 +99,9 @@ fn judge(lines: &[Line]) -> (Outcome, String, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::judge;
-    use crate::error::{Failure, Kind};
-    use crate::plan::{Act, Decision, Line};
-    use crate::report::Outcome;
+    use crate::base::error::{Failure, Kind};
+    use crate::base::event::Outcome;
+    use crate::deployment::plan::{Act, Decision, Line};
 
     #[test]
     fn what_was_not_looked_at_is_skipped_and_what_is_refused_fails() {

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::event::{Event, Reporter as _};
+use crate::base::files;
+use crate::commands::session::Outside;
 use crate::commands::{Ended, write_product};
-use crate::delivery::absolute;
-use crate::error::{Failure, Kind, Result};
-use crate::files;
-use crate::record::Record;
-use crate::report::{Event, Reporter as _};
-use crate::script::placement::placement;
-use crate::script::{self, commands, secrets};
-use crate::session::Outside;
+use crate::deployment::record::Record;
+use crate::machine::placement::placement;
+use crate::machine::script_files::absolute;
+use crate::machine::{self, commands, secrets_file};
 use crate::settings::{Settings, Source};
 
 /// Prints the commands to stdout. Asks nobody, changes nothing, contacts nobody.
@@ -24,15 +24,15 @@ pub(crate) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     let path = absolute(&path);
     let placement = placement(&settings)?;
     let warn = |text: String| outside.ui.event(&Event::Warning { text });
-    let ours = |text: &str| script::is_ours(text, &settings.deployment.value);
+    let ours = |text: &str| machine::is_ours(text, &settings.deployment.value);
     let write = settings.same_deployment("outrigger launch-script --script FILE", &[]);
     match files::read(&path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
         None => warn(format!("{} is not there (deleted after use?); to write one: {write}", path.display())),
         Some(text) if !ours(&text) => warn(format!("{} is not this deployment's script", path.display())),
         Some(_) => {}
     }
-    if placement.separate && files::read(&secrets::path_beside(&path))?.is_none() {
-        warn(format!("{} is not there", secrets::path_beside(&path).display()));
+    if placement.separate && files::read(&secrets_file::path_beside(&path))?.is_none() {
+        warn(format!("{} is not there", secrets_file::path_beside(&path).display()));
     }
     let before = record.map(|record| record.script_target).unwrap_or_default();
     let (before, now) = (before.split(',').next().unwrap_or_default(), placement.target.name);

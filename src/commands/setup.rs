@@ -2,18 +2,18 @@
 
 use std::rc::Rc;
 
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::event::{Event, Reporter as _};
+use crate::base::files;
+use crate::commands::session::{Needs, Outside};
+use crate::commands::wizard;
 use crate::commands::{Ended, adopt_objects, expiry, header, preflight, write_product};
-use crate::context::Context;
-use crate::delivery::Delivery;
+use crate::deployment::plan::Act;
 use crate::engine::{self, Planned};
-use crate::error::{Failure, Kind, Result};
-use crate::files;
-use crate::plan::Act;
-use crate::report::{Event, Reporter as _};
-use crate::session::{Needs, Outside};
+use crate::machine::script_files::Delivery;
 use crate::settings::{Need, Output, Settings, shell_word};
+use crate::steps::context::Context;
 use crate::steps::{self};
-use crate::wizard;
 
 /// `setup`, and each step by itself: the same path, with another selection.
 pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<Ended> {
@@ -184,12 +184,12 @@ fn nothing_else(outside: &Outside<'_>, failure: Failure) -> Failure {
     failure
 }
 
-pub(super) fn with_stale(planned: &[Planned], stale: &[crate::plan::Line], prune: bool) -> Event {
+pub(super) fn with_stale(planned: &[Planned], stale: &[crate::deployment::plan::Line], prune: bool) -> Event {
     let Event::Plan { mut lines, changes } = engine::shown(planned) else { return engine::shown(planned) };
     for line in stale {
-        lines.push(crate::report::PlanLine {
+        lines.push(crate::base::event::PlanLine {
             step: "prune".to_owned(),
-            mark: if prune { engine::mark(line.decision) } else { crate::report::Mark::Keep },
+            mark: if prune { engine::mark(line.decision) } else { crate::base::event::Mark::Keep },
             text: if prune { line.text.clone() } else { format!("{}; stays without --prune", line.text) },
             detail: line.detail.clone(),
         });

@@ -2,20 +2,20 @@
 
 use std::rc::Rc;
 
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::event::{Event, Reporter as _};
+use crate::base::files;
+use crate::base::message;
+use crate::cluster::remains;
+use crate::commands::session::{Needs, Outside};
+use crate::commands::wizard;
 use crate::commands::{Ended, adopt_objects, write_lines};
-use crate::context::Context;
+use crate::deployment::object::{Kind as ObjectKind, Object};
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::deployment::record::Record;
 use crate::engine::{self, Planned};
-use crate::error::{Failure, Kind, Result};
-use crate::files;
-use crate::message;
-use crate::object::{Kind as ObjectKind, Object};
-use crate::plan::{Act, Decision, Line};
-use crate::record::Record;
-use crate::remains;
-use crate::report::{Event, Reporter as _};
-use crate::session::{Needs, Outside};
 use crate::settings::RunOptions;
-use crate::wizard;
+use crate::steps::context::Context;
 
 /// Where the deployment's objects are: a command that goes on has to repeat it.
 const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces"];
@@ -110,7 +110,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
     }
     let settled = match engine::settle(cx, &planned).await {
-        Ok(()) if reached => crate::jobs::settle(cx, to_look_into_jobs(cx, &planned)).await,
+        Ok(()) if reached => crate::cluster::job_pods::settle(cx, to_look_into_jobs(cx, &planned)).await,
         Ok(()) => Ok(None),
         Err(failure) => Err(failure),
     };
@@ -118,7 +118,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         Ok(None) => {}
         Ok(Some(text)) => outside.ui.event(&Event::Note { text }),
         Err(failure) => {
-            let released = crate::borrowed::release_held(cx).await;
+            let released = crate::cluster::temporary_binding::release_held(cx).await;
             let failures = released.err().into_iter().chain([failure]).collect();
             return Ok(Ended::failed(failures, cx.mutations() > before));
         }
@@ -140,7 +140,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.kind.weight()));
     // A right that could not be given back outweighs the rest.
-    if let Err(failure) = crate::borrowed::release_held(cx).await {
+    if let Err(failure) = crate::cluster::temporary_binding::release_held(cx).await {
         failures.retain(|other| other.id != failure.id);
         failures.insert(0, failure);
     }

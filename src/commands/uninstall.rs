@@ -1,10 +1,10 @@
 //! `launch-script --uninstall`: the script that takes back what the launch script made of a host, from what
 //! is known here.
 
+use crate::base::error::Result;
+use crate::commands::session::Outside;
 use crate::commands::{Ended, write_product};
-use crate::error::Result;
-use crate::script::uninstall::Uninstall;
-use crate::session::Outside;
+use crate::machine::uninstall::Uninstall;
 use crate::settings::{Missing, missing_failure};
 
 /// Prints the script to stdout. Asks nobody, changes nothing, contacts nobody.

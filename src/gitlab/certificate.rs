@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::{Class, Refusal};
-use crate::certificates::{Fault, Verdict};
-use crate::error::{Failure, Kind};
-use crate::tls::{Roots, Untrusted};
+use crate::base::error::{Failure, Kind};
+use crate::x509::tls::{Roots, Untrusted};
+use crate::x509::{Fault, Verdict};
 
 /// A request that was not sent, as the server's certificate was not accepted.
 pub(super) fn refusal(what: &str, url: &str, roots: &Roots, untrusted: &Untrusted) -> Refusal {

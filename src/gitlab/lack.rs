@@ -3,8 +3,8 @@
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::error::Failure;
-use crate::permissions::{self, Permission};
+use crate::base::error::Failure;
+use crate::gitlab::permissions::{self, Permission};
 
 /// What a token lacks, told by a 403.
 #[derive(Clone, Debug, Default)]

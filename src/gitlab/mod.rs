@@ -12,15 +12,20 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use crate::error::{Failure, Kind, Result};
-use crate::limits::{Cancel, Limits, Pages, RetryNotice, Trace};
-use crate::proxy::Variables;
-use crate::secret::Secret;
-use crate::tls::{self, Roots};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::proxy::Variables;
+use crate::base::request::{Cancel, Limits, Pages, RetryNotice, Trace};
+use crate::base::secret::Secret;
+use crate::x509::tls::{self, Roots};
 
 mod certificate;
+pub mod credentials;
+pub mod facts;
 mod lack;
+pub mod permissions;
+pub mod pipeline;
 mod refusal;
+pub mod runner;
 mod types;
 mod way;
 mod words;
@@ -140,7 +145,7 @@ impl Gitlab {
             // http is for loopback alone, which settings have seen to.
             .https_only(base.scheme() == "https")
             .connect_timeout(CONNECT_TIMEOUT)
-            // The library looks at no variable: crate::proxy decides.
+            // The library looks at no variable: crate::base::proxy decides.
             .no_proxy();
         let mut shown = base.as_str().trim_end_matches('/').to_owned();
         if let Some((proxy, taken)) = way::way(&base, proxies)? {

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::lack::Lack;
 use super::words;
-use crate::error::{Failure, Kind};
-use crate::limits::{self, NotRead};
+use crate::base::error::{Failure, Kind};
+use crate::base::request::{self, NotRead};
 
 /// The cases that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Refusal {
 
     /// More came, or was to come, than anything here can need.
     pub(super) fn endless(what: &str, why: &str) -> Self {
-        Self::decided(Class::Malformed, what, why, limits::endless(what, why))
+        Self::decided(Class::Malformed, what, why, request::endless(what, why))
     }
 
     pub(super) fn malformed(what: &str, why: &str) -> Self {
@@ -127,7 +127,7 @@ impl Refusal {
     pub(super) fn status(what: &str, code: u16, headers: &HeaderMap, bytes: &[u8], asked: &Url) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let json: Option<Value> =
-            text("content-type").contains("json").then(|| limits::json(bytes).ok()).flatten();
+            text("content-type").contains("json").then(|| request::json(bytes).ok()).flatten();
         let message = match json.as_ref().map(words) {
             Some(words) if !words.is_empty() => words,
             _ => foreign_answer(code, text("content-type"), bytes),
@@ -245,7 +245,7 @@ pub(super) fn json(what: &str, headers: &HeaderMap, bytes: &[u8], cut: bool) -> 
         return Err(Refusal::malformed(what, &foreign_answer(200, kind, bytes)));
     }
     // Deeper nesting than the parser takes ends here, too.
-    limits::json(bytes).map_err(|error| match error {
+    request::json(bytes).map_err(|error| match error {
         NotRead::TooMuch => Refusal::endless(what, "the answer has too many values to be read"),
         NotRead::NotJson(error) => {
             Refusal::malformed(what, &format!("the answer is no JSON that can be read: {error}"))

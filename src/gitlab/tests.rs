@@ -1,13 +1,13 @@
 //! Answers as GitLab and what stands before it give them, without a network.
 
-use crate::proxy::Variables;
+use crate::base::proxy::Variables;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::refusal::json as read_json;
 use super::{Class, Job, Manager, Pipeline, Project, Refusal, Route, Runner, next_page};
-use crate::error::{Failure, Kind};
+use crate::base::error::{Failure, Kind};
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     pairs
@@ -187,14 +187,14 @@ fn the_next_page_is_asked_of_the_same_host() {
 
 #[test]
 fn routes_escape_their_segments() {
-    let limits = crate::limits::Limits {
+    let limits = crate::base::request::Limits {
         deadline: std::time::Instant::now(),
         request_timeout: std::time::Duration::from_secs(1),
-        cancel: crate::limits::Cancel::default(),
+        cancel: crate::base::request::Cancel::default(),
         notice: std::rc::Rc::new(|_, _, _| {}),
     };
     crate::install_tls_provider();
-    let roots = crate::tls::Roots::of_gitlab(None);
+    let roots = crate::x509::tls::Roots::of_gitlab(None);
     let gitlab =
         super::Gitlab::connect("https://h/gitlab", None, &roots, &limits, None, &Variables::default())
             .expect("a client");

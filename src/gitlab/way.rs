@@ -2,8 +2,8 @@
 
 use reqwest::Url;
 
-use crate::error::{Failure, Kind, Result};
-use crate::proxy::{Proxy, Scheme, Variables};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::proxy::{Proxy, Scheme, Variables};
 
 /// The proxy on the way to GitLab, as reqwest takes it.
 pub(super) fn way(base: &Url, proxies: &Variables) -> Result<Option<(Proxy, reqwest::Proxy)>> {

@@ -1,6 +1,6 @@
 //! What GitLab's own words in a refusal mean, where they tell more than the status: one table. Pure.
 
-use crate::error::Kind;
+use crate::base::error::Kind;
 
 /// One known refusal.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ pub(super) fn known(message: &str) -> Option<&'static Known> {
 #[cfg(test)]
 mod tests {
     use super::{TABLE, known};
-    use crate::explain::explain;
+    use crate::output::explain::explain;
 
     #[test]
     fn each_refusal_is_known_by_gitlabs_words() {

@@ -5,8 +5,8 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use crate::message;
-pub use crate::message::{is_hostile, quoted as escaped};
+use crate::base::message;
+pub use crate::base::message::{is_hostile, quoted as escaped};
 
 /// Refuses nothing but emptiness and hostile characters.
 pub fn text(value: &str) -> Result<String, String> {
@@ -203,7 +203,7 @@ pub fn url(value: &str) -> Result<String, String> {
     let host = host_of(authority)?;
     match scheme.to_ascii_lowercase().as_str() {
         "https" => {}
-        "http" if crate::address::is_loopback(&host) => {}
+        "http" if crate::base::address::is_loopback(&host) => {}
         "http" => return Err("must begin with https:// (http is accepted on loopback only)".to_owned()),
         _ => return Err("must begin with https://".to_owned()),
     }

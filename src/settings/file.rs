@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::check::escaped;
 use super::table::{Group, Kind, SETTINGS, setting};
-use crate::error::{Failure, Kind as FailureKind, Result};
-use crate::yaml::{self, Repeated};
+use crate::base::error::{Failure, Kind as FailureKind, Result};
+use crate::base::yaml::{self, Repeated};
 
 /// More than any settings file needs; keeps a wrong path from filling memory.
 const LONGEST: usize = 1 << 20;

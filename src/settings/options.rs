@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use super::check::{self, escaped};
 use super::file::split;
 use super::table::{self, Row};
-use crate::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Kind, Result};
 
 /// How a run reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

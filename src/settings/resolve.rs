@@ -13,7 +13,7 @@ use super::{
     DEFAULT_DEPLOYMENT, DEFAULT_IMAGE, DEFAULT_INSTALL_METHOD, DEFAULT_PIPELINE_SCRIPT, DEFAULT_POD_SECURITY,
     DEFAULT_TAGS, DEFAULT_TARGET, DEFAULT_TIMEOUT, DEFAULT_WAIT, Inputs, Reissue, Settings, Source, Sourced,
 };
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// The two values needed before the record can be read.
 pub fn deployment_and_state_dir(inputs: &Inputs) -> Result<(Sourced<String>, PathBuf)> {

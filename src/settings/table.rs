@@ -166,7 +166,7 @@ impl Row {
 use Group::{Cluster, Connection, Consent, Machine, Output, Run, Runner};
 use Kind::{Bool, Count, Duration, Lines, List, Path, Text};
 
-/// Where a launch script can run; what each place is stands in [`crate::script::target`].
+/// Where a launch script can run; what each place is stands in [`crate::machine::target`].
 pub const TARGETS: &[&str] = &[
     "lightsail",
     "ec2",
@@ -446,7 +446,11 @@ mod tests {
         assert_eq!(sorted(kept_out), sorted(expected.to_vec()));
         // Where programs come from is told by this machine's record alone.
         for row in SETTINGS.iter().filter(|row| row.env.is_empty()) {
-            assert!(!crate::names::NOTED.contains(&row.key), "{} is not for the anchor", row.flag);
+            assert!(
+                !crate::deployment::names::NOTED.contains(&row.key),
+                "{} is not for the anchor",
+                row.flag
+            );
         }
     }
 }

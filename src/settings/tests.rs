@@ -8,8 +8,8 @@ use super::{
     Inputs, Need, Settings, Source, deployment_and_state_dir, missing_failure, resolve, run_options,
     shell_word,
 };
-use crate::cli;
-use crate::error::Failure;
+use crate::base::error::Failure;
+use crate::commands::cli;
 
 type Env = BTreeMap<String, String>;
 

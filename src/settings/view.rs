@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::check::duration_text;
 use super::table::{self, Group, Kind, Row, SETTINGS};
 use super::{Reissue, Settings, Source, Sourced};
-use crate::error::{Failure, Kind as FailureKind};
-use crate::template::shell_quote;
+use crate::base::error::{Failure, Kind as FailureKind};
+use crate::base::template::shell_quote;
 
 /// How much of GitLab's side a command needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,18 +4,18 @@
 use serde_json::json;
 
 use super::{Done, Pending, Step};
-use crate::admission::{self, Look};
-use crate::borrowed::{bind, manifest, release_held, release_one, undo_command};
+use crate::base::error::{Failure, Kind, Result};
+use crate::cluster::dry_run::{self, Look};
+use crate::cluster::rights::{self, Right};
+use crate::cluster::temporary_binding::{bind, manifest, release_held, release_one, undo_command};
 use crate::cluster::{Class, Refusal};
-use crate::context::Context;
-use crate::error::{Failure, Kind, Result};
-use crate::looks;
-use crate::names;
-use crate::object::{Kind as ObjectKind, Object, Ref};
-use crate::plan::{Act, Decision, Line};
-use crate::record;
-use crate::rules::{self, Right};
+use crate::deployment::names;
+use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::deployment::record;
 use crate::settings::shell_word;
+use crate::steps::context::Context;
+use crate::steps::looks;
 
 /// See the module.
 pub struct BindAdmin;
@@ -158,7 +158,7 @@ async fn question(cx: &Context) -> Result<Answer> {
     let role_differs = match &role {
         None => true,
         Some(role) => {
-            let comparison = rules::compare(&rules::rights(&role.value["rules"]), &rules::needed());
+            let comparison = rights::compare(&rights::rights(&role.value["rules"]), &rights::needed());
             !comparison.more.is_empty() || (cx.settings.force_conflicts && !comparison.less.is_empty())
         }
     };
@@ -170,7 +170,7 @@ async fn question(cx: &Context) -> Result<Answer> {
         .read_now(&Ref::cluster(ObjectKind::Namespace, namespace))
         .await?
         .is_some_and(|live| !live.is_terminating());
-    let body = json!({"rules": rules::manifest()});
+    let body = json!({"rules": rights::manifest()});
     let name = &cx.names.role().name;
     // The same rules under a name of their own: asking must not meet the Role that is there.
     let probe = if namespace_there {
@@ -198,7 +198,7 @@ async fn question(cx: &Context) -> Result<Answer> {
             }
             Ok(Answer::MayGrant(format!(
                 "you may grant the Role's {} rules yourself",
-                rules::manifest().as_array().map_or(0, Vec::len)
+                rights::manifest().as_array().map_or(0, Vec::len)
             )))
         }
         Err(refusal) if refusal.is_escalation() => {
@@ -212,7 +212,7 @@ async fn question(cx: &Context) -> Result<Answer> {
         Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Admission) && !namespace_there => {
             Ok(Answer::Unasked(refusal.message))
         }
-        Err(refusal) => Err(admission::failure(&cx.settings, &cx.kubectl(), &probe, refusal)),
+        Err(refusal) => Err(dry_run::failure(&cx.settings, &cx.kubectl(), &probe, refusal)),
     }
 }
 
@@ -242,7 +242,7 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         let allowed = match cx.cluster.dry_run(&binding).await {
             Ok(()) => true,
             Err(refusal) if refusal.class == Class::Forbidden => false,
-            Err(refusal) => return Err(admission::failure(&cx.settings, &cx.kubectl(), &binding, refusal)),
+            Err(refusal) => return Err(dry_run::failure(&cx.settings, &cx.kubectl(), &binding, refusal)),
         };
         (binding, allowed, format!("ClusterRoleBinding of cluster-admin for {operator}"))
     } else {
@@ -297,7 +297,7 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         } else {
             format!(
                 "removed again after create-role (you may not yet grant the Role's {} rules); by hand:",
-                rules::manifest().as_array().map_or(0, Vec::len)
+                rights::manifest().as_array().map_or(0, Vec::len)
             )
         })
         .command(undo))

@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Done, Pending, Step};
-use crate::context::Context;
-use crate::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Kind, Result};
+use crate::deployment::plan::{Act, Decision, FileChange, Line};
+use crate::deployment::record::{OwnedCommit, Record};
 use crate::gitlab::Route;
-use crate::instance::{self, Purpose, instance};
-use crate::pipeline::{self, State};
-use crate::plan::{Act, Decision, FileChange, Line};
-use crate::record::{OwnedCommit, Record};
+use crate::gitlab::facts::{self, Purpose, instance};
+use crate::gitlab::pipeline::{self, State};
 use crate::settings::{Need, Settings};
+use crate::steps::context::Context;
 
 /// See the module.
 pub struct CommitPipeline;
@@ -65,7 +65,7 @@ impl Step for CommitPipeline {
             }
             let found = instance(cx).await?;
             let mut lines: Vec<Line> =
-                instance::obstacles(found, Purpose::Pipeline).into_iter().map(Line::refuse).collect();
+                facts::obstacles(found, Purpose::Pipeline).into_iter().map(Line::refuse).collect();
             if lines.is_empty() {
                 lines.push(decide(cx, pipeline::state(cx).await?));
             }

@@ -5,18 +5,18 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
-use crate::borrowed;
-use crate::context::Context;
-use crate::deletion;
-use crate::error::{Failure, Kind};
-use crate::inhabitants;
-use crate::looks::looked_at;
-use crate::names::{self, POD_SECURITY};
-use crate::object::{Object, Ref};
-use crate::ownership::{self, Owner};
-use crate::plan::{Act, Decision, Line};
-use crate::remains;
+use crate::base::error::{Failure, Kind};
+use crate::cluster::deletion;
+use crate::cluster::namespace;
+use crate::cluster::remains;
+use crate::cluster::temporary_binding;
+use crate::deployment::names::{self, POD_SECURITY};
+use crate::deployment::object::{Object, Ref};
+use crate::deployment::ownership::{self, Owner};
+use crate::deployment::plan::{Act, Decision, Line};
 use crate::settings::{shell_word, strictness};
+use crate::steps::context::Context;
+use crate::steps::looks::looked_at;
 
 /// See the module.
 pub struct CreateNamespaces;
@@ -133,9 +133,9 @@ impl Step for CreateNamespaces {
                     ));
                     // One that is on its way already is only awaited.
                     if !live.is_terminating()
-                        && let Some(binding) = borrowed::to_look_into(cx, &reference.name).await?
+                        && let Some(binding) = temporary_binding::to_look_into(cx, &reference.name).await?
                     {
-                        lines.push(borrowed::look_line(cx, binding));
+                        lines.push(temporary_binding::look_line(cx, binding));
                     }
                 }
             }
@@ -151,13 +151,13 @@ impl Step for CreateNamespaces {
             let mut agreed = Vec::new();
             for line in lines {
                 if let Act::Bind(binding) = &line.act
-                    && !borrowed::is_held(cx, &binding.reference)
-                    && let Err(failure) = borrowed::bind(cx, binding).await
+                    && !temporary_binding::is_held(cx, &binding.reference)
+                    && let Err(failure) = temporary_binding::bind(cx, binding).await
                 {
                     kept.push(failure);
                 }
                 let Act::Delete(reference, uid) = &line.act else { continue };
-                match inhabitants::delete_if_empty(cx, reference, uid).await {
+                match namespace::delete_if_empty(cx, reference, uid).await {
                     Ok(with) => {
                         gone.push((reference.clone(), uid.clone()));
                         agreed.extend(with);

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
-use crate::context::Context;
-use crate::deletion;
-use crate::error::{Failure, Kind, Result};
-use crate::grant::decide;
-use crate::looks::looked_at;
-use crate::names;
-use crate::object::{Kind as ObjectKind, Object, Ref};
-use crate::ownership::{self, Owner};
-use crate::plan::{Act, Decision, Line};
-use crate::rules;
+use crate::base::error::{Failure, Kind, Result};
+use crate::cluster::deletion;
+use crate::cluster::rights;
+use crate::cluster::role::decide;
+use crate::deployment::names;
+use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
+use crate::deployment::ownership::{self, Owner};
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::steps::context::Context;
+use crate::steps::looks::looked_at;
 
 /// See the module.
 pub struct CreateRole;
@@ -212,7 +212,7 @@ fn manifests(cx: &Context) -> Vec<Object> {
     account.value["metadata"]["annotations"][names::SETTINGS] = json!(settings_note(cx));
     let job_account =
         names.manifest(names.job_account(), &id, &json!({"automountServiceAccountToken": false}));
-    let role = names.manifest(names.role(), &id, &json!({"rules": rules::manifest()}));
+    let role = names.manifest(names.role(), &id, &json!({"rules": rights::manifest()}));
     let binding = names.manifest(
         names.role_binding(),
         &id,

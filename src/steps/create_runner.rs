@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use super::{Done, Pending, Step};
-use crate::context::Context;
-use crate::error::{Failure, Kind, Result};
-use crate::files;
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::files;
+use crate::deployment::names;
+use crate::deployment::plan::{Act, Decision, Line};
 use crate::gitlab::Route;
-use crate::instance::{self, Purpose, instance};
-use crate::names;
-use crate::plan::{Act, Decision, Line};
-use crate::runner::{self, Found, Ours, Verdict};
+use crate::gitlab::facts::{self, Purpose, instance};
+use crate::gitlab::runner::{self, Found, Ours, Verdict};
 use crate::settings::{Need, shell_word};
+use crate::steps::context::Context;
 
 /// See the module.
 pub struct CreateRunner;
@@ -57,9 +57,7 @@ impl Step for CreateRunner {
             if lines.iter().any(|line| line.decision.is_change()) {
                 if cx.gitlab.client.is_some() {
                     lines.extend(
-                        instance::obstacles(instance(cx).await?, Purpose::Runner)
-                            .into_iter()
-                            .map(Line::refuse),
+                        facts::obstacles(instance(cx).await?, Purpose::Runner).into_iter().map(Line::refuse),
                     );
                 }
                 lines.extend(token_out(cx, runner::verdict(cx).await?)?);

@@ -1,9 +1,9 @@
 //! The CA that verifies the endpoint which the runner will dial.
 
 use super::{Done, Pending, Step, count};
-use crate::context::Context;
-use crate::plan::Line;
-use crate::trust::{Trust, trust};
+use crate::cluster::endpoint_ca::{Trust, trust};
+use crate::deployment::plan::Line;
+use crate::steps::context::Context;
 
 /// See the module.
 pub struct ExtractCa;

@@ -7,18 +7,18 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
-use crate::context::Context;
-use crate::deletion;
-use crate::error::{Failure, Kind, Result};
-use crate::issued;
-use crate::looks::looked_at;
-use crate::object::{FILLED_BY_CLUSTER, Object};
-use crate::ownership::{self, Owner};
-use crate::plan::{Act, Decision, Line};
-use crate::proof;
-use crate::rules::Right;
-use crate::secret::Secret;
-use crate::token;
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::secret::Secret;
+use crate::cluster::deletion;
+use crate::cluster::rights::Right;
+use crate::cluster::token::claims;
+use crate::cluster::token::proof;
+use crate::cluster::token::renewal;
+use crate::deployment::object::{FILLED_BY_CLUSTER, Object};
+use crate::deployment::ownership::{self, Owner};
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::steps::context::Context;
+use crate::steps::looks::looked_at;
 
 /// See the module.
 pub struct IssueToken;
@@ -65,10 +65,10 @@ impl Step for IssueToken {
                 )]);
             }
             let renewal = match &live {
-                Some(live) => issued::renewal(cx, live).await,
+                Some(live) => renewal::renewal(cx, live).await,
                 None => None,
             };
-            let expires = issued::expiry(cx).await;
+            let expires = renewal::expiry(cx).await;
             let lines = decide(cx, live.as_ref(), &owner, renewal.as_deref(), expires.as_deref());
             if lines.iter().any(|line| matches!(line.act, Act::RequestToken(_))) {
                 may_request(cx).await?;
@@ -271,7 +271,7 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
             )
             .hint("run the same command again"));
         };
-        if !issued::is_readable(&live) {
+        if !renewal::is_readable(&live) {
             return Ok(None);
         }
         if let Some(token) = token_in(&live) {
@@ -320,7 +320,7 @@ async fn request(cx: &Context, handle: &Object) -> Result<()> {
             Failure::new("OR0901", Kind::Proof, "the server granted a token without saying when it ends")
         })?;
     // The token's own claim is what counts in the end, and both its ends are by the server's clock.
-    let (from, until) = token::lifetime(&token).unwrap_or((cx.now, said));
+    let (from, until) = claims::lifetime(&token).unwrap_or((cx.now, said));
     let expires = said.min(until);
     let granted = Duration::from_secs(u64::try_from(expires.as_second() - from.as_second()).unwrap_or(0));
     let shortened = granted + Duration::from_secs(60) < asked;
@@ -354,7 +354,7 @@ async fn proven(cx: &Context) -> Result<String> {
         return Ok("not proven again: a requested token is known to its host alone".to_owned());
     };
     let account = cx.read(&cx.names.account()).await.map_err(Failure::from)?;
-    token::check_claims(&token, &cx.names, account.as_ref().map(Object::uid).unwrap_or_default())?;
+    claims::check_claims(&token, &cx.names, account.as_ref().map(Object::uid).unwrap_or_default())?;
     let text = proof::prove(cx, &token).await?;
     *cx.facts.bearer.borrow_mut() = Some(token);
     *cx.facts.proof.borrow_mut() = Some(text.clone());

@@ -1,20 +1,20 @@
 //! The script that turns a bare VM into the runner.
 
 use super::{Done, Pending, Step};
-use crate::access;
-use crate::context::Context;
-use crate::delivery::{self, Delivery};
-use crate::error::{Failure, Kind, Result};
-use crate::files;
-use crate::inputs::{gitlab_url, method, read_extra, script, sha256};
-use crate::issued;
-use crate::names;
-use crate::plan::{Act, Decision, Line};
-use crate::runner::{self, Verdict};
-use crate::script::{Method, ScriptSecrets, entry};
-use crate::secret::Secret;
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::files;
+use crate::base::secret::Secret;
+use crate::cluster::endpoint_ca::{Trust, trust};
+use crate::cluster::token::renewal;
+use crate::deployment::names;
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::gitlab::credentials;
+use crate::gitlab::runner::{self, Verdict};
+use crate::machine::script_files::{self, Delivery};
+use crate::machine::{Method, ScriptSecrets, config_entry};
 use crate::settings::{Need, Source, Sourced};
-use crate::trust::{Trust, trust};
+use crate::steps::context::Context;
+use crate::steps::inputs::{gitlab_url, method, read_extra, script, sha256};
 
 /// See the module.
 pub struct LaunchScript;
@@ -150,7 +150,7 @@ impl Step for LaunchScript {
     }
 
     fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move { delivery::undo_lines(cx).await })
+        Box::pin(async move { script_files::undo_lines(cx).await })
     }
 
     fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
@@ -226,15 +226,15 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     let runner = runner::verdict(cx).await?;
     let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
     // A host with the old token would stop: a script with both secrets is due.
-    let stale = issued::script_is_stale(cx, live.as_ref()).await;
+    let stale = renewal::script_is_stale(cx, live.as_ref()).await;
     let another = written.is_some() && delivery.is_another(cx).await;
     let reissued =
         !cx.settings.reissue.is_empty() || (written.is_some() && stale) || another || runner.brings_token();
     let renewed = match &live {
-        Some(live) => issued::renewal(cx, live).await.is_some(),
+        Some(live) => renewal::renewal(cx, live).await.is_some(),
         None => true,
     };
-    let bearer_at_hand = renewed || live.as_ref().is_some_and(issued::is_readable);
+    let bearer_at_hand = renewed || live.as_ref().is_some_and(renewal::is_readable);
     let asked_again = cx.facts.alone.get()
         && matches!(&cx.settings.script, Some(script) if matches!(script.source, crate::settings::Source::Flag(_)))
         && !path.exists();
@@ -323,7 +323,7 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     if custom {
         line = line.detail("the runner's token has a prefix of this instance's own: gitlab-runner will not renew it by itself, and `gitlab-runner unregister` on the host would delete the runner at GitLab");
     }
-    let added = cx.facts.runner_extra.get().map(entry::added).unwrap_or_default();
+    let added = cx.facts.runner_extra.get().map(config_entry::added).unwrap_or_default();
     if !added.is_empty() {
         line = line.detail(format!("--runner-config adds {}", added.join(", ")));
     }
@@ -356,7 +356,7 @@ async fn runner_token(cx: &Context) -> Result<Option<Secret>> {
         return Ok(Some(token.clone()));
     }
     let Some(path) = &cx.settings.runner_token_file else { return Ok(None) };
-    let token = access::read_secret(&cx.intake, &path.value, "runner token").await?;
+    let token = credentials::read_secret(&cx.intake, &path.value, "runner token").await?;
     check_runner_token(&token)?;
     *cx.facts.runner_token.borrow_mut() = Some(token.clone());
     Ok(Some(token))
@@ -417,7 +417,7 @@ async fn note(cx: &Context, digest: &str, delivery: &Delivery, with_secrets: boo
             record.gitlab.given = false;
         }
         record.script_path =
-            (delivery.script.as_os_str() != "-").then(|| delivery::absolute(&delivery.script));
+            (delivery.script.as_os_str() != "-").then(|| script_files::absolute(&delivery.script));
         if with_secrets && let Some(secret) = &secret {
             secret.uid().clone_into(&mut record.script_secret);
         }

@@ -10,20 +10,23 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::context::Context;
-use crate::error::Result;
-use crate::plan::Line;
-use crate::record::Record;
+use crate::base::error::Result;
+use crate::deployment::plan::Line;
+use crate::deployment::record::Record;
 use crate::settings::{Need, Settings};
+use crate::steps::context::Context;
 
 mod bind_admin;
 mod commit_pipeline;
+pub mod context;
 mod create_namespaces;
 mod create_role;
 mod create_runner;
 mod extract_ca;
+pub mod inputs;
 mod issue_token;
 mod launch_script;
+pub mod looks;
 mod preflight;
 mod run_pipeline;
 
@@ -132,4 +135,4 @@ pub fn find(name: &str) -> Option<&'static dyn Step> {
     STEPS.iter().copied().find(|step| step.name() == name)
 }
 
-pub(crate) use crate::report::count;
+pub(crate) use crate::base::text::count;

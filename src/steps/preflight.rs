@@ -5,20 +5,20 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
-use crate::admission::{self, Look};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::event::{Event, Outcome};
 use crate::cluster::Refusal;
-use crate::context::Context;
-use crate::error::{Failure, Kind, Result};
-use crate::instance::{self, Purpose, instance};
-use crate::job_pod;
-use crate::looks;
-use crate::object::{Kind as ObjectKind, Ref};
-use crate::plan::{Act, Decision, Line};
-use crate::report::{Event, Outcome};
-use crate::rules::{self, Right};
-use crate::runner::{self, Verdict};
+use crate::cluster::dry_run::{self, Look};
+use crate::cluster::endpoint_ca::trust;
+use crate::cluster::job_pod;
+use crate::cluster::rights::{self, Right};
+use crate::deployment::object::{Kind as ObjectKind, Ref};
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::gitlab::facts::{self, Purpose, instance};
+use crate::gitlab::runner::{self, Verdict};
 use crate::settings::shell_word;
-use crate::trust::trust;
+use crate::steps::context::Context;
+use crate::steps::looks;
 
 /// See the module.
 pub struct Preflight;
@@ -229,7 +229,7 @@ async fn gitlab(cx: &Context, checks: &mut Vec<Event>, lines: &mut Vec<Line>) {
     if makes_runner && !matches!(runner::verdict(cx).await, Ok(Verdict::Create(_))) {
         return;
     }
-    for failure in instance::obstacles(found, Purpose::Runner) {
+    for failure in facts::obstacles(found, Purpose::Runner) {
         fail(checks, lines, "gitlab", &failure);
     }
 }
@@ -271,7 +271,7 @@ async fn refused_jobs(cx: &Context) -> Vec<Failure> {
         return Vec::new();
     }
     // What cannot be read is said by launch-script.
-    let _ = crate::inputs::read_extra(cx).await;
+    let _ = crate::steps::inputs::read_extra(cx).await;
     let objects = [job_pod::secret(cx), job_pod::pod(cx)];
     let looks = objects.iter().map(|object| looks::look(cx, object, true));
     let looks = futures_util::future::join_all(looks).await;
@@ -350,7 +350,7 @@ async fn missing_rights(cx: &Context) -> Result<Rights> {
                 spec,
             )
             .await
-            .map(|status| rules::rights(&status["resourceRules"]))
+            .map(|status| rights::rights(&status["resourceRules"]))
     };
     let (runner, job) =
         tokio::join!(review(cx.names.runner_namespace.clone()), review(cx.names.job_namespace.clone()));
@@ -407,13 +407,13 @@ async fn denied(cx: &Context, missing: &[(String, Right)]) -> Result<Failure> {
     }
     let request = Right::new(PROJECTS, "projectrequests", "create");
     if !cx.may(&cx.cluster, "", &request).await.map_err(Failure::from)? {
-        return Ok(admission::made_by_others(&cx.settings, failure));
+        return Ok(dry_run::made_by_others(&cx.settings, failure));
     }
     failure = failure.hint("or request the namespaces as projects, which bring the rights inside them:");
     for namespace in cx.names.namespaces().iter().filter(|one| !cx.is_used(&one.name)) {
         failure = failure.hint(format!("  oc new-project {}", shell_word(&namespace.name)));
     }
-    Ok(failure.hint(format!("  {}", admission::with_used_namespaces(&cx.settings))))
+    Ok(failure.hint(format!("  {}", dry_run::with_used_namespaces(&cx.settings))))
 }
 
 #[cfg(test)]

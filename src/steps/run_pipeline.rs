@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{Done, Pending, Step};
-use crate::context::Context;
-use crate::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::event::Event;
+use crate::base::job_log::Log;
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::deployment::record::Record;
+use crate::gitlab::facts::{self, Purpose, instance};
+use crate::gitlab::pipeline::{self, Reason, State};
+use crate::gitlab::runner::{self, Found, Ours, Verdict};
 use crate::gitlab::{Class, Gitlab, Job, Pipeline, Route};
-use crate::instance::{self, Purpose, instance};
-use crate::pipeline::{self, Reason, State};
-use crate::plan::{Act, Decision, Line};
-use crate::record::Record;
-use crate::report::{Event, Log};
-use crate::runner::{self, Found, Ours, Verdict};
 use crate::settings::check::duration_text;
 use crate::settings::{Need, Settings, shell_word};
+use crate::steps::context::Context;
 
 /// See the module.
 pub struct RunPipeline;
@@ -66,7 +67,7 @@ impl Step for RunPipeline {
 
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
         Box::pin(async move {
-            let mut lines: Vec<Line> = instance::obstacles(instance(cx).await?, Purpose::Pipeline)
+            let mut lines: Vec<Line> = facts::obstacles(instance(cx).await?, Purpose::Pipeline)
                 .into_iter()
                 .map(Line::refuse)
                 .collect();

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use outrigger::script::{LaunchScript, ScriptSecrets};
-use outrigger::secret::Secret;
+use outrigger::base::secret::Secret;
+use outrigger::machine::{LaunchScript, ScriptSecrets};
 use outrigger::settings::{DEFAULT_APT_URL, DEFAULT_RUNNER_VERSION};
 
 use super::machine::Machine;
@@ -381,7 +381,8 @@ fn a_token_that_ends_is_one_that_the_runner_can_renew() {
             machine.succeed(shell, &LaunchScript { secrets: None, ..with_image(&script, "debian:13") });
             assert_eq!(times(&machine), [obtained, expires]);
             let machine = Machine::new();
-            machine.write("secrets", outrigger::script::secrets::text("kubernetes-runner", ends).expose());
+            machine
+                .write("secrets", outrigger::machine::secrets_file::text("kubernetes-runner", ends).expose());
             let script = LaunchScript { secrets: None, ..script.clone() };
             let path = machine.path("secrets").display().to_string();
             assert!(machine.run_file(shell, "root/script", &text(&script), &[&path]).status.success());

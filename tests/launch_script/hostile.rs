@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use outrigger::script::target::find;
-use outrigger::script::{LaunchScript, ScriptSecrets};
-use outrigger::secret::Secret;
+use outrigger::base::secret::Secret;
+use outrigger::machine::target::find;
+use outrigger::machine::{LaunchScript, ScriptSecrets};
 use proptest::prelude::*;
 use toml::{Table, Value};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use outrigger::script::{LaunchScript, Method};
+use outrigger::machine::{LaunchScript, Method};
 use outrigger::settings::{DEFAULT_APT_URL, DEFAULT_RUNNER_VERSION};
 use sha2::{Digest as _, Sha256};
 
@@ -154,7 +154,7 @@ fn the_helper_images_can_stay_away() {
 fn what_is_downloaded_has_the_hash_that_was_named() {
     let tokens = tokens();
     let bytes = "a binary";
-    let good = outrigger::template::hex(&Sha256::digest(bytes));
+    let good = outrigger::base::template::hex(&Sha256::digest(bytes));
     let bad = good.chars().rev().collect::<String>();
     for shell in shells() {
         for method in [Method::Apt, Method::Binary] {

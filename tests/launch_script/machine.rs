@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use outrigger::script::LaunchScript;
+use outrigger::machine::LaunchScript;
 use outrigger::settings::DEFAULT_KEY_FINGERPRINT;
 
 use super::sample::{ACCOUNT, text};

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use outrigger::script::target::find;
-use outrigger::script::{Entry, Installer, LaunchScript, Method, ScriptSecrets};
-use outrigger::secret::Secret;
+use outrigger::base::secret::Secret;
+use outrigger::machine::target::find;
+use outrigger::machine::{Entry, Installer, LaunchScript, Method, ScriptSecrets};
 use outrigger::settings::{
     DEFAULT_APT_URL, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION,
 };

@@ -7,9 +7,10 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use outrigger::script::target::find;
-use outrigger::script::{LaunchScript, Method, Packed, ScriptSecrets, is_ours, packed};
-use outrigger::secret::Secret;
+use outrigger::base::secret::Secret;
+use outrigger::machine::launch_script::{Packed, packed};
+use outrigger::machine::target::find;
+use outrigger::machine::{LaunchScript, Method, ScriptSecrets, is_ours};
 
 use sha2::{Digest as _, Sha256};
 

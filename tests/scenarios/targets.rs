@@ -8,7 +8,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use outrigger::script::target::TARGETS;
+use outrigger::machine::target::TARGETS;
 
 use super::input::refused;
 use super::{Scene, listing, writes};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use outrigger::rules;
+use outrigger::cluster::rights;
 use outrigger_doubles::gitlab::PROJECT;
 use serde_json::json;
 
@@ -104,9 +104,9 @@ fn article(chain: &Chain, root: Root, level: &str) {
     // What the runner did of what it may, and that it tried nothing else.
     let found = audit::read(&log, mark, &account);
     assert_eq!(found.refused, Vec::<String>::new(), "{output}");
-    let granted = rules::needed();
+    let granted = rights::needed();
     let unused: Vec<_> =
-        granted.difference(&found.used).filter(|right| !rules::occasional().contains(right)).collect();
+        granted.difference(&found.used).filter(|right| !rights::occasional().contains(right)).collect();
     assert!(unused.is_empty(), "granted and not used: {unused:?}");
     let beyond: Vec<_> = found.used.difference(&granted).collect();
     assert!(beyond.is_empty(), "used and not granted: {beyond:?}");

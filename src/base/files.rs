@@ -1,0 +1,663 @@
+//! The only writer and the only reader of files.
+//!
+//! What is outrigger's own (record, lock, script) is written atomically, private from the first byte, and never
+//! through a link; it is believed only if nobody else could have written it, by the rules of ssh's `StrictModes`.
+//! What the user names is read once by [`Intake`], without end nowhere, on another thread than the one that hears
+//! signals. Either is opened once, and what is judged is what was opened.
+
+#![expect(clippy::disallowed_methods, reason = "this is the module that the ban protects")]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::request::Cancel;
+
+/// The most that is read of one of our own files, and of an input that is text written by hand.
+const SMALL: u64 = 1024 * 1024;
+
+/// A held lock; dropping it lets go.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+fn refuse(path: &Path, why: &str) -> Failure {
+    Failure::new(
+        "OR0702",
+        Kind::Foreign,
+        format!("{} is not a file that outrigger may write", path.display()),
+    )
+    .detail("because", why)
+    .hint("remove it, or name another path")
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new("OR0503", Kind::Partial, format!("cannot {what} {}", path.display()))
+        .detail("the system says", error.to_string())
+        .hint("free the disk or mend the permissions, then run the same command again")
+}
+
+/// Makes a directory and its missing parents, mode 0700.
+pub fn make_dir(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| failed("make the directory", path, &error))
+}
+
+/// Refuses a target that is a link, a directory, a FIFO or somebody else's; absent is fine.
+pub fn check_target(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("write", path, &error).with_kind(Kind::Refused)),
+        Ok(meta) if meta.file_type().is_symlink() => Err(refuse(path, "it is a symbolic link")),
+        Ok(meta) if !meta.is_file() => Err(refuse(path, "it is no regular file")),
+        Ok(meta) if meta.uid() != rustix::process::geteuid().as_raw() => {
+            Err(refuse(path, "another user owns it"))
+        }
+        Ok(meta) if meta.nlink() > 1 => Err(refuse(path, "it has a second name (hard link)")),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Refuses a target that could not be written: not ours to write, a read-only or full disk, a directory
+/// that is closed to us. Asked before anything else is changed; that it holds later nobody can promise.
+///
+/// # Errors
+/// Exit 7 as [`check_target`], exit 3 where the disk would refuse.
+pub fn check_writable(path: &Path) -> Result<()> {
+    /// More than the largest file of ours, and its copy that is renamed into place.
+    const ROOM: u64 = 64 * 1024;
+    check_target(path)?;
+    let cannot = |error: &std::io::Error| failed("write", path, error).with_kind(Kind::Refused);
+    let absolute = std::path::absolute(path).map_err(|error| cannot(&error))?;
+    // Directories that are missing will be made in the nearest that is there.
+    let Some(dir) = absolute.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok()) else {
+        return Ok(());
+    };
+    if !fs::metadata(dir).map_err(|error| cannot(&error))?.is_dir() {
+        return Err(cannot(&std::io::ErrorKind::NotADirectory.into()));
+    }
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(|error| cannot(&error.into()))?;
+    let Ok(disk) = rustix::fs::statvfs(dir) else { return Ok(()) };
+    // A file system that counts neither blocks nor inodes says zero.
+    let short = disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM;
+    if short || (disk.f_files > 0 && disk.f_favail < 3) {
+        return Err(cannot(&std::io::ErrorKind::StorageFull.into()));
+    }
+    Ok(())
+}
+
+/// Replaces `path` by `bytes` in one rename, mode 0600 from the first byte, synced to disk: for what holds
+/// secrets, or is believed when it is read again.
+///
+/// # Errors
+/// Exit 7 for a target that is not ours to write, exit 3 (OR0204) for a place where others could swap it, exit 5
+/// when the disk refuses; the old file is then untouched and no temporary file stays.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    check_target(path)?;
+    check_place(path)?;
+    write(path, bytes)
+}
+
+/// The same for what is only shown to the user: it may lie where others may write.
+///
+/// # Errors
+/// As [`write_private`], but for the place.
+pub fn write_shown(path: &Path, bytes: &[u8]) -> Result<()> {
+    check_target(path)?;
+    write(path, bytes)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = dir.join(format!(".{name}.{}", crate::deployment::record::random_hex(6)?));
+    let written = (|| -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(dir)?.sync_all()
+    })();
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        failed("write", path, &error)
+    })
+}
+
+/// Opens for reading, whatever it is, without waiting for anybody: a FIFO opens at once.
+fn open(path: &Path, more: OFlags) -> std::io::Result<(File, Metadata)> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | more;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let meta = file.metadata()?;
+    Ok((file, meta))
+}
+
+/// Whether a group that may write is the user's private one (with the user's own number), as distributions make
+/// it: nobody else is in it. Debian's ssh sees it so, too.
+fn others_write(meta: &Metadata) -> bool {
+    let group = meta.mode() & 0o020 != 0 && meta.gid() != rustix::process::geteuid().as_raw();
+    group || meta.mode() & 0o002 != 0
+}
+
+/// Why somebody else decides what is there; `None` if that is the user or root alone.
+fn anothers(meta: &Metadata) -> Option<String> {
+    let (owner, user) = (meta.uid(), rustix::process::geteuid().as_raw());
+    // Who may write to a sticky directory can add to it, and not replace what is there.
+    let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
+    if owner != user && owner != 0 {
+        Some(format!("another user owns it (uid {owner})"))
+    } else if others_write(meta) && !sticky {
+        Some(format!("others may write to it (mode {:04o})", meta.mode() & 0o7777))
+    } else {
+        None
+    }
+}
+
+fn distrust(path: &Path, why: String) -> Failure {
+    let shown = crate::settings::shell_word(&path.display().to_string());
+    let failure =
+        Failure::new("OR0204", Kind::Refused, format!("{} may be changed by other users", path.display()));
+    let owned = why.starts_with("another");
+    let failure = failure.detail("because", why);
+    if owned {
+        failure.hint(
+            "look whose it is; use a place of your own: --state-dir DIR (for the script: --script FILE)",
+        )
+    } else {
+        failure
+            .hint(format!("look at what is there, then: chmod go-w {shown}"))
+            .hint("or use a place of your own: --state-dir DIR (for the script: --script FILE)")
+    }
+}
+
+/// Refuses a place for our own files where another user could put or replace them: each directory on the way
+/// must be the user's or root's, and writable by nobody else (a sticky one such as `/tmp` is well). Those that
+/// are missing will be ours.
+///
+/// # Errors
+/// OR0204 (exit 3) naming the directory.
+pub fn check_place(path: &Path) -> Result<()> {
+    let cannot = |error: &std::io::Error| failed("look at", path, error).with_kind(Kind::Refused);
+    let absolute = std::path::absolute(path).map_err(|error| cannot(&error))?;
+    let Some(dir) = absolute.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok()) else {
+        return Ok(());
+    };
+    // Links on the way are followed, and it is the way behind them that counts.
+    let dir = fs::canonicalize(dir).map_err(|error| cannot(&error))?;
+    for dir in dir.ancestors() {
+        let meta = fs::symlink_metadata(dir).map_err(|error| cannot(&error))?;
+        if let Some(why) = anothers(&meta) {
+            return Err(distrust(dir, why));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a file of ours (at most 1 MiB), `None` when there is none: not through a link, and only if nobody else
+/// could have written it.
+///
+/// # Errors
+/// OR0702 (exit 3) for what is no regular file, OR0204 (exit 3) for what others may write.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let cannot = |error: &std::io::Error| failed("read", path, error).with_kind(Kind::Refused);
+    let odd = |why| refuse(path, why).with_kind(Kind::Refused);
+    let (file, meta) = match open(path, OFlags::NOFOLLOW) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            return Err(odd("it is a symbolic link"));
+        }
+        // A socket.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
+            return Err(odd("it is no regular file"));
+        }
+        Err(error) => return Err(cannot(&error)),
+    };
+    if !meta.is_file() {
+        return Err(odd("it is no regular file"));
+    }
+    if let Some(why) = anothers(&meta) {
+        return Err(distrust(path, why));
+    }
+    check_place(path)?;
+    let mut bytes = Vec::new();
+    file.take(SMALL + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > SMALL) {
+        return Err(odd("it is larger than 1 MiB").with_kind(Kind::Usage));
+    }
+    Ok(Some(bytes))
+}
+
+/// What an input is for: what may be said of the file that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// A token: others should not read it.
+    Secret,
+    /// Settings or a kubeconfig: whoever writes it aims us, or names a program that runs as the user.
+    Aims,
+    /// Anything else.
+    Plain,
+}
+
+/// Reads what the user names: files, what a shell's `<(…)` makes, stdin. Each is read once, however often it is
+/// asked for, because a pipe gives what it has once.
+#[derive(Default)]
+pub struct Intake {
+    cancel: Cancel,
+    warn: Option<Box<dyn Fn(String)>>,
+    read: RefCell<BTreeMap<PathBuf, Option<Rc<Vec<u8>>>>>,
+}
+
+impl std::fmt::Debug for Intake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Intake")
+    }
+}
+
+impl Intake {
+    /// One that a signal ends, and that tells `warn` what is odd about a file.
+    #[must_use]
+    pub fn new(cancel: &Cancel, warn: impl Fn(String) + 'static) -> Self {
+        Self { cancel: cancel.clone(), warn: Some(Box::new(warn)), read: RefCell::default() }
+    }
+
+    /// Reads a token from a file, or from stdin for `-`; `None` when there is no such file. Others who may read
+    /// the file, or own it, are warned of.
+    ///
+    /// # Errors
+    /// Exit 2 for too much, exit 3 for what cannot be read, 130 or 143 for a signal.
+    pub async fn secret(&self, path: &Path) -> Result<Option<Rc<Vec<u8>>>> {
+        self.get(path, path.as_os_str() == "-", SMALL, Use::Secret).await
+    }
+
+    /// The same for a file alone: `-` is the name of one.
+    ///
+    /// # Errors
+    /// As [`Self::secret`].
+    pub async fn secret_file(&self, path: &Path) -> Result<Option<Rc<Vec<u8>>>> {
+        self.get(path, false, SMALL, Use::Secret).await
+    }
+
+    /// Reads a small text from a file, or from stdin for `-`.
+    ///
+    /// # Errors
+    /// As [`Self::secret`].
+    pub async fn text(&self, path: &Path) -> Result<Option<Rc<Vec<u8>>>> {
+        self.get(path, path.as_os_str() == "-", SMALL, Use::Aims).await
+    }
+
+    /// Reads a file of at most `most` bytes (whole MiB) that names servers and programs.
+    ///
+    /// # Errors
+    /// As [`Self::secret`].
+    pub async fn aims(&self, path: &Path, most: u64) -> Result<Option<Rc<Vec<u8>>>> {
+        self.get(path, false, most, Use::Aims).await
+    }
+
+    /// Reads a file of at most 1 MiB.
+    ///
+    /// # Errors
+    /// As [`Self::secret`].
+    pub async fn file(&self, path: &Path) -> Result<Option<Rc<Vec<u8>>>> {
+        self.get(path, false, SMALL, Use::Plain).await
+    }
+
+    async fn get(&self, path: &Path, stdin: bool, most: u64, what: Use) -> Result<Option<Rc<Vec<u8>>>> {
+        if let Some(known) = self.read.borrow().get(path) {
+            return Ok(known.clone());
+        }
+        let stop = Stop(Arc::default());
+        let (whole, stopped) = (path.to_owned(), Arc::clone(&stop.0));
+        let work = tokio::task::spawn_blocking(move || {
+            if stdin { from_stdin(most, &stopped) } else { from_file(&whole, most, what, &stopped) }
+        });
+        let signal = async {
+            loop {
+                match self.cancel.requested() {
+                    Some(failure) => break failure,
+                    None => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        let read = tokio::select! {
+            read = work => read.map_err(|error| failed("read", path, &std::io::Error::other(error)))?,
+            failure = signal => return Err(failure),
+        };
+        let found = match read {
+            Ok((bytes, concern)) => {
+                if let (Some(concern), Some(warn)) = (concern, &self.warn) {
+                    warn(format!("{} {concern}", path.display()));
+                }
+                Some(Rc::new(bytes))
+            }
+            Err(Unread::Absent) => None,
+            Err(Unread::Odd(why)) => return Err(refuse_input(path, &why).with_kind(Kind::Refused)),
+            Err(Unread::TooLong) => {
+                return Err(refuse_input(path, &format!("it is larger than {} MiB", most >> 20)));
+            }
+            Err(Unread::System(error)) => return Err(failed("read", path, &error).with_kind(Kind::Refused)),
+        };
+        self.read.borrow_mut().insert(path.to_owned(), found.clone());
+        Ok(found)
+    }
+}
+
+fn refuse_input(path: &Path, why: &str) -> Failure {
+    Failure::new("OR0202", Kind::Usage, format!("{} cannot be read", path.display()))
+        .detail("because", why)
+        .hint("name another file")
+}
+
+/// Ends the reading when nobody waits for it any more.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+enum Unread {
+    Absent,
+    Odd(String),
+    TooLong,
+    System(std::io::Error),
+}
+
+impl From<std::io::Error> for Unread {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::Absent,
+            std::io::ErrorKind::IsADirectory => Self::Odd("it is a directory".to_owned()),
+            _ => Self::System(error),
+        }
+    }
+}
+
+/// The bytes, and what is to be warned of.
+type Taken = std::result::Result<(Vec<u8>, Option<String>), Unread>;
+
+fn from_file(path: &Path, most: u64, what: Use, stop: &AtomicBool) -> Taken {
+    // Links are followed: kubeconfigs and mounted tokens are links as often as not, for kubectl, too.
+    let (mut file, meta) = open(path, OFlags::empty())?;
+    let kind = meta.file_type();
+    if kind.is_file() {
+        if meta.len() > most {
+            return Err(Unread::TooLong);
+        }
+        let mut bytes = Vec::new();
+        file.take(most + 1).read_to_end(&mut bytes)?;
+        return bounded(bytes, most, concern(&meta, what));
+    }
+    if kind.is_dir() {
+        return Err(Unread::Odd("it is a directory".to_owned()));
+    }
+    if !kind.is_fifo() && !kind.is_char_device() {
+        return Err(Unread::Odd("it is neither a file nor a pipe".to_owned()));
+    }
+    // A FIFO has its first writer yet to come, where a shell's pipe has had it.
+    let mut came = !kind.is_fifo() || is_shells_pipe(&file);
+    let mut bytes = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        if !came {
+            came = readable(&file)?;
+            continue;
+        }
+        let mut part = [0; 8192];
+        match file.read(&mut part) {
+            Ok(0) => return bounded(bytes, most, None),
+            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => drop(readable(&file)?),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+        if length_of(&bytes) > most {
+            return Err(Unread::TooLong);
+        }
+    }
+    Err(Unread::System(std::io::ErrorKind::Interrupted.into()))
+}
+
+fn from_stdin(most: u64, stop: &AtomicBool) -> Taken {
+    // Not made non-blocking: it is shared with whoever started us.
+    let mut stdin = std::io::stdin();
+    let mut bytes = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        if !readable(&stdin)? {
+            continue;
+        }
+        let mut part = [0; 8192];
+        match stdin.read(&mut part) {
+            Ok(0) => return bounded(bytes, most, None),
+            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+        if length_of(&bytes) > most {
+            return Err(Unread::TooLong);
+        }
+    }
+    Err(Unread::System(std::io::ErrorKind::Interrupted.into()))
+}
+
+fn length_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+fn bounded(bytes: Vec<u8>, most: u64, concern: Option<String>) -> Taken {
+    if length_of(&bytes) > most { Err(Unread::TooLong) } else { Ok((bytes, concern)) }
+}
+
+/// Waits a moment for something to read, or for the end.
+fn readable(file: &impl AsFd) -> std::io::Result<bool> {
+    let mut fds = [PollFd::new(file, PollFlags::IN)];
+    let moment = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    match poll(&mut fds, Some(&moment)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether this is a pipe without a name, as a shell's `<(…)` makes it: its writer was there from the start, and
+/// may have ended already.
+#[cfg(target_os = "linux")]
+fn is_shells_pipe(file: &File) -> bool {
+    const PIPEFS: i128 = 0x5049_5045;
+    rustix::fs::fstatfs(file).is_ok_and(|about| i128::from(about.f_type) == PIPEFS)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_shells_pipe(_: &File) -> bool {
+    false
+}
+
+/// What others may do with a file that they should not.
+fn concern(meta: &Metadata, what: Use) -> Option<String> {
+    let owner = meta.uid();
+    let foreign = owner != 0 && owner != rustix::process::geteuid().as_raw();
+    match what {
+        Use::Plain => None,
+        _ if foreign => Some(format!("belongs to another user (uid {owner}), who can change what it says")),
+        Use::Secret if meta.mode() & 0o044 != 0 => {
+            Some("holds a token and can be read by other users: chmod 600 closes it".to_owned())
+        }
+        _ if others_write(meta) => Some("can be changed by other users: chmod go-w closes it".to_owned()),
+        _ => None,
+    }
+}
+
+/// Removes a file; gone already is fine.
+pub fn remove(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("remove", path, &error)),
+    }
+}
+
+/// Removes a directory if it is empty; anything else is left as it is.
+pub fn remove_empty_dir(path: &Path) {
+    let _ = fs::remove_dir(path);
+}
+
+/// The names in a directory, sorted; none when it does not exist.
+#[must_use]
+pub fn list(path: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(path).map(|dir| dir.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
+    found.sort();
+    found
+}
+
+/// Takes the lock file beside a record, without waiting.
+///
+/// # Errors
+/// Exit 6 when another process holds it.
+pub fn lock(path: &Path) -> Result<Lock> {
+    check_target(path)?;
+    check_place(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default())
+        .open(path)
+        .map_err(|error| failed("open", path, &error).with_kind(Kind::Refused))?;
+    let meta = file.metadata().map_err(|error| failed("open", path, &error).with_kind(Kind::Refused))?;
+    if !meta.is_file() {
+        return Err(refuse(path, "it is no regular file"));
+    }
+    if let Some(why) = anothers(&meta) {
+        return Err(distrust(path, why));
+    }
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::new(
+            "OR0601",
+            Kind::Locked,
+            "another run of outrigger is at work on this deployment",
+        )
+        .detail("the lock", path.display().to_string())
+        .hint("wait until it has ended, then run the same command again")),
+        Err(error) => Err(failed("lock", path, &error.into()).with_kind(Kind::Refused)),
+    }
+}
+
+/// Whether a path lies inside a git work tree, looking upwards for `.git`.
+#[must_use]
+pub fn in_git_work_tree(path: &Path) -> bool {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.ancestors().skip(1).any(|dir| dir.join(".git").exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn writes_are_private_and_leave_no_temporary_file() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("record.json");
+        write_private(&path, b"one").expect("first write");
+        write_private(&path, b"two").expect("second write");
+        assert_eq!(fs::read(&path).expect("readable"), b"two");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(list(dir.path()), vec![path]);
+    }
+
+    #[test]
+    fn a_link_or_a_directory_is_refused_and_untouched() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let target = dir.path().join("target");
+        fs::write(&target, b"theirs").expect("written");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&target, &link).expect("linked");
+        assert_eq!(write_private(&link, b"ours").expect_err("a link is refused").id, "OR0702");
+        assert_eq!(write_private(dir.path(), b"ours").expect_err("a directory is refused").id, "OR0702");
+        assert_eq!(fs::read(&target).expect("readable"), b"theirs");
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_not_believed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("record.json");
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+        };
+        assert_eq!(read(&path).expect("absent is fine"), None);
+        write_private(&path, b"one").expect("written");
+        assert_eq!(read(&path).expect("ours"), Some(b"one".to_vec()));
+        mode(&path, 0o602);
+        assert_eq!(read(&path).expect_err("the file").id, "OR0204");
+        mode(&path, 0o644);
+        assert!(read(&path).is_ok(), "others may read it");
+        mode(dir.path(), 0o777);
+        assert_eq!(read(&path).expect_err("the directory").id, "OR0204");
+        assert_eq!(write_private(&path, b"two").expect_err("the directory").id, "OR0204");
+        assert!(write_shown(&path, b"two").is_ok(), "a receipt is not believed");
+        assert_eq!(lock(&dir.path().join("lock")).expect_err("the directory").id, "OR0204");
+        let below = dir.path().join("not/yet/there.json");
+        assert_eq!(check_place(&below).expect_err("above it").id, "OR0204");
+        mode(dir.path(), 0o1777);
+        assert!(read(&path).is_ok(), "nobody can replace what is in a sticky one");
+        mode(dir.path(), 0o700);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("linked");
+        assert_eq!(read(&link).expect_err("a link").id, "OR0702");
+        assert_eq!(read(dir.path()).expect_err("a directory").id, "OR0702");
+    }
+
+    #[tokio::test]
+    async fn inputs_are_read_once_and_links_are_followed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (path, link) = (dir.path().join("config"), dir.path().join("link"));
+        fs::write(&path, b"one").expect("written");
+        std::os::unix::fs::symlink(&path, &link).expect("linked");
+        let intake = Intake::default();
+        let text = |read: Option<Rc<Vec<u8>>>| read.map(|bytes| bytes.to_vec());
+        assert_eq!(text(intake.file(&link).await.expect("read")), Some(b"one".to_vec()));
+        fs::write(&path, b"two").expect("written");
+        assert_eq!(text(intake.file(&link).await.expect("read")), Some(b"one".to_vec()));
+        assert_eq!(text(intake.file(&path).await.expect("read")), Some(b"two".to_vec()));
+        assert_eq!(text(intake.file(&dir.path().join("none")).await.expect("absent")), None);
+        assert!(intake.file(dir.path()).await.is_err(), "a directory");
+        assert_eq!(text(intake.file(Path::new("/dev/null")).await.expect("empty")), Some(Vec::new()));
+        let failure = intake.aims(Path::new("/dev/zero"), 16 << 20).await.expect_err("no end");
+        assert!(failure.details[0].1.contains("16 MiB"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_second_lock_is_refused_with_exit_6() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("lock");
+        let held = lock(&path).expect("first");
+        assert_eq!(lock(&path).expect_err("second").kind.exit_code(), 6);
+        drop(held);
+        assert!(lock(&path).is_ok());
+    }
+}

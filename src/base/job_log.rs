@@ -1,0 +1,347 @@
+//! A job's log as it may be shown: text, tabs and colour; no cursor, no links, no marks of GitLab's own.
+
+use crate::base::message::{is_hostile, masked};
+
+/// The most characters of a line that is shown.
+const WIDEST: usize = 32 * 1024;
+
+/// A line of a job's log as it may be shown: text, tabs and colour alone, and no known token. Only [`Log`]
+/// makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine(String);
+
+impl LogLine {
+    /// The line with its colours.
+    pub(crate) fn coloured(&self) -> &str {
+        &self.0
+    }
+
+    /// The line without colour.
+    #[must_use]
+    pub fn plain(&self) -> String {
+        without_colour(&self.0)
+    }
+}
+
+/// The new, whole lines of a growing log, with the runner's time stamps removed and its parts of one line joined.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// How many bytes have been read.
+    read: usize,
+    /// The last line's beginning, while its end is not there yet.
+    open: String,
+    /// Lines that their stream may continue, in the order in which they began; one for each stream.
+    held: Vec<(String, String)>,
+}
+
+impl Log {
+    /// Takes the whole log as it is now, and returns the lines that are new.
+    pub fn update(&mut self, whole: &str) -> Vec<LogLine> {
+        // A log that was erased, or is another job's, begins anew.
+        if !whole.is_char_boundary(self.read) || whole.len() < self.read {
+            *self = Self::default();
+        }
+        self.open.push_str(&whole[self.read..]);
+        self.read = whole.len();
+        let mut lines = Vec::new();
+        while let Some(end) = self.open.find('\n') {
+            let line: String = self.open.drain(..=end).collect();
+            self.take(&line, &mut lines);
+        }
+        lines
+    }
+
+    /// What is left once the job is over: lines without an end, and lines that nothing continued.
+    pub fn finish(&mut self) -> Vec<LogLine> {
+        let rest = std::mem::take(&mut self.open);
+        let mut lines = Vec::new();
+        if !rest.is_empty() {
+            self.take(&rest, &mut lines);
+        }
+        lines.extend(std::mem::take(&mut self.held).iter().filter_map(|(_, text)| clean(text)));
+        lines
+    }
+
+    /// Takes one line of the file. A stamped one that its stream may continue is held back until the
+    /// stream's next line tells, or the job is over.
+    fn take(&mut self, line: &str, lines: &mut Vec<LogLine>) {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let Some(stamped) = Stamped::read(line) else {
+            lines.extend(clean(line));
+            return;
+        };
+        let begun = self.held.iter().position(|(stream, _)| stream == stamped.stream);
+        let begun = begun.map(|at| self.held.remove(at).1);
+        let text = match begun {
+            Some(begun) if stamped.continues => begun + stamped.text,
+            Some(begun) => {
+                lines.extend(clean(&begun));
+                stamped.text.to_owned()
+            }
+            None => stamped.text.to_owned(),
+        };
+        if stamped.may_go_on() {
+            self.held.push((stamped.stream.to_owned(), text));
+        } else {
+            lines.extend(clean(&text));
+        }
+    }
+}
+
+/// A line as gitlab-runner 19.0 and newer write it (`FF_TIMESTAMPS`): `2026-05-22T12:43:46.962646Z 00O hello`.
+/// After the time come the stream (two hex digits, then `O` or `E`) and a blank, or `+` if the text
+/// continues the stream's last line (gitlab-runner, `common/buildlogger/internal/timestamper`).
+struct Stamped<'a> {
+    stream: &'a str,
+    continues: bool,
+    text: &'a str,
+}
+
+impl<'a> Stamped<'a> {
+    /// Bytes before the text.
+    const HEADER: usize = 32;
+    /// The runner writes a line that is longer than this in parts.
+    const LONGEST: usize = 8 * 1024;
+
+    /// None for a line without a stamp.
+    fn read(line: &'a str) -> Option<Self> {
+        let bytes = line.as_bytes();
+        let stamp = bytes.len() >= Self::HEADER
+            && bytes[..27].iter().enumerate().all(|(at, byte)| match at {
+                4 | 7 => *byte == b'-',
+                10 => *byte == b'T',
+                13 | 16 => *byte == b':',
+                19 => *byte == b'.',
+                26 => *byte == b'Z',
+                _ => byte.is_ascii_digit(),
+            })
+            && bytes[27] == b' '
+            && bytes[28..30].iter().all(u8::is_ascii_hexdigit)
+            && matches!(bytes[30], b'O' | b'E')
+            && matches!(bytes[31], b' ' | b'+');
+        stamp.then(|| Self {
+            stream: &line[28..31],
+            continues: bytes[31] == b'+',
+            text: &line[Self::HEADER..],
+        })
+    }
+
+    /// Whether the stream's next line may continue this one: the runner ends a line early after a carriage
+    /// return and where a line is too long for its buffer, and nowhere else.
+    fn may_go_on(&self) -> bool {
+        self.text.contains('\r') || self.text.len() + Self::HEADER > Self::LONGEST
+    }
+}
+
+/// One line as it may be shown; none if it held only marks.
+fn clean(line: &str) -> Option<LogLine> {
+    let line = line.trim_end_matches(['\n', '\r']);
+    let line = line.char_indices().nth(WIDEST).map_or(line, |(at, _)| &line[..at]);
+    let had_text = !line.is_empty();
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        if let Some(after) = section_mark(rest) {
+            rest = after;
+        } else if c == '\u{1b}' {
+            let (sequence, after) = escape(rest);
+            if is_colour(sequence) {
+                out.push_str(sequence);
+            }
+            rest = after;
+        } else {
+            match c {
+                '\t' => out.push('\t'),
+                // What was written over is not shown: progress bars end in their last state.
+                '\r' => {
+                    let after = &rest[1..];
+                    if !after.is_empty() && section_mark(after).is_none() && !after.starts_with("\u{1b}[0K") {
+                        out.clear();
+                    }
+                }
+                c if is_hostile(c) => {}
+                c => out.push(c),
+            }
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    let text = without_colour(&out);
+    if text.trim().is_empty() && had_text && out != line {
+        return None;
+    }
+    // A colour that is not ended would run on into our own lines.
+    if out.contains('\u{1b}') {
+        out.push_str("\u{1b}[0m");
+    }
+    Some(LogLine(masked(&out)))
+}
+
+/// The text without colour.
+fn without_colour(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find('\u{1b}') {
+        out.push_str(&rest[..at]);
+        rest = escape(&rest[at..]).1;
+    }
+    out + rest
+}
+
+/// What follows `section_start:1560896352:name\r`, GitLab's mark of a part that can be folded.
+fn section_mark(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("section_start:").or_else(|| text.strip_prefix("section_end:"))?;
+    let (time, rest) = rest.split_once(':')?;
+    if time.is_empty() || !time.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let end = rest.find(['\r', '\u{1b}']).unwrap_or(rest.len());
+    Some(&rest[end..])
+}
+
+/// Splits an escape sequence (with what belongs to it) from what follows.
+fn escape(text: &str) -> (&str, &str) {
+    let bytes = text.as_bytes();
+    let end = match bytes.get(1) {
+        // CSI: parameters, then one final byte.
+        Some(b'[') => bytes[2..].iter().position(|byte| (0x40..=0x7e).contains(byte)).map(|at| at + 3),
+        // OSC and its kin: up to BEL or ST.
+        Some(b']' | b'P' | b'_' | b'^' | b'X') => {
+            let bell = text.find('\u{7}').map(|at| at + 1);
+            let st = text[1..].find("\u{1b}\\").map(|at| at + 3);
+            bell.into_iter().chain(st).min()
+        }
+        Some(byte) if byte.is_ascii() => Some(2),
+        Some(_) | None => Some(1),
+    };
+    // One that never ends takes the rest of the line with it.
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+/// Select Graphic Rendition, and nothing else.
+fn is_colour(sequence: &str) -> bool {
+    sequence.strip_prefix("\u{1b}[").and_then(|rest| rest.strip_suffix('m')).is_some_and(|numbers| {
+        numbers.len() <= 32 && numbers.bytes().all(|byte| byte.is_ascii_digit() || byte == b';')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Log, LogLine, clean, without_colour};
+
+    impl PartialEq<&str> for LogLine {
+        fn eq(&self, other: &&str) -> bool {
+            self.coloured() == *other
+        }
+    }
+
+    #[test]
+    fn only_text_tabs_and_colour_pass() {
+        for (line, shown) in [
+            ("plain\n", Some("plain")),
+            ("\n", Some("")),
+            ("a\tb\r\n", Some("a\tb")),
+            ("\u{1b}[32;1m$ echo\u{1b}[0;m\n", Some("\u{1b}[32;1m$ echo\u{1b}[0;m\u{1b}[0m")),
+            ("\u{1b}[2J\u{1b}[1;1Hgone\n", Some("gone")),
+            ("\u{1b}]8;;https://evil\u{7}link\u{1b}]8;;\u{7}\n", Some("link")),
+            ("\u{1b}]52;c;ZXZpbA==\u{1b}\\x\n", Some("x")),
+            ("\u{1b}]0;never ended\n", None),
+            ("a\u{202e}b\u{9b}31mc\u{7}\n", Some("ab31mc")),
+            ("section_start:1560896352:step\r\u{1b}[0KRunning\n", Some("Running")),
+            ("section_end:1560896352:step\r\u{1b}[0K\n", None),
+            ("section_end:1:a\r\u{1b}[0Ksection_start:2:b\r\u{1b}[0K\u{1b}[0Knext\n", Some("next")),
+            ("section_start:not-a-time\n", Some("section_start:not-a-time")),
+            ("10 %\r50 %\r100 %\n", Some("100 %")),
+            ("section_end:1:a\r\u{1b}[0Ksection_start:2:b[collapsed=true]\r\u{1b}[0K$ x\n", Some("$ x")),
+            ("\u{1b}", None),
+            ("\u{1b}[", None),
+        ] {
+            assert_eq!(clean(line).as_ref().map(LogLine::coloured), shown, "{line:?}");
+        }
+        assert_eq!(without_colour("\u{1b}[31mred\u{1b}[0m."), "red.");
+    }
+
+    #[test]
+    fn a_log_grows_by_whole_lines_and_may_begin_anew() {
+        let mut log = Log::default();
+        assert_eq!(log.update("one\ntw"), ["one"]);
+        assert_eq!(log.update("one\ntw"), [""; 0]);
+        assert_eq!(log.update("one\ntwo\nth"), ["two"]);
+        assert_eq!(log.update("é"), [""; 0]);
+        assert_eq!(log.finish(), ["é"]);
+        assert_eq!(log.finish(), [""; 0]);
+    }
+
+    /// What is shown of a log that arrives in portions of so many bytes.
+    fn shown(whole: &str, portion: usize) -> Vec<LogLine> {
+        let mut log = Log::default();
+        let mut lines = Vec::new();
+        for end in (0..whole.len()).step_by(portion).filter(|end| whole.is_char_boundary(*end)) {
+            lines.extend(log.update(&whole[..end]));
+        }
+        lines.extend(log.update(whole));
+        lines.extend(log.finish());
+        lines
+    }
+
+    /// A line as the runner stamps it.
+    fn stamp(mark: &str, text: &str) -> String {
+        format!("2026-11-26T17:24:51.980629Z {mark}{text}\n")
+    }
+
+    #[test]
+    fn stamped_lines_are_shown_without_stamps_and_joined() {
+        let section = [
+            stamp("00O ", "section_start:1792000000:step_script\r\u{1b}[0K"),
+            stamp("00O+", "\u{1b}[0K\u{1b}[36;1mExecuting\u{1b}[0;m"),
+            stamp("01O ", "hello"),
+            stamp("01E ", "world"),
+            stamp("00O ", "section_end:1792000001:step_script\r\u{1b}[0K"),
+            stamp("00O+", "section_start:1792000001:cleanup\r\u{1b}[0K"),
+            stamp("00O+", "Cleaning up"),
+        ];
+        let long = |n: usize| "x".repeat(n);
+        let cases: &[(&[String], &[&str])] = &[
+            (&section, &["\u{1b}[36;1mExecuting\u{1b}[0;m\u{1b}[0m", "hello", "world", "Cleaning up"]),
+            // A progress bar ends in its last state, also where another stream writes in between.
+            (
+                &[
+                    stamp("01O ", "10 %\r"),
+                    stamp("01E ", "careful"),
+                    stamp("01O+", "50 %\r"),
+                    stamp("01O+", "100 %"),
+                    stamp("01O ", "done"),
+                ],
+                &["careful", "100 %", "done"],
+            ),
+            // A line of more than 8 KiB comes in parts.
+            (
+                &[stamp("01O ", &long(8200)), stamp("01O+", &long(8193)), stamp("01O+", "end")],
+                &[&format!("{}end", long(16_393))],
+            ),
+            // Windows' line ends, an empty line, and one that nothing continued.
+            (
+                &[stamp("01O ", "a\r"), stamp("01O ", "b\r"), stamp("01O ", ""), stamp("0fE ", "c\r")],
+                &["a", "b", "", "c"],
+            ),
+            // A part whose beginning is not there is shown by itself.
+            (&[stamp("01O+", "rest")], &["rest"]),
+            (
+                &["2026-05-22T12:43:46.962646Z is a time\n".to_owned()],
+                &["2026-05-22T12:43:46.962646Z is a time"],
+            ),
+            (&["2026-05-22T12:43:46.962646Z 00X no\n".to_owned()], &["2026-05-22T12:43:46.962646Z 00X no"]),
+        ];
+        for (lines, expected) in cases {
+            let whole = lines.concat();
+            for portion in [1, 7, 40, usize::MAX] {
+                assert_eq!(shown(&whole, portion), *expected, "in portions of {portion}: {whole:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_nothing_can_continue_is_shown_at_once() {
+        let mut log = Log::default();
+        assert_eq!(log.update(&stamp("01O ", "hello")), ["hello"]);
+    }
+}

@@ -1,0 +1,14 @@
+//! What knows nothing of the subject, and imports nothing from above.
+
+pub mod address;
+pub mod error;
+pub mod event;
+pub mod files;
+pub mod job_log;
+pub mod message;
+pub mod proxy;
+pub mod request;
+pub mod secret;
+pub mod template;
+pub mod text;
+pub mod yaml;

@@ -1,0 +1,308 @@
+//! Which proxy leads to a server: decided here, for the cluster and for GitLab, and nowhere else.
+//!
+//! The rules for the environment are those of Go's `golang.org/x/net/http/httpproxy`, which kubectl,
+//! glab and gitlab-runner follow: `HTTPS_PROXY` and `NO_PROXY` (or in lower case), `HTTP_PROXY` for plain
+//! http only, never `ALL_PROXY`. The HTTP libraries get what was decided and look at no variable themselves:
+//! they know other rules, and refuse lists that Go takes. `tests/real/go/proxy` holds this against Go.
+//!
+//! Different from Go on purpose: a variable that cannot be understood is refused and not ignored, because
+//! a credential would then take a way that nobody chose.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::secret::Secret;
+
+/// How to speak to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// A tunnel by CONNECT.
+    Http,
+    /// The same over TLS.
+    Https,
+    /// SOCKS version 5; the proxy resolves names, as with Go.
+    Socks5,
+}
+
+impl Scheme {
+    fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "http" => Some(Self::Http),
+            "https" => Some(Self::Https),
+            "socks5" | "socks5h" => Some(Self::Socks5),
+            _ => None,
+        }
+    }
+
+    /// As it stands in a URL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Socks5 => "socks5",
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+            Self::Socks5 => 1080,
+        }
+    }
+}
+
+/// A proxy that was decided on. Shown without its user name and password.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// How to speak to it.
+    pub scheme: Scheme,
+    /// `host:port`, an IPv6 address in brackets.
+    pub authority: String,
+    /// User name and password, percent-encoded as in a URL.
+    pub userinfo: Option<Secret>,
+    /// The variable that names it, or the kubeconfig.
+    pub source: String,
+}
+
+impl Proxy {
+    /// The URL for a library, with the credentials.
+    #[must_use]
+    pub fn url(&self, scheme: &str) -> Secret {
+        let userinfo =
+            self.userinfo.as_ref().map(|secret| format!("{}@", secret.expose())).unwrap_or_default();
+        Secret::new(format!("{scheme}://{userinfo}{}", self.authority))
+    }
+
+    /// The URL without the credentials.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        format!("{}://{}", self.scheme.name(), self.authority)
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proxy {} ({})", self.shown(), self.source)
+    }
+}
+
+/// The variables that count, kept for connections made later. `Debug` shows their names.
+#[derive(Clone, Default)]
+pub struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    /// Those of an environment.
+    #[must_use]
+    pub fn of(env: &BTreeMap<String, String>) -> Self {
+        const COUNT: [&str; 4] = ["http_proxy", "https_proxy", "no_proxy", "request_method"];
+        let counts = |name: &String| COUNT.contains(&name.to_ascii_lowercase().as_str());
+        Self(
+            env.iter()
+                .filter(|(name, _)| counts(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        )
+    }
+
+    /// The proxy for a server; see [`from_env`].
+    ///
+    /// # Errors
+    /// As [`from_env`].
+    pub fn proxy(&self, https: bool, host: &str, port: u16) -> Result<Option<Proxy>> {
+        from_env(&self.0, https, host, port)
+    }
+}
+
+impl fmt::Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+/// The proxy for a server by the environment's rules; `None` means that it is dialled directly.
+///
+/// `host` is without brackets, `https` says whether the server speaks TLS.
+///
+/// # Errors
+/// Exit 3 for a proxy variable that would count here and cannot be understood, and for `HTTP_PROXY` in a CGI
+/// program, where a request could set it (<https://go.dev/s/cgihttpproxy>).
+pub fn from_env(env: &BTreeMap<String, String>, https: bool, host: &str, port: u16) -> Result<Option<Proxy>> {
+    let names = if https { ["HTTPS_PROXY", "https_proxy"] } else { ["HTTP_PROXY", "http_proxy"] };
+    let Some((name, value)) = first(env, names) else { return Ok(None) };
+    let list = first(env, ["NO_PROXY", "no_proxy"]).map(|(_, list)| list).unwrap_or_default();
+    if excepted(list, host, port) {
+        return Ok(None);
+    }
+    if !https && env.get("REQUEST_METHOD").is_some_and(|method| !method.is_empty()) {
+        return Err(unusable(name, "", "REQUEST_METHOD is set: whoever sends a CGI request could choose it")
+            .hint("unset REQUEST_METHOD if this is no CGI program"));
+    }
+    // Go takes host:port for a plain HTTP proxy.
+    let whole = match value.split_once("://") {
+        Some(_) => value.to_owned(),
+        None => format!("http://{value}"),
+    };
+    parse(&whole, name).map(Some)
+}
+
+/// The proxy that a kubeconfig names for its cluster. It is used whatever `NO_PROXY` says, as by kubectl.
+///
+/// # Errors
+/// Exit 3 for what cannot be understood; kubectl, too, refuses one without a scheme.
+pub fn from_kubeconfig(value: &str) -> Result<Proxy> {
+    let name = "proxy-url of the kubeconfig";
+    if !value.contains("://") {
+        return Err(
+            unusable(name, value, "it has no scheme").hint("kubectl wants one, too: http://HOST:PORT")
+        );
+    }
+    parse(value, name)
+}
+
+fn first<'a>(env: &'a BTreeMap<String, String>, names: [&'static str; 2]) -> Option<(&'static str, &'a str)> {
+    names.into_iter().find_map(|name| {
+        let value = env.get(name).filter(|value| !value.is_empty())?;
+        Some((name, value.as_str()))
+    })
+}
+
+/// Takes `scheme://[user[:password]@]host[:port][/…]` apart; what is behind the host counts for nobody.
+fn parse(value: &str, source: &str) -> Result<Proxy> {
+    let refuse = |why: &str| Err(unusable(source, value, why));
+    if value.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        return refuse("it holds a blank, a line break or a backslash");
+    }
+    let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
+    let Some(scheme) = Scheme::named(scheme) else {
+        return refuse("only http, https and socks5 proxies are supported");
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (userinfo, place) = match authority.rsplit_once('@') {
+        Some((userinfo, place)) => (Some(userinfo), place),
+        None => (None, authority),
+    };
+    let (host, port) = match split_port(place) {
+        Some((host, "")) => (host, scheme.default_port()),
+        Some((host, port)) => match port.parse() {
+            Ok(port @ 1..) => (host, port),
+            _ => return refuse("its port is none"),
+        },
+        None => (place, scheme.default_port()),
+    };
+    if host.is_empty() {
+        return refuse("it has no host");
+    }
+    let Ok(host) = url::Host::parse(host) else { return refuse("its host is none") };
+    let userinfo = userinfo.filter(|text| !text.is_empty()).map(Secret::new);
+    Ok(Proxy { scheme, authority: format!("{host}:{port}"), userinfo, source: source.to_owned() })
+}
+
+/// The host of `host:port` with its brackets, and the port; `None` without a port.
+fn split_port(place: &str) -> Option<(&str, &str)> {
+    let at = place.rfind(':')?;
+    let closed = !place.starts_with('[') || place[..at].ends_with(']');
+    closed.then(|| (&place[..at], &place[at + 1..]))
+}
+
+fn unusable(source: &str, value: &str, why: &str) -> Failure {
+    let value = if value.is_empty() { String::new() } else { format!(" {:?}", without_userinfo(value)) };
+    Failure::new("OR0350", Kind::Refused, format!("{source}{value} cannot be used"))
+        .detail("because", why)
+        .hint("a proxy looks like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT; hosts that need none stand in NO_PROXY")
+}
+
+/// A URL as it may be shown: whatever could be a user name or password is left out.
+#[must_use]
+pub fn without_userinfo(value: &str) -> String {
+    let start = value.find("://").map_or(0, |at| at + 3);
+    // Not only up to the first slash: a password may hold one that should have been encoded.
+    match value.rfind('@').filter(|at| *at >= start) {
+        Some(at) => format!("{}…@{}", &value[..start], &value[at + 1..]),
+        None => value.to_owned(),
+    }
+}
+
+/// Whether no proxy is to be used for a server: `localhost` and loopback addresses never, others if the
+/// list names them.
+fn excepted(list: &str, host: &str, port: u16) -> bool {
+    let host = ascii(host.trim()).to_lowercase();
+    let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
+        return true;
+    }
+    list.split(',').map(|entry| entry.trim().to_lowercase()).any(|entry| names(&entry, &host, address, port))
+}
+
+/// Whether one entry of `NO_PROXY` names the server.
+fn names(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
+    match entry {
+        "" => return false,
+        "*" => return true,
+        _ => {}
+    }
+    if let Ok(network) = entry.parse::<IpNet>() {
+        return address.is_some_and(|address| canonical(network).contains(&address));
+    }
+    let (name, only) = host_and_port(entry);
+    let fits = only.is_empty() || *only == port.to_string();
+    if let Ok(one) = name.parse::<IpAddr>() {
+        return fits && address == Some(one.to_canonical());
+    }
+    // Names never cover an address.
+    if name.is_empty() || address.is_some() {
+        return false;
+    }
+    let name = name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(name);
+    let name = ascii(name);
+    let below = if name.starts_with('.') { name.clone() } else { format!(".{name}") };
+    fits && (host.ends_with(&below) || host == name)
+}
+
+/// An entry's host and port, as Go's `net.SplitHostPort` sees them: an IPv6 address has a port only behind
+/// brackets, and what cannot be split is a host as a whole.
+fn host_and_port(entry: &str) -> (&str, &str) {
+    if let Some(rest) = entry.strip_prefix('[') {
+        return match rest.split_once(']') {
+            Some((host, port)) if port.starts_with(':') && !port[1..].contains([':', '[', ']']) => {
+                (host, &port[1..])
+            }
+            _ => (entry, ""),
+        };
+    }
+    match entry.split_once(':') {
+        Some((host, port)) if !port.contains(':') => (host, port),
+        _ => (entry, ""),
+    }
+}
+
+/// An IPv6 network that maps IPv4 addresses as the network of those.
+fn canonical(network: IpNet) -> IpNet {
+    match (network.addr().to_canonical(), network.prefix_len()) {
+        (IpAddr::V4(address), length @ 96..) if network.addr().is_ipv6() => {
+            IpNet::new(IpAddr::V4(address), length - 96).unwrap_or(network)
+        }
+        _ => network,
+    }
+}
+
+/// A host in the form that DNS has it in; what is no name stays as it is.
+fn ascii(host: &str) -> String {
+    if host.is_ascii() {
+        return host.to_owned();
+    }
+    let dot = if host.starts_with('.') { "." } else { "" };
+    match url::Host::parse(host.trim_start_matches('.')) {
+        Ok(name) => format!("{dot}{name}"),
+        Err(_) => host.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;

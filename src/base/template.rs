@@ -1,0 +1,174 @@
+//! Texts with values in them: rendering, and quoting per language.
+//!
+//! Values are data: each enters through a filter that quotes it for where it goes ([`shell_quote`],
+//! [`toml_string`], [`yaml_string`]) or keeps it in its comment line.
+
+use std::fmt::Write as _;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior};
+
+use crate::base::error::{Failure, Kind, Result};
+
+/// Renders a text whose values are plain data: `{{ value | yaml }}` quotes for YAML, `sh` for a shell,
+/// `toml` for TOML; `comment` keeps a value in its comment line. A placeholder without a value is an error.
+///
+/// # Errors
+/// OR0710, which says the line and no value.
+pub fn render(name: &str, text: &str, values: &serde_json::Value) -> Result<String> {
+    rendered(name, text, &[] as &[(&str, &str)], minijinja::Value::from(minijinja::value::Serde(values)))
+}
+
+/// Renders a text that includes others, each given with the name it is included by.
+pub(crate) fn rendered(
+    name: &str,
+    text: &str,
+    parts: &[(&str, impl AsRef<str>)],
+    values: minijinja::Value,
+) -> Result<String> {
+    let broken = |error: &minijinja::Error| {
+        // The error's own text may quote values; its kind and line say enough for a bug report.
+        let line = error.line().map_or_else(|| "unknown".to_owned(), |line| line.to_string());
+        Failure::new("OR0710", Kind::Unclassified, format!("the template {name} does not render"))
+            .detail("reason", format!("{}, line {line}", error.kind()))
+    };
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .keep_trailing_newline(true)
+        .build()
+        .map_err(|error| broken(&error))?;
+    let mut env = Environment::new();
+    env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_syntax(syntax);
+    env.add_filter("sh", |value: &str| shell_quote(value));
+    env.add_filter("toml", |value: &str| toml_string(value));
+    env.add_filter("yaml", |value: &str| yaml_string(value));
+    env.add_filter("comment", |value: &str| comment_text(value));
+    for (name, text) in parts {
+        env.add_template(name, text.as_ref()).map_err(|error| broken(&error))?;
+    }
+    env.render_named_str(name, text, values).map_err(|error| broken(&error))
+}
+
+/// Bytes as lower-case hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// One shell word that means exactly `value`, in every POSIX shell. `value` must have no NUL byte.
+#[must_use]
+pub fn shell_quote(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+/// A TOML basic string that means exactly `value`, on one line.
+///
+/// Escapes what the format demands and nothing else, in the form that the runner's own TOML writer
+/// uses: the entry is recognised by comparing text, also after the runner has rewritten the file.
+#[must_use]
+pub fn toml_string(value: &str) -> String {
+    let mut out = String::with_capacity(value.len() + 2);
+    out.push('"');
+    for c in value.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{8}' => out.push_str("\\b"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\u{c}' => out.push_str("\\f"),
+            '\r' => out.push_str("\\r"),
+            '\0'..='\u{1f}' | '\u{7f}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A YAML scalar that means exactly `value` to readers of YAML 1.1 and 1.2 alike: a JSON string, with
+/// what one of them takes for a line break or leaves out written as an escape.
+#[must_use]
+pub fn yaml_string(value: &str) -> String {
+    let mut out = String::with_capacity(value.len() + 2);
+    for c in serde_json::Value::from(value).to_string().chars() {
+        match c {
+            '\u{7f}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// A value inside a comment line: it cannot end the line, and cannot reorder what a reviewer sees.
+fn comment_text(value: &str) -> String {
+    const LONGEST: usize = 200;
+    let mut out = String::new();
+    for (at, c) in value.chars().enumerate() {
+        if at == LONGEST {
+            out.push('…');
+            break;
+        }
+        match c {
+            // Line ends, invisible characters and the controls of text direction.
+            _ if c.is_control() => out.extend(c.escape_unicode()),
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
+                out.extend(c.escape_unicode());
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{comment_text, shell_quote, toml_string, yaml_string};
+
+    #[test]
+    fn words_and_strings() {
+        assert_eq!(shell_quote("it's $(x) `y`\n"), "'it'\\''s $(x) `y`\n'");
+        assert_eq!(toml_string("a\"\\\n\u{1}\u{7f}é\u{2028}"), "\"a\\\"\\\\\\n\\u0001\\u007fé\u{2028}\"");
+    }
+
+    #[test]
+    fn a_comment_stays_one_line() {
+        let text = comment_text("a\nrm -rf /\r\u{2028}\u{202e}b\u{85}");
+        assert_eq!(text, "a\\u{a}rm -rf /\\u{d}\\u{2028}\\u{202e}b\\u{85}");
+        assert!(comment_text(&"x".repeat(9000)).len() < 210);
+    }
+
+    #[test]
+    fn words_that_yaml_1_1_takes_for_something_else_stay_words() {
+        for word in [
+            "yes",
+            "no",
+            "on",
+            "12:30:45",
+            "1_000",
+            "2001-01-01",
+            "=",
+            "<<",
+            "~",
+            "null",
+            "0x1f",
+            "*a",
+            "&a",
+            "!x",
+        ] {
+            let quoted = yaml_string(word);
+            assert!(quoted.starts_with('"') && quoted.ends_with('"'), "{quoted}");
+        }
+        assert_eq!(yaml_string("a\u{85}b\u{2028}c\u{feff}"), r#""a\u0085b\u2028c\ufeff""#);
+    }
+}

@@ -1,0 +1,127 @@
+//! Job pods that are still running when a deployment is taken away. They do not die with the runner's
+//! ServiceAccount: unobserved, they would run on.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::cluster::temporary_binding;
+use crate::cluster::{Class, Cluster};
+use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
+use crate::steps::context::Context;
+
+/// What gitlab-runner's labels on its pods begin with.
+const LABELS: [&str; 2] = ["manager.runner.gitlab.com/", "job.runner.gitlab.com/"];
+
+/// Waits until no job pod is left in the jobs' namespace, or deletes them with `--now`. Returns what is
+/// worth saying. Who may not see them borrows `look`, the binding that teardown is going to need there
+/// anyway; it stays held.
+///
+/// # Errors
+/// OR0801 (exit 8) naming the pods that still run when the run's time is over; nothing was removed then.
+pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String>> {
+    let namespace = Ref::cluster(ObjectKind::Namespace, &cx.names.job_namespace);
+    // What is in a namespace on its way out goes with it.
+    if cx.read(&namespace).await.map_err(Failure::from)?.is_none_or(|live| live.is_terminating()) {
+        return Ok(None);
+    }
+    let mut seeing = look.is_some();
+    if let Some(binding) = look {
+        match temporary_binding::bind(cx, binding).await {
+            Err(failure) if failure.kind == Kind::Denied => seeing = false,
+            bound => drop(bound?),
+        }
+    }
+    let started = Instant::now();
+    let mut deleted = 0;
+    loop {
+        let Some(pods) = running(cx, &cx.cluster).await? else {
+            // Authorizers lag behind a binding.
+            if seeing && started.elapsed() < Duration::from_secs(5) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            return Ok(Some("whether jobs are running cannot be seen: you may not list pods".to_owned()));
+        };
+        if pods.is_empty() {
+            return Ok((deleted > 0).then(|| format!("deleted {}", crate::steps::count(deleted, "job pod"))));
+        }
+        if cx.options.now && deleted == 0 {
+            for (name, uid) in &pods {
+                let path = format!("/api/v1/namespaces/{}/pods/{name}", cx.names.job_namespace);
+                cx.cluster
+                    .delete_path(&format!("delete Pod {name}"), &path, uid)
+                    .await
+                    .map_err(Failure::from)?;
+                deleted += 1;
+            }
+        }
+        if Instant::now() + Duration::from_secs(1) >= cx.limits.deadline {
+            let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).take(5).collect();
+            return Err(Failure::new(
+                "OR0801",
+                Kind::Deadline,
+                format!(
+                    "{} still running in {}",
+                    crate::steps::count(pods.len(), "job pod"),
+                    cx.names.job_namespace
+                ),
+            )
+            .detail("among them", names.join(", "))
+            .hint("wait longer with --timeout 1h, or end them:")
+            .hint(format!(
+                "  {}",
+                cx.settings.same_deployment(
+                    "outrigger teardown --now",
+                    &["namespace", "runnerNamespace", "useNamespaces"]
+                )
+            )));
+        }
+        cx.waiting("teardown", &crate::steps::count(pods.len(), "running job"), started.elapsed());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Names and uids of the runner's pods; `None` where they may not be listed.
+async fn running(cx: &Context, cluster: &Cluster) -> Result<Option<Vec<(String, String)>>> {
+    let namespace = &cx.names.job_namespace;
+    let mut path = format!("/api/v1/namespaces/{namespace}/pods");
+    if cx.is_used(namespace) {
+        // Another runner may work there: only pods that run as our jobs' account are ours to judge.
+        path = format!("{path}?fieldSelector=spec.serviceAccountName%3D{}", cx.job_account);
+    }
+    let items = match cluster.list_metadata("list job pods", &path).await {
+        Ok(items) => items,
+        Err(refusal) if refusal.class == Class::Forbidden => return Ok(None),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(Some(
+        items
+            .iter()
+            .map(|item| &item["metadata"])
+            .filter(|meta| is_runners(&meta["labels"]))
+            .map(|meta| (text(&meta["name"]), text(&meta["uid"])))
+            .collect(),
+    ))
+}
+
+fn is_runners(labels: &Value) -> bool {
+    labels
+        .as_object()
+        .is_some_and(|labels| labels.keys().any(|key| LABELS.iter().any(|prefix| key.starts_with(prefix))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_runners;
+    use serde_json::json;
+
+    #[test]
+    fn pods_are_known_by_the_runners_labels() {
+        assert!(is_runners(&json!({"manager.runner.gitlab.com/name": "x"})));
+        assert!(!is_runners(&json!({"app": "web"})));
+        assert!(!is_runners(&json!(null)));
+    }
+}

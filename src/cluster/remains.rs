@@ -1,0 +1,182 @@
+//! What is left of what we made. An object is known until a read shows that it is gone: a deletion that the
+//! server accepted is only a wish as long as somebody holds the object.
+
+use std::time::{Duration, Instant};
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::cluster::Cluster;
+use crate::cluster::deletion;
+use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
+use crate::steps::context::Context;
+
+/// What is kept of the run's time for the last look and for writing down what is left.
+const MARGIN: Duration = Duration::from_secs(2);
+/// What that last look may take.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+impl Context {
+    /// Asks for the deletion of an object of ours by uid, and looks what became of it: what is still there,
+    /// held by a finalizer, is returned and stays known.
+    pub async fn delete(&self, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<Option<Object>> {
+        let known = self.read(reference).await.ok().flatten();
+        if !known.is_some_and(|live| live.uid() == uid && live.is_terminating()) {
+            cluster.delete(reference, uid).await.map_err(Failure::from)?;
+        }
+        self.look_again(cluster, reference, uid).await
+    }
+
+    /// Reads an object that is to be gone. It is forgotten when it is, or when another one has its name.
+    pub async fn look_again(&self, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<Option<Object>> {
+        let live = cluster.get(reference).await.map_err(Failure::from)?;
+        self.changed(reference, live.clone());
+        let left = live.filter(|live| live.uid() == uid);
+        if left.is_none() {
+            self.record.borrow_mut().forget(reference);
+            self.save()?;
+        }
+        Ok(left)
+    }
+
+    /// Deletes an object of ours to make it anew: waits until it is gone.
+    ///
+    /// # Errors
+    /// OR0504 (exit 8) naming who holds it.
+    pub async fn replace(&self, reference: &Ref, uid: &str) -> Result<()> {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(20);
+        let mut left = self.delete(&self.cluster, reference, uid).await?;
+        while let Some(live) = left {
+            if started.elapsed() > Duration::from_secs(30)
+                || Instant::now() + Duration::from_secs(1) >= self.limits.deadline
+            {
+                return Err(deletion::unfinished(&live, &[], &self.kubectl()));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+            left = self.look_again(&self.cluster, reference, uid).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until these objects (each with its uid) are gone, or the run's time is over; looks at least once.
+/// Returns a failure (OR0504, exit 8) for each that is still there, with who holds it.
+pub async fn wait(cx: &Context, step: &str, objects: &[(Ref, String)]) -> Vec<Failure> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(20);
+    let mut waiting = objects.to_vec();
+    loop {
+        let over = Instant::now() + MARGIN >= cx.limits.deadline;
+        let cluster = if over { cx.cluster.for_cleanup(LAST_LOOK) } else { cx.cluster.clone() };
+        let mut left = Vec::new();
+        for (reference, uid) in &waiting {
+            match cx.look_again(&cluster, reference, uid).await {
+                Ok(None) => {}
+                Ok(Some(live)) => left.push(live),
+                Err(failure) => return vec![failure],
+            }
+        }
+        let Some(first) = left.first() else { return Vec::new() };
+        if over {
+            let mut failures = Vec::new();
+            for live in &left {
+                let inside = if live.reference.kind == ObjectKind::Namespace {
+                    held_inside(&cluster.impatient(), live).await
+                } else {
+                    Vec::new()
+                };
+                cx.facts.awaited.borrow_mut().push(live.reference.clone());
+                failures.push(deletion::unfinished(live, &inside, &cx.kubectl()));
+            }
+            return failures;
+        }
+        if pause >= Duration::from_millis(500) {
+            cx.waiting(step, &format!("{} to go", deletion::shown(first)), started.elapsed());
+        }
+        let left_refs: Vec<&Ref> = left.iter().map(|live| &live.reference).collect();
+        waiting.retain(|(reference, _)| left_refs.contains(&reference));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// The objects in a namespace on its way out that are held there, with their finalizers; what may not be
+/// listed is left out.
+async fn held_inside(cluster: &Cluster, namespace: &Object) -> Vec<String> {
+    let mut held = Vec::new();
+    for (resource, group) in deletion::kinds_inside(namespace) {
+        let root = if group.is_empty() {
+            "/api/v1".to_owned()
+        } else {
+            let path = format!("/apis/{group}");
+            let Ok(about) = cluster.read(&format!("ask for the versions of {group}"), &path).await else {
+                continue;
+            };
+            format!("/apis/{}", about["preferredVersion"]["groupVersion"].as_str().unwrap_or_default())
+        };
+        let path = format!("{root}/namespaces/{}/{resource}", namespace.reference.name);
+        let items = cluster.list_metadata(&format!("list {resource}"), &path).await.unwrap_or_default();
+        for item in items {
+            let meta = &item["metadata"];
+            let finalizers: Vec<&str> =
+                meta["finalizers"].as_array().into_iter().flatten().filter_map(|one| one.as_str()).collect();
+            let name = meta["name"].as_str().unwrap_or_default();
+            held.push(if finalizers.is_empty() {
+                format!("{resource}/{name}")
+            } else {
+                format!("{resource}/{name} (finalizer {})", finalizers.join(", "))
+            });
+        }
+    }
+    held.truncate(8);
+    held
+}
+
+/// Looks once more at everything that is remembered: what is gone is forgotten, what is on its way is waited
+/// for. Returns a failure for each object that is still on its way and was not reported yet.
+pub async fn settle(cx: &Context) -> Result<Vec<Failure>> {
+    let remembered = cx.record.borrow().objects.clone();
+    if remembered.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cluster = cx.cluster.for_cleanup(LAST_LOOK);
+    let mut leaving = Vec::new();
+    for owned in remembered {
+        let live = cx.look_again(&cluster, &owned.object, &owned.uid).await?;
+        let awaited = cx.facts.awaited.borrow();
+        // What is in a namespace that was reported is named there.
+        let reported = awaited.contains(&owned.object)
+            || owned.object.namespace.as_deref().is_some_and(|namespace| {
+                awaited.iter().any(|one| one.kind == ObjectKind::Namespace && one.name == namespace)
+            });
+        if live.is_some_and(|live| live.is_terminating()) && !reported {
+            leaving.push((owned.object, owned.uid));
+        }
+    }
+    Ok(wait(cx, "teardown", &leaving).await)
+}
+
+/// What must be gone before the record may be: everything remembered, but for namespaces that are used as
+/// they are.
+pub async fn left(cx: &Context) -> Result<Vec<Failure>> {
+    let remembered = cx.record.borrow().objects.clone();
+    let mut failures = Vec::new();
+    for owned in remembered {
+        if owned.object.kind == ObjectKind::Namespace && cx.is_used(&owned.object.name) {
+            continue;
+        }
+        let live = cx.read(&owned.object).await.map_err(Failure::from)?;
+        match live.filter(|live| live.uid() == owned.uid) {
+            None => {}
+            Some(live) if live.is_terminating() => {
+                failures.push(deletion::unfinished(&live, &[], &cx.kubectl()));
+            }
+            Some(live) => failures.push(Failure::new(
+                "OR0501",
+                Kind::Partial,
+                format!("{} is still there", live.reference),
+            )),
+        }
+    }
+    Ok(failures)
+}

@@ -1,0 +1,221 @@
+//! How the live ServiceAccounts, Role and `RoleBinding` compare with what they should be. Pure.
+
+use serde_json::{Value, json};
+
+use crate::cluster::rights;
+use crate::deployment::names;
+use crate::deployment::object::{Kind as ObjectKind, Object};
+use crate::deployment::ownership::{self, Owner};
+use crate::deployment::plan::{Act, Decision, Line};
+
+/// Decides about one of `create-role`'s objects. What allows more is mended; what allows less is kept,
+/// unless `force`.
+#[must_use]
+pub fn decide(wanted: Object, live: Option<&Object>, owner: &Owner, force: bool) -> Line {
+    let reference = wanted.reference.clone();
+    let Some(live) = live else {
+        let what = match reference.kind {
+            ObjectKind::Role => format!("{reference} ({})", rights::summary()),
+            _ => reference.to_string(),
+        };
+        return Line::new(Decision::Create, what, Act::Create(wanted));
+    };
+    if let Owner::NotUs(why) = owner {
+        return Line::refuse(ownership::foreign(live, why));
+    }
+    match reference.kind {
+        ObjectKind::Role => decide_role(&wanted, live, force),
+        ObjectKind::RoleBinding => decide_binding(wanted, live, force),
+        _ => decide_account(&wanted, live),
+    }
+}
+
+/// A change of a live object: its metadata stays byte for byte, because any change to the metadata of
+/// a Role or RoleBinding is judged as an escalation; uid and resourceVersion pin the very object.
+fn update(wanted: &Object, live: &Object, body: &[(&str, Value)]) -> Act {
+    let mut object = wanted.clone();
+    let meta = &mut object.value["metadata"];
+    meta["labels"] = live.value["metadata"]["labels"].clone();
+    meta["annotations"] = live.value["metadata"]["annotations"].clone();
+    meta["uid"] = json!(live.uid());
+    meta["resourceVersion"] = json!(live.resource_version());
+    for (key, value) in body {
+        object.value[*key] = value.clone();
+    }
+    Act::Apply(object)
+}
+
+fn written_by(live: &Object, field: &str) -> String {
+    live.last_writer(&[field]).map(|writer| format!(" (last written by {writer})")).unwrap_or_default()
+}
+
+fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line {
+    let have = rights::rights(&live.value["rules"]);
+    let comparison = rights::compare(&have, &rights::needed());
+    let name = live.reference.to_string();
+    let by = written_by(live, "rules");
+    if comparison.more.is_empty() && comparison.less.is_empty() {
+        return Line::keep(name);
+    }
+    let shown = |line: Line| {
+        let line = comparison.more.iter().fold(line, |line, right| line.detail(format!("- {right}")));
+        comparison.less.iter().fold(line, |line, right| {
+            line.detail(if force {
+                format!("+ {right}")
+            } else {
+                format!("  {right} is missing, and stays so without --force-conflicts")
+            })
+        })
+    };
+    if comparison.more.is_empty() && !force {
+        return shown(Line::keep_stricter(format!("{name} allows less than the runner needs{by}: kept")));
+    }
+    // What allows more is taken back; what somebody tightened stays, unless told otherwise.
+    let target = if force {
+        rights::manifest()
+    } else {
+        let kept: std::collections::BTreeSet<_> =
+            rights::needed().into_iter().filter(|right| !comparison.less.contains(right)).collect();
+        rights::to_manifest(&kept)
+    };
+    let what = if comparison.more.is_empty() {
+        "allows less than the runner needs"
+    } else {
+        "allows more than it should"
+    };
+    shown(Line::new(
+        Decision::Update,
+        format!("{name} {what}{by}"),
+        update(wanted, live, &[("rules", target)]),
+    ))
+}
+
+fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line {
+    let name = live.reference.to_string();
+    if live.value["roleRef"]["name"] != wanted.value["roleRef"]["name"]
+        || live.value["roleRef"]["kind"] != "Role"
+    {
+        return Line::new(
+            Decision::Replace,
+            format!(
+                "{name} refers to another role ({})",
+                live.value["roleRef"]["name"].as_str().unwrap_or_default()
+            ),
+            Act::Replace(live.uid().to_owned(), wanted),
+        );
+    }
+    let subject = |value: &Value| {
+        [&value["kind"], &value["namespace"], &value["name"]]
+            .map(|field| field.as_str().unwrap_or_default().to_owned())
+    };
+    let ours = subject(&wanted.value["subjects"][0]);
+    let subjects: Vec<_> = live.value["subjects"].as_array().into_iter().flatten().map(subject).collect();
+    let extra: Vec<_> = subjects.iter().filter(|other| **other != ours).collect();
+    let bound = subjects.contains(&ours);
+    let by = written_by(live, "subjects");
+    if extra.is_empty() && bound {
+        return Line::keep(name);
+    }
+    if extra.is_empty() && !force {
+        return Line::keep_stricter(format!("{name} no longer binds the runner{by}: kept"))
+            .detail("the runner can do nothing; to bind it again: --force-conflicts");
+    }
+    let subjects = if bound || force { wanted.value["subjects"].clone() } else { json!([]) };
+    let line = Line::new(
+        Decision::Update,
+        format!("{name} binds others than the runner{by}"),
+        update(&wanted, live, &[("subjects", subjects), ("roleRef", live.value["roleRef"].clone())]),
+    );
+    extra
+        .iter()
+        .fold(line, |line, [kind, namespace, name]| line.detail(format!("- {kind} {namespace}/{name}")))
+}
+
+fn decide_account(wanted: &Object, live: &Object) -> Line {
+    let mut line = Line::keep(live.reference.to_string());
+    let mut changes = Vec::new();
+    if live.value["automountServiceAccountToken"] != json!(false) {
+        changes.push("automountServiceAccountToken is not false".to_owned());
+    }
+    if let Some(note) = wanted.annotation(names::SETTINGS)
+        && live.annotation(names::SETTINGS) != Some(note)
+    {
+        changes.push("its note of the settings is out of date".to_owned());
+    }
+    if !changes.is_empty() {
+        let mut object = wanted.clone();
+        // What other steps noted on the anchor stays.
+        for key in [
+            names::SCRIPT_DIGEST,
+            names::SCRIPT_SECRET,
+            names::SCRIPT_TARGET,
+            names::TOKEN_EXPIRES,
+            names::RUNNER,
+            names::ID,
+            names::DEPLOYMENT,
+        ] {
+            if let Some(value) = live.annotation(key) {
+                object.value["metadata"]["annotations"][key] = json!(value);
+            }
+        }
+        object.value["metadata"]["uid"] = json!(live.uid());
+        object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
+        line = Line::new(Decision::Update, live.reference.to_string(), Act::Apply(object));
+        line = changes.into_iter().fold(line, Line::detail);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::object::Ref;
+
+    fn role(rules: &Value) -> Object {
+        Object {
+            reference: Ref::new(ObjectKind::Role, "j", "d"),
+            value: json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "rules": rules}),
+        }
+    }
+
+    fn decided(rules: &Value, force: bool) -> Line {
+        decide(role(&rights::manifest()), Some(&role(rules)), &Owner::Us, force)
+    }
+
+    #[test]
+    fn more_is_mended_less_is_kept_and_forced_only_on_request() {
+        assert_eq!(decided(&rights::manifest(), false).decision, Decision::Keep);
+        let mut wider = rights::manifest();
+        wider
+            .as_array_mut()
+            .expect("a list")
+            .push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}));
+        let line = decided(&wider, false);
+        assert_eq!(line.decision, Decision::Update);
+        assert_eq!(line.detail, ["- secrets get"]);
+        let Act::Apply(object) = line.act else { panic!("an update applies") };
+        assert_eq!(rights::rights(&object.value["rules"]), rights::needed());
+        assert_eq!((object.uid(), object.resource_version()), ("u", "7"));
+
+        let mut narrower = rights::manifest();
+        narrower.as_array_mut().expect("a list").remove(0);
+        assert_eq!(decided(&narrower, false).decision, Decision::Keep);
+        assert_eq!(decided(&narrower, true).decision, Decision::Update);
+    }
+
+    #[test]
+    fn both_at_once_takes_back_and_does_not_loosen() {
+        let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}]);
+        let Act::Apply(object) = decided(&rules, false).act else { panic!("an update applies") };
+        let kept = rights::rights(&object.value["rules"]);
+        assert_eq!(kept.len(), 5);
+        assert!(kept.iter().all(|right| right.resource == "pods" && right.verb != "*"));
+    }
+
+    #[test]
+    fn somebody_elses_is_refused_with_exit_7() {
+        let line =
+            decide(role(&rights::manifest()), Some(&role(&json!([]))), &Owner::NotUs("theirs".into()), false);
+        assert_eq!(line.failure.expect("a failure").kind.exit_code(), 7);
+    }
+}

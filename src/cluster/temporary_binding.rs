@@ -1,0 +1,169 @@
+//! A right that the operator borrows from the cluster for a moment: made under a journalled random
+//! name, held in the context, and taken back whatever happens.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::event::Event;
+use crate::cluster::deletion;
+use crate::cluster::rights::Right;
+use crate::deployment::names;
+use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::deployment::record;
+use crate::settings::shell_word;
+use crate::steps::context::Context;
+
+/// The binding that would let the operator look into a namespace of ours before it is deleted, where
+/// they may not; `None` where they may, or where nothing may be bound.
+///
+/// The ClusterRole `edit` shows nearly everything; `--cluster-admin` binds cluster-admin there, in that
+/// namespace alone, which shows all of it.
+pub async fn to_look_into(cx: &Context, namespace: &str) -> Result<Option<Object>> {
+    let look = Right::new("", "pods", "list");
+    // What a killed run left there still grants its rights, and is taken back before the look.
+    let prefix = cx.names.temporary_prefix();
+    let lent = {
+        let record = cx.record.borrow();
+        let known = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
+        known.into_iter().any(|object| object.name.starts_with(&prefix))
+    };
+    if !lent && cx.may(&cx.cluster, namespace, &look).await.map_err(Failure::from)? {
+        return Ok(None);
+    }
+    let role = if cx.settings.cluster_admin { "cluster-admin" } else { "edit" };
+    let bind =
+        Right { name: role.to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
+    if !cx.may(&cx.cluster, namespace, &bind).await.map_err(Failure::from)? {
+        return Ok(None);
+    }
+    let name = format!("{}{}", cx.names.temporary_prefix(), record::random_hex(4)?);
+    let operator = cx.operator().await?.name.clone();
+    Ok(Some(manifest(cx, Ref::new(ObjectKind::RoleBinding, namespace, &name), role, &operator)))
+}
+
+/// The line of the plan for such a binding.
+#[must_use]
+pub fn look_line(cx: &Context, binding: Object) -> Line {
+    let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
+    let namespace = binding.reference.namespace.as_deref().unwrap_or_default();
+    let text = format!("RoleBinding in {namespace}: {role} for you, to see what is inside");
+    let undo = undo_command(cx, &binding.reference);
+    Line::new(Decision::Create, text, Act::Bind(binding))
+        .detail("removed again right after; by hand:")
+        .command(undo)
+}
+
+/// Whether this very binding is held: it was made earlier in the run.
+#[must_use]
+pub fn is_held(cx: &Context, reference: &Ref) -> bool {
+    cx.facts.held.borrow().as_ref().is_some_and(|(held, _)| held == reference)
+}
+
+/// Takes back what is held.
+pub async fn release_held(cx: &Context) -> Result<()> {
+    let held = cx.facts.held.borrow().clone();
+    let Some((reference, uid)) = held else { return Ok(()) };
+    release_one(cx, &reference, Some(uid.as_str()).filter(|uid| !uid.is_empty())).await?;
+    cx.facts.held.borrow_mut().take();
+    Ok(())
+}
+
+/// A temporary binding of a ClusterRole to the operator.
+#[must_use]
+pub fn manifest(cx: &Context, reference: Ref, cluster_role: &str, operator: &str) -> Object {
+    let body = json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": operator}],
+    });
+    let mut object = cx.names.manifest(reference, &cx.id(), &body);
+    object.value["metadata"]["labels"][names::COMPONENT] = json!(names::TEMPORARY);
+    object
+}
+
+/// The command that takes a binding away by hand.
+#[must_use]
+pub fn undo_command(cx: &Context, reference: &Ref) -> String {
+    let scope = reference
+        .namespace
+        .as_deref()
+        .map(|namespace| format!(" -n {}", shell_word(namespace)))
+        .unwrap_or_default();
+    format!(
+        "{} delete{scope} {} {}",
+        cx.kubectl(),
+        reference.kind.resource().trim_end_matches('s'),
+        shell_word(&reference.name)
+    )
+}
+
+/// Makes a temporary binding and holds it.
+pub async fn bind(cx: &Context, binding: &Object) -> Result<String> {
+    // The plan has said so, where there was one to see: whoever is killed in between has to be able to undo it.
+    if cx.options.quiet {
+        let text = "a right is borrowed for a moment; should it stay behind:".to_owned();
+        let command = undo_command(cx, &binding.reference);
+        cx.reporter.event(&Event::Advice { text, command });
+    }
+    // Held before it is made: after a lost answer the release looks for it as well.
+    *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), String::new()));
+    let made = match cx.create(binding).await {
+        Ok(made) => made,
+        Err(failure) if failure.kind == Kind::Denied => {
+            cx.facts.held.borrow_mut().take();
+            return Err(failure);
+        }
+        Err(failure) => return Err(failure),
+    };
+    *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), made.uid().to_owned()));
+    cx.facts.bound.set(true);
+    let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
+    Ok(match &binding.reference.namespace {
+        Some(namespace) => format!("bound {role} in {namespace}"),
+        None => format!("bound {role}"),
+    })
+}
+
+/// Deletes one temporary binding. Without a uid the object is looked for first, and only one with our
+/// id and our prefix is taken.
+pub async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Result<()> {
+    let cluster = cx.cluster.for_cleanup(Duration::from_secs(20));
+    let failed = |why: String| {
+        Failure::new("OR0502", Kind::Partial, format!("the temporary {reference} could not be removed"))
+            .detail("because", why)
+            .hint(undo_command(cx, reference))
+    };
+    let uid = match uid {
+        Some(uid) => uid.to_owned(),
+        None => match cluster.get(reference).await {
+            Ok(Some(live)) if live.annotation(names::ID) == Some(cx.id().as_str()) => live.uid().to_owned(),
+            Ok(_) => {
+                cx.record.borrow_mut().forget(reference);
+                return cx.save();
+            }
+            Err(refusal) => return Err(failed(refusal.message)),
+        },
+    };
+    cluster.delete(reference, &uid).await.map_err(|refusal| failed(refusal.message))?;
+    // As long as a finalizer holds it, it grants its rights.
+    match cluster.get(reference).await {
+        Ok(Some(live)) if live.uid() == uid => {
+            let held = deletion::holders(&live).join(", ");
+            cx.changed(reference, Some(live));
+            Err(failed(format!("its deletion is held by {held}, and it grants its rights until then")))
+        }
+        // Whoever may not read it has the server's word that it is deleted.
+        Ok(_) => forget(cx, reference),
+        Err(refusal) if refusal.class == crate::cluster::Class::Forbidden => forget(cx, reference),
+        Err(refusal) => Err(failed(refusal.message)),
+    }
+}
+
+/// It is gone, whatever our own disk says to that.
+fn forget(cx: &Context, reference: &Ref) -> Result<()> {
+    cx.record.borrow_mut().forget(reference);
+    cx.changed(reference, None);
+    cx.save()
+}

@@ -1,0 +1,167 @@
+//! Whose bindings give the runner's account rights beyond its Role.
+//!
+//! Looked at only where the proof found such rights. A binding is named if the role behind it gives one
+//! of them; of a role that may not be read that is not known, and it is named as a possibility.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::cluster::rights::{self, Right};
+use crate::steps::context::Context;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// A right and the namespace it holds in; empty for the whole cluster.
+pub type Placed = (String, Right);
+
+/// A binding that gives, or may give, one of the rights.
+struct Source {
+    /// To the runner's own account, not to everybody.
+    direct: bool,
+    shown: String,
+}
+
+struct Found {
+    sources: Vec<Source>,
+    /// Bindings that may not be listed are among the places to look.
+    hidden: bool,
+}
+
+/// The failure for rights that the runner must never have, whoever gave them.
+pub async fn forbidden(cx: &Context, rights: &[Placed]) -> Failure {
+    let found = find(cx, rights).await;
+    let failure = Failure::new(
+        "OR0905",
+        Kind::Proof,
+        format!("the runner's token may do what it must not: {}", shown(&rights[..1])),
+    );
+    let failure = if rights.len() > 1 { failure.detail("in all", shown(rights)) } else { failure };
+    failure
+        .detail("given by", given_by(&found, |_| true))
+        .hint("take that right away, then run the same command again")
+}
+
+/// Judges other rights beyond the Role: a warning where somebody gave them to everybody, a failure where
+/// they were given to the runner itself.
+///
+/// # Errors
+/// OR0904 (exit 9) naming the binding.
+pub async fn judge(cx: &Context, rights: &[Placed]) -> Result<()> {
+    let found = find(cx, rights).await;
+    let direct = found.sources.iter().any(|source| source.direct);
+    if direct || (found.sources.is_empty() && !found.hidden) {
+        return Err(Failure::new("OR0904", Kind::Proof, "the runner's token may do more than the Role says")
+            .detail("it may also", shown(rights))
+            .detail("given by", given_by(&found, |source| source.direct || !direct))
+            .hint("take that right away, then run the same command again"));
+    }
+    cx.warn(format!(
+        "the runner's token may also: {}; given by {}",
+        shown(rights),
+        given_by(&found, |_| true)
+    ));
+    Ok(())
+}
+
+fn shown(rights: &[Placed]) -> String {
+    const MOST: usize = 6;
+    let mut words: Vec<String> = rights
+        .iter()
+        .take(MOST)
+        .map(|(place, right)| {
+            if place.is_empty() {
+                format!("{right} in the whole cluster")
+            } else {
+                format!("{right} in {place}")
+            }
+        })
+        .collect();
+    if rights.len() > MOST {
+        words.push(format!("and {} more", rights.len() - MOST));
+    }
+    words.join(", ")
+}
+
+fn given_by(found: &Found, which: impl Fn(&Source) -> bool) -> String {
+    let names: Vec<&str> =
+        found.sources.iter().filter(|source| which(source)).map(|source| source.shown.as_str()).collect();
+    match (names.is_empty(), found.hidden) {
+        (false, _) => names.join(", "),
+        (true, true) => "a binding that you may not list".to_owned(),
+        (true, false) => "no binding (an authorizer beside RBAC)".to_owned(),
+    }
+}
+
+/// Every binding to the runner's account, or to a group that it is in, which gives one of the rights.
+async fn find(cx: &Context, rights: &[Placed]) -> Found {
+    let namespaces: BTreeSet<&str> =
+        rights.iter().map(|(place, _)| place.as_str()).filter(|place| !place.is_empty()).collect();
+    let paths = std::iter::once(format!("/apis/{RBAC}/v1/clusterrolebindings"))
+        .chain(namespaces.iter().map(|name| format!("/apis/{RBAC}/v1/namespaces/{name}/rolebindings")));
+    let lists = paths.map(|path| async move { cx.cluster.read("list bindings", &path).await });
+    let mut found = Found { sources: Vec::new(), hidden: false };
+    for list in futures_util::future::join_all(lists).await {
+        let Ok(list) = list else {
+            found.hidden = true;
+            continue;
+        };
+        for binding in list["items"].as_array().into_iter().flatten() {
+            if let Some(source) = source(cx, binding, rights).await {
+                found.sources.push(source);
+            }
+        }
+    }
+    found
+}
+
+async fn source(cx: &Context, binding: &Value, rights: &[Placed]) -> Option<Source> {
+    let names = &cx.names;
+    let name = binding["metadata"]["name"].as_str().unwrap_or_default();
+    let namespace = binding["metadata"]["namespace"].as_str();
+    let own = names.role_binding();
+    if namespace == own.namespace.as_deref() && name == own.name {
+        return None;
+    }
+    let groups = [
+        "system:authenticated".to_owned(),
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{}", names.runner_namespace),
+    ];
+    let mut to: Option<(bool, String)> = None;
+    for subject in binding["subjects"].as_array().into_iter().flatten() {
+        let who = subject["name"].as_str().unwrap_or_default();
+        let account = subject["kind"] == "ServiceAccount"
+            && who == names.deployment
+            && subject["namespace"] == names.runner_namespace.as_str();
+        if account || (subject["kind"] == "User" && who == names.account_user()) {
+            to = Some((true, who.to_owned()));
+        } else if to.is_none() && subject["kind"] == "Group" && groups.iter().any(|group| group == who) {
+            to = Some((false, who.to_owned()));
+        }
+    }
+    let (direct, to) = to?;
+    let role = binding["roleRef"]["name"].as_str().unwrap_or_default();
+    let path = match (binding["roleRef"]["kind"].as_str(), namespace) {
+        (Some("Role"), Some(namespace)) => format!("/apis/{RBAC}/v1/namespaces/{namespace}/roles/{role}"),
+        _ => format!("/apis/{RBAC}/v1/clusterroles/{role}"),
+    };
+    let perhaps = match cx.cluster.read("read a role", &path).await {
+        Err(_) => "perhaps ",
+        Ok(role) => {
+            let gives = rights::rights(&role["rules"]);
+            let concerned = |place: &str| namespace.is_none_or(|namespace| namespace == place);
+            let gives_one = rights.iter().any(|(place, right)| {
+                concerned(place) && gives.iter().any(|give| give.covers(right) || right.covers(give))
+            });
+            if !gives_one {
+                return None;
+            }
+            ""
+        }
+    };
+    let kind = if namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" };
+    let place = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    Some(Source { direct, shown: format!("{perhaps}{kind} {place}{name} (to {to})") })
+}

@@ -1,0 +1,6 @@
+//! The runner's cluster token.
+
+pub mod claims;
+pub mod extra_rights;
+pub mod proof;
+pub mod renewal;

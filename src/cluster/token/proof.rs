@@ -1,0 +1,249 @@
+//! The proof that the runner's credential does what it must, and nothing that it must not: asked with
+//! a fresh client built of host, CA and token alone.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::secret::Secret;
+use crate::cluster::endpoint_ca::trust;
+use crate::cluster::rights::{self, Right};
+use crate::cluster::token::extra_rights::{self, Placed};
+use crate::cluster::{Class, Cluster, Refusal};
+use crate::steps::context::Context;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// A client as the runner's will be. Where its endpoint cannot be reached from here, the operator's
+/// path is taken, and plan and result say that TLS is unproven.
+pub async fn client(cx: &Context, token: &Secret) -> Result<Cluster> {
+    let trust = trust(cx).await?;
+    if trust.unproven.is_some() {
+        return Cluster::with_token(&cx.target, token.expose(), &cx.limits);
+    }
+    Cluster::as_runner(&trust.endpoint, trust.ca_pem.as_deref(), token.expose(), &cx.limits)
+}
+
+/// Proves the token and returns the line to show.
+///
+/// # Errors
+/// Exit 9, saying which proof failed. A denial right after the binding is asked again for 10 s,
+/// because authorizers lag behind it.
+pub async fn prove(cx: &Context, token: &Secret) -> Result<String> {
+    let client = client(cx, token).await?;
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let lags = |failure: &Failure| failure.id == "OR0906" || failure.id == "OR0402";
+        match once(cx, &client).await {
+            Err(failure)
+                if lags(&failure) && started.elapsed() < Duration::from_secs(10) && just_bound(cx) =>
+            {
+                cx.waiting("issue-token", "the cluster to honour the new binding", started.elapsed());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Whether this run made the binding that gives the runner its rights.
+fn just_bound(cx: &Context) -> bool {
+    cx.facts.granted.get()
+}
+
+async fn once(cx: &Context, client: &Cluster) -> Result<String> {
+    let names = &cx.names;
+    let job = names.job_namespace.as_str();
+    let runner = names.runner_namespace.as_str();
+    let places = [job, runner, "default"];
+    let (who, version, rights, critical) = tokio::join!(
+        client.review(
+            "ask who the token is",
+            "authentication.k8s.io",
+            "selfsubjectreviews",
+            "SelfSubjectReview",
+            Value::Null
+        ),
+        client.read("read the version as the runner", "/version"),
+        futures_util::future::join_all(places.map(|place| review(client, place))),
+        critical(cx, client, job, runner),
+    );
+    let who = who.map_err(|refusal| unusable(cx, &refusal))?;
+    let name = who["userInfo"]["username"].as_str().unwrap_or_default();
+    if name != names.account_user() {
+        return Err(Failure::new(
+            "OR0902",
+            Kind::Proof,
+            format!("the token is {name}, not {}", names.account_user()),
+        )
+        .hint("take a new one: outrigger issue-token --reissue cluster"));
+    }
+    version.map_err(|refusal| {
+        Failure::new("OR0906", Kind::Proof, "the runner's token may not read /version, which every job needs")
+            .detail("the server says", refusal.message)
+            .hint("bind the ClusterRole system:public-info-viewer to system:authenticated, as clusters have it by default")
+    })?;
+    let (critical, tried) = critical?;
+    if !critical.is_empty() {
+        return Err(extra_rights::forbidden(cx, &critical).await);
+    }
+    let mut beyond = Vec::new();
+    for (place, answer) in places.iter().zip(rights) {
+        let (held, incomplete) = answer.map_err(Failure::from)?;
+        let wanted = if *place == job { rights::needed() } else { BTreeSet::new() };
+        let comparison = rights::compare(&held, &wanted);
+        if *place == job {
+            let mut less = comparison.less;
+            if incomplete && !less.is_empty() {
+                less = still_denied(cx, client, job, less).await?;
+            }
+            if !less.is_empty() {
+                return Err(too_little(cx, client, &less).await);
+            }
+        }
+        beyond.extend(
+            comparison
+                .more
+                .into_iter()
+                .filter(|right| !is_everybodys(right))
+                .map(|right| ((*place).to_owned(), right)),
+        );
+    }
+    if !beyond.is_empty() {
+        extra_rights::judge(cx, &beyond).await?;
+    }
+    Ok(format!(
+        "works: may do exactly what the Role says{}, and none of {tried} things it must not",
+        if beyond.is_empty() { "" } else { ", what others gave it (see the warning)" }
+    ))
+}
+
+async fn review(client: &Cluster, namespace: &str) -> Result<(BTreeSet<Right>, bool), Refusal> {
+    let status = client
+        .review(
+            "ask for the token's rights",
+            "authorization.k8s.io",
+            "selfsubjectrulesreviews",
+            "SelfSubjectRulesReview",
+            json!({"namespace": namespace}),
+        )
+        .await?;
+    Ok((rights::rights(&status["resourceRules"]), status["incomplete"] == true))
+}
+
+/// What Kubernetes' own default bindings give everybody: `system:basic-user`, and since 1.33
+/// `system:cluster-trust-bundle-discovery` (public CA certificates).
+fn is_everybodys(right: &Right) -> bool {
+    right.group == "certificates.k8s.io"
+        && right.resource == "clustertrustbundles"
+        && ["get", "list", "watch"].contains(&right.verb.as_str())
+        || right.verb == "create"
+            && (right.group == "authorization.k8s.io"
+                && ["selfsubjectaccessreviews", "selfsubjectrulesreviews"].contains(&right.resource.as_str())
+                || right.group == "authentication.k8s.io" && right.resource == "selfsubjectreviews")
+}
+
+fn unusable(cx: &Context, refusal: &Refusal) -> Failure {
+    match refusal.class {
+        Class::Unauthorized => {
+            Failure::new("OR0902", Kind::Proof, "the cluster does not accept the runner's token")
+                .detail("the server says", refusal.message.clone())
+                .hint(format!(
+                    "take a new one: outrigger issue-token --reissue cluster --deployment {}",
+                    cx.names.deployment
+                ))
+        }
+        _ => refusal.into(),
+    }
+}
+
+/// Rights that a rules review did not show, asked for one by one.
+async fn still_denied(cx: &Context, client: &Cluster, job: &str, rights: Vec<Right>) -> Result<Vec<Right>> {
+    let answers = futures_util::future::join_all(rights.iter().map(|right| cx.may(client, job, right))).await;
+    let mut denied = Vec::new();
+    for (right, answer) in rights.into_iter().zip(answers) {
+        if !answer.map_err(Failure::from)? {
+            denied.push(right);
+        }
+    }
+    Ok(denied)
+}
+
+async fn too_little(cx: &Context, client: &Cluster, less: &[Right]) -> Failure {
+    let job = &cx.names.job_namespace;
+    let mut failure = Failure::new(
+        "OR0906",
+        Kind::Proof,
+        format!("the runner's token may not {} {} in {job}", less[0].verb, less[0].resource),
+    );
+    if less[0] == Right::new("", "pods", "list")
+        && let Err(refusal) =
+            client.read("list pods as the runner", &format!("/api/v1/namespaces/{job}/pods?limit=1")).await
+    {
+        failure = failure.detail("the server says", refusal.message);
+    }
+    if less.len() > 1 {
+        failure =
+            failure.detail("missing", less.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    }
+    if let Ok(Some(role)) = cx.read(&cx.names.role()).await
+        && let Some(writer) = role.last_writer(&["rules"])
+    {
+        failure = failure.detail(
+            "likely because",
+            format!("the Role was last written by {writer}; setup does not loosen what somebody tightened"),
+        );
+    }
+    failure.hint(format!(
+        "outrigger create-role --force-conflicts --deployment {}",
+        crate::settings::shell_word(&cx.names.deployment)
+    ))
+}
+
+/// Things the runner must not be able to do. The reads are tried, the rest is asked. Returns what it
+/// can do of them and where, and how many were looked at.
+async fn critical(cx: &Context, client: &Cluster, job: &str, runner: &str) -> Result<(Vec<Placed>, usize)> {
+    let secrets = Right::new("", "secrets", "list");
+    let tried = [job, runner, "kube-system"]
+        .map(|place| (place, format!("/api/v1/namespaces/{place}/secrets?limit=1")));
+    let asked: Vec<(&str, Right)> = vec![
+        (job, Right::new("", "secrets", "get")),
+        (job, Right::new("", "serviceaccounts/token", "create")),
+        (job, Right::new(RBAC, "rolebindings", "create")),
+        (job, Right::new("", "serviceaccounts", "impersonate")),
+        (runner, Right::new("", "pods", "create")),
+        (runner, Right::new("", "serviceaccounts/token", "create")),
+        ("default", Right::new("", "pods", "create")),
+        ("kube-system", Right::new("", "pods", "create")),
+        ("", Right::new(RBAC, "clusterroles", "bind")),
+        ("", Right::new(RBAC, "clusterroles", "escalate")),
+        ("", Right::new("", "users", "impersonate")),
+        ("", Right::new("", "nodes/proxy", "create")),
+        ("", Right::new("", "nodes/proxy", "get")),
+        ("", Right::new("", "namespaces", "patch")),
+    ];
+    let (reads, answers) = tokio::join!(
+        futures_util::future::join_all(
+            tried.iter().map(|(_, path)| async move { client.read("try to list Secrets", path).await })
+        ),
+        futures_util::future::join_all(asked.iter().map(|(place, right)| cx.may(client, place, right))),
+    );
+    let mut found = Vec::new();
+    for ((place, _), answer) in tried.iter().zip(reads) {
+        match answer {
+            Ok(_) => found.push(((*place).to_owned(), secrets.clone())),
+            Err(refusal) if refusal.class == Class::Forbidden => {}
+            Err(refusal) => return Err(unusable(cx, &refusal)),
+        }
+    }
+    for ((place, right), answer) in asked.iter().zip(answers) {
+        if answer.map_err(|refusal| unusable(cx, &refusal))? {
+            found.push(((*place).to_owned(), right.clone()));
+        }
+    }
+    Ok((found, tried.len() + asked.len()))
+}

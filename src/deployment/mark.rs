@@ -1,0 +1,176 @@
+//! The mark at the end of a runner's description in GitLab: what ties the runner to one ServiceAccount of one
+//! cluster. Pure.
+//!
+//! The deployment's id stands in annotations that other tenants may read, so it proves nothing when it is
+//! repeated. The mark is a digest over the id *and* over what a tenant cannot choose: the uid that the API
+//! server gave to the ServiceAccount, and the cluster's own identity.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+use crate::deployment::record::ClusterIdentity;
+
+/// What every mark begins with; the number is the version of what follows.
+const PREFIX: &str = "outrigger:1:";
+/// The most characters that GitLab keeps of a description (`app/models/ci/runner.rb`, `description`).
+const LONGEST: usize = 1024;
+
+/// What a mark is made of, but for the ServiceAccount and the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Deployment<'a> {
+    /// The deployment's name.
+    pub name: &'a str,
+    /// Namespace of the runner's ServiceAccount.
+    pub namespace: &'a str,
+    /// The deployment's random id.
+    pub id: &'a str,
+}
+
+/// The marks that a runner of one deployment may carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Those of the ServiceAccount as it is now, the one that is written first.
+    pub current: Vec<String>,
+    /// Those that this machine's record vouches for: of a ServiceAccount that was there before, and of an
+    /// earlier outrigger.
+    pub earlier: Vec<String>,
+}
+
+/// How a description's mark stands to a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// It names this deployment's ServiceAccount.
+    Current,
+    /// It is one of [`Marks::earlier`].
+    Earlier,
+    /// It has none, or another deployment's.
+    No,
+}
+
+/// The mark of a deployment: `outrigger:1:` and the unpadded base64url of a SHA-256 over its parts, each on a
+/// line of its own. `cluster` is one of [`identities`], `account` the ServiceAccount's uid; it is empty where
+/// the ServiceAccount does not exist yet.
+#[must_use]
+pub fn mark(deployment: Deployment<'_>, cluster: &str, account: &str) -> String {
+    let Deployment { name, namespace, id } = deployment;
+    let parts = [PREFIX, name, namespace, cluster, id, account].join("\n");
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(parts.as_bytes())))
+}
+
+/// The mark that outrigger wrote before [`mark`]: the id alone.
+#[must_use]
+pub fn id_alone(id: &str) -> String {
+    format!("outrigger {id}")
+}
+
+/// Whether a description ends in the mark of some deployment.
+#[must_use]
+pub fn is_marked(description: &str) -> bool {
+    description.rsplit(' ').next().is_some_and(|last| last.starts_with(PREFIX))
+}
+
+/// The names of a cluster in a mark, the better one first: by the uid of `kube-system`, and by its CA where
+/// that may not be read.
+#[must_use]
+pub fn identities(cluster: &ClusterIdentity) -> Vec<String> {
+    let named = [("kube-system ", &cluster.kube_system), ("ca ", &cluster.ca_fingerprint)];
+    let found: Vec<String> = named
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(kind, value)| format!("{kind}{value}"))
+        .collect();
+    if found.is_empty() { vec![String::new()] } else { found }
+}
+
+impl Marks {
+    /// How a runner's description stands to these.
+    #[must_use]
+    pub fn judge(&self, description: &str) -> Marked {
+        let ends = |marks: &[String]| {
+            marks.iter().any(|mark| {
+                description
+                    .strip_suffix(mark.as_str())
+                    .is_some_and(|before| before.is_empty() || before.ends_with(' '))
+            })
+        };
+        match (ends(&self.current), ends(&self.earlier)) {
+            (true, _) => Marked::Current,
+            (false, true) => Marked::Earlier,
+            _ => Marked::No,
+        }
+    }
+
+    /// The mark that is written.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        self.current.first().map_or("", String::as_str)
+    }
+
+    /// A description that carries the written mark in place of an earlier one, and what people wrote before it.
+    #[must_use]
+    pub fn renewed(&self, description: &str) -> String {
+        let old = self.earlier.iter().find(|mark| description.ends_with(mark.as_str()));
+        let text = old.map_or(description, |old| &description[..description.len() - old.len()]);
+        let room = LONGEST.saturating_sub(self.written().len() + 2);
+        let text: String = text.trim_end_matches([' ', ',']).chars().take(room).collect();
+        if text.is_empty() { self.written().to_owned() } else { format!("{text}, {}", self.written()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEMO: Deployment<'_> = Deployment { name: "demo", namespace: "demo", id: "0a1b" };
+
+    #[test]
+    fn each_part_makes_another_mark() {
+        let own = mark(DEMO, "kube-system u", "sa-1");
+        // Written by an earlier outrigger and stored in GitLab: it may not change.
+        assert_eq!(own, "outrigger:1:sE04jTP1OvV-Sc303rq6tgh_iP6OSIAHmyp4xpEnt70");
+        let others = [
+            mark(Deployment { name: "prod", ..DEMO }, "kube-system u", "sa-1"),
+            mark(Deployment { namespace: "other", ..DEMO }, "kube-system u", "sa-1"),
+            mark(Deployment { id: "0a1c", ..DEMO }, "kube-system u", "sa-1"),
+            mark(DEMO, "kube-system v", "sa-1"),
+            mark(DEMO, "kube-system u", "sa-2"),
+            mark(DEMO, "kube-system u", ""),
+        ];
+        assert!(others.iter().all(|other| *other != own));
+    }
+
+    #[test]
+    fn a_cluster_is_named_by_its_namespace_and_else_by_its_ca() {
+        let mut cluster =
+            ClusterIdentity { ca_fingerprint: "AA:BB".to_owned(), ..ClusterIdentity::default() };
+        assert_eq!(identities(&cluster), ["ca AA:BB"]);
+        cluster.kube_system = "u".to_owned();
+        assert_eq!(identities(&cluster), ["kube-system u", "ca AA:BB"]);
+        assert_eq!(identities(&ClusterIdentity::default()), [""]);
+    }
+
+    #[test]
+    fn a_mark_counts_at_the_end_alone() {
+        let marks = Marks { current: vec![mark(DEMO, "c", "a")], earlier: vec![id_alone("0a1b")] };
+        let own = marks.written();
+        assert_eq!(marks.judge(&format!("demo on acme, {own}")), Marked::Current);
+        assert_eq!(marks.judge(own), Marked::Current);
+        assert_eq!(marks.judge("demo on acme, outrigger 0a1b"), Marked::Earlier);
+        for other in [format!("{own}, not any more"), format!("x{own}"), "demo".to_owned(), String::new()] {
+            assert_eq!(marks.judge(&other), Marked::No, "{other}");
+        }
+        assert!(is_marked(own) && is_marked(&format!("demo on acme, {own}")));
+        assert!(!is_marked("demo on acme, outrigger 0a1b") && !is_marked(""));
+    }
+
+    #[test]
+    fn a_renewed_mark_keeps_what_people_wrote_and_fits() {
+        let marks = Marks { current: vec![mark(DEMO, "c", "a")], earlier: vec![id_alone("0a1b")] };
+        let own = marks.written();
+        assert_eq!(marks.renewed("the fast one, outrigger 0a1b"), format!("the fast one, {own}"));
+        assert_eq!(marks.renewed("outrigger 0a1b"), own);
+        let long = marks.renewed(&format!("{} outrigger 0a1b", "ä".repeat(1020)));
+        assert!(long.ends_with(own) && long.chars().count() == 1024, "{}", long.chars().count());
+    }
+}

@@ -1,0 +1,8 @@
+//! What a deployment is, and what is remembered of it.
+
+pub mod mark;
+pub mod names;
+pub mod object;
+pub mod ownership;
+pub mod plan;
+pub mod record;

@@ -1,0 +1,252 @@
+//! What a deployment's objects are called and how they are marked.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::deployment::object::{Kind, Object, Ref};
+use crate::settings::{Settings, check};
+
+/// Annotation with the deployment's random identity.
+pub const ID: &str = "outrigger.dev/id";
+/// Annotation with the deployment's name.
+pub const DEPLOYMENT: &str = "outrigger.dev/deployment";
+/// Annotation on the anchor with the last non-secret settings, as JSON.
+pub const SETTINGS: &str = "outrigger.dev/settings";
+/// The settings that are noted there: nothing of one machine, and nothing that could aim somebody's token or
+/// credentials elsewhere. What of them is taken from there again, [`crate::commands::witness`] decides.
+pub const NOTED: &[&str] = &[
+    "namespace",
+    "podSecurity",
+    "tokenLifetime",
+    "runnerVersion",
+    "installMethod",
+    "jobLimit",
+    "pullPolicy",
+    "target",
+    "secrets",
+    "lockMetadata",
+];
+/// Annotation on the anchor with the digest of the launch script's inputs.
+pub const SCRIPT_DIGEST: &str = "outrigger.dev/script-digest";
+/// Annotation on the anchor with the token's expiry, RFC 3339.
+pub const TOKEN_EXPIRES: &str = "outrigger.dev/token-expires";
+/// Annotation on the anchor with the id of our runner at GitLab, or [`GIVEN`]: a hint for finding it. What
+/// it names is ours only if GitLab's own copy carries our mark.
+pub const RUNNER: &str = "outrigger.dev/gitlab-runner";
+/// Its value where the runner existed and its token was given.
+pub const GIVEN: &str = "given";
+/// Annotation on the anchor with the uid of the Secret that the launch script's token hangs on.
+pub const SCRIPT_SECRET: &str = "outrigger.dev/script-secret";
+/// Annotation on the anchor that tells which target the launch script was made for.
+pub const SCRIPT_TARGET: &str = "outrigger.dev/script-target";
+/// Label that tells the temporary binding from everything else.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Its value.
+pub const TEMPORARY: &str = "temporary-admin";
+
+/// What Pod Security labels begin with.
+pub const POD_SECURITY: &str = "pod-security.kubernetes.io/";
+
+/// Every name follows from the deployment and the two namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The deployment.
+    pub deployment: String,
+    /// Namespace of the runner's own account and credential.
+    pub runner_namespace: String,
+    /// Namespace of the job pods.
+    pub job_namespace: String,
+}
+
+/// Whether a deployment of this name could have made an object, with whatever settings: the kinds and names that
+/// follow from its name, in a namespace that is not the cluster's own. What a file says is held against this
+/// before it becomes a path or is deleted.
+#[must_use]
+pub fn could_be_of(deployment: &str, object: &Ref) -> bool {
+    let place = object.namespace.as_deref();
+    let placed = place.is_some_and(|place| check::namespace(place).is_ok());
+    let rest = object.name.strip_prefix(deployment);
+    let temporary = rest.and_then(|rest| rest.strip_prefix("-admin-")).is_some_and(|run| {
+        !run.is_empty() && run.len() <= 32 && run.chars().all(|c| c.is_ascii_alphanumeric())
+    });
+    match object.kind {
+        Kind::Namespace => place.is_none() && check::namespace(&object.name).is_ok(),
+        Kind::ServiceAccount => placed && matches!(rest, Some("" | "-job")),
+        Kind::Secret => placed && rest == Some("-token"),
+        Kind::Role => placed && rest == Some(""),
+        Kind::RoleBinding => placed && (rest == Some("") || temporary),
+        Kind::ClusterRoleBinding => place.is_none() && temporary,
+        Kind::ConfigMap | Kind::ClusterRole | Kind::Pod => false,
+    }
+}
+
+impl Names {
+    /// The names for these settings.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            deployment: settings.deployment.value.clone(),
+            runner_namespace: settings.runner_namespace.value.clone(),
+            job_namespace: settings.namespace.value.clone(),
+        }
+    }
+
+    /// The runner's ServiceAccount: the anchor.
+    #[must_use]
+    pub fn account(&self) -> Ref {
+        Ref::new(Kind::ServiceAccount, &self.runner_namespace, &self.deployment)
+    }
+
+    /// The ServiceAccount that job pods run as; it has no rights and no token.
+    #[must_use]
+    pub fn job_account(&self) -> Ref {
+        Ref::new(Kind::ServiceAccount, &self.job_namespace, &format!("{}-job", self.deployment))
+    }
+
+    /// The `default` ServiceAccount of the job namespace.
+    #[must_use]
+    pub fn default_account(&self) -> Ref {
+        Ref::new(Kind::ServiceAccount, &self.job_namespace, "default")
+    }
+
+    /// The least-privilege Role.
+    #[must_use]
+    pub fn role(&self) -> Ref {
+        Ref::new(Kind::Role, &self.job_namespace, &self.deployment)
+    }
+
+    /// Its binding to the runner's account.
+    #[must_use]
+    pub fn role_binding(&self) -> Ref {
+        Ref::new(Kind::RoleBinding, &self.job_namespace, &self.deployment)
+    }
+
+    /// The token Secret, or the Secret that a requested token is bound to.
+    #[must_use]
+    pub fn token_secret(&self) -> Ref {
+        Ref::new(Kind::Secret, &self.runner_namespace, &format!("{}-token", self.deployment))
+    }
+
+    /// The two namespaces, the runner's first.
+    #[must_use]
+    pub fn namespaces(&self) -> [Ref; 2] {
+        [
+            Ref::cluster(Kind::Namespace, &self.runner_namespace),
+            Ref::cluster(Kind::Namespace, &self.job_namespace),
+        ]
+    }
+
+    /// How the API server names the runner's account.
+    #[must_use]
+    pub fn account_user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.runner_namespace, self.deployment)
+    }
+
+    /// What every temporary binding's name begins with.
+    #[must_use]
+    pub fn temporary_prefix(&self) -> String {
+        format!("{}-admin-", self.deployment)
+    }
+
+    /// The recommended labels.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        [
+            ("app.kubernetes.io/name", "gitlab-runner"),
+            ("app.kubernetes.io/instance", self.deployment.as_str()),
+            ("app.kubernetes.io/managed-by", "outrigger"),
+            ("app.kubernetes.io/part-of", "outrigger"),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+    }
+
+    /// A manifest of ours: labels, and the annotations that say whose it is. Nothing versioned is
+    /// put there, because metadata of a Role cannot be changed any more once the operator's rights
+    /// are released.
+    #[must_use]
+    pub fn manifest(&self, reference: Ref, id: &str, body: &Value) -> Object {
+        let annotations = BTreeMap::from([
+            (DEPLOYMENT.to_owned(), self.deployment.clone()),
+            (ID.to_owned(), id.to_owned()),
+        ]);
+        Object::manifest(reference, &self.labels(), &annotations, body)
+    }
+
+    /// A namespace of ours; the jobs' one enforces a Pod Security level and warns of what would not
+    /// pass the strictest; in the runner's one, where no pods belong, nothing else passes. The levels are pinned to `version` (such as `v1.37`), so that an upgrade of
+    /// the cluster does not tighten the rules under running pipelines.
+    #[must_use]
+    pub fn namespace_manifest(
+        &self,
+        reference: Ref,
+        id: &str,
+        pod_security: &str,
+        version: Option<&str>,
+    ) -> Object {
+        let enforced = if reference.name == self.job_namespace { pod_security } else { "restricted" };
+        let mut object = self.manifest(reference, id, &Value::Null);
+        let labels = &mut object.value["metadata"]["labels"];
+        for (mode, level) in [("enforce", enforced), ("warn", "restricted"), ("audit", "restricted")] {
+            labels[format!("{POD_SECURITY}{mode}")] = Value::String(level.to_owned());
+            if let Some(version) = version {
+                labels[format!("{POD_SECURITY}{mode}-version")] = Value::String(version.to_owned());
+            }
+        }
+        object
+    }
+}
+
+/// A namespace that is about to be created, with the labels and annotations that the settings ask for.
+#[must_use]
+pub fn marked(mut namespace: Object, settings: &Settings) -> Object {
+    let metadata = &mut namespace.value["metadata"];
+    for (field, pairs) in
+        [("labels", &settings.namespace_labels), ("annotations", &settings.namespace_annotations)]
+    {
+        for (key, value) in pairs {
+            metadata[field][key] = Value::String(value.clone());
+        }
+    }
+    namespace
+}
+
+#[cfg(test)]
+mod tests {
+    use super::could_be_of;
+    use crate::deployment::object::{Kind, Ref};
+
+    #[test]
+    fn a_file_can_name_only_what_a_deployment_makes() {
+        for (object, could) in [
+            (Ref::cluster(Kind::Namespace, "web"), true),
+            (Ref::cluster(Kind::Namespace, "moved"), true),
+            (Ref::cluster(Kind::Namespace, "kube-system"), false),
+            (Ref::cluster(Kind::Namespace, "default"), false),
+            (Ref::cluster(Kind::Namespace, "a/../kube-system"), false),
+            (Ref::cluster(Kind::Namespace, ".."), false),
+            (Ref::cluster(Kind::Namespace, ""), false),
+            (Ref::new(Kind::Namespace, "web", "web"), false),
+            (Ref::new(Kind::ServiceAccount, "web", "web"), true),
+            (Ref::new(Kind::ServiceAccount, "web-jobs", "web-job"), true),
+            (Ref::new(Kind::ServiceAccount, "web", "default"), false),
+            (Ref::new(Kind::ServiceAccount, "kube-system", "web"), false),
+            (Ref::new(Kind::Secret, "web", "web-token"), true),
+            (Ref::new(Kind::Secret, "web", "database"), false),
+            (Ref::new(Kind::Secret, "../web", "web-token"), false),
+            (Ref::cluster(Kind::Secret, "web-token"), false),
+            (Ref::new(Kind::Role, "web-jobs", "web"), true),
+            (Ref::new(Kind::RoleBinding, "web-jobs", "web-admin-0a1b2c3d"), true),
+            (Ref::new(Kind::RoleBinding, "web-jobs", "web-admin-x/../../kube-system"), false),
+            (Ref::new(Kind::RoleBinding, "web-jobs", "web-admin-"), false),
+            (Ref::cluster(Kind::ClusterRoleBinding, "web-admin-0a1b2c3d"), true),
+            (Ref::cluster(Kind::ClusterRoleBinding, "cluster-admin"), false),
+            (Ref::cluster(Kind::ClusterRole, "web"), false),
+            (Ref::new(Kind::Pod, "web-jobs", "web"), false),
+        ] {
+            assert_eq!(could_be_of("web", &object), could, "{object}");
+        }
+    }
+}

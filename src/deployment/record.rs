@@ -1,0 +1,277 @@
+//! What is known of a deployment on this machine: no secrets.
+//!
+//! One JSON file per deployment, `<state-dir>/<deployment>.json`, mode 0600. It is written before an
+//! object is created (the intent) and after (its uid), so that a run that was killed leaves a trace
+//! which the next one can follow.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::files;
+use crate::deployment::names;
+use crate::deployment::object::{Kind as ObjectKind, Ref};
+
+/// The schema this program writes; a record with a higher number is refused.
+const SCHEMA: u32 = 1;
+
+/// An object that we made, by identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned {
+    /// Which object.
+    pub object: Ref,
+    /// The server's uid of the one we made.
+    pub uid: String,
+}
+
+/// The cluster that a deployment lives on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterIdentity {
+    /// Name of the kubeconfig context used.
+    pub context: String,
+    /// Its API server.
+    pub server: String,
+    /// uid of the namespace `kube-system`; empty where it may not be read.
+    pub kube_system: String,
+    /// SHA-256 fingerprint of the CA, for clusters whose `kube-system` may not be read.
+    pub ca_fingerprint: String,
+}
+
+/// A runner that we made at GitLab.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedRunner {
+    /// GitLab's id of it.
+    pub id: u64,
+    /// Whose token made it, where GitLab said.
+    #[serde(default)]
+    pub creator: Option<u64>,
+    /// When it was made (RFC 3339).
+    #[serde(default)]
+    pub made: String,
+}
+
+/// Our commit of the pipeline file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedCommit {
+    /// The project, by id.
+    pub project: u64,
+    /// The branch.
+    pub branch: String,
+    /// Whether we made the branch with it.
+    #[serde(default)]
+    pub made_branch: bool,
+    /// The file.
+    pub path: String,
+    /// The commit.
+    pub sha: String,
+    /// SHA-256 of what we wrote, in hex.
+    pub content: String,
+    /// The commit before ours; empty if there was no file.
+    #[serde(default)]
+    pub before: String,
+}
+
+/// What we know of GitLab's side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitlabSide {
+    /// The instance that what follows is on.
+    #[serde(default)]
+    pub url: String,
+    /// When a runner was about to be made (RFC 3339); its creation may or may not have happened.
+    #[serde(default)]
+    pub intent: Option<String>,
+    /// The runner.
+    #[serde(default)]
+    pub runner: Option<OwnedRunner>,
+    /// The runner existed, and its token was given.
+    #[serde(default)]
+    pub given: bool,
+    /// The runner's present token was written to the file that `create-runner` by itself was given.
+    #[serde(default)]
+    pub handed_over: bool,
+    /// The runner's present token got into no script: it is in nobody's hands.
+    #[serde(default)]
+    pub token_lost: bool,
+    /// The commit.
+    #[serde(default)]
+    pub commit: Option<OwnedCommit>,
+}
+
+impl GitlabSide {
+    /// Whether anything may be there because of us.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.intent.is_none() && self.runner.is_none()
+    }
+}
+
+/// Everything remembered. Unknown fields of the same schema are ignored on reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Schema number.
+    pub schema: u32,
+    /// The deployment's name.
+    pub deployment: String,
+    /// Random identity, minted at the first run; also on every object of the deployment.
+    pub id: String,
+    /// The last settings, by their settings-file keys.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Vec<String>>,
+    /// Where it lives.
+    #[serde(default)]
+    pub cluster: ClusterIdentity,
+    /// Objects that exist because of us.
+    #[serde(default)]
+    pub objects: Vec<Owned>,
+    /// The deployment's ServiceAccounts, the present one last: marks on the runner in GitLab name them.
+    #[serde(default)]
+    pub anchors: Vec<Owned>,
+    /// Objects that we were about to make; their creation may or may not have happened.
+    #[serde(default)]
+    pub intents: Vec<Ref>,
+    /// What is at GitLab because of us.
+    #[serde(default)]
+    pub gitlab: GitlabSide,
+    /// Digest of the non-secret inputs of the launch script that was written last.
+    #[serde(default)]
+    pub script_digest: String,
+    /// Where that script was written.
+    #[serde(default)]
+    pub script_path: Option<PathBuf>,
+    /// uid of the Secret that the token in that script hangs on; empty if none with a token was written.
+    #[serde(default)]
+    pub script_secret: String,
+    /// Which target it was made for, and whether its secrets went beside it.
+    #[serde(default)]
+    pub script_target: String,
+    /// When the cluster token dies (RFC 3339); empty if it does not expire.
+    #[serde(default)]
+    pub token_expires: String,
+}
+
+impl Record {
+    /// Where a deployment's record lives.
+    #[must_use]
+    pub fn path(state_dir: &Path, deployment: &str) -> PathBuf {
+        state_dir.join(format!("{deployment}.json"))
+    }
+
+    /// Reads a record; `None` when there is none.
+    ///
+    /// # Errors
+    /// Exit 3 when others may write to it, when it is no record or names what no deployment makes, or when a newer
+    /// outrigger wrote it.
+    pub fn load(state_dir: &Path, deployment: &str) -> Result<Option<Self>> {
+        let path = Self::path(state_dir, deployment);
+        let Some(bytes) = files::read(&path)? else { return Ok(None) };
+        let unusable = |why: String| {
+            Failure::new(
+                "OR0205",
+                Kind::Refused,
+                format!("{} is not a record outrigger can use", path.display()),
+            )
+            .detail("because", why)
+            .hint("move it away: the deployment is then found again through its ServiceAccount")
+        };
+        let record: Self = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
+        if record.schema != SCHEMA {
+            return Err(unusable(format!("its schema is {}, this program knows {SCHEMA}", record.schema)));
+        }
+        if record.deployment != deployment {
+            return Err(unusable(format!("it speaks of the deployment {}", record.deployment)));
+        }
+        // These become paths of requests, and are deleted.
+        let all = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
+        if let Some(other) = all.into_iter().find(|one| !names::could_be_of(deployment, one)) {
+            let why = "which no deployment of this name makes";
+            return Err(unusable(format!("it names {:?}, {why}", other.to_string())));
+        }
+        Ok(Some(record))
+    }
+
+    /// A new record with a fresh identity, not yet on disk.
+    pub fn new(deployment: &str) -> Result<Self> {
+        Ok(Self { schema: SCHEMA, deployment: deployment.to_owned(), id: random_hex(16)?, ..Self::default() })
+    }
+
+    /// Writes it.
+    pub fn save(&self, state_dir: &Path) -> Result<()> {
+        files::make_dir(state_dir)?;
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| {
+            Failure::new(
+                "OR0101",
+                Kind::Unclassified,
+                format!("the record cannot be written as JSON: {error}"),
+            )
+        })?;
+        text.push(b'\n');
+        files::write_private(&Self::path(state_dir, &self.deployment), &text)
+    }
+
+    /// The uid recorded for an object.
+    #[must_use]
+    pub fn uid_of(&self, object: &Ref) -> Option<&str> {
+        self.objects.iter().find(|owned| owned.object == *object).map(|owned| owned.uid.as_str())
+    }
+
+    /// Notes that an object is about to be made.
+    pub fn intend(&mut self, object: &Ref) {
+        if !self.intents.contains(object) {
+            self.intents.push(object.clone());
+        }
+    }
+
+    /// Notes that an object exists and is ours.
+    pub fn own(&mut self, object: &Ref, uid: &str) {
+        self.intents.retain(|intent| intent != object);
+        self.objects.retain(|owned| owned.object != *object);
+        let owned = Owned { object: object.clone(), uid: uid.to_owned() };
+        let is_anchor = object.kind == ObjectKind::ServiceAccount && object.name == self.deployment;
+        if is_anchor && self.anchors.last() != Some(&owned) {
+            self.anchors.push(owned.clone());
+        }
+        self.objects.push(owned);
+    }
+
+    /// Forgets an object that is gone, or whose creation was refused.
+    pub fn forget(&mut self, object: &Ref) {
+        self.intents.retain(|intent| intent != object);
+        self.objects.retain(|owned| owned.object != *object);
+    }
+}
+
+/// `bytes` random bytes from the system as lower-case hex.
+pub fn random_hex(bytes: usize) -> Result<String> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut buffer = vec![0_u8; bytes];
+    getrandom::fill(&mut buffer).map_err(|error| {
+        Failure::new("OR0101", Kind::Unclassified, format!("the system gives no random numbers: {error}"))
+    })?;
+    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+    Ok(buffer.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_the_disk_and_a_newer_schema_is_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut record = Record::new("demo").expect("random numbers");
+        let role = Ref::new(ObjectKind::Role, "demo-jobs", "demo");
+        record.intend(&role);
+        record.own(&role, "uid-1");
+        record.save(dir.path()).expect("saved");
+        let back = Record::load(dir.path(), "demo").expect("readable").expect("there");
+        assert_eq!(back, record);
+        assert_eq!(back.uid_of(&role), Some("uid-1"));
+        assert!(back.intents.is_empty());
+
+        record.schema = SCHEMA + 1;
+        record.save(dir.path()).expect("saved");
+        assert_eq!(Record::load(dir.path(), "demo").expect_err("refused").id, "OR0205");
+    }
+}

@@ -1,0 +1,231 @@
+//! The operator's GitLab token: where it comes from, and to which host it may go.
+//!
+//! A token goes to a host that was named together with it, and to no other: a variable of the
+//! environment is meant for the host that the same command line or environment names, not for one
+//! that an earlier run wrote down.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::files::Intake;
+use crate::base::secret::Secret;
+use crate::settings::{Settings, Source, check};
+use crate::x509;
+use crate::x509::tls::Roots;
+
+/// Variables that hold a GitLab token, as glab reads them, the strongest first.
+pub const TOKENS: &[&str] = &["GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN", "OAUTH_TOKEN"];
+/// Variables that name the host those tokens are for.
+const HOSTS: &[&str] = &["GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"];
+
+/// What is at hand.
+#[derive(Clone, Debug)]
+pub enum Token {
+    /// A token for the host of the settings.
+    Given(Secret),
+    /// None that may be used; the reason is for the user.
+    None(String),
+}
+
+/// The variable that holds a token, and the token.
+#[must_use]
+pub fn from_env(env: &BTreeMap<String, String>) -> Option<(&'static str, Secret)> {
+    TOKENS.iter().find_map(|name| {
+        let value = env.get(*name).filter(|value| !value.is_empty())?;
+        Some((*name, Secret::new(value.trim())))
+    })
+}
+
+/// The token to use: typed at a question, else from its file, else from the environment.
+///
+/// # Errors
+/// Exit 2 for a file that cannot be read, and for what is certainly no access token.
+pub async fn token(
+    settings: &Settings,
+    env: &BTreeMap<String, String>,
+    typed: Option<Secret>,
+    intake: &Intake,
+) -> Result<Token> {
+    if let Some(token) = typed {
+        return checked(token, "the answer").map(Token::Given);
+    }
+    if let Some(path) = &settings.gitlab_token_file {
+        return read_secret(intake, &path.value, "GitLab token")
+            .await
+            .and_then(|token| checked(token, &path.value.display().to_string()).map(Token::Given));
+    }
+    let Some((name, token)) = from_env(env) else {
+        return Ok(Token::None("there is no token: neither --gitlab-token-file nor GITLAB_TOKEN".to_owned()));
+    };
+    let Some(url) = &settings.gitlab_url else {
+        return Ok(Token::None("no GitLab instance is named".to_owned()));
+    };
+    if url.source == Source::Record {
+        return Ok(Token::None(format!(
+            "{name} goes only to a host named along with it, and {} is recorded: name it with --gitlab-url",
+            url.value
+        )));
+    }
+    // Both from the environment belong together; a flag that names another host parts them.
+    let named = HOSTS.iter().find_map(|host| env.get(*host).filter(|value| !value.is_empty()));
+    if let Some(named) = named
+        && check::gitlab_url(named).as_ref() != Ok(&url.value)
+    {
+        return Ok(Token::None(format!(
+            "{name} is for {}, which the environment names, and not for {}: use --gitlab-token-file",
+            check::escaped(named),
+            url.value
+        )));
+    }
+    checked(token, name).map(Token::Given)
+}
+
+/// Reads a file (or stdin for `-`) that holds a secret and nothing else.
+///
+/// # Errors
+/// Exit 2 for a file that is missing or no text, and as [`Intake::secret`].
+pub async fn read_secret(intake: &Intake, path: &Path, what: &str) -> Result<Secret> {
+    let missing = || {
+        Failure::new("OR0202", Kind::Usage, format!("the {what} file {} cannot be read", path.display()))
+            .hint("it has to hold the token and nothing else")
+    };
+    let bytes = intake.secret(path).await?.ok_or_else(missing)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| missing())?;
+    Ok(Secret::new(text.trim()))
+}
+
+/// Refuses what is certainly no access token. An instance may set a prefix of its own, so only kinds
+/// that are known to be wrong are named.
+fn checked(token: Secret, place: &str) -> Result<Secret> {
+    let text = token.expose();
+    let why = if text.is_empty() {
+        "it is empty"
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        "it holds a blank, a line break or another character that no token has"
+    } else if text.contains("glrt-") || text.contains("glrtr-") {
+        "it is a runner's own token: that belongs into --runner-token-file"
+    } else if text.starts_with("glcbt-") {
+        "it is a CI job's token, which may not make runners"
+    } else if text.starts_with("gldt-") {
+        "it is a deploy token, which GitLab's API does not take"
+    } else if text.starts_with("GR1348941") {
+        "it is a registration token: that belongs into --legacy-registration-token-file"
+    } else {
+        return Ok(token);
+    };
+    Err(Failure::new("OR0202", Kind::Usage, format!("{place} does not hold a GitLab access token"))
+        .detail("because", why)
+        .hint("make one in GitLab (user menu, Access tokens) with the scope api"))
+}
+
+/// Whom clients of GitLab believe: the CA certificates of the settings, beside the machine's own.
+///
+/// # Errors
+/// Exit 2 when the file is missing or holds none.
+pub async fn gitlab_roots(settings: &Settings, intake: &Intake) -> Result<Roots> {
+    let Some(path) = &settings.gitlab_ca_file else { return Ok(Roots::of_gitlab(None)) };
+    let unusable = |why: String| {
+        Failure::new(
+            "OR0202",
+            Kind::Usage,
+            format!("the GitLab CA file {} cannot be used", path.value.display()),
+        )
+        .detail("because", why)
+        .hint("it has to hold the PEM certificates of the CA that signed GitLab's certificate")
+    };
+    let bytes = intake.file(&path.value).await?.ok_or_else(|| unusable("it does not exist".to_owned()))?;
+    let bundle = x509::read_bundle(&bytes).map_err(|fault| unusable(fault.to_string()))?;
+    Ok(Roots::of_gitlab(Some((bundle, path.value.clone()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Token, checked, token};
+    use crate::base::files::Intake;
+    use crate::base::secret::Secret;
+    use crate::settings::{Inputs, Settings, resolve};
+
+    fn settings(args: &[&str], env: &BTreeMap<String, String>, recorded: Option<&str>) -> Settings {
+        let args = ["outrigger", "setup"].iter().chain(args).map(Into::into).collect();
+        let matches = crate::commands::cli::parse(args, &[]).expect("arguments").1;
+        let recorded = recorded
+            .map(|url| BTreeMap::from([("gitlabUrl".to_owned(), vec![url.to_owned()])]))
+            .unwrap_or_default();
+        resolve(&Inputs {
+            matches: &matches,
+            env,
+            file: None,
+            recorded,
+            noted: None,
+            home: Some("/h".into()),
+        })
+        .expect("settings")
+    }
+
+    async fn goes(args: &[&str], env: &[(&str, &str)], recorded: Option<&str>) -> Result<String, String> {
+        let env: BTreeMap<String, String> =
+            env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let found = token(&settings(args, &env, recorded), &env, None, &Intake::default()).await;
+        match found.expect("usable") {
+            Token::Given(token) => Ok(token.expose().to_owned()),
+            Token::None(why) => Err(why),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_goes_only_to_the_host_named_with_it() {
+        let token = ("GITLAB_TOKEN", "t1");
+        let here = ("GITLAB_HOST", "gitlab.example.com");
+        assert_eq!(goes(&[], &[token, here], None).await.as_deref(), Ok("t1"));
+        assert_eq!(goes(&["--gitlab-url", "other.example.com"], &[token], None).await.as_deref(), Ok("t1"));
+        assert_eq!(
+            goes(&["--gitlab-url", "https://gitlab.example.com/"], &[token, here], None).await.as_deref(),
+            Ok("t1")
+        );
+        // Named by somebody else, or by an earlier run.
+        assert!(
+            goes(&["--gitlab-url", "evil.example.com"], &[token, here], None)
+                .await
+                .expect_err("parted")
+                .contains("gitlab.example.com")
+        );
+        assert!(
+            goes(&[], &[token], Some("https://gitlab.example.com"))
+                .await
+                .expect_err("recorded")
+                .contains("--gitlab-url")
+        );
+        assert!(goes(&[], &[token], None).await.is_err());
+        assert!(goes(&[], &[], Some("https://gitlab.example.com")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_strongest_variable_counts() {
+        let env =
+            [("OAUTH_TOKEN", "t3"), ("GITLAB_ACCESS_TOKEN", "t2"), ("GITLAB_TOKEN", ""), ("GITLAB_URL", "h")];
+        assert_eq!(goes(&[], &env, None).await.as_deref(), Ok("t2"));
+    }
+
+    #[test]
+    fn what_is_no_access_token_is_named_and_not_shown() {
+        for (bad, why) in [
+            ("", "empty"),
+            ("a b", "blank"),
+            ("glrt-canary", "--runner-token-file"),
+            ("acme-glrt-canary", "--runner-token-file"),
+            ("glcbt-canary", "CI job"),
+            ("gldt-canary", "deploy token"),
+            ("GR1348941canary", "--legacy-registration-token-file"),
+        ] {
+            let failure = checked(Secret::new(bad), "it").expect_err(bad);
+            assert!(failure.details[0].1.contains(why), "{failure:?}");
+            assert!(!format!("{failure:?}").contains("canary"), "{failure:?}");
+        }
+        for good in ["glpat-x", "acme-x", "0123456789abcdef"] {
+            assert!(checked(Secret::new(good), "it").is_ok());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! How a pipeline that is over ended: good if GitLab calls it good and a job of it succeeded on our runner.
+//! Other jobs (manual, skipped, allowed to fail, on other runners) are shown and not judged. Pure.
+
+use std::fmt::Write as _;
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::gitlab::{Job, Pipeline};
+
+/// Judges a pipeline that is over. `ours` is the id of our runner, where it is known.
+///
+/// # Errors
+/// Exit 9: OR0910 if GitLab does not call it good or nothing succeeded on our runner, OR0911 if all of it
+/// ran on others.
+pub fn judge(pipeline: &Pipeline, jobs: &[Job], ours: Option<u64>) -> Result<String> {
+    if pipeline.status != "success" {
+        return Err(ended_badly(pipeline, jobs));
+    }
+    let Some(ours) = ours else {
+        let by: Vec<String> = jobs
+            .iter()
+            .filter(|job| job.status == "success")
+            .filter_map(|job| job.runner.as_ref().map(|(id, _)| id.to_string()))
+            .collect();
+        if by.is_empty() {
+            return Err(elsewhere("the pipeline succeeded, but no runner ran a job of it", jobs));
+        }
+        return Ok(format!(
+            "the pipeline succeeded on runner {} (whether that is the one whose token was given is not known)",
+            by.join(", ")
+        ));
+    };
+    let (on_ours, others): (Vec<&Job>, Vec<&Job>) =
+        jobs.iter().partition(|job| job.status == "success" && job.ran_on(ours));
+    if on_ours.is_empty() {
+        if let Some(job) = jobs.iter().find(|job| job.ran_on(ours)) {
+            return Err(with_reason(
+                Failure::new(
+                    "OR0910",
+                    Kind::Proof,
+                    format!("the pipeline succeeded, but no job of it did on our runner {ours}"),
+                ),
+                job,
+            )
+            .hint("its log is above; once that is mended: outrigger run-pipeline"));
+        }
+        return Err(elsewhere(&format!("the pipeline succeeded, but not on our runner {ours}"), jobs));
+    }
+    let names: Vec<&str> = on_ours.iter().map(|job| job.name.as_str()).collect();
+    let text = format!("{} succeeded on runner {ours}", names.join(", "));
+    if others.is_empty() {
+        return Ok(text);
+    }
+    let others: Vec<String> = others.into_iter().map(shown).collect();
+    Ok(format!("{text}; not judged: {}", others.join(", ")))
+}
+
+/// A job that is not ours, and how it stands: `deploy (manual)`.
+fn shown(job: &Job) -> String {
+    let mut about = job.status.clone();
+    if job.allow_failure && job.status == "failed" {
+        about.push_str(", allowed to fail");
+    }
+    if let Some((id, _)) = &job.runner {
+        let _ = write!(about, ", runner {id}");
+    }
+    format!("{} ({about})", job.name)
+}
+
+/// GitLab does not call the pipeline good: the job that decided, or what GitLab says of the file.
+fn ended_badly(pipeline: &Pipeline, jobs: &[Job]) -> Failure {
+    let failure = |message: String| Failure::new("OR0910", Kind::Proof, message);
+    let with_status = |status: &str| jobs.iter().find(|job| job.status == status && !job.allow_failure);
+    let decided = match pipeline.status.as_str() {
+        "manual" => with_status("manual"),
+        status => with_status(status).or_else(|| with_status("failed")),
+    };
+    let Some(job) = decided else {
+        let failure = failure(format!("the pipeline {} ended as {}", pipeline.id, pipeline.status));
+        let failure = match &pipeline.errors {
+            Some(errors) => failure.detail("GitLab says", errors.clone()),
+            None => failure,
+        };
+        return failure.hint("look at the pipeline in GitLab; once that is mended: outrigger run-pipeline");
+    };
+    if pipeline.status == "manual" {
+        return failure(format!("the pipeline waits until somebody starts the job {}", job.name))
+            .hint("start it in GitLab, or let it not block the pipeline (allow_failure: true), then: outrigger run-pipeline");
+    }
+    with_reason(failure(format!("the job {} ended as {}", job.name, job.status)), job)
+        .hint("its log is above; once that is mended: outrigger run-pipeline")
+}
+
+fn with_reason(failure: Failure, job: &Job) -> Failure {
+    let failure = match &job.failure_reason {
+        Some(reason) => failure.detail("GitLab says", reason.clone()),
+        None => failure,
+    };
+    match &job.runner {
+        Some((id, _)) => failure.detail("it ran on", format!("runner {id}")),
+        None => failure.detail("it ran on", "no runner"),
+    }
+}
+
+fn elsewhere(message: &str, jobs: &[Job]) -> Failure {
+    let by: Vec<String> = jobs
+        .iter()
+        .filter_map(|job| job.runner.as_ref())
+        .map(
+            |(id, name)| {
+                if name.is_empty() { format!("runner {id}") } else { format!("runner {id} ({name})") }
+            },
+        )
+        .collect();
+    Failure::new("OR0911", Kind::Proof, message)
+        .detail("it ran on", if by.is_empty() { "no runner".to_owned() } else { by.join(", ") })
+        .hint("another runner takes jobs with these tags: choose tags of its own with --tags")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge;
+    use crate::gitlab::{Job, Pipeline};
+
+    fn job(name: &str, status: &str, allow_failure: bool, runner: Option<u64>) -> Job {
+        Job {
+            name: name.to_owned(),
+            status: status.to_owned(),
+            allow_failure,
+            runner: runner.map(|id| (id, "somebody's".to_owned())),
+            ..Job::default()
+        }
+    }
+
+    fn of(status: &str, jobs: &[Job], ours: Option<u64>) -> Result<String, (&'static str, String)> {
+        let pipeline = Pipeline { id: 7, status: status.to_owned(), ..Pipeline::default() };
+        judge(&pipeline, jobs, ours).map_err(|failure| (failure.id, failure.message))
+    }
+
+    #[test]
+    fn other_jobs_are_shown_and_not_judged() {
+        let jobs = [
+            job("test", "success", false, Some(101)),
+            job("deploy", "manual", true, None),
+            job("after", "skipped", false, None),
+            job("secret-detection-0", "failed", true, Some(7)),
+            job("build", "success", false, Some(7)),
+        ];
+        assert_eq!(
+            of("success", &jobs, Some(101)).as_deref(),
+            Ok("test succeeded on runner 101; not judged: deploy (manual), after (skipped), \
+                secret-detection-0 (failed, allowed to fail, runner 7), build (success, runner 7)")
+        );
+        assert_eq!(of("success", &jobs[..1], Some(101)).as_deref(), Ok("test succeeded on runner 101"));
+    }
+
+    #[test]
+    fn gitlabs_word_and_our_runner_both_count() {
+        let id = |found: Result<String, (&'static str, String)>| found.expect_err("it is not good");
+        let good = job("test", "success", false, Some(101));
+        let broken = job("lint", "failed", false, Some(7));
+        // Our job succeeded, and the pipeline did not.
+        assert_eq!(
+            id(of("failed", &[good.clone(), broken], Some(101))),
+            ("OR0910", "the job lint ended as failed".to_owned())
+        );
+        assert_eq!(
+            id(of("canceled", &[good.clone(), job("x", "canceled", false, None)], Some(101))).1,
+            "the job x ended as canceled"
+        );
+        assert_eq!(
+            id(of("manual", &[good.clone(), job("deploy", "manual", false, None)], Some(101))).1,
+            "the pipeline waits until somebody starts the job deploy"
+        );
+        assert_eq!(id(of("failed", &[], Some(101))).1, "the pipeline 7 ended as failed");
+        assert_eq!(id(of("skipped", &[], Some(101))).1, "the pipeline 7 ended as skipped");
+        // The pipeline succeeded, and ours did not, or was not asked.
+        let allowed = job("test", "failed", true, Some(101));
+        assert_eq!(id(of("success", &[allowed, job("b", "success", false, Some(7))], Some(101))).0, "OR0910");
+        assert_eq!(id(of("success", &[job("b", "success", false, Some(7))], Some(101))).0, "OR0911");
+        assert_eq!(id(of("success", &[], None)).0, "OR0911");
+        assert!(of("success", &[good], None).is_ok_and(|text| text.contains("is not known")));
+    }
+}

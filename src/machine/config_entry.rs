@@ -1,0 +1,708 @@
+//! The runner's `[[runners]]` entry in `config.toml`: what outrigger decides, and what the user adds.
+//!
+//! It is written the way gitlab-runner itself writes the file (one value a line, strings in double
+//! quotes), so that an entry is still recognised after the runner has rewritten it.
+
+use std::fmt::Write as _;
+
+use toml::{Table, Value};
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::template::toml_string;
+
+/// What outrigger puts into the entry.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// The entry's `name`.
+    pub name: &'a str,
+    /// The GitLab URL that the runner polls.
+    pub url: &'a str,
+    /// How many jobs run at once, at least 1.
+    pub job_limit: u32,
+    /// The API server's URL.
+    pub host: &'a str,
+    /// The namespace of the job pods.
+    pub namespace: &'a str,
+    /// The `ServiceAccount` of the job pods.
+    pub service_account: &'a str,
+    /// The image of jobs that name none.
+    pub image: &'a str,
+    /// When the node pulls images; `None` leaves it to Kubernetes.
+    pub pull_policy: Option<&'a str>,
+    /// Whether the job namespace enforces Pod Security restricted.
+    pub restricted: bool,
+    /// What the user adds, from [`parse`].
+    pub extra: Option<&'a Table>,
+}
+
+/// The entry's text, in the three parts between which the machine puts what only it knows: tokens and
+/// paths.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Parts {
+    /// `[[runners]]` and its own values.
+    pub runner: String,
+    /// `[runners.kubernetes]` and its own values.
+    pub kubernetes: String,
+    /// The tables below; may be empty.
+    pub tables: String,
+}
+
+/// Keys that outrigger writes, or that would change who the runner is or what it may reach.
+const OURS: &[&str] = &[
+    "name",
+    "url",
+    "id",
+    "token",
+    "token_obtained_at",
+    "token_expires_at",
+    "executor",
+    "limit",
+    "tls-ca-file",
+    "tls-cert-file",
+    "tls-key-file",
+    "kubernetes.host",
+    "kubernetes.context",
+    "kubernetes.bearer_token",
+    "kubernetes.bearer_token_overwrite_allowed",
+    "kubernetes.ca_file",
+    "kubernetes.cert_file",
+    "kubernetes.key_file",
+    "kubernetes.namespace",
+    "kubernetes.namespace_overwrite_allowed",
+    "kubernetes.namespace_per_job",
+    "kubernetes.service_account",
+    "kubernetes.service_account_overwrite_allowed",
+    "kubernetes.automount_service_account_token",
+    "kubernetes.image",
+    "kubernetes.pull_policy",
+];
+
+/// The most requests for jobs at once: more would only load GitLab.
+const REQUESTS: u32 = 4;
+
+/// The user and group of containers where Pod Security restricted forbids root: none that a
+/// distribution uses.
+const UNPRIVILEGED: u32 = 59_417;
+
+/// A key as gitlab-runner compares it: its TOML library (`BurntSushi/toml`, by Go's `strings.EqualFold`)
+/// does not regard case, and of two spellings of a key it takes one at random.
+fn folded(key: &str) -> String {
+    // The two letters that only Unicode folds onto one of ASCII: the long s and the sign for kelvin.
+    key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_lowercase()
+}
+
+/// The table with its own keys as gitlab-runner compares them. Tables below keep theirs: some are maps of
+/// the user's own keys, such as `node_selector`.
+fn with_folded_keys(table: Table, path: &str) -> std::result::Result<Table, String> {
+    let mut spelled: Vec<(String, String)> = Vec::new();
+    let mut folded_table = Table::new();
+    for (name, value) in table {
+        let key = folded(&name);
+        if let Some((_, other)) = spelled.iter().find(|(known, _)| *known == key) {
+            return Err(format!("{path}{other} and {path}{name} are one key for gitlab-runner"));
+        }
+        spelled.push((key.clone(), name));
+        folded_table.insert(key, value);
+    }
+    Ok(folded_table)
+}
+
+/// Reads a file of `--runner-config`: TOML with one `[[runners]]`, holding what is to be added. Keys are
+/// compared without regard to case, and come back in lower case, those of `[runners.kubernetes]`, too.
+///
+/// # Errors
+/// OR0712, naming the key or the line; also for what the Pod Security level of the job namespace excludes: each
+/// job's pod would be refused there.
+pub fn parse(text: &str, level: &str) -> Result<Table> {
+    let refuse = |why: String, hint: &str| {
+        Err(Failure::new("OR0712", Kind::Refused, "the file of --runner-config cannot be used")
+            .detail("because", why)
+            .hint(hint.to_owned()))
+    };
+    let shape = "give it one [[runners]] with what is to be added, for example node_selector below [runners.kubernetes]";
+    let once = "write it once, in lower case";
+    let whole: Table = match text.parse() {
+        Ok(whole) => whole,
+        Err(error) => return refuse(format!("it is not TOML: {}", error.message()), shape),
+    };
+    let mut whole = match with_folded_keys(whole, "") {
+        Ok(whole) => whole,
+        Err(why) => return refuse(why, once),
+    };
+    let runners = whole.remove("runners");
+    if let Some(key) = whole.keys().next() {
+        return refuse(format!("{key:?} is no part of a runner"), shape);
+    }
+    let Some(Value::Array(mut runners)) = runners else {
+        return refuse("it has no [[runners]]".to_owned(), shape);
+    };
+    let (Some(Value::Table(extra)), true) = (runners.pop(), runners.is_empty()) else {
+        return refuse("it has more than one [[runners]], or none".to_owned(), shape);
+    };
+    let mut extra = match with_folded_keys(extra, "runners.") {
+        Ok(extra) => extra,
+        Err(why) => return refuse(why, once),
+    };
+    match extra.remove("kubernetes") {
+        None => {}
+        Some(Value::Table(kubernetes)) => match with_folded_keys(kubernetes, "runners.kubernetes.") {
+            Ok(kubernetes) => {
+                extra.insert("kubernetes".to_owned(), Value::Table(kubernetes));
+            }
+            Err(why) => return refuse(why, once),
+        },
+        Some(_) => return refuse("runners.kubernetes is not a table".to_owned(), shape),
+    }
+    for key in OURS.iter().chain(if level == "restricted" { RESTRICTED } else { &[] }) {
+        let found = match key.split_once('.') {
+            None => extra.contains_key(*key),
+            Some((table, key)) => {
+                extra.get(table).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
+            }
+        };
+        if found {
+            return refuse(
+                format!("runners.{key} is outrigger's to set"),
+                "leave it out, also in another case; where there is a flag for it (--image, --pull-policy, --job-limit, --namespace, --pod-security), use that",
+            );
+        }
+    }
+    if let Some(what) = excluded(&extra, level) {
+        let why = format!("runners.kubernetes.{what} is what Pod Security {level} excludes");
+        let hint = if level == "restricted" {
+            "leave it out, or choose a level that allows it: --pod-security baseline, or privileged"
+        } else {
+            "leave it out, or choose the level that allows it: --pod-security privileged"
+        };
+        return refuse(why, hint);
+    }
+    Ok(extra)
+}
+
+/// Every key that the user adds, with those of the tables below: for the plan, where no value is shown, as some
+/// are secrets.
+#[must_use]
+pub fn added(extra: &Table) -> Vec<String> {
+    fn walk(table: &Table, path: &str, found: &mut Vec<String>) {
+        for (name, value) in table {
+            let path = format!("{path}.{}", key(name));
+            match value {
+                Value::Table(inner) if !inner.is_empty() => walk(inner, &path, found),
+                Value::Array(items) if is_table(value) => {
+                    for inner in items.iter().filter_map(Value::as_table) {
+                        walk(inner, &path, found);
+                    }
+                }
+                _ => found.push(path),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(extra, "runners", &mut found);
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The capabilities that Pod Security baseline lets a container add
+/// (<https://kubernetes.io/docs/concepts/security/pod-security-standards/>).
+const BASELINE_CAPABILITIES: &[&str] = &[
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// The types of `SELinux` that baseline allows.
+const BASELINE_SELINUX: &[&str] =
+    &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+
+/// The values of a key, in whatever case it is written.
+fn fields<'a>(table: &'a Table, wanted: &'a str) -> impl Iterator<Item = &'a Value> {
+    table.iter().filter(move |(name, _)| folded(name) == wanted).map(|(_, value)| value)
+}
+
+/// The first of the user's settings that a Pod Security level excludes, with its value where that is the reason.
+/// Patches of the pod (`pod_spec`) are not looked into: under baseline, the cluster judges them.
+fn excluded(extra: &Table, level: &str) -> Option<String> {
+    if level == "privileged" {
+        return None;
+    }
+    let restricted = level == "restricted";
+    let kubernetes = extra.get("kubernetes")?.as_table()?;
+    if kubernetes.get("privileged").is_some_and(|value| *value == Value::Boolean(true)) {
+        return Some("privileged".to_owned());
+    }
+    // Annotations choose profiles of AppArmor and seccomp.
+    let annotations = kubernetes.get("pod_annotations_overwrite_allowed").and_then(Value::as_str);
+    if annotations.is_some_and(|pattern| !pattern.is_empty()) {
+        return Some("pod_annotations_overwrite_allowed".to_owned());
+    }
+    let bad_capability = |list: &Value| {
+        let may = |one: &Value| {
+            one.as_str().is_some_and(|one| {
+                if restricted { one == "NET_BIND_SERVICE" } else { BASELINE_CAPABILITIES.contains(&one) }
+            })
+        };
+        list.as_array().is_none_or(|list| !list.iter().all(may))
+    };
+    if kubernetes.get("cap_add").is_some_and(bad_capability) {
+        return Some("cap_add".to_owned());
+    }
+    if let Some(volumes) = kubernetes.get("volumes").and_then(Value::as_table) {
+        for kind in ["host_path", "nfs"] {
+            let any = fields(volumes, kind).any(|list| list.as_array().is_none_or(|list| !list.is_empty()));
+            if any && (kind == "host_path" || restricted) {
+                return Some(format!("volumes.{kind}"));
+            }
+        }
+    }
+    for name in [
+        "build_container_security_context",
+        "helper_container_security_context",
+        "service_container_security_context",
+        "init_permissions_container_security_context",
+        "pod_security_context",
+    ] {
+        let Some(context) = kubernetes.get(name).and_then(Value::as_table) else { continue };
+        let is = |key: &str, bad: &dyn Fn(&Value) -> bool| fields(context, key).any(bad);
+        let unconfined = |profile: &Value| {
+            let kinds = |profile: &Table| {
+                fields(profile, "type").any(|kind| kind.as_str().is_none_or(|kind| kind == "Unconfined"))
+            };
+            profile.as_table().is_none_or(kinds)
+        };
+        let is_not =
+            |value: &Value, allowed: &[&str]| value.as_str().is_none_or(|text| !allowed.contains(&text));
+        let adds =
+            |value: &Value| value.as_table().is_none_or(|value| fields(value, "add").any(bad_capability));
+        let key = if is("privileged", &|value| *value == Value::Boolean(true)) {
+            "privileged"
+        } else if is("capabilities", &adds) {
+            "capabilities.add"
+        } else if is("proc_mount", &|value| is_not(value, &["", "Default"])) {
+            "proc_mount"
+        } else if is("seccomp_profile", &unconfined) {
+            "seccomp_profile"
+        } else if is("app_armor_profile", &unconfined) {
+            "app_armor_profile"
+        } else if is("selinux_type", &|value| is_not(value, BASELINE_SELINUX)) {
+            "selinux_type"
+        } else if restricted && is("allow_privilege_escalation", &|value| *value != Value::Boolean(false)) {
+            "allow_privilege_escalation"
+        } else if restricted && is("run_as_non_root", &|value| *value != Value::Boolean(true)) {
+            "run_as_non_root"
+        } else if restricted && is("run_as_user", &|value| *value == Value::Integer(0)) {
+            "run_as_user"
+        } else {
+            continue;
+        };
+        return Some(format!("{name}.{key}"));
+    }
+    None
+}
+
+/// What Pod Security restricted settles.
+const RESTRICTED: &[&str] = &[
+    "kubernetes.privileged",
+    "kubernetes.allow_privilege_escalation",
+    "kubernetes.cap_drop",
+    "kubernetes.cap_add",
+    "kubernetes.pod_security_context",
+    "kubernetes.init_permissions_container_security_context",
+    "kubernetes.pod_spec",
+];
+
+impl Entry<'_> {
+    /// The text, without tokens and paths.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        let mut extra = self.extra.cloned().unwrap_or_default();
+        let mut kubernetes = match extra.remove("kubernetes") {
+            Some(Value::Table(table)) => table,
+            _ => Table::new(),
+        };
+        let mut runner = Table::new();
+        let text = |value: &str| Value::String(value.to_owned());
+        runner.insert("name".to_owned(), text(self.name));
+        runner.insert("url".to_owned(), text(self.url));
+        runner.insert("executor".to_owned(), text("kubernetes"));
+        runner.insert("limit".to_owned(), Value::Integer(self.job_limit.into()));
+        // With one request at a time, one long poll keeps the other jobs waiting; the runner warns of that.
+        if self.job_limit > 1 && !extra.contains_key("request_concurrency") {
+            let requests = self.job_limit.min(REQUESTS).into();
+            runner.insert("request_concurrency".to_owned(), Value::Integer(requests));
+        }
+        let mut ours = Table::new();
+        ours.insert("host".to_owned(), text(self.host));
+        ours.insert("namespace".to_owned(), text(self.namespace));
+        ours.insert("service_account".to_owned(), text(self.service_account));
+        ours.insert("automount_service_account_token".to_owned(), Value::Boolean(false));
+        ours.insert("image".to_owned(), text(self.image));
+        if let Some(policy) = self.pull_policy {
+            ours.insert("pull_policy".to_owned(), text(policy));
+        }
+        if !kubernetes.contains_key("privileged") {
+            ours.insert("privileged".to_owned(), Value::Boolean(false));
+        }
+        if self.restricted {
+            Self::restrict(&mut extra, &mut ours);
+        }
+        let mut parts = Parts {
+            runner: "[[runners]]\n".to_owned(),
+            kubernetes: "  [runners.kubernetes]\n".to_owned(),
+            tables: String::new(),
+        };
+        // Ours first: who reviews the entry begins with them.
+        for table in [&runner, &extra] {
+            values(&mut parts.runner, table, 1);
+        }
+        for table in [&ours, &kubernetes] {
+            values(&mut parts.kubernetes, table, 2);
+        }
+        for table in [&ours, &kubernetes] {
+            tables(&mut parts.tables, table, "runners.kubernetes", 2);
+        }
+        kubernetes.clear();
+        tables(&mut parts.tables, &extra, "runners", 1);
+        parts
+    }
+
+    /// What a namespace that enforces Pod Security restricted demands of every container. The seccomp
+    /// profile comes as a patch of the pod: a setting for it exists in recent runners only.
+    fn restrict(extra: &mut Table, ours: &mut Table) {
+        let id = i64::from(UNPRIVILEGED);
+        let drop = || Value::Array(vec![Value::String("ALL".to_owned())]);
+        let user = |table: &mut Table| {
+            table.insert("run_as_non_root".to_owned(), Value::Boolean(true));
+            table.insert("run_as_user".to_owned(), Value::Integer(id));
+            table.insert("run_as_group".to_owned(), Value::Integer(id));
+        };
+        ours.insert("allow_privilege_escalation".to_owned(), Value::Boolean(false));
+        ours.insert("cap_drop".to_owned(), drop());
+        let mut pod = Table::new();
+        user(&mut pod);
+        pod.insert("fs_group".to_owned(), Value::Integer(id));
+        ours.insert("pod_security_context".to_owned(), Value::Table(pod));
+        let mut init = Table::new();
+        user(&mut init);
+        init.insert("allow_privilege_escalation".to_owned(), Value::Boolean(false));
+        let mut capabilities = Table::new();
+        capabilities.insert("drop".to_owned(), drop());
+        init.insert("capabilities".to_owned(), Value::Table(capabilities));
+        ours.insert("init_permissions_container_security_context".to_owned(), Value::Table(init));
+        let mut patch = Table::new();
+        for (key, value) in [
+            ("name", "seccomp"),
+            ("patch_type", "strategic"),
+            ("patch", r#"{"securityContext":{"seccompProfile":{"type":"RuntimeDefault"}}}"#),
+        ] {
+            patch.insert(key.to_owned(), Value::String(value.to_owned()));
+        }
+        ours.insert("pod_spec".to_owned(), Value::Array(vec![Value::Table(patch)]));
+        let text = |text: &str| Value::String(text.to_owned());
+        let mut given = match extra.remove("environment") {
+            Some(Value::Array(given)) => given,
+            _ => Vec::new(),
+        };
+        // No image knows the user, so its home would be /, where git cannot write its settings: the runner
+        // has it do so for a GitLab with a CA of its own, and the job failed.
+        let is_home = |one: &Value| one.as_str().is_some_and(|one| one.starts_with("HOME="));
+        if !given.iter().any(is_home) {
+            given.push(text("HOME=/tmp"));
+        }
+        given.push(text("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION=true"));
+        extra.insert("environment".to_owned(), Value::Array(given));
+    }
+}
+
+fn is_table(value: &Value) -> bool {
+    match value {
+        Value::Table(_) => true,
+        Value::Array(items) => !items.is_empty() && items.iter().all(Value::is_table),
+        _ => false,
+    }
+}
+
+/// The table's own values, one a line.
+fn values(out: &mut String, table: &Table, depth: usize) {
+    for (name, value) in table.iter().filter(|(_, value)| !is_table(value)) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{:width$}{} = {}", "", key(name), inline(value), width = depth * 2);
+    }
+}
+
+/// The tables below it, each with its values.
+fn tables(out: &mut String, table: &Table, path: &str, depth: usize) {
+    for (name, value) in table {
+        let path = format!("{path}.{}", key(name));
+        match value {
+            Value::Table(inner) => {
+                let _ = writeln!(out, "{:width$}[{path}]", "", width = depth * 2);
+                values(out, inner, depth + 1);
+                tables(out, inner, &path, depth + 1);
+            }
+            Value::Array(items) if is_table(value) => {
+                for inner in items.iter().filter_map(Value::as_table) {
+                    let _ = writeln!(out, "{:width$}[[{path}]]", "", width = depth * 2);
+                    values(out, inner, depth + 1);
+                    tables(out, inner, &path, depth + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn key(name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { toml_string(name) }
+}
+
+fn inline(value: &Value) -> String {
+    let joined = |items: Vec<String>, open: &str, close: &str| format!("{open}{}{close}", items.join(", "));
+    match value {
+        Value::String(text) => toml_string(text),
+        Value::Integer(number) => number.to_string(),
+        // As TOML wants it: a float has a point or an exponent.
+        Value::Float(number) => format!("{number:?}"),
+        Value::Boolean(truth) => truth.to_string(),
+        Value::Datetime(time) => time.to_string(),
+        Value::Array(items) => joined(items.iter().map(inline).collect(), "[", "]"),
+        Value::Table(table) => joined(
+            table.iter().map(|(name, value)| format!("{} = {}", key(name), inline(value))).collect(),
+            "{ ",
+            " }",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::Table;
+
+    use super::{Entry, added, parse};
+
+    fn entry(extra: &Table, restricted: bool) -> Entry<'_> {
+        Entry {
+            name: "web \"x\"",
+            url: "https://gitlab.example.com",
+            job_limit: 4,
+            host: "https://203.0.113.12",
+            namespace: "jobs",
+            service_account: "job",
+            image: "alpine:latest",
+            pull_policy: Some("if-not-present"),
+            restricted,
+            extra: Some(extra),
+        }
+    }
+
+    fn whole(entry: &Entry<'_>) -> Table {
+        let parts = entry.parts();
+        let text = format!("{}{}{}", parts.runner, parts.kubernetes, parts.tables);
+        let table: Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
+        table["runners"][0].as_table().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn what_the_user_adds_arrives_beside_what_is_ours() {
+        let text = "[[runners]]\nenvironment = [\"A=\\\"b\\n\"]\n[runners.cache]\nType = \"s3\"\n[runners.cache.s3]\nServerAddress = \"s3\"\n\
+            [runners.kubernetes]\ncpu_limit = \"1\"\npoll_timeout = 600\nprivileged = true\n[runners.kubernetes.node_selector]\n\"kubernetes.io/os\" = \"linux\"\n\
+            [[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"/a\"\n[[runners.kubernetes.volumes.empty_dir]]\nname = \"b\"\nmount_path = \"/b\"\n";
+        let extra = parse(text, "privileged").expect("this is allowed");
+        let given: Table = text.parse().expect("this is TOML");
+        let made = whole(&entry(&extra, false));
+        assert_eq!(made["name"].as_str(), Some("web \"x\""));
+        assert_eq!(made["kubernetes"]["image"].as_str(), Some("alpine:latest"));
+        assert_eq!(made["kubernetes"]["automount_service_account_token"].as_bool(), Some(false));
+        for (key, value) in given["runners"][0].as_table().expect("an entry") {
+            if key != "kubernetes" {
+                assert_eq!(made.get(key), Some(value), "{key}");
+            }
+        }
+        for (key, value) in given["runners"][0]["kubernetes"].as_table().expect("a table") {
+            assert_eq!(made["kubernetes"].get(key), Some(value), "{key}");
+        }
+    }
+
+    #[test]
+    fn restricted_namespaces_get_what_they_demand() {
+        let extra = parse("[[runners]]\nenvironment = [\"A=b\"]\n", "restricted").expect("this is allowed");
+        let made = whole(&entry(&extra, true));
+        let kubernetes = &made["kubernetes"];
+        let environment = made["environment"].as_array().expect("a list");
+        let said: Vec<_> = environment.iter().filter_map(|one| one.as_str()).collect();
+        assert!(said.contains(&"A=b") && said.contains(&"HOME=/tmp"), "{said:?}");
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert_eq!(kubernetes["allow_privilege_escalation"].as_bool(), Some(false));
+        assert_eq!(kubernetes["cap_drop"][0].as_str(), Some("ALL"));
+        assert_eq!(kubernetes["pod_security_context"]["run_as_non_root"].as_bool(), Some(true));
+        let init = &kubernetes["init_permissions_container_security_context"];
+        assert_eq!(init["capabilities"]["drop"][0].as_str(), Some("ALL"));
+        assert!(
+            kubernetes["pod_spec"][0]["patch"].as_str().is_some_and(|patch| patch.contains("RuntimeDefault"))
+        );
+    }
+
+    #[test]
+    fn what_is_ours_or_no_runner_is_refused() {
+        for (text, named) in [
+            ("x = [", "not TOML"),
+            ("concurrent = 9\n[[runners]]\n", "concurrent"),
+            ("", "no [[runners]]"),
+            ("[[runners]]\n[[runners]]\n", "more than one"),
+            ("[[runners]]\ntoken = \"x\"\n", "runners.token"),
+            ("[[runners]]\n[runners.kubernetes]\nbearer_token = \"x\"\n", "runners.kubernetes.bearer_token"),
+            ("[[runners]]\nkubernetes = 1\n", "not a table"),
+            // gitlab-runner does not regard case, nor what Unicode folds onto a letter.
+            ("[[runners]]\nToken = \"x\"\n", "runners.token is outrigger's"),
+            ("[[runners]]\nURL = \"x\"\n", "runners.url is outrigger's"),
+            ("[[Runners]]\nExecutor = \"shell\"\n", "runners.executor is outrigger's"),
+            ("[[runners]]\nto\\u212aen = 1\n", "not TOML"),
+            ("[[runners]]\n\"to\\u212aen\" = 1\n", "runners.token is outrigger's"),
+            ("[[runners]]\n\"tl\\u017f-ca-file\" = 1\n", "runners.tls-ca-file is outrigger's"),
+            ("[[runners]]\n[runners.Kubernetes]\nHost = \"x\"\n", "runners.kubernetes.host is outrigger's"),
+            (
+                "[[runners]]\n[runners.kubernetes]\nBearer_Token = \"x\"\n",
+                "runners.kubernetes.bearer_token is",
+            ),
+            ("[[runners]]\n[runners.kubernetes]\nImage = \"x\"\n", "runners.kubernetes.image is outrigger's"),
+            ("[[runners]]\n[runners.kubernetes]\n[runners.Kubernetes]\n", "runners.kubernetes are one key"),
+            (
+                "[[runners]]\n[runners.kubernetes]\nprivileged = false\nPrivileged = true\n",
+                "are one key for gitlab-runner",
+            ),
+            (
+                "[[runners]]\n[runners.kubernetes]\nNamespace_Overwrite_Allowed = \".*\"\n",
+                "runners.kubernetes.namespace_overwrite_allowed is outrigger's",
+            ),
+            (
+                "[[runners]]\n[runners.kubernetes]\nservice_account_overwrite_allowed = \".*\"\n",
+                "runners.kubernetes.service_account_overwrite_allowed is outrigger's",
+            ),
+            ("[[runners]]\n[[Runners]]\n", "are one key for gitlab-runner"),
+            ("Concurrent = 9\n[[runners]]\n", "\"concurrent\" is no part"),
+        ] {
+            let failure = parse(text, "privileged").expect_err(text);
+            assert!(failure.details[0].1.contains(named), "{text}: {:?}", failure.details);
+        }
+        for key in ["privileged", "Privileged", "ALLOW_PRIVILEGE_ESCALATION", "Cap_Add", "pod_\u{17f}pec"] {
+            for table in ["kubernetes", "Kubernetes"] {
+                let text = format!("[[runners]]\n[runners.{table}]\n{key:?} = true\n");
+                assert!(parse(&text, "privileged").is_ok() && parse(&text, "restricted").is_err(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_pod_security_excludes_is_refused() {
+        let level = |text: &str| {
+            let text = format!("[[runners]]\n[runners.Kubernetes]\n{text}\n");
+            let taken = |level| match parse(&text, level) {
+                Ok(_) => true,
+                Err(failure) => {
+                    assert_eq!(failure.id, "OR0712");
+                    false
+                }
+            };
+            ["privileged", "baseline", "restricted"].into_iter().filter(|level| taken(level)).count()
+        };
+        // The number of levels, from the most to the least generous, that take it.
+        for (text, taken) in [
+            ("privileged = true", 1),
+            ("Privileged = true", 1),
+            ("privileged = false", 2),
+            ("cpu_limit = \"1\"", 3),
+            ("node_selector_overwrite_allowed = \".*\"", 3),
+            ("pod_labels_overwrite_allowed = \".*\"", 3),
+            ("pod_annotations_overwrite_allowed = \".*\"", 1),
+            ("pod_annotations_overwrite_allowed = \"\"", 3),
+            ("cap_add = [\"CHOWN\"]", 2),
+            ("cap_add = [\"SYS_ADMIN\"]", 1),
+            ("cap_add = [\"ALL\"]", 1),
+            ("[runners.Kubernetes.Volumes]\n[[runners.Kubernetes.Volumes.Host_Path]]\nname = \"a\"", 1),
+            ("[[runners.Kubernetes.volumes.host_path]]\nname = \"a\"", 1),
+            ("[[runners.Kubernetes.volumes.nfs]]\nname = \"a\"", 2),
+            ("[[runners.Kubernetes.volumes.empty_dir]]\nname = \"a\"", 3),
+            ("[[runners.Kubernetes.volumes.csi]]\nname = \"a\"", 3),
+            ("[runners.Kubernetes.build_container_security_context]\nPrivileged = true", 1),
+            ("[runners.Kubernetes.Service_Container_Security_Context]\nprivileged = true", 1),
+            ("[runners.Kubernetes.build_container_security_context]\nproc_mount = \"Unmasked\"", 1),
+            ("[runners.Kubernetes.build_container_security_context]\nselinux_type = \"spc_t\"", 1),
+            (
+                "[runners.Kubernetes.helper_container_security_context.seccomp_profile]\ntype = \"Unconfined\"",
+                1,
+            ),
+            (
+                "[runners.Kubernetes.helper_container_security_context.Seccomp_Profile]\nType = \"RuntimeDefault\"",
+                3,
+            ),
+            ("[runners.Kubernetes.build_container_security_context.capabilities]\nadd = [\"NET_ADMIN\"]", 1),
+            ("[runners.Kubernetes.build_container_security_context.capabilities]\nadd = [\"SETUID\"]", 2),
+            ("[runners.Kubernetes.build_container_security_context]\nrun_as_user = 0", 2),
+            ("[runners.Kubernetes.build_container_security_context]\nrun_as_user = 1000", 3),
+            ("[runners.Kubernetes.pod_security_context.app_armor_profile]\ntype = \"Unconfined\"", 1),
+            ("[runners.Kubernetes.pod_security_context]\nfs_group = 1", 2),
+        ] {
+            assert_eq!(level(text), taken, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_added_is_named_without_its_values() {
+        let text = "[[runners]]\nenvironment = [\"SECRET=x\"]\n[runners.cache.s3]\nSecretKey = \"x\"\n[runners.kubernetes]\ncpu_limit = \"1\"\n\
+            [runners.kubernetes.node_selector]\n\"kubernetes.io/os\" = \"linux\"\n\
+            [[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\n[[runners.kubernetes.volumes.empty_dir]]\nname = \"b\"\n";
+        let keys = added(&parse(text, "baseline").expect("this is allowed"));
+        assert_eq!(
+            keys,
+            [
+                "runners.cache.s3.SecretKey",
+                "runners.environment",
+                "runners.kubernetes.cpu_limit",
+                "runners.kubernetes.node_selector.\"kubernetes.io/os\"",
+                "runners.kubernetes.volumes.empty_dir.name",
+            ]
+        );
+    }
+
+    #[test]
+    fn keys_in_another_case_are_taken_as_the_runner_takes_them() {
+        let text = "[[runners]]\nEnvironment = [\"A=b\"]\n[runners.Kubernetes]\nPrivileged = true\n\
+            [runners.Kubernetes.node_selector]\nDisk = \"ssd\"\ndisk = \"hdd\"\n";
+        let made = whole(&entry(&parse(text, "privileged").expect("this is allowed"), false));
+        assert_eq!(made["kubernetes"]["privileged"].as_bool(), Some(true));
+        let parts = entry(&parse(text, "privileged").expect("this is allowed"), false).parts();
+        assert!(!parts.kubernetes.contains("privileged = false"), "{}", parts.kubernetes);
+        assert_eq!(made["kubernetes"]["node_selector"]["Disk"].as_str(), Some("ssd"));
+        assert_eq!(made["kubernetes"]["node_selector"]["disk"].as_str(), Some("hdd"));
+        let text = "[[runners]]\nEnvironment = [\"A=b\"]\n";
+        let made = whole(&entry(&parse(text, "restricted").expect("this is allowed"), true));
+        assert_eq!(made["environment"].as_array().map(Vec::len), Some(3));
+    }
+
+    #[test]
+    fn more_than_one_job_at_once_asks_more_than_once_at_once() {
+        let none = Table::new();
+        let asks = |limit, extra: &Table| {
+            let made = whole(&Entry { job_limit: limit, ..entry(extra, false) });
+            made.get("request_concurrency").and_then(toml::Value::as_integer)
+        };
+        assert_eq!(
+            [1, 2, 4, 5, 100].map(|limit| asks(limit, &none)),
+            [None, Some(2), Some(4), Some(4), Some(4)]
+        );
+        let own = parse("[[runners]]\nRequest_Concurrency = 7\n", "baseline").expect("this is allowed");
+        assert_eq!(asks(9, &own), Some(7));
+    }
+}

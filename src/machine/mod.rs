@@ -1,0 +1,15 @@
+//! The machine that becomes the runner: what runs there, and how it gets there.
+
+pub mod commands;
+pub mod config_entry;
+pub mod install;
+pub mod launch_script;
+pub mod placement;
+pub mod script_files;
+pub mod secrets_file;
+pub mod target;
+pub mod uninstall;
+
+pub use config_entry::Entry;
+pub use install::{Installer, Method};
+pub use launch_script::{LaunchScript, ScriptSecrets, is_ours};

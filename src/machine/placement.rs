@@ -1,0 +1,65 @@
+//! What the settings ask for: a target, and how the secrets travel there. What it cannot take is refused.
+
+use super::target::{Runs, Target, find};
+use crate::base::error::{Failure, Kind, Result};
+use crate::settings::{Settings, Source};
+
+/// Where a script goes and how its secrets travel, as the settings have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    /// The target.
+    pub target: &'static Target,
+    /// The secrets go into a file beside the script.
+    pub separate: bool,
+    /// The script closes the VM's way to its metadata service.
+    pub lock_metadata: bool,
+}
+
+/// What the settings ask for. What was recorded for another target and does not suit this one is left
+/// aside; what is asked for now and cannot be is refused.
+///
+/// # Errors
+/// OR0202 (exit 2) that says why and what to do instead.
+pub fn placement(settings: &Settings) -> Result<Placement> {
+    let name = settings.target.value.as_str();
+    let refuse = |flag: &str, why: &str, instead: &str| {
+        Failure::new("OR0202", Kind::Usage, format!("{flag} is not for --target {name}"))
+            .detail("because", why)
+            .hint(instead)
+    };
+    let target = find(name).ok_or_else(|| {
+        Failure::new("OR0202", Kind::Usage, format!("no target is called {name:?}"))
+            .hint("outrigger launch-script --help names them")
+    })?;
+    let mut lock_metadata = settings.lock_metadata;
+    if let (true, Some((why, instead))) = (lock_metadata, target.no_lock) {
+        if !settings.sources.get("lockMetadata").is_some_and(Source::is_remembered) {
+            return Err(refuse("--lock-metadata", why, instead));
+        }
+        lock_metadata = false;
+    }
+    let mut separate = target.separate;
+    if let Some(how) = &settings.secrets {
+        separate = how.value == "separate";
+        if separate && target.runs != Runs::OnDemand {
+            if !how.source.is_remembered() {
+                return Err(refuse(
+                    "--secrets separate",
+                    "it runs the script by itself, when the file with the secrets is not there yet",
+                    "create the VM without a script and bring both files to it: --target ssh; or leave the secrets in: --secrets inline",
+                ));
+            }
+            separate = target.separate;
+        }
+    }
+    if separate && settings.script.as_ref().is_some_and(|path| path.value.as_os_str() == "-") {
+        return Err(Failure::new(
+            "OR0202",
+            Kind::Usage,
+            "--script - leaves no place for the file with the secrets",
+        )
+        .detail("because", "--secrets separate writes it beside the script")
+        .hint("name a file for the script, --script FILE, or leave the secrets in: --secrets inline"));
+    }
+    Ok(Placement { target, separate, lock_metadata })
+}

@@ -1,0 +1,229 @@
+//! The launch script as files: where they go, what may be there already, and what to do with them.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::files;
+use crate::base::secret::Secret;
+use crate::deployment::names;
+use crate::deployment::plan::{Act, Decision, Line};
+use crate::machine::placement::{Placement, placement};
+use crate::machine::target::{Runs, find};
+use crate::machine::{self, ScriptSecrets, commands, secrets_file};
+use crate::steps::context::Context;
+
+/// Where this run's script goes, and how its secrets travel.
+pub struct Delivery {
+    /// What the settings ask for.
+    pub placement: Placement,
+    /// The script's path; `-` is stdout.
+    pub script: PathBuf,
+}
+
+impl Delivery {
+    /// As the settings have it.
+    ///
+    /// # Errors
+    /// OR0202 (exit 2) for what the target cannot take.
+    pub fn of(cx: &Context) -> Result<Self> {
+        Ok(Self { placement: placement(&cx.settings)?, script: cx.script_path() })
+    }
+
+    /// The path of the file with the secrets, where there is to be one.
+    #[must_use]
+    pub fn secrets(&self) -> Option<PathBuf> {
+        self.placement.separate.then(|| secrets_file::path_beside(&self.script))
+    }
+
+    fn to_stdout(&self) -> bool {
+        self.script.as_os_str() == "-"
+    }
+
+    /// Whether the last script was made for another target, or with its secrets elsewhere: such a script
+    /// is another one, although the machine would look the same.
+    pub async fn is_another(&self, cx: &Context) -> bool {
+        let recorded = cx.record.borrow().script_target.clone();
+        if !recorded.is_empty() {
+            return recorded != self.noted();
+        }
+        let noted = cx.noted(names::SCRIPT_TARGET).await;
+        noted.is_some_and(|noted| noted != self.noted())
+    }
+
+    /// What is remembered of it for [`Self::is_another`].
+    #[must_use]
+    pub fn noted(&self) -> String {
+        let beside = if self.placement.separate { ", separate" } else { "" };
+        format!("{}{beside}", self.placement.target.name)
+    }
+
+    /// What is in the way of writing the files.
+    ///
+    /// # Errors
+    /// OR0702 (exit 7, or 3 in a git work tree).
+    pub fn check(&self, cx: &Context) -> Result<()> {
+        if self.to_stdout() {
+            return Ok(());
+        }
+        if cx.settings.script.is_none() && files::in_git_work_tree(&self.script) {
+            return Err(Failure::new(
+                "OR0702",
+                Kind::Refused,
+                format!("{} lies in a git work tree, and the script holds secrets", self.script.display()),
+            )
+            .hint("name a place for it with --script FILE, or a state directory with --state-dir DIR"));
+        }
+        let deployment = cx.names.deployment.as_str();
+        check_ours(&self.script, "script", |text| machine::is_ours(text, deployment))?;
+        if let Some(path) = self.secrets() {
+            check_ours(&path, "file with secrets", |text| secrets_file::is_ours(text, deployment))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the files, the secrets first: a script without them is of no use. Makes the directory.
+    ///
+    /// # Errors
+    /// As [`files::write_private`].
+    pub fn write(&self, cx: &Context, document: &str, secrets: Option<ScriptSecrets<'_>>) -> Result<()> {
+        if let Some(dir) = self.script.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            files::make_dir(dir)?;
+        }
+        if let (Some(path), Some(secrets)) = (self.secrets(), secrets) {
+            let text: Secret = secrets_file::text(&cx.names.deployment, secrets);
+            files::write_private(&path, text.expose().as_bytes())?;
+        }
+        files::write_private(&self.script, document.as_bytes())
+    }
+
+    /// For the plan: where it is for, when it runs there, and who can read it back.
+    #[must_use]
+    pub fn about(&self, line: Line, with_secrets: bool) -> Line {
+        let target = self.placement.target;
+        let line =
+            line.detail(format!("for {} (--target {}): runs {}", target.title, target.name, target.runs));
+        let line = if with_secrets && !self.placement.separate {
+            line.detail(format!("its secrets can be read back by {}", target.readers))
+        } else {
+            line.detail(format!("can be read back by {}", target.readers))
+        };
+        if self.placement.lock_metadata {
+            line.detail("closes the VM's way to its metadata service")
+        } else {
+            line
+        }
+    }
+
+    /// What to do with the files next; indented lines are to be pasted.
+    #[must_use]
+    pub fn next(&self, cx: &Context, with_secrets: bool) -> Vec<String> {
+        let target = self.placement.target;
+        let shown = if self.to_stdout() {
+            "what is on stdout".to_owned()
+        } else {
+            absolute(&self.script).display().to_string()
+        };
+        let mut lines = if target.runs == Runs::OnDemand && !self.to_stdout() {
+            let separate = self.placement.separate && with_secrets;
+            let [copy, run] = commands::over_ssh(&absolute(&self.script), separate, "USER@HOST");
+            let host = if with_secrets { "the VM (Ubuntu 24.04 or Debian 12)" } else { "the runner's host" };
+            vec![format!("Copy it to {host} and run it there:"), format!("  {copy}"), format!("  {run}")]
+        } else if with_secrets {
+            vec![
+                format!(
+                    "Create a VM ({}; Ubuntu 24.04 or Debian 12) with this as its {}:",
+                    target.title, target.field
+                ),
+                format!("  {shown}"),
+            ]
+        } else {
+            vec!["Run this as root on the runner's host:".to_owned(), format!("  {shown}")]
+        };
+        if with_secrets && !self.to_stdout() {
+            lines.push("The commands for that, and for what to remove afterwards:".to_owned());
+            let start = "outrigger launch-script --print-commands";
+            lines.push(format!("  {}", cx.settings.same_deployment(start, &[])));
+        }
+        lines
+    }
+}
+
+/// The path as it is meant wherever a command is pasted.
+#[must_use]
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Refuses a file that is there and does not say that it is this deployment's.
+fn check_ours(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<()> {
+    files::check_target(path)?;
+    files::check_place(path)?;
+    match files::read(path)? {
+        Some(bytes) if !is_ours(&String::from_utf8_lossy(&bytes)) => Err(Failure::new(
+            "OR0702",
+            Kind::Foreign,
+            format!("{} is there and is not this deployment's {what}", path.display()),
+        )
+        .hint("name another place with --script FILE, or move that file away")),
+        _ => Ok(()),
+    }
+}
+
+/// What teardown does about the files. A path from the record is a hint: only a file that says whose it is
+/// goes. The file with secrets is looked for whether the settings still ask for one or not.
+///
+/// # Errors
+/// A file that cannot be read.
+pub async fn undo_lines(cx: &Context) -> Result<Vec<Line>> {
+    let path = cx.record.borrow().script_path.clone().unwrap_or_else(|| cx.script_path());
+    let deployment = cx.names.deployment.as_str();
+    let mut lines = vec![
+        undo_line(&path, "script", |text| machine::is_ours(text, deployment))?
+            .unwrap_or_else(|| Line::keep(format!("{} (already gone)", path.display()))),
+    ];
+    lines.extend(undo_line(&secrets_file::path_beside(&path), "file with secrets", |text| {
+        secrets_file::is_ours(text, deployment)
+    })?);
+    if cx.written_script().await.is_some() {
+        lines.push(machine_line(cx));
+    }
+    Ok(lines)
+}
+
+/// What the script made of a machine is out of our reach; whose it is to take back, and how.
+fn machine_line(cx: &Context) -> Line {
+    let (text, way) = match find(&cx.settings.target.value) {
+        Some(target) if target.runs == Runs::OnDemand => (
+            "the host stays as the script made it".to_owned(),
+            "to take that back, first run there the script of",
+        ),
+        target => {
+            let place = target.map_or("where it is", |target| target.title);
+            (
+                format!("the VM stays, it is not ours to remove: delete it ({place})"),
+                "or, if it lives on, first run there the script of",
+            )
+        }
+    };
+    let command = cx.settings.same_deployment("outrigger launch-script --uninstall", &[]);
+    Line::keep(text).detail(way).command(command)
+}
+
+/// None for a file that is not there.
+fn undo_line(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<Option<Line>> {
+    let stays = || Line::keep(format!("{} is not this deployment's {what}: it stays", path.display()));
+    if files::check_target(path).is_err() {
+        return Ok(Some(stays()));
+    }
+    // Where others write, it may be theirs by now.
+    let bytes = match files::read(path) {
+        Err(failure) if failure.id == "OR0204" => return Ok(Some(stays())),
+        read => read?,
+    };
+    let Some(bytes) = bytes else { return Ok(None) };
+    if !is_ours(&String::from_utf8_lossy(&bytes)) {
+        return Ok(Some(stays()));
+    }
+    let act = Act::RemoveFile(path.to_owned());
+    Ok(Some(Line::new(Decision::Remove, path.display().to_string(), act)))
+}

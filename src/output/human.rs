@@ -1,0 +1,261 @@
+//! Events as text for people. Meaning is in words and glyphs; colour only repeats it.
+
+use super::shown::shown;
+use crate::base::error::{Failure, Kind};
+use crate::base::event::{Event, Mark, Outcome, PlanLine};
+use crate::base::job_log::LogLine;
+use crate::base::message;
+use crate::base::text::{hang, human_duration, pad, width, wrap};
+
+/// Column where a step's text begins: the longest step name and a gap, after the glyph.
+const STEP: usize = 20;
+
+/// Renders events for a terminal of a given width.
+#[derive(Clone, Copy, Debug)]
+pub struct Human {
+    /// Columns of the terminal.
+    pub width: usize,
+    /// Whether glyphs beyond ASCII may be used.
+    pub unicode: bool,
+    /// Whether to colour.
+    pub colour: bool,
+}
+
+impl Human {
+    /// Paragraphs, set anew for the width here: a wide terminal does not make long lines easier to read.
+    #[must_use]
+    pub fn prose(&self, text: &str) -> String {
+        let columns = self.width.min(100);
+        let paragraphs = text.trim_end().split("\n\n");
+        let set =
+            paragraphs.map(|paragraph| wrap(&paragraph.replace('\n', " "), columns, columns).join("\n"));
+        set.collect::<Vec<_>>().join("\n\n") + "\n"
+    }
+
+    /// The text of an event, newline included; empty for events that leave no line.
+    #[must_use]
+    pub fn render(&self, event: &Event) -> String {
+        let text = match &shown(event) {
+            Event::Header { deployment, rows } => self.header(deployment, rows),
+            Event::Plan { lines, .. } => self.plan(lines),
+            Event::StepStarted { step } => self.step("…", "...", "2", step, "started"),
+            Event::StepDone { step, changed, text } => {
+                // A step that found all in place says so by its glyph too.
+                if !changed && (text.starts_with("kept") || text.starts_with("not needed")) {
+                    self.step("=", "=", "2", step, text)
+                } else {
+                    self.step("✔", "ok", "32", step, text)
+                }
+            }
+            Event::StepWaiting { step, what, waited } => {
+                let text = format!("waiting for {what}, {}", human_duration(*waited));
+                self.step("…", "...", "2", step, &text)
+            }
+            Event::StepFailed { step, text } => self.step("✗", "x", "31", step, text),
+            Event::StepSkipped { step, why } => self.step("-", "-", "2", step, &format!("skipped: {why}")),
+            Event::Log { job, line } => self.log(job, line),
+            Event::Undone { step, text } => self.step("✔", "ok", "32", step, text),
+            Event::Check { name, outcome, text, detail } => self.check(name, *outcome, text, detail),
+            Event::Warning { text } => self.lead("warning: ", "33", text),
+            // A command on a line of its own is whole, for pasting.
+            Event::Advice { text, command } => {
+                format!("{}    {command}\n", self.lead("warning: ", "33", text))
+            }
+            Event::Note { text } => hang("", text, self.width),
+            Event::Next { lines } => self.next(lines),
+            Event::Retry { what, wait, why } => {
+                self.lead("retry: ", "2", &format!("{what} again in {} ({why})", human_duration(*wait)))
+            }
+            Event::Failed(failure) => self.failure(failure),
+            Event::Finished { exit, seconds, text, last, .. } => self.finished(*exit, *seconds, text, last),
+        };
+        if self.unicode { text } else { ascii(&text) }
+    }
+
+    /// The line of a step that runs, without newline: for a spinner.
+    #[must_use]
+    pub fn running(&self, step: &str, text: &str) -> String {
+        let line = format!("{}{}", pad(&message::text(step), STEP), message::text(text));
+        let line = if self.unicode { line } else { ascii(&line) };
+        console::truncate_str(&line, self.width.saturating_sub(4), "").trim_end().to_owned()
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn step(&self, glyph: &str, plain: &str, code: &str, step: &str, text: &str) -> String {
+        // Two columns where a glyph may be "ok", so that everything still stands in columns.
+        let glyph = if self.unicode { pad(glyph, 1) } else { pad(plain, 3) };
+        let body = hang(&format!("{glyph} {}", pad(step, STEP)), text, self.width);
+        let rest = body.strip_prefix(glyph.as_str()).unwrap_or_default();
+        format!("{}{rest}", self.paint(code, &glyph))
+    }
+
+    /// Somebody else's output, marked as such on every line, and never wrapped.
+    fn log(&self, job: &str, line: &LogLine) -> String {
+        let bar = if self.unicode { "│" } else { "|" };
+        let head = format!("  {job} {bar} ");
+        let line = if self.colour { line.coloured().to_owned() } else { line.plain() };
+        format!("{}{line}", self.paint("2", &head)).trim_end().to_owned() + "\n"
+    }
+
+    fn lead(&self, label: &str, code: &str, text: &str) -> String {
+        let body = hang("", &format!("{label}{text}"), self.width);
+        let label = label.trim_end();
+        format!("{}{}", self.paint(code, label), body.strip_prefix(label).unwrap_or_default())
+    }
+
+    fn header(&self, deployment: &str, rows: &[(String, String, String)]) -> String {
+        let rows: Vec<[&str; 3]> =
+            rows.iter().map(|(a, b, c)| [a.as_str(), b.as_str(), c.as_str()]).collect();
+        let widest = |at: usize| rows.iter().map(|row| width(row[at])).max().unwrap_or(0);
+        let (label, source) = (widest(0), widest(2));
+        // The sources stand in a column of their own where most values leave room for it.
+        let value = widest(1).min(46);
+        let aligned = 2 + label + 3 + value + 3 + source <= self.width;
+        let mut out = format!("{}\n", self.paint("1", deployment));
+        for [name, text, from] in &rows {
+            let head = format!("  {}   ", pad(name, label));
+            let row = if from.is_empty() {
+                hang(&head, text, self.width)
+            } else if aligned && width(text) <= value {
+                format!("{head}{}   {}\n", pad(text, value), self.paint("2", from))
+            } else {
+                hang(&head, &format!("{text} ({from})"), self.width)
+            };
+            out += &row;
+        }
+        out
+    }
+
+    fn plan(&self, lines: &[PlanLine]) -> String {
+        let mut out = format!("\n{}\n", self.paint("1", "Plan"));
+        let mut before = "";
+        for line in lines {
+            let name = if line.step == before { "" } else { &line.step };
+            before = &line.step;
+            let glyph = line.mark.glyph(self.unicode);
+            let gap = if self.unicode { pad(glyph, 2) } else { pad(glyph, 4) };
+            let head = format!("  {}{gap}", pad(name, STEP));
+            let body = hang(&head, &line.text, self.width);
+            out += &match colour_of(line.mark) {
+                Some(code) if self.colour => {
+                    body.replacen(&format!(" {glyph} "), &format!(" {} ", self.paint(code, glyph)), 1)
+                }
+                _ => body,
+            };
+            let detail_indent = " ".repeat(if self.width >= width(&head) + 24 { width(&head) } else { 6 });
+            for detail in &line.detail {
+                let text = match detail.strip_prefix("  ") {
+                    // A command is for pasting: whole, and further left where it would not fit.
+                    Some(command) if width(&detail_indent) + width(command) <= self.width => {
+                        format!("{detail_indent}{command}\n")
+                    }
+                    Some(command) => format!("    {command}\n"),
+                    None => hang(&detail_indent, detail, self.width),
+                };
+                out += &text;
+            }
+        }
+        out.push('\n');
+        out
+    }
+
+    fn check(&self, name: &str, outcome: Outcome, text: &str, detail: &[String]) -> String {
+        let (glyph, plain, code) = match outcome {
+            Outcome::Pass => ("✔", "ok", "32"),
+            Outcome::Warn => ("!", "!", "33"),
+            Outcome::Fail => ("✗", "x", "31"),
+            Outcome::Skipped => ("-", "-", "2"),
+        };
+        let word = match outcome {
+            Outcome::Warn => "warning: ",
+            Outcome::Skipped => "skipped: ",
+            Outcome::Pass | Outcome::Fail => "",
+        };
+        let mut out = self.step(glyph, plain, code, name, &format!("{word}{text}"));
+        for line in detail {
+            out += &hang(&" ".repeat(if self.width >= STEP + 26 { STEP + 2 } else { 6 }), line, self.width);
+        }
+        out
+    }
+
+    fn next(&self, lines: &[String]) -> String {
+        let mut out = format!("\n{}\n", self.paint("1", "Next"));
+        for line in lines {
+            // What may be pasted is left to the terminal to break: a newline would change it.
+            let line =
+                if line.starts_with(' ') { format!("  {line}\n") } else { hang("  ", line, self.width) };
+            out += &line;
+        }
+        out
+    }
+
+    fn failure(&self, failure: &Failure) -> String {
+        let title = format!("error {}: ", failure.id);
+        let mut out = format!("\n{}", self.lead(&title, "1;31", &failure.message));
+        let mut rows: Vec<(String, String, bool)> =
+            failure.details.iter().map(|(a, b)| (a.clone(), b.clone(), true)).collect();
+        for (at, hint) in failure.hints.iter().enumerate() {
+            let label = if at == 0 { "do this" } else { "" };
+            rows.push((label.to_owned(), hint.clone(), false));
+        }
+        if !matches!(failure.kind, Kind::Usage | Kind::Refused | Kind::Interrupted | Kind::Terminated) {
+            rows.push(("more".to_owned(), format!("outrigger explain {}", failure.id), false));
+        }
+        let label = rows.iter().map(|(label, ..)| width(label)).max().unwrap_or(0);
+        for (name, text, wraps) in rows {
+            let head = format!("  {}   ", pad(&name, label));
+            // Hints hold commands: whole, for pasting.
+            let row = if !wraps && let Some(command) = text.strip_prefix("  ") {
+                format!("    {command}\n")
+            } else if name.is_empty() && !wraps {
+                hang(&" ".repeat(label + 5), &text, self.width)
+            } else if wraps || width(&text) + width(&head) <= self.width {
+                hang(&head, &text, self.width)
+            } else {
+                format!("  {name}\n    {text}\n")
+            };
+            out += &row;
+        }
+        out
+    }
+
+    fn finished(&self, exit: u8, seconds: f64, text: &str, last: &str) -> String {
+        // Where there is nothing to say, the time is no news: stdout has the data, stderr stays empty.
+        let tail = match exit {
+            0 if text.is_empty() => String::new(),
+            0 => format!("{seconds:.1} s in all."),
+            _ => format!("    exit {exit}"),
+        };
+        // Time and exit code belong to the first line; what has to be remembered stands below it, last.
+        let line = [text.trim_end(), &tail]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        let line = line.trim_start();
+        let mut out = if line.is_empty() { String::new() } else { hang("", line, self.width) };
+        if !last.is_empty() {
+            // It ends with a command, which stays whole.
+            out.push_str(last);
+            out.push('\n');
+        }
+        out
+    }
+}
+
+fn colour_of(mark: Mark) -> Option<&'static str> {
+    match mark {
+        Mark::Create => Some("32"),
+        Mark::Update | Mark::Replace | Mark::Unknown => Some("33"),
+        Mark::Remove | Mark::Release | Mark::Refuse => Some("31"),
+        Mark::Keep | Mark::NotNeeded => None,
+    }
+}
+
+/// The few typographic characters of our own texts, for terminals without UTF-8.
+fn ascii(text: &str) -> String {
+    text.replace('…', "...").replace(['–', '—'], "-").replace('→', "->").replace('✔', "ok").replace('✗', "x")
+}

@@ -1,0 +1,73 @@
+//! Events as they may be shown: the one place where outside text enters a message.
+
+use crate::base::error::Failure;
+use crate::base::event::{Event, PlanLine};
+use crate::base::message::{text, text_or_command};
+
+/// The event with each string as one line of harmless text. Every field is named here, so that a new one
+/// does not compile before it was thought of; those that may be commands keep their indentation.
+pub(super) fn shown(event: &Event) -> Event {
+    match event {
+        Event::Header { deployment, rows } => Event::Header {
+            deployment: text(deployment),
+            rows: rows.iter().map(|(label, value, from)| (text(label), text(value), text(from))).collect(),
+        },
+        Event::Plan { lines, changes } => {
+            Event::Plan { lines: lines.iter().map(plan_line).collect(), changes: *changes }
+        }
+        Event::StepStarted { step } => Event::StepStarted { step: text(step) },
+        Event::StepDone { step, changed, text: said } => {
+            Event::StepDone { step: text(step), changed: *changed, text: text(said) }
+        }
+        Event::StepWaiting { step, what, waited } => {
+            Event::StepWaiting { step: text(step), what: text(what), waited: *waited }
+        }
+        Event::StepFailed { step, text: said } => Event::StepFailed { step: text(step), text: text(said) },
+        Event::StepSkipped { step, why } => Event::StepSkipped { step: text(step), why: text(why) },
+        Event::Check { name, outcome, text: said, detail } => Event::Check {
+            name: text(name),
+            outcome: *outcome,
+            text: text(said),
+            detail: detail.iter().map(|one| text(one)).collect(),
+        },
+        Event::Warning { text: said } => Event::Warning { text: text(said) },
+        Event::Advice { text: said, command } => Event::Advice {
+            text: text(said),
+            command: text_or_command(&format!("  {command}")).trim_start().to_owned(),
+        },
+        Event::Note { text: said } => Event::Note { text: text(said) },
+        Event::Next { lines } => {
+            Event::Next { lines: lines.iter().map(|one| text_or_command(one)).collect() }
+        }
+        Event::Retry { what, wait, why } => Event::Retry { what: text(what), wait: *wait, why: text(why) },
+        // What a job prints has a filter of its own, which its type stands for.
+        Event::Log { job, line } => Event::Log { job: text(job), line: line.clone() },
+        Event::Undone { step, text: said } => Event::Undone { step: text(step), text: text(said) },
+        Event::Failed(failure) => Event::Failed(self::failure(failure)),
+        Event::Finished { exit, changed, seconds, text: said, last } => Event::Finished {
+            exit: *exit,
+            changed: *changed,
+            seconds: *seconds,
+            text: text(said),
+            last: text_or_command(&format!("  {last}")).trim_start().to_owned(),
+        },
+    }
+}
+
+fn plan_line(one: &PlanLine) -> PlanLine {
+    let PlanLine { step, mark, text: said, detail } = one;
+    PlanLine {
+        step: text(step),
+        mark: *mark,
+        text: text(said),
+        detail: detail.iter().map(|one| text_or_command(one)).collect(),
+    }
+}
+
+fn failure(failure: &Failure) -> Failure {
+    let mut shown = failure.clone();
+    shown.message = text(&failure.message);
+    shown.details = failure.details.iter().map(|(label, said)| (text(label), text(said))).collect();
+    shown.hints = failure.hints.iter().map(|one| text_or_command(one)).collect();
+    shown
+}

@@ -1,0 +1,287 @@
+//! Both renderings, in full.
+
+use std::time::Duration;
+
+use super::{Human, json_line};
+use crate::base::error::{Failure, Kind};
+use crate::base::event::{Event, Mark, Outcome, PlanLine};
+
+const WIDE: Human = Human { width: 100, unicode: true, colour: false };
+
+fn owned(text: &str) -> String {
+    text.to_owned()
+}
+
+fn header() -> Event {
+    let row = |a, b, c| (owned(a), owned(b), owned(c));
+    Event::Header {
+        deployment: owned("kubernetes-runner"),
+        rows: vec![
+            row("cluster", "acme-ci at https://34.77.12.8, v1.37.2", "kubeconfig, current context"),
+            row("runner", "gitlab-runner 19.4.1, tags k8s-runner", "default"),
+            row("you", "dev@example.com", ""),
+        ],
+    }
+}
+
+fn plan() -> Event {
+    let line = |step, mark, text, detail: &[&str]| PlanLine {
+        step: owned(step),
+        mark,
+        text: owned(text),
+        detail: detail.iter().map(|d| owned(d)).collect(),
+    };
+    Event::Plan {
+        lines: vec![
+            line("create-namespaces", Mark::Create, "kubernetes-runner, kubernetes-runner-jobs", &[]),
+            line("create-role", Mark::Update, "Role kubernetes-runner", &["- pods/exec   get"]),
+            line("create-role", Mark::Replace, "RoleBinding", &[]),
+            line("extract-ca", Mark::Keep, "1 certificate from your kubeconfig, 2,113 days left", &[]),
+        ],
+        changes: 3,
+    }
+}
+
+fn steps() -> Vec<Event> {
+    let step = || owned("create-role");
+    vec![
+        Event::StepDone {
+            step: step(),
+            changed: true,
+            text: owned("created Role kubernetes-runner and 3 more"),
+        },
+        Event::StepDone { step: step(), changed: false, text: owned("kept") },
+        Event::StepDone { step: owned("preflight"), changed: false, text: owned("nothing in the way") },
+        Event::StepWaiting {
+            step: step(),
+            what: owned("the token Secret"),
+            waited: Duration::from_secs(200),
+        },
+        Event::StepFailed { step: step(), text: owned("refused") },
+        Event::StepSkipped { step: step(), why: owned("--skip") },
+        Event::Undone { step: step(), text: owned("deleted 4 objects") },
+        Event::Check {
+            name: owned("certificate"),
+            outcome: Outcome::Warn,
+            text: owned("ends in 9 days"),
+            detail: vec![owned("2026-12-03")],
+        },
+        Event::Warning { text: owned("the kubeconfig is readable by others") },
+        Event::Retry { what: owned("GET /version"), wait: Duration::from_secs(2), why: owned("503") },
+    ]
+}
+
+fn failure() -> Event {
+    Event::Failed(
+        Failure::new(
+            "OR0906",
+            Kind::Proof,
+            "the runner's token may not create pods in kubernetes-runner-jobs",
+        )
+        .detail(
+            "the server says",
+            "pods is forbidden: User \"x\" cannot create resource \"pods\" in API group \"\"",
+        )
+        .hint("outrigger create-role --force-conflicts"),
+    )
+}
+
+fn finished() -> Event {
+    Event::Finished {
+        exit: 9,
+        changed: true,
+        seconds: 1.234_56,
+        text: owned("Stopped at issue-token."),
+        last: String::new(),
+    }
+}
+
+fn all(human: Human, events: &[Event]) -> String {
+    events.iter().map(|event| human.render(event)).collect()
+}
+
+#[test]
+fn header_and_plan_wide() {
+    assert_eq!(
+        all(WIDE, &[header(), plan()]),
+        "\
+kubernetes-runner
+  cluster   acme-ci at https://34.77.12.8, v1.37.2   kubeconfig, current context
+  runner    gitlab-runner 19.4.1, tags k8s-runner    default
+  you       dev@example.com
+
+Plan
+  create-namespaces   + kubernetes-runner, kubernetes-runner-jobs
+  create-role         ~ Role kubernetes-runner
+                        - pods/exec   get
+                      ± RoleBinding
+  extract-ca          = 1 certificate from your kubeconfig, 2,113 days left
+
+"
+    );
+}
+
+#[test]
+fn header_and_plan_in_sixty_columns() {
+    let text = all(Human { width: 60, ..WIDE }, &[header(), plan()]);
+    assert_eq!(
+        text,
+        "\
+kubernetes-runner
+  cluster   acme-ci at https://34.77.12.8, v1.37.2
+            (kubeconfig, current context)
+  runner    gitlab-runner 19.4.1, tags k8s-runner (default)
+  you       dev@example.com
+
+Plan
+  create-namespaces   + kubernetes-runner,
+                        kubernetes-runner-jobs
+  create-role         ~ Role kubernetes-runner
+                        - pods/exec   get
+                      ± RoleBinding
+  extract-ca          = 1 certificate from your kubeconfig,
+                        2,113 days left
+
+"
+    );
+}
+
+#[test]
+fn steps_wide() {
+    assert_eq!(
+        all(WIDE, &steps()),
+        "\
+✔ create-role         created Role kubernetes-runner and 3 more
+= create-role         kept
+✔ preflight           nothing in the way
+… create-role         waiting for the token Secret, 3 min 20 s
+✗ create-role         refused
+- create-role         skipped: --skip
+✔ create-role         deleted 4 objects
+! certificate         warning: ends in 9 days
+                      2026-12-03
+warning: the kubeconfig is readable by others
+retry: GET /version again in 2 s (503)
+"
+    );
+}
+
+#[test]
+fn steps_without_utf8() {
+    let text = all(Human { unicode: false, ..WIDE }, &steps()[..6]);
+    assert_eq!(
+        text,
+        "\
+ok  create-role         created Role kubernetes-runner and 3 more
+=   create-role         kept
+ok  preflight           nothing in the way
+... create-role         waiting for the token Secret, 3 min 20 s
+x   create-role         refused
+-   create-role         skipped: --skip
+"
+    );
+}
+
+#[test]
+fn a_failure_and_the_end() {
+    assert_eq!(
+        all(Human { width: 80, ..WIDE }, &[failure(), finished()]),
+        "
+error OR0906: the runner's token may not create pods in kubernetes-runner-jobs
+  the server says   pods is forbidden: User \"x\" cannot create resource \"pods\" in
+                    API group \"\"
+  do this           outrigger create-role --force-conflicts
+  more              outrigger explain OR0906
+Stopped at issue-token.     exit 9
+"
+    );
+    let done = Event::Finished {
+        exit: 0,
+        changed: false,
+        seconds: 0.31,
+        text: owned("Nothing to change."),
+        last: String::new(),
+    };
+    assert_eq!(WIDE.render(&done), "Nothing to change. 0.3 s in all.\n");
+    // What is said does not depend on how fast the machine is.
+    for seconds in [0.0, 0.049, 0.31, 12.0] {
+        let nothing =
+            Event::Finished { exit: 0, changed: false, seconds, text: String::new(), last: String::new() };
+        assert_eq!(WIDE.render(&nothing), "");
+        let done = Event::Finished {
+            exit: 0,
+            changed: false,
+            seconds,
+            text: owned("Nothing to change."),
+            last: String::new(),
+        };
+        assert_eq!(WIDE.render(&done), format!("Nothing to change. {seconds:.1} s in all.\n"));
+    }
+}
+
+#[test]
+fn next_lines_that_are_commands_stay_whole() {
+    let command =
+        "  outrigger setup --non-interactive --gitlab-url https://gitlab.com --runner-token-file token";
+    let next = Event::Next {
+        lines: vec![owned("Do the same without any further question being asked:"), owned(command)],
+    };
+    assert_eq!(
+        Human { width: 40, ..WIDE }.render(&next),
+        format!("\nNext\n  Do the same without any further\n  question being asked:\n  {command}\n")
+    );
+}
+
+#[test]
+fn colour_only_repeats() {
+    let coloured = Human { colour: true, ..WIDE };
+    let events = [vec![header(), plan(), failure(), finished()], steps()].concat();
+    let text = all(coloured, &events);
+    assert!(text.contains("\x1b[32m✔\x1b[0m create-role"));
+    assert_eq!(console::strip_ansi_codes(&text), all(WIDE, &events));
+}
+
+#[test]
+fn nothing_from_outside_steers_the_terminal() {
+    let evil = Event::Note { text: owned("\x1b]0;x\x07\u{9b}\u{202e}hi") };
+    assert_eq!(WIDE.render(&evil), "]0;xhi\n");
+    assert_eq!(json_line(&evil), "{\"schema\":\"outrigger/1.0\",\"type\":\"note\",\"text\":\"]0;xhi\"}\n");
+}
+
+#[test]
+fn json_lines() {
+    let events = [
+        vec![header(), plan(), Event::StepStarted { step: owned("s") }],
+        steps(),
+        vec![failure(), finished()],
+    ]
+    .concat();
+    let lines: String = events.iter().map(json_line).collect();
+    assert_eq!(
+        lines,
+        r#"{"schema":"outrigger/1.0","type":"header","deployment":"kubernetes-runner","rows":[{"label":"cluster","source":"kubeconfig, current context","value":"acme-ci at https://34.77.12.8, v1.37.2"},{"label":"runner","source":"default","value":"gitlab-runner 19.4.1, tags k8s-runner"},{"label":"you","source":"","value":"dev@example.com"}]}
+{"schema":"outrigger/1.0","type":"plan","changes":3,"lines":[{"action":"create","detail":[],"step":"create-namespaces","text":"kubernetes-runner, kubernetes-runner-jobs"},{"action":"update","detail":["- pods/exec   get"],"step":"create-role","text":"Role kubernetes-runner"},{"action":"replace","detail":[],"step":"create-role","text":"RoleBinding"},{"action":"keep","detail":[],"step":"extract-ca","text":"1 certificate from your kubeconfig, 2,113 days left"}]}
+{"schema":"outrigger/1.0","type":"step-started","step":"s"}
+{"schema":"outrigger/1.0","type":"step-done","step":"create-role","changed":true,"text":"created Role kubernetes-runner and 3 more"}
+{"schema":"outrigger/1.0","type":"step-done","step":"create-role","changed":false,"text":"kept"}
+{"schema":"outrigger/1.0","type":"step-done","step":"preflight","changed":false,"text":"nothing in the way"}
+{"schema":"outrigger/1.0","type":"step-waiting","step":"create-role","what":"the token Secret","waitedSeconds":200}
+{"schema":"outrigger/1.0","type":"step-failed","step":"create-role","text":"refused"}
+{"schema":"outrigger/1.0","type":"step-skipped","step":"create-role","why":"--skip"}
+{"schema":"outrigger/1.0","type":"undone","step":"create-role","text":"deleted 4 objects"}
+{"schema":"outrigger/1.0","type":"check","name":"certificate","outcome":"warn","text":"ends in 9 days","detail":["2026-12-03"]}
+{"schema":"outrigger/1.0","type":"warning","text":"the kubeconfig is readable by others"}
+{"schema":"outrigger/1.0","type":"retry","what":"GET /version","waitSeconds":2.0,"why":"503"}
+{"schema":"outrigger/1.0","type":"failed","id":"OR0906","kind":"proof","message":"the runner's token may not create pods in kubernetes-runner-jobs","details":[{"label":"the server says","text":"pods is forbidden: User \"x\" cannot create resource \"pods\" in API group \"\""}],"hints":["outrigger create-role --force-conflicts"],"exit":9}
+{"schema":"outrigger/1.0","type":"finished","exit":9,"changed":true,"seconds":1.235,"text":"Stopped at issue-token."}
+"#
+    );
+}
+
+#[test]
+fn prose_is_set_for_the_width() {
+    let human = Human { width: 20, ..WIDE };
+    let text = "One paragraph that\nhas lines of its own.\n\nAnother.\n";
+    assert_eq!(human.prose(text), "One paragraph that\nhas lines of its\nown.\n\nAnother.\n");
+    assert_eq!(WIDE.prose(text), "One paragraph that has lines of its own.\n\nAnother.\n");
+}

@@ -1,0 +1,488 @@
+//! The only writer to the terminal: stdout for data, stderr for talk, spinners where they help.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clap::error::ContextValue;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::base::event::{Event, Reporter};
+use crate::base::message;
+use crate::base::text::human_duration;
+use crate::output::{Human, json_data, json_line};
+use crate::settings::{Output, RunOptions};
+
+/// Pause between two lines about the same wait, off a terminal.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// What the streams are.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "three streams and a permission, each its own fact")]
+pub struct Streams {
+    /// stdin is a terminal.
+    pub stdin_tty: bool,
+    /// stdout is a terminal.
+    pub stdout_tty: bool,
+    /// stderr is a terminal.
+    pub stderr_tty: bool,
+    /// Columns of stderr's terminal, if known.
+    pub width: Option<usize>,
+    /// Spinners may be drawn: only where the writers are the process's own streams.
+    pub animate: bool,
+}
+
+impl Streams {
+    /// What the process's own streams are.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            stdin_tty: io::stdin().is_terminal(),
+            stdout_tty: io::stdout().is_terminal(),
+            stderr_tty: io::stderr().is_terminal(),
+            width: console::Term::stderr().size_checked().map(|(_, columns)| usize::from(columns)),
+            animate: true,
+        }
+    }
+}
+
+struct Inner {
+    stdout: Box<dyn Write + Send>,
+    stderr: Box<dyn Write + Send>,
+    stdout_closed: bool,
+    /// Whether anything stands above: an opening blank line only separates.
+    begun: bool,
+    bars: BTreeMap<String, ProgressBar>,
+    /// How long each step had waited when we last said so.
+    said: BTreeMap<String, Duration>,
+}
+
+/// Writes events, data and usage errors. See the module.
+pub struct Ui {
+    inner: Mutex<Inner>,
+    multi: Option<MultiProgress>,
+    streams: Streams,
+    human: Human,
+    output: Output,
+    quiet: bool,
+    verbose: u8,
+    interactive: bool,
+}
+
+impl Ui {
+    /// A writer on the given streams.
+    #[must_use]
+    pub fn new(
+        stdout: Box<dyn Write + Send>,
+        stderr: Box<dyn Write + Send>,
+        streams: Streams,
+        env: &BTreeMap<String, String>,
+        options: &RunOptions,
+    ) -> Self {
+        let answering = streams.stdin_tty && streams.stderr_tty && !set(env, "CI");
+        let people = options.output == Output::Human && !options.quiet;
+        let fancy = streams.animate && streams.stderr_tty && !set(env, "CI") && !dumb(env) && people;
+        let columns = env.get("COLUMNS").and_then(|text| text.parse().ok()).filter(|n| *n > 0);
+        let width = if streams.stderr_tty { streams.width.or(columns) } else { columns };
+        Self {
+            inner: Mutex::new(Inner {
+                stdout,
+                stderr,
+                stdout_closed: false,
+                begun: false,
+                bars: BTreeMap::new(),
+                said: BTreeMap::new(),
+            }),
+            multi: fancy.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
+            streams,
+            human: Human {
+                width: width.unwrap_or(100).clamp(20, 160),
+                unicode: unicode(env),
+                colour: colour(env, streams.stderr_tty),
+            },
+            output: options.output,
+            quiet: options.quiet,
+            verbose: options.verbose,
+            interactive: answering && !options.non_interactive && options.output == Output::Human,
+        }
+    }
+
+    /// A writer on the process's own streams; the prompts' colours follow the same decision.
+    #[must_use]
+    pub fn system(env: &BTreeMap<String, String>, options: &RunOptions) -> Self {
+        let streams = Streams::system();
+        console::set_colors_enabled(colour(env, streams.stdout_tty));
+        console::set_colors_enabled_stderr(colour(env, streams.stderr_tty));
+        Self::new(Box::new(io::stdout()), Box::new(io::stderr()), streams, env, options)
+    }
+
+    /// Whether somebody is there to answer: stdin and stderr are terminals, and neither
+    /// `--non-interactive`, `CI` nor `-o json` says otherwise.
+    #[must_use]
+    pub fn interactive(&self) -> bool {
+        self.interactive
+    }
+
+    /// Whether stdout is a terminal, where a secret has no business.
+    #[must_use]
+    pub fn stdout_is_terminal(&self) -> bool {
+        self.streams.stdout_tty
+    }
+
+    /// How text is rendered here.
+    #[must_use]
+    pub fn human(&self) -> Human {
+        self.human
+    }
+
+    /// Writes what a command is for (a script, a manifest, a certificate) to stdout, byte for byte; as a
+    /// line of type `data` with `-o json`. A reader that went away (`| head`) is no error. Reports that
+    /// hold outside text go through [`Self::lines`].
+    pub fn product(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.lock();
+        self.quietly(|| match self.output {
+            Output::Json => inner.out(json_data(&String::from_utf8_lossy(bytes)).as_bytes()),
+            Output::Human => inner.out(bytes),
+        })
+    }
+
+    /// Writes a report to stdout, each line by the rules of [`message::line`]; as one line of type `data`
+    /// with `-o json`.
+    pub fn lines(&self, lines: &[String]) -> io::Result<()> {
+        self.product(message::report(lines).as_bytes())
+    }
+
+    /// Prints what clap has to say, help to stdout and errors to stderr; returns the exit code.
+    ///
+    /// An error repeats what was typed: that is outside text, too, and may be a token in the wrong place.
+    pub fn usage(&self, mut error: clap::Error) -> u8 {
+        if error.use_stderr() {
+            let said: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+            for (kind, value) in said {
+                let value = match value {
+                    ContextValue::String(text) => ContextValue::String(message::line(&text)),
+                    ContextValue::Strings(all) => {
+                        ContextValue::Strings(all.iter().map(|text| message::line(text)).collect())
+                    }
+                    other => other,
+                };
+                error.insert(kind, value);
+            }
+        }
+        let text = error.render();
+        let mut inner = self.lock();
+        if error.use_stderr() {
+            let plain = message::lines(&text.to_string());
+            // Colour is clap's own; where its words hold a secret, they go out without.
+            let as_typed = plain == text.to_string();
+            inner.err(&if self.human.colour && as_typed { text.ansi().to_string() } else { plain });
+            2
+        } else {
+            let colour = self.streams.stdout_tty && self.human.colour;
+            let text = if colour { text.ansi().to_string() } else { text.to_string() };
+            // Help that nobody reads to its end is no failure.
+            let _ = inner.out(text.as_bytes());
+            u8::from(error.exit_code() != 0) * 2
+        }
+    }
+
+    /// Runs something that uses the terminal itself, such as a prompt, while no spinner draws.
+    pub fn pause<T>(&self, run: impl FnOnce() -> T) -> T {
+        // The cursor may be left behind a half-typed answer: what follows begins a line of its own.
+        self.lock().begun = true;
+        self.quietly(run)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn quietly<T>(&self, run: impl FnOnce() -> T) -> T {
+        match &self.multi {
+            Some(multi) => multi.suspend(run),
+            None => run(),
+        }
+    }
+
+    fn human_event(&self, inner: &mut Inner, event: &Event) {
+        if self.quiet
+            && !matches!(
+                event,
+                Event::Failed(_) | Event::Finished { .. } | Event::Warning { .. } | Event::Advice { .. }
+            )
+        {
+            return;
+        }
+        match event {
+            Event::StepStarted { step } => {
+                if let Some(multi) = &self.multi {
+                    inner.spin(multi, &self.human, step, "");
+                    return;
+                }
+                if self.verbose == 0 {
+                    return;
+                }
+            }
+            Event::StepWaiting { step, what, waited } => {
+                if let Some(multi) = &self.multi {
+                    let text = format!("waiting for {what}, {}", human_duration(*waited));
+                    inner.spin(multi, &self.human, step, &text);
+                    return;
+                }
+                let due = inner
+                    .said
+                    .get(step)
+                    .is_none_or(|last| waited.checked_sub(*last).is_none_or(|since| since >= HEARTBEAT));
+                if !due {
+                    return;
+                }
+                inner.said.insert(step.clone(), *waited);
+            }
+            Event::StepDone { step, .. }
+            | Event::StepFailed { step, .. }
+            | Event::StepSkipped { step, .. }
+            | Event::Undone { step, .. } => {
+                inner.stop(step);
+                inner.said.remove(step);
+            }
+            Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } => inner.stop_all(),
+            _ => {}
+        }
+        let text = self.human.render(event);
+        self.quietly(|| inner.err(&text));
+    }
+}
+
+impl Reporter for Ui {
+    fn event(&self, event: &Event) {
+        let mut inner = self.lock();
+        match self.output {
+            // A reader that went away does not stop the work.
+            Output::Json => drop(inner.out(json_line(event).as_bytes())),
+            Output::Human => self.human_event(&mut inner, event),
+        }
+    }
+}
+
+impl Inner {
+    fn out(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.stdout_closed {
+            return Ok(());
+        }
+        match self.stdout.write_all(bytes).and_then(|()| self.stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.stdout_closed = true;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn err(&mut self, text: &str) {
+        let text = if self.begun { text } else { text.trim_start_matches('\n') };
+        self.begun |= !text.is_empty();
+        // Nowhere is left to say that stderr is gone.
+        let _ = self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush());
+    }
+
+    fn spin(&mut self, multi: &MultiProgress, human: &Human, step: &str, text: &str) {
+        let bar = self.bars.entry(step.to_owned()).or_insert_with(|| {
+            let bar = multi.add(ProgressBar::new_spinner());
+            let ticks = if human.unicode { "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ " } else { "|/-\\ " };
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style.tick_chars(ticks));
+            }
+            bar
+        });
+        bar.set_message(human.running(step, text));
+        bar.enable_steady_tick(Duration::from_millis(100));
+    }
+
+    fn stop(&mut self, step: &str) {
+        if let Some(bar) = self.bars.remove(step) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn stop_all(&mut self) {
+        for bar in std::mem::take(&mut self.bars).into_values() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn set(env: &BTreeMap<String, String>, name: &str) -> bool {
+    env.get(name).is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
+}
+
+fn dumb(env: &BTreeMap<String, String>) -> bool {
+    env.get("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
+/// `NO_COLOR` (not empty) wins, then `CLICOLOR_FORCE`, then what the terminal is.
+fn colour(env: &BTreeMap<String, String>, tty: bool) -> bool {
+    if env.get("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        return false;
+    }
+    if env.get("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") {
+        return true;
+    }
+    tty && !dumb(env) && env.get("CLICOLOR").is_none_or(|value| value != "0")
+}
+
+/// POSIX: the first of these that is set and not empty decides.
+fn unicode(env: &BTreeMap<String, String>) -> bool {
+    let locale =
+        ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| env.get(*name).filter(|v| !v.is_empty()));
+    locale.is_some_and(|value| {
+        let value = value.to_ascii_lowercase();
+        value.contains("utf-8") || value.contains("utf8")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::{Streams, Ui, colour, unicode};
+    use crate::base::error::{Failure, Kind};
+    use crate::base::event::{Event, Reporter};
+    use crate::settings::{Output, RunOptions};
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("lock").extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Buffer {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("lock").clone()).expect("utf-8")
+        }
+    }
+
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn events(ui: &Ui) {
+        let step = || "create-role".to_owned();
+        ui.event(&Event::StepStarted { step: step() });
+        for seconds in [1, 5, 10, 12, 23] {
+            let waited = Duration::from_secs(seconds);
+            ui.event(&Event::StepWaiting { step: step(), what: "x".to_owned(), waited });
+        }
+        ui.event(&Event::StepDone { step: step(), changed: true, text: "made".to_owned() });
+        ui.event(&Event::Failed(Failure::new("OR0201", Kind::Usage, "1 value is missing")));
+        ui.event(&Event::Finished {
+            exit: 2,
+            changed: false,
+            seconds: 0.0,
+            text: "Nothing was changed.".to_owned(),
+            last: String::new(),
+        });
+    }
+
+    fn shown(options: &RunOptions, env: &BTreeMap<String, String>) -> (String, String) {
+        let (out, err) = (Buffer::default(), Buffer::default());
+        let ui = Ui::new(Box::new(out.clone()), Box::new(err.clone()), Streams::default(), env, options);
+        events(&ui);
+        ui.product(b"PEM\n").expect("data");
+        (out.text(), err.text())
+    }
+
+    #[test]
+    fn off_a_terminal_plain_lines_with_a_heartbeat() {
+        let (out, err) = shown(&RunOptions::default(), &env(&[("LANG", "C.UTF-8")]));
+        assert_eq!(out, "PEM\n");
+        assert_eq!(
+            err,
+            "\
+… create-role         waiting for x, 1 s
+… create-role         waiting for x, 12 s
+… create-role         waiting for x, 23 s
+✔ create-role         made
+
+error OR0201: 1 value is missing
+Nothing was changed.     exit 2
+"
+        );
+    }
+
+    #[test]
+    fn quiet_and_json() {
+        let (_, err) = shown(&RunOptions { quiet: true, ..RunOptions::default() }, &env(&[]));
+        assert_eq!(err, "error OR0201: 1 value is missing\nNothing was changed.     exit 2\n");
+        let (out, err) = shown(&RunOptions { output: Output::Json, ..RunOptions::default() }, &env(&[]));
+        assert_eq!(err, "");
+        assert_eq!(out.lines().count(), 10);
+        assert!(out.lines().all(|line| line.starts_with(r#"{"schema":"outrigger/1.0","type":""#)));
+        assert!(out.ends_with("\"type\":\"data\",\"content\":\"PEM\\n\"}\n"));
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error() {
+        let ui = Ui::new(
+            Box::new(Gone),
+            Box::new(Buffer::default()),
+            Streams::default(),
+            &env(&[]),
+            &RunOptions::default(),
+        );
+        assert!(ui.product(b"x").is_ok() && ui.product(b"y").is_ok());
+    }
+
+    #[test]
+    fn who_can_be_asked() {
+        let both = Streams { stdin_tty: true, stderr_tty: true, ..Streams::default() };
+        let ask = |streams, pairs: &[(&str, &str)], options: RunOptions| {
+            Ui::new(Box::new(io::sink()), Box::new(io::sink()), streams, &env(pairs), &options).interactive()
+        };
+        let plain = RunOptions::default;
+        assert!(ask(both, &[], plain()));
+        assert!(ask(both, &[("CI", "")], plain()));
+        assert!(!ask(both, &[("CI", "true")], plain()));
+        assert!(!ask(Streams { stdin_tty: false, ..both }, &[], plain()));
+        assert!(!ask(Streams { stderr_tty: false, ..both }, &[], plain()));
+        assert!(!ask(both, &[], RunOptions { non_interactive: true, ..plain() }));
+        assert!(!ask(both, &[], RunOptions { output: Output::Json, ..plain() }));
+    }
+
+    #[test]
+    fn colour_and_glyphs() {
+        let term = ("TERM", "xterm");
+        assert!(colour(&env(&[term]), true) && !colour(&env(&[term]), false));
+        assert!(
+            colour(&env(&[term, ("NO_COLOR", "")]), true) && !colour(&env(&[term, ("NO_COLOR", "1")]), true)
+        );
+        assert!(colour(&env(&[("CLICOLOR_FORCE", "1")]), false) && !colour(&env(&[("TERM", "dumb")]), true));
+        assert!(!colour(&env(&[term, ("CLICOLOR", "0")]), true));
+        assert!(!colour(&env(&[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")]), true));
+        assert!(unicode(&env(&[("LANG", "de_DE.UTF-8")])) && unicode(&env(&[("LC_CTYPE", "C.utf8")])));
+        assert!(!unicode(&env(&[("LC_ALL", "C"), ("LANG", "C.UTF-8")])) && !unicode(&env(&[])));
+    }
+}

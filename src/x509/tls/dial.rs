@@ -1,0 +1,236 @@
+//! The certificates a server shows, taken without trusting it.
+//!
+//! [`crate::x509::judge`] needs the whole chain as served; HTTP clients show the leaf at
+//! most, and nothing at all of a server they do not trust.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+/// What a server showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Where.
+    pub address: SocketAddr,
+    /// DER, leaf first, exactly as sent.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// Why no chain was served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialFault {
+    /// The name has no address.
+    Unresolvable,
+    /// Nothing listens there.
+    Refused,
+    /// No answer within the deadline.
+    Timeout,
+    /// Something answers, but it does not speak TLS.
+    NotTls,
+    /// Anything else, in the words of the layer that failed.
+    Other(String),
+}
+
+impl fmt::Display for DialFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unresolvable => f.write_str("the name does not resolve to an address"),
+            Self::Refused => f.write_str("the connection was refused"),
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::NotTls => f.write_str("the server does not speak TLS"),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for DialFault {}
+
+/// The most addresses of one name that are asked.
+const ADDRESSES: usize = 8;
+
+/// Makes a TLS handshake with `host:port` and returns the chains the server shows: each once, with the
+/// first address that showed it, as the addresses of a name may lead to servers with other certificates.
+/// (Behind one address there may be several servers, too, of which one is seen.)
+///
+/// Whoever answers is believed for nothing: the chain is handed to
+/// [`judge`](crate::x509::judge), and the connection is closed right after the handshake
+/// without a byte of ours on it. No credential, client certificate or request is ever sent, so
+/// accepting any certificate here gives nothing away.
+///
+/// `server_name` is the name asked for (SNI) where it differs from `host`; addresses send none.
+/// The addresses of the name are asked side by side, within `deadline`; one that answers is enough.
+pub async fn served_chains(
+    host: &str,
+    port: u16,
+    server_name: Option<&str>,
+    deadline: Duration,
+) -> Result<Vec<Served>, DialFault> {
+    let end = Instant::now() + deadline;
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let name = server_name.unwrap_or(host).to_owned();
+    let name = ServerName::try_from(name).map_err(|error| DialFault::Other(format!("{error}: {host}")))?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in resolve(host, port, end).await? {
+        if addresses.len() < ADDRESSES && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    chains_at(addresses, &name, end).await
+}
+
+/// The chains at these addresses, each once; one that answers is enough.
+async fn chains_at(
+    addresses: Vec<SocketAddr>,
+    name: &ServerName<'static>,
+    end: Instant,
+) -> Result<Vec<Served>, DialFault> {
+    let dials = addresses.into_iter().map(|address| async move {
+        chain_at(address, name.clone(), end).await.map(|chain| Served { address, chain })
+    });
+    let mut found: Vec<Served> = Vec::new();
+    let mut fault = DialFault::Unresolvable;
+    for answer in futures_util::future::join_all(dials).await {
+        match answer {
+            Ok(served) if found.iter().any(|known| known.chain == served.chain) => {}
+            Ok(served) => found.push(served),
+            Err(why) => fault = why,
+        }
+    }
+    if found.is_empty() { Err(fault) } else { Ok(found) }
+}
+
+async fn resolve(host: &str, port: u16, end: Instant) -> Result<Vec<SocketAddr>, DialFault> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    match timeout_at(end, tokio::net::lookup_host((host, port))).await {
+        Ok(Ok(found)) => Ok(found.collect()),
+        Ok(Err(_)) => Err(DialFault::Unresolvable),
+        Err(_) => Err(DialFault::Timeout),
+    }
+}
+
+async fn chain_at(
+    address: SocketAddr,
+    name: ServerName<'static>,
+    end: Instant,
+) -> Result<Vec<Vec<u8>>, DialFault> {
+    let stream = match timeout_at(end, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(DialFault::Refused),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Err(DialFault::Timeout),
+        Ok(Err(error)) => return Err(DialFault::Other(error.to_string())),
+        Err(_) => return Err(DialFault::Timeout),
+    };
+    let recorder = Arc::new(Recorder::default());
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| DialFault::Other(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(&recorder) as Arc<dyn ServerCertVerifier>)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let outcome = timeout_at(end, connector.connect(name, stream)).await;
+    let chain = recorder.take();
+    let failure = match outcome {
+        Ok(Ok(mut stream)) => {
+            // A courtesy to the server's log; the chain is already ours.
+            let _ = timeout_at(end, stream.shutdown()).await;
+            None
+        }
+        Ok(Err(error)) => Some(handshake_fault(&error)),
+        Err(_) => Some(DialFault::Timeout),
+    };
+    match failure {
+        // A handshake may fail after the chain was shown, for example over the kind of its key.
+        _ if !chain.is_empty() => Ok(chain),
+        Some(fault) => Err(fault),
+        None => Err(DialFault::Other("the server showed no certificate".to_owned())),
+    }
+}
+
+fn handshake_fault(error: &io::Error) -> DialFault {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidMessage(_)) => DialFault::NotTls,
+        Some(other) => DialFault::Other(other.to_string()),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            DialFault::Other("the server closed the connection during the TLS handshake".to_owned())
+        }
+        None => DialFault::Other(error.to_string()),
+    }
+}
+
+/// Accepts every certificate and remembers it; see [`served_chains`] for why that is safe there, and
+/// only there.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<Vec<Vec<u8>>>);
+
+impl Recorder {
+    fn take(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ServerCertVerifier for Recorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec()).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    /// Also what ring cannot check: a server with a P-521 key must find something to sign with.
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::ECDSA_NISTP521_SHA512,
+            SignatureScheme::ED25519,
+            SignatureScheme::RSA_PSS_SHA256,
+            SignatureScheme::RSA_PSS_SHA384,
+            SignatureScheme::RSA_PSS_SHA512,
+            SignatureScheme::RSA_PKCS1_SHA256,
+            SignatureScheme::RSA_PKCS1_SHA384,
+            SignatureScheme::RSA_PKCS1_SHA512,
+            SignatureScheme::RSA_PKCS1_SHA1,
+            SignatureScheme::ECDSA_SHA1_Legacy,
+        ]
+    }
+}
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;
