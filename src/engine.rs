@@ -1,6 +1,6 @@
 //! Plans, applies and undoes a selection of steps. Knows the contract, not the steps.
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Mark, PlanLine};
 use crate::cluster::deletion;
 use crate::cluster::namespace;
@@ -44,8 +44,7 @@ pub fn select(only: &[String], skip: &[String], from: Option<&str>) -> Result<Ve
     if !unknown.is_empty() {
         let names: Vec<&str> = STEPS.iter().map(|step| step.name()).collect();
         return Err(Failure::new(
-            "OR0202",
-            Kind::Usage,
+            Id::InvalidInput,
             format!("there is no step called {}", unknown.join(", ")),
         )
         .detail("the steps are", names.join(", ")));
@@ -62,7 +61,7 @@ pub fn select(only: &[String], skip: &[String], from: Option<&str>) -> Result<Ve
         .map(|(_, step)| step)
         .collect();
     if selected.is_empty() {
-        return Err(Failure::new("OR0202", Kind::Usage, "the selection leaves no step to do")
+        return Err(Failure::new(Id::InvalidInput, "the selection leaves no step to do")
             .hint("look at --only, --skip and --from"));
     }
     Ok(selected)
@@ -116,7 +115,7 @@ pub async fn check_cluster(cx: &Context) -> Result<()> {
         format!("{context} at {server} ({identity})")
     };
     if differs {
-        return Err(Failure::new("OR0305", Kind::Refused, format!("{} was set up on another cluster", cx.names.deployment))
+        return Err(Failure::new(Id::AnotherCluster, format!("{} was set up on another cluster", cx.names.deployment))
             .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
             .detail("now", describe(&cx.target.context, &cx.target.endpoint.url, uid))
             .hint(format!("leave out --context, or name the deployment that lives there with --deployment NAME; if {} no longer exists: outrigger teardown --cluster-gone", known.context)));
@@ -146,7 +145,7 @@ pub async fn plan_undo(cx: &Context, selection: &[&'static dyn Step]) -> Vec<Pla
 }
 
 fn gather(selection: &[&'static dyn Step], results: Vec<Result<Vec<Line>>>) -> Vec<Planned> {
-    let mut said: Vec<(String, String)> = Vec::new();
+    let mut said: Vec<(Id, String)> = Vec::new();
     selection
         .iter()
         .zip(results)
@@ -156,7 +155,7 @@ fn gather(selection: &[&'static dyn Step], results: Vec<Result<Vec<Line>>>) -> V
             lines.retain(|line| match &line.failure {
                 None => true,
                 Some(failure) => {
-                    let key = (failure.id.to_owned(), failure.message.clone());
+                    let key = (failure.id, failure.message.clone());
                     let new = !said.contains(&key);
                     said.push(key);
                     new
@@ -176,8 +175,8 @@ pub fn refusals(planned: &[Planned]) -> Vec<Failure> {
         .flat_map(|planned| planned.lines.iter().map(move |line| (planned.step.name() == "preflight", line)))
         .filter_map(|(preflight, line)| line.failure.clone().map(|failure| (preflight, failure)))
         .collect();
-    if failures.iter().any(|(preflight, failure)| *preflight && failure.id == "OR0402") {
-        failures.retain(|(preflight, failure)| *preflight || failure.id != "OR0402");
+    if failures.iter().any(|(preflight, failure)| *preflight && failure.id == Id::MissingRights) {
+        failures.retain(|(preflight, failure)| *preflight || failure.id != Id::MissingRights);
     }
     let mut failures: Vec<Failure> = failures.into_iter().map(|(_, failure)| failure).collect();
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.kind.weight()));
@@ -187,7 +186,7 @@ pub fn refusals(planned: &[Planned]) -> Vec<Failure> {
 /// Whether it only says what `setup` would still have to be told: no fault of what is there.
 #[must_use]
 pub fn is_missing_input(failure: &Failure) -> bool {
-    failure.id == "OR0201"
+    failure.id == Id::MissingInput
 }
 
 /// How many changes a plan holds.
@@ -344,7 +343,7 @@ pub fn check_gitlab(cx: &Context) -> Result<()> {
         return Ok(());
     }
     let deployment = &cx.names.deployment;
-    Err(Failure::new("OR0315", Kind::Refused, format!("the runner of {deployment} is on another GitLab"))
+    Err(Failure::new(Id::AnotherGitlab, format!("the runner of {deployment} is on another GitLab"))
         .detail("recorded", known.url)
         .detail("now", format!("{} ({})", url.value, url.source))
         .hint(format!("leave out --gitlab-url, or name another deployment with --deployment NAME; if the recorded one no longer exists: outrigger teardown --gitlab-gone --deployment {}", crate::settings::shell_word(deployment))))

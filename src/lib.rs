@@ -46,7 +46,7 @@ pub mod settings;
 pub mod steps;
 pub mod x509;
 
-use base::error::{Failure, Kind};
+use base::error::{Failure, Id, Kind};
 use base::event::{Event, Reporter as _};
 use base::request::Cancel;
 use commands::cli::{self, Invocation};
@@ -183,10 +183,10 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
         Invocation::List => commands::list(outside).await,
         Invocation::Explain(id) => {
             let page = output::explain::explain(&id).ok_or_else(|| {
-                Failure::new("OR0202", Kind::Usage, format!("there is no failure {id:?}"))
+                Failure::new(Id::InvalidInput, format!("there is no failure {id:?}"))
                     .hint("the id stands at the beginning of each error, for example OR0306")
             })?;
-            let _ = outside.ui.product(outside.ui.human().prose(page).as_bytes());
+            let _ = outside.ui.product(outside.ui.human().prose(&page).as_bytes());
             Ok(commands::Ended::well(false, ""))
         }
     }

@@ -1,11 +1,14 @@
 //! The one failure type that reaches a user, and the exit table.
 //!
 //! A [`Failure`] says what went wrong, why in the words of whoever refused, and the exact next
-//! command. Its [`id`](Failure::id) is stable: scripts and `outrigger explain` rely on it. Inside a
+//! command. Its [`id`](Failure::id) is a row of the
+//! [catalogue](super::catalogue). Inside a
 //! module any error type will do; at a module's edge it becomes a `Failure`, where the knowledge
 //! for the hint is.
 
 use std::fmt;
+
+pub use super::catalogue::Id;
 
 /// What a failure means for whoever called us: it alone decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,8 +92,8 @@ impl Kind {
 /// characters, so nothing here needs to. They never hold a secret.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Stable identifier, `OR` and four digits; the first two name the area (see `explain`).
-    pub id: &'static str,
+    /// Which failure of the catalogue it is.
+    pub id: Id,
     /// Decides the exit code.
     pub kind: Kind,
     /// One sentence, lower case, no full stop: what is wrong, with the value that is wrong.
@@ -103,9 +106,16 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure without details or hints yet.
-    pub fn new(id: &'static str, kind: Kind, message: impl Into<String>) -> Self {
-        Self { id, kind, message: message.into(), details: Vec::new(), hints: Vec::new(), lasting: None }
+    /// A failure without details or hints yet, of the kind that the catalogue gives it.
+    pub fn new(id: Id, message: impl Into<String>) -> Self {
+        Self {
+            id,
+            kind: id.kind(),
+            message: message.into(),
+            details: Vec::new(),
+            hints: Vec::new(),
+            lasting: None,
+        }
     }
 
     /// Adds a labelled line.
@@ -183,11 +193,17 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 #[cfg(test)]
 mod tests {
-    use super::{Failure, Kind};
+    use super::{Failure, Id, Kind};
 
     #[test]
     fn only_waits_locks_and_signals_pass_by_themselves() {
-        let of = |kind| Failure::new("OR0101", kind, "words");
+        let of = |kind| {
+            let id = Id::ALL.iter().find(|id| id.kind() == kind).copied();
+            id.map_or_else(
+                || Failure::new(Id::Interrupted, "words").with_kind(kind),
+                |id| Failure::new(id, "words"),
+            )
+        };
         for kind in [Kind::Deadline, Kind::Locked, Kind::Interrupted, Kind::Terminated] {
             assert!(!of(kind).is_lasting(), "{kind:?}");
             assert!(of(kind).lasting().is_lasting(), "{kind:?}");

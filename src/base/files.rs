@@ -22,7 +22,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::request::Cancel;
 
 /// The most that is read of one of our own files, and of an input that is text written by hand.
@@ -35,17 +35,13 @@ pub struct Lock {
 }
 
 fn refuse(path: &Path, why: &str) -> Failure {
-    Failure::new(
-        "OR0702",
-        Kind::Foreign,
-        format!("{} is not a file that outrigger may write", path.display()),
-    )
-    .detail("because", why)
-    .hint("remove it, or name another path")
+    Failure::new(Id::ForeignFile, format!("{} is not a file that outrigger may write", path.display()))
+        .detail("because", why)
+        .hint("remove it, or name another path")
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new("OR0503", Kind::Partial, format!("cannot {what} {}", path.display()))
+    Failure::new(Id::FileNotWritten, format!("cannot {what} {}", path.display()))
         .detail("the system says", error.to_string())
         .hint("free the disk or mend the permissions, then run the same command again")
 }
@@ -177,7 +173,7 @@ fn anothers(meta: &Metadata) -> Option<String> {
 fn distrust(path: &Path, why: String) -> Failure {
     let shown = crate::settings::shell_word(&path.display().to_string());
     let failure =
-        Failure::new("OR0204", Kind::Refused, format!("{} may be changed by other users", path.display()));
+        Failure::new(Id::WritableByOthers, format!("{} may be changed by other users", path.display()));
     let owned = why.starts_with("another");
     let failure = failure.detail("because", why);
     if owned {
@@ -364,7 +360,7 @@ impl Intake {
 }
 
 fn refuse_input(path: &Path, why: &str) -> Failure {
-    Failure::new("OR0202", Kind::Usage, format!("{} cannot be read", path.display()))
+    Failure::new(Id::InvalidInput, format!("{} cannot be read", path.display()))
         .detail("because", why)
         .hint("name another file")
 }
@@ -556,13 +552,11 @@ pub fn lock(path: &Path) -> Result<Lock> {
     }
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Lock { _file: file }),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::new(
-            "OR0601",
-            Kind::Locked,
-            "another run of outrigger is at work on this deployment",
-        )
-        .detail("the lock", path.display().to_string())
-        .hint("wait until it has ended, then run the same command again")),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Failure::new(Id::Locked, "another run of outrigger is at work on this deployment")
+                .detail("the lock", path.display().to_string())
+                .hint("wait until it has ended, then run the same command again"))
+        }
         Err(error) => Err(failed("lock", path, &error.into()).with_kind(Kind::Refused)),
     }
 }
@@ -577,6 +571,7 @@ pub fn in_git_work_tree(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Id;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
@@ -597,8 +592,11 @@ mod tests {
         fs::write(&target, b"theirs").expect("written");
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&target, &link).expect("linked");
-        assert_eq!(write_private(&link, b"ours").expect_err("a link is refused").id, "OR0702");
-        assert_eq!(write_private(dir.path(), b"ours").expect_err("a directory is refused").id, "OR0702");
+        assert_eq!(write_private(&link, b"ours").expect_err("a link is refused").id, Id::ForeignFile);
+        assert_eq!(
+            write_private(dir.path(), b"ours").expect_err("a directory is refused").id,
+            Id::ForeignFile
+        );
         assert_eq!(fs::read(&target).expect("readable"), b"theirs");
     }
 
@@ -613,23 +611,23 @@ mod tests {
         write_private(&path, b"one").expect("written");
         assert_eq!(read(&path).expect("ours"), Some(b"one".to_vec()));
         mode(&path, 0o602);
-        assert_eq!(read(&path).expect_err("the file").id, "OR0204");
+        assert_eq!(read(&path).expect_err("the file").id, Id::WritableByOthers);
         mode(&path, 0o644);
         assert!(read(&path).is_ok(), "others may read it");
         mode(dir.path(), 0o777);
-        assert_eq!(read(&path).expect_err("the directory").id, "OR0204");
-        assert_eq!(write_private(&path, b"two").expect_err("the directory").id, "OR0204");
+        assert_eq!(read(&path).expect_err("the directory").id, Id::WritableByOthers);
+        assert_eq!(write_private(&path, b"two").expect_err("the directory").id, Id::WritableByOthers);
         assert!(write_shown(&path, b"two").is_ok(), "a receipt is not believed");
-        assert_eq!(lock(&dir.path().join("lock")).expect_err("the directory").id, "OR0204");
+        assert_eq!(lock(&dir.path().join("lock")).expect_err("the directory").id, Id::WritableByOthers);
         let below = dir.path().join("not/yet/there.json");
-        assert_eq!(check_place(&below).expect_err("above it").id, "OR0204");
+        assert_eq!(check_place(&below).expect_err("above it").id, Id::WritableByOthers);
         mode(dir.path(), 0o1777);
         assert!(read(&path).is_ok(), "nobody can replace what is in a sticky one");
         mode(dir.path(), 0o700);
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("linked");
-        assert_eq!(read(&link).expect_err("a link").id, "OR0702");
-        assert_eq!(read(dir.path()).expect_err("a directory").id, "OR0702");
+        assert_eq!(read(&link).expect_err("a link").id, Id::ForeignFile);
+        assert_eq!(read(dir.path()).expect_err("a directory").id, Id::ForeignFile);
     }
 
     #[tokio::test]

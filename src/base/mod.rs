@@ -1,6 +1,7 @@
 //! What knows nothing of the subject, and imports nothing from above.
 
 pub mod address;
+pub mod catalogue;
 pub mod error;
 pub mod event;
 pub mod files;

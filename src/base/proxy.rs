@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
 
 /// How to speak to a proxy.
@@ -212,7 +212,7 @@ fn split_port(place: &str) -> Option<(&str, &str)> {
 
 fn unusable(source: &str, value: &str, why: &str) -> Failure {
     let value = if value.is_empty() { String::new() } else { format!(" {:?}", without_userinfo(value)) };
-    Failure::new("OR0350", Kind::Refused, format!("{source}{value} cannot be used"))
+    Failure::new(Id::InvalidProxy, format!("{source}{value} cannot be used"))
         .detail("because", why)
         .hint("a proxy looks like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT; hosts that need none stand in NO_PROXY")
 }

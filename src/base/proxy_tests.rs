@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use crate::base::error::Id;
 use proptest::prelude::*;
 
 use super::{from_env, from_kubeconfig, without_userinfo};
@@ -123,7 +124,7 @@ fn plain_http_has_its_own_variable() {
     let chosen = from_env(&env(&variables), false, "a.example", 80).expect("fine").expect("a proxy");
     assert_eq!(chosen.shown(), "http://plain:1");
     let cgi = [&variables[..], &[("REQUEST_METHOD", "GET")]].concat();
-    assert_eq!(from_env(&env(&cgi), false, "a.example", 80).expect_err("refused").id, "OR0350");
+    assert_eq!(from_env(&env(&cgi), false, "a.example", 80).expect_err("refused").id, Id::InvalidProxy);
     assert!(from_env(&env(&cgi), false, "127.0.0.1", 80).expect("not needed").is_none());
     assert!(from_env(&env(&cgi), true, "a.example", 443).expect("not concerned").is_some());
 }
@@ -132,7 +133,7 @@ fn plain_http_has_its_own_variable() {
 fn the_kubeconfig_has_the_last_word() {
     assert_eq!(from_kubeconfig("socks5://localhost:1080").expect("fine").shown(), "socks5://localhost:1080");
     for bad in ["proxy:3128", "127.0.0.1:3128", "ftp://proxy", "http://"] {
-        assert_eq!(from_kubeconfig(bad).expect_err(bad).id, "OR0350");
+        assert_eq!(from_kubeconfig(bad).expect_err(bad).id, Id::InvalidProxy);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id, Kind};
 
 /// Called before a retry's pause: what is retried, for how long we wait, and why.
 pub type RetryNotice = Rc<dyn Fn(&str, Duration, &str)>;
@@ -28,7 +28,7 @@ impl Cancel {
     /// The failure to end with, once asked to stop.
     #[must_use]
     pub fn requested(&self) -> Option<Failure> {
-        self.0.get().map(|kind| Failure::new("OR0102", kind, "interrupted"))
+        self.0.get().map(|kind| Failure::new(Id::Interrupted, "interrupted").with_kind(kind))
     }
 }
 
@@ -112,13 +112,9 @@ fn text(value: &Value) -> usize {
 /// The failure for an answer, or a list, that is not read to its end. Nothing is decided by a part of it.
 #[must_use]
 pub fn endless(what: &str, why: &str) -> Failure {
-    Failure::new(
-        "OR0323",
-        Kind::Refused,
-        format!("cannot {what}: the server sends more than outrigger reads"),
-    )
-    .detail("because", why)
-    .hint("look who answers at that address: outrigger explain OR0323")
+    Failure::new(Id::AnswerTooLarge, format!("cannot {what}: the server sends more than outrigger reads"))
+        .detail("because", why)
+        .hint("look who answers at that address: outrigger explain OR0323")
 }
 
 /// One list while its pages come in, whichever server they come from: a server that always has a next page

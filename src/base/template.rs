@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 
 /// Renders a text whose values are plain data: `{{ value | yaml }}` quotes for YAML, `sh` for a shell,
 /// `toml` for TOML; `comment` keeps a value in its comment line. A placeholder without a value is an error.
@@ -29,7 +29,7 @@ pub(crate) fn rendered(
     let broken = |error: &minijinja::Error| {
         // The error's own text may quote values; its kind and line say enough for a bug report.
         let line = error.line().map_or_else(|| "unknown".to_owned(), |line| line.to_string());
-        Failure::new("OR0710", Kind::Unclassified, format!("the template {name} does not render"))
+        Failure::new(Id::Template, format!("the template {name} does not render"))
             .detail("reason", format!("{}, line {line}", error.kind()))
     };
     let syntax = SyntaxConfig::builder()

@@ -1,7 +1,7 @@
 //! What is said of an API server's certificate that is not accepted.
 
 use super::Refusal;
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id};
 use crate::x509::tls::Untrusted;
 
 /// A request that was not sent, as the server's certificate was not accepted.
@@ -9,9 +9,7 @@ pub(super) fn refusal(what: &str, url: &str, untrusted: &Untrusted) -> Refusal {
     let failure = match &untrusted.verdict.not_here {
         Some(why) => only_the_runner(url, why),
         None => Failure::new(
-            "OR0303",
-            Kind::Refused,
-            format!("cannot {what}: the certificate of {url} is not accepted"),
+            Id::ClusterCertificate, format!("cannot {what}: the certificate of {url} is not accepted"),
         )
         .detail("because", untrusted.to_string())
         .hint("kubectl and the runner refuse it for the same reason: have it reissued, or fetch the kubeconfig anew from whoever runs the cluster"),
@@ -23,7 +21,7 @@ pub(super) fn refusal(what: &str, url: &str, untrusted: &Untrusted) -> Refusal {
 /// nothing is wrong with the cluster.
 #[must_use]
 pub fn only_the_runner(url: &str, why: &str) -> Failure {
-    Failure::new("OR0314", Kind::Refused, format!("the runner could connect to {url}, but outrigger cannot"))
+    Failure::new(Id::ClusterTlsUnsupported, format!("the runner could connect to {url}, but outrigger cannot"))
         .detail("because", why)
         .hint("without a connection nothing can be set up or proven from here: have the server's certificate renewed, or name another address of the cluster (in the kubeconfig, or with --kubernetes-host if it is the runner's)")
 }

@@ -5,7 +5,7 @@
 //! group's answer are (kubernetes: `pkg/controller/namespace/deletion/namespaced_resources_deleter.go`).
 //! Whoever put a finalizer there takes it away; outrigger never does.
 
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::settings::shell_word;
 
@@ -142,7 +142,7 @@ pub fn mend(kubectl: &str, group: &str, version: &str) -> String {
 #[must_use]
 pub fn unfinished(object: &Object, inside: &[String], kubectl: &str) -> Failure {
     let message = format!("{} is still being deleted", object.reference);
-    described(Failure::new("OR0504", Kind::Deadline, message), object, inside, kubectl)
+    described(Failure::new(Id::StillDeleting, message), object, inside, kubectl)
 }
 
 /// The failure for an object that setup needs and that is being deleted.
@@ -154,7 +154,7 @@ pub fn in_the_way(object: &Object, kubectl: &str) -> Failure {
     } else {
         format!("{reference} is being deleted")
     };
-    described(Failure::new("OR0307", Kind::Deadline, message), object, &[], kubectl)
+    described(Failure::new(Id::BeingDeleted, message), object, &[], kubectl)
         .hint("wait until it is gone, then run the same command again")
 }
 

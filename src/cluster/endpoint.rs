@@ -1,7 +1,7 @@
 //! The address of an API server.
 
 use crate::base::address::{self, Reach};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::without_userinfo;
 
 /// An API server address taken apart.
@@ -25,7 +25,7 @@ impl Endpoint {
     pub fn parse(url: &str, what: &str) -> Result<Self> {
         let refuse = |why: &str| {
             let url = without_userinfo(url);
-            Failure::new("OR0301", Kind::Refused, format!("{what} {url:?} cannot be used"))
+            Failure::new(Id::UnusableKubeconfig, format!("{what} {url:?} cannot be used"))
                 .detail("because", why)
                 .hint("it has to look like https://host or https://host:port")
         };
@@ -81,6 +81,7 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Id;
 
     #[test]
     fn endpoints_are_taken_apart_or_refused_with_a_reason() {
@@ -114,7 +115,7 @@ mod tests {
             "https://[::1",
             "https://::1",
         ] {
-            assert_eq!(Endpoint::parse(bad, "the server").expect_err(bad).id, "OR0301");
+            assert_eq!(Endpoint::parse(bad, "the server").expect_err(bad).id, Id::UnusableKubeconfig);
         }
         let secret = Endpoint::parse("https://user:canary@host", "the server").expect_err("refused");
         assert!(!format!("{secret:?}").contains("canary"), "{secret:?}");

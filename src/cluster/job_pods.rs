@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::cluster::temporary_binding;
 use crate::cluster::{Class, Cluster};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
@@ -60,8 +60,7 @@ pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String
         if Instant::now() + Duration::from_secs(1) >= cx.limits.deadline {
             let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).take(5).collect();
             return Err(Failure::new(
-                "OR0801",
-                Kind::Deadline,
+                Id::WaitTimeout,
                 format!(
                     "{} still running in {}",
                     crate::steps::count(pods.len(), "job pod"),

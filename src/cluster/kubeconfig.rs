@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::target::Selection;
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::yaml::{self, Repeated};
 
@@ -134,7 +134,7 @@ pub(super) async fn read(
     for path in &candidates {
         let Some(bytes) = intake.aims(path, LONGEST).await? else { continue };
         let next = parse(&bytes, path).map_err(|why| {
-            Failure::new("OR0301", Kind::Refused, format!("the kubeconfig {} cannot be read", path.display()))
+            Failure::new(Id::UnusableKubeconfig, format!("the kubeconfig {} cannot be read", path.display()))
                 .detail("because", why)
                 .hint("name another one with --kubeconfig FILE, or in KUBECONFIG")
         })?;
@@ -155,7 +155,7 @@ pub(super) async fn read(
     if !read.is_empty() {
         return Ok((merged, read));
     }
-    let mut failure = Failure::new("OR0301", Kind::Refused, "there is no kubeconfig");
+    let mut failure = Failure::new(Id::UnusableKubeconfig, "there is no kubeconfig");
     for path in &candidates {
         failure = failure.detail("looked for", path.display().to_string());
     }

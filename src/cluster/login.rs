@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::plugin::{Credential, Plugin};
 use super::refusal::Refusal;
 use super::{build, unless_cancelled};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::request::Limits;
 
 /// What it takes to log in again.
@@ -38,7 +38,8 @@ impl Login {
         let patience = remaining.min(limits.request_timeout.max(Duration::from_secs(30)));
         let login = tokio::time::timeout(patience, plugin.run());
         let credential = unless_cancelled(Some(&limits.cancel), login).await?.map_err(|_| {
-            Failure::new("OR0404", Kind::Deadline, "the kubeconfig's exec plugin timed out")
+            Failure::new(Id::CredentialPlugin, "the kubeconfig's exec plugin timed out")
+.with_kind(Kind::Deadline).passing()
                 .detail("the plugin", plugin.shown())
                 .hint("run kubectl version with the same context once, so that it can ask what it has to, then try again")
         })??;

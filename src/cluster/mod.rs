@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
-use crate::base::error::{Failure, Kind as FailureKind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::request::{self, Cancel, Limits, NotRead, Pages, RetryNotice, Trace};
 use crate::deployment::object::{Object, Ref};
 use crate::x509::tls;
@@ -117,7 +117,7 @@ impl Cluster {
         limits: &Limits,
     ) -> Result<Self> {
         let client = build(target::bare(endpoint, ca_pem, token)?).map_err(|error| {
-            Failure::new("OR0303", FailureKind::Proof, "no client can be built from host, CA and token")
+            Failure::new(Id::Internal, "no client can be built from host, CA and token")
                 .detail("because", refusal::root_cause(&error))
         })?;
         Ok(Self::over(Some(client), endpoint.url.clone(), limits))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::event::Event;
 use crate::cluster::deletion;
 use crate::cluster::generated;
@@ -68,7 +68,7 @@ pub async fn delete_if_empty(cx: &Context, reference: &Ref, uid: &str) -> Result
 
 /// Why a namespace stays, if it does.
 fn obstacle(cx: &Context, reference: &Ref, found: &Found) -> Option<Failure> {
-    let stays = |id, kind, why: &str| Failure::new(id, kind, format!("{reference} stays: {why}"));
+    let stays = |id, why: &str| Failure::new(id, format!("{reference} stays: {why}"));
     let keep = "to end well with the namespaces in place: --keep-namespaces";
     let generated = |failure: Failure| {
         by_generator(&found.generated)
@@ -87,8 +87,7 @@ fn obstacle(cx: &Context, reference: &Ref, found: &Found) -> Option<Failure> {
         } else {
             format!("{} cannot be listed", first.shown())
         };
-        let mut failure =
-            stays("OR0505", Kind::Deadline, &format!("{what}, so nobody can tell what it holds there"));
+        let mut failure = stays(Id::ApiSilent, &format!("{what}, so nobody can tell what it holds there"));
         for one in &found.silent {
             failure = failure.detail(one.shown(), one.said.clone());
         }
@@ -111,7 +110,7 @@ fn obstacle(cx: &Context, reference: &Ref, found: &Found) -> Option<Failure> {
         } else {
             "something in it is not ours"
         };
-        let failure = stays("OR0501", Kind::Partial, why).detail("inside", summary(&inside));
+        let failure = stays(Id::NotRemoved, why).detail("inside", summary(&inside));
         return Some(
             generated(failure)
                 .hint("run it again with --cluster-admin, which lets you look into that namespace alone for a moment,")
@@ -119,8 +118,7 @@ fn obstacle(cx: &Context, reference: &Ref, found: &Found) -> Option<Failure> {
         );
     }
     if !found.foreign.is_empty() {
-        let failure =
-            stays("OR0501", Kind::Partial, "something in it is not ours").detail("inside", summary(&inside));
+        let failure = stays(Id::NotRemoved, "something in it is not ours").detail("inside", summary(&inside));
         return Some(generated(failure).hint(format!("move or delete that, then run it again; {keep}")));
     }
     if found.generated.is_empty() || cx.facts.accept_generated.get() {
@@ -131,7 +129,7 @@ fn obstacle(cx: &Context, reference: &Ref, found: &Found) -> Option<Failure> {
         reference.name,
         by_generator(&found.generated).join("; ")
     ));
-    Some(generated(stays("OR0506", Kind::Partial, "generators keep objects in it")).hint(format!(
+    Some(generated(stays(Id::GeneratedObjects, "generators keep objects in it")).hint(format!(
         "they make them anew as long as it is there; to delete it with them: --accept generated; {keep}"
     )))
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 use super::kubeconfig::{Cluster, Exec};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::base::yaml::{self, Repeated};
 use crate::x509::tls;
@@ -111,7 +111,7 @@ impl Plugin {
     /// OR0404; what the plugin printed is not in it.
     pub async fn run(&self) -> Result<Credential> {
         let failed = |why: String| {
-            Failure::new("OR0404", Kind::Denied, "the kubeconfig's credentials could not be had")
+            Failure::new(Id::CredentialPlugin, "the kubeconfig's credentials could not be had")
                 .detail("the plugin", self.shown())
                 .detail("because", why)
                 .hint("what it printed is not shown, as it may hold a token; to see it: kubectl version")

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::admission::Gate;
 use super::target::Target;
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id};
 
 /// The cases that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +254,7 @@ fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
 
 /// Translates a failure to build the client.
 pub(super) fn connecting(error: &kube::Error, target: &Target) -> Failure {
-    Failure::new("OR0301", Kind::Refused, format!("the context {:?} cannot be used", target.context))
+    Failure::new(Id::UnusableKubeconfig, format!("the context {:?} cannot be used", target.context))
         .detail("because", root_cause(error))
 }
 
@@ -273,39 +273,36 @@ impl From<Refusal> for Failure {
             return failure;
         }
         let what = &refusal.what;
-        let (id, kind, message) = match refusal.class {
+        let (id, message) = match refusal.class {
             Class::Unauthorized => (
-                "OR0401",
-                Kind::Denied,
+                Id::UnknownCredentials,
                 format!("the cluster does not know these credentials (cannot {what})"),
             ),
-            Class::Credentials => ("OR0404", Kind::Denied, format!("cannot {what}")),
+            Class::Credentials => (Id::CredentialPlugin, format!("cannot {what}")),
             Class::Forbidden if refusal.is_escalation() => {
-                ("OR0403", Kind::Denied, format!("may not {what}: it grants more than you hold"))
+                (Id::CannotGrant, format!("may not {what}: it grants more than you hold"))
             }
-            Class::Forbidden => ("OR0402", Kind::Denied, format!("may not {what}")),
+            Class::Forbidden => (Id::MissingRights, format!("may not {what}")),
             Class::Admission => return refused_by_admission(&refusal),
-            Class::AlreadyExists => ("OR0701", Kind::Foreign, format!("cannot {what}: one is there already")),
+            Class::AlreadyExists => (Id::ForeignObject, format!("cannot {what}: one is there already")),
             Class::Conflict => {
-                ("OR0701", Kind::Foreign, format!("cannot {what}: it is not the one that was looked at"))
+                (Id::ForeignObject, format!("cannot {what}: it is not the one that was looked at"))
             }
-            Class::Throttled => {
-                ("OR0803", Kind::Deadline, format!("cannot {what}: the server is throttling"))
-            }
-            Class::Timeout => ("OR0801", Kind::Deadline, format!("cannot {what} in time")),
-            Class::Server => ("OR0804", Kind::Deadline, format!("cannot {what}: the server has an error")),
+            Class::Throttled => (Id::ClusterThrottled, format!("cannot {what}: the server is throttling")),
+            Class::Timeout => (Id::WaitTimeout, format!("cannot {what} in time")),
+            Class::Server => (Id::ClusterError, format!("cannot {what}: the server has an error")),
             Class::Unreachable | Class::Absent => {
-                ("OR0302", Kind::Deadline, format!("cannot {what}: no connection to the API server"))
+                (Id::ClusterUnreachable, format!("cannot {what}: no connection to the API server"))
             }
             Class::Certificate => {
-                ("OR0303", Kind::Refused, format!("cannot {what}: the server's certificate is not accepted"))
+                (Id::ClusterCertificate, format!("cannot {what}: the server's certificate is not accepted"))
             }
-            Class::Malformed => ("OR0302", Kind::Refused, format!("cannot {what}")),
+            Class::Malformed => (Id::NotKubernetes, format!("cannot {what}")),
             Class::Invalid | Class::NotFound | Class::Interrupted => {
-                ("OR0103", Kind::Unclassified, format!("cannot {what}"))
+                (Id::ClusterRefused, format!("cannot {what}"))
             }
         };
-        let failure = Failure::new(id, kind, message).detail("the server says", refusal.message.clone());
+        let failure = Failure::new(id, message).detail("the server says", refusal.message.clone());
         match refusal.class {
             Class::Unauthorized | Class::Credentials => {
                 failure.hint("log in again, or name another context with --context NAME")
@@ -328,17 +325,13 @@ impl From<Refusal> for Failure {
 fn refused_by_admission(refusal: &Refusal) -> Failure {
     let what = &refusal.what;
     let gate = refusal.gate.clone().unwrap_or(Gate::Unnamed);
-    let (id, kind, message) = match gate {
-        Gate::Quota(_) | Gate::LimitRange => {
-            ("OR0332", Kind::Refused, format!("cannot {what}: {gate} forbids it"))
-        }
-        Gate::WebhookDown(_) => ("OR0821", Kind::Deadline, format!("cannot {what}: {gate} does not answer")),
-        Gate::Terminating => {
-            ("OR0307", Kind::Deadline, format!("cannot {what}: its namespace is being deleted"))
-        }
-        _ => ("OR0331", Kind::Refused, format!("cannot {what}: {gate} forbids it")),
+    let (id, message) = match gate {
+        Gate::Quota(_) | Gate::LimitRange => (Id::QuotaExceeded, format!("cannot {what}: {gate} forbids it")),
+        Gate::WebhookDown(_) => (Id::WebhookDown, format!("cannot {what}: {gate} does not answer")),
+        Gate::Terminating => (Id::BeingDeleted, format!("cannot {what}: its namespace is being deleted")),
+        _ => (Id::AdmissionRefused, format!("cannot {what}: {gate} forbids it")),
     };
-    let failure = Failure::new(id, kind, message).detail("the server says", refusal.message.clone());
+    let failure = Failure::new(id, message).detail("the server says", refusal.message.clone());
     match gate {
         Gate::WebhookDown(name) => failure
             .hint(format!("the cluster lets nothing pass until {name} answers: have whoever keeps it mend it, or see whose it is:"))
@@ -379,7 +372,7 @@ mod tests {
     fn a_page_of_html_is_named_as_such() {
         let refusal = Refusal::not_json("get version", 200, "text/html", b"<html>\n<b>Sign  in</b>");
         let failure = Failure::from(refusal);
-        assert_eq!(failure.kind, Kind::Refused);
+        assert_eq!(failure.kind.exit_code(), 3);
         assert!(
             failure.details[0].1.contains("text/html") && failure.details[0].1.contains("<b>Sign in</b>")
         );

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::cluster::Cluster;
 use crate::cluster::deletion;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
@@ -171,11 +171,9 @@ pub async fn left(cx: &Context) -> Result<Vec<Failure>> {
             Some(live) if live.is_terminating() => {
                 failures.push(deletion::unfinished(&live, &[], &cx.kubectl()));
             }
-            Some(live) => failures.push(Failure::new(
-                "OR0501",
-                Kind::Partial,
-                format!("{} is still there", live.reference),
-            )),
+            Some(live) => {
+                failures.push(Failure::new(Id::NotRemoved, format!("{} is still there", live.reference)));
+            }
         }
     }
     Ok(failures)

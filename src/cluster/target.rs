@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::kubeconfig::{self, Exec};
 use super::plugin::{Plugin, fits_header};
 use super::user::{auth_info, data};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::proxy::{self, Proxy};
 use crate::x509;
@@ -106,15 +106,14 @@ pub async fn load(
             (config.current.clone(), "kubeconfig, current context".to_owned())
         }
         None => {
-            return Err(Failure::new("OR0201", Kind::Usage, "the kubeconfig has no current context")
+            return Err(Failure::new(Id::MissingInput, "the kubeconfig has no current context")
                 .detail("it has", names.join(", "))
                 .hint("name one with --context NAME"));
         }
     };
     let Some(chosen) = config.contexts.get(&context) else {
         return Err(Failure::new(
-            "OR0301",
-            Kind::Refused,
+            Id::UnusableKubeconfig,
             format!("the kubeconfig has no context {context:?}"),
         )
         .detail("it has", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
@@ -128,9 +127,7 @@ pub async fn load(
     let endpoint = Endpoint::parse(&cluster.server, "the server of this context,")?;
     if cluster.insecure_skip_tls_verify {
         return Err(Failure::new(
-            "OR0304",
-            Kind::Refused,
-            format!("the context {context:?} switches off the check of the server's certificate"),
+            Id::TlsVerificationOff, format!("the context {context:?} switches off the check of the server's certificate"),
         )
         .detail("because", "insecure-skip-tls-verify is set: anybody on the way could read the token, and the runner has no such setting")
         .hint("put the cluster's CA into the kubeconfig: kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs, and remove insecure-skip-tls-verify"));
@@ -198,7 +195,7 @@ pub async fn load(
 }
 
 pub(super) fn unusable(context: &str, why: String) -> Failure {
-    Failure::new("OR0301", Kind::Refused, format!("the context {context:?} cannot be used"))
+    Failure::new(Id::UnusableKubeconfig, format!("the context {context:?} cannot be used"))
         .detail("because", why)
 }
 
@@ -218,7 +215,7 @@ fn found(exec: &Exec, env: &BTreeMap<String, String>) -> Result<PathBuf> {
     };
     file.ok_or_else(|| {
         let text = format!("the kubeconfig's exec plugin {command:?} is not there");
-        let mut failure = Failure::new("OR0404", Kind::Denied, text);
+        let mut failure = Failure::new(Id::CredentialPlugin, text);
         if !exec.install_hint.is_empty() {
             failure = failure.detail("the kubeconfig says", exec.install_hint.clone());
         }
@@ -238,7 +235,7 @@ fn ours(env: &BTreeMap<String, String>) -> Vec<String> {
 /// The proxy as it stands in the client's configuration.
 fn library_url(proxy: &Proxy) -> Result<http::Uri> {
     proxy.url(proxy.scheme.name()).expose().parse().map_err(|_| {
-        Failure::new("OR0350", Kind::Refused, format!("{proxy} cannot be used for the cluster"))
+        Failure::new(Id::InvalidProxy, format!("{proxy} cannot be used for the cluster"))
             .detail("because", "its user name or password is not percent-encoded")
     })
 }
@@ -259,13 +256,13 @@ pub(super) fn bare(endpoint: &Endpoint, ca_pem: Option<&str>, token: &str) -> Re
     let uri = endpoint
         .url
         .parse()
-        .map_err(|_| Failure::new("OR0301", Kind::Refused, format!("{:?} is no valid URL", endpoint.url)))?;
+        .map_err(|_| Failure::new(Id::UnusableKubeconfig, format!("{:?} is no valid URL", endpoint.url)))?;
     let mut config = base(uri);
     config.root_cert = match ca_pem {
         None => None,
         Some(pem) => Some(
             x509::read_bundle(pem.as_bytes())
-                .map_err(|fault| Failure::new("OR0306", Kind::Refused, format!("the CA {fault}")))?
+                .map_err(|fault| Failure::new(Id::EndpointCertificate, format!("the CA {fault}")))?
                 .certificates
                 .iter()
                 .map(|certificate| certificate.der().to_vec())
@@ -280,7 +277,7 @@ pub(super) fn bare(endpoint: &Endpoint, ca_pem: Option<&str>, token: &str) -> Re
 pub(super) fn bearer(token: &str) -> Result<kube::config::AuthInfo> {
     if !fits_header(token) {
         let text = "the token holds a character that no header can carry";
-        return Err(Failure::new("OR0902", Kind::Proof, text));
+        return Err(Failure::new(Id::TokenIdentity, text));
     }
     Ok(kube::config::AuthInfo { token: Some(token.to_owned().into()), ..kube::config::AuthInfo::default() })
 }
@@ -288,6 +285,7 @@ pub(super) fn bearer(token: &str) -> Result<kube::config::AuthInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Id;
 
     #[test]
     fn a_plugin_is_not_taken_from_where_the_operator_happens_to_be() {
@@ -298,7 +296,7 @@ mod tests {
         for (command, list) in
             [("mod.rs", "src/cluster"), ("mod.rs", ""), ("Cargo.toml", "."), ("passwd", "/etc")]
         {
-            assert_eq!(found(&exec(command), &path(list)).expect_err(command).id, "OR0404");
+            assert_eq!(found(&exec(command), &path(list)).expect_err(command).id, Id::CredentialPlugin);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::Event;
 use crate::cluster::deletion;
 use crate::cluster::rights::Right;
@@ -131,7 +131,7 @@ pub async fn bind(cx: &Context, binding: &Object) -> Result<String> {
 pub async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Result<()> {
     let cluster = cx.cluster.for_cleanup(Duration::from_secs(20));
     let failed = |why: String| {
-        Failure::new("OR0502", Kind::Partial, format!("the temporary {reference} could not be removed"))
+        Failure::new(Id::TemporaryBindingLeft, format!("the temporary {reference} could not be removed"))
             .detail("because", why)
             .hint(undo_command(cx, reference))
     };

@@ -1,7 +1,7 @@
 //! What each subcommand does with the engine: `setup` and one step ([`forward`]), [`teardown`], and here
 //! `status` and `list`.
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::files;
 use crate::base::message;
@@ -284,8 +284,7 @@ pub(crate) fn write_lines(outside: &Outside<'_>, lines: &[String]) -> Result<()>
 
 #[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
 fn no_stdout(error: std::io::Error) -> Failure {
-    Failure::new("OR0503", Kind::Partial, "cannot write to stdout")
-        .detail("the system says", error.to_string())
+    Failure::new(Id::FileNotWritten, "cannot write to stdout").detail("the system says", error.to_string())
 }
 
 /// The names of all steps, for the command line.

@@ -99,16 +99,16 @@ fn judge(lines: &[Line]) -> (Outcome, String, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::judge;
-    use crate::base::error::{Failure, Kind};
+    use crate::base::error::{Failure, Id};
     use crate::base::event::Outcome;
     use crate::deployment::plan::{Act, Decision, Line};
 
     #[test]
     fn what_was_not_looked_at_is_skipped_and_what_is_refused_fails() {
-        let refuse = |id, kind| Line::refuse(Failure::new(id, kind, "words"));
+        let refuse = |id| Line::refuse(Failure::new(id, "words"));
         assert_eq!(judge(&[]).0, Outcome::Skipped);
-        assert_eq!(judge(&[refuse("OR0201", Kind::Usage)]).0, Outcome::Skipped);
-        assert_eq!(judge(&[refuse("OR0201", Kind::Usage), refuse("OR0701", Kind::Foreign)]).0, Outcome::Fail);
+        assert_eq!(judge(&[refuse(Id::MissingInput)]).0, Outcome::Skipped);
+        assert_eq!(judge(&[refuse(Id::MissingInput), refuse(Id::ForeignObject)]).0, Outcome::Fail);
         assert_eq!(judge(&[Line::keep("fine")]).0, Outcome::Pass);
         assert_eq!(judge(&[Line::new(Decision::Unknown, "later", Act::None)]).0, Outcome::Warn);
     }

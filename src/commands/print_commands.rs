@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::files;
 use crate::commands::session::Outside;
@@ -18,7 +18,7 @@ pub(crate) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     let (settings, record) = outside.settings().await?;
     let path = path(&settings, record.as_ref());
     if path.as_os_str() == "-" {
-        return Err(Failure::new("OR0202", Kind::Usage, "--script - is no file that commands could name")
+        return Err(Failure::new(Id::InvalidInput, "--script - is no file that commands could name")
             .hint("name the one that the script is in: --script FILE"));
     }
     let path = absolute(&path);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter};
 use crate::base::files::{self, Intake, Lock};
 use crate::base::proxy::Variables;
@@ -68,16 +68,14 @@ impl Outside<'_> {
             Some(path) => {
                 let bytes = self.intake.text(&path).await?.ok_or_else(|| {
                     Failure::new(
-                        "OR0203",
-                        Kind::Usage,
+                        Id::SettingsFile,
                         format!("the settings file {} does not exist", path.display()),
                     )
                     .hint("name one that does with --config FILE")
                 })?;
                 let text = std::str::from_utf8(&bytes).map_err(|_| {
                     Failure::new(
-                        "OR0203",
-                        Kind::Usage,
+                        Id::SettingsFile,
                         format!("the settings file {} is not UTF-8", path.display()),
                     )
                 })?;

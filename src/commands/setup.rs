@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::files;
 use crate::commands::session::{Needs, Outside};
@@ -117,7 +117,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         let ui = Rc::clone(&outside.ui);
         let ask = &mut *outside.ask;
         if !ui.pause(|| wizard::confirm_plan(ask, changes))? {
-            return Err(Failure::new("OR0309", Kind::Refused, "not confirmed"));
+            return Err(Failure::new(Id::NotConfirmed, "not confirmed"));
         }
     }
 
@@ -249,8 +249,7 @@ fn check_stdout(outside: &Outside<'_>) -> Result<()> {
     let shown = outside.ui.stdout_is_terminal() || outside.options.output == Output::Json || ci;
     if shown && !outside.options.secrets_to_stdout {
         return Err(Failure::new(
-            "OR0202",
-            Kind::Usage,
+            Id::InvalidInput,
             "the launch script holds two secrets, and stdout would show them",
         )
         .hint("name a file with --script FILE, or say --secrets-to-stdout if that is what you want"));

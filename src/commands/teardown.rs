@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::files;
 use crate::base::message;
@@ -27,14 +27,13 @@ const NAMESPACES: &str = "create-namespaces";
 pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let options = outside.options.clone();
     if !outside.ui.interactive() && !options.yes && !options.dry_run {
-        return Err(Failure::new("OR0201", Kind::Usage, "teardown needs consent, and nobody is here to ask")
+        return Err(Failure::new(Id::MissingInput, "teardown needs consent, and nobody is here to ask")
             .hint("add --yes; to see what it would remove: outrigger teardown --dry-run"));
     }
     let (settings, record) = outside.settings().await?;
     if options.cluster_gone && record.is_none() {
         return Err(Failure::new(
-            "OR0301",
-            Kind::Refused,
+            Id::UnusableKubeconfig,
             format!("there is no record of {} on this machine", settings.deployment.value),
         )
         .hint("outrigger list names the deployments that are known here"));
@@ -161,7 +160,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::well(changed, last_line(cx, whole)));
     }
     // What generators keep there goes only with a consent that was read.
-    let start = if failures.iter().any(|failure| failure.id == "OR0506") {
+    let start = if failures.iter().any(|failure| failure.id == Id::GeneratedObjects) {
         "outrigger teardown --accept generated"
     } else {
         "outrigger teardown"
@@ -175,7 +174,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
             } else {
                 failure
             };
-            if failure.id == "OR0502" {
+            if failure.id == Id::TemporaryBindingLeft {
                 return failure;
             }
             // What finishes it is the last line, whatever had to be said before.
@@ -275,7 +274,7 @@ fn confirm(outside: &mut Outside<'_>, deployment: &str) -> Result<()> {
     if ui.pause(|| wizard::confirm_name(ask, deployment))? {
         return Ok(());
     }
-    Err(Failure::new("OR0309", Kind::Refused, "not confirmed"))
+    Err(Failure::new(Id::NotConfirmed, "not confirmed"))
 }
 
 /// Removes what is known on this machine, lock last.

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id};
 use crate::deployment::mark::{self, Deployment, Marks};
 use crate::deployment::names::{self, Names, POD_SECURITY};
 use crate::deployment::object::{Object, Ref};
@@ -196,9 +196,7 @@ fn doubt(cx: &Context, anchor: &Object, why: &str) -> Failure {
     let quote = shell_word;
     let reference = &anchor.reference;
     Failure::new(
-        "OR0706",
-        Kind::Foreign,
-        format!("{reference} carries an id of outrigger's, and nothing confirms that it is yours"),
+        Id::UnconfirmedOwner, format!("{reference} carries an id of outrigger's, and nothing confirms that it is yours"),
     )
     .detail("because", why)
     .detail("wanted", "this machine's record, the mark on its runner in GitLab, or the ServiceAccount's uid")

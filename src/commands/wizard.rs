@@ -11,7 +11,7 @@ use dialoguer::theme::SimpleTheme;
 use dialoguer::{Confirm, Input, Select};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::message;
 use crate::base::secret::Secret;
 use crate::settings::{Need, Settings, Source, Sourced, check};
@@ -52,10 +52,10 @@ impl From<std::io::Error> for AskError {
 impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         match error {
-            AskError::Interrupted => Failure::new("OR0102", Kind::Interrupted, error.to_string()),
-            AskError::NotATerminal => Failure::new("OR0201", Kind::Usage, error.to_string())
+            AskError::Interrupted => Failure::new(Id::Interrupted, error.to_string()),
+            AskError::NotATerminal => Failure::new(Id::MissingInput, error.to_string())
                 .hint("give --non-interactive and the values as flags"),
-            AskError::Broken(_) => Failure::new("OR0101", Kind::Unclassified, error.to_string()),
+            AskError::Broken(_) => Failure::new(Id::Internal, error.to_string()),
         }
     }
 }
@@ -98,7 +98,7 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<O
         let name = gaps.contexts.get(at).cloned().unwrap_or_default();
         let name = check::text(&name).map_err(|why| {
             let message = format!("the context's name {} {why}", check::escaped(&name));
-            Failure::new("OR0202", Kind::Usage, message)
+            Failure::new(Id::InvalidInput, message)
         })?;
         settings.context = Some(Sourced::new(name, Source::Asked));
     }
@@ -108,7 +108,7 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<O
     if settings.gitlab_url.is_none() {
         let valid = |text: &str| check::gitlab_url(text.trim()).map(drop);
         let answer = ask.input("URL of your GitLab", Some("https://gitlab.com"), &valid)?;
-        let url = check::gitlab_url(answer.trim()).map_err(|why| Failure::new("OR0202", Kind::Usage, why))?;
+        let url = check::gitlab_url(answer.trim()).map_err(|why| Failure::new(Id::InvalidInput, why))?;
         settings.gitlab_url = Some(Sourced::new(url, Source::Asked));
     }
     let home = gaps.home.as_deref();

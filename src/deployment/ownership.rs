@@ -5,7 +5,7 @@
 //! carries the id that was vouched for. Objects that agree on an id vouch for nothing: whoever may write
 //! objects can copy one. Who vouches without a record is found out in [`crate::commands::witness`].
 
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id};
 use crate::deployment::names::ID;
 use crate::deployment::object::Object;
 use crate::deployment::record::Record;
@@ -83,9 +83,8 @@ pub fn foreign(live: &Object, why: &str) -> Failure {
         .as_deref()
         .map(|namespace| format!(" -n {}", quote(namespace)))
         .unwrap_or_default();
-    let mut failure =
-        Failure::new("OR0701", Kind::Foreign, format!("{reference} is in the way and is not ours"))
-            .detail("because", why);
+    let mut failure = Failure::new(Id::ForeignObject, format!("{reference} is in the way and is not ours"))
+        .detail("because", why);
     if let Some(deployment) = live.annotation(crate::deployment::names::DEPLOYMENT) {
         failure = failure.detail("it says", format!("deployment {deployment}"));
     }

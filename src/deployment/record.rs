@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::files;
 use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Ref};
@@ -168,8 +168,7 @@ impl Record {
         let Some(bytes) = files::read(&path)? else { return Ok(None) };
         let unusable = |why: String| {
             Failure::new(
-                "OR0205",
-                Kind::Refused,
+                Id::UnreadableRecord,
                 format!("{} is not a record outrigger can use", path.display()),
             )
             .detail("because", why)
@@ -200,11 +199,7 @@ impl Record {
     pub fn save(&self, state_dir: &Path) -> Result<()> {
         files::make_dir(state_dir)?;
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| {
-            Failure::new(
-                "OR0101",
-                Kind::Unclassified,
-                format!("the record cannot be written as JSON: {error}"),
-            )
+            Failure::new(Id::Internal, format!("the record cannot be written as JSON: {error}"))
         })?;
         text.push(b'\n');
         files::write_private(&Self::path(state_dir, &self.deployment), &text)
@@ -247,7 +242,7 @@ pub fn random_hex(bytes: usize) -> Result<String> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut buffer = vec![0_u8; bytes];
     getrandom::fill(&mut buffer).map_err(|error| {
-        Failure::new("OR0101", Kind::Unclassified, format!("the system gives no random numbers: {error}"))
+        Failure::new(Id::Internal, format!("the system gives no random numbers: {error}"))
     })?;
     let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
     Ok(buffer.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
@@ -256,6 +251,7 @@ pub fn random_hex(bytes: usize) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Id;
 
     #[test]
     fn a_record_survives_the_disk_and_a_newer_schema_is_refused() {
@@ -272,6 +268,6 @@ mod tests {
 
         record.schema = SCHEMA + 1;
         record.save(dir.path()).expect("saved");
-        assert_eq!(Record::load(dir.path(), "demo").expect_err("refused").id, "OR0205");
+        assert_eq!(Record::load(dir.path(), "demo").expect_err("refused").id, Id::UnreadableRecord);
     }
 }

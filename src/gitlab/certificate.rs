@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Class, Refusal};
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id};
 use crate::x509::tls::{Roots, Untrusted};
 use crate::x509::{Fault, Verdict};
 
@@ -19,8 +19,7 @@ pub(super) fn refusal(what: &str, url: &str, roots: &Roots, untrusted: &Untruste
 /// Go's rules take the certificate, outrigger's TLS library lacks something for it.
 fn only_the_runner(what: &str, url: &str, why: &str) -> Failure {
     let failure = Failure::new(
-        "OR0330",
-        Kind::Refused,
+        Id::GitlabTlsUnsupported,
         format!("the runner could connect to {url}, but outrigger cannot: cannot {what}"),
     )
     .detail("because", why)
@@ -40,8 +39,7 @@ fn only_the_runner(what: &str, url: &str, why: &str) -> Failure {
 
 fn refused(what: &str, url: &str, file: Option<&Path>, verdict: &Verdict) -> Failure {
     let mut failure = Failure::new(
-        "OR0313",
-        Kind::Refused,
+        Id::GitlabCertificate,
         format!("cannot {what}: the certificate of {url} is not accepted"),
     );
     for why in &verdict.why {

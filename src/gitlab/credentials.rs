@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::secret::Secret;
 use crate::settings::{Settings, Source, check};
@@ -87,7 +87,7 @@ pub async fn token(
 /// Exit 2 for a file that is missing or no text, and as [`Intake::secret`].
 pub async fn read_secret(intake: &Intake, path: &Path, what: &str) -> Result<Secret> {
     let missing = || {
-        Failure::new("OR0202", Kind::Usage, format!("the {what} file {} cannot be read", path.display()))
+        Failure::new(Id::InvalidInput, format!("the {what} file {} cannot be read", path.display()))
             .hint("it has to hold the token and nothing else")
     };
     let bytes = intake.secret(path).await?.ok_or_else(missing)?;
@@ -114,7 +114,7 @@ fn checked(token: Secret, place: &str) -> Result<Secret> {
     } else {
         return Ok(token);
     };
-    Err(Failure::new("OR0202", Kind::Usage, format!("{place} does not hold a GitLab access token"))
+    Err(Failure::new(Id::InvalidInput, format!("{place} does not hold a GitLab access token"))
         .detail("because", why)
         .hint("make one in GitLab (user menu, Access tokens) with the scope api"))
 }
@@ -126,13 +126,9 @@ fn checked(token: Secret, place: &str) -> Result<Secret> {
 pub async fn gitlab_roots(settings: &Settings, intake: &Intake) -> Result<Roots> {
     let Some(path) = &settings.gitlab_ca_file else { return Ok(Roots::of_gitlab(None)) };
     let unusable = |why: String| {
-        Failure::new(
-            "OR0202",
-            Kind::Usage,
-            format!("the GitLab CA file {} cannot be used", path.value.display()),
-        )
-        .detail("because", why)
-        .hint("it has to hold the PEM certificates of the CA that signed GitLab's certificate")
+        Failure::new(Id::InvalidInput, format!("the GitLab CA file {} cannot be used", path.value.display()))
+            .detail("because", why)
+            .hint("it has to hold the PEM certificates of the CA that signed GitLab's certificate")
     };
     let bytes = intake.file(&path.value).await?.ok_or_else(|| unusable("it does not exist".to_owned()))?;
     let bundle = x509::read_bundle(&bytes).map_err(|fault| unusable(fault.to_string()))?;

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::gitlab::{self, Access, AccessToken, Class, Gitlab, Project, Refusal, Route, Scope, number};
 use crate::steps::context::Context;
 
@@ -127,7 +127,7 @@ async fn project(gitlab: &Gitlab, given: Option<&str>) -> Result<Option<Project>
     let Some(given) = given else { return Ok(None) };
     match gitlab.get(&format!("read the project {given}"), &Route::of(&["projects", given])).await {
         Ok(value) => Project::read(&value).map(Some).ok_or_else(|| {
-            Failure::new("OR0310", Kind::Refused, format!("GitLab's answer about {given} holds no project"))
+            Failure::new(Id::NotGitlab, format!("GitLab's answer about {given} holds no project"))
         }),
         Err(refusal) if refusal.class == Class::Scope => match given.parse() {
             Ok(id) => Ok(Some(Project { id, ..Project::default() })),
@@ -146,9 +146,9 @@ async fn group_id(gitlab: &Gitlab, given: Option<&str>) -> Result<Option<u64>> {
         Err(refusal) if refusal.class == Class::Scope => return Err(by_number(refusal, "group")),
         answer => answer?,
     };
-    number(&value["id"]).map(Some).ok_or_else(|| {
-        Failure::new("OR0310", Kind::Refused, format!("GitLab's answer about {given} holds no group"))
-    })
+    number(&value["id"])
+        .map(Some)
+        .ok_or_else(|| Failure::new(Id::NotGitlab, format!("GitLab's answer about {given} holds no group")))
 }
 
 /// A token that may not look a path up: a number is not looked up.
@@ -245,7 +245,7 @@ impl Instance {
     /// OR0201 when none was named.
     pub fn project(&self) -> Result<&Project> {
         self.project.as_ref().ok_or_else(|| {
-            Failure::new("OR0201", Kind::Usage, "this needs the GitLab project")
+            Failure::new(Id::MissingInput, "this needs the GitLab project")
                 .hint("name it with --project PATH|ID")
         })
     }
@@ -258,9 +258,7 @@ impl Instance {
         }
         Some(
             Failure::new(
-                "OR0413",
-                Kind::Denied,
-                format!("committing and running a pipeline takes the role {} in the project", Access::DEVELOPER.word()),
+                Id::GitlabForbidden, format!("committing and running a pipeline takes the role {} in the project", Access::DEVELOPER.word()),
             )
             .detail("you are", access.word())
             .hint("ask a Maintainer of the project for it, or hand over the file: outrigger commit-pipeline --print"),
@@ -276,8 +274,7 @@ impl Instance {
         let (needed, place) = match (&self.scope, self.access) {
             (Some(Scope::Instance), _) if self.admin == Some(false) => {
                 let failure = Failure::new(
-                    "OR0413",
-                    Kind::Denied,
+                    Id::GitlabForbidden,
                     "an instance runner can be made by administrators only",
                 );
                 return Some(failure.hint("make a project runner instead: --project PATH|ID"));
@@ -291,8 +288,7 @@ impl Instance {
         let has = self.access.unwrap_or(Access(0)).word();
         Some(
             Failure::new(
-                "OR0413",
-                Kind::Denied,
+                Id::GitlabForbidden,
                 format!("making a runner takes the role {} in {place}", needed.word()),
             )
             .detail("you are", has)
@@ -317,7 +313,7 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
     if let Some(token) = &instance.token {
         if !token.active {
             found.push(
-                Failure::new("OR0411", Kind::Denied, "the GitLab token is expired or revoked")
+                Failure::new(Id::GitlabTokenRefused, "the GitLab token is expired or revoked")
                     .hint("make a new one in GitLab (user menu, Access tokens)"),
             );
         }
@@ -335,16 +331,12 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
         };
         if !token.has_any(scopes) {
             found.push(
-                Failure::new(
-                    "OR0412",
-                    Kind::Denied,
-                    format!("the GitLab token's scopes do not let it {what}"),
-                )
-                .detail(
-                    "it has",
-                    if token.scopes.is_empty() { "none".to_owned() } else { token.scopes.join(", ") },
-                )
-                .hint(hint),
+                Failure::new(Id::GitlabTokenScope, format!("the GitLab token's scopes do not let it {what}"))
+                    .detail(
+                        "it has",
+                        if token.scopes.is_empty() { "none".to_owned() } else { token.scopes.join(", ") },
+                    )
+                    .hint(hint),
             );
         }
     }
@@ -354,12 +346,12 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
     }
     if let Some(project) = instance.project.as_ref().filter(|project| project.archived) {
         found.push(
-            Failure::new("OR0312", Kind::Refused, format!("the project {} is archived", project.shown()))
+            Failure::new(Id::GitlabNotFound, format!("the project {} is archived", project.shown()))
                 .hint("unarchive it in GitLab (Settings, General), or name another with --project"),
         );
     }
     if let Some(words) = &instance.maintenance {
-        let failure = Failure::new("OR0311", Kind::Refused, "GitLab cannot be written to")
+        let failure = Failure::new(Id::GitlabReadOnly, "GitLab cannot be written to")
             .detail("GitLab says", words.clone());
         found.push(gitlab::when_it_takes_something(failure, words));
     }

@@ -12,7 +12,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::Variables;
 use crate::base::request::{Cancel, Limits, Pages, RetryNotice, Trace};
 use crate::base::secret::Secret;
@@ -117,23 +117,18 @@ impl Gitlab {
         proxies: &Variables,
     ) -> Result<Self> {
         let base = Url::parse(url).map_err(|error| {
-            Failure::new("OR0202", Kind::Usage, format!("GitLab's address {url} is not usable: {error}"))
+            Failure::new(Id::InvalidInput, format!("GitLab's address {url} is not usable: {error}"))
         })?;
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
-                Failure::new(
-                    "OR0202",
-                    Kind::Usage,
-                    "the GitLab token holds a character that no header can carry",
-                )
+                Failure::new(Id::InvalidInput, "the GitLab token holds a character that no header can carry")
             })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
         let unusable = |why: String| {
-            Failure::new("OR0101", Kind::Unclassified, "no TLS client can be built for GitLab")
-                .detail("because", why)
+            Failure::new(Id::Internal, "no TLS client can be built for GitLab").detail("because", why)
         };
         let tls = tls::client_config(roots.clone()).map_err(|error| unusable(error.to_string()))?;
         let mut builder = reqwest::Client::builder()

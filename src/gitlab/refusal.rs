@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::lack::Lack;
 use super::words;
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id};
 use crate::base::request::{self, NotRead};
 
 /// The cases that callers tell apart.
@@ -330,52 +330,49 @@ impl From<Refusal> for Failure {
         if matches!(refusal.class, Class::Invalid | Class::Forbidden)
             && let Some(known) = words::known(&refusal.message)
         {
-            let failure = Failure::new(known.id, known.kind, format!("cannot {what}: {}", known.why));
+            let failure = Failure::new(known.id, format!("cannot {what}: {}", known.why));
             let failure =
                 known.hints.iter().fold(told(failure, &refusal), |failure, hint| failure.hint(*hint));
             return if known.passes { failure.passing() } else { failure.lasting() };
         }
-        let (id, kind, message) = match refusal.class {
+        let (id, message) = match refusal.class {
             Class::Unauthorized => {
-                ("OR0411", Kind::Denied, format!("GitLab does not take this token (cannot {what})"))
+                (Id::GitlabTokenRefused, format!("GitLab does not take this token (cannot {what})"))
             }
             Class::Scope => {
                 let noun = refusal.lack.as_ref().map_or("scopes", |lack| lack.noun());
-                ("OR0412", Kind::Denied, format!("the GitLab token's {noun} do not let it {what}"))
+                (Id::GitlabTokenScope, format!("the GitLab token's {noun} do not let it {what}"))
             }
-            Class::Forbidden => ("OR0413", Kind::Denied, format!("GitLab does not let you {what}")),
+            Class::Forbidden => (Id::GitlabForbidden, format!("GitLab does not let you {what}")),
             Class::Blocked => {
-                ("OR0423", Kind::Denied, format!("cannot {what}: refused before GitLab looked at it"))
+                (Id::GitlabProxyRefused, format!("cannot {what}: refused before GitLab looked at it"))
             }
             Class::NotFound => (
-                "OR0312",
-                Kind::Refused,
+                Id::GitlabNotFound,
                 format!("cannot {what}: it does not exist, or this token may not see it"),
             ),
-            Class::Gone => ("OR0416", Kind::Denied, format!("cannot {what}: GitLab has switched that off")),
+            Class::Gone => {
+                (Id::RegistrationTokensOff, format!("cannot {what}: GitLab has switched that off"))
+            }
             Class::Busy | Class::Throttled => {
-                ("OR0805", Kind::Deadline, format!("cannot {what}: GitLab is throttling"))
+                (Id::GitlabUnavailable, format!("cannot {what}: GitLab is throttling"))
             }
-            Class::Maintenance => {
-                ("OR0311", Kind::Refused, format!("cannot {what}: GitLab cannot be written to"))
-            }
-            Class::Server => ("OR0805", Kind::Deadline, format!("cannot {what}: GitLab has an error")),
-            Class::Timeout => ("OR0805", Kind::Deadline, format!("cannot {what} in time")),
-            Class::Unreachable => {
-                ("OR0805", Kind::Deadline, format!("cannot {what}: no connection to GitLab"))
-            }
+            Class::Maintenance => (Id::GitlabReadOnly, format!("cannot {what}: GitLab cannot be written to")),
+            Class::Server => (Id::GitlabUnavailable, format!("cannot {what}: GitLab has an error")),
+            Class::Timeout => (Id::GitlabUnavailable, format!("cannot {what} in time")),
+            Class::Unreachable => (Id::GitlabUnavailable, format!("cannot {what}: no connection to GitLab")),
             Class::Certificate => {
-                ("OR0313", Kind::Refused, format!("cannot {what}: GitLab's certificate is not accepted"))
+                (Id::GitlabCertificate, format!("cannot {what}: GitLab's certificate is not accepted"))
             }
-            Class::Redirect => ("OR0310", Kind::Refused, format!("cannot {what}: GitLab leads elsewhere")),
-            Class::Malformed => ("OR0310", Kind::Refused, format!("cannot {what}")),
+            Class::Redirect => (Id::NotGitlab, format!("cannot {what}: GitLab leads elsewhere")),
+            Class::Malformed => (Id::NotGitlab, format!("cannot {what}")),
             Class::Invalid if refusal.code == 405 => {
-                ("OR0347", Kind::Refused, format!("cannot {what}: this GitLab does not offer that"))
+                (Id::GitlabMethodMissing, format!("cannot {what}: this GitLab does not offer that"))
             }
-            Class::Invalid => ("OR0346", Kind::Refused, format!("cannot {what}: GitLab does not take it")),
-            Class::Interrupted => ("OR0104", Kind::Unclassified, format!("cannot {what}")),
+            Class::Invalid => (Id::GitlabInvalid, format!("cannot {what}: GitLab does not take it")),
+            Class::Interrupted => (Id::GitlabUnclear, format!("cannot {what}")),
         };
-        let mut failure = told(Failure::new(id, kind, message), &refusal);
+        let mut failure = told(Failure::new(id, message), &refusal);
         if !refusal.request_id.is_empty() {
             failure = failure.detail("request id", &*refusal.request_id);
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::refusal::json as read_json;
 use super::{Class, Job, Manager, Pipeline, Project, Refusal, Route, Runner, next_page};
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id, Kind};
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     pairs
@@ -170,7 +170,7 @@ fn redirects_stay_on_the_origin() {
         assert!(to(elsewhere).is_none(), "{elsewhere}");
     }
     let failure = Failure::from(refused(302, &[("location", "https://evil.example.com/x")], ""));
-    assert_eq!((failure.id, failure.kind.exit_code()), ("OR0310", 3));
+    assert_eq!((failure.id, failure.kind.exit_code()), (Id::NotGitlab, 3));
     assert_eq!(failure.details[0].1, "https://evil.example.com");
 }
 

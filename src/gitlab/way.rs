@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::{Proxy, Scheme, Variables};
 
 /// The proxy on the way to GitLab, as reqwest takes it.
@@ -12,8 +12,7 @@ pub(super) fn way(base: &Url, proxies: &Variables) -> Result<Option<(Proxy, reqw
     let port = base.port_or_known_default().unwrap_or(443);
     let Some(proxy) = proxies.proxy(https, host, port)? else { return Ok(None) };
     let refuse = |why: &str| {
-        Failure::new("OR0350", Kind::Refused, format!("{proxy} cannot be used for GitLab"))
-            .detail("because", why)
+        Failure::new(Id::InvalidProxy, format!("{proxy} cannot be used for GitLab")).detail("because", why)
     };
     if !https {
         return Err(refuse("GitLab's address is plain http, so the token would go to the proxy unencrypted")

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use toml::{Table, Value};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::template::toml_string;
 
 /// What outrigger puts into the entry.
@@ -115,7 +115,7 @@ fn with_folded_keys(table: Table, path: &str) -> std::result::Result<Table, Stri
 /// job's pod would be refused there.
 pub fn parse(text: &str, level: &str) -> Result<Table> {
     let refuse = |why: String, hint: &str| {
-        Err(Failure::new("OR0712", Kind::Refused, "the file of --runner-config cannot be used")
+        Err(Failure::new(Id::RunnerConfig, "the file of --runner-config cannot be used")
             .detail("because", why)
             .hint(hint.to_owned()))
     };
@@ -488,6 +488,7 @@ fn inline(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::error::Id;
     use toml::Table;
 
     use super::{Entry, added, parse};
@@ -611,7 +612,7 @@ mod tests {
             let taken = |level| match parse(&text, level) {
                 Ok(_) => true,
                 Err(failure) => {
-                    assert_eq!(failure.id, "OR0712");
+                    assert_eq!(failure.id, Id::RunnerConfig);
                     false
                 }
             };

@@ -1,7 +1,7 @@
 //! How gitlab-runner comes onto the machine, and by what it is known to be the right one.
 
 use super::launch_script::host_of;
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 
 /// The ways to install it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl Installer<'_> {
 }
 
 pub(super) fn refused(what: &str, value: &str, rule: &str) -> Failure {
-    Failure::new("OR0711", Kind::Refused, format!("{what} {value:?} cannot go into the launch script"))
+    Failure::new(Id::ScriptValue, format!("{what} {value:?} cannot go into the launch script"))
         .detail("reason", rule.to_owned())
 }
 

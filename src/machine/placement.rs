@@ -1,7 +1,7 @@
 //! What the settings ask for: a target, and how the secrets travel there. What it cannot take is refused.
 
 use super::target::{Runs, Target, find};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::settings::{Settings, Source};
 
 /// Where a script goes and how its secrets travel, as the settings have it.
@@ -23,12 +23,12 @@ pub struct Placement {
 pub fn placement(settings: &Settings) -> Result<Placement> {
     let name = settings.target.value.as_str();
     let refuse = |flag: &str, why: &str, instead: &str| {
-        Failure::new("OR0202", Kind::Usage, format!("{flag} is not for --target {name}"))
+        Failure::new(Id::InvalidInput, format!("{flag} is not for --target {name}"))
             .detail("because", why)
             .hint(instead)
     };
     let target = find(name).ok_or_else(|| {
-        Failure::new("OR0202", Kind::Usage, format!("no target is called {name:?}"))
+        Failure::new(Id::InvalidInput, format!("no target is called {name:?}"))
             .hint("outrigger launch-script --help names them")
     })?;
     let mut lock_metadata = settings.lock_metadata;
@@ -54,8 +54,7 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
     }
     if separate && settings.script.as_ref().is_some_and(|path| path.value.as_os_str() == "-") {
         return Err(Failure::new(
-            "OR0202",
-            Kind::Usage,
+            Id::InvalidInput,
             "--script - leaves no place for the file with the secrets",
         )
         .detail("because", "--secrets separate writes it beside the script")

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::files;
 use crate::base::secret::Secret;
 use crate::deployment::names;
@@ -60,15 +60,14 @@ impl Delivery {
     /// What is in the way of writing the files.
     ///
     /// # Errors
-    /// OR0702 (exit 7, or 3 in a git work tree).
+    /// OR0702 (exit 7); OR0707 (exit 3) in a git work tree.
     pub fn check(&self, cx: &Context) -> Result<()> {
         if self.to_stdout() {
             return Ok(());
         }
         if cx.settings.script.is_none() && files::in_git_work_tree(&self.script) {
             return Err(Failure::new(
-                "OR0702",
-                Kind::Refused,
+                Id::SecretsInWorkTree,
                 format!("{} lies in a git work tree, and the script holds secrets", self.script.display()),
             )
             .hint("name a place for it with --script FILE, or a state directory with --state-dir DIR"));
@@ -160,8 +159,7 @@ fn check_ours(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result
     files::check_place(path)?;
     match files::read(path)? {
         Some(bytes) if !is_ours(&String::from_utf8_lossy(&bytes)) => Err(Failure::new(
-            "OR0702",
-            Kind::Foreign,
+            Id::ForeignFile,
             format!("{} is there and is not this deployment's {what}", path.display()),
         )
         .hint("name another place with --script FILE, or move that file away")),
@@ -217,7 +215,7 @@ fn undo_line(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<
     }
     // Where others write, it may be theirs by now.
     let bytes = match files::read(path) {
-        Err(failure) if failure.id == "OR0204" => return Ok(Some(stays())),
+        Err(failure) if failure.id == Id::WritableByOthers => return Ok(Some(stays())),
         read => read?,
     };
     let Some(bytes) = bytes else { return Ok(None) };

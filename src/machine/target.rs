@@ -16,7 +16,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::template::yaml_string;
 
 /// When a place runs the script.
@@ -271,9 +271,7 @@ impl Target {
         };
         if size > limit.bytes {
             return Err(Failure::new(
-                "OR0711",
-                Kind::Refused,
-                format!("the script would have {size} bytes{counted}, and {} takes {}", self.title, limit.bytes),
+                Id::ScriptValue, format!("the script would have {size} bytes{counted}, and {} takes {}", self.title, limit.bytes),
             )
             .hint("a CA bundle goes in whole where its server cannot be reached from here: run this where it can, or shorten the file")
             .hint("or bring it to the VM another way, where no size is too large: --target ssh"));
@@ -310,6 +308,7 @@ fn cloud_config(script: &str, deployment: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Form, Runs, TARGETS, find};
+    use crate::base::error::Id;
     use crate::settings::{DEFAULT_TARGET, table};
 
     #[test]
@@ -337,7 +336,7 @@ mod tests {
         let sized = |name: &str, bytes: usize| find(name).expect("a target").check_size(&"x".repeat(bytes));
         assert_eq!(sized("lightsail", 14_336).expect("fits"), None);
         let failure = sized("lightsail", 14_337).expect_err("too long");
-        assert_eq!((failure.id, failure.kind.exit_code()), ("OR0711", 3));
+        assert_eq!((failure.id, failure.kind.exit_code()), (Id::ScriptValue, 3));
         assert!(failure.message.contains("14337") && failure.message.contains("14336"));
         // Base64 has four bytes for three.
         assert_eq!(sized("openstack", 49_149).expect("65,532 bytes of base64"), None);

@@ -1,74 +1,57 @@
-//! `outrigger explain ID`: what happened, why outrigger stops there, and what to do. One page per id, all of
-//! them in `explain.txt`.
+//! `outrigger explain ID`: what happened, why outrigger stops there, and what to do. The title is in the
+//! catalogue, the text below it in `explain.txt`.
 
-/// Each page begins with its id and a colon at the beginning of a line, after an empty one.
+use crate::base::error::Id;
+
+/// Each page begins with its code on a line of its own, after an empty one.
 const PAGES: &str = include_str!("explain.txt");
 
-/// Ids and pages, in the file's order.
-fn pages() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let begins = |text: &str| {
-        text.starts_with("OR") && text[2..].len() > 5 && text.as_bytes()[2..6].iter().all(u8::is_ascii_digit)
-    };
-    let mut starts: Vec<usize> =
-        PAGES.match_indices("\n\n").map(|(at, _)| at + 2).filter(|at| begins(&PAGES[*at..])).collect();
-    starts.insert(0, 0);
-    let ends: Vec<usize> = starts.iter().skip(1).map(|start| start - 1).chain([PAGES.len()]).collect();
-    starts.into_iter().zip(ends).map(|(start, end)| (&PAGES[start..start + 6], &PAGES[start..end]))
-}
-
-/// The page of a failure id; case does not matter.
+/// The page of a failure, with its title in front.
 #[must_use]
-pub fn explain(id: &str) -> Option<&'static str> {
-    pages().find(|(page, _)| page.eq_ignore_ascii_case(id)).map(|(_, text)| text)
+pub fn page(id: Id) -> String {
+    let begins = format!("{id}\n\n");
+    let text = PAGES.split_once(begins.as_str()).map_or("", |(_, after)| after);
+    let end = text.match_indices("\n\nOR").map(|(at, _)| at).find(|at| is_code(&text[at + 2..]));
+    format!("{id}: {}\n\n{}\n", id.title(), text[..end.unwrap_or(text.len())].trim_end())
 }
 
-/// Every id that has a page, in order.
-pub fn ids() -> impl Iterator<Item = &'static str> {
-    pages().map(|(id, _)| id)
+/// Whether a text begins with a line that is a code and nothing else.
+fn is_code(text: &str) -> bool {
+    let line = text.lines().next().unwrap_or_default();
+    line.len() == 6 && line.starts_with("OR") && line[2..].bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The page of a failure by its code; case does not matter.
+#[must_use]
+pub fn explain(code: &str) -> Option<String> {
+    Id::ALL.iter().find(|id| id.code().eq_ignore_ascii_case(code)).map(|id| page(*id))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::fs;
-    use std::path::Path;
+    use super::{PAGES, explain, is_code, page};
+    use crate::base::error::Id;
 
-    use super::{explain, ids, pages};
-
-    /// Every `OR` followed by exactly four digits in the sources below a directory.
-    fn used(dir: &Path, found: &mut BTreeSet<String>) {
-        for entry in fs::read_dir(dir).expect("sources").map(|entry| entry.expect("entry").path()) {
-            if entry.is_dir() {
-                used(&entry, found);
-            } else if entry.extension().is_some_and(|e| e == "rs") {
-                let text = fs::read_to_string(&entry).expect("UTF-8");
-                for (at, _) in text.match_indices("OR") {
-                    let digits: String = text[at + 2..].chars().take_while(char::is_ascii_digit).collect();
-                    if digits.len() == 4 {
-                        found.insert(format!("OR{digits}"));
-                    }
-                }
-            }
-        }
+    #[test]
+    fn each_failure_has_one_page_and_each_page_a_failure() {
+        let codes: Vec<_> = PAGES.lines().filter(|line| is_code(line)).collect();
+        let known: Vec<_> = Id::ALL.iter().map(|id| id.code()).collect();
+        assert_eq!(codes, known);
     }
 
     #[test]
-    fn every_id_in_use_has_a_page() {
-        let mut found = BTreeSet::new();
-        used(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
-        let without: Vec<_> = found.iter().filter(|id| explain(id).is_none()).collect();
-        assert!(without.is_empty(), "no page for {without:?}");
-    }
-
-    #[test]
-    fn pages_are_in_order_and_of_one_shape() {
-        let ids: Vec<_> = ids().collect();
-        assert!(ids.is_sorted() && ids.windows(2).all(|pair| pair[0] != pair[1]));
-        for (id, text) in pages() {
-            assert!(text.starts_with(&format!("{id}: ")) && text.ends_with(".\n"), "{id}");
+    fn pages_are_of_one_shape() {
+        for id in Id::ALL {
+            let text = page(*id);
+            assert!(text.starts_with(&format!("{id}: {}\n\n", id.title())) && text.ends_with(".\n"), "{id}");
             assert!(text.lines().all(|line| line.chars().count() <= 105), "{id} has a long line");
+            assert_eq!(
+                text.lines().filter(|line| line.starts_with("OR")).count(),
+                1,
+                "{id} holds another page"
+            );
         }
-        assert_eq!(explain("or0101"), explain("OR0101"));
+        assert_eq!(explain("or0101"), Some(page(Id::Internal)));
         assert!(explain("OR").is_none() && explain("").is_none());
     }
 }

@@ -72,7 +72,7 @@ pub fn render(event: &Event) -> String {
             line(
                 "failed",
                 &[
-                    ("id", json!(failure.id)),
+                    ("id", json!(failure.id.code())),
                     ("kind", json!(format!("{:?}", failure.kind).to_lowercase())),
                     ("message", json!(failure.message)),
                     ("details", json!(details)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Human, json_line};
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id};
 use crate::base::event::{Event, Mark, Outcome, PlanLine};
 
 const WIDE: Human = Human { width: 100, unicode: true, colour: false };
@@ -73,16 +73,12 @@ fn steps() -> Vec<Event> {
 
 fn failure() -> Event {
     Event::Failed(
-        Failure::new(
-            "OR0906",
-            Kind::Proof,
-            "the runner's token may not create pods in kubernetes-runner-jobs",
-        )
-        .detail(
-            "the server says",
-            "pods is forbidden: User \"x\" cannot create resource \"pods\" in API group \"\"",
-        )
-        .hint("outrigger create-role --force-conflicts"),
+        Failure::new(Id::LackingRights, "the runner's token may not create pods in kubernetes-runner-jobs")
+            .detail(
+                "the server says",
+                "pods is forbidden: User \"x\" cannot create resource \"pods\" in API group \"\"",
+            )
+            .hint("outrigger create-role --force-conflicts"),
     )
 }
 

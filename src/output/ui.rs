@@ -349,7 +349,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Streams, Ui, colour, unicode};
-    use crate::base::error::{Failure, Kind};
+    use crate::base::error::{Failure, Id};
     use crate::base::event::{Event, Reporter};
     use crate::settings::{Output, RunOptions};
 
@@ -397,7 +397,7 @@ mod tests {
             ui.event(&Event::StepWaiting { step: step(), what: "x".to_owned(), waited });
         }
         ui.event(&Event::StepDone { step: step(), changed: true, text: "made".to_owned() });
-        ui.event(&Event::Failed(Failure::new("OR0201", Kind::Usage, "1 value is missing")));
+        ui.event(&Event::Failed(Failure::new(Id::MissingInput, "1 value is missing")));
         ui.event(&Event::Finished {
             exit: 2,
             changed: false,

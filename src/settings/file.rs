@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::check::escaped;
 use super::table::{Group, Kind, SETTINGS, setting};
-use crate::base::error::{Failure, Kind as FailureKind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::yaml::{self, Repeated};
 
 /// More than any settings file needs; keeps a wrong path from filling memory.
@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for Pairs {
 
 /// Parses a settings file; every problem is in the one failure.
 pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
-    let failure = |message: String| Failure::new("OR0203", FailureKind::Usage, message);
+    let failure = |message: String| Failure::new(Id::SettingsFile, message);
     if text.len() > LONGEST {
         return Err(failure(format!("{} is longer than 1 MiB", path.display())));
     }
@@ -162,6 +162,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::error::Id;
     use std::path::Path;
 
     use super::parse;
@@ -201,13 +202,13 @@ mod tests {
                 "line 8: prune is consent, which only the command line gives: --prune",
             ]
         );
-        assert_eq!((failure.id, failure.kind.exit_code()), ("OR0203", 2));
+        assert_eq!((failure.id, failure.kind.exit_code()), (Id::SettingsFile, 2));
     }
 
     #[test]
     fn a_broken_file_is_one_failure() {
         for text in ["a: [", "- x", "just text", "tags: {a: b}", "a: 1\n---\nb: 2"] {
-            assert_eq!(parse(Path::new("o.yaml"), text).expect_err(text).id, "OR0203");
+            assert_eq!(parse(Path::new("o.yaml"), text).expect_err(text).id, Id::SettingsFile);
         }
     }
 }

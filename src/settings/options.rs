@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use super::check::{self, escaped};
 use super::file::split;
 use super::table::{self, Row};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 
 /// How a run reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,7 +135,7 @@ pub(super) fn finish<T>(value: T, problems: Vec<(String, String)>) -> Result<T> 
     }
     let count = problems.len();
     let verb = if count == 1 { "1 value is" } else { &format!("{count} values are") };
-    let mut failure = Failure::new("OR0202", Kind::Usage, format!("{verb} not usable"));
+    let mut failure = Failure::new(Id::InvalidInput, format!("{verb} not usable"));
     failure.details = problems;
     Err(failure)
 }

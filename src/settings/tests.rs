@@ -8,7 +8,7 @@ use super::{
     Inputs, Need, Settings, Source, deployment_and_state_dir, missing_failure, resolve, run_options,
     shell_word,
 };
-use crate::base::error::Failure;
+use crate::base::error::{Failure, Id};
 use crate::commands::cli;
 
 type Env = BTreeMap<String, String>;
@@ -98,7 +98,10 @@ fn precedence_of_every_setting() {
             // Consent is given by flag alone, and a file that gives it is refused.
             let consent = row.group == super::table::Group::Consent;
             if consent && level == 2 {
-                assert_eq!(run(&[], &Env::new(), Some(&file), &[]).expect_err("consent").id, "OR0203");
+                assert_eq!(
+                    run(&[], &Env::new(), Some(&file), &[]).expect_err("consent").id,
+                    Id::SettingsFile
+                );
             }
             let file = (level <= 2 && !consent).then_some(file.as_str());
             let recorded = if level <= 3 { recorded } else { &[] };
@@ -211,7 +214,7 @@ fn all_problems_in_one_failure() {
     .expect_err("invalid");
     assert_eq!(
         (failure.id, failure.kind.exit_code(), failure.message.as_str()),
-        ("OR0202", 2, "8 values are not usable")
+        (Id::InvalidInput, 2, "8 values are not usable")
     );
     let mut shown: Vec<_> = failure.details.iter().map(|(a, b)| format!("{a}: {b}")).collect();
     shown.sort();
@@ -234,7 +237,7 @@ fn all_problems_in_one_failure() {
 fn equal_namespaces_and_strays_are_refused() {
     let equal =
         run(&["--namespace", "x", "--runner-namespace", "x"], &Env::new(), None, &[]).expect_err("equal");
-    assert_eq!(equal.id, "OR0202");
+    assert_eq!(equal.id, Id::InvalidInput);
     assert!(run(&["--use-namespace", "other"], &Env::new(), None, &[]).is_err());
     let moved = run(&["--namespace", "new"], &Env::new(), None, &[("useNamespaces", &["old"])])
         .expect("stale record");
@@ -337,7 +340,7 @@ fn run_options_come_from_flags_and_environment() {
     assert_eq!(options.output, super::Output::Json);
     assert_eq!((options.verbose, options.dry_run, options.quiet), (2, true, false));
     assert_eq!(options.only, ["create-role", "issue-token"]);
-    assert_eq!(run_options(&matches(&["--exit-code"]), &Env::new()).expect_err("needs").id, "OR0202");
+    assert_eq!(run_options(&matches(&["--exit-code"]), &Env::new()).expect_err("needs").id, Id::InvalidInput);
 }
 
 #[test]
@@ -349,7 +352,7 @@ fn consent_in_the_environment_is_refused_and_not_ignored() {
         let name = format!("OUTRIGGER_{}", row.flag.to_uppercase().replace('-', "_"));
         let env = Env::from([(name.clone(), "true".to_owned())]);
         let failure = run_options(&matches(&[]), &env).expect_err(row.flag);
-        assert_eq!((failure.id, failure.details[0].0.as_str()), ("OR0202", name.as_str()));
+        assert_eq!((failure.id, failure.details[0].0.as_str()), (Id::InvalidInput, name.as_str()));
         assert!(failure.details[0].1.contains(row.dashed), "{:?}", failure.details);
     }
 }

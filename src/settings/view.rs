@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::check::duration_text;
 use super::table::{self, Group, Kind, Row, SETTINGS};
 use super::{Reissue, Settings, Source, Sourced};
-use crate::base::error::{Failure, Kind as FailureKind};
+use crate::base::error::{Failure, Id};
 use crate::base::template::shell_quote;
 
 /// How much of GitLab's side a command needs.
@@ -58,7 +58,7 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
         1 => "1 value is missing".to_owned(),
         n => format!("{n} values are missing"),
     };
-    let failure = Failure::new("OR0201", FailureKind::Usage, message);
+    let failure = Failure::new(Id::MissingInput, message);
     missing.into_iter().fold(failure, |failure, m| {
         let text = format!("{:env$}   {:key$}   {}", m.env, m.file_key, m.note);
         failure.detail(m.flag, text.trim_end())

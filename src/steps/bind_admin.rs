@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{Done, Pending, Step};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::cluster::dry_run::{self, Look};
 use crate::cluster::rights::{self, Right};
 use crate::cluster::temporary_binding::{bind, manifest, release_held, release_one, undo_command};
@@ -227,7 +227,7 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         Answer::Unasked(_) => true,
     };
     if cx.is_used(namespace) && !cx.settings.allow_temporary_edit && !cx.settings.cluster_admin {
-        let failure = Failure::new("OR0403", Kind::Denied, format!("you may not grant the Role in {namespace}, and that namespace is not ours"))
+        let failure = Failure::new(Id::CannotGrant, format!("you may not grant the Role in {namespace}, and that namespace is not ours"))
             .detail("it would take", "a temporary binding of `edit` there, which includes acting as any of that namespace's ServiceAccounts");
         let failure = with_administrators_commands(cx, failure, &operator);
         return Ok(Line::refuse(
@@ -366,8 +366,7 @@ fn kept(leftover: &Line) -> Line {
 async fn administrators_way(cx: &Context, why: &str) -> Result<Failure> {
     let operator = cx.operator().await?.name.clone();
     let failure = Failure::new(
-        "OR0403",
-        Kind::Denied,
+        Id::CannotGrant,
         format!("{operator} may not grant the Role in {}", cx.names.job_namespace),
     )
     .detail("because", why);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Done, Pending, Step};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::deployment::plan::{Act, Decision, FileChange, Line};
 use crate::deployment::record::{OwnedCommit, Record};
 use crate::gitlab::Route;
@@ -144,7 +144,7 @@ fn decide(cx: &Context, state: &State) -> Line {
     if let Some((errors, _)) = &state.lint
         && !errors.is_empty()
     {
-        let failure = Failure::new("OR0317", Kind::Refused, format!("GitLab would not take this {path}"));
+        let failure = Failure::new(Id::PipelineLint, format!("GitLab would not take this {path}"));
         return Line::refuse(
             errors
                 .iter()
@@ -155,7 +155,7 @@ fn decide(cx: &Context, state: &State) -> Line {
     if !state.may_push {
         let why = if state.protected { "is protected" } else { "is not yours to push to" };
         return Line::refuse(
-            Failure::new("OR0413", Kind::Denied, format!("the branch {branch} {why}, and you may not push to it"))
+            Failure::new(Id::GitlabForbidden, format!("the branch {branch} {why}, and you may not push to it"))
                 .hint("commit on a branch of its own: --branch NAME, then merge it; or print the file: outrigger commit-pipeline --print"),
         );
     }
@@ -178,7 +178,7 @@ fn decide(cx: &Context, state: &State) -> Line {
     let differs = pipeline::difference(&present.text, &state.wanted);
     if !untouched(&present.text) && !cx.settings.overwrite_pipeline {
         let failure =
-            Failure::new("OR0704", Kind::Foreign, format!("{place} is there and says something else"));
+            Failure::new(Id::PipelineFileDiffers, format!("{place} is there and says something else"));
         return Line::refuse(
             differs
                 .into_iter()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter};
 use crate::base::files::Intake;
 use crate::base::proxy::Variables;
@@ -189,7 +189,7 @@ impl Context {
     /// OR0201 (exit 2) saying what is missing.
     pub fn gitlab(&self) -> Result<&Gitlab> {
         self.gitlab.client.as_ref().ok_or_else(|| {
-            Failure::new("OR0201", Kind::Usage, "this needs GitLab's API")
+            Failure::new(Id::MissingInput, "this needs GitLab's API")
                 .detail("because", self.gitlab.why_not.clone())
                 .hint("name the instance with --gitlab-url URL and a file with an access token with --gitlab-token-file PATH")
         })
@@ -319,8 +319,7 @@ impl Context {
                 if let Err(why) = check::text(name) {
                     let name = check::escaped(name);
                     return Err(Failure::new(
-                        "OR0405",
-                        Kind::Refused,
+                        Id::UnprintableUser,
                         format!("the server knows you as {name}, which {why}"),
                     )
                     .hint("use credentials that belong to another user: --context NAME"));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
-use crate::base::error::{Failure, Kind};
+use crate::base::error::{Failure, Id};
 use crate::cluster::deletion;
 use crate::cluster::namespace;
 use crate::cluster::remains;
@@ -62,9 +62,7 @@ impl Step for CreateNamespaces {
                     if !cx.settings.accept_shared_namespace && !works_already {
                         line = Line::refuse(
                             Failure::new(
-                                "OR0308",
-                                Kind::Refused,
-                                format!("jobs in {} will be able to reach what is there already", reference.name),
+                                Id::SharedNamespace, format!("jobs in {} will be able to reach what is there already", reference.name),
                             )
                             .detail("in reach", reach.clone())
                             .hint("use a namespace of its own (leave --use-namespace out), or accept it with --accept-shared-namespace"),
@@ -163,7 +161,7 @@ impl Step for CreateNamespaces {
                         agreed.extend(with);
                     }
                     Err(failure) => {
-                        let unreleased = failure.id == "OR0502";
+                        let unreleased = failure.id == Id::TemporaryBindingLeft;
                         kept.push(failure);
                         // Whoever could not give one right back borrows no other.
                         if unreleased {
@@ -209,7 +207,7 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
     let Some(live) = live else {
         if cx.is_used(name) {
             return Line::refuse(
-                Failure::new("OR0307", Kind::Refused, format!("the namespace {name} does not exist"))
+                Failure::new(Id::NamespaceMissing, format!("the namespace {name} does not exist"))
                     .hint("leave out --use-namespace to have it made, or name one that exists"),
             );
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::cluster::deletion;
 use crate::cluster::rights;
 use crate::cluster::role::decide;
@@ -191,11 +191,7 @@ impl Step for CreateRole {
 fn document(text: &mut String, object: &Object) -> Result<()> {
     text.push_str("---\n");
     let yaml = serde_yaml::to_string(&object.value).map_err(|error| {
-        Failure::new(
-            "OR0101",
-            Kind::Unclassified,
-            format!("{} cannot be written as YAML: {error}", object.reference),
-        )
+        Failure::new(Id::Internal, format!("{} cannot be written as YAML: {error}", object.reference))
     })?;
     text.push_str(&yaml);
     if !yaml.ends_with('\n') {

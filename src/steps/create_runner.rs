@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Done, Pending, Step};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::files;
 use crate::deployment::names;
 use crate::deployment::plan::{Act, Decision, Line};
@@ -260,8 +260,7 @@ fn token_out(cx: &Context, verdict: &Verdict) -> Result<Option<Line>> {
     let Some(path) = &cx.settings.runner_token_out else {
         return Ok(Some(Line::refuse(
             Failure::new(
-                "OR0201",
-                Kind::Usage,
+                Id::MissingInput,
                 "GitLab shows the runner's token once, and nothing is there to take it",
             )
             .hint(
@@ -312,7 +311,7 @@ fn unreachable(cx: &Context, why: &str) -> Failure {
         gitlab.runner.map_or_else(|| "a runner".to_owned(), |runner| format!("runner {}", runner.id));
     let place = if gitlab.url.is_empty() { String::new() } else { format!(" at {}", gitlab.url) };
     let deployment = shell_word(&cx.names.deployment);
-    Failure::new("OR0201", Kind::Usage, format!("setup made {runner}{place}, which cannot be looked at"))
+    Failure::new(Id::MissingInput, format!("setup made {runner}{place}, which cannot be looked at"))
         .detail("because", why)
         .hint(format!("outrigger teardown --deployment {deployment} --gitlab-token-file PATH"))
         .hint("if that GitLab no longer exists: --gitlab-gone; to leave the runner for now: --skip create-runner")

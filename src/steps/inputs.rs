@@ -1,6 +1,6 @@
 //! What the launch script is made from: settings, the cluster's address and CA, and what the user adds.
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::cluster::endpoint_ca::Trust;
 use crate::machine::install::known_sha256;
 use crate::machine::script_files::Delivery;
@@ -44,7 +44,8 @@ pub async fn read_extra(cx: &Context) -> Result<()> {
         Some(path) => {
             let path = &path.value;
             let unusable = |why: &str| {
-                Failure::new("OR0712", Kind::Usage, format!("{} cannot be used", path.display()))
+                Failure::new(Id::RunnerConfig, format!("{} cannot be used", path.display()))
+                    .with_kind(Kind::Usage)
                     .detail("because", why)
                     .hint("name a TOML file with one [[runners]] with --runner-config FILE")
             };

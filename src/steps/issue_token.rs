@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::cluster::deletion;
 use crate::cluster::rights::Right;
@@ -56,8 +56,7 @@ impl Step for IssueToken {
             if cx.facts.alone.get() && cx.read(&cx.names.account()).await.map_err(Failure::from)?.is_none() {
                 return Ok(vec![Line::refuse(
                     Failure::new(
-                        "OR0319",
-                        Kind::Refused,
+                        Id::MissingPrerequisite,
                         format!("{} is not there yet, and a token is for an account", cx.names.account()),
                     )
                     .hint("everything in its order: outrigger setup")
@@ -175,7 +174,7 @@ async fn may_request(cx: &Context) -> Result<()> {
     if cx.may(&cx.cluster, namespace, &right).await.map_err(Failure::from)? {
         return Ok(());
     }
-    Err(Failure::new("OR0402", Kind::Denied, "you may not request a token, which --token-lifetime needs")
+    Err(Failure::new(Id::MissingRights, "you may not request a token, which --token-lifetime needs")
         .detail(format!("in {namespace}"), right.to_string())
         .hint("ask an administrator for that right, or leave out --token-lifetime for a token that does not expire"))
 }
@@ -261,8 +260,7 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
     loop {
         let Some(live) = cx.cluster.get(&reference).await.map_err(Failure::from)? else {
             return Err(Failure::new(
-                "OR0802",
-                Kind::Deadline,
+                Id::TokenSecretEmpty,
                 format!("{reference} vanished after it was made"),
             )
             .detail(
@@ -282,8 +280,7 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
         if over || started.elapsed() > FILLED_WITHIN {
             let waited = started.elapsed().as_secs().max(1);
             return Err(Failure::new(
-                "OR0802",
-                Kind::Deadline,
+                Id::TokenSecretEmpty,
                 format!("{reference} has not been filled within {waited} s"),
             )
             .detail(
@@ -317,7 +314,7 @@ async fn request(cx: &Context, handle: &Object) -> Result<()> {
     let token = Secret::new(answer["status"]["token"].as_str().unwrap_or_default());
     let said: jiff::Timestamp =
         answer["status"]["expirationTimestamp"].as_str().unwrap_or_default().parse().map_err(|_| {
-            Failure::new("OR0901", Kind::Proof, "the server granted a token without saying when it ends")
+            Failure::new(Id::TokenClaims, "the server granted a token without saying when it ends")
         })?;
     // The token's own claim is what counts in the end, and both its ends are by the server's clock.
     let (from, until) = claims::lifetime(&token).unwrap_or((cx.now, said));
@@ -326,9 +323,7 @@ async fn request(cx: &Context, handle: &Object) -> Result<()> {
     let shortened = granted + Duration::from_secs(60) < asked;
     if (shortened || granted < SHORT) && !cx.settings.accept_lifetime {
         return Err(Failure::new(
-            "OR0903",
-            Kind::Proof,
-            if shortened {
+            Id::LifetimeShortened, if shortened {
                 format!("the cluster granted {} where {} were asked for", span(granted), span(asked))
             } else {
                 format!("a token for {} is shorter than a week", span(granted))
@@ -384,8 +379,7 @@ async fn revoked(cx: &Context, token: &Secret) -> Result<u64> {
         }
         if started.elapsed() > Duration::from_secs(60) {
             return Err(Failure::new(
-                "OR0501",
-                Kind::Partial,
+                Id::NotRemoved,
                 "the old token is still accepted a minute after its Secret was deleted",
             )
             .hint("run the same command again; if it stays so, the API server caches tokens for long")

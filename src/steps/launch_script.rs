@@ -1,7 +1,7 @@
 //! The script that turns a bare VM into the runner.
 
 use super::{Done, Pending, Step};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::files;
 use crate::base::secret::Secret;
 use crate::cluster::endpoint_ca::{Trust, trust};
@@ -202,7 +202,7 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
         return Ok(match written {
             Some(_) => Line::keep("not compared: without --gitlab-url its inputs are not known"),
             None => Line::refuse(
-                Failure::new("OR0201", Kind::Usage, "the launch script needs GitLab's address")
+                Failure::new(Id::MissingInput, "the launch script needs GitLab's address")
                     .hint("name it with --gitlab-url URL"),
             ),
         });
@@ -210,8 +210,7 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     if method(cx) == Method::Binary && sha256(cx).is_none() {
         return Ok(Line::refuse(
             Failure::new(
-                "OR0201",
-                Kind::Usage,
+                Id::MissingInput,
                 format!(
                     "nothing tells the right gitlab-runner {} from a wrong one",
                     cx.settings.runner_version.value
@@ -255,8 +254,7 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     let has_runner_token = cx.settings.runner_token_file.is_some() || runner.brings_token();
     if (written.is_none() || reissued) && !has_runner_token {
         let failure = Failure::new(
-            "OR0201",
-            Kind::Usage,
+            Id::MissingInput,
             "the launch script needs the runner authentication token (glrt-…)",
         );
         let failure = if another {
@@ -278,7 +276,7 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     }
     if reissued && !bearer_at_hand {
         return Ok(Line::refuse(
-            Failure::new("OR0201", Kind::Usage, "a script with a new token needs the cluster token, too")
+            Failure::new(Id::MissingInput, "a script with a new token needs the cluster token, too")
                 .detail("because", "a requested one is known to its host alone")
                 .hint("take new ones of both: --reissue all"),
         ));
@@ -368,8 +366,7 @@ fn check_runner_token(token: &Secret) -> Result<()> {
     let text = token.expose();
     let wrong = |why: &str, hint: &str| {
         Err(Failure::new(
-            "OR0202",
-            Kind::Usage,
+            Id::InvalidInput,
             "the runner token file does not hold a runner authentication token",
         )
         .detail("because", why)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Outcome};
 use crate::cluster::Refusal;
 use crate::cluster::dry_run::{self, Look};
@@ -247,8 +247,7 @@ fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
     let Some(gitlab) = gitlab.and_then(pair) else { return Ok(Vec::new()) };
     if gitlab < (16, 0) {
         return Err(Failure::new(
-            "OR0318",
-            Kind::Refused,
+            Id::GitlabTooOld,
             format!("GitLab {}.{} is too old: runners are created this way since 16.0", gitlab.0, gitlab.1),
         )
         .hint("upgrade GitLab"));
@@ -394,8 +393,7 @@ const PROJECTS: &str = "project.openshift.io";
 async fn denied(cx: &Context, missing: &[(String, Right)]) -> Result<Failure> {
     let who = cx.operator().await.map(|operator| operator.name.clone()).unwrap_or_default();
     let mut failure = Failure::new(
-        "OR0402",
-        Kind::Denied,
+        Id::MissingRights,
         format!("{who} lacks {} that this needs", count(missing.len(), "right")),
     );
     for (namespace, right) in missing {
@@ -419,6 +417,7 @@ async fn denied(cx: &Context, missing: &[(String, Right)]) -> Result<Failure> {
 #[cfg(test)]
 mod tests {
     use super::versions;
+    use crate::base::error::Id;
 
     #[test]
     fn gitlab_and_runner_go_together_or_it_is_said() {
@@ -427,7 +426,7 @@ mod tests {
         assert_eq!(warned("19.4.1-ee", "19.4.1").ok(), Some(false));
         assert_eq!(warned("19.5.0-pre", "19.4.1").ok(), Some(false));
         assert_eq!(warned("18.11.2", "19.4.1").ok(), Some(true));
-        assert_eq!(warned("15.11.0", "19.4.1").expect_err("too old").id, "OR0318");
+        assert_eq!(warned("15.11.0", "19.4.1").expect_err("too old").id, Id::GitlabTooOld);
         assert!(versions(None, "19.4.1").expect("not known is no fault").is_empty());
         assert!(versions(Some("?"), "19.4.1").expect("nor is an odd word").is_empty());
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{Done, Pending, Step};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::event::Event;
 use crate::base::job_log::Log;
 use crate::deployment::plan::{Act, Decision, Line};
@@ -110,7 +110,7 @@ async fn decide(cx: &Context, state: &State) -> Result<Line> {
     }
     let (Some(sha), Some(_)) = (&state.head, &state.present) else {
         return Ok(Line::refuse(
-            Failure::new("OR0316", Kind::Refused, format!("there is no {} on {branch}", state.path))
+            Failure::new(Id::NoPipelineFile, format!("there is no {} on {branch}", state.path))
                 .hint("commit it first: outrigger commit-pipeline, or setup with --commit-pipeline"),
         ));
     };
@@ -176,8 +176,7 @@ impl Run<'_> {
         if Instant::now() + *pause >= self.ends {
             let wait = duration_text(self.cx.settings.wait);
             return Err(Failure::new(
-                "OR0806",
-                Kind::Deadline,
+                Id::PipelineTimeout,
                 format!("the pipeline has not ended within {wait}"),
             )
             .detail("last seen", last_seen)
@@ -257,7 +256,7 @@ impl Run<'_> {
             .post(&format!("run the pipeline of {branch}"), &route, &json!({"ref": branch}))
             .await?;
         Pipeline::read(&answer).ok_or_else(|| {
-            Failure::new("OR0310", Kind::Refused, "GitLab's answer to the new pipeline holds none")
+            Failure::new(Id::NotGitlab, "GitLab's answer to the new pipeline holds none")
                 .hint("run the same command again: it looks for it first")
                 .passing()
         })
@@ -347,5 +346,5 @@ impl Run<'_> {
 }
 
 fn stuck(why: &str, hint: &str) -> Failure {
-    Failure::new("OR0912", Kind::Proof, format!("the job is stuck: {why}")).hint(hint)
+    Failure::new(Id::JobStuck, format!("the job is stuck: {why}")).hint(hint)
 }

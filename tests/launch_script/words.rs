@@ -167,7 +167,7 @@ fn a_script_that_would_not_fit_is_packed_and_says_the_same() {
     lint(fitting.expose());
     let longer = noise(20_000);
     script.ca_pem = Some(&longer);
-    assert_eq!(script.fitting().unwrap_err().id, "OR0711");
+    assert_eq!(script.fitting().unwrap_err().id.code(), "OR0711");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::base::address::{self, Reach};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::cluster::{Endpoint, only_the_runner};
 use crate::deployment::object::{Kind as ObjectKind, Ref};
 use crate::steps::context::Context;
@@ -71,15 +71,14 @@ async fn find(cx: &Context) -> Result<Trust> {
     };
     let own = cx.settings.kubernetes_host.is_none() || endpoint == cx.target.endpoint;
     if !endpoint.prefix.is_empty() {
-        return Err(Failure::new("OR0306", Kind::Refused, format!("{} has a path, as Rancher's and other proxies' addresses do", endpoint.url))
+        return Err(Failure::new(Id::EndpointCertificate, format!("{} has a path, as Rancher's and other proxies' addresses do", endpoint.url))
             .detail("because", "such a proxy accepts its own tokens only: the runner's would be refused")
             .hint("name the API server itself with --kubernetes-host https://host[:port] (Rancher: the Authorized Cluster Endpoint)"));
     }
     let name = match (&cx.target.tls_server_name, own) {
         (Some(name), true) if *name != endpoint.host => {
             return Err(Failure::new(
-                "OR0306",
-                Kind::Refused,
+                Id::EndpointCertificate,
                 format!("the kubeconfig expects the name {name} in the certificate of {}", endpoint.url),
             )
             .detail("because", "the runner has no such setting (tls-server-name)")
@@ -113,8 +112,7 @@ async fn find(cx: &Context) -> Result<Trust> {
         }
         Err(fault) => {
             return Err(Failure::new(
-                "OR0302",
-                Kind::Deadline,
+                Id::ClusterUnreachable,
                 format!("no TLS connection to {}", endpoint.url),
             )
             .detail("because", fault.to_string())
@@ -161,8 +159,7 @@ async fn find(cx: &Context) -> Result<Trust> {
         return Err(only_the_runner(&endpoint.url, &why));
     }
     let mut failure = Failure::new(
-        "OR0306",
-        Kind::Refused,
+        Id::EndpointCertificate,
         format!("no CA verifies {} as the runner will see it", endpoint.url),
     );
     for (source, why) in refusals {
@@ -221,7 +218,7 @@ fn unreachable(cx: &Context, endpoint: &Endpoint, candidates: Vec<Candidate>, wh
     // Behind a proxy the kubeconfig's CA has verified this very server.
     let own = *endpoint == cx.target.endpoint;
     let Some(candidate) = candidates.into_iter().find(|candidate| own || candidate.from_cluster) else {
-        return Err(Failure::new("OR0306", Kind::Refused, format!("{} cannot be reached from here, and the cluster's own CA may not be read", endpoint.url))
+        return Err(Failure::new(Id::EndpointCertificate, format!("{} cannot be reached from here, and the cluster's own CA may not be read", endpoint.url))
             .detail("because", why)
             .hint("run this where that address can be reached, or ask for the right to get the ConfigMap kube-root-ca.crt"));
     };

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::deployment::names::Names;
 
@@ -17,13 +17,9 @@ use crate::deployment::names::Names;
 /// OR0901 (exit 9) naming the claim; the token itself is in no message.
 pub fn check_claims(token: &Secret, names: &Names, uid: &str) -> Result<()> {
     let wrong = |what: &str, found: &str| {
-        Failure::new(
-            "OR0901",
-            Kind::Proof,
-            format!("the token's claim {what} is not that of {}", names.account()),
-        )
-        .detail("it says", if found.is_empty() { "nothing" } else { found })
-        .hint("take a new one: outrigger issue-token --reissue cluster")
+        Failure::new(Id::TokenClaims, format!("the token's claim {what} is not that of {}", names.account()))
+            .detail("it says", if found.is_empty() { "nothing" } else { found })
+            .hint("take a new one: outrigger issue-token --reissue cluster")
     };
     if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong("alphabet", "a character that no header can carry"));
@@ -65,6 +61,7 @@ fn claims(token: &Secret) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Id;
     use serde_json::json;
 
     fn token(claims: &Value) -> Secret {
@@ -85,7 +82,7 @@ mod tests {
             assert!(check_claims(&token(&claims), &names(), "u").is_ok());
             let failure =
                 check_claims(&token(&claims), &names(), "other").expect_err("another ServiceAccount");
-            assert_eq!((failure.id, failure.kind.exit_code()), ("OR0901", 9));
+            assert_eq!((failure.id, failure.kind.exit_code()), (Id::TokenClaims, 9));
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::cluster::rights::{self, Right};
 use crate::steps::context::Context;
 
@@ -33,8 +33,7 @@ struct Found {
 pub async fn forbidden(cx: &Context, rights: &[Placed]) -> Failure {
     let found = find(cx, rights).await;
     let failure = Failure::new(
-        "OR0905",
-        Kind::Proof,
+        Id::ForbiddenRights,
         format!("the runner's token may do what it must not: {}", shown(&rights[..1])),
     );
     let failure = if rights.len() > 1 { failure.detail("in all", shown(rights)) } else { failure };
@@ -52,7 +51,7 @@ pub async fn judge(cx: &Context, rights: &[Placed]) -> Result<()> {
     let found = find(cx, rights).await;
     let direct = found.sources.iter().any(|source| source.direct);
     if direct || (found.sources.is_empty() && !found.hidden) {
-        return Err(Failure::new("OR0904", Kind::Proof, "the runner's token may do more than the Role says")
+        return Err(Failure::new(Id::ExtraRights, "the runner's token may do more than the Role says")
             .detail("it may also", shown(rights))
             .detail("given by", given_by(&found, |source| source.direct || !direct))
             .hint("take that right away, then run the same command again"));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::cluster::endpoint_ca::trust;
 use crate::cluster::rights::{self, Right};
@@ -36,7 +36,7 @@ pub async fn prove(cx: &Context, token: &Secret) -> Result<String> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(20);
     loop {
-        let lags = |failure: &Failure| failure.id == "OR0906" || failure.id == "OR0402";
+        let lags = |failure: &Failure| failure.id == Id::LackingRights || failure.id == Id::MissingRights;
         match once(cx, &client).await {
             Err(failure)
                 if lags(&failure) && started.elapsed() < Duration::from_secs(10) && just_bound(cx) =>
@@ -76,14 +76,13 @@ async fn once(cx: &Context, client: &Cluster) -> Result<String> {
     let name = who["userInfo"]["username"].as_str().unwrap_or_default();
     if name != names.account_user() {
         return Err(Failure::new(
-            "OR0902",
-            Kind::Proof,
+            Id::TokenIdentity,
             format!("the token is {name}, not {}", names.account_user()),
         )
         .hint("take a new one: outrigger issue-token --reissue cluster"));
     }
     version.map_err(|refusal| {
-        Failure::new("OR0906", Kind::Proof, "the runner's token may not read /version, which every job needs")
+        Failure::new(Id::LackingRights, "the runner's token may not read /version, which every job needs")
             .detail("the server says", refusal.message)
             .hint("bind the ClusterRole system:public-info-viewer to system:authenticated, as clusters have it by default")
     })?;
@@ -150,7 +149,7 @@ fn is_everybodys(right: &Right) -> bool {
 fn unusable(cx: &Context, refusal: &Refusal) -> Failure {
     match refusal.class {
         Class::Unauthorized => {
-            Failure::new("OR0902", Kind::Proof, "the cluster does not accept the runner's token")
+            Failure::new(Id::TokenIdentity, "the cluster does not accept the runner's token")
                 .detail("the server says", refusal.message.clone())
                 .hint(format!(
                     "take a new one: outrigger issue-token --reissue cluster --deployment {}",
@@ -176,8 +175,7 @@ async fn still_denied(cx: &Context, client: &Cluster, job: &str, rights: Vec<Rig
 async fn too_little(cx: &Context, client: &Cluster, less: &[Right]) -> Failure {
     let job = &cx.names.job_namespace;
     let mut failure = Failure::new(
-        "OR0906",
-        Kind::Proof,
+        Id::LackingRights,
         format!("the runner's token may not {} {} in {job}", less[0].verb, less[0].resource),
     );
     if less[0] == Right::new("", "pods", "list")

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::gitlab::facts::instance;
 use crate::gitlab::runner::{self, Verdict};
 use crate::gitlab::{Class, Gitlab, Project, Refusal, Route};
@@ -95,9 +95,7 @@ fn path(project: &Project) -> Result<String> {
     match project.ci_config_path.as_deref() {
         None => Ok(DEFAULT_PATH.to_owned()),
         Some(path) if path.contains('@') || path.contains("://") => Err(Failure::new(
-            "OR0316",
-            Kind::Refused,
-            format!("{} reads its CI configuration from elsewhere", project.shown()),
+            Id::NoPipelineFile, format!("{} reads its CI configuration from elsewhere", project.shown()),
         )
         .detail("it reads", path)
         .hint("change that in GitLab (Settings, CI/CD, General pipelines), or commit the file there yourself: outrigger commit-pipeline --print")),
@@ -174,8 +172,7 @@ pub async fn read_file(
     };
     let encoded: String =
         value["content"].as_str().unwrap_or_default().chars().filter(|c| !c.is_whitespace()).collect();
-    let unreadable =
-        || Failure::new("OR0310", Kind::Refused, format!("GitLab's answer about {path} cannot be read"));
+    let unreadable = || Failure::new(Id::NotGitlab, format!("GitLab's answer about {path} cannot be read"));
     let bytes = STANDARD.decode(encoded).map_err(|_| unreadable())?;
     Ok(Some(Present {
         // Compared and shown as text; what is none differs in any case.

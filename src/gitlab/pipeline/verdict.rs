@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::gitlab::{Job, Pipeline};
 
 /// Judges a pipeline that is over. `ours` is the id of our runner, where it is known.
@@ -35,8 +35,7 @@ pub fn judge(pipeline: &Pipeline, jobs: &[Job], ours: Option<u64>) -> Result<Str
         if let Some(job) = jobs.iter().find(|job| job.ran_on(ours)) {
             return Err(with_reason(
                 Failure::new(
-                    "OR0910",
-                    Kind::Proof,
+                    Id::PipelineFailed,
                     format!("the pipeline succeeded, but no job of it did on our runner {ours}"),
                 ),
                 job,
@@ -68,7 +67,7 @@ fn shown(job: &Job) -> String {
 
 /// GitLab does not call the pipeline good: the job that decided, or what GitLab says of the file.
 fn ended_badly(pipeline: &Pipeline, jobs: &[Job]) -> Failure {
-    let failure = |message: String| Failure::new("OR0910", Kind::Proof, message);
+    let failure = |message: String| Failure::new(Id::PipelineFailed, message);
     let with_status = |status: &str| jobs.iter().find(|job| job.status == status && !job.allow_failure);
     let decided = match pipeline.status.as_str() {
         "manual" => with_status("manual"),
@@ -111,7 +110,7 @@ fn elsewhere(message: &str, jobs: &[Job]) -> Failure {
             },
         )
         .collect();
-    Failure::new("OR0911", Kind::Proof, message)
+    Failure::new(Id::PipelineElsewhere, message)
         .detail("it ran on", if by.is_empty() { "no runner".to_owned() } else { by.join(", ") })
         .hint("another runner takes jobs with these tags: choose tags of its own with --tags")
 }
@@ -119,6 +118,7 @@ fn elsewhere(message: &str, jobs: &[Job]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::judge;
+    use crate::base::error::Id;
     use crate::gitlab::{Job, Pipeline};
 
     fn job(name: &str, status: &str, allow_failure: bool, runner: Option<u64>) -> Job {
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    fn of(status: &str, jobs: &[Job], ours: Option<u64>) -> Result<String, (&'static str, String)> {
+    fn of(status: &str, jobs: &[Job], ours: Option<u64>) -> Result<String, (Id, String)> {
         let pipeline = Pipeline { id: 7, status: status.to_owned(), ..Pipeline::default() };
         judge(&pipeline, jobs, ours).map_err(|failure| (failure.id, failure.message))
     }
@@ -155,13 +155,13 @@ mod tests {
 
     #[test]
     fn gitlabs_word_and_our_runner_both_count() {
-        let id = |found: Result<String, (&'static str, String)>| found.expect_err("it is not good");
+        let id = |found: Result<String, (Id, String)>| found.expect_err("it is not good");
         let good = job("test", "success", false, Some(101));
         let broken = job("lint", "failed", false, Some(7));
         // Our job succeeded, and the pipeline did not.
         assert_eq!(
             id(of("failed", &[good.clone(), broken], Some(101))),
-            ("OR0910", "the job lint ended as failed".to_owned())
+            (Id::PipelineFailed, "the job lint ended as failed".to_owned())
         );
         assert_eq!(
             id(of("canceled", &[good.clone(), job("x", "canceled", false, None)], Some(101))).1,
@@ -175,9 +175,15 @@ mod tests {
         assert_eq!(id(of("skipped", &[], Some(101))).1, "the pipeline 7 ended as skipped");
         // The pipeline succeeded, and ours did not, or was not asked.
         let allowed = job("test", "failed", true, Some(101));
-        assert_eq!(id(of("success", &[allowed, job("b", "success", false, Some(7))], Some(101))).0, "OR0910");
-        assert_eq!(id(of("success", &[job("b", "success", false, Some(7))], Some(101))).0, "OR0911");
-        assert_eq!(id(of("success", &[], None)).0, "OR0911");
+        assert_eq!(
+            id(of("success", &[allowed, job("b", "success", false, Some(7))], Some(101))).0,
+            Id::PipelineFailed
+        );
+        assert_eq!(
+            id(of("success", &[job("b", "success", false, Some(7))], Some(101))).0,
+            Id::PipelineElsewhere
+        );
+        assert_eq!(id(of("success", &[], None)).0, Id::PipelineElsewhere);
         assert!(of("success", &[good], None).is_ok_and(|text| text.contains("is not known")));
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Found, by_mark, description};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::deployment::record::OwnedRunner;
 use crate::gitlab::credentials;
@@ -58,7 +58,7 @@ fn intend(cx: &Context) -> Result<()> {
 /// Notes the runner that GitLab made and keeps its token for the script.
 async fn own(cx: &Context, answer: &Value) -> Result<String> {
     let Some(id) = number(&answer["id"]) else {
-        return Err(Failure::new("OR0310", Kind::Refused, "GitLab's answer to the creation holds no runner")
+        return Err(Failure::new(Id::NotGitlab, "GitLab's answer to the creation holds no runner")
             .hint("run the same command again: it looks for the runner by its mark")
             .passing());
     };
@@ -113,13 +113,9 @@ pub async fn reset(cx: &Context, id: u64) -> Result<()> {
     let answer =
         cx.gitlab()?.post(&format!("make the token of runner {id} anew"), &route, &json!({})).await?;
     let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else {
-        return Err(Failure::new(
-            "OR0310",
-            Kind::Refused,
-            format!("GitLab gave no new token for runner {id}"),
-        )
-        .hint("run the same command again")
-        .passing());
+        return Err(Failure::new(Id::NotGitlab, format!("GitLab gave no new token for runner {id}"))
+            .hint("run the same command again")
+            .passing());
     };
     keep_token(cx, token, &answer["token_expires_at"])
 }
@@ -127,11 +123,7 @@ pub async fn reset(cx: &Context, id: u64) -> Result<()> {
 /// Keeps a token for the script, and when it ends: gitlab-runner renews by that what is in its file.
 fn keep_token(cx: &Context, token: &str, expires: &Value) -> Result<()> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::new(
-            "OR0310",
-            Kind::Refused,
-            "GitLab gave a runner token that no header can carry",
-        ));
+        return Err(Failure::new(Id::NotGitlab, "GitLab gave a runner token that no header can carry"));
     }
     *cx.facts.runner_token.borrow_mut() = Some(Secret::new(token));
     let expires = expires.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
@@ -146,8 +138,7 @@ pub async fn register(cx: &Context, body: &Value) -> Result<String> {
     let token = credentials::read_secret(&cx.intake, &path.value, "registration token").await?;
     if token.expose().contains("glrt-") || token.expose().is_empty() {
         return Err(Failure::new(
-            "OR0202",
-            Kind::Usage,
+            Id::InvalidInput,
             "the registration token file does not hold a registration token",
         )
         .detail(

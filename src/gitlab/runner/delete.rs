@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::ago;
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::gitlab::{Class, Gitlab, Manager, Route, Runner};
 use crate::settings::shell_word;
 use crate::steps::context::Context;
@@ -48,8 +48,7 @@ pub async fn settle(cx: &Context, id: u64) -> Result<Option<String>> {
         }
         if Instant::now() + Duration::from_secs(1) >= cx.limits.deadline {
             return Err(Failure::new(
-                "OR0801",
-                Kind::Deadline,
+                Id::WaitTimeout,
                 format!("{} still running on runner {id}", crate::base::text::count(jobs.len(), "job")),
             )
             .detail("meanwhile", format!("runner {id} is paused and takes no new jobs"))
@@ -98,11 +97,9 @@ pub async fn delete(gitlab: &Gitlab, id: u64) -> Result<()> {
     // Whatever is answered there that is no 404 is no proof that it is gone.
     match left {
         None => Ok(()),
-        Some(_) => Err(Failure::new(
-            "OR0501",
-            Kind::Partial,
-            format!("runner {id} is still there after its deletion"),
-        )
-        .hint("run the same command again")),
+        Some(_) => {
+            Err(Failure::new(Id::NotRemoved, format!("runner {id} is still there after its deletion"))
+                .hint("run the same command again"))
+        }
     }
 }

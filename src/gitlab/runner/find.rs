@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{Found, Ours, serves};
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::deployment::mark::{self, Marked, Marks};
 use crate::deployment::ownership::Voucher;
 use crate::gitlab::facts::instance;
@@ -82,7 +82,11 @@ pub async fn find(cx: &Context) -> Result<Found> {
     let young = intent.as_deref().is_some_and(|time| !self::lag(time, cx.now).is_zero());
     match by_mark(cx, young).await {
         // Each creation is noted before it is tried: with a record and without such a note there was none.
-        Err(failure) if matches!(failure.id, "OR0413" | "OR0415") && cx.recorded && intent.is_none() => {
+        Err(failure)
+            if matches!(failure.id, Id::GitlabForbidden | Id::UnfinishedCreation)
+                && cx.recorded
+                && intent.is_none() =>
+        {
             Ok(Found::None)
         }
         found => found,
@@ -215,15 +219,14 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
     let gitlab = cx.gitlab()?;
     let instance = instance(cx).await?;
     let Some(scope) = &instance.scope else {
-        return Err(Failure::new("OR0201", Kind::Usage, "it is not said where the runner would be")
+        return Err(Failure::new(Id::MissingInput, "it is not said where the runner would be")
             .hint("name the project with --project PATH|ID"));
     };
     let items = match all(gitlab, scope).await {
         Ok(items) => items,
         Err(refusal) if refusal.class == Class::Scope => {
             return Err(Failure::new(
-                "OR0415",
-                Kind::Denied,
+                Id::UnfinishedCreation,
                 "a runner may have been made already, and this token may not list runners",
             )
             .detail("GitLab says", refusal.message.clone())
@@ -347,7 +350,7 @@ fn lists(refusal: &Refusal) -> String {
 }
 
 pub(super) fn foreign(message: &str) -> Failure {
-    Failure::new("OR0703", Kind::Foreign, message)
+    Failure::new(Id::AmbiguousRunner, message)
         .hint("look at them in GitLab (Settings, CI/CD, Runners), and delete what nobody needs")
         .hint("or use another deployment: --deployment NAME")
 }

@@ -17,7 +17,7 @@ pub use find::{Stands, by_mark, find, stands};
 
 use serde_json::{Value, json};
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::deployment::mark::Marked;
 use crate::gitlab::facts::{Instance, instance};
 use crate::gitlab::{Manager, Route, Runner, Scope};
@@ -190,7 +190,7 @@ fn elsewhere(cx: &Context, runner: &Runner, scope: &Scope) -> Failure {
     let places = runner.projects.iter().chain(&runner.groups).flatten();
     let places: Vec<String> = places.map(|id| format!("#{id}")).collect();
     let deployment = crate::settings::shell_word(&cx.names.deployment);
-    Failure::new("OR0320", Kind::Refused, format!("runner {} of this deployment is for somebody else", runner.id))
+    Failure::new(Id::AnotherScope, format!("runner {} of this deployment is for somebody else", runner.id))
         .detail("it is", format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", ")).trim_end())
         .detail("wanted is", format!("a {}", scope.noun()))
         .hint(format!("take this one away first (outrigger teardown --only create-runner --deployment {deployment}), or use another deployment: --deployment NAME"))
@@ -200,7 +200,7 @@ fn elsewhere(cx: &Context, runner: &Runner, scope: &Scope) -> Failure {
 /// made in the same run.
 fn body(cx: &Context, instance: &Instance) -> Result<Value> {
     let scope = instance.scope.as_ref().ok_or_else(|| {
-        Failure::new("OR0201", Kind::Usage, "it is not said whom the runner is for")
+        Failure::new(Id::MissingInput, "it is not said whom the runner is for")
             .hint("name the project with --project PATH|ID")
     })?;
     let mut body = json!({
@@ -273,8 +273,7 @@ fn reset_reason(ours: &Ours, token: Token, asked: bool) -> Result<Option<String>
         return Ok(Some("a new token: no machine ever used the first".to_owned()));
     }
     Err(Failure::new(
-        "OR0705",
-        Kind::Foreign,
+        Id::RunnerTokenUnknown,
         format!("runner {} is in use, and its token is not known here", ours.runner.id),
     )
     .detail("used by", hosts(ours))
@@ -285,6 +284,7 @@ fn reset_reason(ours: &Ours, token: Token, asked: bool) -> Result<Option<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Id;
 
     fn ours(status: &str, contacted: bool, managers: usize) -> Ours {
         let contacted = contacted.then_some(jiff::Timestamp::UNIX_EPOCH);
@@ -302,7 +302,7 @@ mod tests {
         assert!(reset_reason(&ours("offline", true, 1), Lost, false).expect("nobody has it").is_some());
         for used in [ours("online", true, 1), ours("never_contacted", false, 1), ours("offline", true, 0)] {
             let failure = reset_reason(&used, Unknown, false).expect_err("somebody uses it");
-            assert_eq!((failure.id, failure.kind.exit_code()), ("OR0705", 7));
+            assert_eq!((failure.id, failure.kind.exit_code()), (Id::RunnerTokenUnknown, 7));
             assert!(failure.hints[0].contains("--reissue runner"));
         }
     }
