@@ -46,9 +46,9 @@ pub mod settings;
 pub mod steps;
 pub mod x509;
 
+use base::cancel::Cancel;
 use base::error::{Failure, Id, Kind};
 use base::event::{Event, Reporter as _};
-use base::request::Cancel;
 use commands::cli::{self, Invocation};
 use commands::session::Outside;
 use commands::wizard::Ask;

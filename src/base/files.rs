@@ -17,13 +17,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 
+use crate::base::cancel::Cancel;
 use crate::base::error::{Failure, Id, Kind, Result};
-use crate::base::request::Cancel;
 
 /// The most that is read of one of our own files, and of an input that is text written by hand.
 const SMALL: u64 = 1024 * 1024;
@@ -328,18 +327,8 @@ impl Intake {
         let work = tokio::task::spawn_blocking(move || {
             if stdin { from_stdin(most, &stopped) } else { from_file(&whole, most, what, &stopped) }
         });
-        let signal = async {
-            loop {
-                match self.cancel.requested() {
-                    Some(failure) => break failure,
-                    None => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        };
-        let read = tokio::select! {
-            read = work => read.map_err(|error| failed("read", path, &std::io::Error::other(error)))?,
-            failure = signal => return Err(failure),
-        };
+        let read = self.cancel.unless_requested(work).await?;
+        let read = read.map_err(|error| failed("read", path, &std::io::Error::other(error)))?;
         let found = match read {
             Ok((bytes, concern)) => {
                 if let (Some(concern), Some(warn)) = (concern, &self.warn) {

@@ -1,6 +1,8 @@
 //! What knows nothing of the subject, and imports nothing from above.
 
 pub mod address;
+pub mod answer;
+pub mod cancel;
 pub mod catalogue;
 pub mod error;
 pub mod event;
@@ -12,4 +14,5 @@ pub mod request;
 pub mod secret;
 pub mod template;
 pub mod text;
+pub mod wait;
 pub mod yaml;

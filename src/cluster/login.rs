@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::build;
 use super::plugin::{Credential, Plugin};
 use super::refusal::Refusal;
-use super::{build, unless_cancelled};
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::request::Limits;
 
@@ -37,7 +37,7 @@ impl Login {
         let remaining = limits.deadline.saturating_duration_since(Instant::now());
         let patience = remaining.min(limits.request_timeout.max(Duration::from_secs(30)));
         let login = tokio::time::timeout(patience, plugin.run());
-        let credential = unless_cancelled(Some(&limits.cancel), login).await?.map_err(|_| {
+        let credential = limits.cancel.unless_requested(login).await?.map_err(|_| {
             Failure::new(Id::CredentialPlugin, "the kubeconfig's exec plugin timed out")
 .with_kind(Kind::Deadline).passing()
                 .detail("the plugin", plugin.shown())

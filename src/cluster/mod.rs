@@ -7,15 +7,16 @@
 
 #![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
+use crate::base::answer::{self, NotRead, Pages};
 use crate::base::error::{Failure, Id, Result};
-use crate::base::request::{self, Cancel, Limits, NotRead, Pages, RetryNotice, Trace};
+use crate::base::request::{Effect, Limits, Sender, Trace};
 use crate::deployment::object::{Object, Ref};
 use crate::x509::tls;
 
@@ -55,8 +56,8 @@ pub use target::{Selection, Target, load};
 const BODY_LIMIT: usize = 32 * 1024 * 1024;
 /// Requests under way at once. The client speaks HTTP/1.1, so each lane is a connection.
 pub const LANES: usize = 4;
-/// How often a request may go without any answer before it is given up.
-const SILENCES: u32 = 3;
+/// The pauses before a retry: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// Name under which our writes appear in `managedFields`.
 pub const FIELD_MANAGER: &str = "outrigger";
 
@@ -67,25 +68,7 @@ pub struct Cluster {
     client: Option<Rc<RefCell<kube::Client>>>,
     /// Where the client's credentials end and a plugin gives new ones.
     login: Option<Rc<Login>>,
-    address: Rc<str>,
-    lanes: Rc<tokio::sync::Semaphore>,
-    deadline: Rc<Cell<Instant>>,
-    request_timeout: Duration,
-    /// How often a request is tried in all, unless the server throttles.
-    attempts: u32,
-    cancel: Option<Cancel>,
-    notice: RetryNotice,
-    mutations: Rc<Cell<usize>>,
-    trace: Rc<RefCell<Option<Trace>>>,
-}
-
-/// How a request may be repeated.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    /// Reads, reviews, dry runs, deletes with a uid, forced applies: as often as the deadline allows.
-    Safely,
-    /// A creation: only when the server says that it did not look at it (429).
-    OnlyUnseen,
+    sender: Sender,
 }
 
 impl Cluster {
@@ -99,14 +82,14 @@ impl Cluster {
             }
         };
         let client = client.map_err(|error| refusal::connecting(&error, target))?;
-        Ok(Self { login, ..Self::over(Some(client), target.address(), limits) })
+        Ok(Self { login, ..Self::over(Some(client), &target.address(), limits) })
     }
 
     /// Stands for a cluster that no longer exists, or that a command does not need: every request is
     /// refused without being sent.
     #[must_use]
     pub fn absent(target: &Target, limits: &Limits) -> Self {
-        Self::over(None, target.address(), limits)
+        Self::over(None, &target.address(), limits)
     }
 
     /// Connects with nothing but what the runner will have.
@@ -120,7 +103,7 @@ impl Cluster {
             Failure::new(Id::Internal, "no client can be built from host, CA and token")
                 .detail("because", refusal::root_cause(&error))
         })?;
-        Ok(Self::over(Some(client), endpoint.url.clone(), limits))
+        Ok(Self::over(Some(client), &endpoint.url, limits))
     }
 
     /// As the operator, through the operator's path, but with another token: for an endpoint that
@@ -129,57 +112,47 @@ impl Cluster {
         let mut config = target.config.clone();
         config.auth_info = target::bearer(token)?;
         let client = build(config).map_err(|error| refusal::connecting(&error, target))?;
-        Ok(Self::over(Some(client), target.address(), limits))
+        Ok(Self::over(Some(client), &target.address(), limits))
     }
 
-    fn over(client: Option<kube::Client>, address: String, limits: &Limits) -> Self {
-        Self {
-            client: client.map(|client| Rc::new(RefCell::new(client))),
-            login: None,
-            address: Rc::from(address),
-            lanes: Rc::new(tokio::sync::Semaphore::new(LANES)),
-            deadline: Rc::new(Cell::new(limits.deadline)),
-            request_timeout: limits.request_timeout,
-            attempts: u32::MAX,
-            cancel: Some(limits.cancel.clone()),
-            notice: Rc::clone(&limits.notice),
-            mutations: Rc::default(),
-            trace: Rc::default(),
-        }
+    fn over(client: Option<kube::Client>, address: &str, limits: &Limits) -> Self {
+        let client = client.map(|client| Rc::new(RefCell::new(client)));
+        Self { client, login: None, sender: Sender::new(address, limits, LANES, PAUSES) }
     }
 
     /// The same connection for what must be done even after an interruption or past the deadline,
     /// within `grace`.
     #[must_use]
     pub fn for_cleanup(&self, grace: Duration) -> Self {
-        let until = (Instant::now() + grace).max(self.deadline.get());
-        Self { cancel: None, deadline: Rc::new(Cell::new(until)), ..self.clone() }
+        Self { sender: self.sender.for_cleanup(grace), ..self.clone() }
     }
 
     /// The same connection for what may be of no avail, such as an API that another server should answer for:
     /// each request is tried a few times, and gets a part of the time that is left.
     #[must_use]
     pub fn impatient(&self) -> Self {
-        let remaining = self.deadline.get().saturating_duration_since(Instant::now());
-        let request_timeout = self.request_timeout.min(Duration::from_secs(10)).min(remaining / 4);
-        Self { request_timeout, attempts: 3, ..self.clone() }
+        let mut sender = self.sender.clone();
+        let remaining = sender.deadline.saturating_duration_since(Instant::now());
+        sender.request_timeout = sender.request_timeout.min(Duration::from_secs(10)).min(remaining / 4);
+        sender.attempts = 3;
+        Self { sender, ..self.clone() }
     }
 
     /// Tells every request and its status to `sink` (for `-v`); never bodies or headers.
-    pub fn trace_to(&self, sink: Trace) {
-        *self.trace.borrow_mut() = Some(sink);
+    pub fn trace_to(&mut self, sink: Trace) {
+        self.sender.trace_to(sink);
     }
 
     /// How many requests that change something have been sent.
     #[must_use]
     pub fn mutations(&self) -> usize {
-        self.mutations.get()
+        self.sender.mutations()
     }
 
     /// Reads an object; `None` when it does not exist.
     pub async fn get(&self, reference: &Ref) -> Result<Option<Object>, Refusal> {
         let what = format!("get {reference}");
-        match self.send(&what, "GET", &reference.path(), None, Repeat::Safely).await {
+        match self.send(&what, "GET", &reference.path(), None, Effect::Reads).await {
             Ok(value) => Ok(Some(Object { reference: reference.clone(), value })),
             Err(refusal) if refusal.class == Class::NotFound => Ok(None),
             Err(refusal) => Err(refusal),
@@ -188,17 +161,10 @@ impl Cluster {
 
     /// Creates an object by POST; an existing one is a refusal of class `AlreadyExists`.
     pub async fn create(&self, object: &Object) -> Result<Object, Refusal> {
-        self.mutations.set(self.mutations.get() + 1);
         let path =
             format!("{}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict", object.reference.collection());
         let value = self
-            .send(
-                &format!("create {}", object.reference),
-                "POST",
-                &path,
-                Some(&object.value),
-                Repeat::OnlyUnseen,
-            )
+            .send(&format!("create {}", object.reference), "POST", &path, Some(&object.value), Effect::Makes)
             .await?;
         Ok(Object { reference: object.reference.clone(), value })
     }
@@ -206,38 +172,26 @@ impl Cluster {
     /// Asks whether a creation would pass every check, admission included; stores nothing.
     pub async fn dry_run(&self, object: &Object) -> Result<(), Refusal> {
         let path = format!("{}?dryRun=All&fieldManager={FIELD_MANAGER}", object.reference.collection());
-        self.send(&format!("create {}", object.reference), "POST", &path, Some(&object.value), Repeat::Safely)
+        self.send(&format!("create {}", object.reference), "POST", &path, Some(&object.value), Effect::Reads)
             .await
             .map(drop)
     }
 
     /// Forced server-side apply of an object whose metadata carries the uid and resourceVersion of
     /// the one that was judged ours, so that a swap in between is refused.
-    pub async fn apply(&self, object: &Object, dry_run: bool) -> Result<Object, Refusal> {
-        let mut path = format!("{}?fieldManager={FIELD_MANAGER}&force=true", object.reference.path());
-        if dry_run {
-            path.push_str("&dryRun=All");
-        } else {
-            self.mutations.set(self.mutations.get() + 1);
-        }
+    pub async fn apply(&self, object: &Object) -> Result<Object, Refusal> {
+        let path = format!("{}?fieldManager={FIELD_MANAGER}&force=true", object.reference.path());
         let value = self
-            .send(
-                &format!("update {}", object.reference),
-                "APPLY",
-                &path,
-                Some(&object.value),
-                Repeat::Safely,
-            )
+            .send(&format!("update {}", object.reference), "APPLY", &path, Some(&object.value), Effect::Sets)
             .await?;
         Ok(Object { reference: object.reference.clone(), value })
     }
 
     /// Merge patch, for the one field that we set on an object which is not ours.
     pub async fn merge(&self, reference: &Ref, patch: &Value) -> Result<Object, Refusal> {
-        self.mutations.set(self.mutations.get() + 1);
         let path = format!("{}?fieldManager={FIELD_MANAGER}", reference.path());
         let value =
-            self.send(&format!("patch {reference}"), "MERGE", &path, Some(patch), Repeat::Safely).await?;
+            self.send(&format!("patch {reference}"), "MERGE", &path, Some(patch), Effect::Sets).await?;
         Ok(Object { reference: reference.clone(), value })
     }
 
@@ -248,12 +202,11 @@ impl Cluster {
 
     /// The same for a kind that is never ours, by its path: job pods.
     pub async fn delete_path(&self, what: &str, path: &str, uid: &str) -> Result<(), Refusal> {
-        self.mutations.set(self.mutations.get() + 1);
         let body = json!({
             "kind": "DeleteOptions", "apiVersion": "v1",
             "preconditions": {"uid": uid}, "propagationPolicy": "Background",
         });
-        match self.send(what, "DELETE", path, Some(&body), Repeat::Safely).await {
+        match self.send(what, "DELETE", path, Some(&body), Effect::Sets).await {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.class == Class::NotFound => Ok(()),
             Err(refusal) => Err(refusal),
@@ -262,7 +215,7 @@ impl Cluster {
 
     /// Reads a path that is no object of ours: version, discovery, lists.
     pub async fn read(&self, what: &str, path: &str) -> Result<Value, Refusal> {
-        self.send(what, "GET", path, None, Repeat::Safely).await
+        self.send(what, "GET", path, None, Effect::Reads).await
     }
 
     /// Lists names and metadata only, so that no Secret's content is transferred; without `managedFields`,
@@ -276,14 +229,14 @@ impl Cluster {
         loop {
             let separator = if path.contains('?') { '&' } else { '?' };
             let page = format!("{path}{separator}limit=500{next}");
-            let mut value = self.send(what, "LIST", &page, None, Repeat::Safely).await?;
+            let mut value = self.send(what, "LIST", &page, None, Effect::Reads).await?;
             if let Some(Value::Array(mut page)) = value.get_mut("items").map(Value::take) {
                 for metadata in page.iter_mut().filter_map(|item| item.get_mut("metadata")) {
                     if let Some(metadata) = metadata.as_object_mut() {
                         metadata.remove("managedFields");
                     }
                 }
-                items.add(page).map_err(|why| Refusal::endless(what, &why).at(&self.address))?;
+                items.add(page).map_err(|why| Refusal::endless(what, &why))?;
             }
             match value["metadata"]["continue"].as_str() {
                 Some(token) if !token.is_empty() => {
@@ -308,7 +261,7 @@ impl Cluster {
             body["spec"] = spec;
         }
         let mut answer = self
-            .send(what, "POST", &format!("/apis/{group}/v1/{resource}"), Some(&body), Repeat::Safely)
+            .send(what, "POST", &format!("/apis/{group}/v1/{resource}"), Some(&body), Effect::Reads)
             .await?;
         // An index would panic where the answer is no object.
         Ok(answer.get_mut("status").map(Value::take).unwrap_or_default())
@@ -316,10 +269,8 @@ impl Cluster {
 
     /// Asks for a token by TokenRequest. Not repeated: each answer is a live credential.
     pub async fn request_token(&self, account: &Ref, body: &Value) -> Result<Value, Refusal> {
-        self.mutations.set(self.mutations.get() + 1);
         let path = format!("{}/token", account.path());
-        self.send(&format!("request a token of {account}"), "POST", &path, Some(body), Repeat::OnlyUnseen)
-            .await
+        self.send(&format!("request a token of {account}"), "POST", &path, Some(body), Effect::Makes).await
     }
 
     async fn send(
@@ -328,54 +279,9 @@ impl Cluster {
         verb: &str,
         path: &str,
         body: Option<&Value>,
-        repeat: Repeat,
+        effect: Effect,
     ) -> Result<Value, Refusal> {
-        let mut pause = Duration::from_millis(200);
-        let mut silent = 0;
-        let mut tried = 0;
-        loop {
-            if let Some(failure) = self.cancel.as_ref().and_then(Cancel::requested) {
-                return Err(Refusal::interrupted(what, failure));
-            }
-            let remaining = self.deadline.get().saturating_duration_since(Instant::now());
-            if remaining.is_zero() {
-                return Err(Refusal::over(what).at(&self.address));
-            }
-            let limit = remaining.min(self.request_timeout);
-            let attempt = {
-                let _lane = self.lanes.acquire().await;
-                tokio::time::timeout(limit, self.once(what, verb, path, body)).await
-            };
-            let refusal = match attempt {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(refusal)) => refusal,
-                Err(_) => Refusal::timeout(what, &format!("no answer within {} s", limit.as_secs().max(1))),
-            };
-            let refusal = refusal.at(&self.address);
-            // A server that is not there seldom comes back within a run; one that says "later" does.
-            silent += u32::from(refusal.code == 0);
-            tried += u32::from(refusal.code != 429);
-            if silent >= SILENCES || tried >= self.attempts {
-                return Err(refusal);
-            }
-            let may_repeat = match repeat {
-                Repeat::Safely => refusal.heals(),
-                Repeat::OnlyUnseen => refusal.code == 429,
-            };
-            if !may_repeat {
-                return Err(refusal);
-            }
-            let wait = refusal.retry_after.unwrap_or(pause);
-            let remaining = self.deadline.get().saturating_duration_since(Instant::now());
-            if wait >= remaining {
-                return Err(refusal.out_of_time(wait));
-            }
-            (self.notice)(what, wait, &refusal.message);
-            unless_cancelled(self.cancel.as_ref(), tokio::time::sleep(wait))
-                .await
-                .map_err(|failure| Refusal::interrupted(what, failure))?;
-            pause = (pause * 2).min(Duration::from_secs(10));
-        }
+        self.sender.send(what, effect, async || self.once(what, verb, path, body).await).await
     }
 
     async fn once(&self, what: &str, verb: &str, path: &str, body: Option<&Value>) -> Result<Value, Refusal> {
@@ -406,12 +312,10 @@ impl Cluster {
             login.renew(what, client).await?;
         }
         let client = client.borrow().clone();
-        let answer = client.send(request).await.map_err(|error| self.broken(what, &error))?;
-        let (parts, body) = answer.into_parts();
+        let response = client.send(request).await.map_err(|error| self.broken(what, &error))?;
+        let (parts, body) = response.into_parts();
         let code = parts.status.as_u16();
-        if let Some(sink) = self.trace.borrow().as_ref() {
-            sink(&format!("{method} {} {code}", path.split('?').next().unwrap_or(path)));
-        }
+        self.sender.trace(method, path.split('?').next().unwrap_or(path), code);
         let bytes = Limited::new(body, BODY_LIMIT)
             .collect()
             .await
@@ -421,7 +325,7 @@ impl Cluster {
             parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
         if parts.status.is_success() {
-            request::json(&bytes).map_err(|error| match error {
+            answer::json(&bytes).map_err(|error| match error {
                 NotRead::TooMuch => Refusal::endless(what, "the answer has too many values to be read"),
                 NotRead::NotJson(_) => Refusal::not_json(what, code, &header("content-type"), &bytes),
             })
@@ -435,25 +339,9 @@ impl Cluster {
     /// A request without an answer.
     fn broken(&self, what: &str, error: &kube::Error) -> Refusal {
         match tls::untrusted(error) {
-            Some(untrusted) => certificate::refusal(what, &self.address, untrusted),
+            Some(untrusted) => certificate::refusal(what, &self.sender.address, untrusted),
             None => Refusal::transport(what, error),
         }
-    }
-}
-
-/// Waits for something that is no request of ours: a signal ends the wait at once.
-async fn unless_cancelled<T>(cancel: Option<&Cancel>, work: impl Future<Output = T>) -> Result<T> {
-    let cancelled = async {
-        loop {
-            match cancel.and_then(Cancel::requested) {
-                Some(failure) => break failure,
-                None => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    };
-    tokio::select! {
-        done = work => Ok(done),
-        failure = cancelled => Err(failure),
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::admission::Gate;
 use super::target::Target;
 use crate::base::error::{Failure, Id};
+use crate::base::request::{self, Refused};
 
 /// The cases that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +46,6 @@ pub enum Class {
     Credentials,
 }
 
-/// What a request says that was not sent because the run's time is over.
-const OVER: &str = "the run's deadline (--timeout) is over";
-
 /// A request that did not succeed.
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -79,10 +77,6 @@ impl Refusal {
         }
     }
 
-    pub(super) fn interrupted(what: &str, failure: Failure) -> Self {
-        Self { ending: Some(failure), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
-    }
-
     /// A server whose certificate was not accepted; everything is said in `failure`.
     pub(super) fn untrusted(what: &str, why: &str, failure: Failure) -> Self {
         Self { ending: Some(failure), ..Self::of(Class::Certificate, 0, what, why) }
@@ -93,18 +87,10 @@ impl Refusal {
         Self { ending: Some(failure), ..Self::of(Class::Credentials, 0, what, "the login failed") }
     }
 
-    pub(super) fn timeout(what: &str, why: &str) -> Self {
-        Self::of(Class::Timeout, 0, what, why)
-    }
-
-    pub(super) fn over(what: &str) -> Self {
-        Self::of(Class::Timeout, 0, what, OVER)
-    }
-
     /// Whether the run's time was over before the request was sent.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.class == Class::Timeout && self.message.starts_with(OVER)
+        self.class == Class::Timeout && self.message.starts_with(request::OVER)
     }
 
     pub(super) fn absent(what: &str) -> Self {
@@ -117,7 +103,7 @@ impl Refusal {
 
     /// More came, or was to come, than anything here can need.
     pub(super) fn endless(what: &str, why: &str) -> Self {
-        let failure = crate::base::request::endless(what, why);
+        let failure = crate::base::answer::endless(what, why);
         Self { ending: Some(failure), ..Self::of(Class::Malformed, 200, what, why) }
     }
 
@@ -171,7 +157,7 @@ impl Refusal {
     }
 
     pub(super) fn status(what: &str, code: u16, content_type: &str, retry_after: &str, bytes: &[u8]) -> Self {
-        let parsed: Option<Value> = crate::base::request::json(bytes).ok();
+        let parsed: Option<Value> = crate::base::answer::json(bytes).ok();
         let status = parsed.as_ref().filter(|value| value["kind"] == "Status");
         let message = match status {
             Some(status) => status["message"].as_str().unwrap_or_default().to_owned(),
@@ -197,34 +183,6 @@ impl Refusal {
         Self { retry_after, gate, ..Self::of(class, code, what, message) }
     }
 
-    /// Whether the same request may well succeed a little later. A webhook that does not answer seldom
-    /// comes back within a run, and each try costs the seconds that the server gives it.
-    pub(super) fn heals(&self) -> bool {
-        let later = matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable);
-        let starting = self.class == Class::Server && self.code == 403;
-        later || starting || (self.class != Class::Admission && matches!(self.code, 500 | 502..=504))
-    }
-
-    /// Names the server where nothing came back from it.
-    pub(super) fn at(mut self, address: &str) -> Self {
-        if self.code == 0 && self.class != Class::Interrupted && !self.message.contains(address) {
-            self.message = format!("{} ({address})", self.message);
-        }
-        self
-    }
-
-    pub(super) fn out_of_time(mut self, wait: Duration) -> Self {
-        self.message = match self.retry_after {
-            Some(_) => format!(
-                "{} (it asks to wait {} s, longer than this run may take)",
-                self.message,
-                wait.as_secs()
-            ),
-            None => self.message,
-        };
-        self
-    }
-
     /// Whether the server refused because the caller would grant more than they hold.
     #[must_use]
     pub fn is_escalation(&self) -> bool {
@@ -237,6 +195,40 @@ impl Refusal {
     pub fn is_ambiguous(&self) -> bool {
         matches!(self.class, Class::Timeout | Class::Unreachable | Class::Malformed)
             || self.class == Class::Server
+    }
+}
+
+impl Refused for Refusal {
+    fn interrupted(what: &str, failure: Failure) -> Self {
+        Self { ending: Some(failure), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
+    }
+
+    fn timeout(what: &str, why: &str) -> Self {
+        Self::of(Class::Timeout, 0, what, why)
+    }
+
+    fn is_silent(&self) -> bool {
+        self.code == 0
+    }
+
+    /// A webhook that does not answer seldom comes back within a run, and each try costs the seconds that the
+    /// server gives it.
+    fn heals(&self) -> bool {
+        let later = matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable);
+        let starting = self.class == Class::Server && self.code == 403;
+        later || starting || (self.class != Class::Admission && matches!(self.code, 500 | 502..=504))
+    }
+
+    fn is_unseen(&self) -> bool {
+        self.code == 429
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    fn message(&mut self) -> &mut String {
+        &mut self.message
     }
 }
 

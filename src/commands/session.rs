@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::base::cancel::Cancel;
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter};
 use crate::base::files::{self, Intake, Lock};
 use crate::base::proxy::Variables;
-use crate::base::request::{Cancel, Limits};
+use crate::base::request::Limits;
 use crate::base::secret::Secret;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
 use crate::commands::witness;
@@ -231,10 +232,10 @@ impl Outside<'_> {
             as_user: settings.as_user.as_deref(),
         };
         let target = cluster::load(&selection, self.env, &self.intake).await?;
-        let cluster = Cluster::connect(&target, limits).await?;
+        let mut cluster = Cluster::connect(&target, limits).await?;
         if self.options.verbose > 0 {
             let ui = Rc::clone(&self.ui);
-            cluster.trace_to(Box::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
+            cluster.trace_to(Rc::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
         }
         Ok((target, cluster))
     }
@@ -257,10 +258,10 @@ impl Outside<'_> {
             return Ok(GitlabAccess { client: None, why_not, roots, proxies });
         };
         let timeout = settings.request_timeout.filter(|timeout| !timeout.is_zero());
-        let client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout, &proxies)?;
+        let mut client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout, &proxies)?;
         if self.options.verbose > 0 {
             let ui = Rc::clone(&self.ui);
-            client.trace_to(Box::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
+            client.trace_to(Rc::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
         }
         Ok(GitlabAccess { client: Some(client), why_not: String::new(), roots, proxies })
     }

@@ -4,7 +4,7 @@
 //! The token goes to one host: redirects are not followed, but for a moved project's on the same
 //! origin, and what a page's `Link` header says of other hosts is not believed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,10 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::Value;
 
+use crate::base::answer::Pages;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::Variables;
-use crate::base::request::{Cancel, Limits, Pages, RetryNotice, Trace};
+use crate::base::request::{Effect, Limits, Sender, Trace};
 use crate::base::secret::Secret;
 use crate::x509::tls::{self, Roots};
 
@@ -36,8 +37,8 @@ pub use types::{Access, AccessToken, Job, Manager, Pipeline, Project, Runner, Sc
 
 /// The largest answer read: a hundred runners or a job's log stay far below.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
-/// How often a request may go without any answer before it is given up.
-const SILENCES: u32 = 3;
+/// The pauses before a retry: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// GitLab gives itself up to a minute for a request; half of that is more than ours ever need.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,28 +48,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Gitlab {
     client: reqwest::Client,
     base: Url,
-    /// The instance and the way to it, for error messages.
-    shown: Rc<str>,
-    deadline: Rc<Cell<Instant>>,
     roots: Rc<Roots>,
-    request_timeout: Duration,
-    cancel: Option<Cancel>,
-    notice: RetryNotice,
-    mutations: Rc<Cell<usize>>,
     /// How many seconds GitLab's clock is ahead of ours.
     ahead: Rc<Cell<i64>>,
-    trace: Rc<RefCell<Option<Trace>>>,
-}
-
-/// How a request may be repeated.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    /// Reads, deletions by id and settings of a runner: as often as the deadline allows.
-    Safely,
-    /// What makes something: only when the server says that it did not look at it (429).
-    OnlyUnseen,
-    /// What is not worth a wait.
-    Never,
+    sender: Sender,
 }
 
 /// An answer that is well, not yet read as anything.
@@ -148,44 +131,35 @@ impl Gitlab {
             shown = format!("{shown} through {proxy}");
         }
         let client = builder.build().map_err(|error| unusable(refusal::innermost(&error)))?;
-        Ok(Self {
-            client,
-            base,
-            shown: Rc::from(shown),
-            deadline: Rc::new(Cell::new(limits.deadline)),
-            roots: Rc::new(roots.clone()),
-            request_timeout: request_timeout.unwrap_or(REQUEST_TIMEOUT),
-            cancel: Some(limits.cancel.clone()),
-            notice: Rc::clone(&limits.notice),
-            mutations: Rc::default(),
-            ahead: Rc::default(),
-            trace: Rc::default(),
-        })
+        let mut sender = Sender::new(&shown, limits, tokio::sync::Semaphore::MAX_PERMITS, PAUSES);
+        sender.request_timeout = request_timeout.unwrap_or(REQUEST_TIMEOUT);
+        Ok(Self { client, base, roots: Rc::new(roots.clone()), ahead: Rc::default(), sender })
     }
 
     /// The same connection for what must be done even after an interruption or past the deadline,
     /// within `grace`.
     #[must_use]
     pub fn for_cleanup(&self, grace: Duration) -> Self {
-        let until = (Instant::now() + grace).max(self.deadline.get());
-        Self { cancel: None, deadline: Rc::new(Cell::new(until)), ..self.clone() }
+        Self { sender: self.sender.for_cleanup(grace), ..self.clone() }
     }
 
     /// The same connection with more time: for what `--wait` bounds.
     #[must_use]
     pub fn until(&self, deadline: Instant) -> Self {
-        Self { deadline: Rc::new(Cell::new(deadline)), ..self.clone() }
+        let mut sender = self.sender.clone();
+        sender.deadline = deadline;
+        Self { sender, ..self.clone() }
     }
 
     /// Tells every request and its status to `sink` (for `-v`); never bodies or headers.
-    pub fn trace_to(&self, sink: Trace) {
-        *self.trace.borrow_mut() = Some(sink);
+    pub fn trace_to(&mut self, sink: Trace) {
+        self.sender.trace_to(sink);
     }
 
     /// How many requests that change something have been sent.
     #[must_use]
     pub fn mutations(&self) -> usize {
-        self.mutations.get()
+        self.sender.mutations()
     }
 
     /// The time by GitLab's clock, against which its own times are to be held: ours may be off.
@@ -203,7 +177,7 @@ impl Gitlab {
 
     /// Reads something.
     pub async fn get(&self, what: &str, route: &Route<'_>) -> Result<Value, Refusal> {
-        let answer = self.send(what, Method::GET, route, None, Repeat::Safely).await?;
+        let answer = self.send(what, Method::GET, route, None, Effect::Reads).await?;
         refusal::json(what, &answer.headers, &answer.bytes, answer.cut)
     }
 
@@ -218,7 +192,7 @@ impl Gitlab {
 
     /// Reads plain text, such as a job's log, at most its first 8 MiB.
     pub async fn text(&self, what: &str, route: &Route<'_>) -> Result<Option<String>, Refusal> {
-        match self.send(what, Method::GET, route, None, Repeat::Safely).await {
+        match self.send(what, Method::GET, route, None, Effect::Reads).await {
             Ok(answer) => Ok(Some(String::from_utf8_lossy(&answer.bytes).into_owned())),
             Err(refusal) if refusal.class == Class::NotFound => Ok(None),
             Err(refusal) => Err(refusal),
@@ -238,7 +212,7 @@ impl Gitlab {
                 page.query.retain(|(known, _)| known != key);
                 page.query.push((key, value));
             }
-            let answer = self.send(what, Method::GET, &page, None, Repeat::Safely).await?;
+            let answer = self.send(what, Method::GET, &page, None, Effect::Reads).await?;
             match refusal::json(what, &answer.headers, &answer.bytes, answer.cut)? {
                 Value::Array(entries) => {
                     items.add(entries).map_err(|why| Refusal::endless(what, &why))?;
@@ -255,30 +229,27 @@ impl Gitlab {
 
     /// Makes something. Not repeated unless the server says that it did not look at it.
     pub async fn post(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
-        self.mutations.set(self.mutations.get() + 1);
-        self.ask(what, Method::POST, route, body, Repeat::OnlyUnseen).await
+        self.ask(what, Method::POST, route, body, Effect::Makes).await
     }
 
     /// A POST that stores nothing.
     pub async fn check(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
-        self.ask(what, Method::POST, route, body, Repeat::Safely).await
+        self.ask(what, Method::POST, route, body, Effect::Reads).await
     }
 
     /// A POST that stores nothing, and whose answer is not worth a wait.
     pub async fn probe(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
-        self.ask(what, Method::POST, route, body, Repeat::Never).await
+        self.ask(what, Method::POST, route, body, Effect::Probes).await
     }
 
     /// Sets something; the same again makes no difference.
     pub async fn put(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
-        self.mutations.set(self.mutations.get() + 1);
-        self.ask(what, Method::PUT, route, body, Repeat::Safely).await
+        self.ask(what, Method::PUT, route, body, Effect::Sets).await
     }
 
     /// Deletes something; gone already is fine.
     pub async fn delete(&self, what: &str, route: &Route<'_>) -> Result<(), Refusal> {
-        self.mutations.set(self.mutations.get() + 1);
-        match self.send(what, Method::DELETE, route, None, Repeat::Safely).await {
+        match self.send(what, Method::DELETE, route, None, Effect::Sets).await {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.class == Class::NotFound => Ok(()),
             Err(refusal) => Err(refusal),
@@ -291,9 +262,9 @@ impl Gitlab {
         method: Method,
         route: &Route<'_>,
         body: &Value,
-        repeat: Repeat,
+        effect: Effect,
     ) -> Result<Value, Refusal> {
-        let answer = self.send(what, method, route, Some(body), repeat).await?;
+        let answer = self.send(what, method, route, Some(body), effect).await?;
         if answer.bytes.is_empty() {
             return Ok(Value::Null);
         }
@@ -317,50 +288,22 @@ impl Gitlab {
         method: Method,
         route: &Route<'_>,
         body: Option<&Value>,
-        repeat: Repeat,
+        effect: Effect,
     ) -> Result<Answer, Refusal> {
         let mut url = self.address(route);
-        let mut pause = Duration::from_millis(500);
-        let (mut silent, mut moved) = (0, false);
-        loop {
-            if let Some(failure) = self.cancel.as_ref().and_then(Cancel::requested) {
-                return Err(Refusal::interrupted(what, failure));
-            }
-            let remaining = self.deadline.get().saturating_duration_since(Instant::now());
-            if remaining.is_zero() {
-                return Err(Refusal::timeout(what, "the run's deadline (--timeout) is over").at(&self.shown));
-            }
-            let limit = remaining.min(self.request_timeout);
-            let attempt = tokio::time::timeout(limit, self.once(what, &method, &url, body)).await;
-            let refusal = match attempt {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(refusal)) => refusal,
-                Err(_) => Refusal::timeout(what, &format!("no answer within {} s", limit.as_secs().max(1))),
+        let mut moved = false;
+        let attempt = async || loop {
+            let refusal = match self.once(what, &method, &url, body).await {
+                Ok(answer) => return Ok(answer),
+                Err(refusal) => refusal,
             };
             // A renamed project's old path leads to its numeric address, on the same instance.
-            if let Some(target) = refusal.moved_to(&url).filter(|_| method == Method::GET && !moved) {
-                (url, moved) = (target, true);
-                continue;
+            match refusal.moved_to(&url).filter(|_| method == Method::GET && !moved) {
+                Some(target) => (url, moved) = (target, true),
+                None => return Err(refusal.asked(method.as_str(), &route.segments, &self.base)),
             }
-            let refusal = refusal.at(&self.shown).asked(method.as_str(), &route.segments, &self.base);
-            silent += u32::from(refusal.code == 0);
-            let may_repeat = match repeat {
-                Repeat::Safely => refusal.heals(),
-                Repeat::OnlyUnseen => refusal.is_unseen(),
-                Repeat::Never => false,
-            };
-            if silent >= SILENCES || !may_repeat {
-                return Err(refusal);
-            }
-            let wait = refusal.retry_after.unwrap_or(pause);
-            let remaining = self.deadline.get().saturating_duration_since(Instant::now());
-            if wait >= remaining {
-                return Err(refusal.out_of_time(wait));
-            }
-            (self.notice)(what, wait, &refusal.message);
-            tokio::time::sleep(wait).await;
-            pause = (pause * 2).min(Duration::from_secs(30));
-        }
+        };
+        self.sender.send(what, effect, attempt).await
     }
 
     async fn once(
@@ -384,9 +327,7 @@ impl Gitlab {
         if let Some(theirs) = refusal::date(&headers, "date") {
             self.ahead.set(theirs - jiff::Timestamp::now().as_second());
         }
-        if let Some(sink) = self.trace.borrow().as_ref() {
-            sink(&format!("{method} {} {}", url.path(), status.as_u16()));
-        }
+        self.sender.trace(method.as_str(), url.path(), status.as_u16());
         let mut bytes = Vec::new();
         let mut cut = false;
         while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(what, &error))? {

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::lack::Lack;
 use super::words;
+use crate::base::answer::{self, NotRead};
 use crate::base::error::{Failure, Id};
-use crate::base::request::{self, NotRead};
+use crate::base::request::Refused;
 
 /// The cases that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,22 +90,14 @@ impl Refusal {
         }
     }
 
-    pub(super) fn interrupted(what: &str, failure: Failure) -> Self {
-        Self { ending: Some(Box::new(failure)), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
-    }
-
     /// One of which everything is said already.
     pub(super) fn decided(class: Class, what: &str, why: &str, failure: Failure) -> Self {
         Self { ending: Some(Box::new(failure)), ..Self::of(class, 0, what, why) }
     }
 
-    pub(super) fn timeout(what: &str, why: &str) -> Self {
-        Self::of(Class::Timeout, 0, what, why)
-    }
-
     /// More came, or was to come, than anything here can need.
     pub(super) fn endless(what: &str, why: &str) -> Self {
-        Self::decided(Class::Malformed, what, why, request::endless(what, why))
+        Self::decided(Class::Malformed, what, why, answer::endless(what, why))
     }
 
     pub(super) fn malformed(what: &str, why: &str) -> Self {
@@ -127,7 +120,7 @@ impl Refusal {
     pub(super) fn status(what: &str, code: u16, headers: &HeaderMap, bytes: &[u8], asked: &Url) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let json: Option<Value> =
-            text("content-type").contains("json").then(|| request::json(bytes).ok()).flatten();
+            text("content-type").contains("json").then(|| answer::json(bytes).ok()).flatten();
         let message = match json.as_ref().map(words) {
             Some(words) if !words.is_empty() => words,
             _ => foreign_answer(code, text("content-type"), bytes),
@@ -171,17 +164,6 @@ impl Refusal {
         (target.origin() == asked.origin() && **target != *asked).then(|| Url::clone(target))
     }
 
-    /// Whether the same request may well succeed a little later.
-    pub(super) fn heals(&self) -> bool {
-        matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable | Class::Busy)
-            || (self.class == Class::Server && self.code != 501)
-    }
-
-    /// Whether the server says that it did not look at the request.
-    pub(super) fn is_unseen(&self) -> bool {
-        matches!(self.class, Class::Throttled | Class::Busy)
-    }
-
     /// Whether nobody knows if the request was carried out.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
@@ -205,24 +187,36 @@ impl Refusal {
             None => self.message.clone(),
         }
     }
+}
 
-    /// Names the server where nothing came back from it.
-    pub(super) fn at(mut self, address: &str) -> Self {
-        if self.code == 0 && self.class != Class::Interrupted && !self.message.contains(address) {
-            self.message = format!("{} ({address})", self.message);
-        }
-        self
+impl Refused for Refusal {
+    fn interrupted(what: &str, failure: Failure) -> Self {
+        Self::decided(Class::Interrupted, what, "interrupted", failure)
     }
 
-    pub(super) fn out_of_time(mut self, wait: Duration) -> Self {
-        if self.retry_after.is_some() {
-            self.message = format!(
-                "{} (it asks to wait {} s, longer than this run may take)",
-                self.message,
-                wait.as_secs()
-            );
-        }
-        self
+    fn timeout(what: &str, why: &str) -> Self {
+        Self::of(Class::Timeout, 0, what, why)
+    }
+
+    fn is_silent(&self) -> bool {
+        self.code == 0
+    }
+
+    fn heals(&self) -> bool {
+        matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable | Class::Busy)
+            || (self.class == Class::Server && self.code != 501)
+    }
+
+    fn is_unseen(&self) -> bool {
+        matches!(self.class, Class::Throttled | Class::Busy)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    fn message(&mut self) -> &mut String {
+        &mut self.message
     }
 }
 
@@ -245,7 +239,7 @@ pub(super) fn json(what: &str, headers: &HeaderMap, bytes: &[u8], cut: bool) -> 
         return Err(Refusal::malformed(what, &foreign_answer(200, kind, bytes)));
     }
     // Deeper nesting than the parser takes ends here, too.
-    request::json(bytes).map_err(|error| match error {
+    answer::json(bytes).map_err(|error| match error {
         NotRead::TooMuch => Refusal::endless(what, "the answer has too many values to be read"),
         NotRead::NotJson(error) => {
             Refusal::malformed(what, &format!("the answer is no JSON that can be read: {error}"))

@@ -190,7 +190,7 @@ fn routes_escape_their_segments() {
     let limits = crate::base::request::Limits {
         deadline: std::time::Instant::now(),
         request_timeout: std::time::Duration::from_secs(1),
-        cancel: crate::base::request::Cancel::default(),
+        cancel: crate::base::cancel::Cancel::default(),
         notice: std::rc::Rc::new(|_, _, _| {}),
     };
     crate::install_tls_provider();

@@ -464,7 +464,7 @@ impl Context {
 
     /// Applies a change to an object that was judged ours.
     pub async fn apply(&self, object: &Object) -> Result<Object> {
-        let made = self.cluster.apply(object, false).await.map_err(|why| self.refused(object, why))?;
+        let made = self.cluster.apply(object).await.map_err(|why| self.refused(object, why))?;
         self.record.borrow_mut().own(&object.reference, made.uid());
         self.changed(&object.reference, Some(made.clone()));
         self.save()?;

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::sync::Mutex;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::*;
 
 pub fn odd_answers(bed: &'static Doubles) {
@@ -97,6 +99,20 @@ pub fn throttled(bed: &'static Doubles) {
         assert!(output.took < SOON, "{output}");
         let _ = output.says("longer than this run may take").says("Retry later");
     }
+}
+
+/// A wait that GitLab asked for is no request in flight: Ctrl-C ends it at once.
+pub fn interrupted_while_waiting(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    site.gitlab.inject(fault("", "/projects/", Action::retry_later(&[("Retry-After", "3000")])));
+    let setup = setup(&scene, &site).flag("--timeout", "1h");
+    let running = setup.start();
+    until("the retry", || running.has_said("retry"));
+    let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+    let _ = kill_process(pid, Signal::INT);
+    let output = running.wait();
+    site.gitlab.clear_faults();
+    let _ = output.code(130);
 }
 
 pub fn gitlab_down(bed: &'static Doubles) {

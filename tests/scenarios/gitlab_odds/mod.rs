@@ -52,6 +52,7 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_lists_without_end", answers::lists_without_end),
     ("gitlab_maintenance", answers::maintenance),
     ("gitlab_throttled", answers::throttled),
+    ("gitlab_interrupted_while_waiting", answers::interrupted_while_waiting),
     ("gitlab_stuck_and_slow", jobs::stuck_and_slow),
     ("gitlab_job_fails_or_runs_elsewhere", jobs::bad_ends),
     ("gitlab_running_job_is_waited_for", jobs::running_job),
