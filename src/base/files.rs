@@ -9,7 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -124,19 +124,15 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = dir.join(format!(".{name}.{}", crate::deployment::record::random_hex(6)?));
-    let written = (|| -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    // Made with mode 0600, under a name that was not there; removed again unless it becomes `path`.
+    (|| -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".outrigger-").tempfile_in(dir)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
         File::open(dir)?.sync_all()
-    })();
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        failed("write", path, &error)
-    })
+    })()
+    .map_err(|error| failed("write", path, &error))
 }
 
 /// Opens for reading, whatever it is, without waiting for anybody: a FIFO opens at once.
@@ -170,7 +166,7 @@ fn anothers(meta: &Metadata) -> Option<String> {
 }
 
 fn distrust(path: &Path, why: String) -> Failure {
-    let shown = crate::settings::shell_word(&path.display().to_string());
+    let shown = crate::base::template::shell_word(&path.display().to_string());
     let failure =
         Failure::new(Id::WritableByOthers, format!("{} may be changed by other users", path.display()));
     let owned = why.starts_with("another");
@@ -539,14 +535,14 @@ pub fn lock(path: &Path) -> Result<Lock> {
     if let Some(why) = anothers(&meta) {
         return Err(distrust(path, why));
     }
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    match file.try_lock() {
         Ok(()) => Ok(Lock { _file: file }),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        Err(TryLockError::WouldBlock) => {
             Err(Failure::new(Id::Locked, "another run of outrigger is at work on this deployment")
                 .detail("the lock", path.display().to_string())
                 .hint("wait until it has ended, then run the same command again"))
         }
-        Err(error) => Err(failed("lock", path, &error.into()).with_kind(Kind::Refused)),
+        Err(TryLockError::Error(error)) => Err(failed("lock", path, &error).with_kind(Kind::Refused)),
     }
 }
 

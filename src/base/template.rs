@@ -66,6 +66,17 @@ pub fn shell_quote(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
+/// A value as one word for a POSIX shell: bare where that is safe, else in single quotes.
+#[must_use]
+pub fn shell_word(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
+    if !value.is_empty() && value.chars().all(plain) && !value.starts_with('=') {
+        value.to_owned()
+    } else {
+        shell_quote(value)
+    }
+}
+
 /// A TOML basic string that means exactly `value`, on one line.
 ///
 /// Escapes what the format demands and nothing else, in the form that the runner's own TOML writer

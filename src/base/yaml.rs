@@ -3,6 +3,8 @@
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::DuplicateKeyPolicy;
+/// A value and where it stands.
+pub use serde_saphyr::Spanned;
 
 /// Deeper than any kubeconfig, and far from the end of the stack.
 const DEEPEST: usize = 48;

@@ -10,16 +10,16 @@ use serde_json::Value;
 use super::check::escaped;
 use super::table::{Group, Kind, SETTINGS, setting};
 use crate::base::error::{Failure, Id, Result};
-use crate::base::yaml::{self, Repeated};
+use crate::base::yaml::{self, Repeated, Spanned};
 
 /// More than any settings file needs; keeps a wrong path from filling memory.
 const LONGEST: usize = 1 << 20;
 
 /// What the file says: key to values, with the line each key stands on.
-pub type FileValues = BTreeMap<&'static str, (Vec<String>, usize)>;
+pub type FileValues = BTreeMap<&'static str, (Vec<String>, u64)>;
 
 /// The mapping as written: repeated keys are still there.
-struct Pairs(Vec<(String, Value)>);
+struct Pairs(Vec<(Spanned<String>, Value)>);
 
 impl<'de> Deserialize<'de> for Pairs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -66,7 +66,7 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
 
     let (mut values, mut problems) = (FileValues::new(), Vec::new());
     for (key, value) in pairs {
-        let line = line_of(text, &key, usize::from(values.contains_key(key.as_str())));
+        let (key, line) = (key.value, key.referenced.line());
         let mut problem = |text: String| problems.push((format!("line {line}"), text));
         let Some(row) = setting(&key) else {
             let near = nearest(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
@@ -123,17 +123,9 @@ pub fn split(text: &str) -> Vec<String> {
     text.split(',').map(|item| item.trim_matches(' ').to_owned()).collect()
 }
 
-/// The line a top-level key stands on. The parser does not tell, and ours is a flat mapping.
-fn line_of(text: &str, key: &str, earlier: usize) -> usize {
-    let starts = |line: &str| {
-        let line = line.trim_start_matches(['"', '\'', '{', ' ']);
-        line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
-    };
-    text.lines().enumerate().filter(|(_, line)| starts(line)).nth(earlier).map_or(1, |(at, _)| at + 1)
-}
-
 /// The setting whose key is closest, if any is close.
 fn nearest(key: &str) -> Option<&'static str> {
+    use strsim::levenshtein as distance;
     let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
     let wanted = plain(key);
     SETTINGS
@@ -142,22 +134,6 @@ fn nearest(key: &str) -> Option<&'static str> {
         .min()
         .filter(|(far, name)| *far <= 2 && *far < name.len())
         .map(|(_, name)| name)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let next = (corner + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            corner = row[j + 1];
-            row[j + 1] = next;
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -15,13 +15,14 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::base::template::shell_word;
 pub use check::{is_older, strictness};
 pub use options::{Output, RunOptions, config_path, run_options};
 pub use resolve::{deployment_and_state_dir, resolve};
 pub use table::{
     DEFAULT_APT_URL, DEFAULT_JOB_LIMIT, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION,
 };
-pub use view::{Missing, Need, missing_failure, shell_word};
+pub use view::{Missing, Need, missing_failure};
 
 /// The deployment when none is named.
 pub const DEFAULT_DEPLOYMENT: &str = "kubernetes-runner";

@@ -6,7 +6,7 @@ use super::check::duration_text;
 use super::table::{self, Group, Kind, Row, SETTINGS};
 use super::{Reissue, Settings, Source, Sourced};
 use crate::base::error::{Failure, Id};
-use crate::base::template::shell_quote;
+use crate::base::template::shell_word;
 
 /// How much of GitLab's side a command needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,17 +63,6 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
         let text = format!("{:env$}   {:key$}   {}", m.env, m.file_key, m.note);
         failure.detail(m.flag, text.trim_end())
     })
-}
-
-/// A value as one word for a POSIX shell: bare where that is safe, else in single quotes.
-#[must_use]
-pub fn shell_word(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
-    if !value.is_empty() && value.chars().all(plain) && !value.starts_with('=') {
-        value.to_owned()
-    } else {
-        shell_quote(value)
-    }
 }
 
 impl Settings {
