@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::cancel::Cancel;
 use super::error::Result;
+use super::request::Limits;
 
 /// How often, and for how long, is looked.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,28 @@ pub struct Pace<'a> {
     pub longest: Duration,
     /// When to look for the last time.
     pub deadline: std::time::Instant,
+}
+
+impl<'a> Pace<'a> {
+    /// Pauses from `first` to `longest`, in milliseconds, until shortly before the run's time is over.
+    #[must_use]
+    pub fn new(limits: &'a Limits, first: u64, longest: u64) -> Self {
+        let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
+        let deadline = limits.deadline.checked_sub(Duration::from_secs(1)).unwrap_or(limits.deadline);
+        Self { cancel: &limits.cancel, first, longest, deadline }
+    }
+
+    /// For `time` from now: where the run's time is over before, a request says so.
+    #[must_use]
+    pub fn within(self, time: Duration) -> Self {
+        Self { deadline: std::time::Instant::now() + time, ..self }
+    }
+
+    /// For `time` from now, or until shortly before the run's time is over.
+    #[must_use]
+    pub fn or_within(self, time: Duration) -> Self {
+        Self { deadline: self.deadline.min(std::time::Instant::now() + time), ..self }
+    }
 }
 
 /// Looks until `look` breaks with what it waits for; `tell` is called before each pause with what was seen last

@@ -1,11 +1,13 @@
 //! Job pods that are still running when a deployment is taken away. They do not die with the runner's
 //! ServiceAccount: unobserved, they would run on.
 
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::wait::{self, Pace};
 use crate::cluster::temporary_binding;
 use crate::cluster::{Class, Cluster};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
@@ -13,6 +15,8 @@ use crate::steps::context::Context;
 
 /// What gitlab-runner's labels on its pods begin with.
 const LABELS: [&str; 2] = ["manager.runner.gitlab.com/", "job.runner.gitlab.com/"];
+
+const UNSEEN: &str = "whether jobs are running cannot be seen: you may not list pods";
 
 /// Waits until no job pod is left in the jobs' namespace, or deletes them with `--now`. Returns what is
 /// worth saying. Who may not see them borrows `look`, the binding that teardown is going to need there
@@ -33,19 +37,26 @@ pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String
             bound => drop(bound?),
         }
     }
-    let started = Instant::now();
+    // Authorizers lag behind a binding.
+    let lag = if seeing { Duration::from_secs(5) } else { Duration::ZERO };
+    let look = async || Ok(running(cx, &cx.cluster).await?.map_or(Continue(()), Break));
+    let seen = wait::until(Pace::new(&cx.limits, 100, 100).within(lag), |(), _| {}, look).await?;
+    let Ok(mut first) = seen.map(Some) else {
+        return Ok(Some(UNSEEN.to_owned()));
+    };
     let mut deleted = 0;
-    loop {
-        let Some(pods) = running(cx, &cx.cluster).await? else {
-            // Authorizers lag behind a binding.
-            if seeing && started.elapsed() < Duration::from_secs(5) {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-            return Ok(Some("whether jobs are running cannot be seen: you may not list pods".to_owned()));
+    let look = async || {
+        let pods = match first.take() {
+            Some(pods) => pods,
+            None => match running(cx, &cx.cluster).await? {
+                Some(pods) => pods,
+                None => return Ok(Break(Some(UNSEEN.to_owned()))),
+            },
         };
         if pods.is_empty() {
-            return Ok((deleted > 0).then(|| format!("deleted {}", crate::steps::count(deleted, "job pod"))));
+            return Ok(Break(
+                (deleted > 0).then(|| format!("deleted {}", crate::steps::count(deleted, "job pod"))),
+            ));
         }
         if cx.options.now && deleted == 0 {
             for (name, uid) in &pods {
@@ -57,33 +68,38 @@ pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String
                 deleted += 1;
             }
         }
-        if Instant::now() + Duration::from_secs(1) >= cx.limits.deadline {
-            let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).take(5).collect();
-            return Err(Failure::new(
-                Id::WaitTimeout,
-                format!(
-                    "{} still running in {}",
-                    crate::steps::count(pods.len(), "job pod"),
-                    cx.names.job_namespace
-                ),
+        Ok(Continue(pods))
+    };
+    let tell = |pods: &Pods, waited| {
+        cx.waiting("teardown", &crate::steps::count(pods.len(), "running job"), waited);
+    };
+    wait::until(Pace::new(&cx.limits, 1000, 1000), tell, look).await?.map_err(|pods| {
+        let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).take(5).collect();
+        Failure::new(
+            Id::WaitTimeout,
+            format!(
+                "{} still running in {}",
+                crate::steps::count(pods.len(), "job pod"),
+                cx.names.job_namespace
+            ),
+        )
+        .detail("among them", names.join(", "))
+        .hint("wait longer with --timeout 1h, or end them:")
+        .hint(format!(
+            "  {}",
+            cx.settings.same_deployment(
+                "outrigger teardown --now",
+                &["namespace", "runnerNamespace", "useNamespaces"]
             )
-            .detail("among them", names.join(", "))
-            .hint("wait longer with --timeout 1h, or end them:")
-            .hint(format!(
-                "  {}",
-                cx.settings.same_deployment(
-                    "outrigger teardown --now",
-                    &["namespace", "runnerNamespace", "useNamespaces"]
-                )
-            )));
-        }
-        cx.waiting("teardown", &crate::steps::count(pods.len(), "running job"), started.elapsed());
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+        ))
+    })
 }
 
+/// Names and uids of pods.
+type Pods = Vec<(String, String)>;
+
 /// Names and uids of the runner's pods; `None` where they may not be listed.
-async fn running(cx: &Context, cluster: &Cluster) -> Result<Option<Vec<(String, String)>>> {
+async fn running(cx: &Context, cluster: &Cluster) -> Result<Option<Pods>> {
     let namespace = &cx.names.job_namespace;
     let mut path = format!("/api/v1/namespaces/{namespace}/pods");
     if cx.is_used(namespace) {

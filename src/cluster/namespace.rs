@@ -1,13 +1,15 @@
 //! What lives in a namespace, and the deletion of one that holds nothing foreign.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
 use crate::base::error::{Failure, Id, Result};
 use crate::base::event::Event;
+use crate::base::wait::{self, Pace};
 use crate::cluster::deletion;
 use crate::cluster::generated;
 use crate::cluster::{Class, Cluster, LANES, Refusal};
@@ -165,9 +167,8 @@ fn by_generator(generated: &[(&'static str, String)]) -> Vec<String> {
 async fn look(cx: &Context, namespace: &str) -> Result<Found> {
     let held =
         cx.facts.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
-    let started = Instant::now();
     let mut before: Option<Vec<String>> = None;
-    loop {
+    let look = async || {
         // What is ours and could not be deleted by itself is not foreign: it goes with its namespace.
         let ours = cx.record.borrow().objects.iter().map(|owned| owned.uid.clone()).collect();
         let kinds = cx.facts.served.get_or_try_init(|| discover(cx)).await?;
@@ -176,12 +177,11 @@ async fn look(cx: &Context, namespace: &str) -> Result<Found> {
         found.foreign.retain(|name| Some(name) != held.as_ref());
         let hides_pods = found.hidden.iter().any(|resource| resource == "pods");
         let settled = found.hidden.is_empty() || (!hides_pods && before.as_ref() == Some(&found.hidden));
-        if held.is_none() || settled || started.elapsed() > Duration::from_secs(5) {
-            return Ok(found);
-        }
-        before = Some(found.hidden);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        before = Some(found.hidden.clone());
+        Ok(if held.is_none() || settled { Break(found) } else { Continue(found) })
+    };
+    let pace = Pace::new(&cx.limits, 100, 100).within(Duration::from_secs(5));
+    Ok(wait::until(pace, |_, _| {}, look).await?.unwrap_or_else(|found| found))
 }
 
 /// Everything in a namespace that keeps it from being deleted: here alone every namespaced kind is

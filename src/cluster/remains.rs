@@ -1,9 +1,11 @@
 //! What is left of what we made. An object is known until a read shows that it is gone: a deletion that the
 //! server accepted is only a wish as long as somebody holds the object.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
 
 use crate::base::error::{Failure, Id, Result};
+use crate::base::wait::{self, Pace};
 use crate::cluster::Cluster;
 use crate::cluster::deletion;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
@@ -42,62 +44,59 @@ impl Context {
     /// # Errors
     /// OR0504 (exit 8) naming who holds it.
     pub async fn replace(&self, reference: &Ref, uid: &str) -> Result<()> {
-        let started = Instant::now();
-        let mut pause = Duration::from_millis(20);
-        let mut left = self.delete(&self.cluster, reference, uid).await?;
-        while let Some(live) = left {
-            if started.elapsed() > Duration::from_secs(30)
-                || Instant::now() + Duration::from_secs(1) >= self.limits.deadline
-            {
-                return Err(deletion::unfinished(&live, &[], &self.kubectl()));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-            left = self.look_again(&self.cluster, reference, uid).await?;
-        }
-        Ok(())
+        let mut asked = false;
+        let look = async || {
+            let left = if std::mem::replace(&mut asked, true) {
+                self.look_again(&self.cluster, reference, uid).await?
+            } else {
+                self.delete(&self.cluster, reference, uid).await?
+            };
+            Ok(left.map_or(Break(()), Continue))
+        };
+        let pace = Pace::new(&self.limits, 20, 1000).or_within(Duration::from_secs(30));
+        let left = wait::until(pace, |_, _| {}, look).await?;
+        left.map_err(|live| deletion::unfinished(&live, &[], &self.kubectl()))
     }
 }
 
 /// Waits until these objects (each with its uid) are gone, or the run's time is over; looks at least once.
 /// Returns a failure (OR0504, exit 8) for each that is still there, with who holds it.
 pub async fn wait(cx: &Context, step: &str, objects: &[(Ref, String)]) -> Vec<Failure> {
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(20);
+    let deadline = cx.limits.deadline.checked_sub(MARGIN).unwrap_or(cx.limits.deadline);
+    let pace = Pace { deadline, ..Pace::new(&cx.limits, 20, 1000) };
     let mut waiting = objects.to_vec();
-    loop {
-        let over = Instant::now() + MARGIN >= cx.limits.deadline;
+    let look = async || {
+        let over = Instant::now() >= pace.deadline;
         let cluster = if over { cx.cluster.for_cleanup(LAST_LOOK) } else { cx.cluster.clone() };
         let mut left = Vec::new();
         for (reference, uid) in &waiting {
-            match cx.look_again(&cluster, reference, uid).await {
-                Ok(None) => {}
-                Ok(Some(live)) => left.push(live),
-                Err(failure) => return vec![failure],
-            }
+            left.extend(cx.look_again(&cluster, reference, uid).await?);
         }
-        let Some(first) = left.first() else { return Vec::new() };
-        if over {
-            let mut failures = Vec::new();
-            for live in &left {
-                let inside = if live.reference.kind == ObjectKind::Namespace {
-                    held_inside(&cluster.impatient(), live).await
-                } else {
-                    Vec::new()
-                };
-                cx.facts.awaited.borrow_mut().push(live.reference.clone());
-                failures.push(deletion::unfinished(live, &inside, &cx.kubectl()));
-            }
-            return failures;
+        waiting.retain(|(reference, _)| left.iter().any(|live| live.reference == *reference));
+        Ok(if left.is_empty() { Break(()) } else { Continue(left) })
+    };
+    let tell = |left: &Vec<Object>, waited| {
+        if let Some(first) = left.first().filter(|_| wait::is_long(waited)) {
+            cx.waiting(step, &format!("{} to go", deletion::shown(first)), waited);
         }
-        if pause >= Duration::from_millis(500) {
-            cx.waiting(step, &format!("{} to go", deletion::shown(first)), started.elapsed());
-        }
-        let left_refs: Vec<&Ref> = left.iter().map(|live| &live.reference).collect();
-        waiting.retain(|(reference, _)| left_refs.contains(&reference));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
+    };
+    let left = match wait::until(pace, tell, look).await {
+        Ok(Ok(())) => return Vec::new(),
+        Ok(Err(left)) => left,
+        Err(failure) => return vec![failure],
+    };
+    let cluster = cx.cluster.for_cleanup(LAST_LOOK).impatient();
+    let mut failures = Vec::new();
+    for live in &left {
+        let inside = if live.reference.kind == ObjectKind::Namespace {
+            held_inside(&cluster, live).await
+        } else {
+            Vec::new()
+        };
+        cx.facts.awaited.borrow_mut().push(live.reference.clone());
+        failures.push(deletion::unfinished(live, &inside, &cx.kubectl()));
     }
+    failures
 }
 
 /// The objects in a namespace on its way out that are held there, with their finalizers; what may not be

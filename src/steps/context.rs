@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
+use std::ops::ControlFlow::{Break, Continue};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
@@ -15,6 +16,7 @@ use crate::base::files::Intake;
 use crate::base::proxy::Variables;
 use crate::base::request::Limits;
 use crate::base::secret::Secret;
+use crate::base::wait::{self, Pace};
 use crate::cluster::dry_run;
 use crate::cluster::endpoint_ca::Trust;
 use crate::cluster::{Class, Cluster, Refusal, Target};
@@ -476,21 +478,11 @@ impl Context {
     where
         F: Future<Output = Result<T>>,
     {
-        let started = Instant::now();
-        let mut pause = Duration::from_millis(50);
-        loop {
-            match attempt().await {
-                Err(failure)
-                    if failure.kind == Kind::Denied
-                        && self.facts.bound.get()
-                        && started.elapsed() < limit =>
-                {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
-                }
-                other => return other,
-            }
-        }
+        let look = async || match attempt().await {
+            Err(failure) if failure.kind == Kind::Denied && self.facts.bound.get() => Ok(Continue(failure)),
+            other => other.map(Break),
+        };
+        wait::until(Pace::new(&self.limits, 50, 1000).within(limit), |_, _| {}, look).await?
     }
 
     /// Tells that a step waits.

@@ -1,11 +1,14 @@
 //! The runner's ServiceAccount, the jobs' ServiceAccount, the least-privilege Role and its binding.
 
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::{Done, Pending, Step, count};
 use crate::base::error::{Failure, Id, Result};
+use crate::base::wait::{self, Pace};
+use crate::cluster::Refusal;
 use crate::cluster::deletion;
 use crate::cluster::rights;
 use crate::cluster::role::decide;
@@ -248,29 +251,19 @@ async fn quiet_default(cx: &Context) -> Result<Option<Line>> {
 
 /// Waits for the `default` ServiceAccount, which a controller makes after its namespace.
 async fn quieten(cx: &Context, reference: &Ref) -> Result<()> {
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(5);
-    loop {
-        match cx.cluster.merge(reference, &json!({"automountServiceAccountToken": false})).await {
-            Ok(live) => {
-                cx.changed(reference, Some(live));
-                return Ok(());
-            }
-            Err(refusal)
-                if refusal.class == crate::cluster::Class::NotFound
-                    && started.elapsed() < Duration::from_secs(30) =>
-            {
-                if pause > Duration::from_millis(500) {
-                    cx.waiting(
-                        "create-role",
-                        &format!("{reference}, which the cluster makes"),
-                        started.elapsed(),
-                    );
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
-            }
-            Err(refusal) => return Err(refusal.into()),
+    let patch = json!({"automountServiceAccountToken": false});
+    let look = async || match cx.cluster.merge(reference, &patch).await {
+        Ok(live) => Ok(Break(live)),
+        Err(refusal) if refusal.class == crate::cluster::Class::NotFound => Ok(Continue(refusal)),
+        Err(refusal) => Err(refusal.into()),
+    };
+    let tell = |_: &Refusal, waited| {
+        if wait::is_long(waited) {
+            cx.waiting("create-role", &format!("{reference}, which the cluster makes"), waited);
         }
-    }
+    };
+    let pace = Pace::new(&cx.limits, 5, 1000).within(Duration::from_secs(30));
+    let live = wait::until(pace, tell, look).await??;
+    cx.changed(reference, Some(live));
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The runner's credential for the cluster, and the proof that it does what it must and nothing more.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -9,6 +10,7 @@ use serde_json::json;
 use super::{Done, Pending, Step, count};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
+use crate::base::wait::{self, Pace};
 use crate::cluster::deletion;
 use crate::cluster::rights::Right;
 use crate::cluster::token::claims;
@@ -255,9 +257,7 @@ fn token_in(secret: &Object) -> Option<Secret> {
 /// The token from its Secret, waiting for the controller that fills it.
 async fn filled(cx: &Context) -> Result<Option<Secret>> {
     let reference = cx.names.token_secret();
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(10);
-    loop {
+    let look = async || {
         let Some(live) = cx.cluster.get(&reference).await.map_err(Failure::from)? else {
             return Err(Failure::new(
                 Id::TokenSecretEmpty,
@@ -270,19 +270,24 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
             .hint("run the same command again"));
         };
         if !renewal::is_readable(&live) {
-            return Ok(None);
+            return Ok(Break(None));
         }
-        if let Some(token) = token_in(&live) {
+        let token = token_in(&live);
+        if token.is_some() {
             cx.changed(&reference, Some(live));
-            return Ok(Some(token));
         }
-        let over = Instant::now() + pause >= cx.limits.deadline;
-        if over || started.elapsed() > FILLED_WITHIN {
-            let waited = started.elapsed().as_secs().max(1);
-            return Err(Failure::new(
-                Id::TokenSecretEmpty,
-                format!("{reference} has not been filled within {waited} s"),
-            )
+        Ok(if token.is_some() { Break(token) } else { Continue(()) })
+    };
+    let started = Instant::now();
+    let tell = |(): &(), waited| {
+        if wait::is_long(waited) {
+            cx.waiting("issue-token", &format!("the cluster to fill {reference}"), waited);
+        }
+    };
+    let pace = Pace::new(&cx.limits, 10, 2000).or_within(FILLED_WITHIN);
+    wait::until(pace, tell, look).await?.map_err(|()| {
+        let waited = started.elapsed().as_secs().max(1);
+        Failure::new(Id::TokenSecretEmpty, format!("{reference} has not been filled within {waited} s"))
             .detail(
                 "likely because",
                 "this cluster's token controller is switched off, or an external signer keeps the keys",
@@ -290,14 +295,8 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
             .hint(format!(
                 "ask for a token with a lifetime instead: {} --token-lifetime 365d",
                 cx.settings.equivalent_command()
-            )));
-        }
-        if pause >= Duration::from_millis(500) {
-            cx.waiting("issue-token", &format!("the cluster to fill {reference}"), started.elapsed());
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
-    }
+            ))
+    })
 }
 
 /// Asks for a token bound to `handle` and judges how long it was granted for.
@@ -360,7 +359,7 @@ async fn proven(cx: &Context) -> Result<String> {
 async fn revoked(cx: &Context, token: &Secret) -> Result<u64> {
     let client = proof::client(cx, token).await?;
     let started = Instant::now();
-    loop {
+    let look = async || {
         let answer = client
             .review(
                 "ask who the old token is",
@@ -372,20 +371,17 @@ async fn revoked(cx: &Context, token: &Secret) -> Result<u64> {
             .await;
         match answer {
             Err(refusal) if refusal.class == crate::cluster::Class::Unauthorized => {
-                return Ok(started.elapsed().as_secs());
+                Ok(Break(started.elapsed().as_secs()))
             }
-            Err(refusal) if refusal.class != crate::cluster::Class::Forbidden => return Err(refusal.into()),
-            _ => {}
+            Err(refusal) if refusal.class != crate::cluster::Class::Forbidden => Err(refusal.into()),
+            _ => Ok(Continue(())),
         }
-        if started.elapsed() > Duration::from_secs(60) {
-            return Err(Failure::new(
-                Id::NotRemoved,
-                "the old token is still accepted a minute after its Secret was deleted",
-            )
+    };
+    let tell = |(): &(), waited| cx.waiting("issue-token", "the old token to be refused", waited);
+    let pace = Pace::new(&cx.limits, 500, 500).within(Duration::from_secs(60));
+    wait::until(pace, tell, look).await?.map_err(|()| {
+        Failure::new(Id::NotRemoved, "the old token is still accepted a minute after its Secret was deleted")
             .hint("run the same command again; if it stays so, the API server caches tokens for long")
-            .passing());
-        }
-        cx.waiting("issue-token", "the old token to be refused", started.elapsed());
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+            .passing()
+    })
 }

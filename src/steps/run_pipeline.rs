@@ -1,6 +1,7 @@
 //! The first pipeline: found or triggered, followed with its jobs' logs, and judged by [`pipeline::judge`].
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use super::{Done, Pending, Step};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::event::Event;
 use crate::base::job_log::Log;
+use crate::base::wait::{self, Pace};
 use crate::deployment::plan::{Act, Decision, Line};
 use crate::deployment::record::Record;
 use crate::gitlab::facts::{self, Purpose, instance};
@@ -26,6 +28,8 @@ pub struct RunPipeline;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// GitLab shows a pipeline of a new commit after a moment.
 const APPEARS: Duration = Duration::from_secs(10);
+/// What is left for the last look, once `--wait` is over.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 impl Step for RunPipeline {
     fn name(&self) -> &'static str {
@@ -87,7 +91,7 @@ impl Step for RunPipeline {
             let state = pipeline::state(cx).await?;
             let run = Run {
                 cx,
-                gitlab: cx.gitlab()?.until(Instant::now() + cx.settings.wait),
+                gitlab: cx.gitlab()?.until(Instant::now() + cx.settings.wait + LAST_LOOK),
                 project: state.project.to_string(),
                 ends: Instant::now() + cx.settings.wait,
                 started: Instant::now(),
@@ -168,26 +172,22 @@ impl Run<'_> {
         self.cx.waiting("run-pipeline", what, self.started.elapsed());
     }
 
-    /// Sleeps, unless the time is over or somebody asked to stop.
-    async fn pause(&self, pause: &mut Duration, last_seen: &str) -> Result<()> {
-        if let Some(failure) = self.cx.limits.cancel.requested() {
-            return Err(failure);
-        }
-        if Instant::now() + *pause >= self.ends {
+    /// Looks until `look` breaks, or the time is over; what it saw last is told then.
+    async fn until<T>(
+        &self,
+        first: u64,
+        look: impl AsyncFnMut() -> Result<ControlFlow<T, String>>,
+    ) -> Result<T> {
+        let pace = Pace { deadline: self.ends, ..Pace::new(&self.cx.limits, first, 3000) };
+        wait::until(pace, |_, _| {}, look).await?.map_err(|last_seen| {
             let wait = duration_text(self.cx.settings.wait);
-            return Err(Failure::new(
-                Id::PipelineTimeout,
-                format!("the pipeline has not ended within {wait}"),
-            )
-            .detail("last seen", last_seen)
-            .hint(format!(
-                "wait longer: outrigger run-pipeline --wait 30m --deployment {}",
-                shell_word(&self.cx.names.deployment)
-            )));
-        }
-        tokio::time::sleep(*pause).await;
-        *pause = (*pause * 2).min(Duration::from_secs(3));
-        Ok(())
+            Failure::new(Id::PipelineTimeout, format!("the pipeline has not ended within {wait}"))
+                .detail("last seen", last_seen)
+                .hint(format!(
+                    "wait longer: outrigger run-pipeline --wait 30m --deployment {}",
+                    shell_word(&self.cx.names.deployment)
+                ))
+        })
     }
 
     /// Our runner as it is now.
@@ -200,8 +200,8 @@ impl Run<'_> {
 
     /// Waits until a machine has used our runner's token.
     async fn runner(&self) -> Result<()> {
-        let mut pause = Duration::from_millis(500);
-        while let Some(ours) = self.look().await? {
+        let look = async || {
+            let Some(ours) = self.look().await? else { return Ok(Break(())) };
             let id = ours.runner.id;
             if ours.runner.paused {
                 return Err(stuck(
@@ -218,37 +218,33 @@ impl Run<'_> {
                 });
                 let text = format!("runner {id} has made contact{about}");
                 self.cx.reporter.event(&Event::Note { text });
-                return Ok(());
+                return Ok(Break(()));
             }
             self.waiting(&format!("the VM: runner {id} has not made contact yet"));
-            self.pause(
-                &mut pause,
-                &format!(
-                    "runner {id} has never made contact: has its VM been booted with the launch script? How that went is on the VM, in /var/lib/outrigger/{}.json",
-                    self.cx.names.deployment
-                ),
-            )
-            .await?;
-        }
-        Ok(())
+            Ok(Continue(format!(
+                "runner {id} has never made contact: has its VM been booted with the launch script? How that went is on the VM, in /var/lib/outrigger/{}.json",
+                self.cx.names.deployment
+            )))
+        };
+        self.until(500, look).await
     }
 
     /// The pipeline that the commit's push has started, or one of ours.
     async fn find_or_trigger(&self, branch: &str, sha: &str, pushed: bool) -> Result<Pipeline> {
-        let asked = Instant::now();
-        loop {
-            let found = latest(&self.gitlab, &self.project, sha).await?;
-            match found {
+        let look = async || {
+            Ok(match latest(&self.gitlab, &self.project, sha).await? {
                 // A commit whose message asks for no pipeline gets one without jobs.
-                Some(pipeline) if pipeline.status == "skipped" => break,
+                Some(pipeline) if pipeline.status == "skipped" => Break(None),
                 // One that is over and did not end well is history: a new one is due.
-                Some(pipeline) if !pipeline.is_over() || pushed => return Ok(pipeline),
-                None if pushed && asked.elapsed() < APPEARS => {
-                    self.waiting("GitLab to start the pipeline of the new commit");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-                _ => break,
-            }
+                Some(pipeline) if !pipeline.is_over() || pushed => Break(Some(pipeline)),
+                None if pushed => Continue(()),
+                _ => Break(None),
+            })
+        };
+        let tell = |(): &(), _| self.waiting("GitLab to start the pipeline of the new commit");
+        let pace = Pace::new(&self.cx.limits, 500, 500).within(APPEARS);
+        if let Ok(Some(pipeline)) = wait::until(pace, tell, look).await? {
+            return Ok(pipeline);
         }
         let route = Route::of(&["projects", &self.project, "pipeline"]);
         let answer = self
@@ -265,18 +261,26 @@ impl Run<'_> {
     /// Follows a pipeline to its end; returns it and its jobs as they were last seen.
     async fn follow(&self, mut pipeline: Pipeline) -> Result<(Pipeline, Vec<Job>)> {
         let mut logs: BTreeMap<u64, Log> = BTreeMap::new();
-        let mut pause = Duration::from_millis(300);
         let mut pending_since: Option<Instant> = None;
         if let Some(url) = &pipeline.url {
             self.cx.reporter.event(&Event::Note { text: format!("pipeline {}: {url}", pipeline.id) });
         }
-        loop {
+        let mut is_fresh = true;
+        let look = async || {
+            if !std::mem::take(&mut is_fresh) {
+                let id = pipeline.id.to_string();
+                let route = Route::of(&["projects", &self.project, "pipelines", &id]);
+                let url = pipeline.url.take();
+                let value: Value = self.gitlab.get(&format!("look at pipeline {id}"), &route).await?;
+                let now = Pipeline::read(&value).unwrap_or_else(|| pipeline.clone());
+                pipeline = Pipeline { url, ..now };
+            }
             let jobs = jobs(&self.gitlab, &self.project, pipeline.id).await?;
             for job in &jobs {
                 self.show(job, logs.entry(job.id).or_default()).await?;
             }
             if pipeline.is_over() {
-                return Ok((pipeline, jobs));
+                return Ok(Break((pipeline.clone(), jobs)));
             }
             let waiting = jobs.iter().find(|job| job.status == "pending");
             let nothing_runs = !jobs.iter().any(|job| job.status == "running");
@@ -294,13 +298,9 @@ impl Run<'_> {
             if nothing_runs && waiting.is_none() {
                 self.waiting(&seen);
             }
-            self.pause(&mut pause, &seen).await?;
-            let id = pipeline.id.to_string();
-            let route = Route::of(&["projects", &self.project, "pipelines", &id]);
-            let url = pipeline.url.take();
-            let value: Value = self.gitlab.get(&format!("look at pipeline {id}"), &route).await?;
-            pipeline = Pipeline { url, ..Pipeline::read(&value).unwrap_or(pipeline) };
-        }
+            Ok(Continue(seen))
+        };
+        self.until(300, look).await
     }
 
     /// Shows what is new in a job's log.

@@ -2,12 +2,14 @@
 //! a fresh client built of host, CA and token alone.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
+use crate::base::wait::{self, Pace};
 use crate::cluster::endpoint_ca::trust;
 use crate::cluster::rights::{self, Right};
 use crate::cluster::token::extra_rights::{self, Placed};
@@ -33,21 +35,16 @@ pub async fn client(cx: &Context, token: &Secret) -> Result<Cluster> {
 /// because authorizers lag behind it.
 pub async fn prove(cx: &Context, token: &Secret) -> Result<String> {
     let client = client(cx, token).await?;
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(20);
-    loop {
-        let lags = |failure: &Failure| failure.id == Id::LackingRights || failure.id == Id::MissingRights;
-        match once(cx, &client).await {
-            Err(failure)
-                if lags(&failure) && started.elapsed() < Duration::from_secs(10) && just_bound(cx) =>
-            {
-                cx.waiting("issue-token", "the cluster to honour the new binding", started.elapsed());
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
-            }
-            other => return other,
-        }
-    }
+    let lags =
+        |failure: &Failure| matches!(failure.id, Id::LackingRights | Id::MissingRights) && just_bound(cx);
+    let look = async || match once(cx, &client).await {
+        Err(failure) if lags(&failure) => Ok(Continue(failure)),
+        other => other.map(Break),
+    };
+    let tell = |_: &Failure, waited| {
+        cx.waiting("issue-token", "the cluster to honour the new binding", waited);
+    };
+    wait::until(Pace::new(&cx.limits, 20, 1000).within(Duration::from_secs(10)), tell, look).await?
 }
 
 /// Whether this run made the binding that gives the runner its rights.

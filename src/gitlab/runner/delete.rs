@@ -1,11 +1,14 @@
 //! Takes the runner away: paused, its jobs waited for, deleted, read back.
 
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::ago;
 use crate::base::error::{Failure, Id, Result};
+use crate::base::text::count;
+use crate::base::wait::{self, Pace};
 use crate::gitlab::{Class, Gitlab, Manager, Route, Runner};
 use crate::settings::shell_word;
 use crate::steps::context::Context;
@@ -23,47 +26,41 @@ pub async fn settle(cx: &Context, id: u64) -> Result<Option<String>> {
     if cx.options.now {
         return Ok(None);
     }
-    let started = Instant::now();
-    loop {
+    let look = async || {
         let route = Route::of(&["runners", &number, "jobs"]).with("status", "running");
         let jobs = match gitlab.list(&format!("list the jobs of runner {id}"), &route).await {
-            Ok(jobs) => jobs,
+            Ok(jobs) => jobs.len(),
             Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden | Class::NotFound) => {
-                return Ok(Some(format!(
+                return Ok(Break(Some(format!(
                     "whether runner {id} has running jobs cannot be seen: {}",
                     refusal.message
-                )));
+                ))));
             }
             Err(refusal) => return Err(refusal.into()),
         };
-        if jobs.is_empty() {
-            return Ok(None);
+        if jobs == 0 {
+            return Ok(Break(None));
         }
-        if let Some(silent) = silent_since(gitlab, &number).await? {
-            return Ok(Some(format!(
+        Ok(match silent_since(gitlab, &number).await? {
+            Some(silent) => Break(Some(format!(
                 "not waiting for {}: its machine was last heard of {}",
-                crate::base::text::count(jobs.len(), "job"),
+                count(jobs, "job"),
                 ago(silent, gitlab.now())
-            )));
-        }
-        if Instant::now() + Duration::from_secs(1) >= cx.limits.deadline {
-            return Err(Failure::new(
-                Id::WaitTimeout,
-                format!("{} still running on runner {id}", crate::base::text::count(jobs.len(), "job")),
-            )
+            ))),
+            None => Continue(jobs),
+        })
+    };
+    let tell = |jobs: &usize, waited| {
+        cx.waiting("create-runner", &format!("{} on runner {id}", count(*jobs, "running job")), waited);
+    };
+    wait::until(Pace::new(&cx.limits, 1000, 1000), tell, look).await?.map_err(|jobs| {
+        Failure::new(Id::WaitTimeout, format!("{} still running on runner {id}", count(jobs, "job")))
             .detail("meanwhile", format!("runner {id} is paused and takes no new jobs"))
             .hint(format!(
                 "wait longer with --timeout 1h, or do not wait: outrigger teardown --now --deployment {}",
                 shell_word(&cx.names.deployment)
-            )));
-        }
-        cx.waiting(
-            "create-runner",
-            &format!("{} on runner {id}", crate::base::text::count(jobs.len(), "running job")),
-            started.elapsed(),
-        );
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+            ))
+    })
 }
 
 /// The last contact of the runner's machines, if all of them have been silent for too long. Older versions tell

@@ -1,11 +1,13 @@
 //! Looks for the runner: by the id that record or anchor hint at, or by its mark.
 
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Found, Ours, serves};
 use crate::base::error::{Failure, Id, Result};
+use crate::base::wait::{self, Pace};
 use crate::deployment::mark::{self, Marked, Marks};
 use crate::deployment::ownership::Voucher;
 use crate::gitlab::facts::instance;
@@ -110,17 +112,14 @@ async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<F
     let number = id.to_string();
     let what = format!("look at runner {id}");
     let route = Route::of(&["runners", &number]);
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(100);
-    let answer = loop {
-        match gitlab.get_opt(&what, &route).await {
-            Ok(None) if started.elapsed() + pause < lag => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
-            other => break other,
-        }
+    let look = async || {
+        Ok(match gitlab.get_opt(&what, &route).await {
+            Ok(None) => Continue(()),
+            other => Break(other),
+        })
     };
+    let pace = Pace::new(&cx.limits, 100, 2000).within(lag);
+    let answer = wait::until(pace, |(), _| {}, look).await?.unwrap_or(Ok(None));
     let value = match answer {
         Ok(Some(value)) => value,
         Ok(None) => return Ok(Found::None),
@@ -200,18 +199,13 @@ async fn managers(cx: &Context, id: u64) -> Result<Vec<Manager>> {
 /// # Errors
 /// OR0415 (exit 4) where the token may not list; OR0703 (exit 7) for two hits or another creator.
 pub async fn by_mark(cx: &Context, patient: bool) -> Result<Found> {
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(500);
-    loop {
-        match listed(cx).await? {
-            Some(id) => return by_id(cx, id, LAG, false).await,
-            None if patient && started.elapsed() < LAG => {
-                cx.waiting("create-runner", "GitLab to show whether the runner was made", started.elapsed());
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(3));
-            }
-            None => return Ok(Found::None),
-        }
+    let pace = Pace::new(&cx.limits, 500, 3000).within(if patient { LAG } else { Duration::ZERO });
+    let tell = |(): &(), waited| {
+        cx.waiting("create-runner", "GitLab to show whether the runner was made", waited);
+    };
+    match wait::until(pace, tell, async || Ok(listed(cx).await?.map_or(Continue(()), Break))).await? {
+        Ok(id) => by_id(cx, id, LAG, false).await,
+        Err(()) => Ok(Found::None),
     }
 }
 
