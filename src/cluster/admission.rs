@@ -93,12 +93,6 @@ impl Gate {
         }
         Some(Self::Unnamed)
     }
-
-    /// Whether the same request may pass later without anybody's changing it or a rule.
-    #[must_use]
-    pub fn passes_later(&self) -> bool {
-        matches!(self, Self::WebhookDown(_) | Self::Terminating)
-    }
 }
 
 impl fmt::Display for Gate {

@@ -7,13 +7,23 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::target::Selection;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::yaml::{self, Repeated};
 
 /// Hundreds of clusters with their CAs in one file.
 const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// What selects a context.
+#[derive(Debug, Default)]
+pub struct Selection<'a> {
+    /// `--kubeconfig` (or its recorded value).
+    pub file: Option<&'a Path>,
+    /// `--context` (or its recorded value), with its source as shown in the plan.
+    pub context: Option<(&'a str, String)>,
+    /// `--as`.
+    pub as_user: Option<&'a str>,
+}
 
 /// What the files say together. Not `Debug`: it holds secrets.
 #[derive(Default)]

@@ -47,10 +47,10 @@ pub use admission::Gate;
 pub use certificate::only_the_runner;
 use connect::build;
 pub use endpoint::Endpoint;
-pub use kubeconfig::contexts;
+pub use kubeconfig::{Selection, contexts};
 use login::Login;
 pub use refusal::{Class, Refusal};
-pub use target::{Selection, Target, load};
+pub use target::{Target, load};
 
 /// The largest answer read: a list of metadata of a busy namespace stays far below.
 const BODY_LIMIT: usize = 32 * 1024 * 1024;
@@ -110,7 +110,7 @@ impl Cluster {
     /// cannot be reached from here.
     pub fn with_token(target: &Target, token: &str, limits: &Limits) -> Result<Self> {
         let mut config = target.config.clone();
-        config.auth_info = target::bearer(token)?;
+        config.auth_info = user::bearer(token)?;
         let client = build(config).map_err(|error| refusal::connecting(&error, target))?;
         Ok(Self::over(Some(client), &target.address(), limits))
     }

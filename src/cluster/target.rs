@@ -4,13 +4,13 @@
 //! judged here, and its configuration is made here: none of its own loading is used.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use super::kubeconfig::{self, Exec};
-use super::plugin::{Plugin, fits_header};
-use super::user::{auth_info, data};
+use super::kubeconfig::{self, Exec, Selection};
+use super::plugin::Plugin;
+use super::user::{auth_info, bearer, data, unusable};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::proxy::{self, Proxy};
@@ -76,17 +76,6 @@ impl Target {
             None => self.endpoint.url.clone(),
         }
     }
-}
-
-/// What selects a context.
-#[derive(Debug, Default)]
-pub struct Selection<'a> {
-    /// `--kubeconfig` (or its recorded value).
-    pub file: Option<&'a Path>,
-    /// `--context` (or its recorded value), with its source as shown in the plan.
-    pub context: Option<(&'a str, String)>,
-    /// `--as`.
-    pub as_user: Option<&'a str>,
 }
 
 /// Reads the kubeconfig and judges the chosen context.
@@ -194,11 +183,6 @@ pub async fn load(
     })
 }
 
-pub(super) fn unusable(context: &str, why: String) -> Failure {
-    Failure::new(Id::UnusableKubeconfig, format!("the context {context:?} cannot be used"))
-        .detail("because", why)
-}
-
 /// Where the plugin is. As with Go, a program is not taken from where the operator happens to be: an entry of
 /// PATH that is empty or relative leads nowhere.
 fn found(exec: &Exec, env: &BTreeMap<String, String>) -> Result<PathBuf> {
@@ -273,19 +257,11 @@ pub(super) fn bare(endpoint: &Endpoint, ca_pem: Option<&str>, token: &str) -> Re
     Ok(config)
 }
 
-/// Credentials that are a token and nothing else.
-pub(super) fn bearer(token: &str) -> Result<kube::config::AuthInfo> {
-    if !fits_header(token) {
-        let text = "the token holds a character that no header can carry";
-        return Err(Failure::new(Id::TokenIdentity, text));
-    }
-    Ok(kube::config::AuthInfo { token: Some(token.to_owned().into()), ..kube::config::AuthInfo::default() })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::base::error::Id;
 
     #[test]
     fn a_plugin_is_not_taken_from_where_the_operator_happens_to_be() {

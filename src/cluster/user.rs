@@ -7,8 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::kubeconfig::{Provider, User};
 use super::plugin::fits_header;
-use super::target::unusable;
-use crate::base::error::Failure;
+use crate::base::error::{Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::x509;
 use crate::x509::tls;
@@ -28,6 +27,11 @@ impl Fault {
             Self::Whole(failure) => failure,
         }
     }
+}
+
+pub(super) fn unusable(context: &str, why: String) -> Failure {
+    Failure::new(Id::UnusableKubeconfig, format!("the context {context:?} cannot be used"))
+        .detail("because", why)
 }
 
 /// The bytes of a value that stands in the kubeconfig in base64 (`…-data`) or in a file; both is refused, as
@@ -68,6 +72,15 @@ fn complete(what: &str, value: &str) -> Result<(), Fault> {
         ));
     }
     Ok(())
+}
+
+/// Credentials that are a token and nothing else.
+pub(super) fn bearer(token: &str) -> Result<kube::config::AuthInfo> {
+    if !fits_header(token) {
+        let text = "the token holds a character that no header can carry";
+        return Err(Failure::new(Id::TokenIdentity, text));
+    }
+    Ok(kube::config::AuthInfo { token: Some(token.to_owned().into()), ..kube::config::AuthInfo::default() })
 }
 
 /// The user's credentials, checked, but for what a plugin gives.
@@ -167,7 +180,6 @@ fn id_token(provider: &Provider) -> Result<String, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::target::bearer;
     use super::*;
 
     /// The same for every way in which a user may be written: judged before the library sees it.
