@@ -37,9 +37,6 @@ pub struct Bundle {
     pub certificates: Vec<Certificate>,
     /// Why each other member was left out, in plain words; none of them is in [`Bundle::to_pem`].
     pub dropped: Vec<String>,
-    /// Go reads other certificates from the text as given than from [`Bundle::to_pem`]: the input
-    /// must not be handed to the runner as it is.
-    pub rewritten: bool,
 }
 
 impl Bundle {
@@ -149,7 +146,6 @@ pub fn read_bundle(text: &[u8]) -> Result<Bundle, BundleFault> {
             _ => BundleFault::NoCertificate(bundle.dropped),
         });
     }
-    bundle.rewritten = go_certificates(text) != bundle.certificates;
     Ok(bundle)
 }
 
@@ -213,84 +209,6 @@ fn lenient_blocks(text: &[u8]) -> Vec<Block> {
         blocks.push(Block { label, body });
     }
     blocks
-}
-
-/// What `x509.CertPool.AppendCertsFromPEM` takes from the text as it stands.
-fn go_certificates(text: &[u8]) -> Vec<Certificate> {
-    let mut certificates = Vec::new();
-    let mut position = 0;
-    while let Some((der, next)) = go_next_block(text, position) {
-        certificates.extend(der.and_then(|der| Certificate::from_der(&der).ok()));
-        position = next;
-    }
-    certificates
-}
-
-/// `pem.Decode` of Go, on absolute offsets: the next well-formed block's bytes (none for a block
-/// `AppendCertsFromPEM` steps over), and where to go on.
-fn go_next_block(text: &[u8], start: usize) -> Option<(Option<Vec<u8>>, usize)> {
-    const LINE_END: &[u8] = b"\n-----END ";
-    let mut from = start;
-    loop {
-        let end = find(text, LINE_END, from)?;
-        let trailer = end + LINE_END.len();
-        // The last BEGIN before the END, so that a BEGIN without END costs only itself.
-        let begin =
-            text[from..end].windows(BEGIN.len()).rposition(|window| window == BEGIN).map(|at| at + from);
-        let Some(begin) = begin.filter(|&at| at == from || text[at - 1] == b'\n') else {
-            from = trailer;
-            continue;
-        };
-        let (line, mut cursor) = go_line(text, begin + BEGIN.len());
-        if cursor > trailer {
-            return None;
-        }
-        from = trailer;
-        let Some(label) = line.strip_suffix(DASHES) else { continue };
-        let mut headers = false;
-        loop {
-            if cursor >= text.len() {
-                return None;
-            }
-            let (line, next) = go_line(text, cursor);
-            if !line.contains(&b':') {
-                break;
-            }
-            headers = true;
-            cursor = next;
-        }
-        if cursor > trailer {
-            return None;
-        }
-        if headers && end < cursor {
-            continue;
-        }
-        let closed = text[trailer..].strip_prefix(label).is_some_and(|rest| rest.starts_with(DASHES));
-        if !closed || !go_line(text, trailer + label.len() + DASHES.len()).0.is_empty() {
-            continue;
-        }
-        let body = text.get(cursor..end).unwrap_or_default();
-        let body: Vec<u8> = body.iter().copied().filter(|byte| !b" \t\r\n".contains(byte)).collect();
-        let Ok(der) = GO_BASE64.decode(body) else { continue };
-        let next = go_line(text, trailer - 1).1;
-        return Some(((label == b"CERTIFICATE" && !headers).then_some(der), next));
-    }
-}
-
-/// A line without its end and trailing blanks, and the offset of the next line.
-fn go_line(text: &[u8], start: usize) -> (&[u8], usize) {
-    let start = start.min(text.len());
-    let (mut end, next) = match find(text, b"\n", start) {
-        Some(at) => (at, at + 1),
-        None => (text.len(), text.len()),
-    };
-    if next > end && end > start && text[end - 1] == b'\r' {
-        end -= 1;
-    }
-    while end > start && matches!(text[end - 1], b' ' | b'\t') {
-        end -= 1;
-    }
-    (&text[start..end], next)
 }
 
 fn find(text: &[u8], needle: &[u8], from: usize) -> Option<usize> {

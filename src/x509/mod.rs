@@ -35,7 +35,6 @@ use sha2::{Digest, Sha256};
 pub struct Certificate {
     der: Vec<u8>,
     subject: String,
-    not_before: Timestamp,
     not_after: Timestamp,
 }
 
@@ -46,8 +45,7 @@ impl Certificate {
     pub fn from_der(der: &[u8]) -> Result<Self, String> {
         let facts = parse::parse(der)?;
         let subject = facts.subject();
-        let (not_before, not_after) = (facts.not_before(), facts.not_after());
-        Ok(Self { der: der.to_vec(), subject, not_before, not_after })
+        Ok(Self { der: der.to_vec(), subject, not_after: facts.not_after() })
     }
 
     /// The certificate as it was signed.
@@ -66,12 +64,6 @@ impl Certificate {
     #[must_use]
     pub fn fingerprint_sha256(&self) -> String {
         colon_hex(&Sha256::digest(&self.der))
-    }
-
-    /// First moment of validity.
-    #[must_use]
-    pub fn not_before(&self) -> Timestamp {
-        self.not_before
     }
 
     /// Last second of validity. "No well-defined expiry" (the year 9999) is [`Timestamp::MAX`].
@@ -148,7 +140,6 @@ mod tests {
         Certificate {
             der: b"abc".to_vec(),
             subject: "CN=x".to_owned(),
-            not_before: Timestamp::UNIX_EPOCH,
             not_after: Timestamp::from_second(not_after).expect("in range"),
         }
     }
