@@ -295,14 +295,8 @@ fn settings() -> Run {
         let Ok(text) = std::str::from_utf8(input) else { return };
         let file = Some((home.path().join("settings.yaml"), text.to_owned()));
         let home = Some(home.path().to_owned());
-        shown(resolve(&Inputs {
-            matches: &matches,
-            env: &env,
-            file,
-            recorded: BTreeMap::new(),
-            noted: None,
-            home,
-        }));
+        let inputs = Inputs { matches: &matches, env: &env, file, noted: None, home };
+        shown(resolve(&inputs, |_, _| Ok(BTreeMap::new())));
     })
 }
 
@@ -328,14 +322,8 @@ fn record() -> Run {
             Ok(Some(record)) => {
                 let home = Some(home.path().to_owned());
                 let recorded = record.settings;
-                shown(resolve(&Inputs {
-                    matches: &matches,
-                    env: &env,
-                    file: None,
-                    recorded,
-                    noted: None,
-                    home,
-                }));
+                let inputs = Inputs { matches: &matches, env: &env, file: None, noted: None, home };
+                shown(resolve(&inputs, |_, _| Ok(recorded)));
             }
             other => shown(other),
         }

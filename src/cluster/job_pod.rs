@@ -29,7 +29,7 @@ pub fn pod(cx: &Context) -> Object {
     let nothing = toml::Table::new();
     let extra = cx.facts.runner_extra.get().and_then(|extra| extra.get("kubernetes")?.as_table());
     let extra = extra.unwrap_or(&nothing);
-    let restricted = cx.settings.pod_security_level.value == "restricted";
+    let restricted = *cx.settings.pod_security == crate::settings::PodSecurity::Restricted;
     let helper = format!(
         "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-v{}",
         cx.settings.runner_version.value

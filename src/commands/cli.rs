@@ -7,7 +7,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::gitlab::permissions;
-use crate::settings::table::{Group, Kind, OPTIONS, Row, SETTINGS, setting};
+use crate::settings::{Group, Kind, OPTIONS, Row, SETTINGS, setting};
 
 /// What the help says of one step; the list of steps provides it.
 #[derive(Clone, Copy, Debug)]
@@ -246,8 +246,9 @@ fn environment_page() -> String {
     let mut page = String::from(
         "Environment\n  A flag wins over its variable, a variable over the settings file. Empty means not set.\n\n",
     );
-    for row in rows().filter(|row| !row.env.is_empty()) {
-        let _ = writeln!(page, "  {:<47} {}", row.env.join(", "), row.dashed);
+    for row in rows().filter(|row| row.env.is_some()) {
+        let names: Vec<_> = row.variables().collect();
+        let _ = writeln!(page, "  {:<47} {}", names.join(", "), row.dashed);
     }
     page += "\n  GITLAB_TOKEN, GITLAB_ACCESS_TOKEN, OAUTH_TOKEN hold your GitLab access token itself; the first\n  \
              that is set counts. It goes only to a host named along with it: by the same command line,\n  \

@@ -55,7 +55,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let mut selection = engine::select(&[], &[], None)?;
     let (settings, record) = outside.settings().await?;
     let unasked = engine::drop_unasked(&mut selection, &[], &settings, record.as_ref());
-    let session = outside.open(Needs::default()).await?;
+    let session = outside.open(Needs::default(), (settings, record)).await?;
     let cx = &session.cx;
     // The version is asked for on the way: the plan needs it next.
     tokio::join!(engine::check_cluster(cx), cx.version()).0?;
@@ -198,7 +198,8 @@ pub(crate) async fn adopt_objects(cx: &crate::steps::context::Context) -> Result
 pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
     let mut rows: Vec<[String; 4]> = Vec::new();
     if outside.options.list_cluster {
-        let session = outside.open(Needs::default()).await?;
+        let known = outside.settings().await?;
+        let session = outside.open(Needs::default(), known).await?;
         let path = "/api/v1/serviceaccounts?labelSelector=app.kubernetes.io%2Fmanaged-by%3Doutrigger";
         let items = session
             .cx

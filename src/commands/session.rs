@@ -63,11 +63,11 @@ pub struct Session {
 }
 
 impl Outside<'_> {
-    async fn inputs(&self, recorded: BTreeMap<String, Vec<String>>) -> Result<Inputs<'_>> {
-        let file = match settings::config_path(self.matches, self.env) {
+    async fn inputs(&self) -> Result<Inputs<'_>> {
+        let file = match &self.options.config {
             None => None,
             Some(path) => {
-                let bytes = self.intake.text(&path).await?.ok_or_else(|| {
+                let bytes = self.intake.text(path).await?.ok_or_else(|| {
                     Failure::new(
                         Id::SettingsFile,
                         format!("the settings file {} does not exist", path.display()),
@@ -80,10 +80,10 @@ impl Outside<'_> {
                         format!("the settings file {} is not UTF-8", path.display()),
                     )
                 })?;
-                Some((path, text.to_owned()))
+                Some((path.clone(), text.to_owned()))
             }
         };
-        Ok(Inputs { matches: self.matches, env: self.env, file, recorded, noted: None, home: self.home() })
+        Ok(Inputs { matches: self.matches, env: self.env, file, noted: None, home: self.home() })
     }
 
     fn home(&self) -> Option<PathBuf> {
@@ -92,21 +92,20 @@ impl Outside<'_> {
 
     /// The settings and the record, before anything is connected.
     pub async fn settings(&self) -> Result<(Settings, Option<Record>)> {
-        let inputs = self.inputs(BTreeMap::new()).await?;
-        // Where these two cannot be had, whatever else is wrong is said with them.
-        let (deployment, state_dir) = match settings::deployment_and_state_dir(&inputs) {
-            Ok(found) => found,
-            Err(first) => return Err(settings::resolve(&inputs).err().unwrap_or(first)),
-        };
-        let record = Record::load(&state_dir, &deployment.value)?;
-        let recorded = record.as_ref().map(|record| record.settings.clone()).unwrap_or_default();
-        let settings = settings::resolve(&Inputs { recorded, ..inputs })?;
+        let mut record = None;
+        let settings = settings::resolve(&self.inputs().await?, |state_dir, deployment| {
+            record = Record::load(state_dir, deployment)?;
+            Ok(record.as_ref().map(|record| record.settings.clone()).unwrap_or_default())
+        })?;
         Ok((settings, record))
     }
 
-    /// Opens a session.
-    pub async fn open(&mut self, needs: Needs) -> Result<Session> {
-        let (mut settings, record) = self.settings().await?;
+    /// Opens a session with the settings and the record that [`Self::settings`] gave.
+    pub async fn open(
+        &mut self,
+        needs: Needs,
+        (mut settings, record): (Settings, Option<Record>),
+    ) -> Result<Session> {
         let lock = if needs.writes {
             files::check_place(&Record::path(&settings.state_dir, &settings.deployment.value))?;
             files::make_dir(&settings.state_dir).map_err(|failure| failure.with_kind(Kind::Refused))?;
@@ -172,9 +171,8 @@ impl Outside<'_> {
         for why in &seen.refused {
             cx.warn(format!("not taken from the annotation on ServiceAccount {account}: {why}"));
         }
-        let inputs =
-            Inputs { noted: Some((account.clone(), seen.noted)), ..self.inputs(BTreeMap::new()).await? };
-        match settings::resolve(&inputs) {
+        let inputs = Inputs { noted: Some((account.clone(), seen.noted)), ..self.inputs().await? };
+        match settings::resolve(&inputs, |_, _| Ok(settings::Remembered::new())) {
             Ok(settings) => {
                 let asked = std::mem::replace(&mut cx.settings, settings);
                 let settings = &mut cx.settings;

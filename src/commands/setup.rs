@@ -25,13 +25,17 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         return super::uninstall(outside).await;
     }
     let step = single.and_then(steps::find);
+    let known;
     let selection = match single {
         // preflight looks at everything that setup would do, and does nothing.
-        Some(name) if name != "preflight" => engine::alone(name),
+        Some(name) if name != "preflight" => {
+            known = outside.settings().await?;
+            engine::alone(name)
+        }
         _ => {
             let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
-            let (settings, record) = outside.settings().await?;
-            engine::drop_unasked(&mut selection, &options.only, &settings, record.as_ref());
+            known = outside.settings().await?;
+            engine::drop_unasked(&mut selection, &options.only, &known.0, known.1.as_ref());
             selection
         }
     };
@@ -44,7 +48,7 @@ pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<
         again: single == Some("create-runner"),
         no_cluster: prints && step.is_some_and(|step| !step.print_needs_cluster()),
     };
-    let session = match outside.open(needs).await {
+    let session = match outside.open(needs, known).await {
         // Preflight says of a cluster that is not there what it leaves unchecked.
         Err(failure) if single == Some("preflight") && failure.kind == Kind::Deadline => {
             return Err(nothing_else(outside, failure));

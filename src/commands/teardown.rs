@@ -41,7 +41,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
     let whole = options.only.is_empty() && options.skip.is_empty() && options.from.is_none();
     let needs = Needs { writes: !options.dry_run, no_cluster: options.cluster_gone, ..Needs::default() };
-    let session = outside.open(needs).await?;
+    let session = outside.open(needs, (settings, record)).await?;
     let cx = &session.cx;
     engine::check_gitlab(cx)?;
     // Cluster, GitLab and disk are independent: one that is not there does not keep the others.

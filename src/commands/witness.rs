@@ -14,7 +14,7 @@ use crate::deployment::names::{self, Names, POD_SECURITY};
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Vouched, Voucher};
 use crate::gitlab::runner::{self, Stands};
-use crate::settings::{self, DEFAULT_POD_SECURITY, DEFAULT_RUNNER_VERSION, Source, shell_word};
+use crate::settings::{self, DEFAULT_RUNNER_VERSION, PodSecurity, Source, shell_word};
 use crate::steps::context::Context;
 
 /// A deployment that somebody stands for.
@@ -225,7 +225,7 @@ fn taken(
             "runnerVersion" if settings::is_older(value, DEFAULT_RUNNER_VERSION) => {
                 format!("older than {DEFAULT_RUNNER_VERSION}: to keep it, name it with --runner-version")
             }
-            "podSecurity" if settings::strictness(value) < least(level) => {
+            "podSecurity" if PodSecurity::of_label(value) < least(level) => {
                 "laxer than the namespace: to loosen it, say --pod-security".to_owned()
             }
             "secrets" if value != "separate" => "said with --secrets alone".to_owned(),
@@ -240,9 +240,8 @@ fn taken(
 
 /// The least Pod Security level that a note may ask for: what is enforced already, if that is less than the
 /// default.
-fn least(level: Option<&str>) -> u8 {
-    let default = settings::strictness(DEFAULT_POD_SECURITY);
-    level.map_or(default, |level| settings::strictness(level).min(default))
+fn least(level: Option<&str>) -> PodSecurity {
+    level.map_or_else(PodSecurity::default, |level| PodSecurity::of_label(level).min(PodSecurity::default()))
 }
 
 #[cfg(test)]

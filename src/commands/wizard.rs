@@ -384,15 +384,9 @@ mod tests {
         let matches = cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
         let env = BTreeMap::new();
         let recorded = BTreeMap::new();
-        resolve(&Inputs {
-            matches: &matches,
-            env: &env,
-            file: None,
-            recorded,
-            noted: None,
-            home: Some(PathBuf::from("/h")),
-        })
-        .expect("settings")
+        let inputs =
+            Inputs { matches: &matches, env: &env, file: None, noted: None, home: Some(PathBuf::from("/h")) };
+        resolve(&inputs, |_, _| Ok(recorded)).expect("settings")
     }
 
     fn gaps() -> Gaps {

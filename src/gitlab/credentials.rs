@@ -150,15 +150,8 @@ mod tests {
         let recorded = recorded
             .map(|url| BTreeMap::from([("gitlabUrl".to_owned(), vec![url.to_owned()])]))
             .unwrap_or_default();
-        resolve(&Inputs {
-            matches: &matches,
-            env,
-            file: None,
-            recorded,
-            noted: None,
-            home: Some("/h".into()),
-        })
-        .expect("settings")
+        let inputs = Inputs { matches: &matches, env, file: None, noted: None, home: Some("/h".into()) };
+        resolve(&inputs, |_, _| Ok(recorded)).expect("settings")
     }
 
     async fn goes(args: &[&str], env: &[(&str, &str)], recorded: Option<&str>) -> Result<String, String> {

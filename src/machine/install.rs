@@ -3,38 +3,7 @@
 use super::launch_script::host_of;
 use crate::base::error::{Failure, Id, Result};
 
-/// The ways to install it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// GitLab's Debian packages.
-    Apt,
-    /// The same, with an empty package in the place of the helper images (519 MB), which the
-    /// Kubernetes executor never uses.
-    AptSlim,
-    /// GitLab's static binary.
-    Binary,
-}
-
-impl Method {
-    /// The methods by their names on the command line.
-    pub const NAMES: &'static [&'static str] = &["apt", "apt-slim", "binary"];
-
-    /// The method of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Apt, Self::AptSlim, Self::Binary].into_iter().find(|method| method.name() == name)
-    }
-
-    /// Its name on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Apt => "apt",
-            Self::AptSlim => "apt-slim",
-            Self::Binary => "binary",
-        }
-    }
-}
+pub use crate::settings::InstallMethod as Method;
 
 /// Where gitlab-runner comes from.
 #[derive(Clone, Debug)]

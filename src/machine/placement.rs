@@ -1,8 +1,8 @@
 //! What the settings ask for: a target, and how the secrets travel there. What it cannot take is refused.
 
-use super::target::{Runs, Target, find};
+use super::target::{self, Runs, Target};
 use crate::base::error::{Failure, Id, Result};
-use crate::settings::{Settings, Source};
+use crate::settings::{Secrets, Settings, Source};
 
 /// Where a script goes and how its secrets travel, as the settings have it.
 #[derive(Clone, Copy, Debug)]
@@ -21,16 +21,13 @@ pub struct Placement {
 /// # Errors
 /// OR0202 (exit 2) that says why and what to do instead.
 pub fn placement(settings: &Settings) -> Result<Placement> {
-    let name = settings.target.value.as_str();
+    let target = target::of(*settings.target);
+    let name = target.name;
     let refuse = |flag: &str, why: &str, instead: &str| {
         Failure::new(Id::InvalidInput, format!("{flag} is not for --target {name}"))
             .detail("because", why)
             .hint(instead)
     };
-    let target = find(name).ok_or_else(|| {
-        Failure::new(Id::InvalidInput, format!("no target is called {name:?}"))
-            .hint("outrigger launch-script --help names them")
-    })?;
     let mut lock_metadata = settings.lock_metadata;
     if let (true, Some((why, instead))) = (lock_metadata, target.no_lock) {
         if !settings.sources.get("lockMetadata").is_some_and(Source::is_remembered) {
@@ -40,7 +37,7 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
     }
     let mut separate = target.separate;
     if let Some(how) = &settings.secrets {
-        separate = how.value == "separate";
+        separate = how.value == Secrets::Separate;
         if separate && target.runs != Runs::OnDemand {
             if !how.source.is_remembered() {
                 return Err(refuse(

@@ -8,7 +8,7 @@ use crate::base::secret::Secret;
 use crate::deployment::names;
 use crate::deployment::plan::{Act, Decision, Line};
 use crate::machine::placement::{Placement, placement};
-use crate::machine::target::{Runs, find};
+use crate::machine::target::{self, Runs};
 use crate::machine::{self, ScriptSecrets, commands, secrets_file};
 use crate::steps::context::Context;
 
@@ -190,18 +190,15 @@ pub async fn undo_lines(cx: &Context) -> Result<Vec<Line>> {
 
 /// What the script made of a machine is out of our reach; whose it is to take back, and how.
 fn machine_line(cx: &Context) -> Line {
-    let (text, way) = match find(&cx.settings.target.value) {
-        Some(target) if target.runs == Runs::OnDemand => (
+    let (text, way) = match target::of(*cx.settings.target) {
+        target if target.runs == Runs::OnDemand => (
             "the host stays as the script made it".to_owned(),
             "to take that back, first run there the script of",
         ),
-        target => {
-            let place = target.map_or("where it is", |target| target.title);
-            (
-                format!("the VM stays, it is not ours to remove: delete it ({place})"),
-                "or, if it lives on, first run there the script of",
-            )
-        }
+        target => (
+            format!("the VM stays, it is not ours to remove: delete it ({})", target.title),
+            "or, if it lives on, first run there the script of",
+        ),
     };
     let command = cx.settings.same_deployment("outrigger launch-script --uninstall", &[]);
     Line::keep(text).detail(way).command(command)

@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::base::error::{Failure, Id, Result};
 use crate::base::template::yaml_string;
+use crate::settings::Place;
 
 /// When a place runs the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ pub struct Target {
 const VM_USERS: &str = "every user of the VM (metadata service), root, copies of its disk";
 const LEAVE_AWAY: &str = "go on without --lock-metadata";
 
-/// All of them, in the order of [`crate::settings::table::TARGETS`].
+/// All of them, in the order of [`Place`].
 pub static TARGETS: &[Target] = &[
     Target {
         name: "lightsail",
@@ -234,6 +235,12 @@ pub static TARGETS: &[Target] = &[
     },
 ];
 
+/// The target that a setting names.
+#[must_use]
+pub fn of(place: Place) -> &'static Target {
+    &TARGETS[place as usize]
+}
+
 /// The target of a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Target> {
@@ -309,13 +316,13 @@ fn cloud_config(script: &str, deployment: &str) -> String {
 mod tests {
     use super::{Form, Runs, TARGETS, find};
     use crate::base::error::Id;
-    use crate::settings::{DEFAULT_TARGET, table};
+    use crate::settings::setting;
 
     #[test]
     fn the_table_has_what_the_command_line_offers() {
         let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
-        assert_eq!(names, table::TARGETS);
-        assert!(find(DEFAULT_TARGET).is_some() && find("mars").is_none());
+        assert_eq!(setting("target").map(|row| row.choices), Some(names.as_slice()));
+        assert!(find("mars").is_none());
     }
 
     #[test]

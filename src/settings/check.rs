@@ -114,16 +114,6 @@ pub fn is_older(value: &str, other: &str) -> bool {
     parts(value) < parts(other)
 }
 
-/// How much a Pod Security level forbids: 0 for `privileged`, 1 for `baseline`, 2 for `restricted`.
-#[must_use]
-pub fn strictness(level: &str) -> u8 {
-    match level {
-        "restricted" => 2,
-        "baseline" => 1,
-        _ => 0,
-    }
-}
-
 /// A uid as the API server gives it.
 pub fn uid(value: &str) -> Result<String, String> {
     let value = text(value)?;
@@ -160,15 +150,6 @@ pub fn job_limit(value: &str) -> Result<u32, String> {
     match value.parse() {
         Ok(limit @ 1..=1000) => Ok(limit),
         _ => Err("is not a number from 1 to 1000".to_owned()),
-    }
-}
-
-/// One of a few words.
-pub fn choice(value: &str, choices: &[&str]) -> Result<String, String> {
-    if choices.contains(&value) {
-        Ok(value.to_owned())
-    } else {
-        Err(format!("is not one of {}", choices.join(", ")))
     }
 }
 
@@ -301,6 +282,24 @@ pub fn duration(value: &str) -> Result<Duration, String> {
         (false, _) => Err(WRONG.to_owned()),
         (true, n) if n > 315_360_000 => Err("is longer than ten years".to_owned()),
         (true, n) => Ok(Duration::from_secs(n)),
+    }
+}
+
+/// A duration that leaves some time.
+pub fn positive(value: &str) -> Result<Duration, String> {
+    match duration(value)? {
+        Duration::ZERO => Err("leaves no time at all".to_owned()),
+        fine => Ok(fine),
+    }
+}
+
+/// A token's lifetime: 0, or what a cluster grants.
+pub fn token_lifetime(value: &str) -> Result<Duration, String> {
+    match duration(value)? {
+        short if !short.is_zero() && short < Duration::from_secs(600) => {
+            Err("is shorter than 10m, the least a cluster grants".to_owned())
+        }
+        fine => Ok(fine),
     }
 }
 

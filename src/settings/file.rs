@@ -8,7 +8,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::check::escaped;
-use super::table::{Group, Kind, SETTINGS, setting};
+use super::row::{Group, Kind};
+use super::table::{SETTINGS, setting};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::yaml::{self, Repeated, Spanned};
 

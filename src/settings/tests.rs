@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::table::{Kind, Row, SETTINGS};
-use super::{
-    Inputs, Need, Settings, Source, deployment_and_state_dir, missing_failure, resolve, run_options,
-    shell_word,
-};
+use super::{Inputs, Need, Settings, Source, missing_failure, resolve, run_options, shell_word};
+use super::{Kind, OPTIONS, Row, SETTINGS};
 use crate::base::error::{Failure, Id};
 use crate::commands::cli;
 
@@ -28,14 +25,14 @@ fn run(
         .iter()
         .map(|(k, v)| ((*k).to_owned(), v.iter().map(|v| (*v).to_owned()).collect()))
         .collect();
-    resolve(&Inputs {
+    let inputs = Inputs {
         matches: &matches(args),
         env,
         file: file.map(|text| (PathBuf::from("/etc/o.yaml"), text.to_owned())),
-        recorded,
         noted: None,
         home: Some(PathBuf::from("/home/me")),
-    })
+    };
+    resolve(&inputs, |_, _| Ok(recorded))
 }
 
 /// Four different valid values per row, as they come back from `view`.
@@ -82,8 +79,8 @@ fn precedence_of_every_setting() {
             args.push(by_flag.to_owned());
         }
         let mut env = Env::new();
-        if let Some(name) = row.env.first() {
-            env.insert((*name).to_owned(), by_env.to_owned());
+        if let Some(name) = row.env {
+            env.insert(name.to_owned(), by_env.to_owned());
         }
         // Each --use-namespace must be one of the two in use: here, all of them in turn.
         let quoted = if row.kind == Kind::Bool { by_file.to_owned() } else { format!("'{by_file}'") };
@@ -96,7 +93,7 @@ fn precedence_of_every_setting() {
                 if level == 0 { args.iter().map(String::as_str).collect() } else { vec![] };
             let env = if level <= 1 { env.clone() } else { Env::new() };
             // Consent is given by flag alone, and a file that gives it is refused.
-            let consent = row.group == super::table::Group::Consent;
+            let consent = row.group == super::Group::Consent;
             if consent && level == 2 {
                 assert_eq!(
                     run(&[], &Env::new(), Some(&file), &[]).expect_err("consent").id,
@@ -107,7 +104,7 @@ fn precedence_of_every_setting() {
             let recorded = if level <= 3 { recorded } else { &[] };
             let wanted = match level {
                 0 => Some((by_flag, "flag")),
-                1 if !row.env.is_empty() => Some((by_env, "env")),
+                1 if row.env.is_some() => Some((by_env, "env")),
                 1 | 2 if !consent => Some((by_file, "file")),
                 3 if row.recorded => Some((by_record, "record")),
                 _ => None,
@@ -226,7 +223,7 @@ fn all_problems_in_one_failure() {
             "--namespace: \"kube-system\" belongs to the cluster itself: choose a name of your own",
             "--tags: \"\" is empty",
             "OUTRIGGER_IMAGE: \"a b\" holds white space",
-            "podSecurity (recorded): \"lax\" is not one of baseline, restricted, privileged",
+            "podSecurity (recorded): \"lax\" is not one of privileged, baseline, restricted",
             "reissue (line 2): \"it\" is not one of runner, cluster, all",
             "runnerVersion (line 1): \"latest\" is not a version such as 19.4.1",
         ]
@@ -252,15 +249,9 @@ fn the_record_brings_back_the_same_settings() {
     let recorded = first.recorded();
     assert!(!recorded.contains_key("acceptSharedNamespace"), "consent is not recorded");
     let args = matches(&[]);
-    let again = resolve(&Inputs {
-        matches: &args,
-        env: &Env::new(),
-        file: None,
-        recorded: recorded.clone(),
-        noted: None,
-        home: Some("/h".into()),
-    })
-    .expect("valid");
+    let inputs =
+        Inputs { matches: &args, env: &Env::new(), file: None, noted: None, home: Some("/h".into()) };
+    let again = resolve(&inputs, |_, _| Ok(recorded.clone())).expect("valid");
     assert_eq!(again.recorded(), recorded);
     assert_eq!(again.use_namespaces, ["jobs"]);
     assert_eq!(again.image.source, Source::Record);
@@ -324,10 +315,14 @@ fn the_equivalent_command_is_quoted_and_complete() {
 fn deployment_comes_before_the_record() {
     let args = matches(&["--state-dir", "/s"]);
     let env = Env::from([("OUTRIGGER_DEPLOYMENT".to_owned(), "green".to_owned())]);
-    let inputs =
-        Inputs { matches: &args, env: &env, file: None, recorded: BTreeMap::new(), noted: None, home: None };
-    let (deployment, state_dir) = deployment_and_state_dir(&inputs).expect("valid");
-    assert_eq!((deployment.as_str(), state_dir), ("green", PathBuf::from("/s")));
+    let inputs = Inputs { matches: &args, env: &env, file: None, noted: None, home: None };
+    let mut asked = None;
+    let settings = resolve(&inputs, |state_dir, deployment| {
+        asked = Some((deployment.to_owned(), state_dir.to_owned()));
+        Ok(BTreeMap::from([("image".to_owned(), vec!["alpine:3".to_owned()])]))
+    });
+    assert_eq!(asked, Some(("green".to_owned(), PathBuf::from("/s"))));
+    assert_eq!(settings.expect("valid").image.source, Source::Record);
 }
 
 #[test]
@@ -345,8 +340,8 @@ fn run_options_come_from_flags_and_environment() {
 
 #[test]
 fn consent_in_the_environment_is_refused_and_not_ignored() {
-    let rows = super::table::SETTINGS.iter().chain(super::table::OPTIONS);
-    let consents: Vec<_> = rows.filter(|row| row.group == super::table::Group::Consent).collect();
+    let rows = SETTINGS.iter().chain(OPTIONS);
+    let consents: Vec<_> = rows.filter(|row| row.group == super::Group::Consent).collect();
     assert!(consents.len() > 10);
     for row in consents {
         let name = format!("OUTRIGGER_{}", row.flag.to_uppercase().replace('-', "_"));
@@ -365,7 +360,7 @@ fn the_sample_settings_file_is_good() {
     // Each line that is commented out is good, too.
     for line in text.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(": ")) {
         let key = line.split(':').next().unwrap_or_default();
-        if super::table::setting(key).is_some() {
+        if super::setting(key).is_some() {
             run(&[], &Env::new(), Some(line), &[]).unwrap_or_else(|failure| panic!("{line}: {failure:?}"));
         } else {
             assert!(key.contains(' '), "no setting is called {key}");

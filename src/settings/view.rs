@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::check::duration_text;
-use super::table::{self, Group, Kind, Row, SETTINGS};
-use super::{Reissue, Settings, Source, Sourced};
+use super::table::setting;
+use super::{Group, Kind, Row, SETTINGS, Settings, Source};
 use crate::base::error::{Failure, Id};
 use crate::base::template::shell_word;
 
@@ -37,7 +36,7 @@ impl Missing {
     /// The setting with this key is missing.
     #[must_use]
     pub fn new(key: &str, note: impl Into<String>) -> Self {
-        let row = table::setting(key);
+        let row = setting(key);
         let dash = || "–".to_owned();
         Self {
             flag: row.map_or_else(|| format!("--{key}"), Row::usage),
@@ -66,91 +65,6 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
 }
 
 impl Settings {
-    /// The value and source of a setting by its key; none if it has no value or stands at a default
-    /// that has no name.
-    #[must_use]
-    pub fn view(&self, key: &str) -> Option<(Vec<String>, Source)> {
-        fn text(found: &Sourced<String>) -> (Vec<String>, Source) {
-            (vec![found.value.clone()], found.source.clone())
-        }
-        fn path(found: &Sourced<std::path::PathBuf>) -> (Vec<String>, Source) {
-            (vec![found.value.display().to_string()], found.source.clone())
-        }
-        let pairs = |pairs: &[(String, String)]| -> Vec<String> {
-            pairs.iter().map(|(key, value)| format!("{key}={value}")).collect()
-        };
-        let source = || self.sources.get(key).cloned().unwrap_or(Source::Default);
-        let flag = |on: bool| on.then(|| (vec!["true".to_owned()], source()));
-        let list = |values: Vec<String>| (!values.is_empty()).then(|| (values, source()));
-        match key {
-            "deployment" => Some(text(&self.deployment)),
-            "kubeconfig" => self.kubeconfig.as_ref().map(path),
-            "context" => self.context.as_ref().map(text),
-            "anchorUid" => self.anchor_uid.as_ref().map(text),
-            "as" => self.as_user.clone().map(|user| (vec![user], source())),
-            "requestTimeout" => self.request_timeout.map(|d| (vec![duration_text(d)], source())),
-            "timeout" => Some((vec![duration_text(self.timeout)], source())),
-            "stateDir" => Some((vec![self.state_dir.display().to_string()], source())),
-            "namespace" => Some(text(&self.namespace)),
-            "runnerNamespace" => Some(text(&self.runner_namespace)),
-            "useNamespaces" => list(self.use_namespaces.clone()),
-            "podSecurity" => Some(text(&self.pod_security_level)),
-            "namespaceLabels" => list(pairs(&self.namespace_labels)),
-            "namespaceAnnotations" => list(pairs(&self.namespace_annotations)),
-            "kubernetesHost" => self.kubernetes_host.as_ref().map(text),
-            "tokenLifetime" => {
-                self.token_lifetime.as_ref().map(|d| (vec![duration_text(d.value)], d.source.clone()))
-            }
-            "gitlabUrl" => self.gitlab_url.as_ref().map(text),
-            "gitlabTokenFile" => self.gitlab_token_file.as_ref().map(path),
-            "gitlabCaFile" => self.gitlab_ca_file.as_ref().map(path),
-            "project" => self.project.as_ref().map(text),
-            "group" => self.group.as_ref().map(text),
-            "instanceRunner" => flag(self.instance_runner),
-            "runnerTokenFile" => self.runner_token_file.as_ref().map(path),
-            "runnerTokenOut" => self.runner_token_out.as_ref().map(path),
-            "legacyRegistrationTokenFile" => self.legacy_registration_token_file.as_ref().map(path),
-            "pipelineScript" => {
-                Some((self.pipeline_script.value.clone(), self.pipeline_script.source.clone()))
-            }
-            "branch" => self.branch.as_ref().map(text),
-            "commitMessage" => {
-                self.commit_message.as_ref().map(|found| (found.value.clone(), found.source.clone()))
-            }
-            "commitPipeline" => flag(self.commit_pipeline),
-            "runPipeline" => flag(self.run_pipeline),
-            "wait" => Some((vec![duration_text(self.wait)], source())),
-            "overwritePipeline" => flag(self.overwrite_pipeline),
-            "tags" => Some((self.tags.value.clone(), self.tags.source.clone())),
-            "image" => Some(text(&self.image)),
-            "runnerVersion" => Some(text(&self.runner_version)),
-            "aptUrl" => Some(text(&self.apt_url)),
-            "keyUrl" => Some(text(&self.key_url)),
-            "keyFingerprint" => Some(text(&self.key_fingerprint)),
-            "installMethod" => Some(text(&self.install_method)),
-            "debSha256" => self.deb_sha256.as_ref().map(text),
-            "binaryUrl" => self.binary_url.as_ref().map(text),
-            "binarySha256" => self.binary_sha256.as_ref().map(text),
-            "jobLimit" => Some((vec![self.job_limit.value.to_string()], self.job_limit.source.clone())),
-            "pullPolicy" => self.pull_policy.as_ref().map(text),
-            "runnerConfig" => self.runner_config.as_ref().map(path),
-            "replaceEntry" => flag(self.replace_entry),
-            "script" => self.script.as_ref().map(path),
-            "target" => Some(text(&self.target)),
-            "secrets" => self.secrets.as_ref().map(text),
-            "lockMetadata" => flag(self.lock_metadata),
-            "reissue" => list(self.reissue.iter().map(|which| which.word().to_owned()).collect()),
-            "acceptSharedNamespace" => flag(self.accept_shared_namespace),
-            "acceptLifetime" => flag(self.accept_lifetime),
-            "allowTemporaryEdit" => flag(self.allow_temporary_edit),
-            "clusterAdmin" => flag(self.cluster_admin),
-            "keepAdminBinding" => flag(self.keep_admin_binding),
-            "forceConflicts" => flag(self.force_conflicts),
-            "prune" => flag(self.prune),
-            _ => None,
-        }
-    }
-
     /// Where the launch script goes when nobody says.
     #[must_use]
     pub fn default_script(&self) -> std::path::PathBuf {
@@ -163,13 +77,12 @@ impl Settings {
     #[must_use]
     pub fn recorded(&self) -> BTreeMap<String, Vec<String>> {
         let rows = SETTINGS.iter().filter(|row| row.recorded);
-        rows.filter_map(|row| self.view(row.key).map(|(values, _)| (row.key.to_owned(), values)))
+        rows.filter_map(|row| Some((row, self.view(row.key)?.0)))
             .filter(|(_, values)| values.iter().all(|value| value != "-"))
-            .filter(|(key, values)| {
-                table::setting(key)
-                    .and_then(|row| row.default)
-                    .is_none_or(|default| values.len() != 1 || values[0] != default)
+            .filter(|(row, values)| {
+                row.default.is_none_or(|default| values.len() != 1 || values[0] != default)
             })
+            .map(|(row, values)| (row.key.to_owned(), values))
             .collect()
     }
 
@@ -236,16 +149,5 @@ impl Settings {
             }
         }
         words.join(" ")
-    }
-}
-
-impl Reissue {
-    /// The word for it on the command line.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Reissue::Runner => "runner",
-            Reissue::Cluster => "cluster",
-        }
     }
 }

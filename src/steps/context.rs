@@ -163,7 +163,10 @@ impl Context {
         reporter: Rc<dyn Reporter>,
     ) -> Self {
         let names = Names::of(&settings);
-        let facts = Facts { accept_generated: Cell::new(options.accept_generated), ..Facts::default() };
+        let facts = Facts {
+            accept_generated: Cell::new(options.accept.iter().any(|kind| kind == "generated")),
+            ..Facts::default()
+        };
         Self {
             job_account: names.job_account().name,
             names,

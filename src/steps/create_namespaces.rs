@@ -14,7 +14,7 @@ use crate::deployment::names::{self, POD_SECURITY};
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Owner};
 use crate::deployment::plan::{Act, Decision, Line};
-use crate::settings::{shell_word, strictness};
+use crate::settings::{PodSecurity, shell_word};
 use crate::steps::context::Context;
 use crate::steps::looks::looked_at;
 
@@ -198,7 +198,7 @@ fn others_end(cx: &Context, live: &Object) -> Option<Line> {
 
 fn manifest(cx: &Context, reference: &Ref) -> Object {
     let version = cx.facts.minor_version.get().map(String::as_str);
-    let level = &cx.settings.pod_security_level.value;
+    let level = cx.settings.pod_security.word();
     cx.names.namespace_manifest(reference.clone(), &cx.id(), level, version)
 }
 
@@ -211,11 +211,8 @@ fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&O
                     .hint("leave out --use-namespace to have it made, or name one that exists"),
             );
         }
-        let level = if is_job {
-            format!(" (Pod Security: {})", cx.settings.pod_security_level.value)
-        } else {
-            String::new()
-        };
+        let level =
+            if is_job { format!(" (Pod Security: {})", *cx.settings.pod_security) } else { String::new() };
         let wanted = names::marked(manifest(cx, reference), &cx.settings);
         let line = Line::new(Decision::Create, format!("{name}{level}"), Act::Create(wanted));
         return marks(cx).into_iter().fold(line, Line::detail);
@@ -291,8 +288,8 @@ fn decide_level(cx: &Context, reference: &Ref, live: &Object) -> Line {
         .last_writer(&["metadata", "labels", &label])
         .map(|writer| format!(" (last written by {writer})"))
         .unwrap_or_default();
-    let wanted = &cx.settings.pod_security_level.value;
-    match strictness(enforced).cmp(&strictness(wanted)) {
+    let wanted = *cx.settings.pod_security;
+    match PodSecurity::of_label(enforced).cmp(&wanted) {
         std::cmp::Ordering::Less => {
             let mut object = manifest(cx, reference);
             object.value["metadata"]["uid"] = json!(live.uid());

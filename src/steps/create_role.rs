@@ -167,7 +167,7 @@ impl Step for CreateRole {
         Box::pin(async move {
             cx.version().await?;
             let version = cx.facts.minor_version.get().map(String::as_str);
-            let level = &cx.settings.pod_security_level.value;
+            let level = cx.settings.pod_security.word();
             let mut objects = Vec::new();
             for reference in cx.names.namespaces() {
                 if cx.read(&reference).await.map_err(Failure::from)?.is_none() {

@@ -16,7 +16,7 @@ pub fn gitlab_url(cx: &Context) -> Option<&str> {
 /// How gitlab-runner is installed.
 #[must_use]
 pub fn method(cx: &Context) -> Method {
-    Method::named(&cx.settings.install_method.value).unwrap_or(Method::Apt)
+    *cx.settings.install_method
 }
 
 /// The SHA-256 that the package or the binary must have, if it is known.
@@ -51,7 +51,7 @@ pub async fn read_extra(cx: &Context) -> Result<()> {
             };
             let bytes = cx.intake.text(path).await?.ok_or_else(|| unusable("it does not exist"))?;
             let text = std::str::from_utf8(&bytes).map_err(|_| unusable("it is not UTF-8"))?;
-            config_entry::parse(text, &cx.settings.pod_security_level.value)?
+            config_entry::parse(text, cx.settings.pod_security.word())?
         }
     };
     let _ = cx.facts.runner_extra.set(extra);
@@ -59,7 +59,7 @@ pub async fn read_extra(cx: &Context) -> Result<()> {
 }
 
 fn is_restricted(cx: &Context) -> bool {
-    cx.settings.pod_security_level.value == "restricted"
+    *cx.settings.pod_security == crate::settings::PodSecurity::Restricted
 }
 
 /// The script; [`read_extra`] comes first.
@@ -100,7 +100,7 @@ pub fn script<'a>(
             namespace: &cx.names.job_namespace,
             service_account: &cx.job_account,
             image: &settings.image.value,
-            pull_policy: settings.pull_policy.as_ref().map(|policy| policy.value.as_str()),
+            pull_policy: settings.pull_policy.as_ref().map(|policy| policy.word()),
             restricted: is_restricted(cx),
             extra: cx.facts.runner_extra.get(),
         },

@@ -303,7 +303,7 @@ async fn decide(cx: &Context, trust: &Trust) -> Result<Line> {
     let known = if sha256(cx).is_some() { "its SHA-256 is checked" } else { "its SHA-256 is not known here" };
     let by = match method(cx) {
         Method::Binary => format!("installs the binary of gitlab-runner; {known}"),
-        method => format!("installs gitlab-runner by {}, from signed lists; {known}", method.name()),
+        method => format!("installs gitlab-runner by {}, from signed lists; {known}", method.word()),
     };
     let custom = cx.facts.runner_token.borrow().as_ref().is_some_and(has_custom_prefix);
     let mut line = Line::new(decision, format!("{} ({secrets})", path.display()), Act::WriteScript(path));

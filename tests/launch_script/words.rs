@@ -95,8 +95,8 @@ fn it_fits_into_user_data() {
         let sha256 = (method == Method::Binary).then_some(SHA256);
         let whole = text(&by(&script, method, sha256)).len();
         let size = by(&script, method, sha256).fitting().unwrap().0.expose().len();
-        println!("{}: {whole} bytes, {size} as it goes there", method.name());
-        assert!(size <= 14_336, "{}: {size} bytes", method.name());
+        println!("{}: {whole} bytes, {size} as it goes there", method.word());
+        assert!(size <= 14_336, "{}: {size} bytes", method.word());
         // Packed there is room for more of them.
         let more = "x".repeat(8_000);
         let script = LaunchScript { ca_pem: Some(&more), ..by(&script, method, sha256) };

@@ -1,0 +1,299 @@
+//! What a row of the table is, and how a table of rows becomes a struct.
+
+/// What a value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A switch: present on the command line, `true` or `false` elsewhere.
+    Bool,
+    /// A switch that counts (`-vv`).
+    Count,
+    /// One value.
+    Text,
+    /// Several values: repeated or separated by commas; a YAML list in the file.
+    List,
+    /// Several values that may hold commas: repeated; a YAML list in the file.
+    Lines,
+    /// A file or directory; `~/` is expanded, and in the settings file it is relative to that file.
+    Path,
+    /// `90s`, `5m`, `24h`, `7d`.
+    Duration,
+}
+
+/// Under which heading of the help a flag stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Which deployment, which cluster: accepted by every command.
+    Connection,
+    /// How to talk to the user: accepted by every command.
+    Output,
+    /// Where things live in the cluster.
+    Cluster,
+    /// GitLab and the runner.
+    Runner,
+    /// The machine that the runner is on.
+    Machine,
+    /// What the user agrees to.
+    Consent,
+    /// Which part of the work, and how far.
+    Run,
+}
+
+impl Group {
+    /// The heading shown in the help.
+    #[must_use]
+    pub fn heading(self) -> &'static str {
+        match self {
+            Group::Connection => "Deployment and cluster",
+            Group::Output => "Output",
+            Group::Cluster => "In the cluster",
+            Group::Runner => "GitLab and the runner",
+            Group::Machine => "The runner's machine",
+            Group::Consent => "What you agree to",
+            Group::Run => "How far to go",
+        }
+    }
+
+    /// True for the groups every command accepts.
+    #[must_use]
+    pub fn is_global(self) -> bool {
+        matches!(self, Group::Connection | Group::Output)
+    }
+}
+
+/// One setting or run option.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its key in the settings file and the record.
+    pub key: &'static str,
+    /// The long flag without dashes; also the id of the clap argument.
+    pub flag: &'static str,
+    /// The long flag with dashes, as users see it.
+    pub dashed: &'static str,
+    /// The short flag.
+    pub short: Option<char>,
+    /// Our own environment variable; none where the environment has no say.
+    pub env: Option<&'static str>,
+    /// Variables of others that count after it, the strongest first.
+    pub also: &'static [&'static str],
+    /// How the help names the value.
+    pub value: &'static str,
+    /// The values allowed, where they are few.
+    pub choices: &'static [&'static str],
+    /// What the value looks like.
+    pub kind: Kind,
+    /// The heading it stands under.
+    pub group: Group,
+    /// Whether the record keeps it for the next run. Consent is never recorded.
+    pub recorded: bool,
+    /// The default, where the record keeps other values only: a later version's default then counts.
+    pub default: Option<&'static str>,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+impl Row {
+    /// A row under the names spelled by [`spelled`]: `--flag`, `OUTRIGGER_FLAG` and `key`.
+    pub(super) const fn new(
+        [dashed, env, key]: [&'static str; 3],
+        (kind, choices): (Kind, &'static [&'static str]),
+        (value, group, help): (&'static str, Group, &'static str),
+    ) -> Self {
+        Self {
+            key,
+            flag: dashed.split_at(2).1,
+            dashed,
+            short: None,
+            // Whoever sets the environment has not read what a run is about to do.
+            env: if matches!(group, Group::Consent) { None } else { Some(env) },
+            also: &[],
+            value,
+            choices,
+            kind,
+            group,
+            recorded: false,
+            default: None,
+            help,
+        }
+    }
+
+    pub(super) const fn key(self, key: &'static str) -> Self {
+        Self { key, ..self }
+    }
+
+    pub(super) const fn not_from_env(self) -> Self {
+        Self { env: None, ..self }
+    }
+
+    pub(super) const fn also(self, also: &'static [&'static str]) -> Self {
+        Self { also, ..self }
+    }
+
+    pub(super) const fn lines(self) -> Self {
+        Self { kind: Kind::Lines, ..self }
+    }
+
+    pub(super) const fn recorded(self) -> Self {
+        Self { recorded: true, ..self }
+    }
+
+    /// Recorded where it was given. The default is not: a newer version of outrigger knows better where
+    /// GitLab's packages and their key are.
+    pub(super) const fn recorded_unless(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self.recorded() }
+    }
+
+    pub(super) const fn short(self, short: char) -> Self {
+        Self { short: Some(short), ..self }
+    }
+
+    /// The environment variables that count, the strongest first.
+    pub fn variables(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.env.into_iter().chain(self.also.iter().copied())
+    }
+
+    /// The variable to name to a user: the field's own name where there is one, else ours.
+    #[must_use]
+    pub fn env_name(&self) -> Option<&'static str> {
+        self.also.first().copied().or(self.env)
+    }
+
+    /// `--flag VALUE`, as it is written in help and errors.
+    #[must_use]
+    pub fn usage(&self) -> String {
+        if self.value.is_empty() { self.dashed.to_owned() } else { format!("{} {}", self.dashed, self.value) }
+    }
+}
+
+/// How a name of the table, `some_name` or `some-name`, is spelled.
+#[derive(Clone, Copy, Debug)]
+pub enum Spelling {
+    /// `--some-name`.
+    Flag,
+    /// `OUTRIGGER_SOME_NAME`.
+    Variable,
+    /// `someName`.
+    Key,
+}
+
+impl Spelling {
+    const fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Flag => b"--",
+            Self::Variable => b"OUTRIGGER_",
+            Self::Key => b"",
+        }
+    }
+
+    /// The bytes, of which so many count.
+    pub const fn spell<const LENGTH: usize>(self, name: &[u8]) -> ([u8; LENGTH], usize) {
+        let (mut spelled, mut at, mut raised) = ([0; LENGTH], 0, false);
+        while at < self.prefix().len() {
+            spelled[at] = self.prefix()[at];
+            at += 1;
+        }
+        let mut from = 0;
+        while from < name.len() {
+            let gap = matches!(name[from], b'_' | b'-');
+            if gap && matches!(self, Self::Key) {
+                raised = true;
+            } else {
+                spelled[at] = match self {
+                    Self::Flag if gap => b'-',
+                    Self::Variable if gap => b'_',
+                    Self::Key if !raised => name[from],
+                    Self::Flag => name[from],
+                    _ => name[from].to_ascii_uppercase(),
+                };
+                raised = false;
+                at += 1;
+            }
+            from += 1;
+        }
+        (spelled, at)
+    }
+}
+
+/// The name of a row, spelled while compiling.
+macro_rules! spelled {
+    ($spelling:ident, $name:expr) => {{
+        const SPELLED: ([u8; 64], usize) = Spelling::$spelling.spell($name.as_bytes());
+        match std::str::from_utf8(SPELLED.0.split_at(SPELLED.1).0) {
+            Ok(text) => text,
+            Err(_) => panic!("a name is ASCII"),
+        }
+    }};
+}
+
+/// Makes a struct of fields and the rows that describe them. A row is
+/// `field as "flag": type = default => check, "VALUE", Group, "help".more();` where flag, default, check and more
+/// are left out if the field's name, the type's own reading and nothing more will do. A default may use fields
+/// above it.
+macro_rules! table {
+    (
+        $(#[$meta:meta])* $name:ident, $rows:ident;
+        $(
+            $field:ident $(as $flag:literal)? : $type:ty $(= $default:expr)? $(=> $check:expr)?,
+            $value:literal, $group:ident, $help:literal $(. $more:ident ( $($argument:tt)* ))*;
+        )*
+    ) => {
+        $(#[$meta])*
+        #[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
+        #[allow(clippy::doc_markdown, rustdoc::invalid_html_tags, reason = "the help is plain text")]
+        pub struct $name {
+            $(#[doc = $help] pub $field: $type,)*
+            /// Where each given value came from, by key; values left at their default are not in it.
+            pub sources: BTreeMap<&'static str, Source>,
+        }
+
+        /// The rows, in the order help and commands show them.
+        pub const $rows: &[Row] = &[$(
+            Row::new(
+                [
+                    spelled!(Flag, table!(@or $($flag)?; stringify!($field))),
+                    spelled!(Variable, table!(@or $($flag)?; stringify!($field))),
+                    spelled!(Key, stringify!($field)),
+                ],
+                (
+                    <<$type as Shape>::Values as Values>::KIND,
+                    <<<$type as Shape>::Values as Values>::One as One>::CHOICES,
+                ),
+                ($value, $group, $help),
+            )
+            $(.$more($($argument)*))*
+        ),*];
+
+        impl $name {
+            pub(super) fn read(reader: &mut Reader) -> Self {
+                $(let $field: $type = reader.value(
+                    &$rows[Position::$field as usize],
+                    table!(@or $($check)?; <<<$type as Shape>::Values as Values>::One as One>::parse),
+                    table!(@default $($default)?),
+                );)*
+                Self { $($field,)* sources: std::mem::take(&mut reader.sources) }
+            }
+
+            /// The value and source of a setting by its key; none if it has no value.
+            #[must_use]
+            pub fn view(&self, key: &str) -> Option<(Vec<String>, Source)> {
+                let row = $rows.iter().position(|row| row.key == key)?;
+                let (texts, source) = match row {
+                    $(at if at == Position::$field as usize => {
+                        self.$field.held().map(|(values, source)| (values.texts(), source.cloned()))?
+                    })*
+                    _ => return None,
+                };
+                let source = source.or_else(|| self.sources.get(key).cloned()).unwrap_or(Source::Default);
+                (!texts.is_empty()).then_some((texts, source))
+            }
+        }
+
+        #[allow(non_camel_case_types, reason = "they are the fields' names")]
+        enum Position { $($field),* }
+    };
+    (@or ; $else:expr) => { $else };
+    (@or $given:expr; $else:expr) => { $given };
+    (@default) => { None };
+    (@default $default:expr) => { Some($default.into()) };
+}
+
+pub(super) use {spelled, table};
