@@ -58,8 +58,7 @@ const PLACES: &[&str] = &[
 ];
 /// What every step accepts.
 const STEP_FLAGS: &[&str] = &["dry-run", "exit-code", "yes"];
-const SETUP_FLAGS: &[&str] =
-    &["only", "skip", "from", "dry-run", "exit-code", "yes", "secrets-to-stdout", "accept"];
+const SETUP_FLAGS: &[&str] = &["only", "skip", "from", "dry-run", "exit-code", "yes", "secrets-to-stdout"];
 const TEARDOWN_FLAGS: &[&str] = &[
     "only",
     "skip",
@@ -205,7 +204,10 @@ fn rows() -> impl Iterator<Item = &'static Row> {
 fn with(command: Command, key: impl Fn(&str) -> bool, flags: &[&str]) -> Command {
     let settings = SETTINGS.iter().filter(|row| key(row.key) || flags.contains(&row.flag));
     let options = OPTIONS.iter().filter(|row| flags.contains(&row.flag));
-    command.args(settings.chain(options).filter(|row| !row.group.is_global()).map(arg))
+    let rows = settings.chain(options).filter(|row| !row.group.is_global());
+    let old =
+        |(flag, _): &(&'static str, _)| Arg::new(*flag).long(*flag).hide(true).action(ArgAction::SetTrue);
+    command.args(rows.flat_map(|row| row.aliases.iter().map(old).chain([arg(row)])))
 }
 
 fn arg(row: &Row) -> Arg {
@@ -216,6 +218,9 @@ fn arg(row: &Row) -> Arg {
     }
     if let Some(env) = row.env_name().filter(|_| !matches!(row.group, Group::Output)) {
         arg = arg.long_help(format!("{help}\n\nAlso {env}"));
+    }
+    if !row.long.is_empty() {
+        arg = arg.long_help(format!("{help}\n\n{}", row.long));
     }
     if let Some(short) = row.short {
         arg = arg.short(short);

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::check::escaped;
-use super::row::{Group, Kind};
+use super::row::{Group, Kind, Row};
 use super::table::{SETTINGS, setting};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::yaml::{self, Repeated, Spanned};
@@ -69,6 +69,10 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     for (key, value) in pairs {
         let (key, line) = (key.value, key.referenced.line());
         let mut problem = |text: String| problems.push((format!("line {line}"), text));
+        if let Some((row, risk)) = consent(&key) {
+            problem(format!("{key} is consent, which only the command line gives: {} {risk}", row.dashed));
+            continue;
+        }
         let Some(row) = setting(&key) else {
             let near = nearest(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
             problem(format!("no setting is called {}{near}", escaped(&key)));
@@ -122,6 +126,16 @@ fn scalar(value: &Value) -> Result<String, String> {
 #[must_use]
 pub fn split(text: &str) -> Vec<String> {
     text.split(',').map(|item| item.trim_matches(' ').to_owned()).collect()
+}
+
+/// The consent that the key of an earlier version named, and what it accepted.
+fn consent(key: &str) -> Option<(&'static Row, &'static str)> {
+    let named = |row: &'static Row| {
+        let (_, risk) =
+            row.aliases.iter().find(|(flag, _)| flag.replace('-', "").eq_ignore_ascii_case(key))?;
+        Some((row, *risk))
+    };
+    SETTINGS.iter().find_map(named)
 }
 
 /// The setting whose key is closest, if any is close.

@@ -22,7 +22,7 @@ pub use options::{OPTIONS, RunOptions, run_options};
 pub use resolve::{Remembered, resolve};
 pub use row::{Group, Kind, Row};
 pub use table::*;
-pub use value::{InstallMethod, Output, Place, PodSecurity, PullPolicy, Reissue, Secrets};
+pub use value::{InstallMethod, Output, Place, PodSecurity, PullPolicy, Reissue, Risk, Secrets};
 pub use view::{Missing, Need, missing_failure};
 
 /// Where a value came from.

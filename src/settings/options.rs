@@ -54,8 +54,6 @@ table! {
         "", Run, "Revert our commit of the pipeline file, if nobody has changed the file since";
     now: bool,
         "", Run, "Do not wait for a running job";
-    accept: Vec<String>,
-        "KIND", Consent, "Delete our namespaces although somebody else keeps objects of this kind there";
     keep_namespaces: bool,
         "", Run, "Leave the namespaces where they are";
     receipt: Option<PathBuf>,
@@ -82,8 +80,12 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
 /// what a run is about to do.
 fn consent_by_environment(env: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let consents = SETTINGS.iter().chain(OPTIONS).filter(|row| row.group == Group::Consent);
-    let named = consents.map(|row| (format!("OUTRIGGER_{}", row.flag.to_uppercase().replace('-', "_")), row));
+    let flags = consents.flat_map(|row| {
+        let alias = |(flag, risk)| (flag, format!("{} {risk}", row.dashed));
+        row.aliases.iter().copied().map(alias).chain([(row.flag, row.dashed.to_owned())])
+    });
+    let named =
+        flags.map(|(flag, how)| (format!("OUTRIGGER_{}", flag.to_uppercase().replace('-', "_")), how));
     let set = named.filter(|(name, _)| env.get(name).is_some_and(|value| !value.is_empty()));
-    set.map(|(name, row)| (name, format!("is consent, which only the command line gives: {}", row.dashed)))
-        .collect()
+    set.map(|(name, how)| (name, format!("is consent, which only the command line gives: {how}"))).collect()
 }

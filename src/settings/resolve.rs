@@ -292,9 +292,12 @@ fn given(matches: &ArgMatches, row: &Row) -> Vec<String> {
             _ => Vec::new(),
         },
         kind => {
+            let set = |flag| matches.try_get_one::<bool>(flag).ok().flatten() == Some(&true);
+            let aliased =
+                row.aliases.iter().filter(|(flag, _)| set(flag)).map(|(_, value)| (*value).to_owned());
             let values = matches.try_get_many::<String>(row.flag).ok().flatten().into_iter().flatten();
             match kind {
-                Kind::List => values.flat_map(|value| split(value)).collect(),
+                Kind::List => values.flat_map(|value| split(value)).chain(aliased).collect(),
                 _ => values.cloned().collect(),
             }
         }

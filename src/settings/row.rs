@@ -89,6 +89,10 @@ pub struct Row {
     pub default: Option<&'static str>,
     /// One line of help.
     pub help: &'static str,
+    /// More of it, for the long help; may be empty.
+    pub long: &'static str,
+    /// Switches of earlier versions that still stand for one of its values: flag without dashes, value.
+    pub aliases: &'static [(&'static str, &'static str)],
 }
 
 impl Row {
@@ -113,6 +117,8 @@ impl Row {
             recorded: false,
             default: None,
             help,
+            long: "",
+            aliases: &[],
         }
     }
 
@@ -144,6 +150,14 @@ impl Row {
 
     pub(super) const fn short(self, short: char) -> Self {
         Self { short: Some(short), ..self }
+    }
+
+    pub(super) const fn long(self, long: &'static str) -> Self {
+        Self { long, ..self }
+    }
+
+    pub(super) const fn aliases(self, aliases: &'static [(&'static str, &'static str)]) -> Self {
+        Self { aliases, ..self }
     }
 
     /// The environment variables that count, the strongest first.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::resolve::Reader;
 use super::row::Group::{Cluster, Connection, Consent, Machine, Run, Runner};
 use super::row::{Row, Spelling, spelled, table};
-use super::value::{InstallMethod, One, Place, PodSecurity, PullPolicy, Reissue, Secrets, Shape, Values};
+use super::value::{
+    InstallMethod, One, Place, PodSecurity, PullPolicy, Reissue, Risk, Secrets, Shape, Values,
+};
 use super::{Source, Sourced, check, metadata};
 
 /// The runner version installed when none is named.
@@ -137,12 +139,17 @@ table! {
         "DURATION", Run, "Longest wait for the VM and the pipeline [default: 10m]";
     reissue: Vec<Reissue>,
         "WHICH", Run, "Issue credentials anew";
-    accept_shared_namespace: bool,
-        "", Consent, "Use a namespace others can create pods in, and so read its Secrets";
-    accept_lifetime: bool,
-        "", Consent, "Take a token although the cluster shortened its lifetime";
-    allow_temporary_edit: bool,
-        "", Consent, "Bind edit to yourself in an existing namespace for a moment, if granting the Role needs it";
+    accept: Vec<Risk>,
+        "WHAT,…", Consent, "Accept a risk by its name, as the refusal gives it"
+            .long("shared-namespace: use a namespace others can create pods in, and so read its Secrets\n\
+                lifetime: take a token although the cluster shortened its lifetime\n\
+                temporary-edit: bind edit to yourself in an existing namespace for a moment, if granting the Role needs it\n\
+                generated: delete our namespaces together with what generators keep there")
+            .aliases(&[
+                ("accept-shared-namespace", "shared-namespace"),
+                ("accept-lifetime", "lifetime"),
+                ("allow-temporary-edit", "temporary-edit"),
+            ]);
     cluster_admin: bool,
         "", Consent, "Bind cluster-admin to yourself instead, as the article does; released again";
     keep_admin_binding: bool,

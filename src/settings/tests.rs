@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Inputs, Need, Settings, Source, missing_failure, resolve, run_options, shell_word};
+use super::{Inputs, Need, Risk, Settings, Source, missing_failure, resolve, run_options, shell_word};
 use super::{Kind, OPTIONS, Row, SETTINGS};
 use crate::base::error::{Failure, Id};
 use crate::commands::cli;
@@ -42,6 +42,7 @@ fn samples(row: &Row) -> [&'static str; 4] {
         (_, Kind::Path) => ["/p/1", "/p/2", "/p/3", "/p/4"],
         (_, Kind::Duration) => ["11m", "12m", "13m", "14m"],
         ("podSecurity", _) => ["restricted", "privileged", "baseline", "restricted"],
+        ("accept", _) => ["lifetime", "generated", "generated", "generated"],
         ("reissue", _) => ["runner", "cluster", "runner", "cluster"],
         ("target", _) => ["ec2", "gce", "ssh", "nocloud"],
         ("secrets", _) => ["separate", "inline", "separate", "inline"],
@@ -247,7 +248,7 @@ fn the_record_brings_back_the_same_settings() {
         ["--namespace", "jobs", "--use-namespace", "jobs", "--tags", "a,b", "--accept-shared-namespace"];
     let first = run(&args, &Env::new(), None, &[]).expect("valid");
     let recorded = first.recorded();
-    assert!(!recorded.contains_key("acceptSharedNamespace"), "consent is not recorded");
+    assert!(!recorded.contains_key("accept"), "consent is not recorded");
     let args = matches(&[]);
     let inputs =
         Inputs { matches: &args, env: &Env::new(), file: None, noted: None, home: Some("/h".into()) };
@@ -350,6 +351,27 @@ fn consent_in_the_environment_is_refused_and_not_ignored() {
         assert_eq!((failure.id, failure.details[0].0.as_str()), (Id::InvalidInput, name.as_str()));
         assert!(failure.details[0].1.contains(row.dashed), "{:?}", failure.details);
     }
+}
+
+#[test]
+fn flags_of_earlier_versions_accept_the_same_risks() {
+    let old =
+        ["--accept", "generated", "--accept-lifetime", "--accept-shared-namespace", "--allow-temporary-edit"];
+    let settings = run(&old, &Env::new(), None, &[]).expect("valid");
+    assert_eq!(
+        settings.accept,
+        [Risk::Generated, Risk::SharedNamespace, Risk::Lifetime, Risk::TemporaryEdit]
+    );
+    assert!(
+        settings
+            .equivalent_command()
+            .ends_with("--accept generated,shared-namespace,lifetime,temporary-edit")
+    );
+    let refused = run(&[], &Env::new(), Some("allowTemporaryEdit: true\n"), &[]).expect_err("consent");
+    assert!(refused.details[0].1.ends_with("--accept temporary-edit"), "{refused:?}");
+    let env = Env::from([("OUTRIGGER_ACCEPT_LIFETIME".to_owned(), "1".to_owned())]);
+    let refused = run_options(&matches(&[]), &env).expect_err("consent");
+    assert!(refused.details[0].1.ends_with("--accept lifetime"), "{refused:?}");
 }
 
 #[test]

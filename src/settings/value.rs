@@ -257,6 +257,17 @@ choices! {
         /// Both: resolved settings name them instead.
         All = "all",
     }
+    /// A risk that is accepted by its name.
+    Risk {
+        /// Others can create pods in a namespace that we use, and so read its Secrets.
+        SharedNamespace = "shared-namespace",
+        /// The cluster shortened the token's lifetime.
+        Lifetime = "lifetime",
+        /// A moment of `edit` in an existing namespace.
+        TemporaryEdit = "temporary-edit",
+        /// Namespaces are deleted together with what generators keep in them.
+        Generated = "generated",
+    }
     /// How a run reports.
     #[derive(Default)]
     Output {

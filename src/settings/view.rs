@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::table::setting;
-use super::{Group, Kind, Row, SETTINGS, Settings, Source};
+use super::{Group, Kind, Risk, Row, SETTINGS, Settings, Source};
 use crate::base::error::{Failure, Id};
 use crate::base::template::shell_word;
 
@@ -65,6 +65,12 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
 }
 
 impl Settings {
+    /// Whether a risk was accepted.
+    #[must_use]
+    pub fn accepts(&self, risk: Risk) -> bool {
+        self.accept.contains(&risk)
+    }
+
     /// Where the launch script goes when nobody says.
     #[must_use]
     pub fn default_script(&self) -> std::path::PathBuf {

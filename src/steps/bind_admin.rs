@@ -13,7 +13,7 @@ use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::deployment::plan::{Act, Decision, Line};
 use crate::deployment::record;
-use crate::settings::shell_word;
+use crate::settings::{Risk, shell_word};
 use crate::steps::context::Context;
 use crate::steps::looks;
 
@@ -44,14 +44,7 @@ impl Step for BindAdmin {
          binding is made only with --cluster-admin."
     }
     fn keys(&self) -> &'static [&'static str] {
-        &[
-            "namespace",
-            "runnerNamespace",
-            "useNamespaces",
-            "clusterAdmin",
-            "keepAdminBinding",
-            "allowTemporaryEdit",
-        ]
+        &["namespace", "runnerNamespace", "useNamespaces", "clusterAdmin", "keepAdminBinding", "accept"]
     }
     fn released_after(&self) -> Option<&'static str> {
         Some("create-role")
@@ -226,12 +219,12 @@ async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
         Answer::Needed => false,
         Answer::Unasked(_) => true,
     };
-    if cx.is_used(namespace) && !cx.settings.allow_temporary_edit && !cx.settings.cluster_admin {
+    if cx.is_used(namespace) && !cx.settings.accepts(Risk::TemporaryEdit) && !cx.settings.cluster_admin {
         let failure = Failure::new(Id::CannotGrant, format!("you may not grant the Role in {namespace}, and that namespace is not ours"))
             .detail("it would take", "a temporary binding of `edit` there, which includes acting as any of that namespace's ServiceAccounts");
         let failure = with_administrators_commands(cx, failure, &operator);
         return Ok(Line::refuse(
-            failure.hint("or accept it for the moment that it takes: --allow-temporary-edit"),
+            failure.hint("or accept it for the moment that it takes: --accept temporary-edit"),
         ));
     }
     let run = record::random_hex(4)?;

@@ -164,7 +164,7 @@ impl Context {
     ) -> Self {
         let names = Names::of(&settings);
         let facts = Facts {
-            accept_generated: Cell::new(options.accept.iter().any(|kind| kind == "generated")),
+            accept_generated: Cell::new(settings.accepts(crate::settings::Risk::Generated)),
             ..Facts::default()
         };
         Self {

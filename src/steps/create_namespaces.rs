@@ -14,7 +14,7 @@ use crate::deployment::names::{self, POD_SECURITY};
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Owner};
 use crate::deployment::plan::{Act, Decision, Line};
-use crate::settings::{PodSecurity, shell_word};
+use crate::settings::{PodSecurity, Risk, shell_word};
 use crate::steps::context::Context;
 use crate::steps::looks::looked_at;
 
@@ -41,7 +41,7 @@ impl Step for CreateNamespaces {
             "podSecurity",
             "namespaceLabels",
             "namespaceAnnotations",
-            "acceptSharedNamespace",
+            "accept",
             "forceConflicts",
         ]
     }
@@ -59,13 +59,13 @@ impl Step for CreateNamespaces {
                     let reach = reach(cx, &reference.name).await;
                     // Where our jobs can work already, whoever made that accepted it.
                     let works_already = cx.are_ours(&[cx.names.role(), cx.names.role_binding()]).await;
-                    if !cx.settings.accept_shared_namespace && !works_already {
+                    if !cx.settings.accepts(Risk::SharedNamespace) && !works_already {
                         line = Line::refuse(
                             Failure::new(
                                 Id::SharedNamespace, format!("jobs in {} will be able to reach what is there already", reference.name),
                             )
                             .detail("in reach", reach.clone())
-                            .hint("use a namespace of its own (leave --use-namespace out), or accept it with --accept-shared-namespace"),
+                            .hint("use a namespace of its own (leave --use-namespace out), or accept it with --accept shared-namespace"),
                         );
                     }
                     line = line.detail(format!("jobs can reach there: {reach}"));

@@ -46,7 +46,7 @@ impl Step for CreateRole {
             "forceConflicts",
             "clusterAdmin",
             "keepAdminBinding",
-            "allowTemporaryEdit",
+            "accept",
         ]
     }
     fn flags(&self) -> &'static [&'static str] {

@@ -44,7 +44,7 @@ impl Step for IssueToken {
          rights in three namespaces, and a list of things that it must not be able to do."
     }
     fn keys(&self) -> &'static [&'static str] {
-        &["namespace", "runnerNamespace", "kubernetesHost", "tokenLifetime", "acceptLifetime", "reissue"]
+        &["namespace", "runnerNamespace", "kubernetesHost", "tokenLifetime", "accept", "reissue"]
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
@@ -320,7 +320,7 @@ async fn request(cx: &Context, handle: &Object) -> Result<()> {
     let expires = said.min(until);
     let granted = Duration::from_secs(u64::try_from(expires.as_second() - from.as_second()).unwrap_or(0));
     let shortened = granted + Duration::from_secs(60) < asked;
-    if (shortened || granted < SHORT) && !cx.settings.accept_lifetime {
+    if (shortened || granted < SHORT) && !cx.settings.accepts(crate::settings::Risk::Lifetime) {
         return Err(Failure::new(
             Id::LifetimeShortened, if shortened {
                 format!("the cluster granted {} where {} were asked for", span(granted), span(asked))
@@ -329,7 +329,7 @@ async fn request(cx: &Context, handle: &Object) -> Result<()> {
             },
         )
         .detail("jobs would stop at", expires.to_string())
-        .hint("leave out --token-lifetime for a token that does not expire, or accept it with --accept-lifetime"));
+        .hint("leave out --token-lifetime for a token that does not expire, or accept it with --accept lifetime"));
     }
     cx.record.borrow_mut().token_expires = expires.to_string();
     cx.save()?;

@@ -70,7 +70,7 @@ impl Step for LaunchScript {
             "runnerNamespace",
             "reissue",
             "tokenLifetime",
-            "acceptLifetime",
+            "accept",
         ]
     }
     fn flags(&self) -> &'static [&'static str] {

@@ -128,14 +128,14 @@ pub fn used_namespace(bed: &dyn Bed) {
     let setup = || scene.setup().flag("--use-namespace", &theirs).arg("--accept-shared-namespace");
     let output: Output = {
         bed.mark();
-        let output = setup().run().code(4).says("--allow-temporary-edit").says("acting as any");
+        let output = setup().run().code(4).says("--accept temporary-edit").says("acting as any");
         assert_eq!(listing(&writes(bed)), "");
         output
     };
     // The way without any temporary right is named too, and makes no namespace.
     let lines = commands(&output);
     assert!(!lines.iter().any(|line| line.contains("create-namespaces")), "{lines:?}");
-    setup().arg("--allow-temporary-edit").run().code(0);
+    setup().args(["--accept", "temporary-edit"]).run().code(0);
     assert_eq!(scene.temporary_bindings(), [""; 0]);
     scene.status().run().code(0);
     scene.teardown().run().code(0);

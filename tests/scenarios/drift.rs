@@ -152,13 +152,13 @@ pub fn shortened_lifetime(bed: &dyn Bed) {
     let there = Admin::new(&bed.without_token_controller().expect("it was there"));
     let script = scene.home.script(&scene.deployment);
     let setup = setup.flag("--token-lifetime", "30d");
-    setup.run().code(9).says("30 days").says("--accept-lifetime");
+    setup.run().code(9).says("30 days").says("--accept lifetime");
     assert!(!script.exists(), "no script with a token that ends so soon");
     assert!(there.get(&scene.path("Secret")).is_none(), "a token that nobody has is revoked");
     // Not shortened, but short: under a week it is refused as well.
     setup.clone().flag("--token-lifetime", "20h").run().code(9).says("shorter than a week");
 
-    let accepting = setup.clone().arg("--accept-lifetime");
+    let accepting = setup.clone().args(["--accept", "lifetime"]);
     let output = accepting.run().code(0);
     let last = output.stderr().lines().next_back().unwrap_or_default().to_owned();
     assert!(last.contains("Jobs stop at 20"), "the last line says when jobs will stop\n{output}");

@@ -82,9 +82,9 @@ pub fn used_namespace(bed: &dyn Bed) {
     let before = world(bed.admin());
     let setup = || scene.setup().flag("--namespace", &theirs).flag("--use-namespace", &theirs);
     bed.mark();
-    setup().run().code(3).says("1 Secret").says("--accept-shared-namespace");
+    setup().run().code(3).says("1 Secret").says("--accept shared-namespace");
     assert_eq!(listing(&writes(bed)), "", "what jobs could reach is accepted first");
-    setup().arg("--accept-shared-namespace").run().code(0);
+    setup().args(["--accept", "shared-namespace"]).run().code(0);
     let account = bed.admin().get(&format!("/api/v1/namespaces/{theirs}/serviceaccounts/default"));
     let account = account.expect("their namespace has a default ServiceAccount");
     assert!(account["automountServiceAccountToken"].is_null(), "their default ServiceAccount is theirs");

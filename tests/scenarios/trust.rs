@@ -399,7 +399,7 @@ pub fn used_namespace_is_named_again(bed: &dyn Bed) {
         "/apis/rbac.authorization.k8s.io/v1/namespaces/{shared}/rolebindings/{}",
         scene.deployment
     ));
-    let _ = scene.elsewhere(User::Admin).setup().args(used).run().code(3).says(accept);
+    let _ = scene.elsewhere(User::Admin).setup().args(used).run().code(3).says("--accept shared-namespace");
     let _ = colleague.teardown().args(used).run().code(0);
 }
 
@@ -412,6 +412,6 @@ pub fn consent_by_flag(bed: &dyn Bed) {
     let _ = by_environment.says("OUTRIGGER_YES").says("--yes");
     let file = scene.home.input("settings.yaml", "acceptSharedNamespace: true\nclusterAdmin: true\n");
     let by_file = scene.setup().flag("--config", &file).run().code(2);
-    let _ = by_file.says("acceptSharedNamespace").says("--accept-shared-namespace").says("clusterAdmin");
+    let _ = by_file.says("acceptSharedNamespace").says("--accept shared-namespace").says("clusterAdmin");
     assert_same("consent by environment and file", &before, &world(bed.admin()));
 }
