@@ -76,6 +76,22 @@ pub fn endless(what: &str, why: &str) -> Failure {
         .hint("look who answers at that address: outrigger explain OR0323")
 }
 
+/// The first words of an answer that is not what it should be, on one line.
+#[must_use]
+pub fn beginning(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect()
+}
+
+/// The last cause of an error: the libraries' outer ones repeat it.
+#[must_use]
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
 /// One list while its pages come in, whichever server they come from: a server that always has a next page
 /// must not take all memory, nor all time.
 #[derive(Debug, Default)]

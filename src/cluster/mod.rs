@@ -101,7 +101,7 @@ impl Cluster {
     ) -> Result<Self> {
         let client = build(target::bare(endpoint, ca_pem, token)?).map_err(|error| {
             Failure::new(Id::Internal, "no client can be built from host, CA and token")
-                .detail("because", refusal::root_cause(&error))
+                .detail("because", answer::innermost(&error))
         })?;
         Ok(Self::over(Some(client), &endpoint.url, limits))
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::admission::Gate;
 use super::target::Target;
+use crate::base::answer;
 use crate::base::error::{Failure, Id};
 use crate::base::request::{self, Refused};
 
@@ -103,7 +104,7 @@ impl Refusal {
 
     /// More came, or was to come, than anything here can need.
     pub(super) fn endless(what: &str, why: &str) -> Self {
-        let failure = crate::base::answer::endless(what, why);
+        let failure = answer::endless(what, why);
         Self { ending: Some(failure), ..Self::of(Class::Malformed, 200, what, why) }
     }
 
@@ -157,7 +158,7 @@ impl Refusal {
     }
 
     pub(super) fn status(what: &str, code: u16, content_type: &str, retry_after: &str, bytes: &[u8]) -> Self {
-        let parsed: Option<Value> = crate::base::answer::json(bytes).ok();
+        let parsed: Option<Value> = answer::json(bytes).ok();
         let status = parsed.as_ref().filter(|value| value["kind"] == "Status");
         let message = match status {
             Some(status) => status["message"].as_str().unwrap_or_default().to_owned(),
@@ -234,29 +235,14 @@ impl Refused for Refusal {
 
 fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
     let kind = if content_type.is_empty() { "no content type" } else { content_type };
-    let start: String = String::from_utf8_lossy(bytes)
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .take(120)
-        .collect();
+    let start = answer::beginning(bytes);
     format!("status {code} with {kind}, which is no answer of a Kubernetes API server: {start}")
 }
 
 /// Translates a failure to build the client.
 pub(super) fn connecting(error: &kube::Error, target: &Target) -> Failure {
     Failure::new(Id::UnusableKubeconfig, format!("the context {:?} cannot be used", target.context))
-        .detail("because", root_cause(error))
-}
-
-/// The innermost message of an error chain: the library's outer ones repeat it.
-pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(next) = inner.source() {
-        inner = next;
-    }
-    inner.to_string()
+        .detail("because", answer::innermost(error))
 }
 
 impl From<Refusal> for Failure {

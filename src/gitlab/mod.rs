@@ -12,7 +12,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use crate::base::answer::Pages;
+use crate::base::answer::{self, Pages};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::Variables;
 use crate::base::request::{Effect, Limits, Sender, Trace};
@@ -130,7 +130,7 @@ impl Gitlab {
             builder = builder.proxy(taken);
             shown = format!("{shown} through {proxy}");
         }
-        let client = builder.build().map_err(|error| unusable(refusal::innermost(&error)))?;
+        let client = builder.build().map_err(|error| unusable(answer::innermost(&error)))?;
         let mut sender = Sender::new(&shown, limits, tokio::sync::Semaphore::MAX_PERMITS, PAUSES);
         sender.request_timeout = request_timeout.unwrap_or(REQUEST_TIMEOUT);
         Ok(Self { client, base, roots: Rc::new(roots.clone()), ahead: Rc::default(), sender })

@@ -106,7 +106,7 @@ impl Refusal {
 
     /// What the library says of a request without an answer. Its own text is left out: it holds the URL.
     pub(super) fn transport(what: &str, error: &reqwest::Error) -> Self {
-        let message = innermost(error);
+        let message = answer::innermost(error);
         let class = if error.is_timeout() {
             Class::Timeout
         } else if message.contains("certificate") || message.contains("UnknownIssuer") {
@@ -220,15 +220,6 @@ impl Refused for Refusal {
     }
 }
 
-/// The last cause of an error: what the layers above it say is known already.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
 /// An answer read as JSON, which it has to say that it is: a proxy's sign-in page comes with 200, too.
 pub(super) fn json(what: &str, headers: &HeaderMap, bytes: &[u8], cut: bool) -> Result<Value, Refusal> {
     let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -301,11 +292,7 @@ fn flat(value: &Value) -> String {
 
 fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
     let kind = if content_type.is_empty() { "no content type" } else { content_type };
-    let start: String = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)])
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
-    let start: String = start.chars().take(120).collect();
+    let start = answer::beginning(bytes);
     if code == 429 {
         // The throttle answers in plain text, which administrators may set.
         return start;
