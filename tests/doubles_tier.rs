@@ -20,7 +20,7 @@ use common::admin::Admin;
 use common::bed::{Bed, Logged, User};
 use common::pool::{self, Pool};
 use common::{absent, arguments, needing};
-use scenarios::{DISK, SCENARIOS, Scene, disk, listing};
+use scenarios::{DISK, FRONT_END, SCENARIOS, Scene, disk, listing};
 
 /// What the harness itself authenticates as, so that its requests are told from outrigger's.
 const HARNESS: &str = "test-harness";
@@ -131,8 +131,9 @@ impl Bed for Doubles {
     }
 }
 
-/// How many clusters of doubles scenarios run on side by side: they take a processor each, now and then.
-const BEDS: usize = 3;
+/// How many clusters of doubles scenarios run on side by side: a processor is busy for less than half of the
+/// time, as some scenarios let a timeout of a minute run out.
+const BEDS: usize = 6;
 const TIER: &str = "doubles";
 
 fn main() -> ExitCode {
@@ -140,7 +141,8 @@ fn main() -> ExitCode {
     for _ in 0..BEDS {
         pool.add(Box::leak(Box::new(Doubles::start())));
     }
-    let mut all = pool::trials(pool, TIER, SCENARIOS);
+    // Those that take longest come first, so that none of them is left alone at the end.
+    let mut all = Vec::new();
     all.extend(needing(disk::available(), pool, TIER, DISK));
     let fills_up = "disk_that_fills_up_on_the_way";
     all.extend(match disk::available() {
@@ -164,6 +166,8 @@ fn main() -> ExitCode {
     all.extend(
         gitlab_odds::GITLAB.iter().map(|&(name, scenario)| pool::trial(pool, name, "gitlab", scenario)),
     );
+    all.extend(pool::trials(pool, TIER, SCENARIOS));
+    all.extend(pool::trials(pool, TIER, FRONT_END));
     all.push(pool::trial(pool, "request_counts", "counts", request_counts));
     libtest_mimic::run(&arguments(BEDS), all).exit_code()
 }

@@ -23,12 +23,23 @@ use scenarios::{DISK, SCENARIOS, disk};
 
 const TIER: &str = "control plane";
 
-/// How many control planes scenarios run on side by side. Each takes about 1 GB with the second cluster
-/// that some scenarios ask for; most of their time they wait (ten seconds for a token to be refused).
-const PLANES: usize = 3;
+/// How many control planes scenarios run on side by side, if there is memory for them. Most of their time
+/// scenarios wait: five seconds for a namespace to go, ten for a token to be refused.
+const PLANES: usize = 8;
+/// What each takes with the second cluster that some scenarios ask for, in KiB.
+const MEMORY: usize = 1 << 20;
+
+/// How many there is memory for, and at least two.
+fn planes() -> usize {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or_default();
+    let free: usize = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
+    (free / MEMORY).clamp(2, PLANES)
+}
 
 fn main() -> ExitCode {
-    let arguments = arguments(PLANES);
+    let count = planes();
+    let arguments = arguments(count);
     let names: Vec<(&str, Scenario)> = selftest::NAMES
         .iter()
         .map(|&name| (name, (|_| ()) as Scenario))
@@ -48,21 +59,28 @@ fn main() -> ExitCode {
 
     let pool = Pool::new();
     let mut planes = Planes(Vec::new());
-    for _ in 0..PLANES.min(wanted) {
-        match ControlPlane::start(&binaries) {
+    let started: Vec<_> = std::thread::scope(|scope| {
+        let starting: Vec<_> =
+            (0..count.min(wanted)).map(|_| scope.spawn(|| ControlPlane::start(&binaries))).collect();
+        starting.into_iter().map(|one| one.join().expect("starting does not panic")).collect()
+    });
+    let mut failure = None;
+    for plane in started {
+        match plane {
             Ok(plane) => {
                 let plane: &'static ControlPlane = Box::leak(Box::new(plane));
                 planes.0.push(plane);
                 pool.add(plane);
             }
-            Err(reason) => {
-                let failed = names.iter().map(|&(name, _)| {
-                    let reason = reason.clone();
-                    Trial::test(name, move || Err(reason.into())).with_kind(TIER)
-                });
-                return libtest_mimic::run(&arguments, failed.collect()).exit_code();
-            }
+            Err(reason) => failure = Some(reason),
         }
+    }
+    if let Some(reason) = failure {
+        let failed = names.iter().map(|&(name, _)| {
+            let reason = reason.clone();
+            Trial::test(name, move || Err(reason.into())).with_kind(TIER)
+        });
+        return libtest_mimic::run(&arguments, failed.collect()).exit_code();
     }
     let mut all = selftest::trials(pool);
     all.extend(pool::trials(pool, TIER, SCENARIOS));

@@ -37,8 +37,18 @@ use crate::common::Scenario;
 use crate::common::bed::{Bed, Logged, User};
 use crate::common::run::{Cli, Home, Output};
 
-/// Every scenario by name.
+/// Every scenario by name; first those that let a timeout of most of a minute run out.
 pub const SCENARIOS: &[(&str, Scenario)] = &[
+    ("teardown_knows_a_held_namespace_until_it_is_gone", remains::namespaces),
+    ("teardown_knows_held_objects_until_they_are_gone", remains::objects),
+    ("teardown_waits_for_held_objects_in_used_namespaces", remains::in_used_namespaces),
+    ("teardown_names_what_is_held_inside_a_namespace", remains::content),
+    ("teardown_says_that_a_held_temporary_binding_grants_its_rights", remains::temporary_binding),
+    ("teardown_takes_away_what_earlier_settings_left", remains::moved),
+    ("setup_does_not_take_an_object_for_kept_that_is_being_deleted", remains::leaving_objects),
+    ("teardown_heeds_its_timeout_with_a_dead_api_that_holds_nothing", remains::dead_metrics),
+    ("teardown_names_a_dead_api", remains::dead_api),
+    ("teardown_with_generated_objects", remains::generated),
     ("bed_knows_its_users", bed::users),
     ("bed_refuses_escalation", bed::escalation),
     ("bed_never_creates_by_apply", bed::apply),
@@ -78,16 +88,6 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("leaving_what_may_not_be_seen", leaving::hidden),
     ("leaving_a_requested_token", leaving::requested_token),
     ("leaving_an_unreachable_cluster", leaving::unreachable),
-    ("teardown_knows_a_held_namespace_until_it_is_gone", remains::namespaces),
-    ("teardown_knows_held_objects_until_they_are_gone", remains::objects),
-    ("teardown_waits_for_held_objects_in_used_namespaces", remains::in_used_namespaces),
-    ("teardown_names_what_is_held_inside_a_namespace", remains::content),
-    ("teardown_says_that_a_held_temporary_binding_grants_its_rights", remains::temporary_binding),
-    ("teardown_takes_away_what_earlier_settings_left", remains::moved),
-    ("setup_does_not_take_an_object_for_kept_that_is_being_deleted", remains::leaving_objects),
-    ("teardown_heeds_its_timeout_with_a_dead_api_that_holds_nothing", remains::dead_metrics),
-    ("teardown_names_a_dead_api", remains::dead_api),
-    ("teardown_with_generated_objects", remains::generated),
     ("second_setup_writes_nothing", again::unchanged),
     ("second_setup_without_the_script", again::script_deleted),
     ("second_setup_from_another_state_folder", again::another_state_folder),
@@ -137,14 +137,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("two_runs_at_once", interrupted::two_at_once),
     ("stopped_by_a_signal", interrupted::interrupt),
     ("stopped_by_a_second_signal", interrupted::twice),
-    ("nothing_given", input::nothing_given),
-    ("no_kubeconfig", input::no_kubeconfig),
     ("kubeconfig_list_with_a_missing_member", input::missing_member),
-    ("unknown_context", input::unknown_context),
-    ("server_without_tls", input::plain_http),
-    ("server_that_is_not_there", input::unreachable),
-    ("server_that_hangs", input::hangs),
-    ("server_that_hangs_up", input::hangs_up),
     ("exec_plugin_gets_nothing_of_ours", login::plugin_gets_nothing_of_ours),
     ("exec_plugin_cannot_read_its_parent", login::plugin_cannot_read_its_parent),
     ("exec_plugin_that_fails_while_printing_a_secret", login::plugin_that_fails),
@@ -153,16 +146,11 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("odd_tokens_in_the_kubeconfig", login::odd_tokens),
     ("server_that_is_not_to_be_verified", login::unverified_server),
     ("user_names_that_are_odd", login::odd_user_names),
-    ("bad_names", input::bad_names),
-    ("bad_runner_token", input::bad_runner_token),
-    ("tokens_in_the_wrong_place", input::tokens_in_the_wrong_place),
     ("output_path_that_is_no_file_of_ours", input::odd_outputs),
-    ("record_and_lock_that_are_no_files", input::odd_state),
     ("record_that_others_could_have_written", believed::record_of_others),
     ("record_that_names_what_is_not_ours", believed::record_of_other_objects),
     ("place_where_others_write", believed::place_of_others),
     ("tokens_that_others_can_read", believed::tokens_that_others_read),
-    ("pipes_without_a_writer_end_on_a_signal", believed::pipes_without_a_writer),
     ("inputs_through_pipes_are_read_once", believed::inputs_through_pipes),
     ("inputs_too_large_to_read", believed::inputs_too_large),
     ("teardown_wants_yes", input::teardown_wants_yes),
@@ -171,7 +159,6 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("canaries_at_highest_verbosity", output::verbose),
     ("script_is_readable_by_the_owner_only", output::script_mode),
     ("manifests_on_stdout", output::print_manifests),
-    ("explained_in_any_width", output::explained),
     ("options_moved_namespace", options::moved_namespace),
     ("options_moved_namespace_and_tag", options::moved_with_another_tag),
     ("options_reissue", options::reissued_token),
@@ -219,6 +206,25 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("gitlab_tags_move_together", gitlab::tags_move_together),
     ("gitlab_branches", gitlab::branches),
     ("gitlab_step_by_step", gitlab::step_by_step),
+];
+
+/// Scenarios that end before the bed's API server answers anything, or that never ask it: a real one makes no
+/// difference, so the doubles alone run them.
+#[allow(dead_code, reason = "the other tiers run none of them")]
+pub const FRONT_END: &[(&str, Scenario)] = &[
+    ("nothing_given", input::nothing_given),
+    ("no_kubeconfig", input::no_kubeconfig),
+    ("unknown_context", input::unknown_context),
+    ("server_without_tls", input::plain_http),
+    ("server_that_is_not_there", input::unreachable),
+    ("server_that_hangs", input::hangs),
+    ("server_that_hangs_up", input::hangs_up),
+    ("bad_names", input::bad_names),
+    ("bad_runner_token", input::bad_runner_token),
+    ("tokens_in_the_wrong_place", input::tokens_in_the_wrong_place),
+    ("record_and_lock_that_are_no_files", input::odd_state),
+    ("pipes_without_a_writer_end_on_a_signal", believed::pipes_without_a_writer),
+    ("explained_in_any_width", output::explained),
 ];
 
 /// Scenarios that need a disk of their own: see [`disk::available`].
