@@ -176,8 +176,11 @@ async fn interruptible<T>(
 
 async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::error::Result<commands::Ended> {
     match invocation {
-        Invocation::Setup => commands::forward(outside, None).await,
-        Invocation::Step(name) => commands::forward(outside, Some(&name)).await,
+        Invocation::Setup => commands::setup(outside).await,
+        Invocation::Step(name) => match steps::find(&name) {
+            Some(step) => commands::step(outside, step).await,
+            None => commands::setup(outside).await,
+        },
         Invocation::Teardown => commands::teardown(outside).await,
         Invocation::Status => commands::status(outside).await,
         Invocation::List => commands::list(outside).await,

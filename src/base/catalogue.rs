@@ -105,6 +105,7 @@ catalogue! {
     StillDeleting = "OR0504", Deadline, "an object is still being deleted";
     ApiSilent = "OR0505", Deadline, "an API of the cluster does not answer";
     GeneratedObjects = "OR0506", Partial, "generators keep objects in a namespace";
+    NotAnnounced = "OR0507", Partial, "a change is needed that the plan did not announce";
     Locked = "OR0601", Locked, "another run holds this deployment";
     ForeignObject = "OR0701", Foreign, "an object is in the way and is not ours";
     ForeignFile = "OR0702", Foreign, "a file is in the way and is not ours";

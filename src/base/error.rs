@@ -155,6 +155,18 @@ impl Failure {
         self.lasting.unwrap_or_else(|| self.kind.is_lasting())
     }
 
+    /// Whether it only says what a run would still have to be told: no fault of what is there.
+    #[must_use]
+    pub fn is_missing_input(&self) -> bool {
+        self.id == Id::MissingInput
+    }
+
+    /// Whether it says which rights the operator lacks.
+    #[must_use]
+    pub fn is_missing_rights(&self) -> bool {
+        self.id == Id::MissingRights
+    }
+
     /// Several failures of one step as one that names them all; none if there are none. One that lasts
     /// makes the whole last.
     #[must_use]

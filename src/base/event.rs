@@ -239,3 +239,15 @@ impl Outcome {
         }
     }
 }
+
+impl dyn Reporter + '_ {
+    /// Shows a warning.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.event(&Event::Warning { text: text.into() });
+    }
+
+    /// Shows that a step waits.
+    pub fn waiting(&self, step: &str, what: &str, waited: Duration) {
+        self.event(&Event::StepWaiting { step: step.to_owned(), what: what.to_owned(), waited });
+    }
+}

@@ -4,6 +4,7 @@ pub mod address;
 pub mod answer;
 pub mod cancel;
 pub mod catalogue;
+pub mod endpoint;
 pub mod error;
 pub mod event;
 pub mod files;

@@ -2,7 +2,8 @@
 //! made, and the way on where it refuses.
 
 use crate::base::error::Failure;
-use crate::cluster::{Class, Cluster, Gate, Refusal};
+use crate::cluster::view::View;
+use crate::cluster::{Class, Gate, Refusal};
 use crate::deployment::object::{FILLED_BY_CLUSTER, Kind, Object};
 use crate::settings::{Settings, shell_word};
 
@@ -19,15 +20,15 @@ pub enum Look {
 
 /// Asks the server whether it would take this very object; nothing is stored. Admission is not asked
 /// where the namespace does not exist or the operator may not grant what the object grants.
-pub async fn look(cluster: &Cluster, settings: &Settings, kubectl: &str, object: &Object) -> Look {
-    let Err(refusal) = cluster.dry_run(object).await else { return Look::Passes };
+pub async fn look(view: &View, object: &Object) -> Look {
+    let Err(refusal) = view.dry_run(object).await else { return Look::Passes };
     match (&refusal.class, &refusal.gate) {
         // Somebody made it meanwhile: whose it is, is judged elsewhere.
         (Class::AlreadyExists, _) => Look::Passes,
         (Class::NotFound, _) => Look::NotLooked(refusal.message),
         (_, Some(gate @ Gate::NoDryRun(_))) => Look::NotLooked(format!("{gate} answers no dry runs")),
         _ if refusal.is_escalation() => Look::NotLooked("you may not grant it yet".to_owned()),
-        _ => Look::Refused(failure(settings, kubectl, object, refusal)),
+        _ => Look::Refused(failure(&view.run.settings, &view.run.kubectl(), object, refusal)),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::deployment::names::Names;
 use crate::deployment::object::{Kind, Object, Ref};
-use crate::steps::context::Context;
+use crate::deployment::run::Run;
 
 /// The group and user of containers where Pod Security restricted forbids root: see `script/entry.rs`.
 const UNPRIVILEGED: u32 = 59_417;
@@ -18,21 +18,21 @@ fn reference(names: &Names, kind: Kind) -> Ref {
 
 /// The Secret with a job's registry credentials.
 #[must_use]
-pub fn secret(cx: &Context) -> Object {
-    object(cx, Kind::Secret, &json!({"type": "Opaque"}))
+pub fn secret(names: &Names) -> Object {
+    object(names, Kind::Secret, &json!({"type": "Opaque"}))
 }
 
 /// The pod of a job that asks for nothing special. It runs as the `default` ServiceAccount, because the
 /// jobs' own may not exist yet.
 #[must_use]
-pub fn pod(cx: &Context) -> Object {
+pub fn pod(run: &Run, extra: &toml::Table) -> Object {
     let nothing = toml::Table::new();
-    let extra = cx.facts.runner_extra.get().and_then(|extra| extra.get("kubernetes")?.as_table());
+    let extra = extra.get("kubernetes").and_then(toml::Value::as_table);
     let extra = extra.unwrap_or(&nothing);
-    let restricted = *cx.settings.pod_security == crate::settings::PodSecurity::Restricted;
+    let restricted = *run.settings.pod_security == crate::settings::PodSecurity::Restricted;
     let helper = format!(
         "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-v{}",
-        cx.settings.runner_version.value
+        run.settings.runner_version.value
     );
     let container = |name: &str, image: &str, prefix: &str| {
         let mut security = json!({"capabilities": {"drop": ["NET_RAW"]}});
@@ -47,14 +47,14 @@ pub fn pod(cx: &Context) -> Object {
     let mut spec = json!({
         "restartPolicy": "Never", "serviceAccountName": "default", "automountServiceAccountToken": false,
         "initContainers": [container("init-permissions", &helper, "helper_")],
-        "containers": [container("build", &cx.settings.image.value, ""), container("helper", &helper, "helper_")],
+        "containers": [container("build", &run.settings.image.value, ""), container("helper", &helper, "helper_")],
         "volumes": [{"name": "repo", "emptyDir": {}}, {"name": "scripts", "emptyDir": {}}, {"name": "logs", "emptyDir": {}}],
     });
     if restricted {
         spec["securityContext"] = json!({"runAsNonRoot": true, "runAsUser": UNPRIVILEGED, "runAsGroup": UNPRIVILEGED,
             "fsGroup": UNPRIVILEGED, "seccompProfile": {"type": "RuntimeDefault"}});
     }
-    let mut pod = object(cx, Kind::Pod, &json!({"spec": spec}));
+    let mut pod = object(&run.names, Kind::Pod, &json!({"spec": spec}));
     for (key, field) in [("pod_labels", "labels"), ("pod_annotations", "annotations")] {
         for (name, value) in extra.get(key).and_then(toml::Value::as_table).into_iter().flatten() {
             if let Some(value) = value.as_str() {
@@ -65,9 +65,9 @@ pub fn pod(cx: &Context) -> Object {
     pod
 }
 
-fn object(cx: &Context, kind: Kind, body: &Value) -> Object {
+fn object(names: &Names, kind: Kind, body: &Value) -> Object {
     let none = std::collections::BTreeMap::new();
-    Object::manifest(reference(&cx.names, kind), &none, &none, body)
+    Object::manifest(reference(names, kind), &none, &none, body)
 }
 
 /// Requests and limits that the runner's entry sets for a container.

@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::wait::{self, Pace};
 use crate::cluster::temporary_binding;
+use crate::cluster::view::{Hand, View};
 use crate::cluster::{Class, Cluster};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
-use crate::steps::context::Context;
 
 /// What gitlab-runner's labels on its pods begin with.
 const LABELS: [&str; 2] = ["manager.runner.gitlab.com/", "job.runner.gitlab.com/"];
@@ -24,8 +24,8 @@ const UNSEEN: &str = "whether jobs are running cannot be seen: you may not list 
 ///
 /// # Errors
 /// OR0801 (exit 8) naming the pods that still run when the run's time is over; nothing was removed then.
-pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String>> {
-    let namespace = Ref::cluster(ObjectKind::Namespace, &cx.names.job_namespace);
+pub async fn settle(cx: &Hand, look: Option<&Object>) -> Result<Option<String>> {
+    let namespace = Ref::cluster(ObjectKind::Namespace, &cx.run.names.job_namespace);
     // What is in a namespace on its way out goes with it.
     if cx.read(&namespace).await.map_err(Failure::from)?.is_none_or(|live| live.is_terminating()) {
         return Ok(None);
@@ -39,7 +39,7 @@ pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String
     }
     // Authorizers lag behind a binding.
     let lag = if seeing { Duration::from_secs(5) } else { Duration::ZERO };
-    let look = async || Ok(running(cx, &cx.cluster).await?.map_or(Continue(()), Break));
+    let look = async || Ok(running(cx, &cx.api).await?.map_or(Continue(()), Break));
     let seen = wait::until(Pace::new(&cx.limits, 100, 100).within(lag), |(), _| {}, look).await?;
     let Ok(mut first) = seen.map(Some) else {
         return Ok(Some(UNSEEN.to_owned()));
@@ -48,30 +48,27 @@ pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String
     let look = async || {
         let pods = match first.take() {
             Some(pods) => pods,
-            None => match running(cx, &cx.cluster).await? {
+            None => match running(cx, &cx.api).await? {
                 Some(pods) => pods,
                 None => return Ok(Break(Some(UNSEEN.to_owned()))),
             },
         };
         if pods.is_empty() {
             return Ok(Break(
-                (deleted > 0).then(|| format!("deleted {}", crate::steps::count(deleted, "job pod"))),
+                (deleted > 0).then(|| format!("deleted {}", crate::base::text::count(deleted, "job pod"))),
             ));
         }
-        if cx.options.now && deleted == 0 {
+        if cx.run.options.now && deleted == 0 {
             for (name, uid) in &pods {
-                let path = format!("/api/v1/namespaces/{}/pods/{name}", cx.names.job_namespace);
-                cx.cluster
-                    .delete_path(&format!("delete Pod {name}"), &path, uid)
-                    .await
-                    .map_err(Failure::from)?;
+                let path = format!("/api/v1/namespaces/{}/pods/{name}", cx.run.names.job_namespace);
+                cx.api.delete_path(&format!("delete Pod {name}"), &path, uid).await.map_err(Failure::from)?;
                 deleted += 1;
             }
         }
         Ok(Continue(pods))
     };
     let tell = |pods: &Pods, waited| {
-        cx.waiting("teardown", &crate::steps::count(pods.len(), "running job"), waited);
+        cx.progress.waiting("teardown", &crate::base::text::count(pods.len(), "running job"), waited);
     };
     wait::until(Pace::new(&cx.limits, 1000, 1000), tell, look).await?.map_err(|pods| {
         let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).take(5).collect();
@@ -79,15 +76,15 @@ pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String
             Id::WaitTimeout,
             format!(
                 "{} still running in {}",
-                crate::steps::count(pods.len(), "job pod"),
-                cx.names.job_namespace
+                crate::base::text::count(pods.len(), "job pod"),
+                cx.run.names.job_namespace
             ),
         )
         .detail("among them", names.join(", "))
         .hint("wait longer with --timeout 1h, or end them:")
         .hint(format!(
             "  {}",
-            cx.settings.same_deployment(
+            cx.run.settings.same_deployment(
                 "outrigger teardown --now",
                 &["namespace", "runnerNamespace", "useNamespaces"]
             )
@@ -99,12 +96,12 @@ pub async fn settle(cx: &Context, look: Option<&Object>) -> Result<Option<String
 type Pods = Vec<(String, String)>;
 
 /// Names and uids of the runner's pods; `None` where they may not be listed.
-async fn running(cx: &Context, cluster: &Cluster) -> Result<Option<Pods>> {
-    let namespace = &cx.names.job_namespace;
+async fn running(cx: &View, cluster: &Cluster) -> Result<Option<Pods>> {
+    let namespace = &cx.run.names.job_namespace;
     let mut path = format!("/api/v1/namespaces/{namespace}/pods");
-    if cx.is_used(namespace) {
+    if cx.run.is_used(namespace) {
         // Another runner may work there: only pods that run as our jobs' account are ours to judge.
-        path = format!("{path}?fieldSelector=spec.serviceAccountName%3D{}", cx.job_account);
+        path = format!("{path}?fieldSelector=spec.serviceAccountName%3D{}", cx.run.job_account);
     }
     let items = match cluster.list_metadata("list job pods", &path).await {
         Ok(items) => items,

@@ -12,9 +12,9 @@ use crate::base::event::Event;
 use crate::base::wait::{self, Pace};
 use crate::cluster::deletion;
 use crate::cluster::generated;
+use crate::cluster::view::{Hand, View};
 use crate::cluster::{Class, Cluster, LANES, Refusal};
 use crate::deployment::object::{Ref, Served};
-use crate::steps::context::Context;
 
 /// Something that does not answer: a whole API group, or one kind.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ struct Found {
 /// # Errors
 /// OR0501 (exit 5) naming what is inside, OR0505 (exit 8) naming an API that does not answer, OR0506 (exit 5)
 /// naming what generators keep there; the namespace then stays.
-pub async fn delete_if_empty(cx: &Context, reference: &Ref, uid: &str) -> Result<Option<String>> {
+pub async fn delete_if_empty(cx: &Hand, reference: &Ref, uid: &str) -> Result<Option<String>> {
     let leaving = cx.read(reference).await.map_err(Failure::from)?.is_some_and(|live| live.is_terminating());
     if leaving {
         return Ok(None);
@@ -64,12 +64,12 @@ pub async fn delete_if_empty(cx: &Context, reference: &Ref, uid: &str) -> Result
     if let Some(failure) = obstacle(cx, reference, &found) {
         return Err(failure);
     }
-    cx.delete(&cx.cluster, reference, uid).await?;
+    cx.delete(reference, uid).await?;
     Ok((!found.generated.is_empty()).then(|| by_generator(&found.generated).join("; ")))
 }
 
 /// Why a namespace stays, if it does.
-fn obstacle(cx: &Context, reference: &Ref, found: &Found) -> Option<Failure> {
+fn obstacle(cx: &View, reference: &Ref, found: &Found) -> Option<Failure> {
     let stays = |id, why: &str| Failure::new(id, format!("{reference} stays: {why}"));
     let keep = "to end well with the namespaces in place: --keep-namespaces";
     let generated = |failure: Failure| {
@@ -98,7 +98,7 @@ fn obstacle(cx: &Context, reference: &Ref, found: &Found) -> Option<Failure> {
         }
         failure = generated(failure);
         for one in found.silent.iter().filter(|one| one.group.contains('.')) {
-            failure = failure.hint(deletion::mend(&cx.kubectl(), &one.group, &one.version));
+            failure = failure.hint(deletion::mend(&cx.run.kubectl(), &one.group, &one.version));
         }
         return Some(
             failure
@@ -123,10 +123,10 @@ fn obstacle(cx: &Context, reference: &Ref, found: &Found) -> Option<Failure> {
         let failure = stays(Id::NotRemoved, "something in it is not ours").detail("inside", summary(&inside));
         return Some(generated(failure).hint(format!("move or delete that, then run it again; {keep}")));
     }
-    if found.generated.is_empty() || cx.facts.accept_generated.get() {
+    if found.generated.is_empty() || cx.accept_generated.get() {
         return None;
     }
-    cx.facts.generated.borrow_mut().push(format!(
+    cx.generated.borrow_mut().push(format!(
         "{}: {}",
         reference.name,
         by_generator(&found.generated).join("; ")
@@ -164,15 +164,14 @@ fn by_generator(generated: &[(&'static str, String)]) -> Vec<String> {
 /// Looks, and looks again for a while if a right that was just bound is not honoured yet: as long as pods may
 /// not be listed, and where something else may not, until two looks in a row agree on what. A right can come into
 /// force between one list of a look and the next.
-async fn look(cx: &Context, namespace: &str) -> Result<Found> {
-    let held =
-        cx.facts.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
+async fn look(cx: &View, namespace: &str) -> Result<Found> {
+    let held = cx.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
     let mut before: Option<Vec<String>> = None;
     let look = async || {
         // What is ours and could not be deleted by itself is not foreign: it goes with its namespace.
-        let ours = cx.record.borrow().objects.iter().map(|owned| owned.uid.clone()).collect();
-        let kinds = cx.facts.served.get_or_try_init(|| discover(cx)).await?;
-        let mut found = inhabitants(&cx.cluster.impatient(), namespace, &kinds.served, &ours).await?;
+        let ours = cx.notes.record().objects.iter().map(|owned| owned.uid.clone()).collect();
+        let kinds = cx.served.get_or_try_init(|| discover(cx)).await?;
+        let mut found = inhabitants(&cx.api.impatient(), namespace, &kinds.served, &ours).await?;
         found.silent.extend(kinds.silent.iter().cloned());
         found.foreign.retain(|name| Some(name) != held.as_ref());
         let hides_pods = found.hidden.iter().any(|resource| resource == "pods");
@@ -244,10 +243,10 @@ fn ends_the_run(refusal: &Refusal) -> bool {
 }
 
 /// Every listable namespaced kind, in one of its versions; and what could not be found out.
-async fn discover(cx: &Context) -> Result<Kinds> {
-    let cluster = cx.cluster.impatient();
+async fn discover(cx: &View) -> Result<Kinds> {
+    let cluster = cx.api.impatient();
     let mut roots = vec![(String::new(), "v1".to_owned(), "/api/v1".to_owned())];
-    let groups = cx.cluster.read("list the API groups", "/apis").await.map_err(Failure::from)?;
+    let groups = cx.api.read("list the API groups", "/apis").await.map_err(Failure::from)?;
     for group in groups["groups"].as_array().into_iter().flatten() {
         // All versions, the preferred one first: some kinds are served in another one alone.
         let preferred = &group["preferredVersion"]["groupVersion"];
@@ -273,8 +272,8 @@ async fn discover(cx: &Context) -> Result<Kinds> {
                     "the API {group} does not answer. It holds nothing, but Kubernetes ends the deletion of a \
                      namespace only when every API answers:"
                 );
-                let command = deletion::mend(&cx.kubectl(), &group, &version);
-                cx.reporter.event(&Event::Advice { text, command });
+                let command = deletion::mend(&cx.run.kubectl(), &group, &version);
+                cx.progress.event(&Event::Advice { text, command });
                 continue;
             }
             // Another server should answer, and does not: nobody can tell what is there.

@@ -8,23 +8,23 @@ use crate::base::error::{Failure, Id, Result};
 use crate::base::wait::{self, Pace};
 use crate::cluster::Cluster;
 use crate::cluster::deletion;
+use crate::cluster::view::{Hand, View};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
-use crate::steps::context::Context;
 
 /// What is kept of the run's time for the last look and for writing down what is left.
 const MARGIN: Duration = Duration::from_secs(2);
 /// What that last look may take.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
-impl Context {
+impl Hand {
     /// Asks for the deletion of an object of ours by uid, and looks what became of it: what is still there,
     /// held by a finalizer, is returned and stays known.
-    pub async fn delete(&self, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<Option<Object>> {
+    pub async fn delete(&self, reference: &Ref, uid: &str) -> Result<Option<Object>> {
         let known = self.read(reference).await.ok().flatten();
         if !known.is_some_and(|live| live.uid() == uid && live.is_terminating()) {
-            cluster.delete(reference, uid).await.map_err(Failure::from)?;
+            self.api.delete(reference, uid).await.map_err(Failure::from)?;
         }
-        self.look_again(cluster, reference, uid).await
+        self.look_again(&self.api, reference, uid).await
     }
 
     /// Reads an object that is to be gone. It is forgotten when it is, or when another one has its name.
@@ -33,8 +33,7 @@ impl Context {
         self.changed(reference, live.clone());
         let left = live.filter(|live| live.uid() == uid);
         if left.is_none() {
-            self.record.borrow_mut().forget(reference);
-            self.save()?;
+            self.journal.forget(reference)?;
         }
         Ok(left)
     }
@@ -47,27 +46,27 @@ impl Context {
         let mut asked = false;
         let look = async || {
             let left = if std::mem::replace(&mut asked, true) {
-                self.look_again(&self.cluster, reference, uid).await?
+                self.look_again(&self.api, reference, uid).await?
             } else {
-                self.delete(&self.cluster, reference, uid).await?
+                self.delete(reference, uid).await?
             };
             Ok(left.map_or(Break(()), Continue))
         };
         let pace = Pace::new(&self.limits, 20, 1000).or_within(Duration::from_secs(30));
         let left = wait::until(pace, |_, _| {}, look).await?;
-        left.map_err(|live| deletion::unfinished(&live, &[], &self.kubectl()))
+        left.map_err(|live| deletion::unfinished(&live, &[], &self.run.kubectl()))
     }
 }
 
 /// Waits until these objects (each with its uid) are gone, or the run's time is over; looks at least once.
 /// Returns a failure (OR0504, exit 8) for each that is still there, with who holds it.
-pub async fn wait(cx: &Context, step: &str, objects: &[(Ref, String)]) -> Vec<Failure> {
+pub async fn wait(cx: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Failure> {
     let deadline = cx.limits.deadline.checked_sub(MARGIN).unwrap_or(cx.limits.deadline);
     let pace = Pace { deadline, ..Pace::new(&cx.limits, 20, 1000) };
     let mut waiting = objects.to_vec();
     let look = async || {
         let over = Instant::now() >= pace.deadline;
-        let cluster = if over { cx.cluster.for_cleanup(LAST_LOOK) } else { cx.cluster.clone() };
+        let cluster = if over { cx.api.for_cleanup(LAST_LOOK) } else { cx.api.clone() };
         let mut left = Vec::new();
         for (reference, uid) in &waiting {
             left.extend(cx.look_again(&cluster, reference, uid).await?);
@@ -77,7 +76,7 @@ pub async fn wait(cx: &Context, step: &str, objects: &[(Ref, String)]) -> Vec<Fa
     };
     let tell = |left: &Vec<Object>, waited| {
         if let Some(first) = left.first().filter(|_| wait::is_long(waited)) {
-            cx.waiting(step, &format!("{} to go", deletion::shown(first)), waited);
+            cx.progress.waiting(step, &format!("{} to go", deletion::shown(first)), waited);
         }
     };
     let left = match wait::until(pace, tell, look).await {
@@ -85,7 +84,7 @@ pub async fn wait(cx: &Context, step: &str, objects: &[(Ref, String)]) -> Vec<Fa
         Ok(Err(left)) => left,
         Err(failure) => return vec![failure],
     };
-    let cluster = cx.cluster.for_cleanup(LAST_LOOK).impatient();
+    let cluster = cx.api.for_cleanup(LAST_LOOK).impatient();
     let mut failures = Vec::new();
     for live in &left {
         let inside = if live.reference.kind == ObjectKind::Namespace {
@@ -93,8 +92,8 @@ pub async fn wait(cx: &Context, step: &str, objects: &[(Ref, String)]) -> Vec<Fa
         } else {
             Vec::new()
         };
-        cx.facts.awaited.borrow_mut().push(live.reference.clone());
-        failures.push(deletion::unfinished(live, &inside, &cx.kubectl()));
+        cx.awaited.borrow_mut().push(live.reference.clone());
+        failures.push(deletion::unfinished(live, &inside, &cx.run.kubectl()));
     }
     failures
 }
@@ -133,16 +132,16 @@ async fn held_inside(cluster: &Cluster, namespace: &Object) -> Vec<String> {
 
 /// Looks once more at everything that is remembered: what is gone is forgotten, what is on its way is waited
 /// for. Returns a failure for each object that is still on its way and was not reported yet.
-pub async fn settle(cx: &Context) -> Result<Vec<Failure>> {
-    let remembered = cx.record.borrow().objects.clone();
+pub async fn settle(cx: &Hand) -> Result<Vec<Failure>> {
+    let remembered = cx.notes.record().objects.clone();
     if remembered.is_empty() {
         return Ok(Vec::new());
     }
-    let cluster = cx.cluster.for_cleanup(LAST_LOOK);
+    let cluster = cx.api.for_cleanup(LAST_LOOK);
     let mut leaving = Vec::new();
     for owned in remembered {
         let live = cx.look_again(&cluster, &owned.object, &owned.uid).await?;
-        let awaited = cx.facts.awaited.borrow();
+        let awaited = cx.awaited.borrow();
         // What is in a namespace that was reported is named there.
         let reported = awaited.contains(&owned.object)
             || owned.object.namespace.as_deref().is_some_and(|namespace| {
@@ -157,18 +156,18 @@ pub async fn settle(cx: &Context) -> Result<Vec<Failure>> {
 
 /// What must be gone before the record may be: everything remembered, but for namespaces that are used as
 /// they are.
-pub async fn left(cx: &Context) -> Result<Vec<Failure>> {
-    let remembered = cx.record.borrow().objects.clone();
+pub async fn left(cx: &View) -> Result<Vec<Failure>> {
+    let remembered = cx.notes.record().objects.clone();
     let mut failures = Vec::new();
     for owned in remembered {
-        if owned.object.kind == ObjectKind::Namespace && cx.is_used(&owned.object.name) {
+        if owned.object.kind == ObjectKind::Namespace && cx.run.is_used(&owned.object.name) {
             continue;
         }
         let live = cx.read(&owned.object).await.map_err(Failure::from)?;
         match live.filter(|live| live.uid() == owned.uid) {
             None => {}
             Some(live) if live.is_terminating() => {
-                failures.push(deletion::unfinished(&live, &[], &cx.kubectl()));
+                failures.push(deletion::unfinished(&live, &[], &cx.run.kubectl()));
             }
             Some(live) => {
                 failures.push(Failure::new(Id::NotRemoved, format!("{} is still there", live.reference)));

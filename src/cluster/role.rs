@@ -4,14 +4,28 @@ use serde_json::{Value, json};
 
 use crate::cluster::rights;
 use crate::deployment::names;
+use crate::deployment::object::Ref;
 use crate::deployment::object::{Kind as ObjectKind, Object};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Act, Decision, Line};
+use crate::deployment::plan::{Decision, Line};
+
+/// What is done about one of `create-role`'s objects.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// POST this manifest.
+    Create(Object),
+    /// Forced apply; the object carries uid and resourceVersion of the one that was judged.
+    Apply(Object),
+    /// Delete the one with this uid, then POST the manifest.
+    Replace(String, Object),
+    /// Switch off token automounting on a namespace's `default` ServiceAccount, once it is there.
+    QuietDefault(Ref),
+}
 
 /// Decides about one of `create-role`'s objects. What allows more is mended; what allows less is kept,
 /// unless `force`.
 #[must_use]
-pub fn decide(wanted: Object, live: Option<&Object>, owner: &Owner, force: bool) -> Line {
+pub fn decide(wanted: Object, live: Option<&Object>, owner: &Owner, force: bool) -> Line<Act> {
     let reference = wanted.reference.clone();
     let Some(live) = live else {
         let what = match reference.kind {
@@ -49,7 +63,7 @@ fn written_by(live: &Object, field: &str) -> String {
     live.last_writer(&[field]).map(|writer| format!(" (last written by {writer})")).unwrap_or_default()
 }
 
-fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line {
+fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line<Act> {
     let have = rights::rights(&live.value["rules"]);
     let comparison = rights::compare(&have, &rights::needed());
     let name = live.reference.to_string();
@@ -57,7 +71,7 @@ fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line {
     if comparison.more.is_empty() && comparison.less.is_empty() {
         return Line::keep(name);
     }
-    let shown = |line: Line| {
+    let shown = |line: Line<Act>| {
         let line = comparison.more.iter().fold(line, |line, right| line.detail(format!("- {right}")));
         comparison.less.iter().fold(line, |line, right| {
             line.detail(if force {
@@ -90,7 +104,7 @@ fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line {
     ))
 }
 
-fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line {
+fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {
     let name = live.reference.to_string();
     if live.value["roleRef"]["name"] != wanted.value["roleRef"]["name"]
         || live.value["roleRef"]["kind"] != "Role"
@@ -131,7 +145,7 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line {
         .fold(line, |line, [kind, namespace, name]| line.detail(format!("- {kind} {namespace}/{name}")))
 }
 
-fn decide_account(wanted: &Object, live: &Object) -> Line {
+fn decide_account(wanted: &Object, live: &Object) -> Line<Act> {
     let mut line = Line::keep(live.reference.to_string());
     let mut changes = Vec::new();
     if live.value["automountServiceAccountToken"] != json!(false) {
@@ -169,7 +183,6 @@ fn decide_account(wanted: &Object, live: &Object) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::object::Ref;
 
     fn role(rules: &Value) -> Object {
         Object {
@@ -178,7 +191,7 @@ mod tests {
         }
     }
 
-    fn decided(rules: &Value, force: bool) -> Line {
+    fn decided(rules: &Value, force: bool) -> Line<Act> {
         decide(role(&rights::manifest()), Some(&role(rules)), &Owner::Us, force)
     }
 
@@ -193,7 +206,7 @@ mod tests {
         let line = decided(&wider, false);
         assert_eq!(line.decision, Decision::Update);
         assert_eq!(line.detail, ["- secrets get"]);
-        let Act::Apply(object) = line.act else { panic!("an update applies") };
+        let Some(Act::Apply(object)) = line.act else { panic!("an update applies") };
         assert_eq!(rights::rights(&object.value["rules"]), rights::needed());
         assert_eq!((object.uid(), object.resource_version()), ("u", "7"));
 
@@ -206,7 +219,7 @@ mod tests {
     #[test]
     fn both_at_once_takes_back_and_does_not_loosen() {
         let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}]);
-        let Act::Apply(object) = decided(&rules, false).act else { panic!("an update applies") };
+        let Some(Act::Apply(object)) = decided(&rules, false).act else { panic!("an update applies") };
         let kept = rights::rights(&object.value["rules"]);
         assert_eq!(kept.len(), 5);
         assert!(kept.iter().all(|right| right.resource == "pods" && right.verb != "*"));

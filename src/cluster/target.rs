@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::endpoint::Endpoint;
 use super::kubeconfig::{self, Exec, Selection};
 use super::plugin::Plugin;
 use super::user::{auth_info, bearer, data, unusable};
+use crate::base::endpoint::Endpoint;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::proxy::{self, Proxy};

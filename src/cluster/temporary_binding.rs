@@ -9,83 +9,98 @@ use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::Event;
 use crate::cluster::deletion;
 use crate::cluster::rights::Right;
+use crate::cluster::view::{Hand, View};
 use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
-use crate::deployment::plan::{Act, Decision, Line};
+use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::record;
+use crate::deployment::run::Run;
 use crate::settings::shell_word;
-use crate::steps::context::Context;
 
 /// The binding that would let the operator look into a namespace of ours before it is deleted, where
 /// they may not; `None` where they may, or where nothing may be bound.
 ///
 /// The ClusterRole `edit` shows nearly everything; `--cluster-admin` binds cluster-admin there, in that
 /// namespace alone, which shows all of it.
-pub async fn to_look_into(cx: &Context, namespace: &str) -> Result<Option<Object>> {
+pub async fn to_look_into(cx: &View, namespace: &str) -> Result<Option<Object>> {
     let look = Right::new("", "pods", "list");
     // What a killed run left there still grants its rights, and is taken back before the look.
-    let prefix = cx.names.temporary_prefix();
+    let prefix = cx.run.names.temporary_prefix();
     let lent = {
-        let record = cx.record.borrow();
+        let record = cx.notes.record();
         let known = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
         known.into_iter().any(|object| object.name.starts_with(&prefix))
     };
-    if !lent && cx.may(&cx.cluster, namespace, &look).await.map_err(Failure::from)? {
+    if !lent && cx.api.may(namespace, &look).await.map_err(Failure::from)? {
         return Ok(None);
     }
-    let role = if cx.settings.cluster_admin { "cluster-admin" } else { "edit" };
+    let role = if cx.run.settings.cluster_admin { "cluster-admin" } else { "edit" };
     let bind =
         Right { name: role.to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
-    if !cx.may(&cx.cluster, namespace, &bind).await.map_err(Failure::from)? {
+    if !cx.api.may(namespace, &bind).await.map_err(Failure::from)? {
         return Ok(None);
     }
-    let name = format!("{}{}", cx.names.temporary_prefix(), record::random_hex(4)?);
+    let name = format!("{}{}", cx.run.names.temporary_prefix(), record::random_hex(4)?);
     let operator = cx.operator().await?.name.clone();
-    Ok(Some(manifest(cx, Ref::new(ObjectKind::RoleBinding, namespace, &name), role, &operator)))
+    Ok(Some(manifest(
+        &cx.run,
+        &cx.notes.id(),
+        Ref::new(ObjectKind::RoleBinding, namespace, &name),
+        role,
+        &operator,
+    )))
 }
 
 /// The line of the plan for such a binding.
 #[must_use]
-pub fn look_line(cx: &Context, binding: Object) -> Line {
+pub fn look_line(run: &Run, binding: Object) -> Line<Object> {
     let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
     let namespace = binding.reference.namespace.as_deref().unwrap_or_default();
     let text = format!("RoleBinding in {namespace}: {role} for you, to see what is inside");
-    let undo = undo_command(cx, &binding.reference);
-    Line::new(Decision::Create, text, Act::Bind(binding))
+    let undo = undo_command(run, &binding.reference);
+    let target = Target::Look(binding.clone());
+    Line::new(Decision::Create, text, binding)
+        .about(target)
         .detail("removed again right after; by hand:")
         .command(undo)
 }
 
 /// Whether this very binding is held: it was made earlier in the run.
 #[must_use]
-pub fn is_held(cx: &Context, reference: &Ref) -> bool {
-    cx.facts.held.borrow().as_ref().is_some_and(|(held, _)| held == reference)
+pub fn is_held(cx: &View, reference: &Ref) -> bool {
+    cx.held.borrow().as_ref().is_some_and(|(held, _)| held == reference)
+}
+
+/// Whether any binding is held.
+#[must_use]
+pub fn holds(cx: &View) -> bool {
+    cx.held.borrow().is_some()
 }
 
 /// Takes back what is held.
-pub async fn release_held(cx: &Context) -> Result<()> {
-    let held = cx.facts.held.borrow().clone();
+pub async fn release_held(cx: &Hand) -> Result<()> {
+    let held = cx.held.borrow().clone();
     let Some((reference, uid)) = held else { return Ok(()) };
     release_one(cx, &reference, Some(uid.as_str()).filter(|uid| !uid.is_empty())).await?;
-    cx.facts.held.borrow_mut().take();
+    cx.held.borrow_mut().take();
     Ok(())
 }
 
 /// A temporary binding of a ClusterRole to the operator.
 #[must_use]
-pub fn manifest(cx: &Context, reference: Ref, cluster_role: &str, operator: &str) -> Object {
+pub fn manifest(run: &Run, id: &str, reference: Ref, cluster_role: &str, operator: &str) -> Object {
     let body = json!({
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": operator}],
     });
-    let mut object = cx.names.manifest(reference, &cx.id(), &body);
+    let mut object = run.names.manifest(reference, id, &body);
     object.value["metadata"]["labels"][names::COMPONENT] = json!(names::TEMPORARY);
     object
 }
 
 /// The command that takes a binding away by hand.
 #[must_use]
-pub fn undo_command(cx: &Context, reference: &Ref) -> String {
+pub fn undo_command(run: &Run, reference: &Ref) -> String {
     let scope = reference
         .namespace
         .as_deref()
@@ -93,32 +108,40 @@ pub fn undo_command(cx: &Context, reference: &Ref) -> String {
         .unwrap_or_default();
     format!(
         "{} delete{scope} {} {}",
-        cx.kubectl(),
+        run.kubectl(),
         reference.kind.resource().trim_end_matches('s'),
         shell_word(&reference.name)
     )
 }
 
-/// Makes a temporary binding and holds it.
-pub async fn bind(cx: &Context, binding: &Object) -> Result<String> {
+/// Makes a temporary binding and holds it. Where its creation fails for any other reason than that it is not
+/// allowed, it may have happened: then it is looked for and taken back.
+///
+/// # Errors
+/// The refusal, or that what was made could not be taken back.
+pub async fn bind(cx: &Hand, binding: &Object) -> Result<String> {
     // The plan has said so, where there was one to see: whoever is killed in between has to be able to undo it.
-    if cx.options.quiet {
-        let text = "a right is borrowed for a moment; should it stay behind:".to_owned();
-        let command = undo_command(cx, &binding.reference);
-        cx.reporter.event(&Event::Advice { text, command });
+    if cx.run.options.quiet {
+        let text = "a temporary binding is made for a moment; should it stay behind:".to_owned();
+        let command = undo_command(&cx.run, &binding.reference);
+        cx.progress.event(&Event::Advice { text, command });
     }
-    // Held before it is made: after a lost answer the release looks for it as well.
-    *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), String::new()));
+    *cx.held.borrow_mut() = Some((binding.reference.clone(), String::new()));
     let made = match cx.create(binding).await {
         Ok(made) => made,
         Err(failure) if failure.kind == Kind::Denied => {
-            cx.facts.held.borrow_mut().take();
+            cx.held.borrow_mut().take();
             return Err(failure);
         }
-        Err(failure) => return Err(failure),
+        Err(failure) => {
+            return Err(match release_held(cx).await {
+                Ok(()) => failure,
+                Err(release) => release.detail("before that", failure.to_string()),
+            });
+        }
     };
-    *cx.facts.held.borrow_mut() = Some((binding.reference.clone(), made.uid().to_owned()));
-    cx.facts.bound.set(true);
+    *cx.held.borrow_mut() = Some((binding.reference.clone(), made.uid().to_owned()));
+    cx.bound.set(true);
     let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
     Ok(match &binding.reference.namespace {
         Some(namespace) => format!("bound {role} in {namespace}"),
@@ -128,20 +151,21 @@ pub async fn bind(cx: &Context, binding: &Object) -> Result<String> {
 
 /// Deletes one temporary binding. Without a uid the object is looked for first, and only one with our
 /// id and our prefix is taken.
-pub async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Result<()> {
-    let cluster = cx.cluster.for_cleanup(Duration::from_secs(20));
+pub async fn release_one(cx: &Hand, reference: &Ref, uid: Option<&str>) -> Result<()> {
+    let cluster = cx.api.for_cleanup(Duration::from_secs(20));
     let failed = |why: String| {
         Failure::new(Id::TemporaryBindingLeft, format!("the temporary {reference} could not be removed"))
             .detail("because", why)
-            .hint(undo_command(cx, reference))
+            .hint(undo_command(&cx.run, reference))
     };
     let uid = match uid {
         Some(uid) => uid.to_owned(),
         None => match cluster.get(reference).await {
-            Ok(Some(live)) if live.annotation(names::ID) == Some(cx.id().as_str()) => live.uid().to_owned(),
+            Ok(Some(live)) if live.annotation(names::ID) == Some(cx.notes.id().as_str()) => {
+                live.uid().to_owned()
+            }
             Ok(_) => {
-                cx.record.borrow_mut().forget(reference);
-                return cx.save();
+                return cx.journal.forget(reference);
             }
             Err(refusal) => return Err(failed(refusal.message)),
         },
@@ -162,8 +186,7 @@ pub async fn release_one(cx: &Context, reference: &Ref, uid: Option<&str>) -> Re
 }
 
 /// It is gone, whatever our own disk says to that.
-fn forget(cx: &Context, reference: &Ref) -> Result<()> {
-    cx.record.borrow_mut().forget(reference);
+fn forget(cx: &Hand, reference: &Ref) -> Result<()> {
     cx.changed(reference, None);
-    cx.save()
+    cx.journal.forget(reference)
 }

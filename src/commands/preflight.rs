@@ -3,40 +3,82 @@
 //! There is no second calculation: the lines are those of the plan that `setup` would show, so what
 //! passes here is what `setup` would go on with.
 
-use crate::base::error::Failure;
-use crate::base::event::{Event, Outcome};
+use crate::base::error::{Failure, Kind, Result};
+use crate::base::event::{Event, Outcome, Reporter as _};
+use crate::base::text::count;
+use crate::commands::session::{Needs, Outside};
+use crate::commands::{Ended, header, selected};
 use crate::deployment::plan::{Decision, Line};
-use crate::engine::{self, Planned};
-use crate::steps;
-use crate::steps::context::Context;
+use crate::deployment::run::Part;
+use crate::engine::{self, Plan};
 
-/// One check for each step that was planned after `preflight` itself, whose own checks come first.
-#[must_use]
-pub fn checks(planned: &[Planned]) -> Vec<Event> {
-    let others = planned.iter().filter(|one| one.step.name() != "preflight");
-    others.map(|one| check(one.step.name(), &one.lines)).collect()
+/// `preflight`.
+///
+/// # Errors
+/// Where nothing can be looked at.
+pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
+    let (selection, known) = selected(outside).await?;
+    let parts: Vec<Part> = selection.iter().filter_map(|step| step.info().part).collect();
+    let opened = match outside.open(Needs { parts, ..Needs::default() }, known).await {
+        Ok(session) => session.check().await.map(|()| session),
+        Err(failure) if failure.kind != Kind::Deadline => return Err(failure),
+        Err(failure) => Err(failure),
+    };
+    let session = match opened {
+        Ok(session) => session,
+        // Of a cluster that is not there it says what that leaves unchecked.
+        Err(failure) => {
+            for check in &nothing_else(&failure) {
+                outside.ui.event(check);
+            }
+            return Err(failure);
+        }
+    };
+    session.certain()?;
+    let plan = engine::plan(session.reads(), &selection).await;
+    outside.ui.event(&header(&session).await);
+    for check in &checks(&plan) {
+        outside.ui.event(check);
+    }
+    let refusals: Vec<_> = plan.refusals().into_iter().filter(|one| !one.is_missing_input()).collect();
+    if !refusals.is_empty() {
+        return Ok(Ended::failed(refusals, false));
+    }
+    // The last line speaks of what was looked at.
+    Ok(Ended::well(
+        false,
+        if plan.forecast.unlooked.is_empty() {
+            "Nothing is in the way."
+        } else {
+            "Nothing is in the way of what can be looked at now."
+        },
+    ))
 }
 
-/// What no policy, quota or webhook was asked about, as a check of its own.
-#[must_use]
-pub fn unlooked(cx: &Context) -> Option<Event> {
-    let unlooked = cx.facts.unlooked.borrow();
-    if unlooked.is_empty() {
-        return None;
+/// What the survey itself found, one check for each other step, and what no policy, quota or webhook was asked
+/// about.
+fn checks(plan: &Plan) -> Vec<Event> {
+    let findings = plan.steps.iter().flat_map(|step| step.findings());
+    let mut checks: Vec<Event> = findings
+        .map(|one| Event::Check {
+            name: one.name.clone(),
+            outcome: one.outcome,
+            text: one.text.clone(),
+            detail: one.detail.clone(),
+        })
+        .collect();
+    let others = plan.steps.iter().zip(plan.lines()).filter(|(step, _)| !step.info().surveys);
+    checks.extend(others.map(|(_, (name, lines))| check(name, lines)));
+    let unlooked = &plan.forecast.unlooked;
+    if !unlooked.is_empty() {
+        checks.push(Event::Check {
+            name: "policies and quotas".to_owned(),
+            outcome: Outcome::Skipped,
+            text: format!("{} not looked at yet", count(unlooked.len(), "object")),
+            detail: unlooked.iter().map(|(reference, why)| format!("{reference}: {why}")).collect(),
+        });
     }
-    let text = format!("{} not looked at yet", steps::count(unlooked.len(), "object"));
-    let detail = unlooked.iter().map(|(reference, why)| format!("{reference}: {why}")).collect();
-    Some(Event::Check { name: "policies and quotas".to_owned(), outcome: Outcome::Skipped, text, detail })
-}
-
-/// The last line where nothing was found: it speaks of what was looked at.
-#[must_use]
-pub fn verdict(cx: &Context) -> &'static str {
-    if cx.facts.unlooked.borrow().is_empty() {
-        "Nothing is in the way."
-    } else {
-        "Nothing is in the way of what can be looked at now."
-    }
+    checks
 }
 
 /// A line's detail without the commands that go with doing it: nothing is done here.
@@ -46,8 +88,7 @@ fn detail(line: &Line) -> Vec<String> {
 }
 
 /// What to show where already the cluster itself is out of the question.
-#[must_use]
-pub fn nothing_else(failure: &Failure) -> [Event; 2] {
+fn nothing_else(failure: &Failure) -> [Event; 2] {
     let check = |name: &str, outcome, text: &str| Event::Check {
         name: name.to_owned(),
         outcome,
@@ -69,11 +110,8 @@ fn judge(lines: &[Line]) -> (Outcome, String, Vec<String>) {
     let refused: Vec<_> = lines.iter().filter_map(|line| line.failure.as_ref()).collect();
     if let Some(first) = refused.first() {
         // What setup would still have to be told is no fault of the cluster's.
-        let outcome = if refused.iter().all(|one| engine::is_missing_input(one)) {
-            Outcome::Skipped
-        } else {
-            Outcome::Fail
-        };
+        let outcome =
+            if refused.iter().all(|one| one.is_missing_input()) { Outcome::Skipped } else { Outcome::Fail };
         let rest = refused.iter().skip(1).map(|failure| failure.message.clone()).collect();
         return (outcome, first.message.clone(), rest);
     }
@@ -91,7 +129,7 @@ fn judge(lines: &[Line]) -> (Outcome, String, Vec<String>) {
         [line] => (Outcome::Pass, format!("can be done: {}", line.text), detail(line)),
         many => {
             let texts = many.iter().map(|line| line.text.clone()).collect();
-            (Outcome::Pass, format!("{} can be made", steps::count(many.len(), "change")), texts)
+            (Outcome::Pass, format!("{} can be made", count(many.len(), "change")), texts)
         }
     }
 }
@@ -101,7 +139,7 @@ mod tests {
     use super::judge;
     use crate::base::error::{Failure, Id};
     use crate::base::event::Outcome;
-    use crate::deployment::plan::{Act, Decision, Line};
+    use crate::deployment::plan::{Decision, Line};
 
     #[test]
     fn what_was_not_looked_at_is_skipped_and_what_is_refused_fails() {
@@ -110,6 +148,6 @@ mod tests {
         assert_eq!(judge(&[refuse(Id::MissingInput)]).0, Outcome::Skipped);
         assert_eq!(judge(&[refuse(Id::MissingInput), refuse(Id::ForeignObject)]).0, Outcome::Fail);
         assert_eq!(judge(&[Line::keep("fine")]).0, Outcome::Pass);
-        assert_eq!(judge(&[Line::new(Decision::Unknown, "later", Act::None)]).0, Outcome::Warn);
+        assert_eq!(judge(&[Line::new(Decision::Unknown, "later", ())]).0, Outcome::Warn);
     }
 }

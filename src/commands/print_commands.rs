@@ -14,7 +14,7 @@ use crate::machine::{self, commands, secrets_file};
 use crate::settings::{Settings, Source};
 
 /// Prints the commands to stdout. Asks nobody, changes nothing, contacts nobody.
-pub(crate) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
+pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     let (settings, record) = outside.settings().await?;
     let path = path(&settings, record.as_ref());
     if path.as_os_str() == "-" {

@@ -12,17 +12,21 @@ use crate::base::files::{self, Intake, Lock};
 use crate::base::proxy::Variables;
 use crate::base::request::Limits;
 use crate::base::secret::Secret;
+use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
 use crate::commands::witness;
 use crate::commands::wizard::{self, Ask};
 use crate::deployment::names::Names;
-use crate::deployment::object::Object;
-use crate::deployment::record::Record;
-use crate::gitlab::Gitlab;
+use crate::deployment::notes::{Journal, Notes};
+use crate::deployment::object::{Object, Ref};
+use crate::deployment::ownership::Owner;
+use crate::deployment::record::{self, Record};
+use crate::deployment::run::{Part, Run};
 use crate::gitlab::credentials::{self, Token};
+use crate::gitlab::{self, Gitlab};
 use crate::output::ui::Ui;
 use crate::settings::{self, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced};
-use crate::steps::context::{Context, GitlabAccess};
+use crate::steps::contract::{Products, Reads, Writes};
 
 /// Everything that a command gets from outside.
 pub struct Outside<'a> {
@@ -43,7 +47,8 @@ pub struct Outside<'a> {
 }
 
 /// What a command needs to be ready.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each named where it is set")]
 pub struct Needs {
     /// It may write: takes the lock.
     pub writes: bool,
@@ -53,13 +58,147 @@ pub struct Needs {
     pub again: bool,
     /// It goes without the cluster.
     pub no_cluster: bool,
+    /// One step was asked for by its own subcommand.
+    pub alone: bool,
+    /// What the selected steps do.
+    pub parts: Vec<Part>,
 }
 
-/// An open session; the lock is held as long as it lives.
+/// The settings, and the record if there is one.
+pub type Known = (Settings, Option<Record>);
+
+/// An open session: all that steps look at and change. The lock is held as long as it lives.
 pub struct Session {
-    /// The run.
-    pub cx: Context,
+    /// The cluster, as the operator.
+    pub cluster: cluster::view::Hand,
+    /// GitLab, as the operator.
+    pub gitlab: gitlab::view::Hand,
+    /// What is remembered from now on.
+    pub journal: Journal,
+    /// What steps hand on.
+    pub products: Products,
+    intake: Rc<Intake>,
+    reporter: Rc<dyn Reporter>,
     _lock: Option<Lock>,
+}
+
+impl Session {
+    /// What was asked for.
+    #[must_use]
+    pub fn run(&self) -> &Run {
+        &self.cluster.run
+    }
+
+    /// What is remembered.
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.cluster.notes
+    }
+
+    /// What steps look at.
+    #[must_use]
+    pub fn reads(&self) -> Reads<'_> {
+        Reads {
+            run: self.run(),
+            notes: self.notes(),
+            cluster: &self.cluster,
+            gitlab: &self.gitlab,
+            intake: &self.intake,
+            progress: &*self.reporter,
+        }
+    }
+
+    /// What steps change.
+    #[must_use]
+    pub fn writes(&self) -> Writes<'_> {
+        Writes {
+            reads: self.reads(),
+            cluster: &self.cluster,
+            gitlab: &self.gitlab,
+            journal: &self.journal,
+            products: &self.products,
+        }
+    }
+
+    /// How many requests that change something have been sent, to whichever server.
+    #[must_use]
+    pub fn mutations(&self) -> usize {
+        self.cluster.mutations() + self.gitlab.mutations()
+    }
+
+    /// Refuses a cluster or a GitLab that is not the recorded one.
+    ///
+    /// # Errors
+    /// OR0305 or OR0315 (exit 3) naming both; where the cluster is not reached.
+    pub async fn check(&self) -> Result<()> {
+        identity::check(&self.cluster).await
+    }
+
+    /// Refuses objects that say that they are this deployment's where nobody stands for it, and another GitLab.
+    ///
+    /// # Errors
+    /// OR0706 (exit 7), OR0315 (exit 3).
+    pub fn certain(&self) -> Result<()> {
+        self.notes().certain()?;
+        gitlab::facts::check_recorded(&self.gitlab)
+    }
+
+    /// Takes the uids of what was found through the anchor, or applied by an administrator, into the record: from
+    /// then on they are known by identity. The first write of a run is this, to our own disk: if it fails, nothing
+    /// was changed.
+    ///
+    /// # Errors
+    /// What cannot be read, or a record that cannot be written (exit 3).
+    pub async fn adopt(&self) -> Result<()> {
+        let (run, notes) = (self.run(), self.notes());
+        let names = &run.names;
+        let mut all = vec![
+            names.account(),
+            names.job_account(),
+            names.role(),
+            names.role_binding(),
+            names.token_secret(),
+        ];
+        all.extend(names.namespaces().into_iter().filter(|namespace| !run.is_used(&namespace.name)));
+        for reference in all {
+            if let Some(live) = self.cluster.read(&reference).await.map_err(Failure::from)?
+                && notes.owner(&live) == Owner::Us
+            {
+                self.journal.note(|record| record.own(&reference, live.uid()));
+            }
+        }
+        let (digest, secret) = (notes.script_digest(), notes.script_secret());
+        let (target, expires) = (notes.script_target(), notes.token_expires());
+        self.journal
+            .write(|record| {
+                record.settings = run.settings.recorded();
+                record.script_digest = digest.unwrap_or_default();
+                record.script_secret = secret;
+                record.script_target = target.unwrap_or_default();
+                record.token_expires = expires.unwrap_or_default();
+            })
+            .map_err(|failure| failure.with_kind(Kind::Refused))
+    }
+
+    /// Writes that somebody else is about to make these objects.
+    ///
+    /// # Errors
+    /// A record that cannot be written.
+    pub fn intend(&self, objects: &[Ref]) -> Result<()> {
+        self.journal.write(|record| {
+            for object in objects {
+                if record.uid_of(object).is_none() {
+                    record.intend(object);
+                }
+            }
+        })
+    }
+
+    /// The failure to end with, once asked to stop.
+    #[must_use]
+    pub fn stop(&self) -> Option<Failure> {
+        self.cluster.limits.cancel.requested()
+    }
 }
 
 impl Outside<'_> {
@@ -120,62 +259,100 @@ impl Outside<'_> {
         let typed = if needs.no_cluster { None } else { self.complete(&mut settings, gitlab).await? };
 
         let limits = self.limits(&settings);
-        let (target, cluster) = self.connect(&settings, record.as_ref(), needs, &limits).await?;
+        let (target, cluster) = self.connect(&settings, record.as_ref(), &needs, &limits).await?;
 
-        let reference = Names::of(&settings).account();
+        let names = Names::of(&settings);
+        let reference = names.account();
         let anchor = if record.is_none() && !needs.no_cluster {
             looked_at(cluster.get(&reference).await)?
         } else {
             Look::Nothing
         };
-        let gitlab = self.gitlab(&settings, typed, &limits).await?;
+        let access = self.gitlab(&settings, typed, &limits).await?;
         let recorded = record.is_some();
         let record = match record {
             Some(record) => record,
             None => Record::new(&settings.deployment.value)?,
         };
         let reporter: Rc<dyn Reporter> = Rc::clone(&self.ui) as Rc<dyn Reporter>;
-        let mut cx = Context::new(
+        let run = Rc::new(Run {
+            job_account: names.job_account().name,
+            names,
             settings,
-            self.options.clone(),
-            cluster,
-            gitlab,
+            options: self.options.clone(),
+            now: jiff::Timestamp::now(),
+            nonce: record::random_hex(4)?,
+            alone: needs.alone,
+            parts: needs.parts,
+        });
+        let notes = Rc::new(Notes::new(record, recorded));
+        let mut view = cluster::view::View::new(
+            Rc::clone(&run),
+            Rc::clone(&notes),
             target,
-            limits,
-            record,
-            recorded,
-            reporter,
+            limits.clone(),
+            Rc::clone(&reporter),
+            cluster,
         );
-        cx.intake = Rc::clone(&self.intake);
+        let mut gitlab = gitlab::view::View::new(
+            run,
+            notes,
+            limits,
+            Rc::clone(&reporter),
+            Rc::clone(&self.intake),
+            access,
+        );
         // What was looked at here is not asked for again.
         if let Look::Found(anchor) = anchor {
-            cx.changed(&reference, anchor.clone());
-            self.identify(&mut cx, anchor.as_ref()).await?;
+            view.changed(&reference, anchor.clone());
+            if let Some((run, notes)) = self.identify(&view, &gitlab, anchor.as_ref()).await? {
+                let (run, notes) = (Rc::new(run), Rc::new(notes));
+                view = view.completed(Rc::clone(&run), Rc::clone(&notes));
+                gitlab = gitlab.completed(run, notes);
+                view.notes.see_anchor(anchor.as_ref());
+            }
         }
-        Ok(Session { cx, _lock: lock })
+        let journal = Journal::new(Rc::clone(&view.notes), view.run.settings.state_dir.clone());
+        Ok(Session {
+            cluster: cluster::view::Hand::new(view, journal.clone()),
+            gitlab: gitlab::view::Hand::new(gitlab, journal.clone()),
+            journal,
+            products: Products::default(),
+            intake: Rc::clone(&self.intake),
+            reporter,
+            _lock: lock,
+        })
     }
 
     /// Finds out, without a record, whether the deployment in the cluster is the operator's, and takes from its
-    /// anchor what may be taken then.
-    async fn identify(&self, cx: &mut Context, anchor: Option<&Object>) -> Result<()> {
-        let seen = match witness::look(cx, anchor).await {
-            witness::Look::Nothing => return Ok(()),
+    /// anchor what may be taken then: the run and the notes as they are with that.
+    async fn identify(
+        &self,
+        view: &cluster::view::View,
+        gitlab: &gitlab::view::View,
+        anchor: Option<&Object>,
+    ) -> Result<Option<(Run, Notes)>> {
+        let mut record = view.notes.record().clone();
+        let seen = match witness::look(view, gitlab, anchor).await {
+            witness::Look::Nothing => return Ok(None),
             witness::Look::Doubt(failure) => {
-                cx.doubt = Some(*failure);
-                return Ok(());
+                let mut notes = Notes::new(record, false);
+                notes.doubt = Some(*failure);
+                return Ok(Some(((*view.run).clone(), notes)));
             }
             witness::Look::Vouched(seen) => seen,
         };
-        let account = cx.names.account();
+        let mut run = (*view.run).clone();
+        let account = run.names.account();
         let account = format!("{}/{}", account.namespace.as_deref().unwrap_or_default(), account.name);
         for why in &seen.refused {
-            cx.warn(format!("not taken from the annotation on ServiceAccount {account}: {why}"));
+            view.progress.warn(format!("not taken from the annotation on ServiceAccount {account}: {why}"));
         }
         let inputs = Inputs { noted: Some((account.clone(), seen.noted)), ..self.inputs().await? };
         match settings::resolve(&inputs, |_, _| Ok(settings::Remembered::new())) {
             Ok(settings) => {
-                let asked = std::mem::replace(&mut cx.settings, settings);
-                let settings = &mut cx.settings;
+                let asked = std::mem::replace(&mut run.settings, settings);
+                let settings = &mut run.settings;
                 settings.gitlab_url = settings.gitlab_url.take().or(asked.gitlab_url);
                 settings.gitlab_token_file = settings.gitlab_token_file.take().or(asked.gitlab_token_file);
                 settings.project = settings.project.take().or(asked.project);
@@ -186,27 +363,26 @@ impl Outside<'_> {
             Err(failure) => {
                 let why: Vec<String> =
                     failure.details.iter().map(|(name, why)| format!("{name} {why}")).collect();
-                cx.warn(format!(
+                view.progress.warn(format!(
                     "nothing is taken from the annotation on ServiceAccount {account}: {}",
                     why.join("; ")
                 ));
             }
         }
         if let Some((tags, id)) = seen.tags
-            && cx.settings.tags.source == Source::Default
+            && run.settings.tags.source == Source::Default
         {
-            cx.settings.tags = Sourced::new(tags, Source::Runner(id));
+            run.settings.tags = Sourced::new(tags, Source::Runner(id));
         }
-        cx.names = Names::of(&cx.settings);
-        {
-            let mut record = cx.record.borrow_mut();
-            record.id.clone_from(&seen.vouched.id);
-            for object in &seen.objects {
-                record.own(&object.reference, object.uid());
-            }
+        run.names = Names::of(&run.settings);
+        run.job_account = run.names.job_account().name;
+        record.id.clone_from(&seen.vouched.id);
+        for object in &seen.objects {
+            record.own(&object.reference, object.uid());
         }
-        cx.vouched = Some(seen.vouched);
-        Ok(())
+        let mut notes = Notes::new(record, false);
+        notes.vouched = Some(seen.vouched);
+        Ok(Some((run, notes)))
     }
 
     /// The connection to the cluster, or what stands for one.
@@ -214,7 +390,7 @@ impl Outside<'_> {
         &self,
         settings: &Settings,
         record: Option<&Record>,
-        needs: Needs,
+        needs: &Needs,
         limits: &Limits,
     ) -> Result<(Target, Cluster)> {
         if needs.no_cluster {
@@ -244,16 +420,18 @@ impl Outside<'_> {
         settings: &Settings,
         typed: Option<Secret>,
         limits: &Limits,
-    ) -> Result<GitlabAccess> {
+    ) -> Result<gitlab::view::Access> {
         let roots = credentials::gitlab_roots(settings, &self.intake).await?;
         let proxies = Variables::of(self.env);
         let token = match credentials::token(settings, self.env, typed, &self.intake).await? {
             Token::Given(token) => token,
-            Token::None(why_not) => return Ok(GitlabAccess { client: None, why_not, roots, proxies }),
+            Token::None(why_not) => {
+                return Ok(gitlab::view::Access { client: None, why_not, roots, proxies });
+            }
         };
         let Some(url) = &settings.gitlab_url else {
             let why_not = "no GitLab instance is named".to_owned();
-            return Ok(GitlabAccess { client: None, why_not, roots, proxies });
+            return Ok(gitlab::view::Access { client: None, why_not, roots, proxies });
         };
         let timeout = settings.request_timeout.filter(|timeout| !timeout.is_zero());
         let mut client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout, &proxies)?;
@@ -261,7 +439,7 @@ impl Outside<'_> {
             let ui = Rc::clone(&self.ui);
             client.trace_to(Rc::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
         }
-        Ok(GitlabAccess { client: Some(client), why_not: String::new(), roots, proxies })
+        Ok(gitlab::view::Access { client: Some(client), why_not: String::new(), roots, proxies })
     }
 
     /// Limits of every request of this run.

@@ -1,204 +1,140 @@
-//! `setup`, and each step by its own name.
+//! `setup`: the list of steps, forwards.
 
 use std::rc::Rc;
 
-use crate::base::error::{Failure, Id, Kind, Result};
-use crate::base::event::{Event, Reporter as _};
-use crate::base::files;
-use crate::commands::session::{Needs, Outside};
-use crate::commands::wizard;
-use crate::commands::{Ended, adopt_objects, expiry, header, preflight, write_product};
-use crate::deployment::plan::Act;
-use crate::engine::{self, Planned};
+use crate::base::error::{Failure, Id, Result};
+use crate::base::event::{Event, Mark, Reporter as _};
+use crate::commands::session::{Known, Needs, Outside, Session};
+use crate::commands::{Ended, expiry, header, selected, wizard, write_product};
+use crate::deployment::plan::Line;
+use crate::deployment::run::Part;
+use crate::engine::{self, Plan, Watch};
 use crate::machine::script_files::Delivery;
-use crate::settings::{Need, Output, Settings, shell_word};
-use crate::steps::context::Context;
-use crate::steps::{self};
+use crate::settings::{Output, Settings, shell_word};
+use crate::steps::contract::AnyStep;
+use crate::steps::prune;
 
-/// `setup`, and each step by itself: the same path, with another selection.
-pub async fn forward(outside: &mut Outside<'_>, single: Option<&str>) -> Result<Ended> {
-    let options = outside.options.clone();
-    if options.print_commands && single == Some("launch-script") {
-        return super::print_commands(outside).await;
+/// `setup`.
+///
+/// # Errors
+/// What keeps it from beginning; what it met later is in [`Ended`].
+pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
+    let (selection, known) = selected(outside).await?;
+    let session = open(outside, &selection, Needs::default(), known).await?;
+    let mut plan = engine::plan(session.reads(), &selection).await;
+    let prune = session.run().settings.prune;
+    let stale = prune::plan(session.reads(), prune).await?;
+    outside.ui.event(&header(&session).await);
+    let changes = plan.changes() + if prune { stale.len() } else { 0 };
+    if let Some(ended) = show(outside, &session, &plan, &stale, changes)? {
+        return Ok(ended);
     }
-    if options.uninstall && single == Some("launch-script") {
-        return super::uninstall(outside).await;
+    if changes > 0 || !session.notes().recorded {
+        session.adopt().await?;
     }
-    let step = single.and_then(steps::find);
-    let known;
-    let selection = match single {
-        // preflight looks at everything that setup would do, and does nothing.
-        Some(name) if name != "preflight" => {
-            known = outside.settings().await?;
-            engine::alone(name)
-        }
-        _ => {
-            let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
-            known = outside.settings().await?;
-            engine::drop_unasked(&mut selection, &options.only, &known.0, known.1.as_ref());
-            selection
-        }
+    let mutations = session.mutations();
+    let mut changed = match apply(outside, &session, &mut plan).await {
+        Ok(changed) => changed,
+        Err(failure) => return Ok(Ended::failed(vec![failure], session.mutations() > mutations)),
     };
-    let prints = step.is_some_and(steps::Step::prints_always) || options.print;
-    let reads_only =
-        options.dry_run || step.is_some_and(|step| step.name() == "preflight" || step.prints_always());
+    if prune && !stale.is_empty() {
+        changed = true;
+        if let Err(failure) = prune::apply(session.writes(), &stale).await {
+            return Ok(Ended::failed(vec![failure], changed));
+        }
+    }
+    if changed {
+        outside.ui.event(&Event::Next { lines: next(&session)? });
+    }
+    Ok(done(&session, changed))
+}
+
+/// Opens a session for these steps, on the cluster and the GitLab that the deployment lives on.
+pub(super) async fn open(
+    outside: &mut Outside<'_>,
+    selection: &[&'static dyn AnyStep],
+    needs: Needs,
+    known: Known,
+) -> Result<Session> {
     let needs = Needs {
-        writes: !reads_only,
-        gitlab: if prints || single == Some("preflight") { Need::Nothing } else { need(&selection) },
-        again: single == Some("create-runner"),
-        no_cluster: prints && step.is_some_and(|step| !step.print_needs_cluster()),
+        writes: !outside.options.dry_run,
+        gitlab: selection.iter().map(|step| step.info().gitlab).max().unwrap_or_default(),
+        parts: selection.iter().filter_map(|step| step.info().part).collect(),
+        ..needs
     };
-    let session = match outside.open(needs, known).await {
-        // Preflight says of a cluster that is not there what it leaves unchecked.
-        Err(failure) if single == Some("preflight") && failure.kind == Kind::Deadline => {
-            return Err(nothing_else(outside, failure));
-        }
-        session => session?,
-    };
-    let cx = &session.cx;
-    cx.facts.alone.set(single.is_some_and(|name| name != "preflight"));
-    if prints && let Some(step) = step.filter(|step| !step.print_needs_cluster()) {
-        return print(outside, cx, step).await;
-    }
-    // The version is asked for on the way: the plan needs it next.
-    if let Err(failure) = tokio::join!(engine::check_cluster(cx), cx.version()).0 {
-        return Err(if single == Some("preflight") { nothing_else(outside, failure) } else { failure });
-    }
-    cx.certain()?;
-    engine::check_gitlab(cx)?;
-
-    if prints && let Some(step) = step {
-        return print(outside, cx, step).await;
-    }
-    if cx.script_path().as_os_str() == "-" {
+    let session = outside.open(needs, known).await?;
+    session.check().await?;
+    session.certain()?;
+    if session.run().script_path().as_os_str() == "-" {
         check_stdout(outside)?;
     }
+    Ok(session)
+}
 
-    let planned = engine::plan(cx, &selection).await;
-    let stale = if single.is_none() { engine::moved(cx, cx.settings.prune).await? } else { Vec::new() };
-    outside.ui.event(&header(cx).await);
-    if single == Some("preflight") {
-        let unlooked = preflight::unlooked(cx);
-        for check in cx.facts.checks.borrow().iter().chain(&preflight::checks(&planned)).chain(&unlooked) {
-            outside.ui.event(check);
-        }
-        let refusals: Vec<_> =
-            engine::refusals(&planned).into_iter().filter(|one| !engine::is_missing_input(one)).collect();
-        return Ok(if refusals.is_empty() {
-            Ended::well(false, preflight::verdict(cx))
-        } else {
-            Ended::failed(refusals, false)
-        });
-    }
-    let refusals = engine::refusals(&planned);
-    let changes = engine::changes(&planned) + if cx.settings.prune { stale.len() } else { 0 };
-    let notable = planned.iter().flat_map(|one| &one.lines).any(|line| line.notable);
-    let show_plan = changes > 0 || options.dry_run || !stale.is_empty() || notable;
-    if show_plan && refusals.is_empty() {
-        outside.ui.event(&with_stale(&planned, &stale, cx.settings.prune));
-    }
+/// Shows the plan, and asks whether it is to be applied. Returns how it ended where it does not go on from here.
+pub(super) fn show(
+    outside: &mut Outside<'_>,
+    session: &Session,
+    plan: &Plan,
+    stale: &[Line<prune::Act>],
+    changes: usize,
+) -> Result<Option<Ended>> {
+    let refusals = plan.refusals();
     if !refusals.is_empty() {
-        return Ok(Ended::failed(refusals, false));
+        return Ok(Some(Ended::failed(refusals, false)));
     }
-    if options.dry_run {
-        let pending = options.exit_code && changes > 0;
-        let text =
-            if changes == 0 { "Nothing to change.".to_owned() } else { "Nothing was changed.".to_owned() };
-        return Ok(Ended { pending, ..Ended::well(false, text) });
+    let dry_run = outside.options.dry_run;
+    if changes > 0 || dry_run || !stale.is_empty() || plan.all().any(|line| line.notable) {
+        outside.ui.event(&with_stale(plan, stale, session.run().settings.prune));
+    }
+    if dry_run {
+        let pending = outside.options.exit_code && changes > 0;
+        let text = if changes == 0 { "Nothing to change." } else { "Nothing was changed." };
+        return Ok(Some(Ended { pending, ..Ended::well(false, text) }));
     }
     // Found out before anything is made, and not by those who only look.
-    for line in planned.iter().flat_map(|one| &one.lines) {
-        if let Act::WriteScript(path) = &line.act
-            && path.as_os_str() != "-"
-        {
-            files::check_writable(path)?;
-            if let Some(secrets) = Delivery::of(cx)?.secrets() {
-                files::check_writable(&secrets)?;
-            }
-        }
-    }
-    if changes > 0 && outside.ui.interactive() && !options.yes {
+    plan.ready(session.reads())?;
+    if changes > 0 && outside.ui.interactive() && !outside.options.yes {
         let ui = Rc::clone(&outside.ui);
         let ask = &mut *outside.ask;
         if !ui.pause(|| wizard::confirm_plan(ask, changes))? {
             return Err(Failure::new(Id::NotConfirmed, "not confirmed"));
         }
     }
+    Ok(None)
+}
 
-    if changes > 0 {
-        adopt_objects(cx).await?;
-        // The first write is to our own disk: if that fails, nothing was changed.
-        cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
-    } else if !cx.recorded && needs.writes && single.is_none() {
-        adopt_objects(cx).await?;
-        cx.save().map_err(|failure| failure.with_kind(Kind::Refused))?;
-    }
-    let mutations = cx.mutations();
-    let applied = match engine::apply(cx, &planned).await {
-        Ok(applied) => applied,
-        Err(failure) => return Ok(Ended::failed(vec![failure], cx.mutations() > mutations)),
-    };
-    if let Some(text) = cx.facts.script_text.borrow().as_ref() {
+/// Carries the plan out, and prints a script that goes to stdout.
+pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut Plan) -> Result<bool> {
+    let watch = Watch { stop: &|| session.stop(), mutations: &|| session.mutations() };
+    let changed = engine::apply(session.writes(), plan, &watch).await?;
+    if let Some(text) = session.products.script.get().and_then(|written| written.to_stdout.as_ref()) {
         write_product(outside, text.expose().as_bytes())?;
     }
-    if cx.settings.prune
-        && !stale.is_empty()
-        && let Err(failure) = engine::prune(cx, &stale).await
-    {
-        return Ok(Ended::failed(vec![failure], true));
-    }
-    let changed = applied.changed || (cx.settings.prune && !stale.is_empty());
-    if single.is_none() && changed {
-        outside.ui.event(&Event::Next { lines: next(cx)? });
-    } else if let Some(with_secrets) = cx.facts.script_written.get()
-        && single == Some("launch-script")
-    {
-        outside.ui.event(&Event::Next { lines: Delivery::of(cx)?.next(cx, with_secrets) });
-    }
+    Ok(changed)
+}
+
+/// The last line.
+pub(super) fn done(session: &Session, changed: bool) -> Ended {
     let text = if changed { "Done." } else { "Nothing to change, no write." };
-    Ok(Ended { last: expiry(cx).await, ..Ended::well(changed, text) })
+    Ended { last: expiry(session), ..Ended::well(changed, text) }
 }
 
-/// What the selected steps need of GitLab's side.
-fn need(selection: &[&'static dyn steps::Step]) -> Need {
-    selection.iter().map(|step| step.gitlab()).max().unwrap_or_default()
-}
-
-async fn print(outside: &Outside<'_>, cx: &Context, step: &'static dyn steps::Step) -> Result<Ended> {
-    if let Some(bytes) = step.print(cx).await? {
-        write_product(outside, &bytes)?;
-    }
-    if step.prints_always() {
-        // What the data is, beside it: stdout has the data alone.
-        for text in step.plan(cx).await?.into_iter().flat_map(|line| line.detail) {
-            outside.ui.event(&Event::Warning { text });
+/// The plan, with what the settings no longer name.
+pub(super) fn with_stale(plan: &Plan, stale: &[Line<prune::Act>], prune: bool) -> Event {
+    let mut shown = plan.shown();
+    if let Event::Plan { lines, changes } = &mut shown {
+        for line in stale {
+            let mut line = engine::shown("prune", &line.clone().map(drop));
+            if !prune {
+                line.mark = Mark::Keep;
+                line.text = format!("{}; stays without --prune", line.text);
+            }
+            lines.push(line);
         }
-        let done = step.apply(cx, &[]).await?;
-        let step = step.name().to_owned();
-        outside.ui.event(&Event::StepDone { step, changed: done.changed, text: done.text });
+        *changes += if prune { stale.len() } else { 0 };
     }
-    Ok(Ended::well(false, ""))
-}
-
-/// Shows what cannot be checked without the cluster, which is everything.
-fn nothing_else(outside: &Outside<'_>, failure: Failure) -> Failure {
-    for check in &preflight::nothing_else(&failure) {
-        outside.ui.event(check);
-    }
-    failure
-}
-
-pub(super) fn with_stale(planned: &[Planned], stale: &[crate::deployment::plan::Line], prune: bool) -> Event {
-    let Event::Plan { mut lines, changes } = engine::shown(planned) else { return engine::shown(planned) };
-    for line in stale {
-        lines.push(crate::base::event::PlanLine {
-            step: "prune".to_owned(),
-            mark: if prune { engine::mark(line.decision) } else { crate::base::event::Mark::Keep },
-            text: if prune { line.text.clone() } else { format!("{}; stays without --prune", line.text) },
-            detail: line.detail.clone(),
-        });
-    }
-    Event::Plan { lines, changes: changes + if prune { stale.len() } else { 0 } }
+    shown
 }
 
 /// `status` as a machine without the record needs it: with the places that only this one remembers.
@@ -224,23 +160,24 @@ fn elsewhere(settings: &Settings, uid: &str) -> String {
     words.join(" ")
 }
 
-fn next(cx: &Context) -> Result<Vec<String>> {
-    let same = |start: &str| format!("  {}", cx.settings.same_deployment(start, &[]));
-    let mut lines = match cx.facts.script_written.get() {
-        Some(with_secrets) if !cx.is_selected("run-pipeline") => Delivery::of(cx)?.next(cx, with_secrets),
+fn next(session: &Session) -> Result<Vec<String>> {
+    let run = session.run();
+    let same = |start: &str| format!("  {}", run.settings.same_deployment(start, &[]));
+    let mut lines = match session.products.script.get() {
+        Some(written) if !run.includes(Part::Pipeline) => Delivery::of(run)?.next(run, written.with_secrets),
         _ => Vec::new(),
     };
-    if !lines.is_empty() && cx.gitlab.client.is_some() && cx.settings.project.is_some() {
+    if !lines.is_empty() && session.gitlab.is_connected() && run.settings.project.is_some() {
         lines.push("Then commit the pipeline file, run the first pipeline and watch it:".to_owned());
         lines.push(same("outrigger setup --commit-pipeline --run-pipeline"));
     }
     lines.push("See what is there, and whether it still works:".to_owned());
     lines.push(same("outrigger status"));
     lines.push("Do the same without questions:".to_owned());
-    lines.push(format!("  {}", cx.settings.equivalent_command()));
-    if let Some(uid) = cx.record.borrow().uid_of(&cx.names.account()) {
+    lines.push(format!("  {}", run.settings.equivalent_command()));
+    if let Some(uid) = session.notes().record().uid_of(&run.names.account()) {
         lines.push("Look at it from a machine that has no record of it, such as CI:".to_owned());
-        lines.push(same(&elsewhere(&cx.settings, uid)));
+        lines.push(same(&elsewhere(&run.settings, uid)));
     }
     lines.push("Take it all away:".to_owned());
     lines.push(same("outrigger teardown"));

@@ -8,7 +8,7 @@ use crate::machine::uninstall::Uninstall;
 use crate::settings::{Missing, missing_failure};
 
 /// Prints the script to stdout. Asks nobody, changes nothing, contacts nobody.
-pub(crate) async fn uninstall(outside: &Outside<'_>) -> Result<Ended> {
+pub(super) async fn uninstall(outside: &Outside<'_>) -> Result<Ended> {
     let (settings, record) = outside.settings().await?;
     let Some(url) = &settings.gitlab_url else {
         let note = "the one that the entry on the host names, such as https://gitlab.com";

@@ -9,13 +9,15 @@
 use std::collections::BTreeMap;
 
 use crate::base::error::{Failure, Id};
+use crate::cluster::identity::identity;
+use crate::cluster::view::View;
 use crate::deployment::mark::{self, Deployment, Marks};
 use crate::deployment::names::{self, Names, POD_SECURITY};
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Vouched, Voucher};
 use crate::gitlab::runner::{self, Stands};
+use crate::gitlab::{self};
 use crate::settings::{self, DEFAULT_RUNNER_VERSION, PodSecurity, Source, shell_word};
-use crate::steps::context::Context;
 
 /// A deployment that somebody stands for.
 #[derive(Clone, Debug)]
@@ -44,10 +46,10 @@ pub enum Look {
 }
 
 /// Looks for the deployment of the settings, and for who stands for it.
-pub async fn look(cx: &Context, anchor: Option<&Object>) -> Look {
+pub async fn look(cx: &View, gitlab: &gitlab::view::View, anchor: Option<&Object>) -> Look {
     let Some(anchor) = anchor else { return Look::Nothing };
     let Some(id) = anchor.annotation(names::ID).filter(|id| !id.is_empty()) else { return Look::Nothing };
-    let named = cx.settings.anchor_uid.as_deref();
+    let named = cx.run.settings.anchor_uid.as_deref();
     if let Some(uid) = named.filter(|uid| *uid != anchor.uid()) {
         let why = format!("its uid is {}, and --anchor-uid names {uid}", anchor.uid());
         return Look::Doubt(Box::new(doubt(cx, anchor, &why)));
@@ -67,7 +69,7 @@ pub async fn look(cx: &Context, anchor: Option<&Object>) -> Look {
         let why = format!("{strange} does not carry its id");
         return Look::Doubt(Box::new(doubt(cx, anchor, &why)));
     };
-    let cluster = cx.cluster_identity().await.unwrap_or_default();
+    let cluster = identity(cx).await.unwrap_or_default();
     let deployment = Deployment { name: &names.deployment, namespace: &names.runner_namespace, id: &id };
     let marks = Marks {
         current: mark::identities(&cluster)
@@ -77,7 +79,7 @@ pub async fn look(cx: &Context, anchor: Option<&Object>) -> Look {
         earlier: vec![mark::id_alone(&id)],
     };
     let hint = anchor.annotation(names::RUNNER).and_then(|noted| noted.parse().ok());
-    let stands = runner::stands(cx, hint, &marks).await;
+    let stands = runner::stands(gitlab, hint, &marks).await;
     let by = match (named, &stands) {
         (Some(_), _) => Voucher::Uid,
         (None, Stands::For(_)) => Voucher::Mark,
@@ -103,11 +105,11 @@ pub async fn look(cx: &Context, anchor: Option<&Object>) -> Look {
     };
     // The uid says nothing of the annotations: a namespace that was there before carries no id that could
     // tie what is read off the anchor to it.
-    if by == Voucher::Uid && names != cx.names && cx.is_used(&names.runner_namespace) {
+    if by == Voucher::Uid && names != cx.run.names && cx.run.is_used(&names.runner_namespace) {
         let why = format!("its note says that jobs are in {}: name it with --namespace", names.job_namespace);
         return Look::Doubt(Box::new(doubt(cx, anchor, &why)));
     }
-    if names == cx.names {
+    if names == cx.run.names {
         note.remove("namespace");
     }
     let level = objects.iter().find(|object| object.reference == names.namespaces()[1]).map(|namespace| {
@@ -132,15 +134,15 @@ fn note(anchor: &Object) -> BTreeMap<String, Vec<String>> {
 
 /// The names to look under. Where the settings do not say where the jobs are, the note may lead to a namespace
 /// that carries the anchor's id itself, unless the one by default does already.
-async fn places(cx: &Context, note: &BTreeMap<String, Vec<String>>, id: &str) -> Result<Names, String> {
+async fn places(cx: &View, note: &BTreeMap<String, Vec<String>>, id: &str) -> Result<Names, String> {
     let noted = note.get("namespace").and_then(|values| values.last());
     let Some(noted) = noted.filter(|noted| {
-        cx.settings.namespace.source == Source::Default && **noted != cx.settings.namespace.value
+        cx.run.settings.namespace.source == Source::Default && **noted != cx.run.settings.namespace.value
     }) else {
-        return Ok(cx.names.clone());
+        return Ok(cx.run.names.clone());
     };
     if settings::check::namespace(noted).is_err() {
-        return Ok(cx.names.clone());
+        return Ok(cx.run.names.clone());
     }
     let carries = |name: &str| {
         let reference = Ref::cluster(crate::deployment::object::Kind::Namespace, name);
@@ -149,11 +151,11 @@ async fn places(cx: &Context, note: &BTreeMap<String, Vec<String>>, id: &str) ->
             Ok::<_, String>(live.is_some_and(|live| live.annotation(names::ID) == Some(id)))
         }
     };
-    if carries(&cx.names.job_namespace).await? {
-        return Ok(cx.names.clone());
+    if carries(&cx.run.names.job_namespace).await? {
+        return Ok(cx.run.names.clone());
     }
     if carries(noted).await? {
-        return Ok(Names { job_namespace: noted.clone(), ..cx.names.clone() });
+        return Ok(Names { job_namespace: noted.clone(), ..cx.run.names.clone() });
     }
     Err(format!(
         "its note says that jobs are in the namespace {noted}, which does not carry its id: if that is right, name it with --namespace and --use-namespace"
@@ -162,10 +164,10 @@ async fn places(cx: &Context, note: &BTreeMap<String, Vec<String>>, id: &str) ->
 
 /// Every object of the deployment's that is there, but for the anchor, and for namespaces that were named as
 /// existing ones. Each has to be looked at.
-async fn carried(cx: &Context, names: &Names) -> Result<Vec<Object>, String> {
+async fn carried(cx: &View, names: &Names) -> Result<Vec<Object>, String> {
     let [runner, job] = names.namespaces();
     let mut references = vec![names.role(), names.role_binding(), names.token_secret(), names.job_account()];
-    references.extend([runner, job].into_iter().filter(|namespace| !cx.is_used(&namespace.name)));
+    references.extend([runner, job].into_iter().filter(|namespace| !cx.run.is_used(&namespace.name)));
     let looks = references.iter().map(|reference| cx.read(reference));
     let mut objects = Vec::new();
     for (reference, found) in references.iter().zip(futures_util::future::join_all(looks).await) {
@@ -192,7 +194,7 @@ fn lacking(stands: &Stands) -> String {
 }
 
 /// OR0706: objects say that they are this deployment's, and nobody stands for that.
-fn doubt(cx: &Context, anchor: &Object, why: &str) -> Failure {
+fn doubt(cx: &View, anchor: &Object, why: &str) -> Failure {
     let quote = shell_word;
     let reference = &anchor.reference;
     Failure::new(
@@ -204,7 +206,7 @@ fn doubt(cx: &Context, anchor: &Object, why: &str) -> Failure {
     .hint("or let the mark on its runner in GitLab be looked at: --gitlab-url URL --gitlab-token-file PATH --project PATH")
     .hint(format!(
         "look at it: {} get -n {} serviceaccount {} -o yaml",
-        cx.kubectl(),
+        cx.run.kubectl(),
         quote(reference.namespace.as_deref().unwrap_or_default()),
         quote(&reference.name)
     ))

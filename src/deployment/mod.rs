@@ -2,7 +2,9 @@
 
 pub mod mark;
 pub mod names;
+pub mod notes;
 pub mod object;
 pub mod ownership;
 pub mod plan;
 pub mod record;
+pub mod run;

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
-
 use crate::base::error::Failure;
 use crate::deployment::object::{Object, Ref};
 
@@ -38,51 +36,19 @@ impl Decision {
     }
 }
 
-/// The effect behind a line; apply does this and nothing else.
+/// What a line of a removal is about, so that what became of it can be looked at afterwards.
 #[derive(Clone, Debug)]
-pub enum Act {
-    /// Nothing.
-    None,
-    /// POST this manifest.
-    Create(Object),
-    /// Forced apply; the object carries uid and resourceVersion of the one that was judged.
-    Apply(Object),
-    /// Delete the one with this uid, then POST the manifest.
-    Replace(String, Object),
-    /// Delete the one with this uid.
-    Delete(Ref, String),
-    /// Switch off token automounting on a namespace's `default` ServiceAccount, once it is there.
-    QuietDefault(Ref),
-    /// Give the operator this temporary binding.
-    Bind(Object),
-    /// Take back a temporary binding; without a uid its creation may never have happened.
-    Release(Ref, Option<String>),
-    /// Decide after the named step whether the binding is needed, then as `Bind`.
-    BindIfNeeded(Object),
-    /// Request a token bound to this Secret (created first).
-    RequestToken(Object),
-    /// Render and write the launch script.
-    WriteScript(PathBuf),
-    /// Remove a file that is ours.
-    RemoveFile(PathBuf),
-    /// Note the recorded state of a file that is gone anyway.
-    Forget,
-    /// Make a runner at GitLab with this body.
-    CreateRunner(Value),
-    /// Register a runner with the registration token at hand and this body.
-    RegisterRunner(Value),
-    /// Set this on the runner with this id.
-    UpdateRunner(u64, Value),
-    /// Let the description of the runner with this id name the ServiceAccount as it is now.
-    MarkRunner(u64),
-    /// Make the token of the runner with this id anew.
-    ResetRunner(u64),
-    /// Delete the runner with this id.
-    DeleteRunner(u64),
-    /// Commit this file.
-    Commit(FileChange),
-    /// Find or trigger the pipeline of this branch and follow it.
-    RunPipeline(String),
+pub enum Target {
+    /// An object in the cluster.
+    Object(Ref),
+    /// A temporary binding that lets the operator look into a namespace before it goes.
+    Look(Object),
+    /// A file.
+    File(PathBuf),
+    /// The runner in GitLab.
+    Runner,
+    /// Our commit.
+    Commit,
 }
 
 /// One file in one commit.
@@ -104,9 +70,9 @@ pub struct FileChange {
     pub message: String,
 }
 
-/// One line of the plan.
+/// One line of the plan. `A` is what the step that decided it can do; apply does that and nothing else.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct Line<A = ()> {
     /// What was decided.
     pub decision: Decision,
     /// About what, for the reader.
@@ -114,32 +80,44 @@ pub struct Line {
     /// More lines for the reader: differences, upper bounds.
     pub detail: Vec<String>,
     /// What apply does.
-    pub act: Act,
+    pub act: Option<A>,
     /// Why it is refused.
     pub failure: Option<Failure>,
     /// Kept although it differs from the plan: shown even when nothing changes.
     pub notable: bool,
     /// Another step's line announces it, too: neither shown nor counted by itself.
     pub covered: bool,
+    /// What it is about.
+    pub target: Option<Target>,
 }
 
-impl Line {
-    /// A line without detail.
-    pub fn new(decision: Decision, text: impl Into<String>, act: Act) -> Self {
+impl<A> Line<A> {
+    fn plain(decision: Decision, text: String) -> Self {
         Self {
             decision,
-            text: text.into(),
+            text,
             detail: Vec::new(),
-            act,
+            act: None,
             failure: None,
             notable: false,
             covered: false,
+            target: None,
         }
+    }
+
+    /// Something that is done.
+    pub fn new(decision: Decision, text: impl Into<String>, act: A) -> Self {
+        Self { act: Some(act), ..Self::plain(decision, text.into()) }
     }
 
     /// Something that stays as it is.
     pub fn keep(text: impl Into<String>) -> Self {
-        Self::new(Decision::Keep, text, Act::None)
+        Self::plain(Decision::Keep, text.into())
+    }
+
+    /// Something that is not needed; the text says why.
+    pub fn not_needed(text: impl Into<String>) -> Self {
+        Self::plain(Decision::NotNeeded, text.into())
     }
 
     /// Something that differs and stays so, because somebody made it stricter than setup would.
@@ -150,15 +128,7 @@ impl Line {
     /// Something that cannot be done.
     #[must_use]
     pub fn refuse(failure: Failure) -> Self {
-        Self {
-            decision: Decision::Refuse,
-            text: failure.message.clone(),
-            detail: Vec::new(),
-            act: Act::None,
-            failure: Some(failure),
-            notable: false,
-            covered: false,
-        }
+        Self { failure: Some(failure.clone()), ..Self::plain(Decision::Refuse, failure.message) }
     }
 
     /// Something that waits for what nobody gave here; no difference, but worth a word.
@@ -179,5 +149,25 @@ impl Line {
     pub fn command(mut self, command: impl std::fmt::Display) -> Self {
         self.detail.push(format!("  {command}"));
         self
+    }
+
+    /// Says what it is about.
+    #[must_use]
+    pub fn about(self, target: Target) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    /// The same line with another kind of act.
+    pub fn map<B>(self, into: impl FnOnce(A) -> B) -> Line<B> {
+        Line {
+            decision: self.decision,
+            text: self.text,
+            detail: self.detail,
+            act: self.act.map(into),
+            failure: self.failure,
+            notable: self.notable,
+            covered: self.covered,
+            target: self.target,
+        }
     }
 }

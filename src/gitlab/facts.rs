@@ -4,8 +4,8 @@
 use serde_json::json;
 
 use crate::base::error::{Failure, Id, Result};
+use crate::gitlab::view::View;
 use crate::gitlab::{self, Access, AccessToken, Class, Gitlab, Project, Refusal, Route, Scope, number};
-use crate::steps::context::Context;
 
 /// Everything that later steps rely on.
 #[derive(Clone, Debug)]
@@ -35,13 +35,13 @@ pub struct Instance {
 /// # Errors
 /// Exit 2 without a token; 3 for a project that is not to be seen; 4 for a token that GitLab does not
 /// take, or whose scopes do not reach a project given by path; 8 when GitLab does not answer.
-pub async fn instance(cx: &Context) -> Result<&Instance> {
-    cx.facts.instance.get_or_try_init(|| ask(cx)).await
+pub async fn instance(cx: &View) -> Result<&Instance> {
+    cx.instance.get_or_try_init(|| ask(cx)).await
 }
 
-async fn ask(cx: &Context) -> Result<Instance> {
-    let gitlab = cx.gitlab()?;
-    let settings = &cx.settings;
+async fn ask(cx: &View) -> Result<Instance> {
+    let gitlab = cx.client()?;
+    let settings = &cx.run.settings;
     let given = settings.project.as_ref().map(|project| project.value.as_str());
     let group = settings.group.as_ref().map(|group| group.value.as_str());
     let (token, version, project, group, maintenance) = tokio::join!(
@@ -257,8 +257,7 @@ impl Instance {
             return None;
         }
         Some(
-            Failure::new(
-                Id::GitlabForbidden, format!("committing and running a pipeline takes the role {} in the project", Access::DEVELOPER.word()),
+            Failure::new(Id::GitlabForbidden, format!("committing and running a pipeline takes the role {} in the project", Access::DEVELOPER.word()),
             )
             .detail("you are", access.word())
             .hint("ask a Maintainer of the project for it, or hand over the file: outrigger commit-pipeline --print"),
@@ -295,6 +294,25 @@ impl Instance {
             .hint("ask somebody with that role for it, or for the runner's token: --runner-token-file PATH"),
         )
     }
+}
+
+/// Refuses a GitLab that is not the recorded one, before anything is written.
+///
+/// # Errors
+/// OR0315 (exit 3) naming both.
+pub fn check_recorded(cx: &View) -> Result<()> {
+    let known = cx.notes.record().gitlab.clone();
+    let (Some(url), false) = (&cx.run.settings.gitlab_url, known.is_empty() || known.url.is_empty()) else {
+        return Ok(());
+    };
+    if url.value == known.url || cx.run.options.gitlab_gone {
+        return Ok(());
+    }
+    let deployment = &cx.run.names.deployment;
+    Err(Failure::new(Id::AnotherGitlab, format!("the runner of {deployment} is on another GitLab"))
+        .detail("recorded", known.url)
+        .detail("now", format!("{} ({})", url.value, url.source))
+        .hint(format!("leave out --gitlab-url, or name another deployment with --deployment NAME; if the recorded one no longer exists: outrigger teardown --gitlab-gone --deployment {}", crate::settings::shell_word(deployment))))
 }
 
 /// What somebody wants GitLab for.

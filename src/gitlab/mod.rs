@@ -21,6 +21,7 @@ use crate::x509::tls::{self, Roots};
 
 mod certificate;
 pub mod credentials;
+pub mod endpoint_ca;
 pub mod facts;
 mod lack;
 pub mod permissions;
@@ -28,6 +29,7 @@ pub mod pipeline;
 mod refusal;
 pub mod runner;
 mod types;
+pub mod view;
 mod way;
 mod words;
 

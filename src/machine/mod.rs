@@ -5,6 +5,7 @@ pub mod config_entry;
 pub mod install;
 pub mod launch_script;
 pub mod placement;
+pub mod runner_config;
 pub mod script_files;
 pub mod secrets_file;
 pub mod target;

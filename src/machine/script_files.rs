@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::files;
 use crate::base::secret::Secret;
-use crate::deployment::names;
-use crate::deployment::plan::{Act, Decision, Line};
+use crate::deployment::notes::Notes;
+use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::run::Run;
 use crate::machine::placement::{Placement, placement};
 use crate::machine::target::{self, Runs};
 use crate::machine::{self, ScriptSecrets, commands, secrets_file};
-use crate::steps::context::Context;
 
 /// Where this run's script goes, and how its secrets travel.
+#[derive(Clone)]
 pub struct Delivery {
     /// What the settings ask for.
     pub placement: Placement,
@@ -25,8 +26,8 @@ impl Delivery {
     ///
     /// # Errors
     /// OR0202 (exit 2) for what the target cannot take.
-    pub fn of(cx: &Context) -> Result<Self> {
-        Ok(Self { placement: placement(&cx.settings)?, script: cx.script_path() })
+    pub fn of(run: &Run) -> Result<Self> {
+        Ok(Self { placement: placement(&run.settings)?, script: run.script_path() })
     }
 
     /// The path of the file with the secrets, where there is to be one.
@@ -41,13 +42,9 @@ impl Delivery {
 
     /// Whether the last script was made for another target, or with its secrets elsewhere: such a script
     /// is another one, although the machine would look the same.
-    pub async fn is_another(&self, cx: &Context) -> bool {
-        let recorded = cx.record.borrow().script_target.clone();
-        if !recorded.is_empty() {
-            return recorded != self.noted();
-        }
-        let noted = cx.noted(names::SCRIPT_TARGET).await;
-        noted.is_some_and(|noted| noted != self.noted())
+    #[must_use]
+    pub fn is_another(&self, notes: &Notes) -> bool {
+        notes.script_target().is_some_and(|noted| noted != self.noted())
     }
 
     /// What is remembered of it for [`Self::is_another`].
@@ -61,18 +58,18 @@ impl Delivery {
     ///
     /// # Errors
     /// OR0702 (exit 7); OR0707 (exit 3) in a git work tree.
-    pub fn check(&self, cx: &Context) -> Result<()> {
+    pub fn check(&self, run: &Run) -> Result<()> {
         if self.to_stdout() {
             return Ok(());
         }
-        if cx.settings.script.is_none() && files::in_git_work_tree(&self.script) {
+        if run.settings.script.is_none() && files::in_git_work_tree(&self.script) {
             return Err(Failure::new(
                 Id::SecretsInWorkTree,
                 format!("{} lies in a git work tree, and the script holds secrets", self.script.display()),
             )
             .hint("name a place for it with --script FILE, or a state directory with --state-dir DIR"));
         }
-        let deployment = cx.names.deployment.as_str();
+        let deployment = run.names.deployment.as_str();
         check_ours(&self.script, "script", |text| machine::is_ours(text, deployment))?;
         if let Some(path) = self.secrets() {
             check_ours(&path, "file with secrets", |text| secrets_file::is_ours(text, deployment))?;
@@ -84,12 +81,12 @@ impl Delivery {
     ///
     /// # Errors
     /// As [`files::write_private`].
-    pub fn write(&self, cx: &Context, document: &str, secrets: Option<ScriptSecrets<'_>>) -> Result<()> {
+    pub fn write(&self, deployment: &str, document: &str, secrets: Option<ScriptSecrets<'_>>) -> Result<()> {
         if let Some(dir) = self.script.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             files::make_dir(dir)?;
         }
         if let (Some(path), Some(secrets)) = (self.secrets(), secrets) {
-            let text: Secret = secrets_file::text(&cx.names.deployment, secrets);
+            let text: Secret = secrets_file::text(deployment, secrets);
             files::write_private(&path, text.expose().as_bytes())?;
         }
         files::write_private(&self.script, document.as_bytes())
@@ -97,7 +94,7 @@ impl Delivery {
 
     /// For the plan: where it is for, when it runs there, and who can read it back.
     #[must_use]
-    pub fn about(&self, line: Line, with_secrets: bool) -> Line {
+    pub fn about<A>(&self, line: Line<A>, with_secrets: bool) -> Line<A> {
         let target = self.placement.target;
         let line =
             line.detail(format!("for {} (--target {}): runs {}", target.title, target.name, target.runs));
@@ -115,7 +112,7 @@ impl Delivery {
 
     /// What to do with the files next; indented lines are to be pasted.
     #[must_use]
-    pub fn next(&self, cx: &Context, with_secrets: bool) -> Vec<String> {
+    pub fn next(&self, run: &Run, with_secrets: bool) -> Vec<String> {
         let target = self.placement.target;
         let shown = if self.to_stdout() {
             "what is on stdout".to_owned()
@@ -141,7 +138,7 @@ impl Delivery {
         if with_secrets && !self.to_stdout() {
             lines.push("The commands for that, and for what to remove afterwards:".to_owned());
             let start = "outrigger launch-script --print-commands";
-            lines.push(format!("  {}", cx.settings.same_deployment(start, &[])));
+            lines.push(format!("  {}", run.settings.same_deployment(start, &[])));
         }
         lines
     }
@@ -172,9 +169,9 @@ fn check_ours(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result
 ///
 /// # Errors
 /// A file that cannot be read.
-pub async fn undo_lines(cx: &Context) -> Result<Vec<Line>> {
-    let path = cx.record.borrow().script_path.clone().unwrap_or_else(|| cx.script_path());
-    let deployment = cx.names.deployment.as_str();
+pub fn undo_lines(run: &Run, notes: &Notes) -> Result<Vec<Line<PathBuf>>> {
+    let path = notes.record().script_path.clone().unwrap_or_else(|| run.script_path());
+    let deployment = run.names.deployment.as_str();
     let mut lines = vec![
         undo_line(&path, "script", |text| machine::is_ours(text, deployment))?
             .unwrap_or_else(|| Line::keep(format!("{} (already gone)", path.display()))),
@@ -182,15 +179,15 @@ pub async fn undo_lines(cx: &Context) -> Result<Vec<Line>> {
     lines.extend(undo_line(&secrets_file::path_beside(&path), "file with secrets", |text| {
         secrets_file::is_ours(text, deployment)
     })?);
-    if cx.written_script().await.is_some() {
-        lines.push(machine_line(cx));
+    if notes.script_digest().is_some() {
+        lines.push(machine_line(run));
     }
     Ok(lines)
 }
 
 /// What the script made of a machine is out of our reach; whose it is to take back, and how.
-fn machine_line(cx: &Context) -> Line {
-    let (text, way) = match target::of(*cx.settings.target) {
+fn machine_line(run: &Run) -> Line<PathBuf> {
+    let (text, way) = match target::of(*run.settings.target) {
         target if target.runs == Runs::OnDemand => (
             "the host stays as the script made it".to_owned(),
             "to take that back, first run there the script of",
@@ -200,12 +197,12 @@ fn machine_line(cx: &Context) -> Line {
             "or, if it lives on, first run there the script of",
         ),
     };
-    let command = cx.settings.same_deployment("outrigger launch-script --uninstall", &[]);
+    let command = run.settings.same_deployment("outrigger launch-script --uninstall", &[]);
     Line::keep(text).detail(way).command(command)
 }
 
 /// None for a file that is not there.
-fn undo_line(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<Option<Line>> {
+fn undo_line(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<Option<Line<PathBuf>>> {
     let stays = || Line::keep(format!("{} is not this deployment's {what}: it stays", path.display()));
     if files::check_target(path).is_err() {
         return Ok(Some(stays()));
@@ -219,6 +216,6 @@ fn undo_line(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<
     if !is_ours(&String::from_utf8_lossy(&bytes)) {
         return Ok(Some(stays()));
     }
-    let act = Act::RemoveFile(path.to_owned());
-    Ok(Some(Line::new(Decision::Remove, path.display().to_string(), act)))
+    let line = Line::new(Decision::Remove, path.display().to_string(), path.to_owned());
+    Ok(Some(line.about(Target::File(path.to_owned()))))
 }

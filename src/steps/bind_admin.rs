@@ -3,18 +3,18 @@
 
 use serde_json::json;
 
-use super::{Done, Pending, Step};
 use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::text::count;
 use crate::cluster::dry_run::{self, Look};
 use crate::cluster::rights::{self, Right};
 use crate::cluster::temporary_binding::{bind, manifest, release_held, release_one, undo_command};
 use crate::cluster::{Class, Refusal};
 use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
-use crate::deployment::plan::{Act, Decision, Line};
-use crate::deployment::record;
+use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::run::{Part, Run};
 use crate::settings::{Risk, shell_word};
-use crate::steps::context::Context;
+use crate::steps::contract::{Decided, Deciding, Info, Milestone, Outcome, Purpose, Reads, Step, Writes};
 use crate::steps::looks;
 
 /// See the module.
@@ -30,105 +30,168 @@ const PLACES: &[&str] = &[
     "namespaceAnnotations",
 ];
 
+/// What is known before it is decided.
+pub struct Seen {
+    /// What a killed run left, each with its uid where it is known.
+    leftovers: Vec<(Ref, Option<String>)>,
+    answer: Answer,
+    operator: String,
+    /// What the operator may bind, where it could be needed; not asked a second time.
+    means: Option<Means>,
+}
+
+/// Whether the operator may make the temporary binding, and what keeps them from it.
+struct Means {
+    bind: bool,
+    /// `edit` lets nobody delete bindings: who cannot do so now could not take this one back.
+    release: bool,
+    refused: Option<Failure>,
+}
+
+/// What is done.
+#[derive(Clone)]
+pub enum Act {
+    /// Take back what a killed run left.
+    Release(Ref, Option<String>),
+    /// Make the temporary binding.
+    Bind(Object),
+}
+
+/// What is undone.
+#[derive(Clone)]
+pub enum Undo {
+    /// Take back what a killed run left.
+    Release(Ref, Option<String>),
+    /// Take back what this run holds: a ClusterRole by name.
+    Held(&'static str),
+}
+
 impl Step for BindAdmin {
-    fn name(&self) -> &'static str {
-        "bind-admin"
-    }
-    fn about(&self) -> &'static str {
-        "Let yourself grant the Role, only where the cluster refuses it, for as long as that takes"
-    }
-    fn long(&self) -> &'static str {
-        "Kubernetes lets nobody grant rights that they do not hold themselves. Where that stops you, a temporary \
+    const INFO: Info = Info {
+        name: "bind-admin",
+        about: "Temporarily give yourself `edit` in the jobs' namespace, if needed to create the Role",
+        long: "Kubernetes lets nobody grant rights that they do not hold themselves. Where that stops you, a temporary \
          RoleBinding of the built-in ClusterRole `edit`, in the jobs' namespace alone, is enough; it is removed \
          again as soon as Role and RoleBinding exist, on failure and on Ctrl-C too. The article's cluster-admin \
-         binding is made only with --cluster-admin."
-    }
-    fn keys(&self) -> &'static [&'static str] {
-        &["namespace", "runnerNamespace", "useNamespaces", "clusterAdmin", "keepAdminBinding", "accept"]
-    }
-    fn released_after(&self) -> Option<&'static str> {
-        Some("create-role")
+         binding is made only with --cluster-admin.",
+        keys: &[
+            "namespace",
+            "runnerNamespace",
+            "useNamespaces",
+            "clusterAdmin",
+            "keepAdminBinding",
+            "accept",
+        ],
+        part: Some(Part::Grant),
+        holds_until: Some(Milestone::RoleGranted),
+        ..Info::DEFAULT
+    };
+    type Seen = Seen;
+    type Act = Act;
+    type Undo = Undo;
+
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
+        if why == Purpose::Teardown {
+            let leftovers = leftovers(r).await?;
+            let answer = Answer::NotNeeded(String::new());
+            return Ok(Seen { leftovers, answer, operator: String::new(), means: None });
+        }
+        let leftovers = if why == Purpose::Setup { leftovers(r).await? } else { Vec::new() };
+        let released = !leftovers.is_empty() && !r.run.settings.keep_admin_binding;
+        let answer = match question(r).await? {
+            // What is left of an earlier run still grants its rights: once it is released, the Role
+            // will be refused again.
+            Answer::MayGrant(_) if released => Answer::Needed,
+            answer => answer,
+        };
+        let operator = r.cluster.operator().await?.name.clone();
+        let asks = why == Purpose::Setup
+            && matches!(answer, Answer::Needed | Answer::Unasked(_))
+            && !needs_consent(r.run);
+        let means = if asks { Some(means(r, &operator).await?) } else { None };
+        Ok(Seen { leftovers, answer, operator, means })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let mut lines = leftovers(cx).await?;
-            if cx.settings.keep_admin_binding {
-                lines = lines.iter().map(kept).collect();
+    fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
+        let mut lines: Vec<Line<Act>> = Vec::new();
+        for (reference, uid) in &seen.leftovers {
+            lines.push(if d.run.settings.keep_admin_binding {
+                Line::keep(format!("{reference} stays (--keep-admin-binding)"))
+            } else {
+                leftover(reference, Act::Release(reference.clone(), uid.clone()))
+            });
+        }
+        lines.push(decide(d, seen));
+        let mut decided = Decided::lines(lines);
+        if let Answer::Needed = seen.answer
+            && seen.means.is_some()
+        {
+            let why = "you may not grant it yet".to_owned();
+            decided.forecast.unlooked.push((d.run.names.role(), why));
+        }
+        decided
+    }
+
+    fn within(&self, act: &Act, announced: &[Act]) -> bool {
+        let name = |act: &Act| match act {
+            Act::Release(reference, _) => reference.clone(),
+            Act::Bind(binding) => binding.reference.clone(),
+        };
+        announced.iter().any(|one| name(one) == name(act))
+    }
+
+    async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Undo>> {
+        match act {
+            Act::Release(reference, uid) => {
+                release_one(w.cluster, &reference, uid.as_deref()).await?;
+                Ok(format!("released {reference}, left by an earlier run").into())
             }
-            let released = lines.iter().any(|line| line.decision == Decision::Release);
-            let answer = match question(cx).await? {
-                // What is left of an earlier run still grants its rights: once it is released, the Role
-                // will be refused again.
-                Answer::MayGrant(_) if released => Answer::Needed,
-                answer => answer,
-            };
-            lines.push(decide(cx, answer).await?);
-            Ok(lines)
-        })
-    }
-
-    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let mut texts = Vec::new();
-            for line in lines {
-                match &line.act {
-                    Act::Release(reference, uid) => {
-                        release_one(cx, reference, uid.as_deref()).await?;
-                        texts.push(format!("released {reference}, left by an earlier run"));
+            Act::Bind(binding) => {
+                let text = match bind(w.cluster, &binding).await {
+                    Err(refused) if refused.kind == Kind::Denied => {
+                        let operator = &w.reads.cluster.operator().await?.name;
+                        return Err(administrators_way(w.run, operator, &refused.message));
                     }
-                    Act::Bind(binding) => texts.push(bind(cx, binding).await?),
-                    Act::BindIfNeeded(binding) => match question(cx).await? {
-                        Answer::NotNeeded(why) | Answer::MayGrant(why) => {
-                            texts.push(format!("not needed: {why}"));
-                        }
-                        Answer::Needed => match bind(cx, binding).await {
-                            Err(refused) if refused.kind == Kind::Denied => {
-                                return Err(administrators_way(cx, &refused.message).await?);
-                            }
-                            bound => texts.push(bound?),
-                        },
-                        Answer::Unasked(why) => return Err(administrators_way(cx, &why).await?),
-                    },
-                    _ => texts.push(line.text.clone()),
+                    bound => bound?,
+                };
+                if w.run.settings.keep_admin_binding {
+                    let text = format!("{text}, kept (--keep-admin-binding)");
+                    return Ok(text.into());
                 }
+                Ok(Outcome { text, held: vec![Undo::Held(role(w.run))] })
             }
-            let changed = lines.iter().any(|line| line.decision.is_change());
-            Ok(Done { changed, text: texts.join("; ") })
+        }
+    }
+
+    fn done(&self, _: &Deciding<'_>, _: &Seen, lines: &[Line<Act>], did: &[String]) -> String {
+        let idle = lines.iter().filter(|line| line.act.is_none()).map(|line| line.text.clone());
+        did.iter().cloned().chain(idle).collect::<Vec<_>>().join("; ")
+    }
+
+    fn decide_undo(&self, _: &Deciding<'_>, seen: &Seen) -> Vec<Line<Undo>> {
+        let all = seen.leftovers.iter();
+        all.map(|(reference, uid)| {
+            leftover(reference, Undo::Release(reference.clone(), uid.clone()))
+                .about(Target::Object(reference.clone()))
         })
+        .collect()
     }
 
-    fn release<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<String>> {
-        Box::pin(async move {
-            let Some((reference, _)) = cx.facts.held.borrow().clone() else { return Ok(None) };
-            if cx.settings.keep_admin_binding {
-                return Ok(Some("temporary binding kept (--keep-admin-binding)".to_owned()));
-            }
-            release_held(cx).await?;
-            let right =
-                if reference.kind == ObjectKind::ClusterRoleBinding { "cluster-admin" } else { "edit" };
-            Ok(Some(format!("{right} released")))
-        })
-    }
-
-    fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move { leftovers(cx).await })
-    }
-
-    fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let mut released = 0;
-            for line in lines {
-                if let Act::Release(reference, uid) = &line.act {
-                    release_one(cx, reference, uid.as_deref()).await?;
+    async fn undo(&self, w: Writes<'_>, acts: Vec<Undo>) -> Result<String> {
+        let mut released = 0;
+        for act in acts {
+            match act {
+                Undo::Release(reference, uid) => {
+                    release_one(w.cluster, &reference, uid.as_deref()).await?;
                     released += 1;
                 }
+                Undo::Held(role) => {
+                    release_held(w.cluster).await?;
+                    return Ok(format!("{role} released"));
+                }
             }
-            Ok(Done {
-                changed: released > 0,
-                text: format!("released {}", super::count(released, "temporary binding")),
-            })
-        })
+        }
+        Ok(format!("released {}", count(released, "temporary binding")))
     }
 }
 
@@ -144,27 +207,26 @@ enum Answer {
 }
 
 /// Would the API server let the operator make the Role and its binding?
-async fn question(cx: &Context) -> Result<Answer> {
-    let references = (cx.names.role(), cx.names.role_binding());
-    let (role, binding) = tokio::join!(cx.read_now(&references.0), cx.read_now(&references.1));
+async fn question(r: Reads<'_>) -> Result<Answer> {
+    let references = (r.run.names.role(), r.run.names.role_binding());
+    let (role, binding) = tokio::join!(read(r, &references.0), read(r, &references.1));
     let (role, binding) = (role?, binding?);
     let role_differs = match &role {
         None => true,
         Some(role) => {
             let comparison = rights::compare(&rights::rights(&role.value["rules"]), &rights::needed());
-            !comparison.more.is_empty() || (cx.settings.force_conflicts && !comparison.less.is_empty())
+            !comparison.more.is_empty() || (r.run.settings.force_conflicts && !comparison.less.is_empty())
         }
     };
     if !role_differs && binding.is_some() {
         return Ok(Answer::NotNeeded("the Role is in place and unchanged".to_owned()));
     }
-    let namespace = &cx.names.job_namespace;
-    let namespace_there = cx
-        .read_now(&Ref::cluster(ObjectKind::Namespace, namespace))
+    let namespace = &r.run.names.job_namespace;
+    let namespace_there = read(r, &Ref::cluster(ObjectKind::Namespace, namespace))
         .await?
         .is_some_and(|live| !live.is_terminating());
     let body = json!({"rules": rights::manifest()});
-    let name = &cx.names.role().name;
+    let name = &r.run.names.role().name;
     // The same rules under a name of their own: asking must not meet the Role that is there.
     let probe = if namespace_there {
         let reference = Ref::new(
@@ -172,20 +234,22 @@ async fn question(cx: &Context) -> Result<Answer> {
             namespace,
             &if role.is_some() { format!("{name}-question") } else { name.clone() },
         );
-        cx.names.manifest(reference, &cx.id(), &body)
+        r.run.names.manifest(reference, &r.notes.id(), &body)
     } else {
-        cx.names.manifest(Ref::cluster(ObjectKind::ClusterRole, &format!("{name}-question")), &cx.id(), &body)
+        r.run.names.manifest(
+            Ref::cluster(ObjectKind::ClusterRole, &format!("{name}-question")),
+            &r.notes.id(),
+            &body,
+        )
     };
     let bind = Right { name: name.clone(), ..Right::new("rbac.authorization.k8s.io", "roles", "bind") };
     let escalate = Right { verb: "escalate".to_owned(), ..bind.clone() };
-    let asked = cx.cluster.dry_run(&probe).await;
+    let asked = r.cluster.dry_run(&probe).await;
     match asked {
         Ok(()) => {
             // Whoever passes by `escalate` alone may write the Role and then not bind it.
-            let (escalates, binds) = tokio::join!(
-                cx.may(&cx.cluster, namespace, &escalate),
-                cx.may(&cx.cluster, namespace, &bind)
-            );
+            let (escalates, binds) =
+                tokio::join!(r.cluster.may(namespace, &escalate), r.cluster.may(namespace, &bind));
             if escalates.unwrap_or(false) && !binds.unwrap_or(true) {
                 return Ok(Answer::Needed);
             }
@@ -194,192 +258,204 @@ async fn question(cx: &Context) -> Result<Answer> {
                 rights::manifest().as_array().map_or(0, Vec::len)
             )))
         }
-        Err(refusal) if refusal.is_escalation() => {
-            if namespace_there {
-                let why = "you may not grant it yet".to_owned();
-                cx.facts.unlooked.borrow_mut().push((cx.names.role(), why));
-            }
-            Ok(Answer::Needed)
-        }
+        Err(refusal) if refusal.is_escalation() => Ok(Answer::Needed),
         // What a policy says of a ClusterRole is not about the Role.
         Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Admission) && !namespace_there => {
             Ok(Answer::Unasked(refusal.message))
         }
-        Err(refusal) => Err(dry_run::failure(&cx.settings, &cx.kubectl(), &probe, refusal)),
+        Err(refusal) => Err(dry_run::failure(&r.run.settings, &r.run.kubectl(), &probe, refusal)),
     }
 }
 
-async fn decide(cx: &Context, answer: Answer) -> Result<Line> {
-    let operator = cx.operator().await?.name.clone();
-    let namespace = &cx.names.job_namespace;
-    let unknown = match answer {
+/// Binding `edit` in a namespace that is not ours takes consent.
+fn needs_consent(run: &Run) -> bool {
+    run.is_used(&run.names.job_namespace)
+        && !run.settings.accepts(Risk::TemporaryEdit)
+        && !run.settings.cluster_admin
+}
+
+/// The ClusterRole that is bound.
+fn role(run: &Run) -> &'static str {
+    if run.settings.cluster_admin { "cluster-admin" } else { "edit" }
+}
+
+/// The binding that would be made in this run.
+fn binding(run: &Run, id: &str, operator: &str) -> Object {
+    let name = format!("{}{}", run.names.temporary_prefix(), run.nonce);
+    let reference = if run.settings.cluster_admin {
+        Ref::cluster(ObjectKind::ClusterRoleBinding, &name)
+    } else {
+        Ref::new(ObjectKind::RoleBinding, &run.names.job_namespace, &name)
+    };
+    manifest(run, id, reference, role(run), operator)
+}
+
+async fn means(r: Reads<'_>, operator: &str) -> Result<Means> {
+    let namespace = &r.run.names.job_namespace;
+    let binding = binding(r.run, &r.notes.id(), operator);
+    if r.run.settings.cluster_admin {
+        let bind = match r.cluster.dry_run(&binding).await {
+            Ok(()) => true,
+            Err(refusal) if refusal.class == Class::Forbidden => false,
+            Err(refusal) => {
+                return Err(dry_run::failure(&r.run.settings, &r.run.kubectl(), &binding, refusal));
+            }
+        };
+        return Ok(Means { bind, release: true, refused: None });
+    }
+    let right =
+        Right { name: "edit".to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
+    let release = Right::new("rbac.authorization.k8s.io", "rolebindings", "delete");
+    let (bind, release, look) = tokio::join!(
+        r.cluster.may(namespace, &right),
+        r.cluster.may(namespace, &release),
+        looks::look(r.cluster, &binding, true)
+    );
+    let refused = match look {
+        // That it may not be made at all is said with the ways on.
+        Look::Refused(failure) if failure.kind != Kind::Denied => Some(failure),
+        _ => None,
+    };
+    Ok(Means { bind: bind.map_err(Failure::from)?, release: release.map_err(Failure::from)?, refused })
+}
+
+fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
+    let (run, operator) = (d.run, seen.operator.as_str());
+    let namespace = &run.names.job_namespace;
+    let unknown = match &seen.answer {
         Answer::NotNeeded(why) | Answer::MayGrant(why) => {
-            return Ok(Line::new(Decision::NotNeeded, format!("not needed: {why}"), Act::None));
+            return Line::not_needed(format!("not needed: {why}"));
+        }
+        // The second time nothing more will tell.
+        Answer::Unasked(why) if seen.means.is_none() && !needs_consent(run) => {
+            return Line::refuse(administrators_way(run, operator, why));
         }
         Answer::Needed => false,
         Answer::Unasked(_) => true,
     };
-    if cx.is_used(namespace) && !cx.settings.accepts(Risk::TemporaryEdit) && !cx.settings.cluster_admin {
+    if needs_consent(run) {
         let failure = Failure::new(Id::CannotGrant, format!("you may not grant the Role in {namespace}, and that namespace is not ours"))
             .detail("it would take", "a temporary binding of `edit` there, which includes acting as any of that namespace's ServiceAccounts");
-        let failure = with_administrators_commands(cx, failure, &operator);
-        return Ok(Line::refuse(
-            failure.hint("or accept it for the moment that it takes: --accept temporary-edit"),
-        ));
-    }
-    let run = record::random_hex(4)?;
-    let name = format!("{}{run}", cx.names.temporary_prefix());
-    let (binding, allowed, what) = if cx.settings.cluster_admin {
-        let reference = Ref::cluster(ObjectKind::ClusterRoleBinding, &name);
-        let binding = manifest(cx, reference, "cluster-admin", &operator);
-        let allowed = match cx.cluster.dry_run(&binding).await {
-            Ok(()) => true,
-            Err(refusal) if refusal.class == Class::Forbidden => false,
-            Err(refusal) => return Err(dry_run::failure(&cx.settings, &cx.kubectl(), &binding, refusal)),
-        };
-        (binding, allowed, format!("ClusterRoleBinding of cluster-admin for {operator}"))
-    } else {
-        let reference = Ref::new(ObjectKind::RoleBinding, namespace, &name);
-        let right = Right {
-            name: "edit".to_owned(),
-            ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind")
-        };
-        // `edit` lets nobody delete bindings: who cannot do so now could not take this one back.
-        let release = Right::new("rbac.authorization.k8s.io", "rolebindings", "delete");
-        let binding = manifest(cx, reference, "edit", &operator);
-        let (bind, release, look) = tokio::join!(
-            cx.may(&cx.cluster, namespace, &right),
-            cx.may(&cx.cluster, namespace, &release),
-            looks::look(cx, &binding, true)
+        return Line::refuse(
+            with_administrators_commands(run, failure, operator)
+                .hint("or accept it for the moment that it takes: --accept temporary-edit"),
         );
-        let (bind, release) = (bind.map_err(Failure::from)?, release.map_err(Failure::from)?);
-        // That it may not be made at all is said below, with the ways on.
-        if let Look::Refused(failure) = look
-            && failure.kind != Kind::Denied
-        {
-            return Ok(Line::refuse(failure));
+    }
+    if let Some(means) = &seen.means {
+        if let Some(failure) = &means.refused {
+            return Line::refuse(failure.clone());
         }
-        if bind && !release && !cx.settings.keep_admin_binding {
+        if means.bind && !means.release && !run.settings.keep_admin_binding {
             let why = format!(
                 "you may bind `edit` in {namespace}, but not delete the RoleBinding again (with \
                  --keep-admin-binding it would stay)"
             );
-            return Ok(Line::refuse(administrators_way(cx, &why).await?));
+            return Line::refuse(administrators_way(run, operator, &why));
         }
-        (binding, bind, format!("RoleBinding in {namespace}: edit for {operator}"))
-    };
-    if !allowed && !unknown {
-        return Ok(Line::refuse(
-            administrators_way(cx, "you may neither grant the Role nor bind anything that would let you")
-                .await?,
-        ));
+        if !means.bind && !unknown {
+            let why = "you may neither grant the Role nor bind anything that would let you";
+            return Line::refuse(administrators_way(run, operator, why));
+        }
     }
-    let undo = undo_command(cx, &binding.reference);
+    let binding = binding(run, &d.notes.id(), operator);
+    let what = if run.settings.cluster_admin {
+        format!("ClusterRoleBinding of cluster-admin for {operator}")
+    } else {
+        format!("RoleBinding in {namespace}: edit for {operator}")
+    };
+    let undo = undo_command(run, &binding.reference);
     let line = if unknown {
-        Line::new(
-            Decision::Unknown,
-            format!("known after create-namespaces; at most {what}"),
-            Act::BindIfNeeded(binding),
-        )
+        let text = format!("known after create-namespaces; at most {what}");
+        Line::new(Decision::Unknown, text, Act::Bind(binding))
     } else {
         Line::new(Decision::Create, what, Act::Bind(binding))
     };
-    Ok(line
-        .detail(if cx.settings.keep_admin_binding {
-            "kept afterwards (--keep-admin-binding); to take it back:".to_owned()
-        } else {
-            format!(
-                "removed again after create-role (you may not yet grant the Role's {} rules); by hand:",
-                rights::manifest().as_array().map_or(0, Vec::len)
-            )
-        })
-        .command(undo))
+    line.detail(if run.settings.keep_admin_binding {
+        "kept afterwards (--keep-admin-binding); to take it back:".to_owned()
+    } else {
+        format!(
+            "removed again after create-role (you may not yet grant the Role's {} rules); by hand:",
+            rights::manifest().as_array().map_or(0, Vec::len)
+        )
+    })
+    .command(undo)
+}
+
+fn leftover<A>(reference: &Ref, act: A) -> Line<A> {
+    Line::new(Decision::Release, format!("{reference}, left by an earlier run"), act)
+        .detail("that run was killed, or told to keep it (--keep-admin-binding)")
 }
 
 /// Bindings that a killed run left: known from the record, or by label and id in the jobs' namespace.
-async fn leftovers(cx: &Context) -> Result<Vec<Line>> {
-    let prefix = cx.names.temporary_prefix();
+async fn leftovers(r: Reads<'_>) -> Result<Vec<(Ref, Option<String>)>> {
+    let prefix = r.run.names.temporary_prefix();
     let is_temporary = |reference: &Ref| {
         matches!(reference.kind, ObjectKind::RoleBinding | ObjectKind::ClusterRoleBinding)
             && reference.name.starts_with(&prefix)
     };
-    let leftover = |reference: &Ref, uid: Option<String>| {
-        let line = Line::new(
-            Decision::Release,
-            format!("{reference}, left by an earlier run"),
-            Act::Release(reference.clone(), uid),
-        );
-        line.detail("that run was killed, or told to keep it (--keep-admin-binding)")
-    };
-    let mut lines = Vec::new();
+    let mut found = Vec::new();
     let mut known: Vec<Ref> = Vec::new();
     let (objects, intents) = {
-        let record = cx.record.borrow();
+        let record = r.notes.record();
         (record.objects.clone(), record.intents.clone())
     };
     for owned in objects.iter().filter(|owned| is_temporary(&owned.object)) {
         known.push(owned.object.clone());
-        if cx.read(&owned.object).await?.is_some_and(|live| live.uid() == owned.uid) {
-            lines.push(leftover(&owned.object, Some(owned.uid.clone())));
+        if r.cluster.read(&owned.object).await?.is_some_and(|live| live.uid() == owned.uid) {
+            found.push((owned.object.clone(), Some(owned.uid.clone())));
         }
     }
     for reference in intents.iter().filter(|reference| is_temporary(reference)) {
         known.push(reference.clone());
-        if cx.read(reference).await?.is_some_and(|live| live.annotation(names::ID) == Some(cx.id().as_str()))
+        if r.cluster
+            .read(reference)
+            .await?
+            .is_some_and(|live| live.annotation(names::ID) == Some(r.notes.id().as_str()))
         {
-            lines.push(leftover(reference, None));
+            found.push((reference.clone(), None));
         }
     }
-    let namespace = &cx.names.job_namespace;
-    if cx.read(&Ref::cluster(ObjectKind::Namespace, namespace)).await.ok().flatten().is_some() {
+    let namespace = &r.run.names.job_namespace;
+    if r.cluster.read(&Ref::cluster(ObjectKind::Namespace, namespace)).await.ok().flatten().is_some() {
         let path = format!(
             "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings?labelSelector={}%3D{}",
-            "app.kubernetes.io%2Finstance", cx.names.deployment
+            "app.kubernetes.io%2Finstance", r.run.names.deployment
         );
         // Who may not list them has the record still.
-        for item in cx.cluster.list_metadata("list temporary bindings", &path).await.unwrap_or_default() {
+        for item in r.cluster.list_metadata("list temporary bindings", &path).await.unwrap_or_default() {
             let meta = &item["metadata"];
             let reference =
                 Ref::new(ObjectKind::RoleBinding, namespace, meta["name"].as_str().unwrap_or_default());
             let id = meta["annotations"][names::ID].as_str().unwrap_or_default();
-            let ours = id == cx.id();
+            let ours = id == r.notes.id();
             if is_temporary(&reference) && ours && !known.contains(&reference) {
-                lines.push(leftover(&reference, meta["uid"].as_str().map(str::to_owned)));
+                found.push((reference, meta["uid"].as_str().map(str::to_owned)));
             }
         }
     }
-    Ok(lines)
+    Ok(found)
 }
 
-fn kept(leftover: &Line) -> Line {
-    let Act::Release(reference, _) = &leftover.act else { return leftover.clone() };
-    Line::keep(format!("{reference} stays (--keep-admin-binding)"))
+fn administrators_way(run: &Run, operator: &str, why: &str) -> Failure {
+    let message = format!("{operator} may not grant the Role in {}", run.names.job_namespace);
+    let failure = Failure::new(Id::CannotGrant, message).detail("because", why);
+    with_administrators_commands(run, failure, operator)
 }
 
-async fn administrators_way(cx: &Context, why: &str) -> Result<Failure> {
-    let operator = cx.operator().await?.name.clone();
-    let failure = Failure::new(
-        Id::CannotGrant,
-        format!("{operator} may not grant the Role in {}", cx.names.job_namespace),
-    )
-    .detail("because", why);
-    Ok(with_administrators_commands(cx, failure, &operator))
-}
-
-fn with_administrators_commands(cx: &Context, failure: Failure, operator: &str) -> Failure {
-    let names = &cx.names;
+fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> Failure {
+    let names = &run.names;
     let namespace = shell_word(&names.job_namespace);
     let binding = shell_word(&format!("{}-bootstrap", names.deployment));
-    let ours = |start: &str| cx.settings.same_deployment(start, PLACES);
+    let ours = |start: &str| run.settings.same_deployment(start, PLACES);
     let failure = failure
         .hint(format!("have an administrator apply these manifests, which give {operator} no new right:"))
         .hint(format!("  {} > role.yaml", ours("outrigger create-role --print")))
         .hint("  kubectl apply -f role.yaml");
-    let failure = if cx.is_used(&names.job_namespace) {
-        failure.hint("or have an administrator lend you `edit` there:")
+    let failure = if run.is_used(&names.job_namespace) {
+        failure.hint("or have an administrator give you `edit` there:")
     } else {
         failure
-            .hint("or make the namespaces, and have an administrator lend you `edit` in the jobs' one:")
+            .hint("or make the namespaces, and have an administrator give you `edit` in the jobs' one:")
             .hint(format!("  {}", ours("outrigger create-namespaces --non-interactive")))
     };
     failure
@@ -391,10 +467,8 @@ fn with_administrators_commands(cx: &Context, failure: Failure, operator: &str) 
         .hint(format!("  kubectl delete rolebinding -n {namespace} {binding}"))
 }
 
-impl Context {
-    async fn read_now(&self, reference: &Ref) -> Result<Option<Object>> {
-        self.read(reference).await.map_err(Failure::from)
-    }
+async fn read(r: Reads<'_>, reference: &Ref) -> Result<Option<Object>> {
+    r.cluster.read(reference).await.map_err(Failure::from)
 }
 
 impl From<&Refusal> for Failure {

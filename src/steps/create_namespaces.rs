@@ -4,37 +4,69 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Done, Pending, Step, count};
-use crate::base::error::{Failure, Id};
-use crate::cluster::deletion;
-use crate::cluster::namespace;
-use crate::cluster::remains;
-use crate::cluster::temporary_binding;
+use crate::base::error::{Failure, Id, Result};
+use crate::base::text::count;
+use crate::cluster::view::View;
+use crate::cluster::{deletion, namespace, remains, temporary_binding};
 use crate::deployment::names::{self, POD_SECURITY};
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Act, Decision, Line};
+use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::run::Run;
 use crate::settings::{PodSecurity, Risk, shell_word};
-use crate::steps::context::Context;
-use crate::steps::looks::looked_at;
+use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
+use crate::steps::looks::Looks;
 
 /// See the module.
 pub struct CreateNamespaces;
 
+/// One of the two namespaces as it is.
+pub struct Place {
+    reference: Ref,
+    live: Option<Object>,
+    is_job: bool,
+    /// What would be made of it.
+    wanted: Object,
+    /// The binding that lets the operator look into it before it goes.
+    look: Option<Object>,
+}
+
+/// Both, the runner's first.
+pub struct Seen {
+    places: Vec<Place>,
+    /// What jobs can get at in a jobs' namespace that is not ours, in words.
+    reach: Option<String>,
+    /// Our jobs can work there already: whoever made that accepted it.
+    works_already: bool,
+    looks: Looks,
+}
+
+/// What is done about a namespace.
+#[derive(Clone)]
+pub enum Act {
+    /// Make it.
+    Create(Object),
+    /// Set its Pod Security labels; the object pins the one that was judged.
+    Relabel(Object),
+}
+
+/// What is undone.
+#[derive(Clone)]
+pub enum Undo {
+    /// Let the operator look into it.
+    Look(Object),
+    /// Delete the one with this uid, if nothing foreign is inside.
+    Delete(Ref, String),
+}
+
 impl Step for CreateNamespaces {
-    fn name(&self) -> &'static str {
-        "create-namespaces"
-    }
-    fn about(&self) -> &'static str {
-        "Create the runner's namespace and the jobs' namespace"
-    }
-    fn long(&self) -> &'static str {
-        "Job pods and the runner's own credential live in two namespaces, because whoever creates pods in a \
+    const INFO: Info = Info {
+        name: "create-namespaces",
+        about: "Create the runner's namespace and the jobs' namespace",
+        long: "Job pods and the runner's own credential live in two namespaces, because whoever creates pods in a \
          namespace can read every Secret in it. The jobs' namespace enforces Pod Security. With \
-         --use-namespace an existing namespace is used as it is: never relabelled, never deleted."
-    }
-    fn keys(&self) -> &'static [&'static str] {
-        &[
+         --use-namespace an existing namespace is used as it is: never relabelled, never deleted.",
+        keys: &[
             "namespace",
             "runnerNamespace",
             "useNamespaces",
@@ -43,218 +75,246 @@ impl Step for CreateNamespaces {
             "namespaceAnnotations",
             "accept",
             "forceConflicts",
-        ]
-    }
+        ],
+        undone_last: true,
+        ..Info::DEFAULT
+    };
+    type Seen = Seen;
+    type Act = Act;
+    type Undo = Undo;
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let mut lines = Vec::new();
-            let [runner, job] = cx.names.namespaces();
-            let (runner_live, job_live) = tokio::join!(cx.read(&runner), cx.read(&job));
-            for (reference, live, is_job) in [(runner, runner_live, false), (job, job_live, true)] {
-                let live = live.map_err(Failure::from)?;
-                let owner = live.as_ref().map(|live| cx.owner(live));
-                let mut line = decide(cx, &reference, live.as_ref(), owner.as_ref(), is_job);
-                if is_job && line.decision == Decision::Keep && cx.is_used(&reference.name) {
-                    let reach = reach(cx, &reference.name).await;
-                    // Where our jobs can work already, whoever made that accepted it.
-                    let works_already = cx.are_ours(&[cx.names.role(), cx.names.role_binding()]).await;
-                    if !cx.settings.accepts(Risk::SharedNamespace) && !works_already {
-                        line = Line::refuse(
-                            Failure::new(
-                                Id::SharedNamespace, format!("jobs in {} will be able to reach what is there already", reference.name),
-                            )
-                            .detail("in reach", reach.clone())
-                            .hint("use a namespace of its own (leave --use-namespace out), or accept it with --accept shared-namespace"),
-                        );
-                    }
-                    line = line.detail(format!("jobs can reach there: {reach}"));
-                }
-                lines.push(line);
-            }
-            let mut lines = looked_at(cx, lines, &[]).await;
-            // The last one speaks for what goes into both.
-            if let Some(line) = lines.iter_mut().rfind(|line| line.decision == Decision::Create) {
-                line.detail.push("policies and quotas inside are not known before it exists".to_owned());
-            }
-            Ok(lines)
-        })
-    }
-
-    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let mut made = Vec::new();
-            let mut changed = false;
-            for line in lines {
-                match &line.act {
-                    Act::Create(object) => {
-                        cx.create(object).await?;
-                        made.push(object.reference.name.clone());
-                        changed = true;
-                    }
-                    Act::Apply(object) => {
-                        cx.apply(object).await?;
-                        changed = true;
-                    }
-                    _ => {}
-                }
-            }
-            let text = match (made.is_empty(), changed) {
-                (false, _) => format!("created {}", made.join(", ")),
-                (true, true) => "mended the Pod Security labels".to_owned(),
-                (true, false) => "kept".to_owned(),
-            };
-            Ok(Done { changed, text })
-        })
-    }
-
-    fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let mut lines = Vec::new();
-            for reference in cx.names.namespaces() {
-                let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { continue };
-                if cx.is_used(&reference.name) {
-                    continue;
-                }
-                if cx.owner(&live) != Owner::Us {
-                    lines.extend(others_end(cx, &live));
-                    continue;
-                }
-                if cx.options.keep_namespaces {
-                    lines.push(Line::keep(format!("{reference} (--keep-namespaces)")));
-                } else {
-                    // Reversed below: the binding is made before its namespace is looked into.
-                    lines.push(Line::new(
-                        Decision::Remove,
-                        deletion::shown(&live),
-                        Act::Delete(reference.clone(), live.uid().to_owned()),
-                    ));
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
+        // Labels pin the server's version.
+        let [runner, job] = r.run.names.namespaces();
+        let (_, runner_live, job_live) =
+            tokio::join!(r.cluster.version(), r.cluster.read(&runner), r.cluster.read(&job));
+        let version = r.cluster.minor_version();
+        let mut places = Vec::new();
+        for (reference, live, is_job) in [(runner, runner_live, false), (job, job_live, true)] {
+            let live = live.map_err(Failure::from)?;
+            let level = r.run.settings.pod_security.word();
+            let wanted =
+                r.run.names.namespace_manifest(reference.clone(), &r.notes.id(), level, version.as_deref());
+            places.push(Place { reference, live, is_job, wanted, look: None });
+        }
+        let mut seen = Seen { places, reach: None, works_already: false, looks: Looks::default() };
+        match why {
+            Purpose::Setup | Purpose::Again => survey(r, &mut seen).await,
+            Purpose::Teardown => {
+                for place in seen.places.iter_mut().filter(|_| !r.run.options.keep_namespaces) {
                     // One that is on its way already is only awaited.
-                    if !live.is_terminating()
-                        && let Some(binding) = temporary_binding::to_look_into(cx, &reference.name).await?
-                    {
-                        lines.push(temporary_binding::look_line(cx, binding));
+                    let ours = |live: &Object| !live.is_terminating() && r.notes.owner(live) == Owner::Us;
+                    if !r.run.is_used(&place.reference.name) && place.live.as_ref().is_some_and(ours) {
+                        place.look =
+                            temporary_binding::to_look_into(r.cluster, &place.reference.name).await?;
                     }
                 }
             }
-            lines.reverse();
-            Ok(lines)
-        })
+        }
+        Ok(seen)
     }
 
-    fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let mut kept = Vec::new();
-            let mut gone = Vec::new();
-            let mut agreed = Vec::new();
-            for line in lines {
-                if let Act::Bind(binding) = &line.act
-                    && !temporary_binding::is_held(cx, &binding.reference)
-                    && let Err(failure) = temporary_binding::bind(cx, binding).await
-                {
-                    kept.push(failure);
-                }
-                let Act::Delete(reference, uid) = &line.act else { continue };
-                match namespace::delete_if_empty(cx, reference, uid).await {
-                    Ok(with) => {
-                        gone.push((reference.clone(), uid.clone()));
-                        agreed.extend(with);
+    fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
+        let lines = seen.places.iter().map(|place| {
+            let owner = place.live.as_ref().map(|live| d.notes.owner(live));
+            let line = decide(d.run, place, owner.as_ref());
+            match &seen.reach {
+                Some(reach) if place.is_job => shared(d.run, seen, line, reach),
+                _ => line,
+            }
+        });
+        let mut decided = seen.looks.judge(lines.collect(), |act| match act {
+            Act::Create(object) => Some(object),
+            Act::Relabel(_) => None,
+        });
+        // The last one speaks for what goes into both.
+        if let Some(line) = decided.lines.iter_mut().rfind(|line| line.decision == Decision::Create) {
+            line.detail.push("policies and quotas inside are not known before it exists".to_owned());
+        }
+        decided
+    }
+
+    async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Undo>> {
+        match act {
+            Act::Create(object) => w.cluster.create(&object).await?,
+            Act::Relabel(object) => w.cluster.apply(&object).await?,
+        };
+        Ok(String::new().into())
+    }
+
+    fn done(&self, _: &Deciding<'_>, _: &Seen, lines: &[Line<Act>], _: &[String]) -> String {
+        let acts = lines.iter().filter_map(|line| line.act.as_ref());
+        let (mut made, mut changed) = (Vec::new(), false);
+        for act in acts {
+            match act {
+                Act::Create(object) => made.push(object.reference.name.clone()),
+                Act::Relabel(_) => changed = true,
+            }
+        }
+        match (made.is_empty(), changed) {
+            (false, _) => format!("created {}", made.join(", ")),
+            (true, true) => "updated the Pod Security labels".to_owned(),
+            (true, false) => "kept".to_owned(),
+        }
+    }
+
+    fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Undo>> {
+        let mut lines = Vec::new();
+        for place in seen.places.iter().filter(|place| !d.run.is_used(&place.reference.name)).rev() {
+            let (Some(live), reference) = (&place.live, &place.reference) else { continue };
+            if d.notes.owner(live) != Owner::Us {
+                lines.extend(others_end(d, live));
+            } else if d.run.options.keep_namespaces {
+                lines.push(Line::keep(format!("{reference} (--keep-namespaces)")));
+            } else {
+                let binding = place.look.clone();
+                lines.extend(
+                    binding.map(|binding| temporary_binding::look_line(d.run, binding).map(Undo::Look)),
+                );
+                let act = Undo::Delete(reference.clone(), live.uid().to_owned());
+                let line = Line::new(Decision::Remove, deletion::shown(live), act);
+                lines.push(line.about(Target::Object(reference.clone())));
+            }
+        }
+        lines
+    }
+
+    async fn undo(&self, w: Writes<'_>, acts: Vec<Undo>) -> Result<String> {
+        let mut kept = Vec::new();
+        let mut gone = Vec::new();
+        let mut agreed = Vec::new();
+        for act in acts {
+            match act {
+                Undo::Look(binding) => {
+                    if !temporary_binding::is_held(w.cluster, &binding.reference) {
+                        kept.extend(temporary_binding::bind(w.cluster, &binding).await.err());
                     }
-                    Err(failure) => {
-                        let unreleased = failure.id == Id::TemporaryBindingLeft;
-                        kept.push(failure);
-                        // Whoever could not give one right back borrows no other.
-                        if unreleased {
-                            break;
+                }
+                Undo::Delete(reference, uid) => {
+                    match namespace::delete_if_empty(w.cluster, &reference, &uid).await {
+                        Ok(with) => {
+                            gone.push((reference, uid));
+                            agreed.extend(with);
+                        }
+                        Err(failure) => {
+                            let unreleased = temporary_binding::holds(w.cluster);
+                            kept.push(failure);
+                            // Whoever could not give one right back takes no other.
+                            if unreleased {
+                                break;
+                            }
                         }
                     }
                 }
             }
-            let started = Instant::now();
-            kept.extend(remains::wait(cx, self.name(), &gone).await);
-            if let Some(failure) = Failure::together(kept) {
-                return Err(failure);
-            }
-            let text = match gone.len() {
-                0 => "nothing to delete".to_owned(),
-                number => {
-                    format!("{} gone after {} s", count(number, "namespace"), started.elapsed().as_secs())
-                }
-            };
-            let text = agreed.iter().fold(text, |text, with| format!("{text}; with it {with}"));
-            Ok(Done { changed: !gone.is_empty(), text })
-        })
+        }
+        let started = Instant::now();
+        kept.extend(remains::wait(w.cluster, Self::INFO.name, &gone).await);
+        if let Some(failure) = Failure::together(kept) {
+            return Err(failure);
+        }
+        let text = match gone.len() {
+            0 => "nothing to delete".to_owned(),
+            number => format!("{} gone after {} s", count(number, "namespace"), started.elapsed().as_secs()),
+        };
+        Ok(agreed.iter().fold(text, |text, with| format!("{text}; with it {with}")))
     }
+}
+
+/// What is to be known before a namespace is made, or used as it is.
+async fn survey(r: Reads<'_>, seen: &mut Seen) {
+    let job = &seen.places[1];
+    if r.run.is_used(&job.reference.name) && job.live.as_ref().is_some_and(|live| !live.is_terminating()) {
+        seen.reach = Some(reach(r.cluster, &job.reference.name).await);
+        seen.works_already = r.cluster.are_ours(&[r.run.names.role(), r.run.names.role_binding()]).await;
+    }
+    let missing =
+        seen.places.iter().filter(|place| place.live.is_none() && !r.run.is_used(&place.reference.name));
+    let made: Vec<Object> =
+        missing.map(|place| names::marked(place.wanted.clone(), &r.run.settings)).collect();
+    seen.looks = Looks::at(r.cluster, &made.iter().collect::<Vec<_>>()).await;
+}
+
+/// The line of a jobs' namespace that is used as it is, with what jobs can reach there.
+fn shared(run: &Run, seen: &Seen, line: Line<Act>, reach: &str) -> Line<Act> {
+    if line.decision != Decision::Keep {
+        return line;
+    }
+    let line = if run.settings.accepts(Risk::SharedNamespace) || seen.works_already {
+        line
+    } else {
+        Line::refuse(
+            Failure::new(Id::SharedNamespace, format!("jobs in {} will be able to reach what is there already", seen.places[1].reference.name),
+            )
+            .detail("in reach", reach)
+            .hint("use a namespace of its own (leave --use-namespace out), or accept it with --accept shared-namespace"),
+        )
+    };
+    line.detail(format!("jobs can reach there: {reach}"))
 }
 
 /// A namespace on its way out that says it is this deployment's, where nothing here proves it: it is not
 /// touched, but it is not "nothing" either.
-fn others_end(cx: &Context, live: &Object) -> Option<Line> {
-    let says = live.annotation(names::DEPLOYMENT) == Some(cx.names.deployment.as_str());
-    let unknown = cx.record.borrow().uid_of(&live.reference).is_none();
+fn others_end(d: &Deciding<'_>, live: &Object) -> Option<Line<Undo>> {
+    let says = live.annotation(names::DEPLOYMENT) == Some(d.run.names.deployment.as_str());
+    let unknown = d.notes.record().uid_of(&live.reference).is_none();
     (live.is_terminating() && says && unknown)
-        .then(|| Line::refuse(deletion::unfinished(live, &[], &cx.kubectl())))
+        .then(|| Line::refuse(deletion::unfinished(live, &[], &d.run.kubectl())))
 }
 
-fn manifest(cx: &Context, reference: &Ref) -> Object {
-    let version = cx.facts.minor_version.get().map(String::as_str);
-    let level = cx.settings.pod_security.word();
-    cx.names.namespace_manifest(reference.clone(), &cx.id(), level, version)
-}
-
-fn decide(cx: &Context, reference: &Ref, live: Option<&Object>, owner: Option<&Owner>, is_job: bool) -> Line {
-    let name = &reference.name;
-    let Some(live) = live else {
-        if cx.is_used(name) {
+fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
+    let name = &place.reference.name;
+    let Some(live) = &place.live else {
+        if run.is_used(name) {
             return Line::refuse(
                 Failure::new(Id::NamespaceMissing, format!("the namespace {name} does not exist"))
                     .hint("leave out --use-namespace to have it made, or name one that exists"),
             );
         }
-        let level =
-            if is_job { format!(" (Pod Security: {})", *cx.settings.pod_security) } else { String::new() };
-        let wanted = names::marked(manifest(cx, reference), &cx.settings);
+        let level = if place.is_job {
+            format!(" (Pod Security: {})", *run.settings.pod_security)
+        } else {
+            String::new()
+        };
+        let wanted = names::marked(place.wanted.clone(), &run.settings);
         let line = Line::new(Decision::Create, format!("{name}{level}"), Act::Create(wanted));
-        return marks(cx).into_iter().fold(line, Line::detail);
+        return marks(run).into_iter().fold(line, Line::detail);
     };
     if live.is_terminating() {
-        return Line::refuse(deletion::in_the_way(live, &cx.kubectl()));
+        return Line::refuse(deletion::in_the_way(live, &run.kubectl()));
     }
-    if cx.is_used(name) {
+    if run.is_used(name) {
         let line = Line::keep(format!("{name} is used as it is (--use-namespace)"));
-        return if is_job {
+        return if place.is_job {
             line
         } else {
-            line.detail("whoever may create pods there can read the runner's token")
+            line.detail("a user who can create pods there can read the runner's token")
         };
     }
-    match owner {
-        Some(Owner::NotUs(why)) => {
-            let mut failure = ownership::foreign(live, why);
-            failure.hints.push(format!("or use it as it is: --use-namespace {name}"));
-            return Line::refuse(failure);
-        }
-        None | Some(Owner::Us) => {}
+    if let Some(Owner::NotUs(why)) = owner {
+        let failure = ownership::foreign(live, why);
+        return Line::refuse(failure.hint(format!("or use it as it is: --use-namespace {name}")));
     }
-    unmarked(cx, live, if is_job { decide_level(cx, reference, live) } else { Line::keep(name) })
+    unmarked(run, live, if place.is_job { decide_level(run, place, live) } else { Line::keep(name) })
 }
 
 /// The labels and annotations that were asked for, a line each.
-fn marks(cx: &Context) -> Vec<String> {
-    let all = [("label", &cx.settings.namespace_labels), ("annotation", &cx.settings.namespace_annotations)];
+fn marks(run: &Run) -> Vec<String> {
+    let all =
+        [("label", &run.settings.namespace_labels), ("annotation", &run.settings.namespace_annotations)];
     let line = |what: &str, (key, value): &(String, String)| format!("{what} {key}={value}");
     all.iter().flat_map(|(what, pairs)| pairs.iter().map(move |pair| line(what, pair))).collect()
 }
 
 /// Labels and annotations are set when a namespace is created and never again: what a live one lacks is
 /// said, with the command that sets it.
-fn unmarked(cx: &Context, live: &Object, mut line: Line) -> Line {
+fn unmarked(run: &Run, live: &Object, mut line: Line<Act>) -> Line<Act> {
     let name = shell_word(&live.reference.name);
     let mut commands = Vec::new();
     let mut lacks = Vec::new();
     for (command, field, pairs) in [
-        ("label", "labels", &cx.settings.namespace_labels),
-        ("annotate", "annotations", &cx.settings.namespace_annotations),
+        ("label", "labels", &run.settings.namespace_labels),
+        ("annotate", "annotations", &run.settings.namespace_annotations),
     ] {
         let missing: Vec<String> = pairs
             .iter()
@@ -265,7 +325,7 @@ fn unmarked(cx: &Context, live: &Object, mut line: Line) -> Line {
             let words: Vec<_> = missing.iter().map(|pair| shell_word(pair)).collect();
             commands.push(format!(
                 "{} {command} namespace {name} --overwrite {}",
-                cx.kubectl(),
+                run.kubectl(),
                 words.join(" ")
             ));
             lacks.extend(missing);
@@ -280,36 +340,36 @@ fn unmarked(cx: &Context, live: &Object, mut line: Line) -> Line {
     commands.into_iter().fold(line, Line::command)
 }
 
-fn decide_level(cx: &Context, reference: &Ref, live: &Object) -> Line {
-    let name = &reference.name;
+fn decide_level(run: &Run, place: &Place, live: &Object) -> Line<Act> {
+    let name = &place.reference.name;
     let label = format!("{POD_SECURITY}enforce");
     let enforced = live.label(&label).unwrap_or("privileged");
     let by = live
         .last_writer(&["metadata", "labels", &label])
         .map(|writer| format!(" (last written by {writer})"))
         .unwrap_or_default();
-    let wanted = *cx.settings.pod_security;
+    let wanted = *run.settings.pod_security;
     match PodSecurity::of_label(enforced).cmp(&wanted) {
         std::cmp::Ordering::Less => {
-            let mut object = manifest(cx, reference);
+            let mut object = place.wanted.clone();
             object.value["metadata"]["uid"] = json!(live.uid());
             object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
             Line::new(
                 Decision::Update,
                 format!("{name}: Pod Security allows more than it should{by}"),
-                Act::Apply(object),
+                Act::Relabel(object),
             )
             .detail(format!("- enforce {enforced}"))
             .detail(format!("+ enforce {wanted}"))
         }
-        std::cmp::Ordering::Greater if cx.settings.force_conflicts => {
-            let mut object = manifest(cx, reference);
+        std::cmp::Ordering::Greater if run.settings.force_conflicts => {
+            let mut object = place.wanted.clone();
             object.value["metadata"]["uid"] = json!(live.uid());
             object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
             Line::new(
                 Decision::Update,
                 format!("{name}: Pod Security {enforced} -> {wanted} (--force-conflicts)"),
-                Act::Apply(object),
+                Act::Relabel(object),
             )
         }
         std::cmp::Ordering::Greater => Line::keep_stricter(format!(
@@ -321,7 +381,7 @@ fn decide_level(cx: &Context, reference: &Ref, live: &Object) -> Line {
 }
 
 /// What jobs can get at in a namespace that is not ours, in words; what may not be listed says so.
-async fn reach(cx: &Context, namespace: &str) -> String {
+async fn reach(view: &View, namespace: &str) -> String {
     let mut parts = Vec::new();
     for (noun, resource) in [
         ("Secret", "secrets"),
@@ -329,7 +389,7 @@ async fn reach(cx: &Context, namespace: &str) -> String {
         ("volume claim", "persistentvolumeclaims"),
     ] {
         let path = format!("/api/v1/namespaces/{namespace}/{resource}");
-        parts.push(match cx.cluster.list_metadata(&format!("list {resource}"), &path).await {
+        parts.push(match view.list_metadata(&format!("list {resource}"), &path).await {
             Ok(items) => count(items.len(), noun),
             Err(_) => format!("{noun}s that may not be counted"),
         });

@@ -5,38 +5,51 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Done, Pending, Step, count};
 use crate::base::error::{Failure, Id, Result};
+use crate::base::text::count;
 use crate::base::wait::{self, Pace};
-use crate::cluster::Refusal;
-use crate::cluster::deletion;
 use crate::cluster::rights;
-use crate::cluster::role::decide;
+use crate::cluster::role::{self, Act};
+use crate::cluster::view::Hand;
+use crate::cluster::{Class, Refusal, deletion};
 use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Act, Decision, Line};
-use crate::steps::context::Context;
-use crate::steps::looks::looked_at;
+use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::run::{Part, Run};
+use crate::steps::contract::{
+    Decided, Deciding, Info, Milestone, Outcome, Printed, Prints, Purpose, Reads, Step, Writes,
+};
+use crate::steps::looks::Looks;
 
 /// See the module.
 pub struct CreateRole;
 
+/// How long authorizers may lag behind a binding.
+const LAG: Duration = Duration::from_secs(10);
+
+/// The objects as they are.
+pub struct Seen {
+    /// What would be made, and what is there.
+    objects: Vec<(Object, Option<Object>)>,
+    /// The `default` ServiceAccount of the jobs' namespace, where that is ours.
+    default_account: Option<Object>,
+    looks: Looks,
+}
+
+/// What is undone: the one with this uid.
+#[derive(Clone)]
+pub struct Delete(Ref, String);
+
 impl Step for CreateRole {
-    fn name(&self) -> &'static str {
-        "create-role"
-    }
-    fn about(&self) -> &'static str {
-        "Create the runner's ServiceAccount and the least-privilege Role"
-    }
-    fn long(&self) -> &'static str {
-        "Four objects: the runner's ServiceAccount; a ServiceAccount for jobs, which has no rights and no token; \
+    const INFO: Info = Info {
+        name: "create-role",
+        about: "Create the runner's ServiceAccount and the least-privilege Role",
+        long: "Four objects: the runner's ServiceAccount; a ServiceAccount for jobs, which has no rights and no token; \
          and, in the jobs' namespace, a Role with what the runner needs and no more, and the RoleBinding that gives it to the \
          runner. Pulls in bind-admin where the cluster lets you grant the Role only with more rights. With --print \
-         the manifests go to stdout, for an administrator to apply."
-    }
-    fn keys(&self) -> &'static [&'static str] {
-        &[
+         the manifests go to stdout, for an administrator to apply.",
+        keys: &[
             "namespace",
             "runnerNamespace",
             "useNamespaces",
@@ -47,147 +60,158 @@ impl Step for CreateRole {
             "clusterAdmin",
             "keepAdminBinding",
             "accept",
-        ]
-    }
-    fn flags(&self) -> &'static [&'static str] {
-        &["print"]
-    }
-    fn pulls_in(&self) -> &'static [&'static str] {
-        &["bind-admin"]
+        ],
+        flags: &["print"],
+        pulls_in: &[Part::Grant],
+        reaches: Some(Milestone::RoleGranted),
+        prints: Prints::OnRequest { with_cluster: true },
+        ..Info::DEFAULT
+    };
+    type Seen = Seen;
+    type Act = Act;
+    type Undo = Delete;
+
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
+        let wanted = manifests(r.run, &r.notes.id());
+        let reads = wanted.iter().map(|object| r.cluster.read(&object.reference));
+        let reads = futures_util::future::join_all(reads).await;
+        let mut objects = Vec::new();
+        for (object, live) in wanted.into_iter().zip(reads) {
+            objects.push((object, live.map_err(Failure::from)?));
+        }
+        if why == Purpose::Teardown {
+            return Ok(Seen { objects, default_account: None, looks: Looks::default() });
+        }
+        // Whether the operator may grant the Role is another step's question, which has the server look at it.
+        let elsewhere =
+            |object: &Object| r.run.includes(Part::Grant) && object.reference.kind == ObjectKind::Role;
+        let missing = objects.iter().filter(|(_, live)| live.is_none()).map(|(wanted, _)| wanted);
+        let (asked, others): (Vec<&Object>, Vec<&Object>) = missing.partition(|object| !elsewhere(object));
+        let mut looks = Looks::at(r.cluster, &asked).await;
+        for object in others {
+            looks.add(&object.reference, crate::steps::looks::look(r.cluster, object, false).await);
+        }
+        let mut default_account = None;
+        if !r.run.is_used(&r.run.names.job_namespace) {
+            default_account = r.cluster.read(&r.run.names.default_account()).await.map_err(Failure::from)?;
+        }
+        Ok(Seen { objects, default_account, looks })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let wanted = manifests(cx);
-            let reads =
-                futures_util::future::join_all(wanted.iter().map(|object| cx.read(&object.reference))).await;
-            let mut lines = Vec::new();
-            for (object, live) in wanted.into_iter().zip(reads) {
-                let live = live.map_err(Failure::from)?;
-                let owner = match &live {
-                    Some(live) => cx.owner(live),
-                    None => Owner::Us,
-                };
-                lines.push(match live.as_ref().filter(|live| live.is_terminating() && owner == Owner::Us) {
-                    Some(live) => Line::refuse(deletion::in_the_way(live, &cx.kubectl())),
-                    None => decide(object, live.as_ref(), &owner, cx.settings.force_conflicts),
-                });
+    fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
+        let lines = seen.objects.iter().map(|(wanted, live)| {
+            let owner = live.as_ref().map_or(Owner::Us, |live| d.notes.owner(live));
+            match live.as_ref().filter(|live| live.is_terminating() && owner == Owner::Us) {
+                Some(live) => Line::refuse(deletion::in_the_way(live, &d.run.kubectl())),
+                None => role::decide(wanted.clone(), live.as_ref(), &owner, d.run.settings.force_conflicts),
             }
-            // bind-admin lets the server look at the Role, to learn whether you may grant it.
-            let elsewhere: &[_] = if cx.is_selected("bind-admin") { &[ObjectKind::Role] } else { &[] };
-            let mut lines = looked_at(cx, lines, elsewhere).await;
-            if let Some(line) = quiet_default(cx).await? {
-                lines.push(line);
-            }
-            Ok(lines)
-        })
+        });
+        let mut decided = seen.looks.judge(lines.collect(), |act| match act {
+            Act::Create(object) => Some(object),
+            Act::Apply(_) | Act::Replace(..) | Act::QuietDefault(_) => None,
+        });
+        decided.lines.extend(quiet_default(d.run, seen.default_account.as_ref()));
+        decided
     }
 
-    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let mut created = 0;
-            let mut updated = 0;
-            for line in lines {
-                match &line.act {
-                    Act::Create(object) => {
-                        cx.after_binding(Duration::from_secs(10), || cx.create(object)).await?;
-                        cx.facts.granted.set(true);
-                        created += 1;
-                    }
-                    Act::Apply(object) => {
-                        cx.after_binding(Duration::from_secs(10), || cx.apply(object)).await?;
-                        cx.facts.granted.set(true);
-                        updated += 1;
-                    }
-                    Act::Replace(uid, object) => {
-                        cx.replace(&object.reference, uid).await?;
-                        cx.after_binding(Duration::from_secs(10), || cx.create(object)).await?;
-                        updated += 1;
-                    }
-                    Act::QuietDefault(reference) => {
-                        quieten(cx, reference).await?;
-                        updated += 1;
-                    }
-                    _ => {}
+    async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Delete>> {
+        match act {
+            Act::Create(object) => {
+                w.cluster.after_binding(LAG, || w.cluster.create(&object)).await?;
+                w.cluster.granted();
+            }
+            Act::Apply(object) => {
+                w.cluster.after_binding(LAG, || w.cluster.apply(&object)).await?;
+                w.cluster.granted();
+            }
+            Act::Replace(uid, object) => {
+                w.cluster.replace(&object.reference, &uid).await?;
+                w.cluster.after_binding(LAG, || w.cluster.create(&object)).await?;
+                w.cluster.granted();
+            }
+            Act::QuietDefault(reference) => quieten(w.cluster, &reference).await?,
+        }
+        Ok(String::new().into())
+    }
+
+    fn done(&self, d: &Deciding<'_>, _: &Seen, lines: &[Line<Act>], _: &[String]) -> String {
+        let acts = lines.iter().filter_map(|line| line.act.as_ref());
+        let (mut created, mut updated, mut role) = (0, 0, false);
+        for act in acts {
+            match act {
+                Act::Create(object) => {
+                    created += 1;
+                    role |= object.reference.kind == ObjectKind::Role;
                 }
+                Act::Apply(_) | Act::Replace(..) | Act::QuietDefault(_) => updated += 1,
             }
-            let text = match (created, updated) {
-                (0, 0) => "kept".to_owned(),
-                (0, _) => format!("mended {}", count(updated, "object")),
-                (_, _) => format!("created Role {} and {} more", cx.names.role().name, created - 1),
-            };
-            Ok(Done { changed: created + updated > 0, text })
-        })
+        }
+        let mut parts = Vec::new();
+        match (created, role) {
+            (0, _) => {}
+            (1, true) => parts.push(format!("created Role {}", d.run.names.role().name)),
+            (_, true) => {
+                parts.push(format!("created Role {} and {} more", d.run.names.role().name, created - 1));
+            }
+            (_, false) => parts.push(format!("created {}", count(created, "object"))),
+        }
+        if updated > 0 {
+            parts.push(format!("updated {}", count(updated, "object")));
+        }
+        if parts.is_empty() { "kept".to_owned() } else { parts.join(", ") }
     }
 
-    fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let mut lines = Vec::new();
-            // The anchor last: as long as it is there, another machine can find the rest.
-            let order =
-                [cx.names.role_binding(), cx.names.role(), cx.names.job_account(), cx.names.account()];
-            for reference in order {
-                let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { continue };
-                lines.push(match cx.owner(&live) {
-                    Owner::Us => Line::new(
-                        Decision::Remove,
-                        deletion::shown(&live),
-                        Act::Delete(reference.clone(), live.uid().to_owned()),
-                    ),
-                    Owner::NotUs(why) => Line::refuse(ownership::foreign(&live, &why)),
-                });
-            }
-            Ok(lines)
-        })
+    fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Delete>> {
+        // The anchor last: as long as it is there, another machine can find the rest.
+        let lives = seen.objects.iter().rev().filter_map(|(_, live)| live.as_ref());
+        lives
+            .map(|live| match d.notes.owner(live) {
+                Owner::Us => {
+                    let reference = live.reference.clone();
+                    let act = Delete(reference.clone(), live.uid().to_owned());
+                    Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
+                }
+                Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why)),
+            })
+            .collect()
     }
 
-    fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let mut deleted = 0;
-            let mut held = String::new();
-            let mut failures = Vec::new();
-            for line in lines {
-                if let Act::Delete(reference, uid) = &line.act {
-                    match cx.delete(&cx.cluster, reference, uid).await {
-                        Ok(None) => deleted += 1,
-                        // It is waited for when the rest is done.
-                        Ok(Some(live)) => held = format!("{held}; {}", deletion::shown(&live)),
-                        Err(failure) => failures.push(failure),
-                    }
-                }
+    async fn undo(&self, w: Writes<'_>, acts: Vec<Delete>) -> Result<String> {
+        let mut deleted = 0;
+        let mut held = String::new();
+        let mut failures = Vec::new();
+        for Delete(reference, uid) in acts {
+            match w.cluster.delete(&reference, &uid).await {
+                Ok(None) => deleted += 1,
+                // It is waited for when the rest is done.
+                Ok(Some(live)) => held = format!("{held}; {}", deletion::shown(&live)),
+                Err(failure) => failures.push(failure),
             }
-            if let Some(failure) = Failure::together(failures) {
-                return Err(failure);
-            }
-            Ok(Done { changed: deleted > 0, text: format!("deleted {}{held}", count(deleted, "object")) })
-        })
+        }
+        match Failure::together(failures) {
+            Some(failure) => Err(failure),
+            None => Ok(format!("deleted {}{held}", count(deleted, "object"))),
+        }
     }
 
-    fn print<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<Vec<u8>>> {
-        Box::pin(async move {
-            cx.version().await?;
-            let version = cx.facts.minor_version.get().map(String::as_str);
-            let level = cx.settings.pod_security.word();
-            let mut objects = Vec::new();
-            for reference in cx.names.namespaces() {
-                if cx.read(&reference).await.map_err(Failure::from)?.is_none() {
-                    let namespace = cx.names.namespace_manifest(reference, &cx.id(), level, version);
-                    objects.push(names::marked(namespace, &cx.settings));
-                }
+    async fn print(&self, r: Reads<'_>) -> Result<Option<Printed>> {
+        r.cluster.version().await?;
+        let (names, id) = (&r.run.names, r.notes.id());
+        let (level, version) = (r.run.settings.pod_security.word(), r.cluster.minor_version());
+        let mut objects = Vec::new();
+        for reference in names.namespaces() {
+            if r.cluster.read(&reference).await.map_err(Failure::from)?.is_none() {
+                let namespace = names.namespace_manifest(reference, &id, level, version.as_deref());
+                objects.push(names::marked(namespace, &r.run.settings));
             }
-            objects.extend(manifests(cx));
-            let mut text = String::new();
-            for object in &objects {
-                document(&mut text, object)?;
-                // What somebody else applies has to count as ours later: by its id, on disk first.
-                let reference = &object.reference;
-                if cx.record.borrow().uid_of(reference).is_none() {
-                    cx.record.borrow_mut().intend(reference);
-                }
-            }
-            cx.save()?;
-            Ok(Some(text.into_bytes()))
-        })
+        }
+        objects.extend(manifests(r.run, &id));
+        let mut text = String::new();
+        for object in &objects {
+            document(&mut text, object)?;
+        }
+        let intents = objects.into_iter().map(|object| object.reference).collect();
+        Ok(Some(Printed { bytes: text.into_bytes(), intents }))
     }
 }
 
@@ -204,17 +228,16 @@ fn document(text: &mut String, object: &Object) -> Result<()> {
 }
 
 /// The four objects, in the order that the API server accepts them.
-fn manifests(cx: &Context) -> Vec<Object> {
-    let names = &cx.names;
-    let id = cx.id();
-    let mut account = names.manifest(names.account(), &id, &json!({"automountServiceAccountToken": false}));
-    account.value["metadata"]["annotations"][names::SETTINGS] = json!(settings_note(cx));
+fn manifests(run: &Run, id: &str) -> Vec<Object> {
+    let names = &run.names;
+    let mut account = names.manifest(names.account(), id, &json!({"automountServiceAccountToken": false}));
+    account.value["metadata"]["annotations"][names::SETTINGS] = json!(settings_note(run));
     let job_account =
-        names.manifest(names.job_account(), &id, &json!({"automountServiceAccountToken": false}));
-    let role = names.manifest(names.role(), &id, &json!({"rules": rights::manifest()}));
+        names.manifest(names.job_account(), id, &json!({"automountServiceAccountToken": false}));
+    let role = names.manifest(names.role(), id, &json!({"rules": rights::manifest()}));
     let binding = names.manifest(
         names.role_binding(),
-        &id,
+        id,
         &json!({
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": names.role().name},
             "subjects": [{"kind": "ServiceAccount", "name": names.deployment, "namespace": names.runner_namespace}],
@@ -225,45 +248,36 @@ fn manifests(cx: &Context) -> Vec<Object> {
 
 /// The settings that a colleague without the record needs, as JSON: nothing of one machine, and
 /// nothing that could aim somebody's token at another host.
-fn settings_note(cx: &Context) -> String {
-    let mut settings = cx.settings.recorded();
+fn settings_note(run: &Run) -> String {
+    let mut settings = run.settings.recorded();
     settings.retain(|key, _| names::NOTED.contains(&key.as_str()));
     serde_json::to_string(&settings).unwrap_or_default()
 }
 
 /// In a namespace of ours, pods that name no ServiceAccount get no token either.
-async fn quiet_default(cx: &Context) -> Result<Option<Line>> {
-    let namespace = &cx.names.job_namespace;
-    if cx.is_used(namespace) {
-        return Ok(None);
+fn quiet_default(run: &Run, live: Option<&Object>) -> Option<Line<Act>> {
+    let quiet = |live: &Object| live.value["automountServiceAccountToken"] == json!(false);
+    if run.is_used(&run.names.job_namespace) || live.is_some_and(quiet) {
+        return None;
     }
-    let reference = cx.names.default_account();
-    let live = cx.read(&reference).await.map_err(Failure::from)?;
-    if live.as_ref().is_some_and(|live| live.value["automountServiceAccountToken"] == json!(false)) {
-        return Ok(None);
-    }
-    Ok(Some(Line::new(
-        Decision::Update,
-        format!("{reference}: no token for pods that name no ServiceAccount"),
-        Act::QuietDefault(reference),
-    )))
+    let reference = run.names.default_account();
+    let text = format!("{reference}: no token for pods that name no ServiceAccount");
+    Some(Line::new(Decision::Update, text, Act::QuietDefault(reference)))
 }
 
 /// Waits for the `default` ServiceAccount, which a controller makes after its namespace.
-async fn quieten(cx: &Context, reference: &Ref) -> Result<()> {
+async fn quieten(hand: &Hand, reference: &Ref) -> Result<()> {
     let patch = json!({"automountServiceAccountToken": false});
-    let look = async || match cx.cluster.merge(reference, &patch).await {
-        Ok(live) => Ok(Break(live)),
-        Err(refusal) if refusal.class == crate::cluster::Class::NotFound => Ok(Continue(refusal)),
+    let look = async || match hand.merge(reference, &patch).await {
+        Ok(_) => Ok(Break(())),
+        Err(refusal) if refusal.class == Class::NotFound => Ok(Continue(refusal)),
         Err(refusal) => Err(refusal.into()),
     };
     let tell = |_: &Refusal, waited| {
         if wait::is_long(waited) {
-            cx.waiting("create-role", &format!("{reference}, which the cluster makes"), waited);
+            hand.progress.waiting("create-role", &format!("{reference}, which the cluster makes"), waited);
         }
     };
-    let pace = Pace::new(&cx.limits, 5, 1000).within(Duration::from_secs(30));
-    let live = wait::until(pace, tell, look).await??;
-    cx.changed(reference, Some(live));
-    Ok(())
+    let pace = Pace::new(&hand.limits, 5, 1000).within(Duration::from_secs(30));
+    Ok(wait::until(pace, tell, look).await??)
 }

@@ -2,35 +2,68 @@
 
 use serde_json::{Value, json};
 
-use super::{Done, Pending, Step};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::files;
 use crate::deployment::names;
-use crate::deployment::plan::{Act, Decision, Line};
-use crate::gitlab::Route;
-use crate::gitlab::facts::{self, Purpose, instance};
+use crate::deployment::notes::Notes;
+use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::run::{Part, Run};
+use crate::gitlab::facts::{self, Purpose as For, instance};
 use crate::gitlab::runner::{self, Found, Ours, Verdict};
+use crate::gitlab::view::RunnerToken;
 use crate::settings::{Need, shell_word};
-use crate::steps::context::Context;
+use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
 
 /// See the module.
 pub struct CreateRunner;
 
+/// What is known before it is decided.
+pub enum Seen {
+    /// To set up.
+    Setup {
+        /// What is to become of the runner.
+        verdict: Verdict,
+        /// The project, for the reader.
+        project: Option<String>,
+        /// What stands in the way of changing anything.
+        obstacles: Vec<Failure>,
+        /// "last contact 40 s ago" of a runner of ours.
+        condition: String,
+    },
+    /// To take away: what was found, and its condition in words.
+    Teardown(Found, String),
+    /// That GitLab no longer exists.
+    Gone,
+}
+
+/// What is done.
+#[derive(Clone)]
+pub enum Act {
+    /// Make a runner with this body.
+    Create(Value),
+    /// Register a runner with the registration token at hand and this body.
+    Register(Value),
+    /// Set this on the runner with this id.
+    Update(u64, Value),
+    /// Let the description of the runner with this id name the ServiceAccount as it is now.
+    Mark(u64),
+    /// Make the token of the runner with this id anew.
+    Reset(u64),
+}
+
+/// What is undone: the runner with this id.
+#[derive(Clone)]
+pub struct Delete(u64);
+
 impl Step for CreateRunner {
-    fn name(&self) -> &'static str {
-        "create-runner"
-    }
-    fn about(&self) -> &'static str {
-        "Create the runner at GitLab, or use one that exists"
-    }
-    fn long(&self) -> &'static str {
-        "Creates a project runner (or a group or instance runner) through GitLab's API: locked, for tagged jobs only. \
+    const INFO: Info = Info {
+        name: "create-runner",
+        about: "Create the runner at GitLab, or use one that exists",
+        long: "Creates a project runner (or a group or instance runner) through GitLab's API: locked, for tagged jobs only. \
          It is found again by the mark at the end of its description, which names the ServiceAccount, so that a second one is never made. \
          GitLab shows its token once: setup puts it into the launch script; by itself this command writes it to \
-         --runner-token-out FILE. With --runner-token-file a runner that exists is used, and never changed."
-    }
-    fn keys(&self) -> &'static [&'static str] {
-        &[
+         --runner-token-out FILE. With --runner-token-file a runner that exists is used, and never changed.",
+        keys: &[
             "gitlabUrl",
             "gitlabTokenFile",
             "gitlabCaFile",
@@ -41,134 +74,157 @@ impl Step for CreateRunner {
             "legacyRegistrationTokenFile",
             "tags",
             "reissue",
-        ]
-    }
-    fn gitlab(&self) -> Need {
-        Need::Runner
+        ],
+        gitlab: Need::Runner,
+        gitlab_again: true,
+        part: Some(Part::Runner),
+        undo_needs_cluster: false,
+        ..Info::DEFAULT
+    };
+    type Seen = Seen;
+    type Act = Act;
+    type Undo = Delete;
+
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
+        if why == Purpose::Teardown {
+            if r.run.options.gitlab_gone {
+                return Ok(Seen::Gone);
+            }
+            let found = runner::find(r.gitlab).await?;
+            let condition = match &found {
+                Found::Ours(ours) => runner::condition(r.gitlab, ours),
+                Found::None | Found::NotLooked(_) => String::new(),
+            };
+            return Ok(Seen::Teardown(found, condition));
+        }
+        let verdict = runner::verdict(r.gitlab).await?.clone();
+        let condition = match &verdict {
+            Verdict::Keep { ours, .. } | Verdict::Legacy(Found::Ours(ours)) => {
+                runner::condition(r.gitlab, ours)
+            }
+            _ => String::new(),
+        };
+        let project = || {
+            let project = r.gitlab.known().and_then(|instance| instance.project.as_ref());
+            project.map(crate::gitlab::Project::shown)
+        };
+        let mut obstacles = Vec::new();
+        if decide(r.run, r.notes, &verdict, None, &condition).iter().any(|line| line.decision.is_change()) {
+            if r.gitlab.is_connected() {
+                obstacles = facts::obstacles(instance(r.gitlab).await?, For::Runner);
+            }
+            obstacles.extend(token_out(r.run, &verdict)?);
+        }
+        Ok(Seen::Setup { verdict, project: project(), obstacles, condition })
     }
 
-    fn undo_needs_cluster(&self) -> bool {
-        false
+    fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
+        let Seen::Setup { verdict, project, obstacles, condition } = seen else {
+            return Decided::lines(Vec::new());
+        };
+        let mut lines = decide(d.run, d.notes, verdict, project.as_deref(), condition);
+        let tags = |act: &Act| matches!(act, Act::Update(_, body) if body["tag_list"].is_array());
+        let changes_tags = lines.iter().filter_map(|line| line.act.as_ref()).any(tags);
+        lines.extend(obstacles.iter().cloned().map(Line::refuse));
+        let mut decided = Decided::lines(lines);
+        decided.forecast.tags_announced = changes_tags;
+        decided
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let mut lines = decide(cx, runner::verdict(cx).await?);
-            if lines.iter().any(|line| line.decision.is_change()) {
-                if cx.gitlab.client.is_some() {
-                    lines.extend(
-                        facts::obstacles(instance(cx).await?, Purpose::Runner).into_iter().map(Line::refuse),
-                    );
-                }
-                lines.extend(token_out(cx, runner::verdict(cx).await?)?);
+    async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Delete>> {
+        let text = match act {
+            Act::Create(body) => {
+                let made = runner::create(w.gitlab, &body).await?;
+                keep(w, made.token).await?;
+                made.text
             }
-            Ok(lines)
-        })
+            Act::Register(body) => {
+                let path = w.run.settings.legacy_registration_token_file.as_ref();
+                let path = path.map(|path| path.value.clone()).unwrap_or_default();
+                let made = runner::register(w.gitlab, &body, &path).await?;
+                keep(w, made.token).await?;
+                made.text
+            }
+            Act::Update(id, body) => {
+                runner::update(w.gitlab, id, &body).await?;
+                note(w).await?;
+                format!("changed runner {id}")
+            }
+            Act::Mark(id) => {
+                runner::mark_anew(w.gitlab, id).await?;
+                note(w).await?;
+                format!("marked runner {id} anew")
+            }
+            Act::Reset(id) => {
+                let token = runner::reset(w.gitlab, id).await?;
+                keep(w, token).await?;
+                format!("runner {id} has a new token")
+            }
+        };
+        Ok(text.into())
     }
 
-    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let mut texts = Vec::new();
-            for line in lines {
-                match &line.act {
-                    Act::CreateRunner(body) => texts.push(runner::create(cx, body).await?),
-                    Act::RegisterRunner(body) => texts.push(runner::register(cx, body).await?),
-                    Act::UpdateRunner(id, body) => {
-                        let id = id.to_string();
-                        let what = format!("change runner {id}");
-                        cx.gitlab()?.put(&what, &Route::of(&["runners", &id]), body).await?;
-                        texts.push(format!("changed runner {id}"));
-                    }
-                    Act::MarkRunner(id) => {
-                        runner::mark_anew(cx, *id).await?;
-                        texts.push(format!("marked runner {id} anew"));
-                    }
-                    Act::ResetRunner(id) => {
-                        runner::reset(cx, *id).await?;
-                        texts.push(format!("runner {id} has a new token"));
-                    }
-                    _ => {}
-                }
+    fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Delete>> {
+        let recorded = d.notes.record().gitlab.clone();
+        match seen {
+            Seen::Setup { .. } => Vec::new(),
+            Seen::Gone => recorded
+                .runner
+                .map(|runner| {
+                    let at = &recorded.url;
+                    Line::keep(format!("runner {} at {at} (--gitlab-gone: not read back)", runner.id))
+                })
+                .into_iter()
+                .collect(),
+            Seen::Teardown(Found::None, _) if recorded.is_empty() => Vec::new(),
+            Seen::Teardown(Found::None, _) => vec![Line::keep("the runner at GitLab (already gone)")],
+            Seen::Teardown(Found::Ours(ours), condition) => {
+                let text = format!("runner {} ({condition})", ours.runner.id);
+                vec![Line::new(Decision::Remove, text, Delete(ours.runner.id)).about(Target::Runner)]
             }
-            if texts.is_empty() {
-                let text = lines.first().map(|line| line.text.clone()).unwrap_or_default();
-                return Ok(Done { changed: false, text });
-            }
-            if cx.facts.alone.get() {
-                hand_over(cx).await?;
-            }
-            Ok(Done { changed: true, text: texts.join("; ") })
-        })
+            Seen::Teardown(Found::NotLooked(why), _) => vec![Line::refuse(unreachable(d.run, d.notes, why))],
+        }
     }
 
-    fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let recorded = cx.record.borrow().gitlab.clone();
-            if cx.options.gitlab_gone {
-                return Ok(recorded
-                    .runner
-                    .map(|runner| {
-                        Line::keep(format!(
-                            "runner {} at {} (--gitlab-gone: not read back)",
-                            runner.id, recorded.url
-                        ))
-                    })
-                    .into_iter()
-                    .collect());
-            }
-            Ok(match runner::find(cx).await? {
-                Found::None if recorded.is_empty() => Vec::new(),
-                Found::None => vec![Line::keep("the runner at GitLab (already gone)")],
-                Found::Ours(ours) => {
-                    let text = format!("runner {} ({})", ours.runner.id, runner::condition(cx, &ours));
-                    vec![Line::new(Decision::Remove, text, Act::DeleteRunner(ours.runner.id))]
-                }
-                Found::NotLooked(why) => vec![Line::refuse(unreachable(cx, &why))],
-            })
-        })
+    async fn settle(&self, w: Writes<'_>, acts: &[Delete]) -> Result<Option<String>> {
+        let mut said = None;
+        for Delete(id) in acts {
+            said = runner::settle(w.gitlab, *id).await?;
+        }
+        Ok(said)
     }
 
-    fn settle<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Option<String>> {
-        Box::pin(async move {
-            for line in lines {
-                if let Act::DeleteRunner(id) = line.act {
-                    return runner::settle(cx, id).await;
-                }
-            }
-            Ok(None)
-        })
-    }
-
-    fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let gitlab = cx.gitlab()?;
-            let mut texts = Vec::new();
-            for line in lines {
-                let Act::DeleteRunner(id) = line.act else { continue };
-                runner::delete(gitlab, id).await?;
-                cx.record.borrow_mut().gitlab.runner = None;
-                cx.record.borrow_mut().gitlab.intent = None;
-                cx.save()?;
-                texts.push(format!("deleted runner {id}, read back: gone"));
-            }
-            Ok(Done { changed: !texts.is_empty(), text: texts.join("; ") })
-        })
+    async fn undo(&self, w: Writes<'_>, acts: Vec<Delete>) -> Result<String> {
+        let mut texts = Vec::new();
+        for Delete(id) in acts {
+            runner::delete(w.gitlab, id).await?;
+            w.journal.write(|record| {
+                record.gitlab.runner = None;
+                record.gitlab.intent = None;
+            })?;
+            texts.push(format!("deleted runner {id}, read back: gone"));
+        }
+        Ok(texts.join("; "))
     }
 }
 
-fn decide(cx: &Context, verdict: &Verdict) -> Vec<Line> {
-    let tags = cx.settings.tags.value.join(",");
+fn decide(
+    run: &Run,
+    notes: &Notes,
+    verdict: &Verdict,
+    project: Option<&str>,
+    condition: &str,
+) -> Vec<Line<Act>> {
+    let tags = run.settings.tags.value.join(",");
     match verdict {
-        Verdict::Given => vec![Line::new(
-            Decision::NotNeeded,
+        Verdict::Given => vec![Line::not_needed(
             "not needed: the runner exists, its token is given; tags as set in GitLab, not checked",
-            Act::None,
         )],
         Verdict::NotLooked(why) => vec![Line::not_looked(format!("not looked at: {why}"))],
         Verdict::Legacy(Found::Ours(ours)) => {
-            vec![Line::keep(format!("kept: runner {}, {}", ours.runner.id, runner::condition(cx, ours)))]
+            vec![Line::keep(format!("kept: runner {}, {}", ours.runner.id, condition))]
         }
-        Verdict::Legacy(_) if cx.record.borrow().gitlab.runner.is_some() => {
+        Verdict::Legacy(_) if notes.record().gitlab.runner.is_some() => {
             vec![Line::not_looked("registered earlier; not looked at without a GitLab token")]
         }
         Verdict::Legacy(_) => {
@@ -178,7 +234,7 @@ fn decide(cx: &Context, verdict: &Verdict) -> Vec<Line> {
             let line = Line::new(
                 Decision::Create,
                 format!("runner registered the article's way: locked, only jobs tagged {tags}"),
-                Act::RegisterRunner(body),
+                Act::Register(body),
             );
             vec![line
                 .detail("registration tokens are on their way out (GitLab 20.0), and anybody who has one can add runners")
@@ -190,35 +246,38 @@ fn decide(cx: &Context, verdict: &Verdict) -> Vec<Line> {
                 Some("instance_type") => "instance runner",
                 _ => "project runner",
             };
-            let place = cx
-                .facts
-                .instance
-                .get()
-                .and_then(|instance| instance.project.as_ref())
-                .filter(|_| noun == "project runner")
-                .map(|project| format!(" in {}", project.shown()))
-                .unwrap_or_default();
+            let place = project.filter(|_| noun == "project runner");
+            let place = place.map(|project| format!(" in {project}")).unwrap_or_default();
             vec![Line::new(
                 Decision::Create,
                 format!("{noun}{place}: locked, only jobs tagged {tags}"),
-                Act::CreateRunner(body.clone()),
+                Act::Create(body.clone()),
             )]
         }
-        Verdict::Keep { ours, update, differs, reset } => keep(cx, ours, update, differs, reset.as_deref()),
+        Verdict::Keep { ours, update, differs, reset } => {
+            kept(run, ours, update, differs, reset.as_deref(), condition)
+        }
     }
 }
 
-fn keep(cx: &Context, ours: &Ours, update: &Value, differs: &[String], reset: Option<&str>) -> Vec<Line> {
+fn kept(
+    run: &Run,
+    ours: &Ours,
+    update: &Value,
+    differs: &[String],
+    reset: Option<&str>,
+    condition: &str,
+) -> Vec<Line<Act>> {
     let id = ours.runner.id;
     let mut lines = Vec::new();
     if !differs.is_empty() {
         // The pipeline's jobs ask for the tags: both change together, and one line says so.
-        let both = update["tag_list"].is_array() && cx.is_selected("commit-pipeline");
+        let both = update["tag_list"].is_array() && run.includes(Part::Commit);
         let what = if both { format!("runner {id} and the pipeline file") } else { format!("runner {id}") };
         let mut line = Line::new(
             Decision::Update,
             format!("{what}: {}", differs.join("; ")),
-            Act::UpdateRunner(id, update.clone()),
+            Act::Update(id, update.clone()),
         );
         if update["tag_list"].is_array() && !both {
             line = line
@@ -228,12 +287,12 @@ fn keep(cx: &Context, ours: &Ours, update: &Value, differs: &[String], reset: Op
     }
     if ours.outdated_mark {
         lines.push(
-            Line::new(Decision::Update, format!("runner {id}: its mark"), Act::MarkRunner(id))
+            Line::new(Decision::Update, format!("runner {id}: its mark"), Act::Mark(id))
                 .detail("it is to name the ServiceAccount as it is now, at the end of the description"),
         );
     }
     if let Some(why) = reset {
-        let line = Line::new(Decision::Replace, format!("runner {id}: {why}"), Act::ResetRunner(id));
+        let line = Line::new(Decision::Replace, format!("runner {id}: {why}"), Act::Reset(id));
         lines.push(if ours.managers.is_empty() && ours.runner.never_contacted() {
             line
         } else {
@@ -241,7 +300,7 @@ fn keep(cx: &Context, ours: &Ours, update: &Value, differs: &[String], reset: Op
         });
     }
     if lines.is_empty() {
-        let line = Line::keep(format!("kept: runner {id}, {}", runner::condition(cx, ours)));
+        let line = Line::keep(format!("kept: runner {id}, {condition}"));
         lines.push(if ours.runner.paused {
             Line { notable: true, ..line }
                 .detail("it takes no jobs while it is paused: resume it in GitLab (Settings, CI/CD, Runners)")
@@ -253,12 +312,12 @@ fn keep(cx: &Context, ours: &Ours, update: &Value, differs: &[String], reset: Op
 }
 
 /// By itself the step has nowhere to put the token but a file that is named.
-fn token_out(cx: &Context, verdict: &Verdict) -> Result<Option<Line>> {
-    if !cx.facts.alone.get() || !verdict.brings_token() {
+fn token_out(run: &Run, verdict: &Verdict) -> Result<Option<Failure>> {
+    if !run.alone || !verdict.brings_token() {
         return Ok(None);
     }
-    let Some(path) = &cx.settings.runner_token_out else {
-        return Ok(Some(Line::refuse(
+    let Some(path) = &run.settings.runner_token_out else {
+        return Ok(Some(
             Failure::new(
                 Id::MissingInput,
                 "GitLab shows the runner's token once, and nothing is there to take it",
@@ -266,51 +325,52 @@ fn token_out(cx: &Context, verdict: &Verdict) -> Result<Option<Line>> {
             .hint(
                 "name a file for it with --runner-token-out FILE, or let setup put it into the launch script",
             ),
-        )));
+        ));
     };
     files::check_target(&path.value)?;
     files::check_place(&path.value)?;
     Ok(None)
 }
 
-/// Writes the token where it was asked for, and notes the runner on the anchor.
-async fn hand_over(cx: &Context) -> Result<()> {
-    if let (Some(path), Some(token)) =
-        (&cx.settings.runner_token_out, cx.facts.runner_token.borrow().as_ref())
+/// Hands the token on; by itself the step writes it where it was asked for, and notes the runner.
+async fn keep(w: Writes<'_>, token: RunnerToken) -> Result<()> {
+    if w.run.alone
+        && let Some(path) = &w.run.settings.runner_token_out
     {
-        files::write_private(&path.value, format!("{}\n", token.expose()).as_bytes())?;
-        {
-            let gitlab = &mut cx.record.borrow_mut().gitlab;
-            gitlab.token_lost = false;
-            gitlab.handed_over = true;
-        }
-        cx.save()?;
+        files::write_private(&path.value, format!("{}\n", token.token.expose()).as_bytes())?;
+        w.journal.write(|record| {
+            record.gitlab.token_lost = false;
+            record.gitlab.handed_over = true;
+        })?;
     }
-    note(cx).await
+    let _ = w.products.runner_token.set(token);
+    note(w).await
 }
 
 /// Notes the runner's id on the anchor, for machines without the record.
-async fn note(cx: &Context) -> Result<()> {
-    let Some(id) = cx.record.borrow().gitlab.runner.as_ref().map(|runner| runner.id.to_string()) else {
+async fn note(w: Writes<'_>) -> Result<()> {
+    if !w.run.alone {
+        return Ok(());
+    }
+    let Some(id) = w.notes.record().gitlab.runner.as_ref().map(|runner| runner.id.to_string()) else {
         return Ok(());
     };
-    let account = cx.names.account();
-    let Some(live) = cx.anchor().await else { return Ok(()) };
+    let account = w.run.names.account();
+    let Some(live) = w.notes.anchor() else { return Ok(()) };
     if live.annotation(names::RUNNER) == Some(id.as_str()) {
         return Ok(());
     }
     let patch = json!({"metadata": {"uid": live.uid(), "annotations": {names::RUNNER: id}}});
-    let live = cx.cluster.merge(&account, &patch).await.map_err(Failure::from)?;
-    cx.changed(&account, Some(live));
+    w.cluster.merge(&account, &patch).await.map_err(Failure::from)?;
     Ok(())
 }
 
-fn unreachable(cx: &Context, why: &str) -> Failure {
-    let gitlab = cx.record.borrow().gitlab.clone();
+fn unreachable(run: &Run, notes: &Notes, why: &str) -> Failure {
+    let gitlab = notes.record().gitlab.clone();
     let runner =
         gitlab.runner.map_or_else(|| "a runner".to_owned(), |runner| format!("runner {}", runner.id));
     let place = if gitlab.url.is_empty() { String::new() } else { format!(" at {}", gitlab.url) };
-    let deployment = shell_word(&cx.names.deployment);
+    let deployment = shell_word(&run.names.deployment);
     Failure::new(Id::MissingInput, format!("setup made {runner}{place}, which cannot be looked at"))
         .detail("because", why)
         .hint(format!("outrigger teardown --deployment {deployment} --gitlab-token-file PATH"))

@@ -1,67 +1,72 @@
 //! The CA that verifies the endpoint which the runner will dial.
 
-use super::{Done, Pending, Step, count};
+use crate::base::error::Result;
+use crate::base::text::count;
 use crate::cluster::endpoint_ca::{Trust, trust};
 use crate::deployment::plan::Line;
-use crate::steps::context::Context;
+use crate::steps::contract::{
+    Decided, Deciding, Info, Never, Outcome, Printed, Prints, Purpose, Reads, Step, Writes,
+};
 
 /// See the module.
 pub struct ExtractCa;
 
 impl Step for ExtractCa {
-    fn name(&self) -> &'static str {
-        "extract-ca"
-    }
-    fn about(&self) -> &'static str {
-        "Find the CA certificate that verifies the cluster's endpoint, as PEM on stdout"
-    }
-    fn long(&self) -> &'static str {
-        "Connects to the endpoint that the runner will dial and finds which CA verifies it by the rules of Go, which \
+    const INFO: Info = Info {
+        name: "extract-ca",
+        about: "Find the CA certificate that verifies the cluster's endpoint, as PEM on stdout",
+        long: "Connects to the endpoint that the runner will dial and finds which CA verifies it by the rules of Go, which \
          the runner is made of: the kubeconfig's, the cluster's own, or the system's. Of a bundle only those certificates \
          are taken that verify what the endpoint shows now, at each address of its name; when the cluster's CA is \
          rotated, run setup again. As a subcommand it prints them to stdout, canonically; it writes no file and \
-         changes nothing."
-    }
-    fn keys(&self) -> &'static [&'static str] {
-        &["kubernetesHost"]
+         changes nothing.",
+        keys: &["kubernetesHost"],
+        prints: Prints::Always,
+        ..Info::DEFAULT
+    };
+    type Seen = Option<Trust>;
+    type Act = Never;
+    type Undo = Never;
+
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Option<Trust>> {
+        Ok(if why == Purpose::Teardown { None } else { Some(trust(r.cluster).await?.clone()) })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let trust = trust(cx).await?;
-            let mut line = Line::keep(summary(trust));
-            for warning in trust.warnings.iter().chain(&trust.unproven) {
-                line = line.detail(warning.clone());
+    fn decide(&self, _: &Deciding<'_>, seen: &Option<Trust>) -> Decided<Never> {
+        let lines = seen.iter().map(|trust| {
+            let line = Line::keep(summary(trust));
+            trust.warnings.iter().chain(&trust.unproven).fold(line, |line, text| line.detail(text.clone()))
+        });
+        Decided::lines(lines.collect())
+    }
+
+    async fn apply(&self, _: Writes<'_>, act: Never) -> Result<Outcome<Never>> {
+        match act {}
+    }
+
+    async fn undo(&self, _: Writes<'_>, _: Vec<Never>) -> Result<String> {
+        Ok(String::new())
+    }
+
+    fn done(&self, d: &Deciding<'_>, seen: &Option<Trust>, _: &[Line<Never>], _: &[String]) -> String {
+        let Some(trust) = seen else { return String::new() };
+        match &trust.unproven {
+            Some(why) => why.clone(),
+            None if trust.ca_pem.is_none() => {
+                format!("no CA file is needed: the system's roots verify {}", trust.endpoint.url)
             }
-            Ok(vec![line])
-        })
+            // By itself it is what somebody compares with another source: in full.
+            None if d.run.alone => format!(
+                "SHA-256 {}, from {}, {} days left, verifies {}",
+                trust.fingerprint, trust.source, trust.days_left, trust.endpoint.url
+            ),
+            None => format!("SHA-256 {}, verifies {}", short(&trust.fingerprint), trust.endpoint.url),
+        }
     }
 
-    fn apply<'a>(&'a self, cx: &'a Context, _lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let trust = trust(cx).await?;
-            let text = match &trust.unproven {
-                Some(why) => why.clone(),
-                None if trust.ca_pem.is_none() => {
-                    format!("no CA file is needed: the system's roots verify {}", trust.endpoint.url)
-                }
-                // By itself it is what somebody compares with another source: in full.
-                None if cx.facts.alone.get() => format!(
-                    "SHA-256 {}, from {}, {} days left, verifies {}",
-                    trust.fingerprint, trust.source, trust.days_left, trust.endpoint.url
-                ),
-                None => format!("SHA-256 {}, verifies {}", short(&trust.fingerprint), trust.endpoint.url),
-            };
-            Ok(Done { changed: false, text })
-        })
-    }
-
-    fn print<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<Vec<u8>>> {
-        Box::pin(async move { Ok(Some(trust(cx).await?.ca_pem.clone().unwrap_or_default().into_bytes())) })
-    }
-
-    fn prints_always(&self) -> bool {
-        true
+    async fn print(&self, r: Reads<'_>) -> Result<Option<Printed>> {
+        let pem = trust(r.cluster).await?.ca_pem.clone().unwrap_or_default();
+        Ok(Some(Printed { bytes: pem.into_bytes(), intents: Vec::new() }))
     }
 }
 

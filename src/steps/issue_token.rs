@@ -7,20 +7,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::{Done, Pending, Step, count};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
+use crate::base::text::count;
 use crate::base::wait::{self, Pace};
-use crate::cluster::deletion;
 use crate::cluster::rights::Right;
-use crate::cluster::token::claims;
-use crate::cluster::token::proof;
-use crate::cluster::token::renewal;
-use crate::deployment::object::{FILLED_BY_CLUSTER, Object};
+use crate::cluster::token::{claims, proof, renewal};
+use crate::cluster::view::View;
+use crate::cluster::{Class, deletion};
+use crate::deployment::names::Names;
+use crate::deployment::object::{FILLED_BY_CLUSTER, Object, Ref};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Act, Decision, Line};
-use crate::steps::context::Context;
-use crate::steps::looks::looked_at;
+use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::run::{Part, Run};
+use crate::settings::Risk;
+use crate::steps::contract::{Decided, Deciding, Info, Outcome, Products, Purpose, Reads, Step, Writes};
+use crate::steps::looks::Looks;
 
 /// See the module.
 pub struct IssueToken;
@@ -30,150 +32,174 @@ const SHORT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A controller that works takes milliseconds.
 const FILLED_WITHIN: Duration = Duration::from_secs(30);
 
+/// What is known before it is decided.
+pub struct Seen {
+    live: Option<Object>,
+    /// Asked for by itself, it must not find out half-way that there is no account to have a token.
+    lacks_account: bool,
+    looks: Looks,
+}
+
+/// What is done.
+#[derive(Clone)]
+pub enum Act {
+    /// Make the Secret, which the cluster fills.
+    Create(Object),
+    /// Delete the one with this uid, then make it.
+    Replace(String, Object),
+    /// Request a token bound to this Secret (created first).
+    Request(Object),
+}
+
+/// What is undone: the one with this uid.
+#[derive(Clone)]
+pub struct Delete(Ref, String);
+
 impl Step for IssueToken {
-    fn name(&self) -> &'static str {
-        "issue-token"
-    }
-    fn about(&self) -> &'static str {
-        "Issue the runner's cluster token and prove what it may do; never prints it"
-    }
-    fn long(&self) -> &'static str {
-        "By default a Secret of type kubernetes.io/service-account-token, which does not expire; with \
+    const INFO: Info = Info {
+        name: "issue-token",
+        about: "Issue the runner's cluster token and prove what it may do; never prints it",
+        long: "By default a Secret of type kubernetes.io/service-account-token, which does not expire; with \
          --token-lifetime a requested token, bound to a Secret of ours so that it can be revoked. Then the proof, with \
          a fresh client built of host, CA and token alone, as the runner will be: who it is, exactly the Role's \
-         rights in three namespaces, and a list of things that it must not be able to do."
-    }
-    fn keys(&self) -> &'static [&'static str] {
-        &["namespace", "runnerNamespace", "kubernetesHost", "tokenLifetime", "accept", "reissue"]
+         rights in three namespaces, and a list of things that it must not be able to do.",
+        keys: &["namespace", "runnerNamespace", "kubernetesHost", "tokenLifetime", "accept", "reissue"],
+        part: Some(Part::Token),
+        ..Info::DEFAULT
+    };
+    type Seen = Seen;
+    type Act = Act;
+    type Undo = Delete;
+
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
+        let live = r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?;
+        let mut seen = Seen { live, lacks_account: false, looks: Looks::default() };
+        if why == Purpose::Teardown {
+            return Ok(seen);
+        }
+        if r.run.alone {
+            let account = r.cluster.read(&r.run.names.account()).await.map_err(Failure::from)?;
+            seen.lacks_account = account.is_none();
+        }
+        let changeable = |live: &Object| !live.is_terminating() && r.notes.owner(live) == Owner::Us;
+        let renewed = |live: &Object| renewal::renewal(r.run, r.notes, live).is_some();
+        let due = seen.live.as_ref().is_none_or(|live| changeable(live) && renewed(live));
+        if due && !seen.lacks_account && r.run.settings.token_lifetime.is_some() {
+            may_request(r.cluster).await?;
+        }
+        // One that is there already has passed, and another of its name would be judged beside it.
+        if seen.live.is_none() && !seen.lacks_account {
+            seen.looks = Looks::at(r.cluster, &[&manifest(r.run, &r.notes.id())]).await;
+        }
+        Ok(seen)
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let live = cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?;
-            let owner = match &live {
-                Some(live) => cx.owner(live),
-                None => Owner::Us,
-            };
-            // Asked for by itself, it must not find out half-way that nobody is there to have a token.
-            if cx.facts.alone.get() && cx.read(&cx.names.account()).await.map_err(Failure::from)?.is_none() {
-                return Ok(vec![Line::refuse(
-                    Failure::new(
-                        Id::MissingPrerequisite,
-                        format!("{} is not there yet, and a token is for an account", cx.names.account()),
-                    )
-                    .hint("everything in its order: outrigger setup")
-                    .hint("step by step: outrigger create-namespaces, then outrigger create-role"),
-                )]);
-            }
-            let renewal = match &live {
-                Some(live) => renewal::renewal(cx, live).await,
-                None => None,
-            };
-            let expires = renewal::expiry(cx).await;
-            let lines = decide(cx, live.as_ref(), &owner, renewal.as_deref(), expires.as_deref());
-            if lines.iter().any(|line| matches!(line.act, Act::RequestToken(_))) {
-                may_request(cx).await?;
-            }
-            // One that is there already has passed, and another of its name would be judged beside it.
-            Ok(if live.is_none() { looked_at(cx, lines, &[]).await } else { lines })
+    fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
+        if seen.lacks_account {
+            return Line::refuse(no_account(&d.run.names)).into();
+        }
+        seen.looks.judge(vec![decide(d, seen.live.as_ref())], |act| match act {
+            Act::Create(object) | Act::Request(object) => Some(object),
+            Act::Replace(..) => None,
         })
     }
 
-    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let mut changed = false;
-            for line in lines {
-                match &line.act {
-                    Act::Create(object) => {
-                        cx.record.borrow_mut().token_expires.clear();
-                        cx.create(object).await?;
-                        changed = true;
+    async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Delete>> {
+        match act {
+            Act::Create(object) => {
+                w.journal.note(|record| record.token_expires.clear());
+                w.cluster.create(&object).await?;
+            }
+            Act::Replace(uid, object) => {
+                w.journal.note(|record| record.token_expires.clear());
+                w.cluster.replace(&object.reference, &uid).await?;
+                w.cluster.create(&object).await?;
+            }
+            Act::Request(object) => {
+                if let Some(live) = w.cluster.read(&object.reference).await.map_err(Failure::from)? {
+                    // What would be granted is found out before the token in use is revoked.
+                    request(w, &live).await?;
+                    w.cluster.replace(&object.reference, live.uid()).await?;
+                }
+                let handle = w.cluster.create(&object).await?;
+                match request(w, &handle).await {
+                    Ok(token) => drop(w.products.cluster_token.set(token)),
+                    Err(failure) => {
+                        // Nobody has that token: it goes with the Secret it hangs on.
+                        w.cluster.replace(&handle.reference, handle.uid()).await?;
+                        return Err(failure);
                     }
-                    Act::Replace(uid, object) => {
-                        cx.record.borrow_mut().token_expires.clear();
-                        cx.replace(&object.reference, uid).await?;
-                        cx.create(object).await?;
-                        changed = true;
-                    }
-                    Act::RequestToken(object) => {
-                        if let Some(live) = cx.read(&object.reference).await.map_err(Failure::from)? {
-                            // What would be granted is found out before the token in use is revoked.
-                            request(cx, &live).await?;
-                            cx.replace(&object.reference, live.uid()).await?;
-                        }
-                        let handle = cx.create(object).await?;
-                        if let Err(failure) = request(cx, &handle).await {
-                            // Nobody has that token: it goes with the Secret it hangs on.
-                            cx.replace(&handle.reference, handle.uid()).await?;
-                            return Err(failure);
-                        }
-                        changed = true;
-                    }
-                    _ => {}
                 }
             }
-            let proven = proven(cx).await?;
-            Ok(Done { changed, text: if changed { proven } else { format!("kept, {proven}") } })
-        })
+        }
+        Ok(String::new().into())
     }
 
-    fn prove<'a>(&'a self, cx: &'a Context) -> Pending<'a, Option<String>> {
-        Box::pin(async move {
-            if cx.read(&cx.names.token_secret()).await.map_err(Failure::from)?.is_none() {
-                return Ok(None);
+    async fn prove(&self, r: Reads<'_>, products: &Products) -> Result<Option<String>> {
+        if r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?.is_none() {
+            return Ok(None);
+        }
+        let token = match products.cluster_token.get() {
+            Some(token) => Some(token.clone()),
+            None => filled(r.cluster).await?,
+        };
+        let Some(token) = token else {
+            return Ok(Some("not proven again: a requested token is known to its host alone".to_owned()));
+        };
+        let account = r.cluster.read(&r.run.names.account()).await.map_err(Failure::from)?;
+        claims::check_claims(&token, &r.run.names, account.as_ref().map(Object::uid).unwrap_or_default())?;
+        let text = proof::prove(r.cluster, &token).await?;
+        let _ = products.cluster_token.set(token);
+        Ok(Some(text))
+    }
+
+    fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Delete>> {
+        let lines = seen.live.iter().map(|live| match d.notes.owner(live) {
+            Owner::Us => {
+                let reference = live.reference.clone();
+                let act = Delete(reference.clone(), live.uid().to_owned());
+                Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
             }
-            Ok(Some(proven(cx).await?))
-        })
+            Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why)),
+        });
+        lines.collect()
     }
 
-    fn undo_plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let reference = cx.names.token_secret();
-            let Some(live) = cx.read(&reference).await.map_err(Failure::from)? else { return Ok(Vec::new()) };
-            Ok(vec![match cx.owner(&live) {
-                Owner::Us => Line::new(
-                    Decision::Remove,
-                    deletion::shown(&live),
-                    Act::Delete(reference, live.uid().to_owned()),
-                ),
-                Owner::NotUs(why) => Line::refuse(ownership::foreign(&live, &why)),
-            }])
-        })
-    }
-
-    fn undo<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            for line in lines {
-                let Act::Delete(reference, uid) = &line.act else { continue };
-                // The token is read before its Secret goes, to see it refused afterwards.
-                let token = cx.read(reference).await.map_err(Failure::from)?.and_then(|live| token_in(&live));
-                let what = match cx.delete(&cx.cluster, reference, uid).await? {
-                    None => "deleted Secret".to_owned(),
-                    // It is waited for when the rest is done; the token ends with the wish.
-                    Some(live) => deletion::shown(&live),
-                };
-                let Some(token) = token else {
-                    return Ok(Done {
-                        changed: true,
-                        text: format!("{what}; revocation not verified (the token is not at hand)"),
-                    });
-                };
-                let waited = revoked(cx, &token).await?;
-                return Ok(Done {
-                    changed: true,
-                    text: format!("{what}; the old token gets 401 (after {waited} s)"),
-                });
-            }
-            Ok(Done { changed: false, text: "nothing to delete".to_owned() })
-        })
+    async fn undo(&self, w: Writes<'_>, acts: Vec<Delete>) -> Result<String> {
+        let mut texts = Vec::new();
+        for Delete(reference, uid) in acts {
+            // The token is read before its Secret goes, to see it refused afterwards.
+            let live = w.cluster.read(&reference).await.map_err(Failure::from)?;
+            let token = live.and_then(|live| token_in(&live));
+            let what = match w.cluster.delete(&reference, &uid).await? {
+                None => "deleted Secret".to_owned(),
+                // It is waited for when the rest is done; the token ends with the wish.
+                Some(live) => deletion::shown(&live),
+            };
+            texts.push(match token {
+                None => format!("{what}; revocation not verified (the token is not at hand)"),
+                Some(token) => {
+                    let waited = revoked(w.reads.cluster, &token).await?;
+                    format!("{what}; the old token gets 401 (after {waited} s)")
+                }
+            });
+        }
+        Ok(texts.join("; "))
     }
 }
 
+fn no_account(names: &Names) -> Failure {
+    let message = format!("{} is not there yet, and a token is for an account", names.account());
+    Failure::new(Id::MissingPrerequisite, message)
+        .hint("everything in its order: outrigger setup")
+        .hint("step by step: outrigger create-namespaces, then outrigger create-role")
+}
+
 /// Requesting a token is a right of its own, and the old one must not be gone when it turns out missing.
-async fn may_request(cx: &Context) -> Result<()> {
+async fn may_request(view: &View) -> Result<()> {
     let right = Right::new("", "serviceaccounts/token", "create");
-    let namespace = &cx.names.runner_namespace;
-    if cx.may(&cx.cluster, namespace, &right).await.map_err(Failure::from)? {
+    let namespace = &view.run.names.runner_namespace;
+    if view.may(namespace, &right).await.map_err(Failure::from)? {
         return Ok(());
     }
     Err(Failure::new(Id::MissingRights, "you may not request a token, which --token-lifetime needs")
@@ -181,51 +207,43 @@ async fn may_request(cx: &Context) -> Result<()> {
         .hint("ask an administrator for that right, or leave out --token-lifetime for a token that does not expire"))
 }
 
-fn decide(
-    cx: &Context,
-    live: Option<&Object>,
-    owner: &Owner,
-    renewal: Option<&str>,
-    expires: Option<&str>,
-) -> Vec<Line> {
-    let reference = cx.names.token_secret();
-    let wanted = manifest(cx);
-    let requested = cx.settings.token_lifetime.as_ref();
-    let create = |decision| match requested {
-        None => Line::new(
-            decision,
-            format!("{reference} of type service-account-token, does not expire"),
-            Act::Create(wanted.clone()),
-        ),
-        Some(lifetime) => Line::new(
-            decision,
-            format!("token for {}, bound to {reference}", span(lifetime.value)),
-            Act::RequestToken(wanted.clone()),
-        ),
+fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
+    let reference = d.run.names.token_secret();
+    let wanted = manifest(d.run, &d.notes.id());
+    let requested = d.run.settings.token_lifetime.as_ref();
+    let Some(live) = live else {
+        return match requested {
+            None => {
+                let text = format!("{reference} of type service-account-token, does not expire");
+                Line::new(Decision::Create, text, Act::Create(wanted))
+            }
+            Some(lifetime) => {
+                let text = format!("token for {}, bound to {reference}", span(lifetime.value));
+                Line::new(Decision::Create, text, Act::Request(wanted))
+            }
+        };
     };
-    let Some(live) = live else { return vec![create(Decision::Create)] };
-    if let Owner::NotUs(why) = owner {
-        return vec![Line::refuse(ownership::foreign(live, why))];
+    if let Owner::NotUs(why) = d.notes.owner(live) {
+        return Line::refuse(ownership::foreign(live, &why));
     }
     if live.is_terminating() {
-        return vec![Line::refuse(deletion::in_the_way(live, &cx.kubectl()))];
+        return Line::refuse(deletion::in_the_way(live, &d.run.kubectl()));
     }
-    if let Some(why) = renewal {
+    if let Some(why) = renewal::renewal(d.run, d.notes, live) {
         let act = match requested {
             None => Act::Replace(live.uid().to_owned(), wanted),
-            Some(_) => Act::RequestToken(wanted),
+            Some(_) => Act::Request(wanted),
         };
-        return vec![
-            Line::new(Decision::Replace, format!("{reference}: {why}"), act)
-                .detail("the host that has the old token stops until the new script has run there"),
-        ];
+        return Line::new(Decision::Replace, format!("{reference}: {why}"), act)
+            .detail("the host that has the old token stops until the new script has run there");
     }
-    let mut line = Line::keep(reference.to_string());
-    if let Some(expires) = expires {
-        line =
-            line.detail(format!("jobs stop at {expires}, unless --reissue cluster makes a new token before"));
+    let line = Line::keep(reference.to_string());
+    match d.notes.token_expires() {
+        None => line,
+        Some(expires) => {
+            line.detail(format!("jobs stop at {expires}, unless --reissue cluster makes a new token before"))
+        }
     }
-    vec![line]
 }
 
 /// A lifetime in the unit people think of it in.
@@ -237,13 +255,13 @@ fn span(value: Duration) -> String {
     }
 }
 
-fn manifest(cx: &Context) -> Object {
-    let requested = cx.settings.token_lifetime.is_some();
+fn manifest(run: &Run, id: &str) -> Object {
+    let requested = run.settings.token_lifetime.is_some();
     let body = json!({"type": if requested { "Opaque" } else { FILLED_BY_CLUSTER }});
-    let mut object = cx.names.manifest(cx.names.token_secret(), &cx.id(), &body);
+    let mut object = run.names.manifest(run.names.token_secret(), id, &body);
     if !requested {
         object.value["metadata"]["annotations"]["kubernetes.io/service-account.name"] =
-            json!(cx.names.account().name);
+            json!(run.names.account().name);
     }
     object
 }
@@ -255,10 +273,10 @@ fn token_in(secret: &Object) -> Option<Secret> {
 }
 
 /// The token from its Secret, waiting for the controller that fills it.
-async fn filled(cx: &Context) -> Result<Option<Secret>> {
-    let reference = cx.names.token_secret();
+async fn filled(view: &View) -> Result<Option<Secret>> {
+    let reference = view.run.names.token_secret();
     let look = async || {
-        let Some(live) = cx.cluster.get(&reference).await.map_err(Failure::from)? else {
+        let Some(live) = view.read_again(&reference).await.map_err(Failure::from)? else {
             return Err(Failure::new(
                 Id::TokenSecretEmpty,
                 format!("{reference} vanished after it was made"),
@@ -273,18 +291,15 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
             return Ok(Break(None));
         }
         let token = token_in(&live);
-        if token.is_some() {
-            cx.changed(&reference, Some(live));
-        }
         Ok(if token.is_some() { Break(token) } else { Continue(()) })
     };
     let started = Instant::now();
     let tell = |(): &(), waited| {
         if wait::is_long(waited) {
-            cx.waiting("issue-token", &format!("the cluster to fill {reference}"), waited);
+            view.progress.waiting("issue-token", &format!("the cluster to fill {reference}"), waited);
         }
     };
-    let pace = Pace::new(&cx.limits, 10, 2000).or_within(FILLED_WITHIN);
+    let pace = Pace::new(&view.limits, 10, 2000).or_within(FILLED_WITHIN);
     wait::until(pace, tell, look).await?.map_err(|()| {
         let waited = started.elapsed().as_secs().max(1);
         Failure::new(Id::TokenSecretEmpty, format!("{reference} has not been filled within {waited} s"))
@@ -294,14 +309,14 @@ async fn filled(cx: &Context) -> Result<Option<Secret>> {
             )
             .hint(format!(
                 "ask for a token with a lifetime instead: {} --token-lifetime 365d",
-                cx.settings.equivalent_command()
+                view.run.settings.equivalent_command()
             ))
     })
 }
 
 /// Asks for a token bound to `handle` and judges how long it was granted for.
-async fn request(cx: &Context, handle: &Object) -> Result<()> {
-    let asked = cx.settings.token_lifetime.as_ref().map(|lifetime| lifetime.value).unwrap_or_default();
+async fn request(w: Writes<'_>, handle: &Object) -> Result<Secret> {
+    let asked = w.run.settings.token_lifetime.as_ref().map(|lifetime| lifetime.value).unwrap_or_default();
     let body = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {
@@ -309,20 +324,19 @@ async fn request(cx: &Context, handle: &Object) -> Result<()> {
             "boundObjectRef": {"kind": "Secret", "apiVersion": "v1", "name": handle.reference.name, "uid": handle.uid()},
         },
     });
-    let answer = cx.cluster.request_token(&cx.names.account(), &body).await.map_err(Failure::from)?;
+    let answer = w.cluster.request_token(&w.run.names.account(), &body).await.map_err(Failure::from)?;
     let token = Secret::new(answer["status"]["token"].as_str().unwrap_or_default());
     let said: jiff::Timestamp =
         answer["status"]["expirationTimestamp"].as_str().unwrap_or_default().parse().map_err(|_| {
             Failure::new(Id::TokenClaims, "the server granted a token without saying when it ends")
         })?;
     // The token's own claim is what counts in the end, and both its ends are by the server's clock.
-    let (from, until) = claims::lifetime(&token).unwrap_or((cx.now, said));
+    let (from, until) = claims::lifetime(&token).unwrap_or((w.run.now, said));
     let expires = said.min(until);
     let granted = Duration::from_secs(u64::try_from(expires.as_second() - from.as_second()).unwrap_or(0));
     let shortened = granted + Duration::from_secs(60) < asked;
-    if (shortened || granted < SHORT) && !cx.settings.accepts(crate::settings::Risk::Lifetime) {
-        return Err(Failure::new(
-            Id::LifetimeShortened, if shortened {
+    if (shortened || granted < SHORT) && !w.run.settings.accepts(Risk::Lifetime) {
+        return Err(Failure::new(Id::LifetimeShortened, if shortened {
                 format!("the cluster granted {} where {} were asked for", span(granted), span(asked))
             } else {
                 format!("a token for {} is shorter than a week", span(granted))
@@ -331,33 +345,13 @@ async fn request(cx: &Context, handle: &Object) -> Result<()> {
         .detail("jobs would stop at", expires.to_string())
         .hint("leave out --token-lifetime for a token that does not expire, or accept it with --accept lifetime"));
     }
-    cx.record.borrow_mut().token_expires = expires.to_string();
-    cx.save()?;
-    *cx.facts.bearer.borrow_mut() = Some(token);
-    Ok(())
-}
-
-/// Proves the token that is at hand; says so where none is.
-async fn proven(cx: &Context) -> Result<String> {
-    let requested = cx.facts.bearer.borrow().clone();
-    let token = match requested {
-        Some(token) => Some(token),
-        None => filled(cx).await?,
-    };
-    let Some(token) = token else {
-        return Ok("not proven again: a requested token is known to its host alone".to_owned());
-    };
-    let account = cx.read(&cx.names.account()).await.map_err(Failure::from)?;
-    claims::check_claims(&token, &cx.names, account.as_ref().map(Object::uid).unwrap_or_default())?;
-    let text = proof::prove(cx, &token).await?;
-    *cx.facts.bearer.borrow_mut() = Some(token);
-    *cx.facts.proof.borrow_mut() = Some(text.clone());
-    Ok(text)
+    w.journal.write(|record| record.token_expires = expires.to_string())?;
+    Ok(token)
 }
 
 /// Waits until the old token is refused; API servers remember a good one for some 10 s.
-async fn revoked(cx: &Context, token: &Secret) -> Result<u64> {
-    let client = proof::client(cx, token).await?;
+async fn revoked(view: &View, token: &Secret) -> Result<u64> {
+    let client = proof::client(view, token).await?;
     let started = Instant::now();
     let look = async || {
         let answer = client
@@ -370,15 +364,13 @@ async fn revoked(cx: &Context, token: &Secret) -> Result<u64> {
             )
             .await;
         match answer {
-            Err(refusal) if refusal.class == crate::cluster::Class::Unauthorized => {
-                Ok(Break(started.elapsed().as_secs()))
-            }
-            Err(refusal) if refusal.class != crate::cluster::Class::Forbidden => Err(refusal.into()),
+            Err(refusal) if refusal.class == Class::Unauthorized => Ok(Break(started.elapsed().as_secs())),
+            Err(refusal) if refusal.class != Class::Forbidden => Err(refusal.into()),
             _ => Ok(Continue(())),
         }
     };
-    let tell = |(): &(), waited| cx.waiting("issue-token", "the old token to be refused", waited);
-    let pace = Pace::new(&cx.limits, 500, 500).within(Duration::from_secs(60));
+    let tell = |(): &(), waited| view.progress.waiting("issue-token", "the old token to be refused", waited);
+    let pace = Pace::new(&view.limits, 500, 500).within(Duration::from_secs(60));
     wait::until(pace, tell, look).await?.map_err(|()| {
         Failure::new(Id::NotRemoved, "the old token is still accepted a minute after its Secret was deleted")
             .hint("run the same command again; if it stays so, the API server caches tokens for long")

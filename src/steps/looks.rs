@@ -4,64 +4,71 @@ use futures_util::future::join_all;
 
 use crate::base::error::Failure;
 use crate::cluster::dry_run::{self, Look};
-use crate::deployment::object::{Kind, Object, Ref};
-use crate::deployment::plan::{Act, Line};
-use crate::steps::context::Context;
+use crate::cluster::view::View;
+use crate::deployment::object::{Object, Ref};
+use crate::deployment::plan::Line;
+use crate::steps::contract::Decided;
 
-/// The object that a line makes, if it makes one that is not there.
-fn made(line: &Line) -> Option<&Object> {
-    match &line.act {
-        Act::Create(object) | Act::Bind(object) | Act::RequestToken(object) => Some(object),
-        _ => None,
-    }
+/// What dry runs came to.
+#[derive(Clone, Debug, Default)]
+pub struct Looks {
+    refused: Vec<(Ref, Failure)>,
+    unlooked: Vec<(Ref, String)>,
 }
 
-/// Lets the server look at every object that these lines make, but for the kinds that another step asks
-/// about: a line that it would refuse says so, and what it could not look at is noted in the facts.
-pub async fn looked_at(cx: &Context, lines: Vec<Line>, elsewhere: &[Kind]) -> Vec<Line> {
-    let looks = join_all(lines.iter().map(|line| async {
-        match made(line) {
-            Some(object) => look(cx, object, !elsewhere.contains(&object.reference.kind)).await,
-            None => Look::Passes,
+impl Looks {
+    /// Lets the server look at each of these objects.
+    pub async fn at(view: &View, objects: &[&Object]) -> Self {
+        let looks = join_all(objects.iter().map(|object| look(view, object, true))).await;
+        let mut found = Self::default();
+        for (object, look) in objects.iter().zip(looks) {
+            found.add(&object.reference, look);
         }
-    }))
-    .await;
-    let mut refused = Vec::new();
-    let mut kept = Vec::new();
-    for (line, look) in lines.into_iter().zip(looks) {
+        found
+    }
+
+    /// Adds what one dry run came to.
+    pub fn add(&mut self, reference: &Ref, look: Look) {
         match look {
-            Look::Refused(failure) => refused.push(failure),
-            Look::Passes => kept.push(line),
-            Look::NotLooked(why) => {
-                if let Some(object) = made(&line) {
-                    cx.facts.unlooked.borrow_mut().push((object.reference.clone(), why));
-                }
-                kept.push(line);
-            }
+            Look::Passes => {}
+            Look::Refused(failure) => self.refused.push((reference.clone(), failure)),
+            Look::NotLooked(why) => self.unlooked.push((reference.clone(), why)),
         }
     }
-    // The same rule tends to refuse several: said once, with what it says to each.
-    kept.extend(Failure::together(refused).map(Line::refuse));
-    kept
+
+    /// What these lines become: those that make a refused object go, and one line says why; what could not be
+    /// looked at is part of the forecast.
+    #[must_use]
+    pub fn judge<A>(&self, lines: Vec<Line<A>>, made: impl Fn(&A) -> Option<&Object>) -> Decided<A> {
+        let reference =
+            |line: &Line<A>| line.act.as_ref().and_then(&made).map(|object| object.reference.clone());
+        let (mut kept, mut refused, mut unlooked) = (Vec::new(), Vec::new(), Vec::new());
+        for line in lines {
+            let about = reference(&line);
+            let is = |one: &Ref| about.as_ref() == Some(one);
+            match self.refused.iter().find(|(one, _)| is(one)) {
+                Some((_, failure)) => refused.push(failure.clone()),
+                None => kept.push(line),
+            }
+            unlooked.extend(self.unlooked.iter().filter(|(one, _)| is(one)).cloned());
+        }
+        // The same rule tends to refuse several: said once, with what it says to each.
+        kept.extend(Failure::together(refused).map(Line::refuse));
+        let mut decided = Decided::lines(kept);
+        decided.forecast.unlooked = unlooked;
+        decided
+    }
 }
 
 /// Lets the server look at one object; without `ask`, only says whether it could.
-pub async fn look(cx: &Context, object: &Object, ask: bool) -> Look {
+pub async fn look(view: &View, object: &Object, ask: bool) -> Look {
     if let Some(namespace) = &object.reference.namespace
-        && !is_there(cx, namespace).await
+        && !view.takes_objects(namespace).await
     {
         return Look::NotLooked(format!("the namespace {namespace} does not exist yet"));
     }
     if !ask {
         return Look::Passes;
     }
-    dry_run::look(&cx.cluster, &cx.settings, &cx.kubectl(), object).await
-}
-
-/// Whether a namespace takes objects; one that may not be read is taken to.
-pub async fn is_there(cx: &Context, namespace: &str) -> bool {
-    match cx.read(&Ref::cluster(Kind::Namespace, namespace)).await {
-        Ok(live) => live.is_some_and(|live| !live.is_terminating()),
-        Err(_) => true,
-    }
+    dry_run::look(view, object).await
 }

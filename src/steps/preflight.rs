@@ -4,40 +4,65 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{Done, Pending, Step, count};
 use crate::base::error::{Failure, Id, Kind, Result};
-use crate::base::event::{Event, Outcome};
-use crate::cluster::Refusal;
+use crate::base::event::Outcome as Judgement;
+use crate::base::text::count;
 use crate::cluster::dry_run::{self, Look};
-use crate::cluster::endpoint_ca::trust;
-use crate::cluster::job_pod;
+use crate::cluster::endpoint_ca::{Trust, trust};
 use crate::cluster::rights::{self, Right};
+use crate::cluster::view::View;
+use crate::cluster::{Class, Refusal, job_pod};
 use crate::deployment::object::{Kind as ObjectKind, Ref};
-use crate::deployment::plan::{Act, Decision, Line};
-use crate::gitlab::facts::{self, Purpose, instance};
+use crate::deployment::plan::Line;
+use crate::deployment::run::{Part, Run};
+use crate::gitlab::facts::{self, Instance, Purpose as For, instance};
 use crate::gitlab::runner::{self, Verdict};
+use crate::machine::runner_config;
 use crate::settings::shell_word;
-use crate::steps::context::Context;
+use crate::steps::contract::{
+    Decided, Deciding, Finding, Info, Never, Outcome, Purpose, Reads, Step, Writes,
+};
 use crate::steps::looks;
 
 /// See the module.
 pub struct Preflight;
 
+/// What was found. What a question failed with is kept: all that is wrong is reported at once.
+pub struct Seen {
+    kubeconfig: String,
+    server: Result<String>,
+    operator: Result<String>,
+    rights: Result<Rights>,
+    trust: Result<Trust>,
+    /// What the rules of the jobs' namespace refuse of a job's Secret and pod.
+    jobs: Vec<Failure>,
+    /// What of these could not be asked about, and why.
+    unlooked: Vec<(Ref, String)>,
+    gitlab: Gitlab,
+    exec_plugin: Option<String>,
+    /// Both namespaces are there, so that everything in them can be looked at.
+    complete: bool,
+}
+
+/// GitLab's side.
+enum Gitlab {
+    /// No instance is named.
+    None,
+    /// This run has nothing to do there; why.
+    Skipped(String),
+    /// What it says, and what stands in the way of making the runner.
+    Asked(Result<Box<Instance>>, Vec<Failure>),
+}
+
 impl Step for Preflight {
-    fn name(&self) -> &'static str {
-        "preflight"
-    }
-    fn about(&self) -> &'static str {
-        "Check everything that could fail later; changes nothing"
-    }
-    fn long(&self) -> &'static str {
-        "Asks the API server who you are, what it is, and for each right that the run will need (-v names them); \
+    const INFO: Info = Info {
+        name: "preflight",
+        about: "Check everything that could fail later; changes nothing",
+        long: "Asks the API server who you are, what it is, and for each right that the run will need (-v names them); \
          judges the certificate as the runner will; and lets every step of setup look and decide, the question \
-         whether you may grant the Role among them. All that is wrong is reported at once. It never writes."
-    }
-    fn keys(&self) -> &'static [&'static str] {
+         whether you may grant the Role among them. All that is wrong is reported at once. It never writes.",
         // Whatever decides about another step's plan: preflight shows how each of them would fare.
-        &[
+        keys: &[
             "namespace",
             "runnerNamespace",
             "useNamespaces",
@@ -60,102 +85,109 @@ impl Step for Preflight {
             "clusterAdmin",
             "keepAdminBinding",
             "forceConflicts",
-        ]
+        ],
+        surveys: true,
+        ..Info::DEFAULT
+    };
+    type Seen = Option<Box<Seen>>;
+    type Act = Never;
+    type Undo = Never;
+
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Option<Box<Seen>>> {
+        if why == Purpose::Teardown {
+            return Ok(None);
+        }
+        let (version, operator, rights, trusted, (jobs, unlooked), gitlab) = tokio::join!(
+            r.cluster.version(),
+            r.cluster.operator(),
+            missing_rights(r),
+            trust(r.cluster),
+            refused_jobs(r),
+            gitlab(r),
+        );
+        let target = &r.cluster.target;
+        let files: Vec<_> = target.files.iter().map(|file| file.display().to_string()).collect();
+        let names = &r.run.names;
+        let (runner, job) = tokio::join!(
+            r.cluster.takes_objects(&names.runner_namespace),
+            r.cluster.takes_objects(&names.job_namespace)
+        );
+        Ok(Some(Box::new(Seen {
+            kubeconfig: format!("context {} of {}", target.context, files.join(", ")),
+            server: version.map(|version| format!("{version} at {}", target.endpoint.url)),
+            operator: operator.map(|operator| operator.name.clone()),
+            rights,
+            trust: trusted.cloned(),
+            jobs,
+            unlooked,
+            gitlab,
+            exec_plugin: target.exec_plugin.clone(),
+            complete: runner && job,
+        })))
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let (version, operator, rights, trusted, jobs, ()) = tokio::join!(
-                cx.version(),
-                cx.operator(),
-                missing_rights(cx),
-                trust(cx),
-                refused_jobs(cx),
-                // Asked beside the cluster; what it says is looked at below.
-                async {
-                    if concerns_gitlab(cx).await {
-                        let _ = instance(cx).await;
-                    }
-                },
-            );
-            let files: Vec<_> = cx.target.files.iter().map(|file| file.display().to_string()).collect();
-            let kubeconfig = format!("context {} of {}", cx.target.context, files.join(", "));
-            let mut checks = vec![pass("kubeconfig", kubeconfig)];
-            let (mut lines, mut warnings) = (Vec::new(), Vec::new());
-            match &version {
-                Ok(version) => {
-                    checks.push(pass("server", format!("{version} at {}", cx.target.endpoint.url)));
-                }
-                Err(failure) => fail(&mut checks, &mut lines, "server", failure),
+    fn decide(&self, d: &Deciding<'_>, seen: &Option<Box<Seen>>) -> Decided<Never> {
+        let Some(seen) = seen else { return Decided::lines(Vec::new()) };
+        let mut found = Found::default();
+        found.pass("kubeconfig", &seen.kubeconfig);
+        found.said("server", &seen.server);
+        found.said("you", &seen.operator);
+        match &seen.rights {
+            Ok(Rights { skipped: Some(why), .. }) => {
+                found.add("rights", Judgement::Skipped, why.clone(), Vec::new());
             }
-            match operator {
-                Ok(operator) => checks.push(pass("you", operator.name.clone())),
-                Err(failure) => fail(&mut checks, &mut lines, "you", &failure),
+            Ok(Rights { asked, denied: None, .. }) => {
+                let all = format!("all {} that setup needs of you", count(asked.len(), "right"));
+                let detail = asked.iter().filter(|_| d.run.options.verbose > 0);
+                let detail = detail.map(|(place, right)| format!("{right} in {place}")).collect();
+                found.add("rights", Judgement::Pass, all, detail);
             }
-            match rights {
-                Ok(Rights { asked, missing, skipped }) => {
-                    if let Some(why) = skipped {
-                        checks.push(check("rights", Outcome::Skipped, why, Vec::new()));
-                    } else if missing.is_empty() {
-                        let all = format!("all {} that setup needs of you", count(asked.len(), "right"));
-                        let detail = asked.iter().filter(|_| cx.options.verbose > 0);
-                        let detail = detail.map(|(place, right)| format!("{right} in {place}")).collect();
-                        checks.push(check("rights", Outcome::Pass, all, detail));
-                    } else {
-                        let failure = denied(cx, &missing).await?;
-                        fail(&mut checks, &mut lines, "rights", &failure);
-                    }
-                }
-                Err(failure) => fail(&mut checks, &mut lines, "rights", &failure),
+            Ok(Rights { denied: Some(failure), .. }) | Err(failure) => found.fail("rights", failure),
+        }
+        match &seen.trust {
+            Ok(trust) => {
+                let fine = trust.warnings.is_empty() && trust.unproven.is_none();
+                let outcome = if fine { Judgement::Pass } else { Judgement::Warn };
+                let text = format!("{} verifies {}", trust.source, trust.endpoint.url);
+                let detail = trust.warnings.iter().chain(&trust.unproven).cloned().collect();
+                found.add("certificate", outcome, text, detail);
             }
-            match trusted {
-                Ok(trust) => {
-                    let outcome = if trust.warnings.is_empty() && trust.unproven.is_none() {
-                        Outcome::Pass
-                    } else {
-                        Outcome::Warn
-                    };
-                    let detail = trust.warnings.iter().chain(&trust.unproven).cloned().collect();
-                    checks.push(check(
-                        "certificate",
-                        outcome,
-                        format!("{} verifies {}", trust.source, trust.endpoint.url),
-                        detail,
-                    ));
-                }
-                Err(failure) => fail(&mut checks, &mut lines, "certificate", &failure),
-            }
-            // What is asked about only resembles a job, so that this is a warning.
-            for failure in jobs {
-                let said = failure.details.iter().map(|(label, text)| format!("{label}: {text}"));
-                let detail: Vec<_> = said.chain(failure.hints.iter().cloned()).collect();
-                checks.push(check("jobs", Outcome::Warn, failure.message.clone(), detail.clone()));
-                let line = Line::keep_stricter(format!("jobs will be refused: {}", failure.message));
-                warnings.push(detail.into_iter().fold(line, Line::detail));
-            }
-            gitlab(cx, &mut checks, &mut lines).await;
-            if let Some(plugin) = &cx.target.exec_plugin {
-                checks.push(pass("exec plugin", plugin.clone()));
-            }
-            for event in &checks {
-                cx.facts.checks.borrow_mut().push(event.clone());
-            }
-            if lines.is_empty() {
-                // The other steps look at the same time: what they could not ask is known before they do.
-                let [runner, job] = [&cx.names.runner_namespace, &cx.names.job_namespace];
-                let (runner, job) = tokio::join!(looks::is_there(cx, runner), looks::is_there(cx, job));
-                lines.push(Line::new(Decision::Keep, verdict(runner && job), Act::None));
-            }
-            lines.extend(warnings);
-            Ok(lines)
-        })
+            Err(failure) => found.fail("certificate", failure),
+        }
+        let mut warnings = Vec::new();
+        // What is asked about only resembles a job, so that this is a warning.
+        for failure in &seen.jobs {
+            let said = failure.details.iter().map(|(label, text)| format!("{label}: {text}"));
+            let detail: Vec<_> = said.chain(failure.hints.iter().cloned()).collect();
+            found.add("jobs", Judgement::Warn, failure.message.clone(), detail.clone());
+            let line = Line::keep_stricter(format!("jobs will be refused: {}", failure.message));
+            warnings.push(detail.into_iter().fold(line, Line::detail));
+        }
+        about_gitlab(d.run, &seen.gitlab, &mut found);
+        if let Some(plugin) = &seen.exec_plugin {
+            found.pass("exec plugin", plugin);
+        }
+        let Found { findings, mut lines } = found;
+        if lines.is_empty() {
+            lines.push(Line::keep(verdict(seen.complete)));
+        }
+        lines.extend(warnings);
+        let mut decided = Decided::lines(lines);
+        decided.findings = findings;
+        decided.forecast.unlooked.clone_from(&seen.unlooked);
+        decided
     }
 
-    fn apply<'a>(&'a self, cx: &'a Context, _lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async {
-            let complete = cx.facts.unlooked.borrow().is_empty();
-            Ok(Done { changed: false, text: verdict(complete).to_owned() })
-        })
+    async fn apply(&self, _: Writes<'_>, act: Never) -> Result<Outcome<Never>> {
+        match act {}
+    }
+
+    async fn undo(&self, _: Writes<'_>, _: Vec<Never>) -> Result<String> {
+        Ok(String::new())
+    }
+
+    fn done(&self, d: &Deciding<'_>, _: &Option<Box<Seen>>, _: &[Line<Never>], _: &[String]) -> String {
+        verdict(d.forecast.unlooked.is_empty()).to_owned()
     }
 }
 
@@ -164,72 +196,93 @@ fn verdict(complete: bool) -> &'static str {
     if complete { "nothing in the way" } else { "nothing in the way of what can be looked at now" }
 }
 
-fn check(name: &str, outcome: Outcome, text: impl Into<String>, detail: Vec<String>) -> Event {
-    Event::Check { name: name.to_owned(), outcome, text: text.into(), detail }
+/// The list of checks, and the lines of those that failed.
+#[derive(Default)]
+struct Found {
+    findings: Vec<Finding>,
+    lines: Vec<Line<Never>>,
 }
 
-fn pass(name: &str, text: impl Into<String>) -> Event {
-    check(name, Outcome::Pass, text, Vec::new())
-}
-
-fn fail(checks: &mut Vec<Event>, lines: &mut Vec<Line>, name: &str, failure: &Failure) {
-    checks.push(check(name, Outcome::Fail, failure.message.clone(), Vec::new()));
-    lines.push(Line::refuse(failure.clone()));
-}
-
-/// Whether this run has anything to do at GitLab's API: a runner whose token is given needs nothing there.
-async fn concerns_gitlab(cx: &Context) -> bool {
-    if cx.gitlab.client.is_none() {
-        return false;
+impl Found {
+    fn add(&mut self, name: &str, outcome: Judgement, text: impl Into<String>, detail: Vec<String>) {
+        self.findings.push(Finding { name: name.to_owned(), outcome, text: text.into(), detail });
     }
-    cx.facts.alone.get()
-        || cx.is_selected("commit-pipeline")
-        || cx.is_selected("run-pipeline")
-        || !matches!(runner::verdict(cx).await, Ok(Verdict::Given))
+
+    fn pass(&mut self, name: &str, text: &str) {
+        self.add(name, Judgement::Pass, text, Vec::new());
+    }
+
+    fn fail(&mut self, name: &str, failure: &Failure) {
+        self.add(name, Judgement::Fail, failure.message.clone(), Vec::new());
+        self.lines.push(Line::refuse(failure.clone()));
+    }
+
+    fn said(&mut self, name: &str, answer: &Result<String>) {
+        match answer {
+            Ok(text) => self.pass(name, text),
+            Err(failure) => self.fail(name, failure),
+        }
+    }
+}
+
+/// What GitLab has to say, where this run has anything to do there: a runner whose token is given needs nothing.
+async fn gitlab(r: Reads<'_>) -> Gitlab {
+    let skipped = |why: &str| match r.run.settings.gitlab_url {
+        Some(_) => Gitlab::Skipped(why.to_owned()),
+        None => Gitlab::None,
+    };
+    if !r.gitlab.is_connected() {
+        return skipped(r.gitlab.why_not());
+    }
+    let concerned = r.run.alone
+        || r.run.includes(Part::Commit)
+        || r.run.includes(Part::Pipeline)
+        || !matches!(runner::verdict(r.gitlab).await, Ok(Verdict::Given));
+    if !concerned {
+        return skipped("the runner's token is given");
+    }
+    let found = match instance(r.gitlab).await {
+        Ok(found) => found,
+        Err(failure) => return Gitlab::Asked(Err(failure), Vec::new()),
+    };
+    // Alone it cannot know what is to come; a run knows its steps.
+    let makes_runner = r.run.alone || r.run.includes(Part::Runner);
+    let creates = matches!(runner::verdict(r.gitlab).await, Ok(Verdict::Create(_)));
+    let obstacles = if makes_runner && !creates { Vec::new() } else { facts::obstacles(found, For::Runner) };
+    Gitlab::Asked(Ok(Box::new(found.clone())), obstacles)
 }
 
 /// GitLab's side: who the token is, what it may do, whether GitLab and the runner go together.
-async fn gitlab(cx: &Context, checks: &mut Vec<Event>, lines: &mut Vec<Line>) {
-    if !concerns_gitlab(cx).await {
-        if cx.settings.gitlab_url.is_some() {
-            let why =
-                if cx.gitlab.client.is_none() { &cx.gitlab.why_not } else { "the runner's token is given" };
-            checks.push(check("gitlab", Outcome::Skipped, why, Vec::new()));
-        }
-        return;
-    }
-    let found = match instance(cx).await {
-        Ok(found) => found,
-        Err(failure) => return fail(checks, lines, "gitlab", &failure),
+fn about_gitlab(run: &Run, gitlab: &Gitlab, into: &mut Found) {
+    let (found, obstacles) = match gitlab {
+        Gitlab::None => return,
+        Gitlab::Skipped(why) => return into.add("gitlab", Judgement::Skipped, why.clone(), Vec::new()),
+        Gitlab::Asked(Err(failure), _) => return into.fail("gitlab", failure),
+        Gitlab::Asked(Ok(found), obstacles) => (found, obstacles),
     };
-    let url = cx.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
+    let url = run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
     let version = found.version.as_deref().unwrap_or("version not known");
-    match versions(found.version.as_deref(), &cx.settings.runner_version.value) {
+    match versions(found.version.as_deref(), &run.settings.runner_version.value) {
         Ok(warning) => {
-            let outcome = if warning.is_empty() { Outcome::Pass } else { Outcome::Warn };
-            checks.push(check("gitlab", outcome, format!("{version} at {url}"), warning));
+            let outcome = if warning.is_empty() { Judgement::Pass } else { Judgement::Warn };
+            into.add("gitlab", outcome, format!("{version} at {url}"), warning);
         }
-        Err(failure) => fail(checks, lines, "gitlab", &failure),
+        Err(failure) => into.fail("gitlab", &failure),
     }
     if let Some(token) = &found.token {
         let scopes = if token.granular { "fine-grained".to_owned() } else { token.scopes.join(", ") };
         let until = token.expires.as_ref().map(|day| format!(", until {day}")).unwrap_or_default();
-        checks.push(pass("gitlab token", format!("{} ({scopes}){until}", token.name)));
+        into.pass("gitlab token", &format!("{} ({scopes}){until}", token.name));
     }
     if let Some(project) = &found.project {
         let role = project.access.map(|access| format!(", you are {}", access.word())).unwrap_or_default();
-        checks.push(pass("project", format!("{}{role}", project.shown())));
+        into.pass("project", &format!("{}{role}", project.shown()));
     }
     for what in &found.skipped {
-        checks.push(check("gitlab", Outcome::Skipped, what.clone(), Vec::new()));
+        into.add("gitlab", Judgement::Skipped, what.clone(), Vec::new());
     }
-    // Alone it cannot know what is to come; a run knows its steps.
-    let makes_runner = cx.facts.alone.get() || cx.is_selected("create-runner");
-    if makes_runner && !matches!(runner::verdict(cx).await, Ok(Verdict::Create(_))) {
-        return;
-    }
-    for failure in facts::obstacles(found, Purpose::Runner) {
-        fail(checks, lines, "gitlab", &failure);
+    for failure in obstacles {
+        into.fail("gitlab", failure);
     }
 }
 
@@ -261,19 +314,19 @@ fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
 }
 
 /// What the rules of a job namespace that is there already say to a job's Secret and pod: refusals that
-/// setup itself would never meet.
-async fn refused_jobs(cx: &Context) -> Vec<Failure> {
-    let namespace = Ref::cluster(ObjectKind::Namespace, &cx.names.job_namespace);
-    let there = cx.read(&namespace).await.ok().flatten().is_some_and(|live| !live.is_terminating());
-    if !there || in_place(cx).await {
-        return Vec::new();
+/// setup itself would never meet; and what could not be asked about.
+async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
+    let (mut refused, mut unlooked) = (Vec::new(), Vec::new());
+    let namespace = Ref::cluster(ObjectKind::Namespace, &r.run.names.job_namespace);
+    let there = r.cluster.read(&namespace).await.ok().flatten().is_some_and(|live| !live.is_terminating());
+    if !there || in_place(r.cluster).await {
+        return (refused, unlooked);
     }
-    // What cannot be read is said by launch-script.
-    let _ = crate::steps::inputs::read_extra(cx).await;
-    let objects = [job_pod::secret(cx), job_pod::pod(cx)];
-    let looks = objects.iter().map(|object| looks::look(cx, object, true));
+    // A file that cannot be read is refused by the step that needs it.
+    let extra = runner_config::read(r.run, r.intake).await.unwrap_or_default();
+    let objects = [job_pod::secret(&r.run.names), job_pod::pod(r.run, &extra)];
+    let looks = objects.iter().map(|object| looks::look(r.cluster, object, true));
     let looks = futures_util::future::join_all(looks).await;
-    let mut refused = Vec::new();
     for (object, look) in objects.iter().zip(looks) {
         let why = match look {
             Look::Passes => continue,
@@ -284,25 +337,26 @@ async fn refused_jobs(cx: &Context) -> Vec<Failure> {
             Look::Refused(_) => "you may not create a job's pod or Secret yourself".to_owned(),
             Look::NotLooked(why) => why,
         };
-        cx.facts.unlooked.borrow_mut().push((object.reference.clone(), why));
+        unlooked.push((object.reference.clone(), why));
     }
-    refused
+    (refused, unlooked)
 }
 
 /// Whether what setup makes in the cluster is there already, and ours.
-async fn in_place(cx: &Context) -> bool {
-    cx.are_ours(&[cx.names.account(), cx.names.role(), cx.names.role_binding()]).await
+async fn in_place(view: &View) -> bool {
+    let names = &view.run.names;
+    view.are_ours(&[names.account(), names.role(), names.role_binding()]).await
 }
 
 struct Rights {
     asked: Vec<(String, Right)>,
-    missing: Vec<(String, Right)>,
+    denied: Option<Failure>,
     skipped: Option<String>,
 }
 
 /// The rights that setup uses, by namespace. What `bind-admin` has to find out is not among them.
-fn needed(cx: &Context) -> Vec<(String, Right)> {
-    let names = &cx.names;
+fn needed(run: &Run) -> Vec<(String, Right)> {
+    let names = &run.names;
     let rbac = "rbac.authorization.k8s.io";
     let mut list = Vec::new();
     let mut want = |namespace: &str, group: &str, resource: &str, verbs: &[&str]| {
@@ -311,12 +365,12 @@ fn needed(cx: &Context) -> Vec<(String, Right)> {
     let runner = &names.runner_namespace;
     let job = &names.job_namespace;
     want(runner, "", "namespaces", &["get"]);
-    if !cx.is_used(runner) || !cx.is_used(job) {
+    if !run.is_used(runner) || !run.is_used(job) {
         want(runner, "", "namespaces", &["create"]);
     }
     want(runner, "", "serviceaccounts", &["get", "create", "patch"]);
     want(runner, "", "secrets", &["get", "create"]);
-    if cx.settings.token_lifetime.is_some() {
+    if run.settings.token_lifetime.is_some() {
         want(runner, "", "serviceaccounts/token", &["create"]);
     }
     want(job, "", "serviceaccounts", &["get", "create", "patch"]);
@@ -327,19 +381,19 @@ fn needed(cx: &Context) -> Vec<(String, Right)> {
 
 /// One rules review per namespace; what it does not show is asked for one by one, because a review
 /// may be incomplete and a right limited to names does not show as itself.
-async fn missing_rights(cx: &Context) -> Result<Rights> {
-    let needed = needed(cx);
+async fn missing_rights(r: Reads<'_>) -> Result<Rights> {
+    let needed = needed(r.run);
     let asked: Vec<_> = needed.iter().map(|(place, right)| (where_of(place, right), right.clone())).collect();
-    if in_place(cx).await {
+    if in_place(r.cluster).await {
         return Ok(Rights {
             asked,
-            missing: Vec::new(),
+            denied: None,
             skipped: Some("everything is in place already".to_owned()),
         });
     }
     let review = |namespace: String| async move {
         let spec = json!({"namespace": namespace});
-        cx.cluster
+        r.cluster
             .review(
                 "ask for your rights",
                 "authorization.k8s.io",
@@ -351,18 +405,18 @@ async fn missing_rights(cx: &Context) -> Result<Rights> {
             .map(|status| rights::rights(&status["resourceRules"]))
     };
     let (runner, job) =
-        tokio::join!(review(cx.names.runner_namespace.clone()), review(cx.names.job_namespace.clone()));
+        tokio::join!(review(r.run.names.runner_namespace.clone()), review(r.run.names.job_namespace.clone()));
     let (runner, job) = (or_none(runner)?, or_none(job)?);
     let unshown: Vec<_> = needed
         .into_iter()
         .filter(|(namespace, right)| {
-            let held = if *namespace == cx.names.runner_namespace { &runner } else { &job };
+            let held = if *namespace == r.run.names.runner_namespace { &runner } else { &job };
             !held.iter().any(|have| have.covers(right))
         })
         .collect();
     let answers = futures_util::future::join_all(unshown.iter().map(|(namespace, right)| {
         let namespace = if right.resource == "namespaces" { "" } else { namespace.as_str() };
-        cx.may(&cx.cluster, namespace, right)
+        r.cluster.may(namespace, right)
     }))
     .await;
     let mut missing = Vec::new();
@@ -371,13 +425,14 @@ async fn missing_rights(cx: &Context) -> Result<Rights> {
             missing.push(one);
         }
     }
-    Ok(Rights { asked, missing, skipped: None })
+    let denied = if missing.is_empty() { None } else { Some(denied(r, &missing).await?) };
+    Ok(Rights { asked, denied, skipped: None })
 }
 
 fn or_none(answer: Result<BTreeSet<Right>, Refusal>) -> Result<BTreeSet<Right>> {
     match answer {
         Ok(rights) => Ok(rights),
-        Err(refusal) if refusal.class == crate::cluster::Class::Forbidden => Ok(BTreeSet::new()),
+        Err(refusal) if refusal.class == Class::Forbidden => Ok(BTreeSet::new()),
         Err(refusal) => Err(refusal.into()),
     }
 }
@@ -389,8 +444,8 @@ fn where_of(namespace: &str, right: &Right) -> String {
 /// `OpenShift` lets users request projects, whose namespaces they may not create.
 const PROJECTS: &str = "project.openshift.io";
 
-async fn denied(cx: &Context, missing: &[(String, Right)]) -> Result<Failure> {
-    let who = cx.operator().await.map(|operator| operator.name.clone()).unwrap_or_default();
+async fn denied(r: Reads<'_>, missing: &[(String, Right)]) -> Result<Failure> {
+    let who = r.cluster.operator().await.map(|operator| operator.name.clone()).unwrap_or_default();
     let mut failure = Failure::new(
         Id::MissingRights,
         format!("{who} lacks {} that this needs", count(missing.len(), "right")),
@@ -403,14 +458,14 @@ async fn denied(cx: &Context, missing: &[(String, Right)]) -> Result<Failure> {
         return Ok(failure);
     }
     let request = Right::new(PROJECTS, "projectrequests", "create");
-    if !cx.may(&cx.cluster, "", &request).await.map_err(Failure::from)? {
-        return Ok(dry_run::made_by_others(&cx.settings, failure));
+    if !r.cluster.may("", &request).await.map_err(Failure::from)? {
+        return Ok(dry_run::made_by_others(&r.run.settings, failure));
     }
     failure = failure.hint("or request the namespaces as projects, which bring the rights inside them:");
-    for namespace in cx.names.namespaces().iter().filter(|one| !cx.is_used(&one.name)) {
+    for namespace in r.run.names.namespaces().iter().filter(|one| !r.run.is_used(&one.name)) {
         failure = failure.hint(format!("  oc new-project {}", shell_word(&namespace.name)));
     }
-    Ok(failure.hint(format!("  {}", dry_run::with_used_namespaces(&cx.settings))))
+    Ok(failure.hint(format!("  {}", dry_run::with_used_namespaces(&r.run.settings))))
 }
 
 #[cfg(test)]

@@ -1,52 +1,40 @@
-//! The first pipeline: found or triggered, followed with its jobs' logs, and judged by [`pipeline::judge`].
+//! The first pipeline: found or triggered, followed with its jobs' logs, and judged.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow::{self, Break, Continue};
-use std::time::{Duration, Instant};
-
-use serde_json::{Value, json};
-
-use super::{Done, Pending, Step};
 use crate::base::error::{Failure, Id, Result};
-use crate::base::event::Event;
-use crate::base::job_log::Log;
-use crate::base::wait::{self, Pace};
-use crate::deployment::plan::{Act, Decision, Line};
-use crate::deployment::record::Record;
-use crate::gitlab::facts::{self, Purpose, instance};
-use crate::gitlab::pipeline::{self, Reason, State};
-use crate::gitlab::runner::{self, Found, Ours, Verdict};
-use crate::gitlab::{Class, Gitlab, Job, Pipeline, Route};
-use crate::settings::check::duration_text;
-use crate::settings::{Need, Settings, shell_word};
-use crate::steps::context::Context;
+use crate::deployment::plan::{Decision, Line};
+use crate::deployment::run::Part;
+use crate::gitlab::facts::{self, Purpose as For, instance};
+use crate::gitlab::pipeline::{self, State, follow};
+use crate::settings::Need;
+use crate::steps::contract::{Decided, Deciding, Info, Never, Outcome, Purpose, Reads, Step, Writes};
 
 /// See the module.
 pub struct RunPipeline;
 
-/// A job that waits longer than this is looked into.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// GitLab shows a pipeline of a new commit after a moment.
-const APPEARS: Duration = Duration::from_secs(10);
-/// What is left for the last look, once `--wait` is over.
-const LAST_LOOK: Duration = Duration::from_secs(2);
+/// What is known before it is decided.
+pub enum Seen {
+    /// What certainly stands in the way.
+    Obstacles(Vec<Failure>),
+    /// How the file stands, and the pipeline and runner with which its last commit has succeeded already.
+    State(Box<State>, Option<(u64, u64)>),
+    /// There is nothing to take away.
+    Nothing,
+}
+
+/// What is done: the pipeline of this branch is found or triggered, and followed.
+#[derive(Clone)]
+pub struct Follow(String);
 
 impl Step for RunPipeline {
-    fn name(&self) -> &'static str {
-        "run-pipeline"
-    }
-    fn about(&self) -> &'static str {
-        "Run the pipeline, show its log, and check that it ran on our runner"
-    }
-    fn long(&self) -> &'static str {
-        "Waits until the runner has made contact, finds the pipeline of the branch's last commit or triggers one, and \
+    const INFO: Info = Info {
+        name: "run-pipeline",
+        about: "Run the pipeline, show its log, and check that it ran on our runner",
+        long: "Waits until the runner has made contact, finds the pipeline of the branch's last commit or triggers one, and \
          shows the job's log as it grows. Ends well only if GitLab says that the pipeline succeeded and a job of it \
          succeeded on this deployment's runner; other jobs are shown and not judged. A job that \
          nobody can take (tags, a paused runner) is told from one that waits for its turn. --wait bounds it all. \
-         setup includes this step with --run-pipeline."
-    }
-    fn keys(&self) -> &'static [&'static str] {
-        &[
+         setup includes this step with --run-pipeline.",
+        keys: &[
             "gitlabUrl",
             "gitlabTokenFile",
             "gitlabCaFile",
@@ -56,295 +44,72 @@ impl Step for RunPipeline {
             "pipelineScript",
             "branch",
             "wait",
-        ]
-    }
-    fn gitlab(&self) -> Need {
-        Need::Project
-    }
-    fn is_wanted(&self, settings: &Settings, _record: Option<&Record>) -> bool {
-        settings.run_pipeline
-    }
-
-    fn undo_needs_cluster(&self) -> bool {
-        false
-    }
-
-    fn plan<'a>(&'a self, cx: &'a Context) -> Pending<'a, Vec<Line>> {
-        Box::pin(async move {
-            let mut lines: Vec<Line> = facts::obstacles(instance(cx).await?, Purpose::Pipeline)
-                .into_iter()
-                .map(Line::refuse)
-                .collect();
-            if lines.is_empty() {
-                lines.push(decide(cx, pipeline::state(cx).await?).await?);
-            }
-            Ok(lines)
-        })
-    }
-
-    fn apply<'a>(&'a self, cx: &'a Context, lines: &'a [Line]) -> Pending<'a, Done> {
-        Box::pin(async move {
-            let Some(Act::RunPipeline(branch)) = lines.first().map(|line| &line.act) else {
-                let text = lines.first().map(|line| line.text.clone()).unwrap_or_default();
-                return Ok(Done { changed: false, text });
-            };
-            let state = pipeline::state(cx).await?;
-            let run = Run {
-                cx,
-                gitlab: cx.gitlab()?.until(Instant::now() + cx.settings.wait + LAST_LOOK),
-                project: state.project.to_string(),
-                ends: Instant::now() + cx.settings.wait,
-                started: Instant::now(),
-            };
-            run.runner().await?;
-            let committed = cx.facts.committed.borrow().clone();
-            let sha = committed.clone().or_else(|| state.head.clone()).unwrap_or_default();
-            let pipeline = run.find_or_trigger(branch, &sha, committed.is_some()).await?;
-            let (pipeline, jobs) = run.follow(pipeline).await?;
-            Ok(Done { changed: true, text: run.judge(&pipeline, &jobs).await? })
-        })
-    }
-}
-
-async fn decide(cx: &Context, state: &State) -> Result<Line> {
-    let branch = &state.branch;
-    let run = |text: String| Line::new(Decision::Create, text, Act::RunPipeline(branch.clone()));
-    if cx.is_selected("commit-pipeline") && !(state.is_equal() && state.start.is_none()) {
-        return Ok(run(format!("the pipeline of {branch}, once its file is committed")));
-    }
-    let (Some(sha), Some(_)) = (&state.head, &state.present) else {
-        return Ok(Line::refuse(
-            Failure::new(Id::NoPipelineFile, format!("there is no {} on {branch}", state.path))
-                .hint("commit it first: outrigger commit-pipeline, or setup with --commit-pipeline"),
-        ));
+        ],
+        gitlab: Need::Project,
+        part: Some(Part::Pipeline),
+        is_wanted: |settings, _| settings.run_pipeline,
+        undo_needs_cluster: false,
+        ..Info::DEFAULT
     };
-    let project = state.project.to_string();
-    if let Some(pipeline) = latest(cx.gitlab()?, &project, sha).await?
-        && pipeline.status == "success"
-    {
-        let jobs = jobs(cx.gitlab()?, &project, pipeline.id).await?;
-        if let Some(id) = our_runner(cx).await?
-            && jobs.iter().any(|job| job.status == "success" && job.ran_on(id))
-        {
-            return Ok(Line::keep(format!("kept: pipeline {} succeeded on runner {id}", pipeline.id)));
+    type Seen = Seen;
+    type Act = Follow;
+    type Undo = Never;
+
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
+        if why == Purpose::Teardown {
+            return Ok(Seen::Nothing);
         }
-    }
-    Ok(run(format!("the pipeline of {branch} ({})", sha.get(..8).unwrap_or(sha))))
-}
-
-/// The id of our runner, where it is ours and known.
-async fn our_runner(cx: &Context) -> Result<Option<u64>> {
-    if let Some(runner) = &cx.record.borrow().gitlab.runner {
-        return Ok(Some(runner.id));
-    }
-    Ok(match runner::verdict(cx).await? {
-        Verdict::Keep { ours, .. } | Verdict::Legacy(Found::Ours(ours)) => Some(ours.runner.id),
-        _ => None,
-    })
-}
-
-async fn latest(gitlab: &Gitlab, project: &str, sha: &str) -> Result<Option<Pipeline>> {
-    let route = Route::of(&["projects", project, "pipelines"]).with("sha", sha).with("per_page", "20");
-    let list = gitlab.get("look for a pipeline of that commit", &route).await?;
-    Ok(list.as_array().into_iter().flatten().filter_map(Pipeline::read).max_by_key(|pipeline| pipeline.id))
-}
-
-async fn jobs(gitlab: &Gitlab, project: &str, pipeline: u64) -> Result<Vec<Job>> {
-    let id = pipeline.to_string();
-    let route = Route::of(&["projects", project, "pipelines", &id, "jobs"]);
-    let list = gitlab.list(&format!("list the jobs of pipeline {id}"), &route).await?;
-    let mut jobs: Vec<Job> = list.iter().filter_map(Job::read).collect();
-    jobs.sort_by_key(|job| job.id);
-    Ok(jobs)
-}
-
-/// One pipeline being followed.
-struct Run<'a> {
-    cx: &'a Context,
-    gitlab: Gitlab,
-    project: String,
-    ends: Instant,
-    started: Instant,
-}
-
-impl Run<'_> {
-    fn waiting(&self, what: &str) {
-        self.cx.waiting("run-pipeline", what, self.started.elapsed());
-    }
-
-    /// Looks until `look` breaks, or the time is over; what it saw last is told then.
-    async fn until<T>(
-        &self,
-        first: u64,
-        look: impl AsyncFnMut() -> Result<ControlFlow<T, String>>,
-    ) -> Result<T> {
-        let pace = Pace { deadline: self.ends, ..Pace::new(&self.cx.limits, first, 3000) };
-        wait::until(pace, |_, _| {}, look).await?.map_err(|last_seen| {
-            let wait = duration_text(self.cx.settings.wait);
-            Failure::new(Id::PipelineTimeout, format!("the pipeline has not ended within {wait}"))
-                .detail("last seen", last_seen)
-                .hint(format!(
-                    "wait longer: outrigger run-pipeline --wait 30m --deployment {}",
-                    shell_word(&self.cx.names.deployment)
-                ))
-        })
-    }
-
-    /// Our runner as it is now.
-    async fn look(&self) -> Result<Option<Box<Ours>>> {
-        match runner::find(self.cx).await? {
-            Found::Ours(ours) => Ok(Some(ours)),
-            _ => Ok(None),
+        let obstacles = facts::obstacles(instance(r.gitlab).await?, For::Pipeline);
+        if !obstacles.is_empty() {
+            return Ok(Seen::Obstacles(obstacles));
         }
-    }
-
-    /// Waits until a machine has used our runner's token.
-    async fn runner(&self) -> Result<()> {
-        let look = async || {
-            let Some(ours) = self.look().await? else { return Ok(Break(())) };
-            let id = ours.runner.id;
-            if ours.runner.paused {
-                return Err(stuck(
-                    &format!("runner {id} is paused"),
-                    "resume it in GitLab (Settings, CI/CD, Runners)",
-                ));
+        let state = pipeline::state(r.gitlab).await?.clone();
+        let stays = state.is_equal() && state.start.is_none();
+        let succeeded = match &state.head {
+            Some(sha) if state.present.is_some() && (stays || !r.run.includes(Part::Commit)) => {
+                follow::succeeded(r.gitlab, state.project, sha).await?
             }
-            let machine = ours.managers.first();
-            if machine.is_some() || !ours.runner.never_contacted() {
-                // GitLab may list the machine a moment after its contact.
-                let about = machine.map_or_else(String::new, |machine| {
-                    let version = machine.version.as_deref().unwrap_or("of unknown version");
-                    format!(": gitlab-runner {version}, system id {}", machine.system_id)
-                });
-                let text = format!("runner {id} has made contact{about}");
-                self.cx.reporter.event(&Event::Note { text });
-                return Ok(Break(()));
-            }
-            self.waiting(&format!("the VM: runner {id} has not made contact yet"));
-            Ok(Continue(format!(
-                "runner {id} has never made contact: has its VM been booted with the launch script? How that went is on the VM, in /var/lib/outrigger/{}.json",
-                self.cx.names.deployment
-            )))
+            _ => None,
         };
-        self.until(500, look).await
+        Ok(Seen::State(Box::new(state), succeeded))
     }
 
-    /// The pipeline that the commit's push has started, or one of ours.
-    async fn find_or_trigger(&self, branch: &str, sha: &str, pushed: bool) -> Result<Pipeline> {
-        let look = async || {
-            Ok(match latest(&self.gitlab, &self.project, sha).await? {
-                // A commit whose message asks for no pipeline gets one without jobs.
-                Some(pipeline) if pipeline.status == "skipped" => Break(None),
-                // One that is over and did not end well is history: a new one is due.
-                Some(pipeline) if !pipeline.is_over() || pushed => Break(Some(pipeline)),
-                None if pushed => Continue(()),
-                _ => Break(None),
-            })
+    fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Follow> {
+        let (state, succeeded) = match seen {
+            Seen::Obstacles(failures) => {
+                return Decided::lines(failures.iter().cloned().map(Line::refuse).collect());
+            }
+            Seen::State(state, succeeded) => (state, succeeded),
+            Seen::Nothing => return Decided::lines(Vec::new()),
         };
-        let tell = |(): &(), _| self.waiting("GitLab to start the pipeline of the new commit");
-        let pace = Pace::new(&self.cx.limits, 500, 500).within(APPEARS);
-        if let Ok(Some(pipeline)) = wait::until(pace, tell, look).await? {
-            return Ok(pipeline);
+        let branch = &state.branch;
+        let run = |text: String| Line::new(Decision::Create, text, Follow(branch.clone()));
+        if d.forecast.commit {
+            return run(format!("the pipeline of {branch}, once its file is committed")).into();
         }
-        let route = Route::of(&["projects", &self.project, "pipeline"]);
-        let answer = self
-            .gitlab
-            .post(&format!("run the pipeline of {branch}"), &route, &json!({"ref": branch}))
-            .await?;
-        Pipeline::read(&answer).ok_or_else(|| {
-            Failure::new(Id::NotGitlab, "GitLab's answer to the new pipeline holds none")
-                .hint("run the same command again: it looks for it first")
-                .passing()
-        })
-    }
-
-    /// Follows a pipeline to its end; returns it and its jobs as they were last seen.
-    async fn follow(&self, mut pipeline: Pipeline) -> Result<(Pipeline, Vec<Job>)> {
-        let mut logs: BTreeMap<u64, Log> = BTreeMap::new();
-        let mut pending_since: Option<Instant> = None;
-        if let Some(url) = &pipeline.url {
-            self.cx.reporter.event(&Event::Note { text: format!("pipeline {}: {url}", pipeline.id) });
-        }
-        let mut is_fresh = true;
-        let look = async || {
-            if !std::mem::take(&mut is_fresh) {
-                let id = pipeline.id.to_string();
-                let route = Route::of(&["projects", &self.project, "pipelines", &id]);
-                let url = pipeline.url.take();
-                let value: Value = self.gitlab.get(&format!("look at pipeline {id}"), &route).await?;
-                let now = Pipeline::read(&value).unwrap_or_else(|| pipeline.clone());
-                pipeline = Pipeline { url, ..now };
-            }
-            let jobs = jobs(&self.gitlab, &self.project, pipeline.id).await?;
-            for job in &jobs {
-                self.show(job, logs.entry(job.id).or_default()).await?;
-            }
-            if pipeline.is_over() {
-                return Ok(Break((pipeline.clone(), jobs)));
-            }
-            let waiting = jobs.iter().find(|job| job.status == "pending");
-            let nothing_runs = !jobs.iter().any(|job| job.status == "running");
-            if nothing_runs && waiting.is_some() {
-                let since = *pending_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= PATIENCE {
-                    self.explain(&jobs).await?;
-                }
-            } else {
-                pending_since = None;
-            }
-            let seen =
-                jobs.iter().map(|job| format!("{} {}", job.name, job.status)).collect::<Vec<_>>().join(", ");
-            let seen = format!("pipeline {} is {} ({seen})", pipeline.id, pipeline.status);
-            if nothing_runs && waiting.is_none() {
-                self.waiting(&seen);
-            }
-            Ok(Continue(seen))
+        let (Some(sha), Some(_)) = (&state.head, &state.present) else {
+            let message = format!("there is no {} on {branch}", state.path);
+            return Line::refuse(
+                Failure::new(Id::NoPipelineFile, message)
+                    .hint("commit it first: outrigger commit-pipeline, or setup with --commit-pipeline"),
+            )
+            .into();
         };
-        self.until(300, look).await
-    }
-
-    /// Shows what is new in a job's log.
-    async fn show(&self, job: &Job, log: &mut Log) -> Result<()> {
-        if job.runner.is_none() {
-            return Ok(());
-        }
-        let id = job.id.to_string();
-        let route = Route::of(&["projects", &self.project, "jobs", &id, "trace"]);
-        let whole = match self.gitlab.text(&format!("read the log of job {id}"), &route).await {
-            Ok(whole) => whole.unwrap_or_default(),
-            // Somebody may be allowed to see that a job ran, and not what it said.
-            Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Scope) => return Ok(()),
-            Err(refusal) => return Err(refusal.into()),
-        };
-        let mut lines = log.update(&whole);
-        if job.is_over() {
-            lines.extend(log.finish());
-        }
-        for line in lines {
-            self.cx.reporter.event(&Event::Log { job: job.name.clone(), line });
-        }
-        Ok(())
-    }
-
-    /// Tells jobs that nobody can take from those that wait for their turn.
-    async fn explain(&self, jobs: &[Job]) -> Result<()> {
-        let ours = self.look().await?;
-        match pipeline::why_waiting(jobs, ours.as_ref().map(|ours| &ours.runner)) {
-            Some(Reason::Never(why, hint)) => Err(stuck(&why, &hint)),
-            Some(Reason::Later(what)) => {
-                self.waiting(&what);
-                Ok(())
+        match succeeded {
+            Some((pipeline, runner)) => {
+                Line::keep(format!("kept: pipeline {pipeline} succeeded on runner {runner}"))
             }
-            None => Ok(()),
+            None => run(format!("the pipeline of {branch} ({})", sha.get(..8).unwrap_or(sha))),
         }
+        .into()
     }
 
-    /// Good if GitLab calls the pipeline good, and a job of it succeeded on our runner.
-    async fn judge(&self, pipeline: &Pipeline, jobs: &[Job]) -> Result<String> {
-        pipeline::judge(pipeline, jobs, our_runner(self.cx).await?)
+    async fn apply(&self, w: Writes<'_>, Follow(branch): Follow) -> Result<Outcome<Never>> {
+        let committed = w.products.commit.get().map(String::as_str);
+        Ok(follow::run(w.gitlab, &branch, committed).await?.into())
     }
-}
 
-fn stuck(why: &str, hint: &str) -> Failure {
-    Failure::new(Id::JobStuck, format!("the job is stuck: {why}")).hint(hint)
+    async fn undo(&self, _: Writes<'_>, _: Vec<Never>) -> Result<String> {
+        Ok(String::new())
+    }
 }

@@ -13,14 +13,14 @@ use crate::base::wait::{self, Pace};
 use crate::cluster::endpoint_ca::trust;
 use crate::cluster::rights::{self, Right};
 use crate::cluster::token::extra_rights::{self, Placed};
+use crate::cluster::view::View;
 use crate::cluster::{Class, Cluster, Refusal};
-use crate::steps::context::Context;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A client as the runner's will be. Where its endpoint cannot be reached from here, the operator's
 /// path is taken, and plan and result say that TLS is unproven.
-pub async fn client(cx: &Context, token: &Secret) -> Result<Cluster> {
+pub async fn client(cx: &View, token: &Secret) -> Result<Cluster> {
     let trust = trust(cx).await?;
     if trust.unproven.is_some() {
         return Cluster::with_token(&cx.target, token.expose(), &cx.limits);
@@ -33,7 +33,7 @@ pub async fn client(cx: &Context, token: &Secret) -> Result<Cluster> {
 /// # Errors
 /// Exit 9, saying which proof failed. A denial right after the binding is asked again for 10 s,
 /// because authorizers lag behind it.
-pub async fn prove(cx: &Context, token: &Secret) -> Result<String> {
+pub async fn prove(cx: &View, token: &Secret) -> Result<String> {
     let client = client(cx, token).await?;
     let lags =
         |failure: &Failure| matches!(failure.id, Id::LackingRights | Id::MissingRights) && just_bound(cx);
@@ -42,18 +42,18 @@ pub async fn prove(cx: &Context, token: &Secret) -> Result<String> {
         other => other.map(Break),
     };
     let tell = |_: &Failure, waited| {
-        cx.waiting("issue-token", "the cluster to honour the new binding", waited);
+        cx.progress.waiting("issue-token", "the cluster to honour the new binding", waited);
     };
     wait::until(Pace::new(&cx.limits, 20, 1000).within(Duration::from_secs(10)), tell, look).await?
 }
 
 /// Whether this run made the binding that gives the runner its rights.
-fn just_bound(cx: &Context) -> bool {
-    cx.facts.granted.get()
+fn just_bound(cx: &View) -> bool {
+    cx.granted.get()
 }
 
-async fn once(cx: &Context, client: &Cluster) -> Result<String> {
-    let names = &cx.names;
+async fn once(cx: &View, client: &Cluster) -> Result<String> {
+    let names = &cx.run.names;
     let job = names.job_namespace.as_str();
     let runner = names.runner_namespace.as_str();
     let places = [job, runner, "default"];
@@ -95,7 +95,7 @@ async fn once(cx: &Context, client: &Cluster) -> Result<String> {
         if *place == job {
             let mut less = comparison.less;
             if incomplete && !less.is_empty() {
-                less = still_denied(cx, client, job, less).await?;
+                less = still_denied(client, job, less).await?;
             }
             if !less.is_empty() {
                 return Err(too_little(cx, client, &less).await);
@@ -143,14 +143,14 @@ fn is_everybodys(right: &Right) -> bool {
                 || right.group == "authentication.k8s.io" && right.resource == "selfsubjectreviews")
 }
 
-fn unusable(cx: &Context, refusal: &Refusal) -> Failure {
+fn unusable(cx: &View, refusal: &Refusal) -> Failure {
     match refusal.class {
         Class::Unauthorized => {
             Failure::new(Id::TokenIdentity, "the cluster does not accept the runner's token")
                 .detail("the server says", refusal.message.clone())
                 .hint(format!(
                     "take a new one: outrigger issue-token --reissue cluster --deployment {}",
-                    cx.names.deployment
+                    cx.run.names.deployment
                 ))
         }
         _ => refusal.into(),
@@ -158,8 +158,8 @@ fn unusable(cx: &Context, refusal: &Refusal) -> Failure {
 }
 
 /// Rights that a rules review did not show, asked for one by one.
-async fn still_denied(cx: &Context, client: &Cluster, job: &str, rights: Vec<Right>) -> Result<Vec<Right>> {
-    let answers = futures_util::future::join_all(rights.iter().map(|right| cx.may(client, job, right))).await;
+async fn still_denied(client: &Cluster, job: &str, rights: Vec<Right>) -> Result<Vec<Right>> {
+    let answers = futures_util::future::join_all(rights.iter().map(|right| client.may(job, right))).await;
     let mut denied = Vec::new();
     for (right, answer) in rights.into_iter().zip(answers) {
         if !answer.map_err(Failure::from)? {
@@ -169,8 +169,8 @@ async fn still_denied(cx: &Context, client: &Cluster, job: &str, rights: Vec<Rig
     Ok(denied)
 }
 
-async fn too_little(cx: &Context, client: &Cluster, less: &[Right]) -> Failure {
-    let job = &cx.names.job_namespace;
+async fn too_little(cx: &View, client: &Cluster, less: &[Right]) -> Failure {
+    let job = &cx.run.names.job_namespace;
     let mut failure = Failure::new(
         Id::LackingRights,
         format!("the runner's token may not {} {} in {job}", less[0].verb, less[0].resource),
@@ -185,7 +185,7 @@ async fn too_little(cx: &Context, client: &Cluster, less: &[Right]) -> Failure {
         failure =
             failure.detail("missing", less.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     }
-    if let Ok(Some(role)) = cx.read(&cx.names.role()).await
+    if let Ok(Some(role)) = cx.read(&cx.run.names.role()).await
         && let Some(writer) = role.last_writer(&["rules"])
     {
         failure = failure.detail(
@@ -195,13 +195,13 @@ async fn too_little(cx: &Context, client: &Cluster, less: &[Right]) -> Failure {
     }
     failure.hint(format!(
         "outrigger create-role --force-conflicts --deployment {}",
-        crate::settings::shell_word(&cx.names.deployment)
+        crate::settings::shell_word(&cx.run.names.deployment)
     ))
 }
 
 /// Things the runner must not be able to do. The reads are tried, the rest is asked. Returns what it
 /// can do of them and where, and how many were looked at.
-async fn critical(cx: &Context, client: &Cluster, job: &str, runner: &str) -> Result<(Vec<Placed>, usize)> {
+async fn critical(cx: &View, client: &Cluster, job: &str, runner: &str) -> Result<(Vec<Placed>, usize)> {
     let secrets = Right::new("", "secrets", "list");
     let tried = [job, runner, "kube-system"]
         .map(|place| (place, format!("/api/v1/namespaces/{place}/secrets?limit=1")));
@@ -225,7 +225,7 @@ async fn critical(cx: &Context, client: &Cluster, job: &str, runner: &str) -> Re
         futures_util::future::join_all(
             tried.iter().map(|(_, path)| async move { client.read("try to list Secrets", path).await })
         ),
-        futures_util::future::join_all(asked.iter().map(|(place, right)| cx.may(client, place, right))),
+        futures_util::future::join_all(asked.iter().map(|(place, right)| client.may(place, right))),
     );
     let mut found = Vec::new();
     for ((place, _), answer) in tried.iter().zip(reads) {

@@ -2,6 +2,7 @@
 //! steps build on it; and in the files beside, what it says, why a job waits, and how a pipeline ended.
 
 mod file;
+pub mod follow;
 mod verdict;
 mod why_pending;
 
@@ -9,15 +10,19 @@ pub use file::{DEFAULT_PATH, PipelineFile, difference, digest};
 pub use verdict::judge;
 pub use why_pending::{Reason, why_waiting};
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::base::error::{Failure, Id, Result};
+use crate::deployment::plan::FileChange;
+use crate::deployment::run::Run;
 use crate::gitlab::facts::instance;
 use crate::gitlab::runner::{self, Verdict};
+use crate::gitlab::view::{Hand, View};
 use crate::gitlab::{Class, Gitlab, Project, Refusal, Route};
-use crate::steps::context::Context;
 
 /// The file as it is in the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,22 +72,22 @@ impl State {
 ///
 /// # Errors
 /// Exit 2 without token or project; 3 for a project whose CI file is somewhere else; 4 for missing rights.
-pub async fn state(cx: &Context) -> Result<&State> {
-    cx.facts.pipeline.get_or_try_init(|| find(cx)).await
+pub async fn state(cx: &View) -> Result<&State> {
+    cx.pipeline.get_or_try_init(|| find(cx)).await
 }
 
 /// What the file should say.
 ///
 /// # Errors
 /// OR0710 if the template does not render.
-pub fn wanted(cx: &Context) -> Result<String> {
-    render(cx, &cx.settings.tags.value)
+pub fn wanted(run: &Run) -> Result<String> {
+    render(run, &run.settings.tags.value)
 }
 
-fn render(cx: &Context, tags: &[String]) -> Result<String> {
-    let settings = &cx.settings;
+fn render(run: &Run, tags: &[String]) -> Result<String> {
+    let settings = &run.settings;
     PipelineFile {
-        deployment: &cx.names.deployment,
+        deployment: &run.names.deployment,
         image: &settings.image.value,
         tags,
         script: &settings.pipeline_script.value,
@@ -94,8 +99,7 @@ fn render(cx: &Context, tags: &[String]) -> Result<String> {
 fn path(project: &Project) -> Result<String> {
     match project.ci_config_path.as_deref() {
         None => Ok(DEFAULT_PATH.to_owned()),
-        Some(path) if path.contains('@') || path.contains("://") => Err(Failure::new(
-            Id::NoPipelineFile, format!("{} reads its CI configuration from elsewhere", project.shown()),
+        Some(path) if path.contains('@') || path.contains("://") => Err(Failure::new(Id::NoPipelineFile, format!("{} reads its CI configuration from elsewhere", project.shown()),
         )
         .detail("it reads", path)
         .hint("change that in GitLab (Settings, CI/CD, General pipelines), or commit the file there yourself: outrigger commit-pipeline --print")),
@@ -103,33 +107,33 @@ fn path(project: &Project) -> Result<String> {
     }
 }
 
-async fn find(cx: &Context) -> Result<State> {
-    let gitlab = cx.gitlab()?;
+async fn find(cx: &View) -> Result<State> {
+    let gitlab = cx.client()?;
     let project = instance(cx).await?.project()?;
     let id = project.id.to_string();
     let path = path(project)?;
     let default = project.default_branch.clone();
-    let branch = match (&cx.settings.branch, &default) {
+    let branch = match (&cx.run.settings.branch, &default) {
         (Some(branch), _) => branch.value.clone(),
         (None, Some(default)) => default.clone(),
         // An empty repository has none yet; this is what GitLab calls the first.
         (None, None) => "main".to_owned(),
     };
-    let wanted = wanted(cx)?;
+    let wanted = wanted(&cx.run)?;
     let (there, found, lint) = tokio::join!(
         read_branch(gitlab, &id, &branch),
-        read_file(gitlab, &id, &path, &branch),
+        file_of(gitlab, &id, &path, &branch),
         lint(gitlab, &id, &wanted),
     );
     let (there, mut present) = (there?, found?);
     let start = default.filter(|default| there.is_none() && *default != branch);
     if let Some(start) = &start {
         // A new branch begins with the file of the old one.
-        present = read_file(gitlab, &id, &path, start).await?;
+        present = file_of(gitlab, &id, &path, start).await?;
     }
     let tags_only = match (&present, runner::verdict(cx).await) {
         (Some(present), Ok(Verdict::Keep { ours, update, .. })) if update["tag_list"].is_array() => {
-            render(cx, ours.runner.tags.as_deref().unwrap_or_default())? == present.text
+            render(&cx.run, ours.runner.tags.as_deref().unwrap_or_default())? == present.text
         }
         _ => false,
     };
@@ -160,12 +164,11 @@ async fn read_branch(gitlab: &Gitlab, project: &str, branch: &str) -> Result<Opt
 ///
 /// # Errors
 /// What GitLab refuses.
-pub async fn read_file(
-    gitlab: &Gitlab,
-    project: &str,
-    path: &str,
-    reference: &str,
-) -> Result<Option<Present>> {
+pub async fn read_file(view: &View, project: &str, path: &str, reference: &str) -> Result<Option<Present>> {
+    file_of(view.client()?, project, path, reference).await
+}
+
+async fn file_of(gitlab: &Gitlab, project: &str, path: &str, reference: &str) -> Result<Option<Present>> {
     let route = Route::of(&["projects", project, "repository", "files", path]).with("ref", reference);
     let Some(value) = gitlab.get_opt(&format!("read {path} on {reference}"), &route).await? else {
         return Ok(None);
@@ -213,4 +216,46 @@ async fn lint(
         errors.push("it is not valid".to_owned());
     }
     Ok(Some((errors, texts("warnings"))))
+}
+
+/// Commits one file. A lost answer is settled by reading the file: what it says is what counts.
+///
+/// # Errors
+/// GitLab's refusal.
+pub async fn commit(hand: &Hand, change: &FileChange) -> Result<String> {
+    let gitlab = hand.client()?;
+    let mut action = json!({"file_path": change.path});
+    match (&change.content, &change.before) {
+        (Some(content), None) => {
+            action["action"] = json!("create");
+            action["content"] = json!(content);
+        }
+        (Some(content), Some(_)) => {
+            action["action"] = json!("update");
+            action["content"] = json!(content);
+        }
+        (None, _) => action["action"] = json!("delete"),
+    }
+    if let Some(before) = change.before.as_ref().filter(|before| !before.is_empty()) {
+        action["last_commit_id"] = json!(before);
+    }
+    let mut body = json!({"branch": change.branch, "commit_message": change.message, "actions": [action]});
+    if let Some(start) = &change.start {
+        body["start_branch"] = json!(start);
+    }
+    let project = change.project.to_string();
+    let what = format!("commit {} on {}", change.path, change.branch);
+    let route = Route::of(&["projects", &project, "repository", "commits"]);
+    let refusal = match gitlab.post(&what, &route, &body).await {
+        Ok(answer) => return Ok(answer["id"].as_str().unwrap_or_default().to_owned()),
+        Err(refusal) => refusal,
+    };
+    if refusal.is_ambiguous() {
+        let cleanup = gitlab.for_cleanup(Duration::from_secs(10));
+        let now = file_of(&cleanup, &project, &change.path, &change.branch).await?;
+        if now.as_ref().map(|now| &now.text) == change.content.as_ref() {
+            return Ok(now.map(|now| now.commit).unwrap_or_default());
+        }
+    }
+    Err(refusal.into())
 }

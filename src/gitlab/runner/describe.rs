@@ -1,8 +1,8 @@
 //! A runner's condition, in words.
 
 use super::Ours;
-use crate::gitlab::{Gitlab, Manager};
-use crate::steps::context::Context;
+use crate::gitlab::Manager;
+use crate::gitlab::view::View;
 
 /// The machines that use a runner's token, in words.
 #[must_use]
@@ -33,8 +33,8 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
 
 /// "last contact 40 s ago", "paused, never made contact".
 #[must_use]
-pub fn condition(cx: &Context, ours: &Ours) -> String {
-    let now = cx.gitlab.client.as_ref().map_or(cx.now, Gitlab::now);
+pub fn condition(cx: &View, ours: &Ours) -> String {
+    let now = cx.now();
     let contact =
         ours.managers.iter().filter_map(|manager| manager.contacted).chain(ours.runner.contacted).max();
     let contact = match contact {

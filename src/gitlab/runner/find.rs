@@ -11,8 +11,8 @@ use crate::base::wait::{self, Pace};
 use crate::deployment::mark::{self, Marked, Marks};
 use crate::deployment::ownership::Voucher;
 use crate::gitlab::facts::instance;
+use crate::gitlab::view::View;
 use crate::gitlab::{Class, Gitlab, Manager, Refusal, Route, Runner, Scope};
-use crate::steps::context::Context;
 
 /// GitLab's replicas may lag so far behind a creation.
 const LAG: Duration = Duration::from_secs(10);
@@ -31,23 +31,23 @@ pub(super) struct Trace {
     lag: Duration,
 }
 
-pub(super) async fn trace(cx: &Context) -> Trace {
-    let known = cx.record.borrow().gitlab.clone();
+pub(super) fn trace(cx: &View) -> Trace {
+    let known = cx.notes.record().gitlab.clone();
     let mut trace = Trace {
         id: known.runner.as_ref().map(|runner| runner.id),
         recorded: known.runner.is_some(),
         intent: known.intent,
         given: known.given,
-        lag: lag(known.runner.as_ref().map_or("", |runner| runner.made.as_str()), cx.now),
+        lag: lag(known.runner.as_ref().map_or("", |runner| runner.made.as_str()), cx.run.now),
     };
     if !trace.recorded && !trace.given {
-        let noted = cx.noted(crate::deployment::names::RUNNER).await;
+        let noted = cx.notes.noted(crate::deployment::names::RUNNER);
         let noted = noted.as_deref();
         trace.id = noted.and_then(|noted| noted.parse().ok());
         // Noted by another machine, perhaps just now: one more look costs little.
         trace.lag = if trace.id.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
         // A mark in GitLab is on no runner but those that outrigger made.
-        let marked = cx.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Mark);
+        let marked = cx.notes.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Mark);
         trace.given = noted == Some(crate::deployment::names::GIVEN) && trace.intent.is_none() && !marked;
     }
     trace
@@ -57,12 +57,12 @@ pub(super) async fn trace(cx: &Context) -> Trace {
 ///
 /// # Errors
 /// See [`verdict`].
-pub async fn find(cx: &Context) -> Result<Found> {
-    let Trace { id: hint, recorded, intent, lag, .. } = trace(cx).await;
-    if cx.gitlab.client.is_none() {
+pub async fn find(cx: &View) -> Result<Found> {
+    let Trace { id: hint, recorded, intent, lag, .. } = trace(cx);
+    if cx.access.client.is_none() {
         return match (hint, &intent) {
             (None, None) => Ok(Found::None),
-            _ => Ok(Found::NotLooked(cx.gitlab.why_not.clone())),
+            _ => Ok(Found::NotLooked(cx.access.why_not.clone())),
         };
     }
     if let Some(id) = hint {
@@ -73,20 +73,22 @@ pub async fn find(cx: &Context) -> Result<Found> {
         }
     }
     // A first run has nothing to find: its id was minted just now.
-    let fresh = !cx.recorded && cx.vouched.is_none();
+    let fresh = !cx.notes.recorded && cx.notes.vouched.is_none();
     if fresh {
         return Ok(Found::None);
     }
-    let scoped = cx.settings.project.is_some() || cx.settings.group.is_some() || cx.settings.instance_runner;
+    let scoped = cx.run.settings.project.is_some()
+        || cx.run.settings.group.is_some()
+        || cx.run.settings.instance_runner;
     if !scoped && intent.is_none() {
         return Ok(Found::None);
     }
-    let young = intent.as_deref().is_some_and(|time| !self::lag(time, cx.now).is_zero());
+    let young = intent.as_deref().is_some_and(|time| !self::lag(time, cx.run.now).is_zero());
     match by_mark(cx, young).await {
         // Each creation is noted before it is tried: with a record and without such a note there was none.
         Err(failure)
             if matches!(failure.id, Id::GitlabForbidden | Id::UnfinishedCreation)
-                && cx.recorded
+                && cx.notes.recorded
                 && intent.is_none() =>
         {
             Ok(Found::None)
@@ -107,8 +109,8 @@ fn lag(made: &str, now: jiff::Timestamp) -> Duration {
 /// # Errors
 /// OR0703 (exit 7) for a runner that we made, as is `recorded`, and that no longer says so itself: a second
 /// one must not follow from that.
-async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<Found> {
-    let gitlab = cx.gitlab()?;
+async fn by_id(cx: &View, id: u64, lag: Duration, recorded: bool) -> Result<Found> {
+    let gitlab = cx.client()?;
     let number = id.to_string();
     let what = format!("look at runner {id}");
     let route = Route::of(&["runners", &number]);
@@ -139,12 +141,12 @@ async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<F
         });
     };
     // An id is a hint: only the mark makes it ours.
-    let marks = cx.marks().await;
+    let marks = cx.notes.marks(&cx.run);
     let marked = marks.judge(&runner.description);
     if marked == Marked::No {
         if !recorded {
             // It may be ours by a name of the cluster that is not to be had here: no second one follows from that.
-            let unnamed = cx.record.borrow().cluster.kube_system.is_empty();
+            let unnamed = cx.notes.record().cluster.kube_system.is_empty();
             return if unnamed && mark::is_marked(&runner.description) {
                 Err(untold(id))
             } else {
@@ -158,10 +160,10 @@ async fn by_id(cx: &Context, id: u64, lag: Duration, recorded: bool) -> Result<F
     let outdated_mark = marked == Marked::Earlier;
     // `--anchor-uid` stands for the ServiceAccount alone, and whoever may write its annotations can copy an id onto
     // them, which a record then keeps: what an earlier outrigger wrote names its deployment in front.
-    let known = cx.record.borrow().gitlab.runner.as_ref().is_some_and(|known| known.id == id);
-    let name = &cx.names.deployment;
+    let known = cx.notes.record().gitlab.runner.as_ref().is_some_and(|known| known.id == id);
+    let name = &cx.run.names.deployment;
     let names_it = runner.description.starts_with(&format!("{name} on "));
-    if !known && !names_it && runner.description.ends_with(&mark::id_alone(&cx.id())) {
+    if !known && !names_it && runner.description.ends_with(&mark::id_alone(&cx.notes.id())) {
         return Err(foreign(&format!("runner {id} carries the id of {name}, and not its name"))
             .detail("its description is", runner.description)
             .hint(format!(
@@ -179,10 +181,10 @@ fn untold(id: u64) -> Failure {
         .hint("or leave the runner as it is: --skip create-runner")
 }
 
-async fn managers(cx: &Context, id: u64) -> Result<Vec<Manager>> {
+async fn managers(cx: &View, id: u64) -> Result<Vec<Manager>> {
     let number = id.to_string();
     let route = Route::of(&["runners", &number, "managers"]);
-    match cx.gitlab()?.get_opt(&format!("list the machines of runner {id}"), &route).await {
+    match cx.client()?.get_opt(&format!("list the machines of runner {id}"), &route).await {
         Ok(value) => Ok(value
             .as_ref()
             .and_then(Value::as_array)
@@ -198,10 +200,10 @@ async fn managers(cx: &Context, id: u64) -> Result<Vec<Manager>> {
 ///
 /// # Errors
 /// OR0415 (exit 4) where the token may not list; OR0703 (exit 7) for two hits or another creator.
-pub async fn by_mark(cx: &Context, patient: bool) -> Result<Found> {
+pub async fn by_mark(cx: &View, patient: bool) -> Result<Found> {
     let pace = Pace::new(&cx.limits, 500, 3000).within(if patient { LAG } else { Duration::ZERO });
     let tell = |(): &(), waited| {
-        cx.waiting("create-runner", "GitLab to show whether the runner was made", waited);
+        cx.progress.waiting("create-runner", "GitLab to show whether the runner was made", waited);
     };
     match wait::until(pace, tell, async || Ok(listed(cx).await?.map_or(Continue(()), Break))).await? {
         Ok(id) => by_id(cx, id, LAG, false).await,
@@ -209,8 +211,8 @@ pub async fn by_mark(cx: &Context, patient: bool) -> Result<Found> {
     }
 }
 
-async fn listed(cx: &Context) -> Result<Option<u64>> {
-    let gitlab = cx.gitlab()?;
+async fn listed(cx: &View) -> Result<Option<u64>> {
+    let gitlab = cx.client()?;
     let instance = instance(cx).await?;
     let Some(scope) = &instance.scope else {
         return Err(Failure::new(Id::MissingInput, "it is not said where the runner would be")
@@ -232,7 +234,7 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
         }
         Err(refusal) => return Err(refusal.into()),
     };
-    let marks = cx.marks().await;
+    let marks = cx.notes.marks(&cx.run);
     let hits: Vec<Runner> = items
         .iter()
         .filter_map(Runner::read)
@@ -245,7 +247,7 @@ async fn listed(cx: &Context) -> Result<Option<u64>> {
         [] => Ok(None),
         [one] => {
             let creator = one.creator.clone();
-            let known = cx.record.borrow().gitlab.runner.as_ref().is_some_and(|known| known.id == one.id);
+            let known = cx.notes.record().gitlab.runner.as_ref().is_some_and(|known| known.id == one.id);
             match (creator, caller) {
                 (Some((creator, name)), Some(caller)) if creator != caller && !known => Err(foreign(
                     &format!("runner {} carries this deployment's mark, and {name} made it", one.id),
@@ -294,9 +296,11 @@ pub enum Stands {
 }
 
 /// Looks for a runner with one of these marks: at the id that an anchor notes, and in the list.
-pub async fn stands(cx: &Context, hint: Option<u64>, marks: &Marks) -> Stands {
-    let Some(gitlab) = &cx.gitlab.client else { return Stands::NotLooked(cx.gitlab.why_not.clone()) };
-    let named = cx.settings.project.is_some() || cx.settings.group.is_some() || cx.settings.instance_runner;
+pub async fn stands(cx: &View, hint: Option<u64>, marks: &Marks) -> Stands {
+    let Some(gitlab) = &cx.access.client else { return Stands::NotLooked(cx.access.why_not.clone()) };
+    let named = cx.run.settings.project.is_some()
+        || cx.run.settings.group.is_some()
+        || cx.run.settings.instance_runner;
     if !named {
         return Stands::NotLooked("it is not said whom the runner is for (--project)".to_owned());
     }

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use super::narrow;
-use crate::cluster::Endpoint;
-use crate::steps::context::Context;
-use crate::x509::Host;
+use crate::base::endpoint::Endpoint;
+use crate::gitlab::view::View;
 use crate::x509::tls;
+use crate::x509::{self, Host};
 
 /// What of `--gitlab-ca-file` goes to the machine.
 #[derive(Clone, Debug, Default)]
-pub struct GitlabTrust {
+pub struct GitlabCa {
     /// Canonical PEM; none without such a file.
     pub ca_pem: Option<String>,
     /// What was left out of it, or why nothing was.
@@ -23,14 +22,18 @@ pub struct GitlabTrust {
 /// The runner adds its `tls-ca-file` to the machine's own roots (`network/client.go`, `addTLSCA`) and
 /// dials GitLab's host alone: a job's artifacts, caches and repository are the pod's business, which gets
 /// the chain that the runner has verified (`helpers/tls/ca_chain`) and not this file.
-pub async fn gitlab(cx: &Context) -> GitlabTrust {
-    let Some(bundle) = &cx.gitlab.roots.given else { return GitlabTrust::default() };
-    let whole = |note| GitlabTrust { ca_pem: Some(bundle.to_pem()), note };
-    let url = cx.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
+pub async fn ca(cx: &View) -> &GitlabCa {
+    cx.ca.get_or_init(|| find(cx)).await
+}
+
+async fn find(cx: &View) -> GitlabCa {
+    let Some(bundle) = &cx.access.roots.given else { return GitlabCa::default() };
+    let whole = |note| GitlabCa { ca_pem: Some(bundle.to_pem()), note };
+    let url = cx.run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
     let Ok(endpoint) = Endpoint::parse(url, "--gitlab-url") else { return whole(None) };
     // Of one nothing can be left out, and a client of ours looks at the server by itself.
     let single = bundle.certificates.iter().all(|one| *one == bundle.certificates[0]);
-    if single && cx.gitlab.client.is_some() {
+    if single && cx.is_connected() {
         return whole(None);
     }
     let deadline = Duration::from_secs(5).min(cx.limits.request_timeout);
@@ -43,7 +46,8 @@ pub async fn gitlab(cx: &Context) -> GitlabTrust {
             )));
         }
     };
-    let narrowed = narrow(bundle, &served, &Host::parse(&endpoint.host), cx.now);
+    let chains: Vec<&[Vec<u8>]> = served.iter().map(|served| served.chain.as_slice()).collect();
+    let narrowed = x509::narrow(bundle, &chains, &Host::parse(&endpoint.host), cx.run.now);
     if !narrowed.verdicts.iter().any(|verdict| verdict.accepted) {
         let why = narrowed.verdict().map(|verdict| verdict.why.join("; ")).unwrap_or_default();
         return whole(Some(format!(
@@ -57,5 +61,5 @@ pub async fn gitlab(cx: &Context) -> GitlabTrust {
         };
         format!("{others} of GitLab's CA file left out: not needed for {url} as it is now")
     });
-    GitlabTrust { ca_pem: Some(narrowed.bundle.to_pem()), note }
+    GitlabCa { ca_pem: Some(narrowed.bundle.to_pem()), note }
 }

@@ -1,21 +1,17 @@
 //! Which CA verifies the very endpoint that the runner will dial, judged by Go's rules.
 //!
 //! That outrigger itself can connect proves nothing: the operator's path (a proxy, another host name) is
-//! not the runner's. [`gitlab`] answers the same for GitLab.
+//! not the runner's. `gitlab::endpoint_ca` answers the same for GitLab.
 
 use std::time::Duration;
 
 use crate::base::address::{self, Reach};
 use crate::base::error::{Failure, Id, Result};
+use crate::cluster::view::View;
 use crate::cluster::{Endpoint, only_the_runner};
 use crate::deployment::object::{Kind as ObjectKind, Ref};
-use crate::steps::context::Context;
 use crate::x509::tls::{self, Served};
 use crate::x509::{self, Bundle, Host, Narrowed};
-
-mod gitlab;
-
-pub use gitlab::GitlabTrust;
 
 /// What verifies the endpoint.
 #[derive(Clone, Debug)]
@@ -37,8 +33,6 @@ pub struct Trust {
     pub left_out: usize,
     /// Set when the endpoint cannot be reached from here: TLS is unproven, the VM will check it.
     pub unproven: Option<String>,
-    /// The same for GitLab.
-    pub gitlab: GitlabTrust,
     /// Worth saying: bundle members dropped, an early expiry.
     pub warnings: Vec<String>,
 }
@@ -56,20 +50,16 @@ struct Candidate {
 ///
 /// # Errors
 /// OR0306 with one detail per candidate when none verifies the endpoint.
-pub async fn trust(cx: &Context) -> Result<&Trust> {
-    let both = || async {
-        let (trust, gitlab) = tokio::join!(find(cx), gitlab::gitlab(cx));
-        trust.map(|trust| Trust { gitlab, ..trust })
-    };
-    cx.facts.trust.get_or_try_init(both).await
+pub async fn trust(cx: &View) -> Result<&Trust> {
+    cx.trust.get_or_try_init(|| find(cx)).await
 }
 
-async fn find(cx: &Context) -> Result<Trust> {
-    let endpoint = match &cx.settings.kubernetes_host {
+async fn find(cx: &View) -> Result<Trust> {
+    let endpoint = match &cx.run.settings.kubernetes_host {
         Some(host) => Endpoint::parse(&host.value, "--kubernetes-host")?,
         None => cx.target.endpoint.clone(),
     };
-    let own = cx.settings.kubernetes_host.is_none() || endpoint == cx.target.endpoint;
+    let own = cx.run.settings.kubernetes_host.is_none() || endpoint == cx.target.endpoint;
     if !endpoint.prefix.is_empty() {
         return Err(Failure::new(Id::EndpointCertificate, format!("{} has a path, as Rancher's and other proxies' addresses do", endpoint.url))
             .detail("because", "such a proxy accepts its own tokens only: the runner's would be refused")
@@ -121,7 +111,7 @@ async fn find(cx: &Context) -> Result<Trust> {
     };
     let mut not_here = None;
     for candidate in &candidates {
-        let narrowed = narrow(&candidate.bundle, &served, &host, cx.now);
+        let narrowed = narrow(&candidate.bundle, &served, &host, cx.run.now);
         let Some(verdict) = narrowed.verdict() else { continue };
         if !verdict.accepted {
             refusals.push((candidate.source.clone(), verdict.why.join("; ")));
@@ -145,12 +135,11 @@ async fn find(cx: &Context) -> Result<Trust> {
         return Ok(Trust {
             ca_pem: (!candidate.system).then(|| narrowed.bundle.to_pem()),
             fingerprint: anchor.map(x509::Certificate::fingerprint_sha256).unwrap_or_default(),
-            days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.now)),
+            days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.run.now)),
             source: candidate.source.clone(),
             members: narrowed.bundle.certificates.len(),
             left_out: narrowed.left_out,
             unproven: None,
-            gitlab: GitlabTrust::default(),
             warnings,
             endpoint,
         });
@@ -214,7 +203,7 @@ fn elsewhere(narrowed: &Narrowed, served: &[Served]) -> Vec<String> {
 }
 
 /// An endpoint that does not answer here: the cluster's own CA, and nothing proven.
-fn unreachable(cx: &Context, endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Result<Trust> {
+fn unreachable(cx: &View, endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Result<Trust> {
     // Behind a proxy the kubeconfig's CA has verified this very server.
     let own = *endpoint == cx.target.endpoint;
     let Some(candidate) = candidates.into_iter().find(|candidate| own || candidate.from_cluster) else {
@@ -226,7 +215,7 @@ fn unreachable(cx: &Context, endpoint: &Endpoint, candidates: Vec<Candidate>, wh
     Ok(Trust {
         ca_pem: Some(candidate.bundle.to_pem()),
         fingerprint: anchor.map(x509::Certificate::fingerprint_sha256).unwrap_or_default(),
-        days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.now)),
+        days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.run.now)),
         source: candidate.source.clone(),
         members: candidate.bundle.certificates.len(),
         left_out: 0,
@@ -234,14 +223,13 @@ fn unreachable(cx: &Context, endpoint: &Endpoint, candidates: Vec<Candidate>, wh
             "{} cannot be reached from here ({why}): TLS is unproven, the VM will check it",
             endpoint.url
         )),
-        gitlab: GitlabTrust::default(),
         warnings: warnings_about(endpoint, &[]),
         endpoint: endpoint.clone(),
     })
 }
 
 /// Every place a CA can come from, in the order of preference.
-async fn candidates(cx: &Context, own: bool) -> Vec<Candidate> {
+async fn candidates(cx: &View, own: bool) -> Vec<Candidate> {
     let mut found = Vec::new();
     let from_kubeconfig = || {
         let bundle = x509::read_bundle(cx.target.ca.as_deref()?).ok()?;

@@ -1,0 +1,65 @@
+//! Which cluster this is, and whether it is the one that the deployment lives on.
+
+use crate::base::error::{Failure, Id, Result};
+use crate::cluster::Class;
+use crate::cluster::view::{Hand, View};
+use crate::deployment::object::{Kind as ObjectKind, Ref};
+use crate::deployment::record::ClusterIdentity;
+use crate::x509;
+
+/// Which cluster this is, by the uid of `kube-system` and by its CA.
+///
+/// # Errors
+/// Where the server is not reached; what may not be read stays empty.
+pub async fn identity(view: &View) -> Result<ClusterIdentity> {
+    let reference = Ref::cluster(ObjectKind::Namespace, "kube-system");
+    let kube_system = match view.read(&reference).await {
+        Ok(live) => live.map_or_else(String::new, |live| live.uid().to_owned()),
+        Err(refusal) if refusal.class == Class::Forbidden => String::new(),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let bundle = view.target.ca.as_deref().and_then(|ca| x509::read_bundle(ca).ok());
+    let ca = bundle.as_ref().and_then(|bundle| bundle.certificates.first());
+    Ok(ClusterIdentity {
+        context: view.target.context.clone(),
+        server: view.target.endpoint.url.clone(),
+        kube_system,
+        ca_fingerprint: ca.map(x509::Certificate::fingerprint_sha256).unwrap_or_default(),
+    })
+}
+
+/// Refuses a cluster that is not the recorded one, before anything is written; reads the deployment's
+/// ServiceAccount and the server's version on the way, which everything that follows needs.
+///
+/// # Errors
+/// OR0305 (exit 3) naming both.
+pub async fn check(hand: &Hand) -> Result<()> {
+    let account = hand.run.names.account();
+    let (now, _, _) = tokio::join!(identity(hand), hand.version(), hand.read(&account));
+    let now = now?;
+    let (uid, fingerprint) = (&now.kube_system, &now.ca_fingerprint);
+    let known = hand.notes.record().cluster.clone();
+    let differs = if !known.kube_system.is_empty() && !uid.is_empty() {
+        known.kube_system != *uid
+    } else {
+        !known.ca_fingerprint.is_empty() && known.ca_fingerprint != *fingerprint
+    };
+    let describe = |context: &str, server: &str, uid: &str| {
+        let identity = if uid.is_empty() {
+            "kube-system may not be read".to_owned()
+        } else {
+            format!("kube-system {uid}")
+        };
+        format!("{context} at {server} ({identity})")
+    };
+    if differs {
+        return Err(Failure::new(Id::AnotherCluster, format!("{} was set up on another cluster", hand.run.names.deployment))
+            .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
+            .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
+            .hint(format!("leave out --context, or name the deployment that lives there with --deployment NAME; if {} no longer exists: outrigger teardown --cluster-gone", known.context)));
+    }
+    // By its CA it is the same one: what may not be read at this time is still known, and named by marks.
+    let kube_system = if uid.is_empty() { known.kube_system } else { uid.clone() };
+    hand.journal.note(|record| record.cluster = ClusterIdentity { kube_system, ..now });
+    Ok(())
+}

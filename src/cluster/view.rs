@@ -1,0 +1,373 @@
+//! The cluster as a run sees it ([`View`]: reads, reviews and dry runs, each asked at most once) and changes it
+//! ([`Hand`]: every creation is recorded before and after it happens). Steps get the one while they look and
+//! decide, and the other only to apply what was announced.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::ops::ControlFlow::{Break, Continue};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::event::Reporter;
+use crate::base::request::Limits;
+use crate::base::wait::{self, Pace};
+use crate::cluster::dry_run;
+use crate::cluster::endpoint_ca::Trust;
+use crate::cluster::namespace::Kinds;
+use crate::cluster::rights::Right;
+use crate::cluster::{Class, Cluster, Refusal, Target};
+use crate::deployment::names::ID;
+use crate::deployment::notes::{Journal, Notes};
+use crate::deployment::object::{Object, Ref};
+use crate::deployment::ownership::{self, Owner};
+use crate::deployment::run::Run;
+use crate::settings::{Risk, check};
+
+/// Who the API server says the operator is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// User name, byte for byte.
+    pub name: String,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+type Seen = Rc<OnceCell<Option<Object>>>;
+
+/// The cluster, as the operator: nothing that is asked through it persists.
+pub struct View {
+    /// What was asked for.
+    pub run: Rc<Run>,
+    /// What is remembered.
+    pub notes: Rc<Notes>,
+    /// What the kubeconfig says.
+    pub target: Target,
+    /// Limits for further clients.
+    pub limits: Limits,
+    /// Where events go.
+    pub progress: Rc<dyn Reporter>,
+    pub(super) api: Cluster,
+    pub(super) trust: OnceCell<Trust>,
+    /// Every kind that can be listed in a namespace, and what could not be found out about that.
+    pub(super) served: OnceCell<Kinds>,
+    /// The temporary binding that the operator holds now, with its uid.
+    pub(super) held: RefCell<Option<(Ref, String)>>,
+    /// Whether a temporary binding was made during this run: authorizers lag behind it.
+    pub(super) bound: Cell<bool>,
+    /// Whether this run made the binding that gives the runner its rights.
+    pub(super) granted: Cell<bool>,
+    /// Objects that were waited for in vain, and reported.
+    pub(super) awaited: RefCell<Vec<Ref>>,
+    /// Whether namespaces may go with what generators keep in them: by flag, or by a yes on a terminal.
+    pub accept_generated: Cell<bool>,
+    /// What generators keep in namespaces that stay for that reason alone, one line for each.
+    pub generated: RefCell<Vec<String>>,
+    operator: OnceCell<Operator>,
+    version: OnceCell<String>,
+    seen: RefCell<HashMap<Ref, Seen>>,
+}
+
+impl View {
+    /// A view through this connection.
+    #[must_use]
+    pub fn new(
+        run: Rc<Run>,
+        notes: Rc<Notes>,
+        target: Target,
+        limits: Limits,
+        progress: Rc<dyn Reporter>,
+        api: Cluster,
+    ) -> Self {
+        Self {
+            accept_generated: Cell::new(run.settings.accepts(Risk::Generated)),
+            run,
+            notes,
+            target,
+            limits,
+            progress,
+            api,
+            trust: OnceCell::new(),
+            served: OnceCell::new(),
+            held: RefCell::default(),
+            bound: Cell::default(),
+            granted: Cell::default(),
+            awaited: RefCell::default(),
+            generated: RefCell::default(),
+            operator: OnceCell::new(),
+            version: OnceCell::new(),
+            seen: RefCell::default(),
+        }
+    }
+
+    /// The same, with what was read so far, for a run and notes that a first look has completed.
+    #[must_use]
+    pub fn completed(self, run: Rc<Run>, notes: Rc<Notes>) -> Self {
+        Self { run, notes, ..self }
+    }
+
+    /// Reads an object, at most once per run.
+    pub async fn read(&self, reference: &Ref) -> Result<Option<Object>, Refusal> {
+        let cell = Rc::clone(self.seen.borrow_mut().entry(reference.clone()).or_default());
+        let live = cell.get_or_try_init(|| self.api.get(reference)).await?;
+        if *reference == self.run.names.account() {
+            self.notes.see_anchor(live.as_ref());
+        }
+        Ok(live.clone())
+    }
+
+    /// Reads an object again.
+    pub async fn read_again(&self, reference: &Ref) -> Result<Option<Object>, Refusal> {
+        let live = self.api.get(reference).await?;
+        self.changed(reference, live.clone());
+        Ok(live)
+    }
+
+    /// Takes note of an object as it is now.
+    pub fn changed(&self, reference: &Ref, now: Option<Object>) {
+        if *reference == self.run.names.account() {
+            self.notes.see_anchor(now.as_ref());
+        }
+        self.seen.borrow_mut().insert(reference.clone(), Rc::new(OnceCell::new_with(Some(now))));
+    }
+
+    /// Whether each of these objects is there and ours.
+    pub async fn are_ours(&self, references: &[Ref]) -> bool {
+        for reference in references {
+            match self.read(reference).await {
+                Ok(Some(live)) if self.notes.owner(&live) == Owner::Us => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether a namespace takes objects; one that may not be read is taken to.
+    pub async fn takes_objects(&self, namespace: &str) -> bool {
+        match self.read(&Ref::cluster(crate::deployment::object::Kind::Namespace, namespace)).await {
+            Ok(live) => live.is_some_and(|live| !live.is_terminating()),
+            Err(_) => true,
+        }
+    }
+
+    /// Lists a collection's metadata.
+    pub async fn list_metadata(&self, what: &str, path: &str) -> Result<Vec<Value>, Refusal> {
+        self.api.list_metadata(what, path).await
+    }
+
+    /// Lets the server judge a creation; nothing is stored.
+    pub async fn dry_run(&self, object: &Object) -> Result<(), Refusal> {
+        self.api.dry_run(object).await
+    }
+
+    /// A review of the operator's own rights or name; its status.
+    pub async fn review(
+        &self,
+        what: &str,
+        group: &str,
+        resource: &str,
+        kind: &str,
+        spec: Value,
+    ) -> Result<Value, Refusal> {
+        self.api.review(what, group, resource, kind, spec).await
+    }
+
+    /// Whether the operator may do one thing.
+    pub async fn may(&self, namespace: &str, right: &Right) -> Result<bool, Refusal> {
+        self.api.may(namespace, right).await
+    }
+
+    /// Who the operator is, asked of the server.
+    ///
+    /// # Errors
+    /// OR0405 (exit 4) for a name that cannot stand in a binding and in a command to paste.
+    pub async fn operator(&self) -> Result<&Operator> {
+        self.operator
+            .get_or_try_init(|| async {
+                let status = self
+                    .api
+                    .review(
+                        "ask who you are",
+                        "authentication.k8s.io",
+                        "selfsubjectreviews",
+                        "SelfSubjectReview",
+                        Value::Null,
+                    )
+                    .await
+                    .map_err(Failure::from)?;
+                let user = &status["userInfo"];
+                let name = user["username"].as_str().unwrap_or_default();
+                if let Err(why) = check::text(name) {
+                    let name = check::escaped(name);
+                    return Err(Failure::new(
+                        Id::UnprintableUser,
+                        format!("the server knows you as {name}, which {why}"),
+                    )
+                    .hint("use credentials that belong to another user: --context NAME"));
+                }
+                let groups = user["groups"].as_array().into_iter().flatten();
+                Ok(Operator {
+                    name: name.to_owned(),
+                    groups: groups.filter_map(|group| group.as_str().map(str::to_owned)).collect(),
+                })
+            })
+            .await
+    }
+
+    /// The server's version, such as `v1.37.2`.
+    pub async fn version(&self) -> Result<&String> {
+        self.version
+            .get_or_try_init(|| async {
+                let answer = self.api.read("read the version", "/version").await.map_err(Failure::from)?;
+                Ok(answer["gitVersion"].as_str().unwrap_or_default().to_owned())
+            })
+            .await
+    }
+
+    /// The server's minor version as Pod Security names it, such as `v1.37`, once [`Self::version`] is known.
+    #[must_use]
+    pub fn minor_version(&self) -> Option<String> {
+        let mut parts = self.version.get()?.trim_start_matches('v').split('.');
+        let mut number = || {
+            let part = parts.next()?;
+            let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+            (!digits.is_empty()).then_some(digits)
+        };
+        Some(format!("v{}.{}", number()?, number()?))
+    }
+}
+
+impl Cluster {
+    /// Whether whoever this connection speaks for may do one thing.
+    pub async fn may(&self, namespace: &str, right: &Right) -> Result<bool, Refusal> {
+        let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
+        let spec = json!({"resourceAttributes": {
+            "namespace": namespace, "verb": right.verb, "group": right.group,
+            "resource": resource, "subresource": subresource, "name": right.name,
+        }});
+        let status = self
+            .review(
+                &format!("ask about {right}"),
+                "authorization.k8s.io",
+                "selfsubjectaccessreviews",
+                "SelfSubjectAccessReview",
+                spec,
+            )
+            .await?;
+        Ok(status["allowed"] == true)
+    }
+}
+
+/// What changes the cluster, and all that a [`View`] shows.
+pub struct Hand {
+    view: View,
+    /// Where it is recorded.
+    pub journal: Journal,
+}
+
+impl Deref for Hand {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
+    }
+}
+
+impl Hand {
+    /// A hand on what this view shows.
+    #[must_use]
+    pub fn new(view: View, journal: Journal) -> Self {
+        Self { view, journal }
+    }
+
+    /// The view, given up.
+    #[must_use]
+    pub fn into_view(self) -> View {
+        self.view
+    }
+
+    /// How many requests that change something have been sent.
+    #[must_use]
+    pub fn mutations(&self) -> usize {
+        self.api.mutations()
+    }
+
+    /// Creates an object: intent to disk, POST, uid to disk.
+    ///
+    /// A lost answer is settled by looking: an object that carries our id is the one we sent.
+    pub async fn create(&self, object: &Object) -> Result<Object> {
+        let reference = &object.reference;
+        self.journal.intend(reference)?;
+        let made = match self.api.create(object).await {
+            Ok(made) => made,
+            Err(refusal) if refusal.is_ambiguous() || refusal.class == Class::AlreadyExists => {
+                let cleanup = self.api.for_cleanup(Duration::from_secs(10));
+                match cleanup.get(reference).await {
+                    Ok(Some(live)) if live.annotation(ID) == Some(self.notes.id().as_str()) => live,
+                    Ok(Some(live)) if refusal.class == Class::AlreadyExists => {
+                        self.journal.forget(reference)?;
+                        return Err(ownership::foreign(&live, "it appeared between the plan and now"));
+                    }
+                    Ok(None) => {
+                        self.journal.forget(reference)?;
+                        return Err(refusal.into());
+                    }
+                    _ => return Err(refusal.into()),
+                }
+            }
+            Err(refusal) => {
+                self.journal.forget(reference)?;
+                return Err(self.refused(object, refusal));
+            }
+        };
+        self.changed(reference, Some(made.clone()));
+        self.journal.own(reference, made.uid())?;
+        Ok(made)
+    }
+
+    fn refused(&self, object: &Object, refusal: Refusal) -> Failure {
+        dry_run::failure(&self.run.settings, &self.run.kubectl(), object, refusal)
+    }
+
+    /// Applies a change to an object that was judged ours.
+    pub async fn apply(&self, object: &Object) -> Result<Object> {
+        let made = self.api.apply(object).await.map_err(|why| self.refused(object, why))?;
+        self.changed(&object.reference, Some(made.clone()));
+        self.journal.own(&object.reference, made.uid())?;
+        Ok(made)
+    }
+
+    /// Sets fields of an object, whoever set the others.
+    pub async fn merge(&self, reference: &Ref, patch: &Value) -> Result<Object, Refusal> {
+        let live = self.api.merge(reference, patch).await?;
+        self.changed(reference, Some(live.clone()));
+        Ok(live)
+    }
+
+    /// Asks for a token of a ServiceAccount.
+    pub async fn request_token(&self, account: &Ref, body: &Value) -> Result<Value, Refusal> {
+        self.api.request_token(account, body).await
+    }
+
+    /// Notes that the runner's rights have just been given: authorizers lag behind that.
+    pub fn granted(&self) {
+        self.granted.set(true);
+    }
+
+    /// Repeats what is denied although it was just granted: authorizers lag behind a binding.
+    pub async fn after_binding<T, F>(&self, limit: Duration, mut attempt: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let look = async || match attempt().await {
+            Err(failure) if failure.kind == Kind::Denied && self.bound.get() => Ok(Continue(failure)),
+            other => other.map(Break),
+        };
+        wait::until(Pace::new(&self.limits, 50, 1000).within(limit), |_, _| {}, look).await?
+    }
+}

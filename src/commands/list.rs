@@ -1,0 +1,88 @@
+//! `list`: the deployments known on this machine, or in the cluster.
+
+use crate::base::error::{Failure, Result};
+use crate::base::event::{Event, Reporter as _};
+use crate::base::{files, message};
+use crate::commands::session::{Needs, Outside};
+use crate::commands::{Ended, write_lines};
+use crate::deployment::names;
+use crate::deployment::record::Record;
+use crate::settings::{Output, check};
+
+/// `list`: the deployments known on this machine, or with `--cluster` in the cluster.
+pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
+    let mut rows: Vec<[String; 4]> = Vec::new();
+    if outside.options.list_cluster {
+        let known = outside.settings().await?;
+        let session = outside.open(Needs::default(), known).await?;
+        let path = "/api/v1/serviceaccounts?labelSelector=app.kubernetes.io%2Fmanaged-by%3Doutrigger";
+        let items = session
+            .cluster
+            .list_metadata("list outrigger's ServiceAccounts in the cluster", path)
+            .await
+            .map_err(Failure::from)?;
+        for item in items {
+            let meta = &item["metadata"];
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let deployment = text(&meta["annotations"][names::DEPLOYMENT]);
+            // The jobs' account is labelled too; only the anchor bears the deployment's own name.
+            if deployment == text(&meta["name"]) {
+                // Whoever may make a ServiceAccount may write there what they like.
+                if let Err(why) = check::deployment(&deployment) {
+                    let place = check::escaped(&text(&meta["namespace"]));
+                    let name = check::escaped(&deployment);
+                    let text = format!("the ServiceAccount {name} in {place} is left out: its name {why}");
+                    outside.ui.event(&Event::Warning { text });
+                    continue;
+                }
+                rows.push([
+                    deployment,
+                    session.cluster.target.context.clone(),
+                    text(&meta["namespace"]),
+                    String::new(),
+                ]);
+            }
+        }
+    } else {
+        let (settings, _) = outside.settings().await?;
+        for path in files::list(&settings.state_dir) {
+            let Some(name) =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"))
+            else {
+                continue;
+            };
+            match Record::load(&settings.state_dir, name) {
+                Ok(Some(record)) => {
+                    let namespace = record
+                        .settings
+                        .get("namespace")
+                        .and_then(|values| values.first())
+                        .cloned()
+                        .unwrap_or_default();
+                    rows.push([record.deployment, record.cluster.context, namespace, record.cluster.server]);
+                }
+                Ok(None) => {}
+                Err(failure) => outside.ui.event(&Event::Warning { text: failure.message }),
+            }
+        }
+    }
+    if outside.options.output == Output::Json {
+        for [deployment, context, namespace, server] in &rows {
+            let value = serde_json::json!({"deployment": message::text(deployment), "context": message::text(context), "namespace": message::text(namespace), "server": message::text(server)});
+            write_lines(outside, &[value.to_string()])?;
+        }
+        return Ok(Ended::well(false, ""));
+    }
+    if rows.is_empty() {
+        outside.ui.event(&Event::Note { text: "No deployment is known here.".to_owned() });
+        return Ok(Ended::well(false, ""));
+    }
+    let rows: Vec<[String; 4]> = rows.into_iter().map(|row| row.map(|cell| message::text(&cell))).collect();
+    let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
+    let second = rows.iter().map(|row| row[1].len()).max().unwrap_or(0);
+    for [deployment, context, namespace, server] in &rows {
+        let line = format!("{deployment:<width$}  {context:<second$}  {namespace}  {server}");
+        write_lines(outside, &[line.trim_end().to_owned()])?;
+    }
+    Ok(Ended::well(false, ""))
+}

@@ -1,0 +1,24 @@
+//! What `--runner-config` adds to the runner's entry.
+
+use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::files::Intake;
+use crate::deployment::run::Run;
+use crate::machine::config_entry;
+
+/// Reads it; empty without the setting.
+///
+/// # Errors
+/// OR0712 for a file that cannot be read or used.
+pub async fn read(run: &Run, intake: &Intake) -> Result<toml::Table> {
+    let Some(path) = &run.settings.runner_config else { return Ok(toml::Table::new()) };
+    let path = &path.value;
+    let unusable = |why: &str| {
+        Failure::new(Id::RunnerConfig, format!("{} cannot be used", path.display()))
+            .with_kind(Kind::Usage)
+            .detail("because", why)
+            .hint("name a TOML file with one [[runners]] with --runner-config FILE")
+    };
+    let bytes = intake.text(path).await?.ok_or_else(|| unusable("it does not exist"))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unusable("it is not UTF-8"))?;
+    config_entry::parse(text, run.settings.pod_security.word())
+}

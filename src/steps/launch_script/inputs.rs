@@ -1,0 +1,119 @@
+//! What the launch script is made from: settings, the cluster's address and CA, and what the user adds.
+
+use crate::base::error::Result;
+use crate::base::secret::Secret;
+use crate::cluster::endpoint_ca::Trust;
+use crate::deployment::run::Run;
+use crate::gitlab::endpoint_ca::GitlabCa;
+use crate::machine::install::known_sha256;
+use crate::machine::script_files::Delivery;
+use crate::machine::{Entry, Installer, LaunchScript as Script, Method, ScriptSecrets};
+use crate::settings::{PodSecurity, Source};
+
+/// Everything that decides about the script's text, but for the secrets.
+#[derive(Clone)]
+pub struct Inputs {
+    /// The kubeconfig's context, for the script's head.
+    pub context: String,
+    /// What verifies the cluster's endpoint.
+    pub trust: Trust,
+    /// What verifies GitLab.
+    pub gitlab_ca: GitlabCa,
+    /// What `--runner-config` adds to the runner's entry.
+    pub extra: toml::Table,
+    /// Where it goes, and how its secrets travel.
+    pub delivery: Delivery,
+}
+
+/// GitLab's address, if it is known.
+#[must_use]
+pub fn gitlab_url(run: &Run) -> Option<&str> {
+    run.settings.gitlab_url.as_ref().map(|url| url.value.as_str())
+}
+
+/// How gitlab-runner is installed.
+#[must_use]
+pub fn method(run: &Run) -> Method {
+    *run.settings.install_method
+}
+
+/// The SHA-256 that the package or the binary must have, if it is known.
+#[must_use]
+pub fn sha256(run: &Run) -> Option<&str> {
+    let (method, settings) = (method(run), &run.settings);
+    let given = if method == Method::Binary { &settings.binary_sha256 } else { &settings.deb_sha256 };
+    match given {
+        Some(given) => Some(given.value.as_str()),
+        None if settings.binary_url.is_some() => None,
+        None => known_sha256(method, &settings.runner_version.value),
+    }
+}
+
+impl Inputs {
+    /// The script with these secrets, or without any.
+    #[must_use]
+    pub fn script<'a>(&'a self, run: &'a Run, secrets: Option<ScriptSecrets<'a>>) -> Script<'a> {
+        let settings = &run.settings;
+        let is_default = [&settings.apt_url, &settings.key_url, &settings.key_fingerprint]
+            .iter()
+            .all(|value| value.source == Source::Default)
+            && settings.binary_url.is_none();
+        Script {
+            deployment: &run.names.deployment,
+            outrigger_version: env!("CARGO_PKG_VERSION"),
+            cluster: &self.context,
+            ca_pem: self.trust.ca_pem.as_deref(),
+            gitlab_ca_pem: self.gitlab_ca.ca_pem.as_deref(),
+            account: run.names.account_user(),
+            installer: Installer {
+                method: method(run),
+                version: &settings.runner_version.value,
+                apt_url: &settings.apt_url.value,
+                key_url: &settings.key_url.value,
+                key_fingerprint: &settings.key_fingerprint.value,
+                binary_url: settings.binary_url.as_ref().map(|url| url.value.as_str()),
+                sha256: sha256(run),
+                is_default,
+            },
+            entry: Entry {
+                name: &run.names.deployment,
+                url: gitlab_url(run).unwrap_or_default(),
+                job_limit: settings.job_limit.value,
+                host: &self.trust.endpoint.url,
+                namespace: &run.names.job_namespace,
+                service_account: &run.job_account,
+                image: &settings.image.value,
+                pull_policy: settings.pull_policy.as_ref().map(|policy| policy.word()),
+                restricted: *settings.pod_security == PodSecurity::Restricted,
+                extra: Some(&self.extra),
+            },
+            tags: &settings.tags.value,
+            target: self.delivery.placement.target,
+            lock_metadata: self.delivery.placement.lock_metadata,
+            replace_entry: settings.replace_entry,
+            secrets,
+        }
+    }
+
+    /// What the target is handed, a warning if it barely fits, and what was done to it to fit. Without secrets
+    /// anywhere it is for a host that is up: the plain script, whatever a new VM would have been handed.
+    ///
+    /// # Errors
+    /// OR0711 for a script that is too long for the target.
+    pub fn document(
+        &self,
+        run: &Run,
+        inline: Option<ScriptSecrets<'_>>,
+        with_secrets: bool,
+    ) -> Result<(Secret, Option<String>, Option<&'static str>)> {
+        let script = self.script(run, inline);
+        if !with_secrets {
+            return Ok((script.render()?, None, None));
+        }
+        let (script, made) = script.fitting()?;
+        let target = self.delivery.placement.target;
+        let document = target.wrap(script.expose(), &run.names.deployment);
+        let warning = target.check_size(&document)?;
+        Ok((Secret::new(document), warning, made))
+    }
+}

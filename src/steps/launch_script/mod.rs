@@ -1,0 +1,488 @@
+//! The script that turns a bare VM into the runner.
+
+mod inputs;
+
+use crate::base::error::{Failure, Id, Result};
+use crate::base::files;
+use crate::base::secret::Secret;
+use crate::cluster::endpoint_ca::trust;
+use crate::cluster::token::renewal;
+use crate::deployment::names;
+use crate::deployment::object::Object;
+use crate::deployment::plan::{Decision, Line};
+use crate::deployment::run::{Part, Run};
+use crate::gitlab::credentials;
+use crate::gitlab::endpoint_ca::ca;
+use crate::gitlab::runner::{self, Verdict};
+use crate::machine::script_files::{self, Delivery};
+use crate::machine::{Method, ScriptSecrets, config_entry, runner_config};
+use crate::settings::{Need, Source, Sourced};
+use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes, Written};
+use inputs::{Inputs, gitlab_url, method, sha256};
+
+/// See the module.
+pub struct LaunchScript;
+
+/// More than the tokens have, which are not there yet when the script's size is checked: some 1,000 bytes
+/// for the cluster's, 50 for GitLab's.
+const LONGEST_BEARER: usize = 1_200;
+const LONGEST_RUNNER: usize = 100;
+
+/// What is known before it is decided.
+pub enum Seen {
+    /// To set up.
+    Setup(Box<Setup>),
+    /// To take away: the lines about its files.
+    Teardown(Vec<Line<std::path::PathBuf>>),
+}
+
+/// What is known before it is written.
+pub struct Setup {
+    inputs: Inputs,
+    /// What is to become of the runner; none where that is not asked, because the script cannot be made anyway.
+    verdict: Option<Verdict>,
+    /// The Secret of the cluster token.
+    live: Option<Object>,
+    /// The runner's token as it was given.
+    given: Result<Option<Secret>>,
+    /// Whether a file is there already.
+    exists: bool,
+    /// What is in the way of writing the files.
+    in_the_way: Option<Failure>,
+}
+
+/// What is done: the script is written.
+#[derive(Clone)]
+pub struct Write {
+    inputs: Inputs,
+    /// The runner's token as it was given; otherwise it comes from GitLab.
+    given: Option<Secret>,
+}
+
+impl Step for LaunchScript {
+    const INFO: Info = Info {
+        name: "launch-script",
+        about: "Write the script that a VM runs at first boot",
+        long: "A POSIX shell script that installs gitlab-runner from its apt repository and configures one [[runners]] \
+         entry. It holds two tokens, so it is written readable by you only; delete it after use. Where it will run \
+         (--target) decides how long it may be, who can read it back there, and whether the tokens go into a file \
+         of their own beside it (--secrets); --print-commands prints the commands that bring it there, --uninstall the \
+         script that takes everything back on a host that lives on. It is compared by \
+         the digest of its inputs, so a deleted script is no difference. When inputs changed and the tokens are not \
+         at hand, an update script without secrets is written, which keeps the tokens on the host.",
+        keys: &[
+            "gitlabUrl",
+            "gitlabTokenFile",
+            "gitlabCaFile",
+            "project",
+            "runnerTokenFile",
+            "kubernetesHost",
+            "tags",
+            "image",
+            "runnerVersion",
+            "aptUrl",
+            "keyUrl",
+            "keyFingerprint",
+            "installMethod",
+            "debSha256",
+            "binaryUrl",
+            "binarySha256",
+            "jobLimit",
+            "pullPolicy",
+            "runnerConfig",
+            "replaceEntry",
+            "script",
+            "target",
+            "secrets",
+            "lockMetadata",
+            "namespace",
+            "runnerNamespace",
+            "reissue",
+            "tokenLifetime",
+            "accept",
+        ],
+        flags: &["secrets-to-stdout", "print-commands", "uninstall"],
+        gitlab: Need::Runner,
+        // The cluster token that it writes, proven as ever.
+        pulls_in: &[Part::Token],
+        undo_needs_cluster: false,
+        ..Info::DEFAULT
+    };
+    type Seen = Seen;
+    type Act = Box<Write>;
+    type Undo = std::path::PathBuf;
+
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
+        if why == Purpose::Teardown {
+            return Ok(Seen::Teardown(script_files::undo_lines(r.run, r.notes)?));
+        }
+        let (trust, gitlab_ca) = tokio::join!(trust(r.cluster), ca(r.gitlab));
+        let inputs = Inputs {
+            context: r.cluster.target.context.clone(),
+            trust: trust?.clone(),
+            gitlab_ca: gitlab_ca.clone(),
+            extra: runner_config::read(r.run, r.intake).await?,
+            delivery: Delivery::of(r.run)?,
+        };
+        let makeable = lacks_source(r.run).is_none();
+        let verdict = if makeable { Some(runner::verdict(r.gitlab).await?.clone()) } else { None };
+        let live = r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?;
+        let given = if makeable { given_token(r).await } else { Ok(None) };
+        let exists = inputs.delivery.script.exists();
+        let in_the_way = inputs.delivery.check(r.run).err();
+        Ok(Seen::Setup(Box::new(Setup { inputs, verdict, live, given, exists, in_the_way })))
+    }
+
+    fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Box<Write>> {
+        let Seen::Setup(seen) = seen else { return Decided::lines(Vec::new()) };
+        decide(d, seen).unwrap_or_else(Line::refuse).into()
+    }
+
+    fn ready(&self, _: &Run, act: &Box<Write>) -> Result<()> {
+        let delivery = &act.inputs.delivery;
+        if delivery.script.as_os_str() == "-" {
+            return Ok(());
+        }
+        files::check_writable(&delivery.script)?;
+        delivery.secrets().map_or(Ok(()), |secrets| files::check_writable(&secrets))
+    }
+
+    async fn apply(&self, w: Writes<'_>, act: Box<Write>) -> Result<Outcome<std::path::PathBuf>> {
+        let Write { inputs, given } = *act;
+        let delivery = &inputs.delivery;
+        let shown = w.products.runner_token.get();
+        let runner_token = given.as_ref().or(shown.map(|shown| &shown.token));
+        let runner_expires = shown.and_then(|shown| shown.expires.as_deref());
+        let secrets = match (w.products.cluster_token.get(), runner_token) {
+            (Some(bearer_token), Some(runner_token)) => {
+                Some(ScriptSecrets { runner_token, runner_expires, bearer_token })
+            }
+            _ => None,
+        };
+        let with_secrets = secrets.is_some();
+        let digest = inputs.script(w.run, None).digest();
+        let inline = if delivery.placement.separate { None } else { secrets };
+        let (text, _, made) = inputs.document(w.run, inline, with_secrets)?;
+        let size = text.expose().len();
+        let is_stdout = delivery.script.as_os_str() == "-";
+        let to_stdout = if is_stdout {
+            Some(text)
+        } else {
+            delivery.write(&w.run.names.deployment, text.expose(), secrets)?;
+            None
+        };
+        note(w, &digest, delivery, with_secrets).await?;
+        let _ = w.products.script.set(Written { with_secrets, to_stdout });
+        let name = delivery.script.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        let kind = if with_secrets {
+            made.map(|made| format!(", {made}")).unwrap_or_default()
+        } else {
+            " (an update script without secrets: it keeps the tokens on the host)".to_owned()
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
+        let kilobytes = size as f64 / 1000.0;
+        Ok(if is_stdout {
+            format!("{kilobytes:.1} kB to stdout{kind}")
+        } else if with_secrets && delivery.placement.separate {
+            format!("wrote {name}, {kilobytes:.1} kB, and {name}.secrets, readable by you only")
+        } else {
+            format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}")
+        }
+        .into())
+    }
+
+    fn decide_undo(&self, _: &Deciding<'_>, seen: &Seen) -> Vec<Line<std::path::PathBuf>> {
+        match seen {
+            Seen::Setup(_) => Vec::new(),
+            Seen::Teardown(lines) => lines.clone(),
+        }
+    }
+
+    async fn undo(&self, w: Writes<'_>, acts: Vec<std::path::PathBuf>) -> Result<String> {
+        let mut changed = false;
+        for path in acts {
+            changed |= files::remove(&path)?;
+            if path.starts_with(&w.run.settings.state_dir)
+                && let Some(dir) = path.parent()
+            {
+                files::remove_empty_dir(dir);
+            }
+        }
+        Ok(if changed { "removed".to_owned() } else { "already gone".to_owned() })
+    }
+}
+
+/// Why no script can be made, whatever else is known.
+fn lacks_source(run: &Run) -> Option<Failure> {
+    if gitlab_url(run).is_none() {
+        return Some(
+            Failure::new(Id::MissingInput, "the launch script needs GitLab's address")
+                .hint("name it with --gitlab-url URL"),
+        );
+    }
+    if method(run) != Method::Binary || sha256(run).is_some() {
+        return None;
+    }
+    let version = &run.settings.runner_version.value;
+    Some(
+        Failure::new(Id::MissingInput, format!("no SHA-256 is known for the gitlab-runner {version} binary"))
+            .detail("because", "a binary is trusted for its SHA-256 alone, and none is known for this one")
+            .hint("take it from GitLab's signed release.sha256 of that version: --binary-sha256 HEX")
+            .hint("or have apt check signatures: --install-method apt"),
+    )
+}
+
+/// What makes the whole script due, with both tokens.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each named where it is set")]
+struct Due {
+    /// Its inputs are those of the script that was written.
+    same: bool,
+    /// It was made for another target, or with its secrets elsewhere.
+    another: bool,
+    /// A token in it is no longer the deployment's.
+    reissued: bool,
+    bearer_at_hand: bool,
+    has_runner_token: bool,
+}
+
+fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
+    let written = d.notes.script_digest();
+    let live = seen.live.as_ref();
+    // A host with the old token would stop: a script with both secrets is due.
+    let stale = renewal::script_is_stale(d.run, d.notes, live);
+    let another = written.is_some() && seen.inputs.delivery.is_another(d.notes);
+    let renewed = live.is_none_or(|live| renewal::renewal(d.run, d.notes, live).is_some());
+    Due {
+        same: written.as_deref() == Some(seen.inputs.script(d.run, None).digest().as_str()),
+        another,
+        reissued: !d.run.settings.reissue.is_empty()
+            || (written.is_some() && stale)
+            || another
+            || verdict.brings_token(),
+        bearer_at_hand: renewed || live.is_some_and(renewal::is_readable),
+        has_runner_token: d.run.settings.runner_token_file.is_some() || verdict.brings_token(),
+    }
+}
+
+fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
+    let settings = &d.run.settings;
+    let written = d.notes.script_digest().is_some();
+    if gitlab_url(d.run).is_none() && written {
+        return Ok(Line::keep("not compared: without --gitlab-url its inputs are not known"));
+    }
+    if let Some(failure) = lacks_source(d.run) {
+        return Err(failure);
+    }
+    let Some(verdict) = &seen.verdict else { return Ok(Line::keep("not compared")) };
+    let delivery = &seen.inputs.delivery;
+    let due = due(d, seen, verdict);
+    if is_kept(d, seen, &due) {
+        let gone = delivery.script.as_os_str() != "-" && !seen.exists;
+        return Ok(Line::keep(match (gone, d.run.alone) {
+            (true, true) => {
+                "kept (the file is gone, as it should be after use; --script FILE writes it again)"
+            }
+            (true, false) => "kept (the file is gone, as it should be after use)",
+            (false, _) => "kept",
+        }));
+    }
+    if (!written || due.reissued) && !due.has_runner_token {
+        return Err(lacks_runner_token(&due, verdict));
+    }
+    if due.reissued && !due.bearer_at_hand {
+        return Err(Failure::new(Id::MissingInput, "a script with a new token needs the cluster token, too")
+            .detail("because", "a requested one is known to its host alone")
+            .hint("take new ones of both: --reissue all"));
+    }
+    // Known now, so that nothing is made for a token that cannot be used, or for a file that cannot be written.
+    let given = seen.given.clone()?;
+    if let Some(failure) = &seen.in_the_way {
+        return Err(failure.clone());
+    }
+    let with_secrets = due.has_runner_token && due.bearer_at_hand;
+    // Too long a script is refused before anything is made for it.
+    let (runner_token, bearer_token) =
+        (Secret::new("x".repeat(LONGEST_RUNNER)), Secret::new("x".repeat(LONGEST_BEARER)));
+    let inline = (with_secrets && !delivery.placement.separate).then_some(ScriptSecrets {
+        runner_token: &runner_token,
+        bearer_token: &bearer_token,
+        runner_expires: None,
+    });
+    let (_, warning, _) = seen.inputs.document(d.run, inline, with_secrets)?;
+    let secrets = match delivery.secrets().and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned)) {
+        _ if !with_secrets => "no secrets: it keeps the tokens on the host".to_owned(),
+        None => "holds two secrets".to_owned(),
+        Some(name) => format!("no secrets: {} beside it holds both", name.to_string_lossy()),
+    };
+    let custom = given.as_ref().is_some_and(has_custom_prefix);
+    let decision = if written { Decision::Update } else { Decision::Create };
+    let act = Box::new(Write { inputs: seen.inputs.clone(), given });
+    let line = Line::new(decision, format!("{} ({secrets})", delivery.script.display()), act);
+    let mut line = delivery.about(line, with_secrets).detail(installs(d.run));
+    for text in warning.into_iter().chain(seen.inputs.gitlab_ca.note.clone()) {
+        line = line.detail(text);
+    }
+    if decision == Decision::Update && !due.reissued {
+        line = line.detail(if due.same {
+            "run it on the host again"
+        } else {
+            "its inputs have changed: run it on the host again"
+        });
+    }
+    if custom {
+        line = line.detail("the runner's token has a prefix of this instance's own: gitlab-runner will not renew it by itself, and `gitlab-runner unregister` on the host would delete the runner at GitLab");
+    }
+    let added = config_entry::added(&seen.inputs.extra);
+    if !added.is_empty() {
+        line = line.detail(format!("--runner-config adds {}", added.join(", ")));
+    }
+    if let Some(url) = &settings.binary_url {
+        line = line.detail(given_by("--binary-url", url));
+    }
+    for (value, flag) in [
+        (&settings.apt_url, "--apt-url"),
+        (&settings.key_url, "--key-url"),
+        (&settings.key_fingerprint, "--key-fingerprint"),
+    ] {
+        if value.source != Source::Default {
+            line = line.detail(given_by(flag, value));
+        }
+    }
+    Ok(line)
+}
+
+/// Whether the script that was written last still serves.
+fn is_kept(d: &Deciding<'_>, seen: &Setup, due: &Due) -> bool {
+    let settings = &d.run.settings;
+    let by_flag = |source: &Source| matches!(source, Source::Flag(_));
+    let asked_again =
+        d.run.alone && settings.script.as_ref().is_some_and(|script| by_flag(&script.source)) && !seen.exists;
+    // The digest does not tell what the script does with an entry that somebody changed.
+    let to_replace = settings.replace_entry && settings.sources.get("replaceEntry").is_some_and(by_flag);
+    due.same && !due.reissued && !asked_again && !to_replace
+}
+
+fn lacks_runner_token(due: &Due, verdict: &Verdict) -> Failure {
+    let message = "the launch script needs the runner authentication token (glrt-…)";
+    let mut failure = Failure::new(Id::MissingInput, message);
+    if due.another {
+        let why = "for another target, or with its secrets elsewhere, the whole script is due";
+        failure = failure.detail("because", why);
+    }
+    match verdict {
+        Verdict::Keep { .. } => failure
+            .detail("because", "GitLab shows it once, and the script that has it is out")
+            .hint("make both tokens anew: --reissue all; or hand over the present one: --runner-token-file PATH"),
+        _ => failure.hint(
+            "put it into a file that only you can read and name it with --runner-token-file PATH, or let setup create the runner: --gitlab-token-file PATH --project PATH|ID",
+        ),
+    }
+}
+
+/// How gitlab-runner gets onto the machine, and what is checked of it.
+fn installs(run: &Run) -> String {
+    let known =
+        if sha256(run).is_some() { "its SHA-256 is checked" } else { "its SHA-256 is not known here" };
+    match method(run) {
+        Method::Binary => format!("installs the binary of gitlab-runner; {known}"),
+        method => format!("installs gitlab-runner by {}, from signed lists; {known}", method.word()),
+    }
+}
+
+/// Where a part of the installation comes from, and who said so.
+fn given_by(flag: &'static str, value: &Sourced<String>) -> String {
+    match &value.source {
+        Source::Flag(_) => format!("{flag} {}", value.value),
+        source => format!("{flag} {} ({source})", value.value),
+    }
+}
+
+/// Reads the runner authentication token from its file.
+async fn given_token(r: Reads<'_>) -> Result<Option<Secret>> {
+    let Some(path) = &r.run.settings.runner_token_file else { return Ok(None) };
+    let token = credentials::read_secret(r.intake, &path.value, "runner token").await?;
+    check_runner_token(&token)?;
+    Ok(Some(token))
+}
+
+/// What is certainly no runner authentication token is refused before anything is made. Instances may
+/// set a prefix of their own in front of `glrt-`, so only known wrong kinds are named.
+fn check_runner_token(token: &Secret) -> Result<()> {
+    let text = token.expose();
+    let wrong = |why: &str, hint: &str| {
+        Err(Failure::new(
+            Id::InvalidInput,
+            "the runner token file does not hold a runner authentication token",
+        )
+        .detail("because", why)
+        .hint(hint.to_owned()))
+    };
+    let create = "create the runner in GitLab (Settings, CI/CD, Runners) and use the token shown there, which begins with glrt-";
+    if text.is_empty() {
+        return wrong("it is empty", create);
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return wrong("it holds a blank, a line break or another character that no token has", create);
+    }
+    // glrtr- is what such a token was once exchanged for: a runner's own, and good.
+    if text.starts_with("GR1348941") {
+        return wrong(
+            "it is a registration token, with which the article made a runner; GitLab has switched that off by default",
+            "let setup create the runner: --gitlab-token-file PATH --project PATH|ID; where registration tokens are still allowed: --legacy-registration-token-file PATH",
+        );
+    }
+    if text.starts_with("glpat-") {
+        return wrong("it is a personal access token: that belongs into --gitlab-token-file", create);
+    }
+    Ok(())
+}
+
+/// Whether an instance has put its own prefix before `glrt-`, which gitlab-runner 19 does not look for.
+fn has_custom_prefix(token: &Secret) -> bool {
+    let text = token.expose();
+    text.contains("-glrt-") && !text.starts_with("glrt-")
+}
+
+/// Remembers what was written: in the record, and on the anchor for other machines.
+async fn note(w: Writes<'_>, digest: &str, delivery: &Delivery, with_secrets: bool) -> Result<()> {
+    let secret = w.cluster.read(&w.run.names.token_secret()).await.map_err(Failure::from)?;
+    w.journal.write(|record| {
+        digest.clone_into(&mut record.script_digest);
+        record.script_target = delivery.noted();
+        record.gitlab.token_lost = false;
+        // A token that create-runner handed over comes back in such a file: that runner is ours.
+        let handed_over = std::mem::take(&mut record.gitlab.handed_over);
+        if w.run.settings.runner_token_file.is_some() {
+            record.gitlab.given = !handed_over;
+        } else if record.gitlab.runner.is_some() {
+            record.gitlab.given = false;
+        }
+        record.script_path =
+            (delivery.script.as_os_str() != "-").then(|| script_files::absolute(&delivery.script));
+        if with_secrets && let Some(secret) = &secret {
+            secret.uid().clone_into(&mut record.script_secret);
+        }
+    })?;
+    // A merge patch: null takes away the expiry of a token that was followed by one without.
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let annotations = {
+        let record = w.notes.record();
+        let gitlab = &record.gitlab;
+        let runner = gitlab.runner.as_ref().map(|runner| runner.id.to_string());
+        let runner = runner.or_else(|| gitlab.given.then(|| names::GIVEN.to_owned()));
+        serde_json::json!({
+            names::SCRIPT_DIGEST: digest,
+            names::SCRIPT_SECRET: some(&record.script_secret),
+            names::SCRIPT_TARGET: record.script_target,
+            names::RUNNER: runner,
+            names::TOKEN_EXPIRES: some(&record.token_expires),
+        })
+    };
+    let account = w.run.names.account();
+    if let Some(live) = w.notes.anchor() {
+        let patch = serde_json::json!({"metadata": {"uid": live.uid(), "annotations": annotations}});
+        w.cluster.merge(&account, &patch).await.map_err(Failure::from)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! What earlier settings left behind: no step, as no setting names it any more.
+
+use crate::base::error::{Failure, Result};
+use crate::cluster::{deletion, namespace, remains, temporary_binding};
+use crate::deployment::names::ID;
+use crate::deployment::object::{Kind, Object, Ref};
+use crate::deployment::plan::{Decision, Line, Target};
+use crate::steps::contract::{Reads, Writes};
+
+/// What is done about it.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Let the operator look into a namespace before it goes.
+    Look(Object),
+    /// Delete the object with this uid.
+    Delete(Ref, String),
+}
+
+/// Objects of the record that today's settings no longer name, if they are still there; with `all` also the
+/// right to look into a namespace before it goes, where the operator may not.
+///
+/// # Errors
+/// What cannot be read.
+pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
+    let names = &r.run.names;
+    let mut current =
+        vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
+    current.extend(names.namespaces());
+    let is_stale =
+        |object: &Ref| !current.contains(object) && !object.name.starts_with(&names.temporary_prefix());
+    let mut stale: Vec<_> =
+        r.notes.record().objects.iter().filter(|owned| is_stale(&owned.object)).cloned().collect();
+    stale.sort_by_key(|owned| match owned.object.kind {
+        Kind::Secret => 0,
+        Kind::RoleBinding => 1,
+        Kind::Role => 2,
+        Kind::Namespace => 4,
+        _ => 3,
+    });
+    let mut lines = Vec::new();
+    for owned in stale {
+        let live = r.cluster.read(&owned.object).await.map_err(Failure::from)?;
+        // A uid is no secret, and today's settings do not speak for this object: it has to say itself whose it is.
+        let id = r.notes.id();
+        let is_ours = |live: &Object| live.uid() == owned.uid && live.annotation(ID) == Some(&id);
+        let Some(live) = live.filter(is_ours) else { continue };
+        if owned.object.kind == Kind::Namespace && all && !live.is_terminating() {
+            let binding = temporary_binding::to_look_into(r.cluster, &owned.object.name).await?;
+            lines.extend(binding.map(|binding| temporary_binding::look_line(r.run, binding).map(Act::Look)));
+        }
+        let text = format!("{} (the settings have moved)", deletion::shown(&live));
+        let target = Target::Object(owned.object.clone());
+        lines.push(Line::new(Decision::Remove, text, Act::Delete(owned.object, owned.uid)).about(target));
+    }
+    Ok(lines)
+}
+
+/// Deletes what the settings no longer name; a namespace only if nothing else is inside. Goes on past
+/// failures, and waits in the end.
+///
+/// # Errors
+/// All that failed, together.
+pub async fn apply(w: Writes<'_>, lines: &[Line<Act>]) -> Result<()> {
+    let mut failures = Vec::new();
+    let mut asked = Vec::new();
+    for act in lines.iter().filter_map(|line| line.act.as_ref()) {
+        let done = match act {
+            Act::Look(binding) => temporary_binding::bind(w.cluster, binding).await.map(drop),
+            Act::Delete(reference, uid) => {
+                let done = if reference.kind == Kind::Namespace {
+                    namespace::delete_if_empty(w.cluster, reference, uid).await.map(drop)
+                } else {
+                    w.cluster.delete(reference, uid).await.map(drop)
+                };
+                if done.is_ok() {
+                    asked.push((reference.clone(), uid.clone()));
+                }
+                done
+            }
+        };
+        failures.extend(done.err());
+    }
+    failures.extend(temporary_binding::release_held(w.cluster).await.err());
+    failures.extend(remains::wait(w.cluster, "prune", &asked).await);
+    Failure::together(failures).map_or(Ok(()), Err)
+}
