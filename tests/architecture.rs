@@ -281,6 +281,7 @@ const PRODUCTS: &[(&str, &str)] = &[
     ("write_product(", "src/commands/mod.rs"),
     // What steps print: script, manifests, certificates, pipeline file.
     ("write_product(", "src/commands/setup.rs"),
+    ("write_product(", "src/commands/step.rs"),
     ("write_product(", "src/commands/print_commands.rs"),
     ("write_product(", "src/commands/uninstall.rs"),
 ];
