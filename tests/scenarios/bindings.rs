@@ -70,7 +70,7 @@ pub fn kept(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Binder);
     let before = world(bed.admin());
     let setup = || scene.setup().arg("--keep-admin-binding");
-    setup().run().code(0).says("temporary binding kept");
+    setup().run().code(0).says("kept (--keep-admin-binding)");
     let kept = scene.temporary_bindings();
     assert_eq!(kept.len(), 1, "{kept:?}");
     // As long as it is asked for, nothing is to be done; without the flag it is a difference.
