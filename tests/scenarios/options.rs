@@ -105,7 +105,11 @@ pub fn used_namespaces(bed: &dyn Bed) {
     let before = world(bed.admin());
     let used = ["--use-namespace", &runner, "--use-namespace", &jobs];
     let setup = || scene.setup().args(used).args(["--accept-shared-namespace", "--allow-temporary-edit"]);
-    setup().arg("--dry-run").run().code(0).says("a user who can create pods there can read the runner's token");
+    setup()
+        .arg("--dry-run")
+        .run()
+        .code(0)
+        .says("a user who can create pods there can read the runner's token");
     setup().run().code(0);
     let standing = world(bed.admin());
     for (key, object) in
