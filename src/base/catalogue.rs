@@ -52,6 +52,7 @@ catalogue! {
     SettingsFile = "OR0203", Usage, "the settings file cannot be used";
     WritableByOthers = "OR0204", Refused, "others may change a file that outrigger would have to trust";
     UnreadableRecord = "OR0205", Refused, "the record of this deployment cannot be read";
+    MissingConsent = "OR0206", Usage, "consent is missing, which only the command line gives";
     UnusableKubeconfig = "OR0301", Refused, "the kubeconfig cannot be used";
     ClusterUnreachable = "OR0302", Deadline, "the API server cannot be reached";
     ClusterCertificate = "OR0303", Refused, "the connection to the API server is not trustworthy";
@@ -59,7 +60,6 @@ catalogue! {
     AnotherCluster = "OR0305", Refused, "this is not the cluster, or not the GitLab, of this deployment";
     EndpointCertificate = "OR0306", Refused, "the runner would not accept the API server's certificate";
     BeingDeleted = "OR0307", Deadline, "a namespace, or an object in it, is being deleted";
-    SharedNamespace = "OR0308", Refused, "others can create pods in a namespace that would hold the runner's secrets";
     NotConfirmed = "OR0309", Refused, "you said no";
     NotGitlab = "OR0310", Refused, "what answers at GitLab's address is not GitLab's API";
     GitlabReadOnly = "OR0311", Refused, "GitLab can be read and not written to";

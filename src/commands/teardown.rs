@@ -44,7 +44,7 @@ impl Removal {
 pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let options = outside.options.clone();
     if !outside.ui.interactive() && !options.yes && !options.dry_run {
-        return Err(Failure::new(Id::MissingInput, "teardown needs consent, and nobody is here to ask")
+        return Err(Failure::new(Id::MissingConsent, "teardown needs consent, and nobody is here to ask")
             .hint("add --yes; to see what it would remove: outrigger teardown --dry-run"));
     }
     let known = outside.settings().await?;

@@ -244,8 +244,9 @@ fn shared(run: &Run, seen: &Seen, line: Line<Act>, reach: &str) -> Line<Act> {
         line
     } else {
         Line::refuse(
-            Failure::new(Id::SharedNamespace, format!("jobs in {} will be able to reach what is there already", seen.places[1].reference.name),
+            Failure::new(Id::MissingConsent, format!("jobs in {} will be able to reach what is there already", seen.places[1].reference.name),
             )
+            .with_kind(crate::base::error::Kind::Refused)
             .detail("in reach", reach)
             .hint("use a namespace of its own (leave --use-namespace out), or accept it with --accept shared-namespace"),
         )
