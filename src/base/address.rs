@@ -31,6 +31,63 @@ const HOST_NAMES: [&str; 9] = [
     "ip6-localhost",
 ];
 
+/// A URL taken apart.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// In lower case.
+    pub scheme: String,
+    /// User name and password as they are written, if any are.
+    pub userinfo: Option<&'a str>,
+    /// In lower case, as DNS has it; an IPv6 address in brackets.
+    pub host: String,
+    /// The port, if one is written.
+    pub port: Option<u16>,
+    /// What is behind: path, query, fragment.
+    pub path: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// Takes `scheme://[user[:password]@]host[:port][/…]` apart, or says in one phrase what is wrong with it.
+    ///
+    /// [`url::Url`] would drop a port that is the scheme's own and mend what is broken; here what is written
+    /// counts.
+    pub fn of(url: &'a str) -> Result<Self, &'static str> {
+        if url.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+            return Err("holds a blank, a line break or a backslash");
+        }
+        let (scheme, rest) = url.split_once("://").ok_or("does not begin with https://")?;
+        let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
+        let (userinfo, place) = match authority.rsplit_once('@') {
+            Some((userinfo, place)) => (Some(userinfo), place),
+            None => (None, authority),
+        };
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, port)) if !host.starts_with('[') || host.ends_with(']') => (host, port),
+            _ => (place, ""),
+        };
+        let port = match port {
+            "" => None,
+            _ if !port.bytes().all(|byte| byte.is_ascii_digit()) => return Err("has an invalid port"),
+            _ => Some(port.parse().ok().filter(|port| *port > 0).ok_or("has an invalid port")?),
+        };
+        if host.is_empty() {
+            return Err("has no host");
+        }
+        let host = url::Host::parse(host).map_err(|_| "has an invalid host")?.to_string();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-:[]".contains(c);
+        if host.starts_with('-') || !host.chars().all(plain) {
+            return Err("has an invalid host");
+        }
+        Ok(Self { scheme: scheme.to_ascii_lowercase(), userinfo, host, port, path })
+    }
+
+    /// `host:port`, or the host alone.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        self.port.map_or_else(|| self.host.clone(), |port| format!("{}:{port}", self.host))
+    }
+}
+
 /// Judges a host: a name, or an address with or without brackets and zone.
 #[must_use]
 pub fn reach(host: &str) -> Reach {

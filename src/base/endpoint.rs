@@ -1,6 +1,6 @@
 //! The address of an API server.
 
-use crate::base::address::{self, Reach};
+use crate::base::address::{self, Parts, Reach};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::without_userinfo;
 
@@ -26,49 +26,28 @@ impl Endpoint {
         let refuse = |why: &str| {
             let url = without_userinfo(url);
             Failure::new(Id::UnusableKubeconfig, format!("{what} {url:?} cannot be used"))
-                .detail("because", why)
+                .detail("because", format!("it {why}"))
                 .hint("it has to look like https://host or https://host:port")
         };
-        if url.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
-            return Err(refuse("it holds a blank, a line break or a backslash"));
+        let parts = Parts::of(url).map_err(refuse)?;
+        match parts.scheme.as_str() {
+            "https" => {}
+            "http" => return Err(refuse("would send a token over plain http, which can be read on the way")),
+            _ => return Err(refuse("does not begin with https://")),
         }
-        let rest = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => rest,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => {
-                return Err(refuse("a token sent over plain http can be read by anybody on the way"));
-            }
-            _ => return Err(refuse("it does not begin with https://")),
-        };
-        if rest.contains(['?', '#']) {
-            return Err(refuse("it carries a query or a fragment"));
+        if parts.path.contains(['?', '#']) {
+            return Err(refuse("carries a query or a fragment"));
         }
-        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        if authority.contains('@') {
-            return Err(refuse("it carries a user name"));
+        if parts.userinfo.is_some() {
+            return Err(refuse("carries a user name"));
         }
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !host.starts_with('[') || host.ends_with(']') => (host, port),
-            _ => (authority, ""),
-        };
-        if host.is_empty() {
-            return Err(refuse("it has no host"));
-        }
-        let number = match port {
-            "" => 443,
-            _ => match port.parse() {
-                Ok(number @ 1..) if port.bytes().all(|byte| byte.is_ascii_digit()) => number,
-                _ => return Err(refuse("its port is none")),
-            },
-        };
-        let host = url::Host::parse(host).map_err(|_| refuse("its host is none"))?.to_string();
-        let prefix = path.trim_end_matches('/');
-        let port = if port.is_empty() { String::new() } else { format!(":{number}") };
-        let url = format!("https://{host}{port}{prefix}");
+        let prefix = parts.path.trim_end_matches('/');
+        let url = format!("https://{}{prefix}", parts.authority());
         if url.parse::<http::Uri>().is_err() {
-            return Err(refuse("it is no valid URL"));
+            return Err(refuse("is no valid URL"));
         }
-        let host = host.trim_matches(['[', ']']).to_owned();
-        Ok(Self { url, host, port: number, prefix: prefix.to_owned() })
+        let host = parts.host.trim_matches(['[', ']']).to_owned();
+        Ok(Self { url, host, port: parts.port.unwrap_or(443), prefix: prefix.to_owned() })
     }
 
     /// From where it can be dialled, judged by its host.

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::base::address::Parts;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
 
@@ -172,42 +173,15 @@ fn first<'a>(env: &'a BTreeMap<String, String>, names: [&'static str; 2]) -> Opt
     })
 }
 
-/// Takes `scheme://[user[:password]@]host[:port][/…]` apart; what is behind the host counts for nobody.
+/// Takes a proxy's URL apart; what is behind the host counts for nobody.
 fn parse(value: &str, source: &str) -> Result<Proxy> {
-    let refuse = |why: &str| Err(unusable(source, value, why));
-    if value.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
-        return refuse("it holds a blank, a line break or a backslash");
-    }
-    let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
-    let Some(scheme) = Scheme::named(scheme) else {
-        return refuse("only http, https and socks5 proxies are supported");
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let (userinfo, place) = match authority.rsplit_once('@') {
-        Some((userinfo, place)) => (Some(userinfo), place),
-        None => (None, authority),
-    };
-    let (host, port) = match split_port(place) {
-        Some((host, "")) => (host, scheme.default_port()),
-        Some((host, port)) => match port.parse() {
-            Ok(port @ 1..) => (host, port),
-            _ => return refuse("its port is none"),
-        },
-        None => (place, scheme.default_port()),
-    };
-    if host.is_empty() {
-        return refuse("it has no host");
-    }
-    let Ok(host) = url::Host::parse(host) else { return refuse("its host is none") };
-    let userinfo = userinfo.filter(|text| !text.is_empty()).map(Secret::new);
-    Ok(Proxy { scheme, authority: format!("{host}:{port}"), userinfo, source: source.to_owned() })
-}
-
-/// The host of `host:port` with its brackets, and the port; `None` without a port.
-fn split_port(place: &str) -> Option<(&str, &str)> {
-    let at = place.rfind(':')?;
-    let closed = !place.starts_with('[') || place[..at].ends_with(']');
-    closed.then(|| (&place[..at], &place[at + 1..]))
+    let refuse = |why: &str| unusable(source, value, why);
+    let parts = Parts::of(value).map_err(|why| refuse(&format!("it {why}")))?;
+    let scheme = Scheme::named(&parts.scheme)
+        .ok_or_else(|| refuse("only http, https and socks5 proxies are supported"))?;
+    let userinfo = parts.userinfo.filter(|text| !text.is_empty()).map(Secret::new);
+    let authority = format!("{}:{}", parts.host, parts.port.unwrap_or(scheme.default_port()));
+    Ok(Proxy { scheme, authority, userinfo, source: source.to_owned() })
 }
 
 fn unusable(source: &str, value: &str, why: &str) -> Failure {

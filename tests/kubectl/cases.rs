@@ -336,13 +336,13 @@ fn schemes() -> Vec<Case> {
             .through("http proxy CONNECT 192.0.2.7:6443 as user:pass"),
         by("a scheme and nothing else", "http://").fails(&["OR0350", "HTTPS_PROXY", "no host"]),
         by("a port that is no number", "http://user:canary@127.0.0.1:port")
-            .fails(&["OR0350", "its port is none"]),
+            .fails(&["OR0350", "has an invalid port"]),
         by("a blank behind it", "http://127.0.0.1:3128 ").fails(&["OR0350", "blank"]),
         by("a scheme that no proxy has", "ftp://127.0.0.1:3128").through(ASKED).but_refused(
             "Go speaks http to it; a typing error is better named",
             &["OR0350", "only http, https and socks5"],
         ),
-        by("an address that is none", "http://[::1:3128").fails(&["OR0350", "its host is none"]),
+        by("an address that is none", "http://[::1:3128").fails(&["OR0350", "has an invalid host"]),
         by("a blank before it", " http://127.0.0.1:3128").direct().but_refused(
             "Go ignores it and goes directly, a way that nobody chose",
             &["OR0350", "HTTPS_PROXY"],
