@@ -4,6 +4,77 @@
 //! server: it is a plain function of what was seen) and then carries out exactly what it announced
 //! ([`Step::apply`], with [`Writes`], one act of its own type at a time). What one step promises to later ones while
 //! they decide is a [`Forecast`]; what an applied step hands on is in [`Products`]. There is no other channel.
+//!
+//! A step is a file like this; with one line in [`STEPS`](crate::steps::STEPS) it is a subcommand:
+//!
+//! ```
+//! use outrigger::base::error::Result;
+//! use outrigger::deployment::plan::{Decision, Line};
+//! use outrigger::steps::contract::*;
+//!
+//! struct CheckDrift;
+//!
+//! #[derive(Clone)]
+//! enum Act {
+//!     Note(String),
+//! }
+//!
+//! impl Step for CheckDrift {
+//!     const INFO: Info = Info { name: "check-drift", ..Info::DEFAULT };
+//!     type Seen = bool;
+//!     type Act = Act;
+//!     type Undo = Never;
+//!
+//!     async fn observe(&self, r: Reads<'_>, _: Purpose) -> Result<bool> {
+//!         Ok(r.cluster.are_ours(&[r.run.names.role()]).await)
+//!     }
+//!     fn decide(&self, _: &Deciding<'_>, is_there: &bool) -> Decided<Act> {
+//!         match is_there {
+//!             true => Line::keep("kept").into(),
+//!             false => Line::new(Decision::Update, "a note", Act::Note("gone".to_owned())).into(),
+//!         }
+//!     }
+//!     async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Never>> {
+//!         match act {
+//!             Act::Note(text) => w.journal.write(|record| record.script_target = text)?,
+//!         }
+//!         Ok("noted".to_owned().into())
+//!     }
+//!     async fn undo(&self, _: Writes<'_>, _: Vec<Never>) -> Result<String> {
+//!         Ok(String::new())
+//!     }
+//! }
+//! ```
+//!
+//! To write while looking does not compile:
+//!
+//! ```compile_fail,E0599
+//! # use outrigger::{deployment::object::Object, steps::contract::Reads};
+//! async fn observe(r: Reads<'_>, object: &Object) {
+//!     let _ = r.cluster.create(object).await;
+//! }
+//! ```
+//!
+//! nor to ask a server while deciding:
+//!
+//! ```compile_fail,E0609
+//! # use outrigger::steps::contract::Deciding;
+//! fn decide(d: &Deciding<'_>) {
+//!     let _ = d.cluster.version();
+//! }
+//! ```
+//!
+//! nor to leave an act that was announced:
+//!
+//! ```compile_fail,E0004
+//! # use outrigger::{base::error::Result, steps::contract::{Never, Outcome, Writes}};
+//! # enum Act { Create, Replace }
+//! async fn apply(_: Writes<'_>, act: Act) -> Result<Outcome<Never>> {
+//!     match act {
+//!         Act::Create => Ok("created".to_owned().into()),
+//!     }
+//! }
+//! ```
 
 use std::cell::OnceCell;
 use std::future::Future;
