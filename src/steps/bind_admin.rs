@@ -476,3 +476,7 @@ impl From<&Refusal> for Failure {
         refusal.clone().into()
     }
 }
+
+#[cfg(test)]
+#[path = "bind_admin_tests.rs"]
+mod tests;

@@ -291,3 +291,7 @@ fn revert_message(run: &Run, sha: &str) -> String {
 fn short(sha: &str) -> &str {
     sha.get(..8).unwrap_or(sha)
 }
+
+#[cfg(test)]
+#[path = "commit_pipeline_tests.rs"]
+mod tests;

@@ -397,3 +397,7 @@ async fn reach(view: &View, namespace: &str) -> String {
     }
     parts.join(", ")
 }
+
+#[cfg(test)]
+#[path = "create_namespaces_tests.rs"]
+mod tests;

@@ -281,3 +281,7 @@ async fn quieten(hand: &Hand, reference: &Ref) -> Result<()> {
     let pace = Pace::new(&hand.limits, 5, 1000).within(Duration::from_secs(30));
     Ok(wait::until(pace, tell, look).await??)
 }
+
+#[cfg(test)]
+#[path = "create_role_tests.rs"]
+mod tests;

@@ -376,3 +376,7 @@ fn unreachable(run: &Run, notes: &Notes, why: &str) -> Failure {
         .hint(format!("outrigger teardown --deployment {deployment} --gitlab-token-file PATH"))
         .hint("if that GitLab no longer exists: --gitlab-gone; to leave the runner for now: --skip create-runner")
 }
+
+#[cfg(test)]
+#[path = "create_runner_tests.rs"]
+mod tests;

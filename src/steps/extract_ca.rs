@@ -94,3 +94,7 @@ fn short(fingerprint: &str) -> String {
         _ => fingerprint.to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "extract_ca_tests.rs"]
+mod tests;

@@ -377,3 +377,7 @@ async fn revoked(view: &View, token: &Secret) -> Result<u64> {
             .passing()
     })
 }
+
+#[cfg(test)]
+#[path = "issue_token_tests.rs"]
+mod tests;

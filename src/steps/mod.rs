@@ -17,6 +17,10 @@ mod preflight;
 pub mod prune;
 mod run_pipeline;
 
+#[cfg(test)]
+#[path = "fixture_tests.rs"]
+mod fixture;
+
 use contract::AnyStep;
 
 /// The list, in the article's order.

@@ -113,3 +113,7 @@ impl Step for RunPipeline {
         Ok(String::new())
     }
 }
+
+#[cfg(test)]
+#[path = "run_pipeline_tests.rs"]
+mod tests;

@@ -1,0 +1,251 @@
+//! Namespaces are made, used as they are, or put right in the direction of safety.
+
+use super::*;
+use crate::cluster::dry_run::Look;
+use crate::steps::fixture::{self, World};
+
+/// Both are there and ours.
+fn base(world: &mut World) -> Seen {
+    let references = world.run.names.namespaces();
+    let level = world.run.settings.pod_security.word();
+    let place = |(index, reference): (usize, Ref)| {
+        let wanted = world.run.names.namespace_manifest(reference.clone(), fixture::ID, level, None);
+        Place { reference, live: Some(world.ours(&wanted)), is_job: index == 1, wanted, look: None }
+    };
+    let places = references.into_iter().enumerate().map(place).collect();
+    Seen { places, reach: None, works_already: false, looks: Looks::default() }
+}
+
+fn at(seen: &mut Seen, index: usize) -> &mut Object {
+    seen.places[index].live.as_mut().expect("it is there")
+}
+
+const RUNNER: usize = 0;
+const JOB: usize = 1;
+
+fn enforce(seen: &mut Seen, level: &str) {
+    at(seen, JOB).value["metadata"]["labels"][format!("{POD_SECURITY}enforce")] = json!(level);
+}
+
+/// Neither is ours, and jobs could reach something.
+fn used(world: &mut World, seen: &mut Seen) {
+    world.record.objects.clear();
+    seen.reach = Some("2 Secrets".to_owned());
+}
+
+fn shown(act: &Act) -> String {
+    match act {
+        Act::Create(object) => format!("Create {}", object.reference.name),
+        Act::Relabel(object) => {
+            assert!(!object.uid().is_empty() && object.resource_version() == "7", "an update is pinned");
+            format!("Relabel {}", object.label(&format!("{POD_SECURITY}enforce")).unwrap_or_default())
+        }
+    }
+}
+
+const KEEP: &str = "Keep";
+const USED: &[&str] = &["--use-namespace", "demo", "--use-namespace", "demo-jobs"];
+const ACCEPTED: &[&str] =
+    &["--use-namespace", "demo", "--use-namespace", "demo-jobs", "--accept", "shared-namespace"];
+
+#[test]
+fn decisions() {
+    fixture::table(
+        &CreateNamespaces,
+        base,
+        shown,
+        &[
+            ("in place", &[], |_, _| {}, &["Keep: demo", "Keep: demo-jobs"]),
+            (
+                "missing",
+                &["--namespace-label", "team=ci"],
+                |_, seen| seen.places.iter_mut().for_each(|place| place.live = None),
+                &[
+                    "Create Create demo: label team=ci",
+                    "Create Create demo-jobs: Pod Security: baseline | label team=ci | not known before it exists",
+                ],
+            ),
+            (
+                "missing, and refused by a policy",
+                &[],
+                |_, seen| {
+                    seen.places[JOB].live = None;
+                    let failure = Failure::new(Id::AdmissionRefused, "a policy refuses it");
+                    seen.looks.add(&seen.places[JOB].reference, Look::Refused(failure));
+                },
+                &[KEEP, "Refuse AdmissionRefused: a policy refuses it"],
+            ),
+            (
+                "used as they are, and missing",
+                USED,
+                |_, seen| seen.places.iter_mut().for_each(|place| place.live = None),
+                &["Refuse NamespaceMissing: leave out --use-namespace", "Refuse NamespaceMissing: demo-jobs"],
+            ),
+            (
+                "used as they are, without consent to what jobs can reach",
+                USED,
+                used,
+                &[
+                    "Keep: a user who can create pods there can read the runner's token",
+                    "Refuse SharedNamespace: in reach: 2 Secrets | --accept shared-namespace",
+                ],
+            ),
+            (
+                "used as they are, with consent",
+                ACCEPTED,
+                used,
+                &["Keep: used as it is", "Keep: used as it is | jobs can reach there: 2 Secrets"],
+            ),
+            (
+                "used as they are, and our jobs work there already",
+                USED,
+                |world, seen| {
+                    used(world, seen);
+                    seen.works_already = true;
+                },
+                &[KEEP, "Keep: jobs can reach there: 2 Secrets"],
+            ),
+            (
+                "used as they are: no label is touched",
+                ACCEPTED,
+                |world, seen| {
+                    used(world, seen);
+                    enforce(seen, "privileged");
+                },
+                &[KEEP, KEEP],
+            ),
+            (
+                "somebody else's",
+                &[],
+                |world, _| world.record.objects.clear(),
+                &[
+                    "Refuse ForeignObject: --use-namespace demo",
+                    "Refuse ForeignObject: --use-namespace demo-jobs",
+                ],
+            ),
+            (
+                "made anew by somebody",
+                &[],
+                |_, seen| fixture::replace(at(seen, RUNNER)),
+                &["Refuse ForeignObject: ours was deleted", KEEP],
+            ),
+            (
+                "being deleted",
+                &[],
+                |_, seen| fixture::terminate(at(seen, RUNNER)),
+                &["Refuse BeingDeleted: demo", KEEP],
+            ),
+            (
+                "used as it is, and being deleted",
+                ACCEPTED,
+                |world, seen| {
+                    used(world, seen);
+                    fixture::terminate(at(seen, JOB));
+                },
+                &[KEEP, "Refuse BeingDeleted: demo-jobs"],
+            ),
+            (
+                "Pod Security allows more",
+                &[],
+                |_, seen| enforce(seen, "privileged"),
+                &[
+                    KEEP,
+                    "Update Relabel baseline: allows more than it should | - enforce privileged | + enforce baseline",
+                ],
+            ),
+            (
+                "no Pod Security allows most",
+                &[],
+                |_, seen| at(seen, JOB).value["metadata"]["labels"] = json!({}),
+                &[KEEP, "Update Relabel baseline: - enforce privileged"],
+            ),
+            (
+                "Pod Security allows less",
+                &[],
+                |_, seen| enforce(seen, "restricted"),
+                &[KEEP, "Keep!: stricter than baseline | kept | --force-conflicts"],
+            ),
+            (
+                "Pod Security allows less, forced",
+                &["--force-conflicts"],
+                |_, seen| enforce(seen, "restricted"),
+                &[KEEP, "Update Relabel baseline: restricted -> baseline"],
+            ),
+            (
+                "the runner's namespace has no level",
+                &[],
+                |_, seen| at(seen, RUNNER).value["metadata"]["labels"] = json!({}),
+                &[KEEP, KEEP],
+            ),
+            (
+                "labels and annotations that are missing are named, not set",
+                &["--namespace-label", "team=ci", "--namespace-annotation", "note=a b"],
+                |_, seen| at(seen, RUNNER).value["metadata"]["labels"]["team"] = json!("ci"),
+                &[
+                    "Keep!: note=a b is not on it | kubectl annotate namespace demo --overwrite 'note=a b'",
+                    "Keep!: team=ci, note=a b is not on it | kubectl label namespace demo-jobs --overwrite team=ci",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn decisions_to_undo() {
+    let shown = |act: &Undo| match act {
+        Undo::Look(binding) => format!("Look {}", binding.reference.name),
+        Undo::Delete(reference, uid) => format!("Delete {} {uid}", reference.name),
+    };
+    fixture::undo_table(
+        &CreateNamespaces,
+        base,
+        shown,
+        &[
+            (
+                "ours",
+                &[],
+                |_, _| {},
+                &["Remove Delete demo-jobs uid-demo-jobs", "Remove Delete demo uid-demo"],
+            ),
+            ("gone", &[], |_, seen| seen.places.iter_mut().for_each(|place| place.live = None), &[]),
+            ("used as they are", USED, |_, _| {}, &[]),
+            ("somebody else's", &[], |world, _| world.record.objects.clear(), &[]),
+            (
+                "somebody else's that says it is ours, on its way out",
+                &[],
+                |world, seen| {
+                    world.record.objects.clear();
+                    fixture::terminate(at(seen, JOB));
+                },
+                &["Refuse StillDeleting: demo-jobs"],
+            ),
+            (
+                "kept on request",
+                &[],
+                |world, _| world.run.options.keep_namespaces = true,
+                &["Keep: demo-jobs (--keep-namespaces)", "Keep: demo (--keep-namespaces)"],
+            ),
+            (
+                "a look inside takes a binding",
+                &[],
+                |world, seen| {
+                    let binding =
+                        Ref::new(crate::deployment::object::Kind::RoleBinding, "demo-jobs", "demo-admin-1");
+                    let binding = temporary_binding::manifest(&world.run, fixture::ID, binding, "edit", "me");
+                    seen.places[JOB].look = Some(binding);
+                },
+                &[
+                    "Create Look demo-admin-1: edit for you, to see what is inside | kubectl delete -n demo-jobs rolebinding demo-admin-1",
+                    "Remove Delete demo-jobs uid-demo-jobs",
+                    "Remove Delete demo uid-demo",
+                ],
+            ),
+            (
+                "being deleted",
+                &[],
+                |_, seen| fixture::terminate(at(seen, JOB)),
+                &["Remove Delete demo-jobs uid-demo-jobs: is being deleted", "Remove Delete demo uid-demo"],
+            ),
+        ],
+    );
+}

@@ -1,0 +1,260 @@
+//! The runner is made once, changed where it differs, and deleted only where it is ours.
+
+use super::*;
+use crate::deployment::record::OwnedRunner;
+use crate::gitlab::{Manager, Runner};
+use crate::steps::fixture::{self, World};
+
+fn ours() -> Ours {
+    let runner = Runner { id: 101, status: "never_contacted".to_owned(), ..Runner::default() };
+    Ours { runner, managers: Vec::new(), outdated_mark: false }
+}
+
+fn verdict(verdict: Verdict) -> Seen {
+    Seen::Setup {
+        verdict,
+        project: Some("acme/hello".to_owned()),
+        obstacles: Vec::new(),
+        condition: "fine".to_owned(),
+    }
+}
+
+/// A runner that is there.
+fn kept(change: impl FnOnce(&mut Ours), update: &Value, differs: &[&str], reset: Option<&str>) -> Seen {
+    let mut ours = ours();
+    change(&mut ours);
+    verdict(Verdict::Keep {
+        ours: Box::new(ours),
+        update: update.clone(),
+        differs: differs.iter().map(|&text| text.to_owned()).collect(),
+        reset: reset.map(str::to_owned),
+    })
+}
+
+fn base(_: &mut World) -> Seen {
+    kept(|_| {}, &Value::Null, &[], None)
+}
+
+fn shown(act: &Act) -> String {
+    match act {
+        Act::Create(body) => format!("Create {}", body["runner_type"].as_str().unwrap_or_default()),
+        Act::Register(body) => format!("Register {}", body["tag_list"].as_str().unwrap_or_default()),
+        Act::Update(id, body) => format!("Update {id} {body}"),
+        Act::Mark(id) => format!("Mark {id}"),
+        Act::Reset(id) => format!("Reset {id}"),
+    }
+}
+
+#[test]
+fn decisions() {
+    fixture::table(
+        &CreateRunner,
+        base,
+        shown,
+        &[
+            (
+                "its token is given",
+                &[],
+                |_, seen| *seen = verdict(Verdict::Given),
+                &["NotNeeded: the runner exists, its token is given | not checked"],
+            ),
+            (
+                "not to be looked at",
+                &[],
+                |_, seen| *seen = verdict(Verdict::NotLooked("no token".to_owned())),
+                &["Keep!: not looked at: no token"],
+            ),
+            (
+                "missing: a project runner",
+                &["--tags", "a,b"],
+                |_, seen| *seen = verdict(Verdict::Create(json!({"runner_type": "project_type"}))),
+                &["Create Create project_type: project runner in acme/hello: locked, only jobs tagged a,b"],
+            ),
+            (
+                "missing: a group runner",
+                &[],
+                |_, seen| *seen = verdict(Verdict::Create(json!({"runner_type": "group_type"}))),
+                &["Create Create group_type: group runner: locked"],
+            ),
+            (
+                "missing: an instance runner",
+                &[],
+                |_, seen| *seen = verdict(Verdict::Create(json!({"runner_type": "instance_type"}))),
+                &["Create Create instance_type: instance runner: locked"],
+            ),
+            (
+                "what stands in the way is said beside it",
+                &[],
+                |_, seen| {
+                    *seen = verdict(Verdict::Create(json!({"runner_type": "project_type"})));
+                    let Seen::Setup { obstacles, .. } = seen else { return };
+                    obstacles.push(Failure::new(Id::GitlabTokenScope, "the scope is too narrow"));
+                    obstacles.push(Failure::new(Id::MissingInput, "no file takes the token"));
+                },
+                &["Create Create project_type", "Refuse GitlabTokenScope", "Refuse MissingInput"],
+            ),
+            (
+                "the article's way",
+                &["--tags", "a"],
+                |_, seen| *seen = verdict(Verdict::Legacy(Found::None)),
+                &["Create Register a: the article's way | GitLab 20.0 | neither looked at nor deleted"],
+            ),
+            (
+                "the article's way, done before",
+                &[],
+                |world, seen| {
+                    world.record.gitlab.runner = Some(OwnedRunner::default());
+                    *seen = verdict(Verdict::Legacy(Found::None));
+                },
+                &["Keep!: registered earlier; not looked at without a GitLab token"],
+            ),
+            (
+                "the article's way, and found",
+                &[],
+                |_, seen| *seen = verdict(Verdict::Legacy(Found::Ours(Box::new(ours())))),
+                &["Keep: kept: runner 101, fine"],
+            ),
+            ("in place", &[], |_, _| {}, &["Keep: kept: runner 101, fine"]),
+            (
+                "paused",
+                &[],
+                |_, seen| *seen = kept(|ours| ours.runner.paused = true, &Value::Null, &[], None),
+                &["Keep!: it takes no jobs while it is paused"],
+            ),
+            (
+                "other tags: the pipeline file stays",
+                &[],
+                |_, seen| *seen = kept(|_| {}, &json!({"tag_list": ["b"]}), &["tags a -> b"], None),
+                &["Update Update 101 {\"tag_list\":[\"b\"]}: runner 101: tags a -> b | --commit-pipeline"],
+            ),
+            (
+                "other tags: the pipeline file changes with them",
+                &[],
+                |world, seen| {
+                    world.run.parts.push(Part::Commit);
+                    *seen = kept(|_| {}, &json!({"tag_list": ["b"]}), &["tags a -> b"], None);
+                },
+                &["Update Update 101 {\"tag_list\":[\"b\"]}: runner 101 and the pipeline file: tags a -> b"],
+            ),
+            (
+                "not locked any more",
+                &[],
+                |world, seen| {
+                    world.run.parts.push(Part::Commit);
+                    *seen = kept(|_| {}, &json!({"locked": true}), &["locked"], None);
+                },
+                &["Update Update 101 {\"locked\":true}: runner 101: locked"],
+            ),
+            (
+                "its mark is of an earlier ServiceAccount",
+                &[],
+                |_, seen| *seen = kept(|ours| ours.outdated_mark = true, &Value::Null, &[], None),
+                &["Update Mark 101: its mark | name the ServiceAccount as it is now"],
+            ),
+            (
+                "a new token, and nobody has the old one",
+                &[],
+                |_, seen| *seen = kept(|_| {}, &Value::Null, &[], Some("a new token (--reissue)")),
+                &["Replace Reset 101: runner 101: a new token (--reissue)"],
+            ),
+            (
+                "a new token, and a machine has the old one",
+                &[],
+                |_, seen| {
+                    let used = |ours: &mut Ours| {
+                        ours.managers.push(Manager { system_id: "s_1".to_owned(), ..Manager::default() });
+                    };
+                    *seen = kept(used, &Value::Null, &[], Some("a new token"));
+                },
+                &["Replace Reset 101: stops until the new script has run there: s_1"],
+            ),
+            (
+                "all of it at once",
+                &[],
+                |_, seen| {
+                    let marked = |ours: &mut Ours| ours.outdated_mark = true;
+                    *seen = kept(marked, &json!({"locked": true}), &["locked"], Some("a new token"));
+                },
+                &["Update Update 101 {\"locked\":true}", "Update Mark 101", "Replace Reset 101"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_change_of_tags_is_announced_to_the_pipeline_file() {
+    for (update, announced) in
+        [(json!({"tag_list": ["b"]}), true), (json!({"locked": true}), false), (Value::Null, false)]
+    {
+        let differs: &[&str] = if update.is_null() { &[] } else { &["it differs"] };
+        let seen = kept(|_| {}, &update, differs, None);
+        let forecast = World::new(&[]).deciding(|d| CreateRunner.decide(d, &seen)).forecast;
+        assert_eq!(forecast.tags_announced, announced, "{update}");
+    }
+}
+
+#[test]
+fn decisions_to_undo() {
+    let shown = |act: &Delete| format!("Delete {}", act.0);
+    let recorded = |world: &mut World| {
+        world.record.gitlab.url = "https://gitlab.example".to_owned();
+        world.record.gitlab.runner = Some(OwnedRunner { id: 101, ..OwnedRunner::default() });
+        Seen::Teardown(Found::Ours(Box::new(ours())), "no contact yet".to_owned())
+    };
+    fixture::undo_table(
+        &CreateRunner,
+        recorded,
+        shown,
+        &[
+            ("ours", &[], |_, _| {}, &["Remove Delete 101: runner 101 (no contact yet)"]),
+            (
+                "gone",
+                &[],
+                |_, seen| *seen = Seen::Teardown(Found::None, String::new()),
+                &["Keep: the runner at GitLab (already gone)"],
+            ),
+            (
+                "never made",
+                &[],
+                |world, seen| {
+                    world.record.gitlab.runner = None;
+                    *seen = Seen::Teardown(Found::None, String::new());
+                },
+                &[],
+            ),
+            (
+                "its creation has begun",
+                &[],
+                |world, seen| {
+                    world.record.gitlab.runner = None;
+                    world.record.gitlab.intent = Some("2025-12-31T23:59:00Z".to_owned());
+                    *seen = Seen::Teardown(Found::None, String::new());
+                },
+                &["Keep: already gone"],
+            ),
+            (
+                "not to be looked at",
+                &[],
+                |_, seen| *seen = Seen::Teardown(Found::NotLooked("no token".to_owned()), String::new()),
+                &[
+                    "Refuse MissingInput: runner 101 at https://gitlab.example | because: no token | --gitlab-gone",
+                ],
+            ),
+            (
+                "GitLab is gone",
+                &[],
+                |_, seen| *seen = Seen::Gone,
+                &["Keep: runner 101 at https://gitlab.example (--gitlab-gone: not read back)"],
+            ),
+            (
+                "GitLab is gone, and never had one",
+                &[],
+                |world, seen| {
+                    world.record.gitlab.runner = None;
+                    *seen = Seen::Gone;
+                },
+                &[],
+            ),
+        ],
+    );
+}
