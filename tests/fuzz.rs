@@ -22,7 +22,8 @@ use outrigger::base::event::Event;
 use outrigger::base::files::Intake;
 use outrigger::base::job_log::Log;
 use outrigger::base::message;
-use outrigger::commands::wizard::Scripted;
+use outrigger::base::secret::Secret;
+use outrigger::commands::wizard::{Ask, AskError, Check};
 use outrigger::deployment::record::Record;
 use outrigger::output::ui::{Streams, Ui};
 use outrigger::output::{Human, json_line};
@@ -420,8 +421,28 @@ impl Site {
         let ui = |options: &_| {
             Ui::new(Box::new(io::sink()), Box::new(io::sink()), Streams::default(), &self.env, options)
         };
-        let mut ask = Scripted::default();
-        self.runtime.block_on(outrigger::run(args, &self.env, ui, &mut ask))
+        self.runtime.block_on(outrigger::run(args, &self.env, ui, &mut Nobody))
+    }
+}
+
+/// Nobody sits at the terminal: each question is interrupted.
+struct Nobody;
+
+impl Ask for Nobody {
+    fn input(&mut self, _: &str, _: Option<&str>, _: Check) -> Result<String, AskError> {
+        Err(AskError::Interrupted)
+    }
+
+    fn secret(&mut self, _: &str) -> Result<Secret, AskError> {
+        Err(AskError::Interrupted)
+    }
+
+    fn confirm(&mut self, _: &str, _: &[String], _: bool) -> Result<bool, AskError> {
+        Err(AskError::Interrupted)
+    }
+
+    fn select(&mut self, _: &str, _: &[String], _: usize) -> Result<usize, AskError> {
+        Err(AskError::Interrupted)
     }
 }
 

@@ -3,7 +3,6 @@
 
 #![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -318,67 +317,67 @@ impl Ask for TerminalAsk {
     }
 }
 
-/// Answers from a list, for tests: the empty text takes the default, running out is Ctrl-C.
-#[derive(Debug, Default)]
-pub struct Scripted {
-    answers: VecDeque<String>,
-    /// What was asked, and what was said about wrong answers.
-    pub log: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, VecDeque};
+    use std::path::PathBuf;
 
-impl Scripted {
-    /// Will give these answers.
-    pub fn new<T: Into<String>>(answers: impl IntoIterator<Item = T>) -> Self {
-        Self { answers: answers.into_iter().map(Into::into).collect(), log: Vec::new() }
+    use super::{Ask, AskError, Check, Gaps, confirm_name, confirm_plan, fill};
+    use crate::base::error::Failure;
+    use crate::base::secret::Secret;
+    use crate::commands::cli;
+    use crate::settings::{Inputs, Need, Settings, Source, resolve};
+
+    /// Answers from a list; the empty text takes the default, running out is Ctrl-C.
+    #[derive(Debug, Default)]
+    struct Scripted {
+        answers: VecDeque<String>,
+        /// What was asked, and what was said about wrong answers.
+        log: Vec<String>,
     }
 
-    fn next(&mut self) -> Result<String, AskError> {
-        self.answers.pop_front().ok_or(AskError::Interrupted)
-    }
-}
+    impl Scripted {
+        fn new<T: Into<String>>(answers: impl IntoIterator<Item = T>) -> Self {
+            Self { answers: answers.into_iter().map(Into::into).collect(), log: Vec::new() }
+        }
 
-impl Ask for Scripted {
-    fn input(&mut self, prompt: &str, default: Option<&str>, check: Check) -> Result<String, AskError> {
-        self.log.push(prompt.to_owned());
-        loop {
-            let answer = match (self.next()?, default) {
-                (empty, Some(default)) if empty.is_empty() => default.to_owned(),
-                (answer, _) => answer,
-            };
-            match check(&answer) {
-                Ok(()) => return Ok(answer),
-                Err(why) => self.log.push(why),
-            }
+        fn next(&mut self) -> Result<String, AskError> {
+            self.answers.pop_front().ok_or(AskError::Interrupted)
         }
     }
 
-    fn secret(&mut self, prompt: &str) -> Result<Secret, AskError> {
-        self.log.push(prompt.to_owned());
-        self.next().map(Secret::new)
+    impl Ask for Scripted {
+        fn input(&mut self, prompt: &str, default: Option<&str>, check: Check) -> Result<String, AskError> {
+            self.log.push(prompt.to_owned());
+            loop {
+                let answer = match (self.next()?, default) {
+                    (empty, Some(default)) if empty.is_empty() => default.to_owned(),
+                    (answer, _) => answer,
+                };
+                match check(&answer) {
+                    Ok(()) => return Ok(answer),
+                    Err(why) => self.log.push(why),
+                }
+            }
+        }
+
+        fn secret(&mut self, prompt: &str) -> Result<Secret, AskError> {
+            self.log.push(prompt.to_owned());
+            self.next().map(Secret::new)
+        }
+
+        fn confirm(&mut self, prompt: &str, about: &[String], default: bool) -> Result<bool, AskError> {
+            self.log.push(prompt.to_owned());
+            self.log.extend_from_slice(about);
+            self.next().map(|answer| if answer.is_empty() { default } else { answer.starts_with('y') })
+        }
+
+        fn select(&mut self, prompt: &str, items: &[String], default: usize) -> Result<usize, AskError> {
+            self.log.push(format!("{prompt}: {}", items.join(", ")));
+            let answer = self.next()?;
+            Ok(items.iter().position(|item| *item == answer).unwrap_or(default))
+        }
     }
-
-    fn confirm(&mut self, prompt: &str, about: &[String], default: bool) -> Result<bool, AskError> {
-        self.log.push(prompt.to_owned());
-        self.log.extend_from_slice(about);
-        self.next().map(|answer| if answer.is_empty() { default } else { answer.starts_with('y') })
-    }
-
-    fn select(&mut self, prompt: &str, items: &[String], default: usize) -> Result<usize, AskError> {
-        self.log.push(format!("{prompt}: {}", items.join(", ")));
-        let answer = self.next()?;
-        Ok(items.iter().position(|item| *item == answer).unwrap_or(default))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::path::PathBuf;
-
-    use super::{AskError, Gaps, Scripted, confirm_name, confirm_plan, fill};
-    use crate::base::error::Failure;
-    use crate::commands::cli;
-    use crate::settings::{Inputs, Need, Settings, Source, resolve};
 
     fn settings() -> Settings {
         let matches = cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
