@@ -87,7 +87,7 @@ fn decisions() {
                 used,
                 &[
                     "Keep: a user who can create pods there can read the runner's token",
-                    "Refuse SharedNamespace: in reach: 2 Secrets | --accept shared-namespace",
+                    "Refuse MissingConsent: in reach: 2 Secrets | --accept shared-namespace",
                 ],
             ),
             (

@@ -469,19 +469,5 @@ async fn denied(r: Reads<'_>, missing: &[(String, Right)]) -> Result<Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::versions;
-    use crate::base::error::Id;
-
-    #[test]
-    fn gitlab_and_runner_go_together_or_it_is_said() {
-        let warned =
-            |gitlab: &str, runner: &str| versions(Some(gitlab), runner).map(|warning| !warning.is_empty());
-        assert_eq!(warned("19.4.1-ee", "19.4.1").ok(), Some(false));
-        assert_eq!(warned("19.5.0-pre", "19.4.1").ok(), Some(false));
-        assert_eq!(warned("18.11.2", "19.4.1").ok(), Some(true));
-        assert_eq!(warned("15.11.0", "19.4.1").expect_err("too old").id, Id::GitlabTooOld);
-        assert!(versions(None, "19.4.1").expect("not known is no fault").is_empty());
-        assert!(versions(Some("?"), "19.4.1").expect("nor is an odd word").is_empty());
-    }
-}
+#[path = "preflight_tests.rs"]
+mod tests;

@@ -486,3 +486,6 @@ async fn note(w: Writes<'_>, digest: &str, delivery: &Delivery, with_secrets: bo
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
