@@ -29,13 +29,13 @@ pub async fn identity(view: &View) -> Result<ClusterIdentity> {
 }
 
 /// Refuses a cluster that is not the recorded one, before anything is written; reads the deployment's
-/// ServiceAccount and the server's version on the way, which everything that follows needs.
+/// ServiceAccount on the way, which everything that follows needs.
 ///
 /// # Errors
 /// OR0305 (exit 3) naming both.
 pub async fn check(hand: &Hand) -> Result<()> {
     let account = hand.run.names.account();
-    let (now, _, _) = tokio::join!(identity(hand), hand.version(), hand.read(&account));
+    let (now, _) = tokio::join!(identity(hand), hand.read(&account));
     let now = now?;
     let (uid, fingerprint) = (&now.kube_system, &now.ca_fingerprint);
     let known = hand.notes.record().cluster.clone();

@@ -126,12 +126,13 @@ impl Session {
         self.cluster.mutations() + self.gitlab.mutations()
     }
 
-    /// Refuses a cluster or a GitLab that is not the recorded one.
+    /// Refuses a cluster that is not the recorded one, and asks for the server's version on the way, which setting up
+    /// needs next.
     ///
     /// # Errors
-    /// OR0305 or OR0315 (exit 3) naming both; where the cluster is not reached.
+    /// OR0305 (exit 3) naming both; where the cluster is not reached.
     pub async fn check(&self) -> Result<()> {
-        identity::check(&self.cluster).await
+        tokio::join!(identity::check(&self.cluster), self.cluster.version()).0
     }
 
     /// Refuses objects that say that they are this deployment's where nobody stands for it, and another GitLab.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::{files, message};
-use crate::cluster::{job_pods, remains, temporary_binding};
+use crate::cluster::{identity, job_pods, remains, temporary_binding};
 use crate::commands::session::{Known, Needs, Outside, Session};
 use crate::commands::setup::with_stale;
 use crate::commands::{Ended, wizard, write_lines};
@@ -113,7 +113,7 @@ async fn plan(session: &Session, options: &RunOptions) -> Result<Removal> {
     let out_of_reach = if options.cluster_gone {
         None
     } else {
-        match session.check().await {
+        match identity::check(&session.cluster).await {
             Ok(()) => None,
             Err(failure) if failure.kind == Kind::Deadline => {
                 Some(failure.hint("if that cluster no longer exists: outrigger teardown --cluster-gone"))
