@@ -270,6 +270,48 @@ fn decisions() {
     );
 }
 
+#[test]
+fn what_could_not_be_looked_at_is_in_the_forecast() {
+    let mut world = World::new(&[]);
+    let mut seen = base(&mut world);
+    let role = seen.objects[ROLE].0.reference.clone();
+    for (live, expected) in [(seen.objects[ROLE].1.clone(), 0), (None, 1)] {
+        seen.objects[ROLE].1 = live;
+        seen.looks = Looks::default();
+        seen.looks.add(&role, crate::cluster::dry_run::Look::NotLooked("no namespace yet".to_owned()));
+        let decided = world.deciding(|d| CreateRole.decide(d, &seen));
+        assert_eq!(decided.lines.len(), 4, "what is not looked at is planned all the same");
+        assert_eq!(decided.forecast.unlooked.len(), expected);
+    }
+}
+
+#[test]
+fn what_was_done_is_counted() {
+    type Row = (fn(&mut Seen), &'static str);
+    let rows: &[Row] = &[
+        (|_| {}, "kept"),
+        (|seen| seen.objects.iter_mut().for_each(|(_, live)| *live = None), "created Role demo and 3 more"),
+        (|seen| seen.objects[ROLE].1 = None, "created Role demo"),
+        (|seen| seen.objects[BINDING].1 = None, "created 1 object"),
+        (|seen| at(seen, BINDING).value["roleRef"]["name"] = json!("admin"), "updated 1 object"),
+        (
+            |seen| {
+                seen.objects[ROLE].1 = None;
+                at(seen, BINDING).value["roleRef"]["name"] = json!("admin");
+                seen.default_account = None;
+            },
+            "created Role demo, updated 2 objects",
+        ),
+    ];
+    for (change, expected) in rows {
+        let mut world = World::new(&[]);
+        let mut seen = base(&mut world);
+        change(&mut seen);
+        let done = world.deciding(|d| CreateRole.done(d, &seen, &CreateRole.decide(d, &seen).lines, &[]));
+        assert_eq!(done, *expected);
+    }
+}
+
 /// What other steps noted on the anchor, and the metadata of Role and binding, stay.
 #[test]
 fn updates_keep_metadata() {

@@ -79,7 +79,7 @@ fn decisions() {
                 "expiry that is no time is not repeated",
                 REQUESTED,
                 |world, _| "soon".clone_into(&mut world.record.token_expires),
-                &["Keep"],
+                &["Keep: =Secret demo/demo-token"],
             ),
             (
                 "expired",

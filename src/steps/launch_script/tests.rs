@@ -106,7 +106,7 @@ fn decisions() {
                 |_, _| {},
                 &["Keep: kept (the file is gone, as it should be after use)"],
             ),
-            ("written", &[], |_, seen| at(seen).exists = true, &["Keep: kept"]),
+            ("written", &[], |_, seen| at(seen).exists = true, &["Keep: =kept"]),
             (
                 "by itself: written, and used",
                 &[],
@@ -154,7 +154,7 @@ fn decisions() {
                 "the runner was not asked about",
                 &[],
                 |_, seen| at(seen).verdict = None,
-                &["Keep: not compared"],
+                &["Keep: =not compared"],
             ),
             (
                 "first, with a runner that is made",
