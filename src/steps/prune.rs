@@ -5,6 +5,8 @@ use crate::cluster::{deletion, namespace, remains, temporary_binding};
 use crate::deployment::names::ID;
 use crate::deployment::object::{Kind, Object, Ref};
 use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::record::Owned;
+use crate::deployment::run::Run;
 use crate::steps::contract::{Reads, Writes};
 
 /// What is done about it.
@@ -22,28 +24,11 @@ pub enum Act {
 /// # Errors
 /// What cannot be read.
 pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
-    let names = &r.run.names;
-    let mut current =
-        vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
-    current.extend(names.namespaces());
-    let is_stale =
-        |object: &Ref| !current.contains(object) && !object.name.starts_with(&names.temporary_prefix());
-    let mut stale: Vec<_> =
-        r.notes.record().objects.iter().filter(|owned| is_stale(&owned.object)).cloned().collect();
-    stale.sort_by_key(|owned| match owned.object.kind {
-        Kind::Secret => 0,
-        Kind::RoleBinding => 1,
-        Kind::Role => 2,
-        Kind::Namespace => 4,
-        _ => 3,
-    });
+    let stale = stale(r.run, &r.notes.record().objects);
     let mut lines = Vec::new();
     for owned in stale {
         let live = r.cluster.read(&owned.object).await.map_err(Failure::from)?;
-        // A uid is no secret, and today's settings do not speak for this object: it has to say itself whose it is.
-        let id = r.notes.id();
-        let is_ours = |live: &Object| live.uid() == owned.uid && live.annotation(ID) == Some(&id);
-        let Some(live) = live.filter(is_ours) else { continue };
+        let Some(live) = live.filter(|live| is_ours(live, &owned, &r.notes.id())) else { continue };
         if owned.object.kind == Kind::Namespace && all && !live.is_terminating() {
             let binding = temporary_binding::to_look_into(r.cluster, &owned.object.name).await?;
             lines.extend(binding.map(|binding| temporary_binding::look_line(r.run, binding).map(Act::Look)));
@@ -53,6 +38,30 @@ pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
         lines.push(Line::new(Decision::Remove, text, Act::Delete(owned.object, owned.uid)).about(target));
     }
     Ok(lines)
+}
+
+/// What today's settings no longer name, in the order in which it goes.
+fn stale(run: &Run, objects: &[Owned]) -> Vec<Owned> {
+    let names = &run.names;
+    let mut current =
+        vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
+    current.extend(names.namespaces());
+    let is_stale =
+        |object: &Ref| !current.contains(object) && !object.name.starts_with(&names.temporary_prefix());
+    let mut stale: Vec<_> = objects.iter().filter(|owned| is_stale(&owned.object)).cloned().collect();
+    stale.sort_by_key(|owned| match owned.object.kind {
+        Kind::Secret => 0,
+        Kind::RoleBinding => 1,
+        Kind::Role => 2,
+        Kind::Namespace => 4,
+        _ => 3,
+    });
+    stale
+}
+
+/// A uid is no secret, and today's settings do not speak for this object: it has to say itself whose it is.
+fn is_ours(live: &Object, owned: &Owned, id: &str) -> bool {
+    live.uid() == owned.uid && live.annotation(ID) == Some(id)
 }
 
 /// Deletes what the settings no longer name; a namespace only if nothing else is inside. Goes on past
@@ -84,3 +93,7 @@ pub async fn apply(w: Writes<'_>, lines: &[Line<Act>]) -> Result<()> {
     failures.extend(remains::wait(w.cluster, "prune", &asked).await);
     Failure::together(failures).map_or(Ok(()), Err)
 }
+
+#[cfg(test)]
+#[path = "prune_tests.rs"]
+mod tests;

@@ -1,0 +1,38 @@
+//! What the settings no longer name goes in an order that leaves nothing behind, and only if it says whose it is.
+
+use serde_json::json;
+
+use super::*;
+use crate::steps::fixture::{self, World};
+
+fn owned(object: Ref) -> Owned {
+    Owned { object, uid: "u".to_owned() }
+}
+
+#[test]
+fn what_has_moved_goes_and_the_namespace_last() {
+    let before = World::new(&["--namespace", "older"]).run.names;
+    let [runner, older] = before.namespaces();
+    let temporary = Ref::new(Kind::RoleBinding, "older", "demo-admin-1");
+    let mut objects = vec![older, before.job_account(), before.role(), before.role_binding(), temporary];
+    objects.extend([runner, before.account(), before.token_secret()]);
+    let objects: Vec<_> = objects.into_iter().map(owned).collect();
+    let goes = |flags: &[&str]| -> Vec<String> {
+        stale(&World::new(flags).run, &objects).iter().map(|owned| owned.object.to_string()).collect()
+    };
+    assert!(goes(&["--namespace", "older"]).is_empty(), "nothing has moved");
+    assert_eq!(
+        goes(&[]),
+        ["RoleBinding older/demo", "Role older/demo", "ServiceAccount older/demo-job", "Namespace older"]
+    );
+}
+
+#[test]
+fn what_has_moved_goes_by_uid_and_id_together() {
+    let names = World::new(&[]).run.names;
+    let ours = fixture::live(&names.manifest(names.role(), fixture::ID, &json!({})));
+    let recorded = |uid: &str| Owned { object: ours.reference.clone(), uid: uid.to_owned() };
+    assert!(is_ours(&ours, &recorded("uid-demo"), fixture::ID));
+    assert!(!is_ours(&ours, &recorded("another"), fixture::ID));
+    assert!(!is_ours(&ours, &recorded("uid-demo"), "another"));
+}
