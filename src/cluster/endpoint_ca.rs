@@ -50,22 +50,22 @@ struct Candidate {
 ///
 /// # Errors
 /// OR0306 with one detail per candidate when none verifies the endpoint.
-pub async fn trust(cx: &View) -> Result<&Trust> {
-    cx.trust.get_or_try_init(|| find(cx)).await
+pub async fn trust(view: &View) -> Result<&Trust> {
+    view.trust.get_or_try_init(|| find(view)).await
 }
 
-async fn find(cx: &View) -> Result<Trust> {
-    let endpoint = match &cx.run.settings.kubernetes_host {
+async fn find(view: &View) -> Result<Trust> {
+    let endpoint = match &view.run.settings.kubernetes_host {
         Some(host) => Endpoint::parse(&host.value, "--kubernetes-host")?,
-        None => cx.target.endpoint.clone(),
+        None => view.target.endpoint.clone(),
     };
-    let own = cx.run.settings.kubernetes_host.is_none() || endpoint == cx.target.endpoint;
+    let own = view.run.settings.kubernetes_host.is_none() || endpoint == view.target.endpoint;
     if !endpoint.prefix.is_empty() {
         return Err(Failure::new(Id::EndpointCertificate, format!("{} has a path, as Rancher's and other proxies' addresses do", endpoint.url))
             .detail("because", "such a proxy accepts its own tokens only: the runner's would be refused")
             .hint("name the API server itself with --kubernetes-host https://host[:port] (Rancher: the Authorized Cluster Endpoint)"));
     }
-    let name = match (&cx.target.tls_server_name, own) {
+    let name = match (&view.target.tls_server_name, own) {
         (Some(name), true) if *name != endpoint.host => {
             return Err(Failure::new(
                 Id::EndpointCertificate,
@@ -84,9 +84,9 @@ async fn find(cx: &View) -> Result<Trust> {
             &endpoint.host,
             endpoint.port,
             None,
-            Duration::from_secs(10).min(cx.limits.request_timeout)
+            Duration::from_secs(10).min(view.limits.request_timeout)
         ),
-        candidates(cx, own),
+        candidates(view, own),
     );
     let host = Host::parse(&name);
     let mut refusals = Vec::new();
@@ -94,11 +94,11 @@ async fn find(cx: &View) -> Result<Trust> {
         Ok(served) => served,
         // Who answers in another language was reached: that is a wrong address, not a distant one.
         Err(fault) if !own && fault != tls::DialFault::NotTls => {
-            return unreachable(cx, &endpoint, candidates, &fault.to_string());
+            return unreachable(view, &endpoint, candidates, &fault.to_string());
         }
         // The operator's way leads through a proxy, which the runner will not have.
-        Err(fault) if own && cx.target.proxied() => {
-            return unreachable(cx, &endpoint, candidates, &fault.to_string());
+        Err(fault) if own && view.target.proxied() => {
+            return unreachable(view, &endpoint, candidates, &fault.to_string());
         }
         Err(fault) => {
             return Err(Failure::new(
@@ -111,7 +111,7 @@ async fn find(cx: &View) -> Result<Trust> {
     };
     let mut not_here = None;
     for candidate in &candidates {
-        let narrowed = narrow(&candidate.bundle, &served, &host, cx.run.now);
+        let narrowed = narrow(&candidate.bundle, &served, &host, view.run.now);
         let Some(verdict) = narrowed.verdict() else { continue };
         if !verdict.accepted {
             refusals.push((candidate.source.clone(), verdict.why.join("; ")));
@@ -135,7 +135,7 @@ async fn find(cx: &View) -> Result<Trust> {
         return Ok(Trust {
             ca_pem: (!candidate.system).then(|| narrowed.bundle.to_pem()),
             fingerprint: anchor.map(x509::Certificate::fingerprint_sha256).unwrap_or_default(),
-            days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.run.now)),
+            days_left: anchor.map_or(0, |anchor| anchor.days_left(view.run.now)),
             source: candidate.source.clone(),
             members: narrowed.bundle.certificates.len(),
             left_out: narrowed.left_out,
@@ -203,9 +203,9 @@ fn elsewhere(narrowed: &Narrowed, served: &[Served]) -> Vec<String> {
 }
 
 /// An endpoint that does not answer here: the cluster's own CA, and nothing proven.
-fn unreachable(cx: &View, endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Result<Trust> {
+fn unreachable(view: &View, endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Result<Trust> {
     // Behind a proxy the kubeconfig's CA has verified this very server.
-    let own = *endpoint == cx.target.endpoint;
+    let own = *endpoint == view.target.endpoint;
     let Some(candidate) = candidates.into_iter().find(|candidate| own || candidate.from_cluster) else {
         return Err(Failure::new(Id::EndpointCertificate, format!("{} cannot be reached from here, and the cluster's own CA may not be read", endpoint.url))
             .detail("because", why)
@@ -215,7 +215,7 @@ fn unreachable(cx: &View, endpoint: &Endpoint, candidates: Vec<Candidate>, why: 
     Ok(Trust {
         ca_pem: Some(candidate.bundle.to_pem()),
         fingerprint: anchor.map(x509::Certificate::fingerprint_sha256).unwrap_or_default(),
-        days_left: anchor.map_or(0, |anchor| anchor.days_left(cx.run.now)),
+        days_left: anchor.map_or(0, |anchor| anchor.days_left(view.run.now)),
         source: candidate.source.clone(),
         members: candidate.bundle.certificates.len(),
         left_out: 0,
@@ -229,10 +229,10 @@ fn unreachable(cx: &View, endpoint: &Endpoint, candidates: Vec<Candidate>, why: 
 }
 
 /// Every place a CA can come from, in the order of preference.
-async fn candidates(cx: &View, own: bool) -> Vec<Candidate> {
+async fn candidates(view: &View, own: bool) -> Vec<Candidate> {
     let mut found = Vec::new();
     let from_kubeconfig = || {
-        let bundle = x509::read_bundle(cx.target.ca.as_deref()?).ok()?;
+        let bundle = x509::read_bundle(view.target.ca.as_deref()?).ok()?;
         let source = "your kubeconfig".to_owned();
         Some(Candidate { source, bundle, system: false, from_cluster: false })
     };
@@ -242,7 +242,7 @@ async fn candidates(cx: &View, own: bool) -> Vec<Candidate> {
     let needs_more = !own || found.is_empty();
     if needs_more {
         let reference = Ref::new(ObjectKind::ConfigMap, "default", "kube-root-ca.crt");
-        if let Ok(Some(map)) = cx.read(&reference).await
+        if let Ok(Some(map)) = view.read(&reference).await
             && let Some(text) = map.value["data"]["ca.crt"].as_str()
             && let Ok(bundle) = x509::read_bundle(text.as_bytes())
         {

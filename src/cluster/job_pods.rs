@@ -24,23 +24,23 @@ const UNSEEN: &str = "whether jobs are running cannot be seen: you may not list 
 ///
 /// # Errors
 /// OR0801 (exit 8) naming the pods that still run when the run's time is over; nothing was removed then.
-pub async fn settle(cx: &Hand, look: Option<&Object>) -> Result<Option<String>> {
-    let namespace = Ref::cluster(ObjectKind::Namespace, &cx.run.names.job_namespace);
+pub async fn settle(hand: &Hand, look: Option<&Object>) -> Result<Option<String>> {
+    let namespace = Ref::cluster(ObjectKind::Namespace, &hand.run.names.job_namespace);
     // What is in a namespace on its way out goes with it.
-    if cx.read(&namespace).await.map_err(Failure::from)?.is_none_or(|live| live.is_terminating()) {
+    if hand.read(&namespace).await.map_err(Failure::from)?.is_none_or(|live| live.is_terminating()) {
         return Ok(None);
     }
     let mut seeing = look.is_some();
     if let Some(binding) = look {
-        match temporary_binding::bind(cx, binding).await {
+        match temporary_binding::bind(hand, binding).await {
             Err(failure) if failure.kind == Kind::Denied => seeing = false,
             bound => drop(bound?),
         }
     }
     // Authorizers lag behind a binding.
     let lag = if seeing { Duration::from_secs(5) } else { Duration::ZERO };
-    let look = async || Ok(running(cx, &cx.api).await?.map_or(Continue(()), Break));
-    let seen = wait::until(Pace::new(&cx.limits, 100, 100).within(lag), |(), _| {}, look).await?;
+    let look = async || Ok(running(hand, &hand.api).await?.map_or(Continue(()), Break));
+    let seen = wait::until(Pace::new(&hand.limits, 100, 100).within(lag), |(), _| {}, look).await?;
     let Ok(mut first) = seen.map(Some) else {
         return Ok(Some(UNSEEN.to_owned()));
     };
@@ -48,7 +48,7 @@ pub async fn settle(cx: &Hand, look: Option<&Object>) -> Result<Option<String>> 
     let look = async || {
         let pods = match first.take() {
             Some(pods) => pods,
-            None => match running(cx, &cx.api).await? {
+            None => match running(hand, &hand.api).await? {
                 Some(pods) => pods,
                 None => return Ok(Break(Some(UNSEEN.to_owned()))),
             },
@@ -58,33 +58,36 @@ pub async fn settle(cx: &Hand, look: Option<&Object>) -> Result<Option<String>> 
                 (deleted > 0).then(|| format!("deleted {}", crate::base::text::count(deleted, "job pod"))),
             ));
         }
-        if cx.run.options.now && deleted == 0 {
+        if hand.run.options.now && deleted == 0 {
             for (name, uid) in &pods {
-                let path = format!("/api/v1/namespaces/{}/pods/{name}", cx.run.names.job_namespace);
-                cx.api.delete_path(&format!("delete Pod {name}"), &path, uid).await.map_err(Failure::from)?;
+                let path = format!("/api/v1/namespaces/{}/pods/{name}", hand.run.names.job_namespace);
+                hand.api
+                    .delete_path(&format!("delete Pod {name}"), &path, uid)
+                    .await
+                    .map_err(Failure::from)?;
                 deleted += 1;
             }
         }
         Ok(Continue(pods))
     };
     let tell = |pods: &Pods, waited| {
-        cx.progress.waiting("teardown", &crate::base::text::count(pods.len(), "running job"), waited);
+        hand.progress.waiting("teardown", &crate::base::text::count(pods.len(), "running job"), waited);
     };
-    wait::until(Pace::new(&cx.limits, 1000, 1000), tell, look).await?.map_err(|pods| {
+    wait::until(Pace::new(&hand.limits, 1000, 1000), tell, look).await?.map_err(|pods| {
         let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).take(5).collect();
         Failure::new(
             Id::WaitTimeout,
             format!(
                 "{} still running in {}",
                 crate::base::text::count(pods.len(), "job pod"),
-                cx.run.names.job_namespace
+                hand.run.names.job_namespace
             ),
         )
         .detail("among them", names.join(", "))
         .hint("wait longer with --timeout 1h, or end them:")
         .hint(format!(
             "  {}",
-            cx.run.settings.same_deployment(
+            hand.run.settings.same_deployment(
                 "outrigger teardown --now",
                 &["namespace", "runnerNamespace", "useNamespaces"]
             )
@@ -96,12 +99,12 @@ pub async fn settle(cx: &Hand, look: Option<&Object>) -> Result<Option<String>> 
 type Pods = Vec<(String, String)>;
 
 /// Names and uids of the runner's pods; `None` where they may not be listed.
-async fn running(cx: &View, cluster: &Cluster) -> Result<Option<Pods>> {
-    let namespace = &cx.run.names.job_namespace;
+async fn running(view: &View, cluster: &Cluster) -> Result<Option<Pods>> {
+    let namespace = &view.run.names.job_namespace;
     let mut path = format!("/api/v1/namespaces/{namespace}/pods");
-    if cx.run.is_used(namespace) {
+    if view.run.is_used(namespace) {
         // Another runner may work there: only pods that run as our jobs' account are ours to judge.
-        path = format!("{path}?fieldSelector=spec.serviceAccountName%3D{}", cx.run.job_account);
+        path = format!("{path}?fieldSelector=spec.serviceAccountName%3D{}", view.run.job_account);
     }
     let items = match cluster.list_metadata("list job pods", &path).await {
         Ok(items) => items,

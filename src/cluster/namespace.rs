@@ -52,24 +52,25 @@ struct Found {
 /// # Errors
 /// OR0501 (exit 5) naming what is inside, OR0505 (exit 8) naming an API that does not answer, OR0506 (exit 5)
 /// naming what generators keep there; the namespace then stays.
-pub async fn delete_if_empty(cx: &Hand, reference: &Ref, uid: &str) -> Result<Option<String>> {
-    let leaving = cx.read(reference).await.map_err(Failure::from)?.is_some_and(|live| live.is_terminating());
+pub async fn delete_if_empty(hand: &Hand, reference: &Ref, uid: &str) -> Result<Option<String>> {
+    let leaving =
+        hand.read(reference).await.map_err(Failure::from)?.is_some_and(|live| live.is_terminating());
     if leaving {
         return Ok(None);
     }
-    let looked = look(cx, &reference.name).await;
+    let looked = look(hand, &reference.name).await;
     // Whatever came of it, a right that was borrowed for looking goes back first.
-    crate::cluster::temporary_binding::release_held(cx).await?;
+    crate::cluster::temporary_binding::release_held(hand).await?;
     let found = looked?;
-    if let Some(failure) = obstacle(cx, reference, &found) {
+    if let Some(failure) = obstacle(hand, reference, &found) {
         return Err(failure);
     }
-    cx.delete(reference, uid).await?;
+    hand.delete(reference, uid).await?;
     Ok((!found.generated.is_empty()).then(|| by_generator(&found.generated).join("; ")))
 }
 
 /// Why a namespace stays, if it does.
-fn obstacle(cx: &View, reference: &Ref, found: &Found) -> Option<Failure> {
+fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
     let stays = |id, why: &str| Failure::new(id, format!("{reference} stays: {why}"));
     let keep = "to end well with the namespaces in place: --keep-namespaces";
     let generated = |failure: Failure| {
@@ -98,7 +99,7 @@ fn obstacle(cx: &View, reference: &Ref, found: &Found) -> Option<Failure> {
         }
         failure = generated(failure);
         for one in found.silent.iter().filter(|one| one.group.contains('.')) {
-            failure = failure.hint(deletion::mend(&cx.run.kubectl(), &one.group, &one.version));
+            failure = failure.hint(deletion::mend(&view.run.kubectl(), &one.group, &one.version));
         }
         return Some(
             failure
@@ -123,10 +124,10 @@ fn obstacle(cx: &View, reference: &Ref, found: &Found) -> Option<Failure> {
         let failure = stays(Id::NotRemoved, "something in it is not ours").detail("inside", summary(&inside));
         return Some(generated(failure).hint(format!("move or delete that, then run it again; {keep}")));
     }
-    if found.generated.is_empty() || cx.accept_generated.get() {
+    if found.generated.is_empty() || view.accept_generated.get() {
         return None;
     }
-    cx.generated.borrow_mut().push(format!(
+    view.generated.borrow_mut().push(format!(
         "{}: {}",
         reference.name,
         by_generator(&found.generated).join("; ")
@@ -164,14 +165,14 @@ fn by_generator(generated: &[(&'static str, String)]) -> Vec<String> {
 /// Looks, and looks again for a while if a right that was just bound is not honoured yet: as long as pods may
 /// not be listed, and where something else may not, until two looks in a row agree on what. A right can come into
 /// force between one list of a look and the next.
-async fn look(cx: &View, namespace: &str) -> Result<Found> {
-    let held = cx.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
+async fn look(view: &View, namespace: &str) -> Result<Found> {
+    let held = view.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
     let mut before: Option<Vec<String>> = None;
     let look = async || {
         // What is ours and could not be deleted by itself is not foreign: it goes with its namespace.
-        let ours = cx.notes.record().objects.iter().map(|owned| owned.uid.clone()).collect();
-        let kinds = cx.served.get_or_try_init(|| discover(cx)).await?;
-        let mut found = inhabitants(&cx.api.impatient(), namespace, &kinds.served, &ours).await?;
+        let ours = view.notes.record().objects.iter().map(|owned| owned.uid.clone()).collect();
+        let kinds = view.served.get_or_try_init(|| discover(view)).await?;
+        let mut found = inhabitants(&view.api.impatient(), namespace, &kinds.served, &ours).await?;
         found.silent.extend(kinds.silent.iter().cloned());
         found.foreign.retain(|name| Some(name) != held.as_ref());
         let hides_pods = found.hidden.iter().any(|resource| resource == "pods");
@@ -179,7 +180,7 @@ async fn look(cx: &View, namespace: &str) -> Result<Found> {
         before = Some(found.hidden.clone());
         Ok(if held.is_none() || settled { Break(found) } else { Continue(found) })
     };
-    let pace = Pace::new(&cx.limits, 100, 100).within(Duration::from_secs(5));
+    let pace = Pace::new(&view.limits, 100, 100).within(Duration::from_secs(5));
     Ok(wait::until(pace, |_, _| {}, look).await?.unwrap_or_else(|found| found))
 }
 
@@ -243,10 +244,10 @@ fn ends_the_run(refusal: &Refusal) -> bool {
 }
 
 /// Every listable namespaced kind, in one of its versions; and what could not be found out.
-async fn discover(cx: &View) -> Result<Kinds> {
-    let cluster = cx.api.impatient();
+async fn discover(view: &View) -> Result<Kinds> {
+    let cluster = view.api.impatient();
     let mut roots = vec![(String::new(), "v1".to_owned(), "/api/v1".to_owned())];
-    let groups = cx.api.read("list the API groups", "/apis").await.map_err(Failure::from)?;
+    let groups = view.api.read("list the API groups", "/apis").await.map_err(Failure::from)?;
     for group in groups["groups"].as_array().into_iter().flatten() {
         // All versions, the preferred one first: some kinds are served in another one alone.
         let preferred = &group["preferredVersion"]["groupVersion"];
@@ -272,8 +273,8 @@ async fn discover(cx: &View) -> Result<Kinds> {
                     "the API {group} does not answer. It holds nothing, but Kubernetes ends the deletion of a \
                      namespace only when every API answers:"
                 );
-                let command = deletion::mend(&cx.run.kubectl(), &group, &version);
-                cx.progress.event(&Event::Advice { text, command });
+                let command = deletion::mend(&view.run.kubectl(), &group, &version);
+                view.progress.event(&Event::Advice { text, command });
                 continue;
             }
             // Another server should answer, and does not: nobody can tell what is there.

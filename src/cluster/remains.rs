@@ -60,23 +60,23 @@ impl Hand {
 
 /// Waits until these objects (each with its uid) are gone, or the run's time is over; looks at least once.
 /// Returns a failure (OR0504, exit 8) for each that is still there, with who holds it.
-pub async fn wait(cx: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Failure> {
-    let deadline = cx.limits.deadline.checked_sub(MARGIN).unwrap_or(cx.limits.deadline);
-    let pace = Pace { deadline, ..Pace::new(&cx.limits, 20, 1000) };
+pub async fn wait(hand: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Failure> {
+    let deadline = hand.limits.deadline.checked_sub(MARGIN).unwrap_or(hand.limits.deadline);
+    let pace = Pace { deadline, ..Pace::new(&hand.limits, 20, 1000) };
     let mut waiting = objects.to_vec();
     let look = async || {
         let over = Instant::now() >= pace.deadline;
-        let cluster = if over { cx.api.for_cleanup(LAST_LOOK) } else { cx.api.clone() };
+        let cluster = if over { hand.api.for_cleanup(LAST_LOOK) } else { hand.api.clone() };
         let mut left = Vec::new();
         for (reference, uid) in &waiting {
-            left.extend(cx.look_again(&cluster, reference, uid).await?);
+            left.extend(hand.look_again(&cluster, reference, uid).await?);
         }
         waiting.retain(|(reference, _)| left.iter().any(|live| live.reference == *reference));
         Ok(if left.is_empty() { Break(()) } else { Continue(left) })
     };
     let tell = |left: &Vec<Object>, waited| {
         if let Some(first) = left.first().filter(|_| wait::is_long(waited)) {
-            cx.progress.waiting(step, &format!("{} to go", deletion::shown(first)), waited);
+            hand.progress.waiting(step, &format!("{} to go", deletion::shown(first)), waited);
         }
     };
     let left = match wait::until(pace, tell, look).await {
@@ -84,7 +84,7 @@ pub async fn wait(cx: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Failu
         Ok(Err(left)) => left,
         Err(failure) => return vec![failure],
     };
-    let cluster = cx.api.for_cleanup(LAST_LOOK).impatient();
+    let cluster = hand.api.for_cleanup(LAST_LOOK).impatient();
     let mut failures = Vec::new();
     for live in &left {
         let inside = if live.reference.kind == ObjectKind::Namespace {
@@ -92,8 +92,8 @@ pub async fn wait(cx: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Failu
         } else {
             Vec::new()
         };
-        cx.awaited.borrow_mut().push(live.reference.clone());
-        failures.push(deletion::unfinished(live, &inside, &cx.run.kubectl()));
+        hand.awaited.borrow_mut().push(live.reference.clone());
+        failures.push(deletion::unfinished(live, &inside, &hand.run.kubectl()));
     }
     failures
 }
@@ -132,16 +132,16 @@ async fn held_inside(cluster: &Cluster, namespace: &Object) -> Vec<String> {
 
 /// Looks once more at everything that is remembered: what is gone is forgotten, what is on its way is waited
 /// for. Returns a failure for each object that is still on its way and was not reported yet.
-pub async fn settle(cx: &Hand) -> Result<Vec<Failure>> {
-    let remembered = cx.notes.record().objects.clone();
+pub async fn settle(hand: &Hand) -> Result<Vec<Failure>> {
+    let remembered = hand.notes.record().objects.clone();
     if remembered.is_empty() {
         return Ok(Vec::new());
     }
-    let cluster = cx.api.for_cleanup(LAST_LOOK);
+    let cluster = hand.api.for_cleanup(LAST_LOOK);
     let mut leaving = Vec::new();
     for owned in remembered {
-        let live = cx.look_again(&cluster, &owned.object, &owned.uid).await?;
-        let awaited = cx.awaited.borrow();
+        let live = hand.look_again(&cluster, &owned.object, &owned.uid).await?;
+        let awaited = hand.awaited.borrow();
         // What is in a namespace that was reported is named there.
         let reported = awaited.contains(&owned.object)
             || owned.object.namespace.as_deref().is_some_and(|namespace| {
@@ -151,23 +151,23 @@ pub async fn settle(cx: &Hand) -> Result<Vec<Failure>> {
             leaving.push((owned.object, owned.uid));
         }
     }
-    Ok(wait(cx, "teardown", &leaving).await)
+    Ok(wait(hand, "teardown", &leaving).await)
 }
 
 /// What must be gone before the record may be: everything remembered, but for namespaces that are used as
 /// they are.
-pub async fn left(cx: &View) -> Result<Vec<Failure>> {
-    let remembered = cx.notes.record().objects.clone();
+pub async fn left(view: &View) -> Result<Vec<Failure>> {
+    let remembered = view.notes.record().objects.clone();
     let mut failures = Vec::new();
     for owned in remembered {
-        if owned.object.kind == ObjectKind::Namespace && cx.run.is_used(&owned.object.name) {
+        if owned.object.kind == ObjectKind::Namespace && view.run.is_used(&owned.object.name) {
             continue;
         }
-        let live = cx.read(&owned.object).await.map_err(Failure::from)?;
+        let live = view.read(&owned.object).await.map_err(Failure::from)?;
         match live.filter(|live| live.uid() == owned.uid) {
             None => {}
             Some(live) if live.is_terminating() => {
-                failures.push(deletion::unfinished(&live, &[], &cx.run.kubectl()));
+                failures.push(deletion::unfinished(&live, &[], &view.run.kubectl()));
             }
             Some(live) => {
                 failures.push(Failure::new(Id::NotRemoved, format!("{} is still there", live.reference)));

@@ -22,29 +22,29 @@ use crate::settings::shell_word;
 ///
 /// The ClusterRole `edit` shows nearly everything; `--cluster-admin` binds cluster-admin there, in that
 /// namespace alone, which shows all of it.
-pub async fn to_look_into(cx: &View, namespace: &str) -> Result<Option<Object>> {
+pub async fn to_look_into(view: &View, namespace: &str) -> Result<Option<Object>> {
     let look = Right::new("", "pods", "list");
     // What a killed run left there still grants its rights, and is taken back before the look.
-    let prefix = cx.run.names.temporary_prefix();
+    let prefix = view.run.names.temporary_prefix();
     let lent = {
-        let record = cx.notes.record();
+        let record = view.notes.record();
         let known = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
         known.into_iter().any(|object| object.name.starts_with(&prefix))
     };
-    if !lent && cx.api.may(namespace, &look).await.map_err(Failure::from)? {
+    if !lent && view.api.may(namespace, &look).await.map_err(Failure::from)? {
         return Ok(None);
     }
-    let role = if cx.run.settings.cluster_admin { "cluster-admin" } else { "edit" };
+    let role = if view.run.settings.cluster_admin { "cluster-admin" } else { "edit" };
     let bind =
         Right { name: role.to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
-    if !cx.api.may(namespace, &bind).await.map_err(Failure::from)? {
+    if !view.api.may(namespace, &bind).await.map_err(Failure::from)? {
         return Ok(None);
     }
-    let name = format!("{}{}", cx.run.names.temporary_prefix(), record::random_hex(4)?);
-    let operator = cx.operator().await?.name.clone();
+    let name = format!("{}{}", view.run.names.temporary_prefix(), record::random_hex(4)?);
+    let operator = view.operator().await?.name.clone();
     Ok(Some(manifest(
-        &cx.run,
-        &cx.notes.id(),
+        &view.run,
+        &view.notes.id(),
         Ref::new(ObjectKind::RoleBinding, namespace, &name),
         role,
         &operator,
@@ -67,22 +67,22 @@ pub fn look_line(run: &Run, binding: Object) -> Line<Object> {
 
 /// Whether this very binding is held: it was made earlier in the run.
 #[must_use]
-pub fn is_held(cx: &View, reference: &Ref) -> bool {
-    cx.held.borrow().as_ref().is_some_and(|(held, _)| held == reference)
+pub fn is_held(view: &View, reference: &Ref) -> bool {
+    view.held.borrow().as_ref().is_some_and(|(held, _)| held == reference)
 }
 
 /// Whether any binding is held.
 #[must_use]
-pub fn holds(cx: &View) -> bool {
-    cx.held.borrow().is_some()
+pub fn holds(view: &View) -> bool {
+    view.held.borrow().is_some()
 }
 
 /// Takes back what is held.
-pub async fn release_held(cx: &Hand) -> Result<()> {
-    let held = cx.held.borrow().clone();
+pub async fn release_held(hand: &Hand) -> Result<()> {
+    let held = hand.held.borrow().clone();
     let Some((reference, uid)) = held else { return Ok(()) };
-    release_one(cx, &reference, Some(uid.as_str()).filter(|uid| !uid.is_empty())).await?;
-    cx.held.borrow_mut().take();
+    release_one(hand, &reference, Some(uid.as_str()).filter(|uid| !uid.is_empty())).await?;
+    hand.held.borrow_mut().take();
     Ok(())
 }
 
@@ -119,29 +119,29 @@ pub fn undo_command(run: &Run, reference: &Ref) -> String {
 ///
 /// # Errors
 /// The refusal, or that what was made could not be taken back.
-pub async fn bind(cx: &Hand, binding: &Object) -> Result<String> {
+pub async fn bind(hand: &Hand, binding: &Object) -> Result<String> {
     // The plan has said so, where there was one to see: whoever is killed in between has to be able to undo it.
-    if cx.run.options.quiet {
+    if hand.run.options.quiet {
         let text = "a temporary binding is made for a moment; should it stay behind:".to_owned();
-        let command = undo_command(&cx.run, &binding.reference);
-        cx.progress.event(&Event::Advice { text, command });
+        let command = undo_command(&hand.run, &binding.reference);
+        hand.progress.event(&Event::Advice { text, command });
     }
-    *cx.held.borrow_mut() = Some((binding.reference.clone(), String::new()));
-    let made = match cx.create(binding).await {
+    *hand.held.borrow_mut() = Some((binding.reference.clone(), String::new()));
+    let made = match hand.create(binding).await {
         Ok(made) => made,
         Err(failure) if failure.kind == Kind::Denied => {
-            cx.held.borrow_mut().take();
+            hand.held.borrow_mut().take();
             return Err(failure);
         }
         Err(failure) => {
-            return Err(match release_held(cx).await {
+            return Err(match release_held(hand).await {
                 Ok(()) => failure,
                 Err(release) => release.detail("before that", failure.to_string()),
             });
         }
     };
-    *cx.held.borrow_mut() = Some((binding.reference.clone(), made.uid().to_owned()));
-    cx.bound.set(true);
+    *hand.held.borrow_mut() = Some((binding.reference.clone(), made.uid().to_owned()));
+    hand.bound.set(true);
     let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
     Ok(match &binding.reference.namespace {
         Some(namespace) => format!("bound {role} in {namespace}"),
@@ -151,21 +151,21 @@ pub async fn bind(cx: &Hand, binding: &Object) -> Result<String> {
 
 /// Deletes one temporary binding. Without a uid the object is looked for first, and only one with our
 /// id and our prefix is taken.
-pub async fn release_one(cx: &Hand, reference: &Ref, uid: Option<&str>) -> Result<()> {
-    let cluster = cx.api.for_cleanup(Duration::from_secs(20));
+pub async fn release_one(hand: &Hand, reference: &Ref, uid: Option<&str>) -> Result<()> {
+    let cluster = hand.api.for_cleanup(Duration::from_secs(20));
     let failed = |why: String| {
         Failure::new(Id::TemporaryBindingLeft, format!("the temporary {reference} could not be removed"))
             .detail("because", why)
-            .hint(undo_command(&cx.run, reference))
+            .hint(undo_command(&hand.run, reference))
     };
     let uid = match uid {
         Some(uid) => uid.to_owned(),
         None => match cluster.get(reference).await {
-            Ok(Some(live)) if live.annotation(names::ID) == Some(cx.notes.id().as_str()) => {
+            Ok(Some(live)) if live.annotation(names::ID) == Some(hand.notes.id().as_str()) => {
                 live.uid().to_owned()
             }
             Ok(_) => {
-                return cx.journal.forget(reference);
+                return hand.journal.forget(reference);
             }
             Err(refusal) => return Err(failed(refusal.message)),
         },
@@ -175,18 +175,18 @@ pub async fn release_one(cx: &Hand, reference: &Ref, uid: Option<&str>) -> Resul
     match cluster.get(reference).await {
         Ok(Some(live)) if live.uid() == uid => {
             let held = deletion::holders(&live).join(", ");
-            cx.changed(reference, Some(live));
+            hand.changed(reference, Some(live));
             Err(failed(format!("its deletion is held by {held}, and it grants its rights until then")))
         }
         // Whoever may not read it has the server's word that it is deleted.
-        Ok(_) => forget(cx, reference),
-        Err(refusal) if refusal.class == crate::cluster::Class::Forbidden => forget(cx, reference),
+        Ok(_) => forget(hand, reference),
+        Err(refusal) if refusal.class == crate::cluster::Class::Forbidden => forget(hand, reference),
         Err(refusal) => Err(failed(refusal.message)),
     }
 }
 
 /// It is gone, whatever our own disk says to that.
-fn forget(cx: &Hand, reference: &Ref) -> Result<()> {
-    cx.changed(reference, None);
-    cx.journal.forget(reference)
+fn forget(hand: &Hand, reference: &Ref) -> Result<()> {
+    hand.changed(reference, None);
+    hand.journal.forget(reference)
 }

@@ -46,30 +46,30 @@ pub enum Look {
 }
 
 /// Looks for the deployment of the settings, and for who stands for it.
-pub async fn look(cx: &View, gitlab: &gitlab::view::View, anchor: Option<&Object>) -> Look {
+pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Object>) -> Look {
     let Some(anchor) = anchor else { return Look::Nothing };
     let Some(id) = anchor.annotation(names::ID).filter(|id| !id.is_empty()) else { return Look::Nothing };
-    let named = cx.run.settings.anchor_uid.as_deref();
+    let named = view.run.settings.anchor_uid.as_deref();
     if let Some(uid) = named.filter(|uid| *uid != anchor.uid()) {
         let why = format!("its uid is {}, and --anchor-uid names {uid}", anchor.uid());
-        return Look::Doubt(Box::new(doubt(cx, anchor, &why)));
+        return Look::Doubt(Box::new(doubt(view, anchor, &why)));
     }
     let mut note = note(anchor);
-    let names = match places(cx, &note, id).await {
+    let names = match places(view, &note, id).await {
         Ok(names) => names,
-        Err(why) => return Look::Doubt(Box::new(doubt(cx, anchor, &why))),
+        Err(why) => return Look::Doubt(Box::new(doubt(view, anchor, &why))),
     };
-    let objects = match carried(cx, &names).await {
+    let objects = match carried(view, &names).await {
         Ok(objects) => objects,
-        Err(why) => return Look::Doubt(Box::new(doubt(cx, anchor, &why))),
+        Err(why) => return Look::Doubt(Box::new(doubt(view, anchor, &why))),
     };
     let Some(id) = ownership::agreed_id(anchor, &objects) else {
         let strange = objects.iter().find(|object| object.annotation(names::ID) != Some(id));
         let strange = strange.map_or_else(String::new, |object| object.reference.to_string());
         let why = format!("{strange} does not carry its id");
-        return Look::Doubt(Box::new(doubt(cx, anchor, &why)));
+        return Look::Doubt(Box::new(doubt(view, anchor, &why)));
     };
-    let cluster = identity(cx).await.unwrap_or_default();
+    let cluster = identity(view).await.unwrap_or_default();
     let deployment = Deployment { name: &names.deployment, namespace: &names.runner_namespace, id: &id };
     let marks = Marks {
         current: mark::identities(&cluster)
@@ -100,16 +100,16 @@ pub async fn look(cx: &View, gitlab: &gitlab::view::View, anchor: Option<&Object
                     " that can be told here: the namespace kube-system may not be read, whose uid it names",
                 );
             }
-            return Look::Doubt(Box::new(doubt(cx, anchor, &why)));
+            return Look::Doubt(Box::new(doubt(view, anchor, &why)));
         }
     };
     // The uid says nothing of the annotations: a namespace that was there before carries no id that could
     // tie what is read off the anchor to it.
-    if by == Voucher::Uid && names != cx.run.names && cx.run.is_used(&names.runner_namespace) {
+    if by == Voucher::Uid && names != view.run.names && view.run.is_used(&names.runner_namespace) {
         let why = format!("its note says that jobs are in {}: name it with --namespace", names.job_namespace);
-        return Look::Doubt(Box::new(doubt(cx, anchor, &why)));
+        return Look::Doubt(Box::new(doubt(view, anchor, &why)));
     }
-    if names == cx.run.names {
+    if names == view.run.names {
         note.remove("namespace");
     }
     let level = objects.iter().find(|object| object.reference == names.namespaces()[1]).map(|namespace| {
@@ -134,28 +134,28 @@ fn note(anchor: &Object) -> BTreeMap<String, Vec<String>> {
 
 /// The names to look under. Where the settings do not say where the jobs are, the note may lead to a namespace
 /// that carries the anchor's id itself, unless the one by default does already.
-async fn places(cx: &View, note: &BTreeMap<String, Vec<String>>, id: &str) -> Result<Names, String> {
+async fn places(view: &View, note: &BTreeMap<String, Vec<String>>, id: &str) -> Result<Names, String> {
     let noted = note.get("namespace").and_then(|values| values.last());
     let Some(noted) = noted.filter(|noted| {
-        cx.run.settings.namespace.source == Source::Default && **noted != cx.run.settings.namespace.value
+        view.run.settings.namespace.source == Source::Default && **noted != view.run.settings.namespace.value
     }) else {
-        return Ok(cx.run.names.clone());
+        return Ok(view.run.names.clone());
     };
     if settings::check::namespace(noted).is_err() {
-        return Ok(cx.run.names.clone());
+        return Ok(view.run.names.clone());
     }
     let carries = |name: &str| {
         let reference = Ref::cluster(crate::deployment::object::Kind::Namespace, name);
         async move {
-            let live = cx.read(&reference).await.map_err(|refusal| Failure::from(refusal).message)?;
+            let live = view.read(&reference).await.map_err(|refusal| Failure::from(refusal).message)?;
             Ok::<_, String>(live.is_some_and(|live| live.annotation(names::ID) == Some(id)))
         }
     };
-    if carries(&cx.run.names.job_namespace).await? {
-        return Ok(cx.run.names.clone());
+    if carries(&view.run.names.job_namespace).await? {
+        return Ok(view.run.names.clone());
     }
     if carries(noted).await? {
-        return Ok(Names { job_namespace: noted.clone(), ..cx.run.names.clone() });
+        return Ok(Names { job_namespace: noted.clone(), ..view.run.names.clone() });
     }
     Err(format!(
         "its note says that jobs are in the namespace {noted}, which does not carry its id: if that is right, name it with --namespace and --use-namespace"
@@ -164,11 +164,11 @@ async fn places(cx: &View, note: &BTreeMap<String, Vec<String>>, id: &str) -> Re
 
 /// Every object of the deployment's that is there, but for the anchor, and for namespaces that were named as
 /// existing ones. Each has to be looked at.
-async fn carried(cx: &View, names: &Names) -> Result<Vec<Object>, String> {
+async fn carried(view: &View, names: &Names) -> Result<Vec<Object>, String> {
     let [runner, job] = names.namespaces();
     let mut references = vec![names.role(), names.role_binding(), names.token_secret(), names.job_account()];
-    references.extend([runner, job].into_iter().filter(|namespace| !cx.run.is_used(&namespace.name)));
-    let looks = references.iter().map(|reference| cx.read(reference));
+    references.extend([runner, job].into_iter().filter(|namespace| !view.run.is_used(&namespace.name)));
+    let looks = references.iter().map(|reference| view.read(reference));
     let mut objects = Vec::new();
     for (reference, found) in references.iter().zip(futures_util::future::join_all(looks).await) {
         match found {
@@ -194,7 +194,7 @@ fn lacking(stands: &Stands) -> String {
 }
 
 /// OR0706: objects say that they are this deployment's, and nobody stands for that.
-fn doubt(cx: &View, anchor: &Object, why: &str) -> Failure {
+fn doubt(view: &View, anchor: &Object, why: &str) -> Failure {
     let quote = shell_word;
     let reference = &anchor.reference;
     Failure::new(
@@ -206,7 +206,7 @@ fn doubt(cx: &View, anchor: &Object, why: &str) -> Failure {
     .hint("or let the mark on its runner in GitLab be looked at: --gitlab-url URL --gitlab-token-file PATH --project PATH")
     .hint(format!(
         "look at it: {} get -n {} serviceaccount {} -o yaml",
-        cx.run.kubectl(),
+        view.run.kubectl(),
         quote(reference.namespace.as_deref().unwrap_or_default()),
         quote(&reference.name)
     ))

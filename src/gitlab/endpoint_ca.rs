@@ -22,21 +22,21 @@ pub struct GitlabCa {
 /// The runner adds its `tls-ca-file` to the machine's own roots (`network/client.go`, `addTLSCA`) and
 /// dials GitLab's host alone: a job's artifacts, caches and repository are the pod's business, which gets
 /// the chain that the runner has verified (`helpers/tls/ca_chain`) and not this file.
-pub async fn ca(cx: &View) -> &GitlabCa {
-    cx.ca.get_or_init(|| find(cx)).await
+pub async fn ca(view: &View) -> &GitlabCa {
+    view.ca.get_or_init(|| find(view)).await
 }
 
-async fn find(cx: &View) -> GitlabCa {
-    let Some(bundle) = &cx.access.roots.given else { return GitlabCa::default() };
+async fn find(view: &View) -> GitlabCa {
+    let Some(bundle) = &view.access.roots.given else { return GitlabCa::default() };
     let whole = |note| GitlabCa { ca_pem: Some(bundle.to_pem()), note };
-    let url = cx.run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
+    let url = view.run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
     let Ok(endpoint) = Endpoint::parse(url, "--gitlab-url") else { return whole(None) };
     // Of one nothing can be left out, and a client of ours looks at the server by itself.
     let single = bundle.certificates.iter().all(|one| *one == bundle.certificates[0]);
-    if single && cx.is_connected() {
+    if single && view.is_connected() {
         return whole(None);
     }
-    let deadline = Duration::from_secs(5).min(cx.limits.request_timeout);
+    let deadline = Duration::from_secs(5).min(view.limits.request_timeout);
     let served = match tls::served_chains(&endpoint.host, endpoint.port, None, deadline).await {
         Ok(served) => served,
         Err(_) if single => return whole(None),
@@ -47,7 +47,7 @@ async fn find(cx: &View) -> GitlabCa {
         }
     };
     let chains: Vec<&[Vec<u8>]> = served.iter().map(|served| served.chain.as_slice()).collect();
-    let narrowed = x509::narrow(bundle, &chains, &Host::parse(&endpoint.host), cx.run.now);
+    let narrowed = x509::narrow(bundle, &chains, &Host::parse(&endpoint.host), view.run.now);
     if !narrowed.verdicts.iter().any(|verdict| verdict.accepted) {
         let why = narrowed.verdict().map(|verdict| verdict.why.join("; ")).unwrap_or_default();
         return whole(Some(format!(

@@ -35,13 +35,13 @@ pub struct Instance {
 /// # Errors
 /// Exit 2 without a token; 3 for a project that is not to be seen; 4 for a token that GitLab does not
 /// take, or whose scopes do not reach a project given by path; 8 when GitLab does not answer.
-pub async fn instance(cx: &View) -> Result<&Instance> {
-    cx.instance.get_or_try_init(|| ask(cx)).await
+pub async fn instance(view: &View) -> Result<&Instance> {
+    view.instance.get_or_try_init(|| ask(view)).await
 }
 
-async fn ask(cx: &View) -> Result<Instance> {
-    let gitlab = cx.client()?;
-    let settings = &cx.run.settings;
+async fn ask(view: &View) -> Result<Instance> {
+    let gitlab = view.client()?;
+    let settings = &view.run.settings;
     let given = settings.project.as_ref().map(|project| project.value.as_str());
     let group = settings.group.as_ref().map(|group| group.value.as_str());
     let (token, version, project, group, maintenance) = tokio::join!(
@@ -300,15 +300,15 @@ impl Instance {
 ///
 /// # Errors
 /// OR0315 (exit 3) naming both.
-pub fn check_recorded(cx: &View) -> Result<()> {
-    let known = cx.notes.record().gitlab.clone();
-    let (Some(url), false) = (&cx.run.settings.gitlab_url, known.is_empty() || known.url.is_empty()) else {
+pub fn check_recorded(view: &View) -> Result<()> {
+    let known = view.notes.record().gitlab.clone();
+    let (Some(url), false) = (&view.run.settings.gitlab_url, known.is_empty() || known.url.is_empty()) else {
         return Ok(());
     };
-    if url.value == known.url || cx.run.options.gitlab_gone {
+    if url.value == known.url || view.run.options.gitlab_gone {
         return Ok(());
     }
-    let deployment = &cx.run.names.deployment;
+    let deployment = &view.run.names.deployment;
     Err(Failure::new(Id::AnotherGitlab, format!("the runner of {deployment} is on another GitLab"))
         .detail("recorded", known.url)
         .detail("now", format!("{} ({})", url.value, url.source))

@@ -30,8 +30,8 @@ struct Found {
 }
 
 /// The failure for rights that the runner must never have, whoever gave them.
-pub async fn forbidden(cx: &View, rights: &[Placed]) -> Failure {
-    let found = find(cx, rights).await;
+pub async fn forbidden(view: &View, rights: &[Placed]) -> Failure {
+    let found = find(view, rights).await;
     let failure = Failure::new(
         Id::ForbiddenRights,
         format!("the runner's token may do what it must not: {}", shown(&rights[..1])),
@@ -47,8 +47,8 @@ pub async fn forbidden(cx: &View, rights: &[Placed]) -> Failure {
 ///
 /// # Errors
 /// OR0904 (exit 9) naming the binding.
-pub async fn judge(cx: &View, rights: &[Placed]) -> Result<()> {
-    let found = find(cx, rights).await;
+pub async fn judge(view: &View, rights: &[Placed]) -> Result<()> {
+    let found = find(view, rights).await;
     let direct = found.sources.iter().any(|source| source.direct);
     if direct || (found.sources.is_empty() && !found.hidden) {
         return Err(Failure::new(Id::ExtraRights, "the runner's token may do more than the Role says")
@@ -56,7 +56,7 @@ pub async fn judge(cx: &View, rights: &[Placed]) -> Result<()> {
             .detail("given by", given_by(&found, |source| source.direct || !direct))
             .hint("take that right away, then run the same command again"));
     }
-    cx.progress.warn(format!(
+    view.progress.warn(format!(
         "the runner's token may also: {}; given by {}",
         shown(rights),
         given_by(&found, |_| true)
@@ -94,12 +94,12 @@ fn given_by(found: &Found, which: impl Fn(&Source) -> bool) -> String {
 }
 
 /// Every binding to the runner's account, or to a group that it is in, which gives one of the rights.
-async fn find(cx: &View, rights: &[Placed]) -> Found {
+async fn find(view: &View, rights: &[Placed]) -> Found {
     let namespaces: BTreeSet<&str> =
         rights.iter().map(|(place, _)| place.as_str()).filter(|place| !place.is_empty()).collect();
     let paths = std::iter::once(format!("/apis/{RBAC}/v1/clusterrolebindings"))
         .chain(namespaces.iter().map(|name| format!("/apis/{RBAC}/v1/namespaces/{name}/rolebindings")));
-    let lists = paths.map(|path| async move { cx.api.read("list bindings", &path).await });
+    let lists = paths.map(|path| async move { view.api.read("list bindings", &path).await });
     let mut found = Found { sources: Vec::new(), hidden: false };
     for list in futures_util::future::join_all(lists).await {
         let Ok(list) = list else {
@@ -107,7 +107,7 @@ async fn find(cx: &View, rights: &[Placed]) -> Found {
             continue;
         };
         for binding in list["items"].as_array().into_iter().flatten() {
-            if let Some(source) = source(cx, binding, rights).await {
+            if let Some(source) = source(view, binding, rights).await {
                 found.sources.push(source);
             }
         }
@@ -115,8 +115,8 @@ async fn find(cx: &View, rights: &[Placed]) -> Found {
     found
 }
 
-async fn source(cx: &View, binding: &Value, rights: &[Placed]) -> Option<Source> {
-    let names = &cx.run.names;
+async fn source(view: &View, binding: &Value, rights: &[Placed]) -> Option<Source> {
+    let names = &view.run.names;
     let name = binding["metadata"]["name"].as_str().unwrap_or_default();
     let namespace = binding["metadata"]["namespace"].as_str();
     let own = names.role_binding();
@@ -146,7 +146,7 @@ async fn source(cx: &View, binding: &Value, rights: &[Placed]) -> Option<Source>
         (Some("Role"), Some(namespace)) => format!("/apis/{RBAC}/v1/namespaces/{namespace}/roles/{role}"),
         _ => format!("/apis/{RBAC}/v1/clusterroles/{role}"),
     };
-    let perhaps = match cx.api.read("read a role", &path).await {
+    let perhaps = match view.api.read("read a role", &path).await {
         Err(_) => "perhaps ",
         Ok(role) => {
             let gives = rights::rights(&role["rules"]);

@@ -20,12 +20,12 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A client as the runner's will be. Where its endpoint cannot be reached from here, the operator's
 /// path is taken, and plan and result say that TLS is unproven.
-pub async fn client(cx: &View, token: &Secret) -> Result<Cluster> {
-    let trust = trust(cx).await?;
+pub async fn client(view: &View, token: &Secret) -> Result<Cluster> {
+    let trust = trust(view).await?;
     if trust.unproven.is_some() {
-        return Cluster::with_token(&cx.target, token.expose(), &cx.limits);
+        return Cluster::with_token(&view.target, token.expose(), &view.limits);
     }
-    Cluster::as_runner(&trust.endpoint, trust.ca_pem.as_deref(), token.expose(), &cx.limits)
+    Cluster::as_runner(&trust.endpoint, trust.ca_pem.as_deref(), token.expose(), &view.limits)
 }
 
 /// Proves the token and returns the line to show.
@@ -33,27 +33,27 @@ pub async fn client(cx: &View, token: &Secret) -> Result<Cluster> {
 /// # Errors
 /// Exit 9, saying which proof failed. A denial right after the binding is asked again for 10 s,
 /// because authorizers lag behind it.
-pub async fn prove(cx: &View, token: &Secret) -> Result<String> {
-    let client = client(cx, token).await?;
+pub async fn prove(view: &View, token: &Secret) -> Result<String> {
+    let client = client(view, token).await?;
     let lags =
-        |failure: &Failure| matches!(failure.id, Id::LackingRights | Id::MissingRights) && just_bound(cx);
-    let look = async || match once(cx, &client).await {
+        |failure: &Failure| matches!(failure.id, Id::LackingRights | Id::MissingRights) && just_bound(view);
+    let look = async || match once(view, &client).await {
         Err(failure) if lags(&failure) => Ok(Continue(failure)),
         other => other.map(Break),
     };
     let tell = |_: &Failure, waited| {
-        cx.progress.waiting("issue-token", "the cluster to honour the new binding", waited);
+        view.progress.waiting("issue-token", "the cluster to honour the new binding", waited);
     };
-    wait::until(Pace::new(&cx.limits, 20, 1000).within(Duration::from_secs(10)), tell, look).await?
+    wait::until(Pace::new(&view.limits, 20, 1000).within(Duration::from_secs(10)), tell, look).await?
 }
 
 /// Whether this run made the binding that gives the runner its rights.
-fn just_bound(cx: &View) -> bool {
-    cx.granted.get()
+fn just_bound(view: &View) -> bool {
+    view.granted.get()
 }
 
-async fn once(cx: &View, client: &Cluster) -> Result<String> {
-    let names = &cx.run.names;
+async fn once(view: &View, client: &Cluster) -> Result<String> {
+    let names = &view.run.names;
     let job = names.job_namespace.as_str();
     let runner = names.runner_namespace.as_str();
     let places = [job, runner, "default"];
@@ -67,9 +67,9 @@ async fn once(cx: &View, client: &Cluster) -> Result<String> {
         ),
         client.read("read the version as the runner", "/version"),
         futures_util::future::join_all(places.map(|place| review(client, place))),
-        critical(cx, client, job, runner),
+        critical(view, client, job, runner),
     );
-    let who = who.map_err(|refusal| unusable(cx, &refusal))?;
+    let who = who.map_err(|refusal| unusable(view, &refusal))?;
     let name = who["userInfo"]["username"].as_str().unwrap_or_default();
     if name != names.account_user() {
         return Err(Failure::new(
@@ -85,7 +85,7 @@ async fn once(cx: &View, client: &Cluster) -> Result<String> {
     })?;
     let (critical, tried) = critical?;
     if !critical.is_empty() {
-        return Err(extra_rights::forbidden(cx, &critical).await);
+        return Err(extra_rights::forbidden(view, &critical).await);
     }
     let mut beyond = Vec::new();
     for (place, answer) in places.iter().zip(rights) {
@@ -98,7 +98,7 @@ async fn once(cx: &View, client: &Cluster) -> Result<String> {
                 less = still_denied(client, job, less).await?;
             }
             if !less.is_empty() {
-                return Err(too_little(cx, client, &less).await);
+                return Err(too_little(view, client, &less).await);
             }
         }
         beyond.extend(
@@ -110,7 +110,7 @@ async fn once(cx: &View, client: &Cluster) -> Result<String> {
         );
     }
     if !beyond.is_empty() {
-        extra_rights::judge(cx, &beyond).await?;
+        extra_rights::judge(view, &beyond).await?;
     }
     Ok(format!(
         "works: may do exactly what the Role says{}, and none of {tried} things it must not",
@@ -143,14 +143,14 @@ fn is_everybodys(right: &Right) -> bool {
                 || right.group == "authentication.k8s.io" && right.resource == "selfsubjectreviews")
 }
 
-fn unusable(cx: &View, refusal: &Refusal) -> Failure {
+fn unusable(view: &View, refusal: &Refusal) -> Failure {
     match refusal.class {
         Class::Unauthorized => {
             Failure::new(Id::TokenIdentity, "the cluster does not accept the runner's token")
                 .detail("the server says", refusal.message.clone())
                 .hint(format!(
                     "take a new one: outrigger issue-token --reissue cluster --deployment {}",
-                    cx.run.names.deployment
+                    view.run.names.deployment
                 ))
         }
         _ => refusal.into(),
@@ -169,8 +169,8 @@ async fn still_denied(client: &Cluster, job: &str, rights: Vec<Right>) -> Result
     Ok(denied)
 }
 
-async fn too_little(cx: &View, client: &Cluster, less: &[Right]) -> Failure {
-    let job = &cx.run.names.job_namespace;
+async fn too_little(view: &View, client: &Cluster, less: &[Right]) -> Failure {
+    let job = &view.run.names.job_namespace;
     let mut failure = Failure::new(
         Id::LackingRights,
         format!("the runner's token may not {} {} in {job}", less[0].verb, less[0].resource),
@@ -185,7 +185,7 @@ async fn too_little(cx: &View, client: &Cluster, less: &[Right]) -> Failure {
         failure =
             failure.detail("missing", less.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     }
-    if let Ok(Some(role)) = cx.read(&cx.run.names.role()).await
+    if let Ok(Some(role)) = view.read(&view.run.names.role()).await
         && let Some(writer) = role.last_writer(&["rules"])
     {
         failure = failure.detail(
@@ -195,13 +195,13 @@ async fn too_little(cx: &View, client: &Cluster, less: &[Right]) -> Failure {
     }
     failure.hint(format!(
         "outrigger create-role --force-conflicts --deployment {}",
-        crate::settings::shell_word(&cx.run.names.deployment)
+        crate::settings::shell_word(&view.run.names.deployment)
     ))
 }
 
 /// Things the runner must not be able to do. The reads are tried, the rest is asked. Returns what it
 /// can do of them and where, and how many were looked at.
-async fn critical(cx: &View, client: &Cluster, job: &str, runner: &str) -> Result<(Vec<Placed>, usize)> {
+async fn critical(view: &View, client: &Cluster, job: &str, runner: &str) -> Result<(Vec<Placed>, usize)> {
     let secrets = Right::new("", "secrets", "list");
     let tried = [job, runner, "kube-system"]
         .map(|place| (place, format!("/api/v1/namespaces/{place}/secrets?limit=1")));
@@ -232,11 +232,11 @@ async fn critical(cx: &View, client: &Cluster, job: &str, runner: &str) -> Resul
         match answer {
             Ok(_) => found.push(((*place).to_owned(), secrets.clone())),
             Err(refusal) if refusal.class == Class::Forbidden => {}
-            Err(refusal) => return Err(unusable(cx, &refusal)),
+            Err(refusal) => return Err(unusable(view, &refusal)),
         }
     }
     for ((place, right), answer) in asked.iter().zip(answers) {
-        if answer.map_err(|refusal| unusable(cx, &refusal))? {
+        if answer.map_err(|refusal| unusable(view, &refusal))? {
             found.push(((*place).to_owned(), right.clone()));
         }
     }

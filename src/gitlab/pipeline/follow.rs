@@ -33,7 +33,7 @@ const LAST_LOOK: Duration = Duration::from_secs(2);
 pub async fn run(hand: &Hand, branch: &str, committed: Option<&str>) -> Result<String> {
     let state: &State = state(hand).await?;
     let follower = Follower {
-        cx: hand,
+        view: hand,
         gitlab: hand.client()?.until(Instant::now() + hand.run.settings.wait + LAST_LOOK),
         project: state.project.to_string(),
         ends: Instant::now() + hand.run.settings.wait,
@@ -50,23 +50,23 @@ pub async fn run(hand: &Hand, branch: &str, committed: Option<&str>) -> Result<S
 ///
 /// # Errors
 /// GitLab's refusal.
-pub async fn succeeded(cx: &View, project: u64, sha: &str) -> Result<Option<(u64, u64)>> {
-    let (gitlab, project) = (cx.client()?, project.to_string());
+pub async fn succeeded(view: &View, project: u64, sha: &str) -> Result<Option<(u64, u64)>> {
+    let (gitlab, project) = (view.client()?, project.to_string());
     let Some(pipeline) = latest(gitlab, &project, sha).await?.filter(|one| one.status == "success") else {
         return Ok(None);
     };
     let jobs = jobs(gitlab, &project, pipeline.id).await?;
-    let ours = our_runner(cx).await?;
+    let ours = our_runner(view).await?;
     let ran = |id: &u64| jobs.iter().any(|job| job.status == "success" && job.ran_on(*id));
     Ok(ours.filter(ran).map(|id| (pipeline.id, id)))
 }
 
 /// The id of our runner, where it is ours and known.
-async fn our_runner(cx: &View) -> Result<Option<u64>> {
-    if let Some(runner) = &cx.notes.record().gitlab.runner {
+async fn our_runner(view: &View) -> Result<Option<u64>> {
+    if let Some(runner) = &view.notes.record().gitlab.runner {
         return Ok(Some(runner.id));
     }
-    Ok(match runner::verdict(cx).await? {
+    Ok(match runner::verdict(view).await? {
         Verdict::Keep { ours, .. } | Verdict::Legacy(Found::Ours(ours)) => Some(ours.runner.id),
         _ => None,
     })
@@ -89,7 +89,7 @@ async fn jobs(gitlab: &Gitlab, project: &str, pipeline: u64) -> Result<Vec<Job>>
 
 /// One pipeline being followed.
 struct Follower<'a> {
-    cx: &'a View,
+    view: &'a View,
     gitlab: Gitlab,
     project: String,
     ends: Instant,
@@ -98,7 +98,7 @@ struct Follower<'a> {
 
 impl Follower<'_> {
     fn waiting(&self, what: &str) {
-        self.cx.progress.waiting("run-pipeline", what, self.started.elapsed());
+        self.view.progress.waiting("run-pipeline", what, self.started.elapsed());
     }
 
     /// Looks until `look` breaks, or the time is over; what it saw last is told then.
@@ -107,21 +107,21 @@ impl Follower<'_> {
         first: u64,
         look: impl AsyncFnMut() -> Result<ControlFlow<T, String>>,
     ) -> Result<T> {
-        let pace = Pace { deadline: self.ends, ..Pace::new(&self.cx.limits, first, 3000) };
+        let pace = Pace { deadline: self.ends, ..Pace::new(&self.view.limits, first, 3000) };
         wait::until(pace, |_, _| {}, look).await?.map_err(|last_seen| {
-            let wait = duration_text(self.cx.run.settings.wait);
+            let wait = duration_text(self.view.run.settings.wait);
             Failure::new(Id::PipelineTimeout, format!("the pipeline has not ended within {wait}"))
                 .detail("last seen", last_seen)
                 .hint(format!(
                     "wait longer: outrigger run-pipeline --wait 30m --deployment {}",
-                    shell_word(&self.cx.run.names.deployment)
+                    shell_word(&self.view.run.names.deployment)
                 ))
         })
     }
 
     /// Our runner as it is now.
     async fn look(&self) -> Result<Option<Box<Ours>>> {
-        match runner::find(self.cx).await? {
+        match runner::find(self.view).await? {
             Found::Ours(ours) => Ok(Some(ours)),
             _ => Ok(None),
         }
@@ -146,13 +146,13 @@ impl Follower<'_> {
                     format!(": gitlab-runner {version}, system id {}", machine.system_id)
                 });
                 let text = format!("runner {id} has made contact{about}");
-                self.cx.progress.event(&Event::Note { text });
+                self.view.progress.event(&Event::Note { text });
                 return Ok(Break(()));
             }
             self.waiting(&format!("the VM: runner {id} has not made contact yet"));
             Ok(Continue(format!(
                 "runner {id} has never made contact: has its VM been booted with the launch script? How that went is on the VM, in /var/lib/outrigger/{}.json",
-                self.cx.run.names.deployment
+                self.view.run.names.deployment
             )))
         };
         self.until(500, look).await
@@ -171,7 +171,7 @@ impl Follower<'_> {
             })
         };
         let tell = |(): &(), _| self.waiting("GitLab to start the pipeline of the new commit");
-        let pace = Pace::new(&self.cx.limits, 500, 500).within(APPEARS);
+        let pace = Pace::new(&self.view.limits, 500, 500).within(APPEARS);
         if let Ok(Some(pipeline)) = wait::until(pace, tell, look).await? {
             return Ok(pipeline);
         }
@@ -192,7 +192,7 @@ impl Follower<'_> {
         let mut logs: BTreeMap<u64, Log> = BTreeMap::new();
         let mut pending_since: Option<Instant> = None;
         if let Some(url) = &pipeline.url {
-            self.cx.progress.event(&Event::Note { text: format!("pipeline {}: {url}", pipeline.id) });
+            self.view.progress.event(&Event::Note { text: format!("pipeline {}: {url}", pipeline.id) });
         }
         let mut is_fresh = true;
         let look = async || {
@@ -250,7 +250,7 @@ impl Follower<'_> {
             lines.extend(log.finish());
         }
         for line in lines {
-            self.cx.progress.event(&Event::Log { job: job.name.clone(), line });
+            self.view.progress.event(&Event::Log { job: job.name.clone(), line });
         }
         Ok(())
     }
@@ -270,7 +270,7 @@ impl Follower<'_> {
 
     /// Good if GitLab calls the pipeline good, and a job of it succeeded on our runner.
     async fn judge(&self, pipeline: &Pipeline, jobs: &[Job]) -> Result<String> {
-        judge(pipeline, jobs, our_runner(self.cx).await?)
+        judge(pipeline, jobs, our_runner(self.view).await?)
     }
 }
 

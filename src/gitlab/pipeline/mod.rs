@@ -72,8 +72,8 @@ impl State {
 ///
 /// # Errors
 /// Exit 2 without token or project; 3 for a project whose CI file is somewhere else; 4 for missing rights.
-pub async fn state(cx: &View) -> Result<&State> {
-    cx.pipeline.get_or_try_init(|| find(cx)).await
+pub async fn state(view: &View) -> Result<&State> {
+    view.pipeline.get_or_try_init(|| find(view)).await
 }
 
 /// What the file should say.
@@ -107,19 +107,19 @@ fn path(project: &Project) -> Result<String> {
     }
 }
 
-async fn find(cx: &View) -> Result<State> {
-    let gitlab = cx.client()?;
-    let project = instance(cx).await?.project()?;
+async fn find(view: &View) -> Result<State> {
+    let gitlab = view.client()?;
+    let project = instance(view).await?.project()?;
     let id = project.id.to_string();
     let path = path(project)?;
     let default = project.default_branch.clone();
-    let branch = match (&cx.run.settings.branch, &default) {
+    let branch = match (&view.run.settings.branch, &default) {
         (Some(branch), _) => branch.value.clone(),
         (None, Some(default)) => default.clone(),
         // An empty repository has none yet; this is what GitLab calls the first.
         (None, None) => "main".to_owned(),
     };
-    let wanted = wanted(&cx.run)?;
+    let wanted = wanted(&view.run)?;
     let (there, found, lint) = tokio::join!(
         read_branch(gitlab, &id, &branch),
         file_of(gitlab, &id, &path, &branch),
@@ -131,9 +131,9 @@ async fn find(cx: &View) -> Result<State> {
         // A new branch begins with the file of the old one.
         present = file_of(gitlab, &id, &path, start).await?;
     }
-    let tags_only = match (&present, runner::verdict(cx).await) {
+    let tags_only = match (&present, runner::verdict(view).await) {
         (Some(present), Ok(Verdict::Keep { ours, update, .. })) if update["tag_list"].is_array() => {
-            render(&cx.run, ours.runner.tags.as_deref().unwrap_or_default())? == present.text
+            render(&view.run, ours.runner.tags.as_deref().unwrap_or_default())? == present.text
         }
         _ => false,
     };

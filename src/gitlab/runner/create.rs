@@ -23,17 +23,17 @@ pub struct Made {
 
 /// Intent to disk, POST, id to disk, before anything else. GitLab does not make this call idempotent:
 /// after a lost answer the runner is looked for by its mark.
-pub async fn create(cx: &Hand, body: &Value) -> Result<Made> {
-    let gitlab = cx.client()?;
-    intend(cx)?;
+pub async fn create(hand: &Hand, body: &Value) -> Result<Made> {
+    let gitlab = hand.client()?;
+    intend(hand)?;
     let what = "create the runner";
     let mut body = body.clone();
-    body["description"] = json!(description(cx));
+    body["description"] = json!(description(hand));
     match gitlab.post(what, &Route::of(&["user", "runners"]), &body).await {
-        Ok(answer) => own(cx, &answer).await,
-        Err(refusal) if refusal.is_ambiguous() => settled(cx, refusal).await,
+        Ok(answer) => own(hand, &answer).await,
+        Err(refusal) if refusal.is_ambiguous() => settled(hand, refusal).await,
         Err(refusal) => {
-            cx.journal.write(|record| {
+            hand.journal.write(|record| {
                 record.gitlab.intent = None;
                 record.gitlab.token_lost = false;
             })?;
@@ -54,9 +54,9 @@ fn not_allowed(failure: Failure) -> Failure {
 }
 
 /// Notes that a runner is about to be made, so that a run that is killed leaves a trace.
-fn intend(cx: &Hand) -> Result<()> {
-    let url = cx.run.settings.gitlab_url.as_ref().map(|url| url.value.clone()).unwrap_or_default();
-    cx.journal.write(|record| {
+fn intend(hand: &Hand) -> Result<()> {
+    let url = hand.run.settings.gitlab_url.as_ref().map(|url| url.value.clone()).unwrap_or_default();
+    hand.journal.write(|record| {
         let gitlab = &mut record.gitlab;
         gitlab.url = url;
         gitlab.runner = None;
@@ -67,28 +67,28 @@ fn intend(cx: &Hand) -> Result<()> {
 }
 
 /// Notes the runner that GitLab made and keeps its token for the script.
-async fn own(cx: &Hand, answer: &Value) -> Result<Made> {
+async fn own(hand: &Hand, answer: &Value) -> Result<Made> {
     let Some(id) = number(&answer["id"]) else {
         return Err(Failure::new(Id::NotGitlab, "GitLab's answer to the creation holds no runner")
             .hint("run the same command again: it looks for the runner by its mark")
             .passing());
     };
-    let creator = cx.instance.get().and_then(|instance| instance.user);
-    made(cx, id, creator)?;
+    let creator = hand.instance.get().and_then(|instance| instance.user);
+    made(hand, id, creator)?;
     let token = match answer["token"].as_str().filter(|token| !token.is_empty()) {
         Some(token) => shown(token, &answer["token_expires_at"])?,
-        None => reset(cx, id).await?,
+        None => reset(hand, id).await?,
     };
     Ok(Made { text: format!("runner {id}"), token })
 }
 
 /// The answer was lost: the runner is there or it is not.
-async fn settled(cx: &Hand, refusal: Refusal) -> Result<Made> {
-    match by_mark(cx, true).await? {
+async fn settled(hand: &Hand, refusal: Refusal) -> Result<Made> {
+    match by_mark(hand, true).await? {
         Found::Ours(ours) => {
             let id = ours.runner.id;
-            made(cx, id, ours.runner.creator.map(|(id, _)| id))?;
-            let token = reset(cx, id).await?;
+            made(hand, id, ours.runner.creator.map(|(id, _)| id))?;
+            let token = reset(hand, id).await?;
             let text =
                 format!("runner {id} (its creation's answer was lost: found by its mark, given a new token)");
             Ok(Made { text, token })
@@ -100,15 +100,15 @@ async fn settled(cx: &Hand, refusal: Refusal) -> Result<Made> {
 }
 
 /// Makes the runner's token anew.
-pub async fn reset(cx: &Hand, id: u64) -> Result<RunnerToken> {
-    cx.journal.write(|record| {
+pub async fn reset(hand: &Hand, id: u64) -> Result<RunnerToken> {
+    hand.journal.write(|record| {
         record.gitlab.token_lost = true;
         record.gitlab.handed_over = false;
     })?;
     let number = id.to_string();
     let route = Route::of(&["runners", &number, "reset_authentication_token"]);
     let answer =
-        cx.client()?.post(&format!("make the token of runner {id} anew"), &route, &json!({})).await?;
+        hand.client()?.post(&format!("make the token of runner {id} anew"), &route, &json!({})).await?;
     let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else {
         return Err(Failure::new(Id::NotGitlab, format!("GitLab gave no new token for runner {id}"))
             .hint("run the same command again")
@@ -128,16 +128,16 @@ fn shown(token: &str, expires: &Value) -> Result<RunnerToken> {
 }
 
 /// Writes down which runner is ours.
-fn made(cx: &Hand, id: u64, creator: Option<u64>) -> Result<()> {
-    cx.journal.write(|record| {
+fn made(hand: &Hand, id: u64, creator: Option<u64>) -> Result<()> {
+    hand.journal.write(|record| {
         record.gitlab.intent = None;
         record.gitlab.runner = Some(OwnedRunner { id, creator, made: jiff::Timestamp::now().to_string() });
     })
 }
 
 /// The article's way, on instances that still allow it.
-pub async fn register(cx: &Hand, body: &Value, path: &Path) -> Result<Made> {
-    let token = credentials::read_secret(&cx.intake, path, "registration token").await?;
+pub async fn register(hand: &Hand, body: &Value, path: &Path) -> Result<Made> {
+    let token = credentials::read_secret(&hand.intake, path, "registration token").await?;
     if token.expose().contains("glrt-") || token.expose().is_empty() {
         return Err(Failure::new(
             Id::InvalidInput,
@@ -149,28 +149,28 @@ pub async fn register(cx: &Hand, body: &Value, path: &Path) -> Result<Made> {
         )
         .hint("a runner authentication token belongs into --runner-token-file"));
     }
-    let url = cx.run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
+    let url = hand.run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
     // No access token goes with it: the registration token in the body is what counts.
     let gitlab = Gitlab::connect(
         url,
         None,
-        &cx.access.roots,
-        &cx.limits,
-        cx.run.settings.request_timeout,
-        &cx.access.proxies,
+        &hand.access.roots,
+        &hand.limits,
+        hand.run.settings.request_timeout,
+        &hand.access.proxies,
     )?;
     let mut body = body.clone();
     body["token"] = json!(token.expose());
-    body["description"] = json!(description(cx));
-    intend(cx)?;
+    body["description"] = json!(description(hand));
+    intend(hand)?;
     match gitlab.post("register the runner", &Route::of(&["runners"]), &body).await {
-        Ok(answer) => own(cx, &answer).await,
-        Err(refusal) if refusal.is_ambiguous() && cx.access.client.is_some() => settled(cx, refusal).await,
+        Ok(answer) => own(hand, &answer).await,
+        Err(refusal) if refusal.is_ambiguous() && hand.access.client.is_some() => settled(hand, refusal).await,
         Err(refusal) if refusal.is_ambiguous() => Err(Failure::from(refusal)
             .hint("whether the runner was made is not known: look in GitLab (Settings, CI/CD, Runners) before you try again")),
         Err(refusal) => {
             let gone = refusal.class == Class::Gone;
-            cx.journal.write(|record| {
+            hand.journal.write(|record| {
                 record.gitlab.intent = None;
                 record.gitlab.token_lost = false;
             })?;

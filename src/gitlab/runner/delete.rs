@@ -17,13 +17,13 @@ use crate::settings::shell_word;
 const SILENT: Duration = Duration::from_secs(300);
 
 /// Pauses the runner and waits until no job runs on it.
-pub async fn settle(cx: &Hand, id: u64) -> Result<Option<String>> {
-    let gitlab = cx.client()?;
+pub async fn settle(hand: &Hand, id: u64) -> Result<Option<String>> {
+    let gitlab = hand.client()?;
     let number = id.to_string();
     gitlab
         .put(&format!("pause runner {id}"), &Route::of(&["runners", &number]), &json!({"paused": true}))
         .await?;
-    if cx.run.options.now {
+    if hand.run.options.now {
         return Ok(None);
     }
     let look = async || {
@@ -51,18 +51,18 @@ pub async fn settle(cx: &Hand, id: u64) -> Result<Option<String>> {
         })
     };
     let tell = |jobs: &usize, waited| {
-        cx.progress.waiting(
+        hand.progress.waiting(
             "create-runner",
             &format!("{} on runner {id}", count(*jobs, "running job")),
             waited,
         );
     };
-    wait::until(Pace::new(&cx.limits, 1000, 1000), tell, look).await?.map_err(|jobs| {
+    wait::until(Pace::new(&hand.limits, 1000, 1000), tell, look).await?.map_err(|jobs| {
         Failure::new(Id::WaitTimeout, format!("{} still running on runner {id}", count(jobs, "job")))
             .detail("meanwhile", format!("runner {id} is paused and takes no new jobs"))
             .hint(format!(
                 "wait longer with --timeout 1h, or do not wait: outrigger teardown --now --deployment {}",
-                shell_word(&cx.run.names.deployment)
+                shell_word(&hand.run.names.deployment)
             ))
     })
 }
@@ -90,8 +90,8 @@ async fn silent_since(gitlab: &Gitlab, id: &str) -> Result<Option<jiff::Timestam
 }
 
 /// Deletes the runner and reads back that it is gone.
-pub async fn delete(cx: &Hand, id: u64) -> Result<()> {
-    let gitlab = cx.client()?;
+pub async fn delete(hand: &Hand, id: u64) -> Result<()> {
+    let gitlab = hand.client()?;
     let number = id.to_string();
     let route = Route::of(&["runners", &number]);
     gitlab.delete(&format!("delete runner {id}"), &route).await?;

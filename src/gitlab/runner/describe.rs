@@ -33,8 +33,8 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
 
 /// "last contact 40 s ago", "paused, never made contact".
 #[must_use]
-pub fn condition(cx: &View, ours: &Ours) -> String {
-    let now = cx.now();
+pub fn condition(view: &View, ours: &Ours) -> String {
+    let now = view.now();
     let contact =
         ours.managers.iter().filter_map(|manager| manager.contacted).chain(ours.runner.contacted).max();
     let contact = match contact {

@@ -31,23 +31,23 @@ pub(super) struct Trace {
     lag: Duration,
 }
 
-pub(super) fn trace(cx: &View) -> Trace {
-    let known = cx.notes.record().gitlab.clone();
+pub(super) fn trace(view: &View) -> Trace {
+    let known = view.notes.record().gitlab.clone();
     let mut trace = Trace {
         id: known.runner.as_ref().map(|runner| runner.id),
         recorded: known.runner.is_some(),
         intent: known.intent,
         given: known.given,
-        lag: lag(known.runner.as_ref().map_or("", |runner| runner.made.as_str()), cx.run.now),
+        lag: lag(known.runner.as_ref().map_or("", |runner| runner.made.as_str()), view.run.now),
     };
     if !trace.recorded && !trace.given {
-        let noted = cx.notes.noted(crate::deployment::names::RUNNER);
+        let noted = view.notes.noted(crate::deployment::names::RUNNER);
         let noted = noted.as_deref();
         trace.id = noted.and_then(|noted| noted.parse().ok());
         // Noted by another machine, perhaps just now: one more look costs little.
         trace.lag = if trace.id.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
         // A mark in GitLab is on no runner but those that outrigger made.
-        let marked = cx.notes.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Mark);
+        let marked = view.notes.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Mark);
         trace.given = noted == Some(crate::deployment::names::GIVEN) && trace.intent.is_none() && !marked;
     }
     trace
@@ -57,38 +57,38 @@ pub(super) fn trace(cx: &View) -> Trace {
 ///
 /// # Errors
 /// See [`verdict`].
-pub async fn find(cx: &View) -> Result<Found> {
-    let Trace { id: hint, recorded, intent, lag, .. } = trace(cx);
-    if cx.access.client.is_none() {
+pub async fn find(view: &View) -> Result<Found> {
+    let Trace { id: hint, recorded, intent, lag, .. } = trace(view);
+    if view.access.client.is_none() {
         return match (hint, &intent) {
             (None, None) => Ok(Found::None),
-            _ => Ok(Found::NotLooked(cx.access.why_not.clone())),
+            _ => Ok(Found::NotLooked(view.access.why_not.clone())),
         };
     }
     if let Some(id) = hint {
-        match by_id(cx, id, lag, recorded).await? {
+        match by_id(view, id, lag, recorded).await? {
             Found::None if recorded && intent.is_none() => return Ok(Found::None),
             Found::None => {}
             found => return Ok(found),
         }
     }
     // A first run has nothing to find: its id was minted just now.
-    let fresh = !cx.notes.recorded && cx.notes.vouched.is_none();
+    let fresh = !view.notes.recorded && view.notes.vouched.is_none();
     if fresh {
         return Ok(Found::None);
     }
-    let scoped = cx.run.settings.project.is_some()
-        || cx.run.settings.group.is_some()
-        || cx.run.settings.instance_runner;
+    let scoped = view.run.settings.project.is_some()
+        || view.run.settings.group.is_some()
+        || view.run.settings.instance_runner;
     if !scoped && intent.is_none() {
         return Ok(Found::None);
     }
-    let young = intent.as_deref().is_some_and(|time| !self::lag(time, cx.run.now).is_zero());
-    match by_mark(cx, young).await {
+    let young = intent.as_deref().is_some_and(|time| !self::lag(time, view.run.now).is_zero());
+    match by_mark(view, young).await {
         // Each creation is noted before it is tried: with a record and without such a note there was none.
         Err(failure)
             if matches!(failure.id, Id::GitlabForbidden | Id::UnfinishedCreation)
-                && cx.notes.recorded
+                && view.notes.recorded
                 && intent.is_none() =>
         {
             Ok(Found::None)
@@ -109,8 +109,8 @@ fn lag(made: &str, now: jiff::Timestamp) -> Duration {
 /// # Errors
 /// OR0703 (exit 7) for a runner that we made, as is `recorded`, and that no longer says so itself: a second
 /// one must not follow from that.
-async fn by_id(cx: &View, id: u64, lag: Duration, recorded: bool) -> Result<Found> {
-    let gitlab = cx.client()?;
+async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Found> {
+    let gitlab = view.client()?;
     let number = id.to_string();
     let what = format!("look at runner {id}");
     let route = Route::of(&["runners", &number]);
@@ -120,7 +120,7 @@ async fn by_id(cx: &View, id: u64, lag: Duration, recorded: bool) -> Result<Foun
             other => Break(other),
         })
     };
-    let pace = Pace::new(&cx.limits, 100, 2000).within(lag);
+    let pace = Pace::new(&view.limits, 100, 2000).within(lag);
     let answer = wait::until(pace, |(), _| {}, look).await?.unwrap_or(Ok(None));
     let value = match answer {
         Ok(Some(value)) => value,
@@ -141,12 +141,12 @@ async fn by_id(cx: &View, id: u64, lag: Duration, recorded: bool) -> Result<Foun
         });
     };
     // An id is a hint: only the mark makes it ours.
-    let marks = cx.notes.marks(&cx.run);
+    let marks = view.notes.marks(&view.run);
     let marked = marks.judge(&runner.description);
     if marked == Marked::No {
         if !recorded {
             // It may be ours by a name of the cluster that is not to be had here: no second one follows from that.
-            let unnamed = cx.notes.record().cluster.kube_system.is_empty();
+            let unnamed = view.notes.record().cluster.kube_system.is_empty();
             return if unnamed && mark::is_marked(&runner.description) {
                 Err(untold(id))
             } else {
@@ -160,17 +160,17 @@ async fn by_id(cx: &View, id: u64, lag: Duration, recorded: bool) -> Result<Foun
     let outdated_mark = marked == Marked::Earlier;
     // `--anchor-uid` stands for the ServiceAccount alone, and whoever may write its annotations can copy an id onto
     // them, which a record then keeps: what an earlier outrigger wrote names its deployment in front.
-    let known = cx.notes.record().gitlab.runner.as_ref().is_some_and(|known| known.id == id);
-    let name = &cx.run.names.deployment;
+    let known = view.notes.record().gitlab.runner.as_ref().is_some_and(|known| known.id == id);
+    let name = &view.run.names.deployment;
     let names_it = runner.description.starts_with(&format!("{name} on "));
-    if !known && !names_it && runner.description.ends_with(&mark::id_alone(&cx.notes.id())) {
+    if !known && !names_it && runner.description.ends_with(&mark::id_alone(&view.notes.id())) {
         return Err(foreign(&format!("runner {id} carries the id of {name}, and not its name"))
             .detail("its description is", runner.description)
             .hint(format!(
                 "if it is this deployment's, let its description in GitLab begin with \"{name} on \""
             )));
     }
-    Ok(Found::Ours(Box::new(Ours { managers: managers(cx, id).await?, runner, outdated_mark })))
+    Ok(Found::Ours(Box::new(Ours { managers: managers(view, id).await?, runner, outdated_mark })))
 }
 
 /// Without the uid of `kube-system` a mark that was written with it cannot be told from another's.
@@ -181,10 +181,10 @@ fn untold(id: u64) -> Failure {
         .hint("or leave the runner as it is: --skip create-runner")
 }
 
-async fn managers(cx: &View, id: u64) -> Result<Vec<Manager>> {
+async fn managers(view: &View, id: u64) -> Result<Vec<Manager>> {
     let number = id.to_string();
     let route = Route::of(&["runners", &number, "managers"]);
-    match cx.client()?.get_opt(&format!("list the machines of runner {id}"), &route).await {
+    match view.client()?.get_opt(&format!("list the machines of runner {id}"), &route).await {
         Ok(value) => Ok(value
             .as_ref()
             .and_then(Value::as_array)
@@ -200,20 +200,20 @@ async fn managers(cx: &View, id: u64) -> Result<Vec<Manager>> {
 ///
 /// # Errors
 /// OR0415 (exit 4) where the token may not list; OR0703 (exit 7) for two hits or another creator.
-pub async fn by_mark(cx: &View, patient: bool) -> Result<Found> {
-    let pace = Pace::new(&cx.limits, 500, 3000).within(if patient { LAG } else { Duration::ZERO });
+pub async fn by_mark(view: &View, patient: bool) -> Result<Found> {
+    let pace = Pace::new(&view.limits, 500, 3000).within(if patient { LAG } else { Duration::ZERO });
     let tell = |(): &(), waited| {
-        cx.progress.waiting("create-runner", "GitLab to show whether the runner was made", waited);
+        view.progress.waiting("create-runner", "GitLab to show whether the runner was made", waited);
     };
-    match wait::until(pace, tell, async || Ok(listed(cx).await?.map_or(Continue(()), Break))).await? {
-        Ok(id) => by_id(cx, id, LAG, false).await,
+    match wait::until(pace, tell, async || Ok(listed(view).await?.map_or(Continue(()), Break))).await? {
+        Ok(id) => by_id(view, id, LAG, false).await,
         Err(()) => Ok(Found::None),
     }
 }
 
-async fn listed(cx: &View) -> Result<Option<u64>> {
-    let gitlab = cx.client()?;
-    let instance = instance(cx).await?;
+async fn listed(view: &View) -> Result<Option<u64>> {
+    let gitlab = view.client()?;
+    let instance = instance(view).await?;
     let Some(scope) = &instance.scope else {
         return Err(Failure::new(Id::MissingInput, "it is not said where the runner would be")
             .hint("name the project with --project PATH|ID"));
@@ -234,7 +234,7 @@ async fn listed(cx: &View) -> Result<Option<u64>> {
         }
         Err(refusal) => return Err(refusal.into()),
     };
-    let marks = cx.notes.marks(&cx.run);
+    let marks = view.notes.marks(&view.run);
     let hits: Vec<Runner> = items
         .iter()
         .filter_map(Runner::read)
@@ -247,7 +247,7 @@ async fn listed(cx: &View) -> Result<Option<u64>> {
         [] => Ok(None),
         [one] => {
             let creator = one.creator.clone();
-            let known = cx.notes.record().gitlab.runner.as_ref().is_some_and(|known| known.id == one.id);
+            let known = view.notes.record().gitlab.runner.as_ref().is_some_and(|known| known.id == one.id);
             match (creator, caller) {
                 (Some((creator, name)), Some(caller)) if creator != caller && !known => Err(foreign(
                     &format!("runner {} carries this deployment's mark, and {name} made it", one.id),
@@ -296,15 +296,15 @@ pub enum Stands {
 }
 
 /// Looks for a runner with one of these marks: at the id that an anchor notes, and in the list.
-pub async fn stands(cx: &View, hint: Option<u64>, marks: &Marks) -> Stands {
-    let Some(gitlab) = &cx.access.client else { return Stands::NotLooked(cx.access.why_not.clone()) };
-    let named = cx.run.settings.project.is_some()
-        || cx.run.settings.group.is_some()
-        || cx.run.settings.instance_runner;
+pub async fn stands(view: &View, hint: Option<u64>, marks: &Marks) -> Stands {
+    let Some(gitlab) = &view.access.client else { return Stands::NotLooked(view.access.why_not.clone()) };
+    let named = view.run.settings.project.is_some()
+        || view.run.settings.group.is_some()
+        || view.run.settings.instance_runner;
     if !named {
         return Stands::NotLooked("it is not said whom the runner is for (--project)".to_owned());
     }
-    let scope = match instance(cx).await {
+    let scope = match instance(view).await {
         Ok(instance) => instance.scope.clone(),
         Err(failure) => return Stands::Failed(Box::new(failure)),
     };

@@ -83,10 +83,10 @@ impl Verdict {
 }
 
 /// What people see, with the mark at its end: of the ServiceAccount as it is when this is asked for.
-pub fn description(cx: &View) -> String {
-    let context = crate::base::message::text(&cx.notes.record().cluster.context);
+pub fn description(view: &View) -> String {
+    let context = crate::base::message::text(&view.notes.record().cluster.context);
     let short: String = context.chars().take(80).collect();
-    format!("{} on {short}, {}", cx.run.names.deployment, cx.notes.marks(&cx.run).written())
+    format!("{} on {short}, {}", view.run.names.deployment, view.notes.marks(&view.run).written())
 }
 
 /// Writes the mark of the ServiceAccount as it is now onto the runner with this id, behind what its
@@ -94,13 +94,13 @@ pub fn description(cx: &View) -> String {
 ///
 /// # Errors
 /// GitLab's refusal; OR0703 (exit 7) where somebody changed the mark meanwhile.
-pub async fn mark_anew(cx: &Hand, id: u64) -> Result<()> {
-    let gitlab = cx.client()?;
+pub async fn mark_anew(hand: &Hand, id: u64) -> Result<()> {
+    let gitlab = hand.client()?;
     let number = id.to_string();
     let route = Route::of(&["runners", &number]);
     let live = gitlab.get_opt(&format!("look at runner {id}"), &route).await?;
     let Some(runner) = live.as_ref().and_then(Runner::read) else { return Ok(()) };
-    let marks = cx.notes.marks(&cx.run);
+    let marks = hand.notes.marks(&hand.run);
     match marks.judge(&runner.description) {
         Marked::Current => Ok(()),
         Marked::Earlier => {
@@ -117,9 +117,9 @@ pub async fn mark_anew(cx: &Hand, id: u64) -> Result<()> {
 ///
 /// # Errors
 /// GitLab's refusal.
-pub async fn update(cx: &Hand, id: u64, body: &Value) -> Result<()> {
+pub async fn update(hand: &Hand, id: u64, body: &Value) -> Result<()> {
     let id = id.to_string();
-    cx.client()?.put(&format!("change runner {id}"), &Route::of(&["runners", &id]), body).await?;
+    hand.client()?.put(&format!("change runner {id}"), &Route::of(&["runners", &id]), body).await?;
     Ok(())
 }
 
@@ -128,55 +128,55 @@ pub async fn update(cx: &Hand, id: u64, body: &Value) -> Result<()> {
 /// # Errors
 /// OR0703 (exit 7) for two runners with our mark or one that somebody else made; OR0415 (exit 4) where
 /// an unfinished creation cannot be looked into.
-pub async fn verdict(cx: &View) -> Result<&Verdict> {
-    cx.runner.get_or_try_init(|| decide(cx)).await
+pub async fn verdict(view: &View) -> Result<&Verdict> {
+    view.runner.get_or_try_init(|| decide(view)).await
 }
 
-async fn decide(cx: &View) -> Result<Verdict> {
-    let settings = &cx.run.settings;
+async fn decide(view: &View) -> Result<Verdict> {
+    let settings = &view.run.settings;
     if settings.runner_token_file.is_some() {
         return Ok(Verdict::Given);
     }
     if settings.legacy_registration_token_file.is_some() {
-        let found = if cx.notes.record().gitlab.runner.is_some() && cx.access.client.is_some() {
-            find(cx).await?
+        let found = if view.notes.record().gitlab.runner.is_some() && view.access.client.is_some() {
+            find(view).await?
         } else {
             Found::None
         };
         return Ok(Verdict::Legacy(found));
     }
     let asked = settings.reissue.contains(&Reissue::Runner);
-    if find::trace(cx).given && !asked {
+    if find::trace(view).given && !asked {
         return Ok(Verdict::Given);
     }
-    let written = cx.notes.script_digest().is_some();
-    let ours = match find(cx).await? {
+    let written = view.notes.script_digest().is_some();
+    let ours = match find(view).await? {
         Found::NotLooked(why) => return Ok(Verdict::NotLooked(why)),
         // A script is out already, and nothing here tells whose runner it is for.
-        Found::None if written && cx.access.client.is_none() => {
-            return Ok(Verdict::NotLooked(cx.access.why_not.clone()));
+        Found::None if written && view.access.client.is_none() => {
+            return Ok(Verdict::NotLooked(view.access.why_not.clone()));
         }
         // Without the API nothing can be made; whoever needs it says so.
-        Found::None => return Ok(Verdict::Create(body(cx, instance(cx).await?)?)),
+        Found::None => return Ok(Verdict::Create(body(view, instance(view).await?)?)),
         Found::Ours(ours) => ours,
     };
-    if let Ok(instance) = instance(cx).await
+    if let Ok(instance) = instance(view).await
         && let Some(scope) = instance.scope.as_ref().filter(|scope| !serves(&ours.runner, scope, true))
     {
-        return Err(elsewhere(cx, &ours.runner, scope));
+        return Err(elsewhere(view, &ours.runner, scope));
     }
     // What nobody said here is as GitLab has it.
-    let said = cx.notes.recorded || settings.tags.source != Source::Default;
+    let said = view.notes.recorded || settings.tags.source != Source::Default;
     let tags = said.then_some(settings.tags.value.as_slice());
     let (update, differs) = differences(&ours.runner, tags);
     let (lost, handed_over) = {
-        let gitlab = &cx.notes.record().gitlab;
+        let gitlab = &view.notes.record().gitlab;
         (gitlab.token_lost, gitlab.handed_over)
     };
     let token = match (lost, handed_over) {
         (true, _) => Token::Lost,
         // What is in a file of the user's is delivered as far as that goes, and of no use to a script.
-        (false, true) if cx.run.alone => Token::Delivered,
+        (false, true) if view.run.alone => Token::Delivered,
         (false, false) if written => Token::Delivered,
         (false, _) => Token::Unknown,
     };
@@ -196,10 +196,10 @@ fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
 }
 
 /// Moving a runner is no change of it: the old one would be left behind, its host with it.
-fn elsewhere(cx: &View, runner: &Runner, scope: &Scope) -> Failure {
+fn elsewhere(view: &View, runner: &Runner, scope: &Scope) -> Failure {
     let places = runner.projects.iter().chain(&runner.groups).flatten();
     let places: Vec<String> = places.map(|id| format!("#{id}")).collect();
-    let deployment = crate::settings::shell_word(&cx.run.names.deployment);
+    let deployment = crate::settings::shell_word(&view.run.names.deployment);
     Failure::new(Id::AnotherScope, format!("runner {} of this deployment is for somebody else", runner.id))
         .detail("it is", format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", ")).trim_end())
         .detail("wanted is", format!("a {}", scope.noun()))
@@ -208,14 +208,14 @@ fn elsewhere(cx: &View, runner: &Runner, scope: &Scope) -> Failure {
 
 /// The body of `POST /user/runners`, but for the description: its mark names the ServiceAccount, which may be
 /// made in the same run.
-fn body(cx: &View, instance: &Instance) -> Result<Value> {
+fn body(view: &View, instance: &Instance) -> Result<Value> {
     let scope = instance.scope.as_ref().ok_or_else(|| {
         Failure::new(Id::MissingInput, "it is not said whom the runner is for")
             .hint("name the project with --project PATH|ID")
     })?;
     let mut body = json!({
         "runner_type": scope.runner_type(),
-        "tag_list": cx.run.settings.tags.value,
+        "tag_list": view.run.settings.tags.value,
         "run_untagged": false,
         "locked": true,
     });
