@@ -91,7 +91,7 @@ pub async fn run(
                 &ui,
                 started,
                 &mut commands::Ended {
-                    failures: vec![failure],
+                    failures: failure.each().collect(),
                     changed: false,
                     text: String::new(),
                     last: String::new(),
@@ -134,7 +134,7 @@ pub async fn run(
         }
     };
     let mut ended = ended.unwrap_or_else(|failure| commands::Ended {
-        failures: vec![failure],
+        failures: failure.each().collect(),
         changed: false,
         text: String::new(),
         last: String::new(),

@@ -102,6 +102,8 @@ pub struct Failure {
     pub details: Vec<(String, String)>,
     /// What to do now; each line stands alone, commands ready to paste.
     pub hints: Vec<String>,
+    /// What else went wrong in the same step, each a failure of its own for the reader.
+    pub also: Vec<Failure>,
     lasting: Option<bool>,
 }
 
@@ -114,6 +116,7 @@ impl Failure {
             message: message.into(),
             details: Vec::new(),
             hints: Vec::new(),
+            also: Vec::new(),
             lasting: None,
         }
     }
@@ -167,19 +170,35 @@ impl Failure {
         self.id == Id::MissingRights
     }
 
-    /// Several failures of one step as one that names them all; none if there are none. One that lasts
-    /// makes the whole last.
+    /// Several failures of one step as one; none if there are none. The most telling one leads, and one that
+    /// lasts makes the whole last. Those that say the same of other objects are told within it, the others
+    /// stay failures of their own, with their kinds and hints.
     #[must_use]
     pub fn together(failures: Vec<Self>) -> Option<Self> {
         let lasting = failures.iter().any(Self::is_lasting);
-        let mut failures = failures.into_iter();
-        let mut first = failures.next()?;
-        first.lasting = Some(lasting);
-        Some(failures.fold(first, |first, other| {
+        let mut failures: Vec<_> = failures.into_iter().flat_map(Self::each).collect();
+        failures.sort_by_key(|failure| std::cmp::Reverse(failure.kind.weight()));
+        let mut told: Vec<Self> = Vec::new();
+        for other in failures {
+            let Some(same) = told.iter_mut().find(|one| (one.id, one.kind) == (other.id, other.kind)) else {
+                told.push(other);
+                continue;
+            };
             let details = other.details.into_iter().map(|(label, text)| format!("{label}: {text}"));
             let text = std::iter::once(other.message).chain(details).collect::<Vec<_>>().join("; ");
-            first.detail("also", text)
-        }))
+            same.details.push(("also".to_owned(), text));
+            let new: Vec<_> = other.hints.into_iter().filter(|hint| !same.hints.contains(hint)).collect();
+            same.hints.extend(new);
+        }
+        let mut told = told.into_iter();
+        let first = told.next()?;
+        Some(Self { also: told.collect(), lasting: Some(lasting), ..first })
+    }
+
+    /// The failure and what else went wrong with it, one by one.
+    pub fn each(mut self) -> impl Iterator<Item = Self> {
+        let also = std::mem::take(&mut self.also);
+        std::iter::once(self).chain(also)
     }
 
     /// The same failure under another kind, for a caller that knows more than the callee. Whether it
@@ -231,5 +250,22 @@ mod tests {
         let several = |failures| Failure::together(failures).expect("at least one");
         assert!(several(vec![of(Kind::Deadline), of(Kind::Denied)]).is_lasting());
         assert!(!several(vec![of(Kind::Deadline), of(Kind::Locked)]).is_lasting());
+    }
+
+    #[test]
+    fn failures_of_one_step_keep_their_kinds_and_hints() {
+        let left = |name: &str| {
+            Failure::new(Id::NotRemoved, format!("{name} is left")).hint(format!("delete {name}"))
+        };
+        let held = Failure::new(Id::TemporaryBindingLeft, "held").hint("give it back");
+        let denied = Failure::new(Id::MissingRights, "denied").hint("ask");
+        let whole = Failure::together(vec![left("a"), held, left("b"), denied]).expect("some");
+        assert_eq!((whole.id, whole.kind), (Id::MissingRights, Kind::Denied));
+        assert_eq!(whole.hints, ["ask"]);
+        let also: Vec<_> = whole.also.iter().map(|one| (one.id, one.hints.len())).collect();
+        assert_eq!(also, [(Id::NotRemoved, 2), (Id::TemporaryBindingLeft, 1)]);
+        let same = Failure::together(vec![left("a"), left("b"), left("a")]).expect("some");
+        assert_eq!(same.details[0], ("also".to_owned(), "b is left".to_owned()));
+        assert_eq!(same.hints, ["delete a", "delete b"]);
     }
 }

@@ -47,6 +47,7 @@ impl Ended {
     }
 
     pub(crate) fn failed(failures: Vec<Failure>, changed: bool) -> Self {
+        let failures = failures.into_iter().flat_map(Failure::each).collect();
         Self { failures, changed, text: String::new(), last: String::new(), pending: false }
     }
 }

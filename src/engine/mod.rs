@@ -81,7 +81,8 @@ impl Plan {
         let mut failures: Vec<(bool, Failure)> = Vec::new();
         for (step, lines) in self.steps.iter().zip(&self.shown) {
             let surveys = step.info().surveys;
-            failures.extend(lines.iter().filter_map(|line| Some((surveys, line.failure.clone()?))));
+            let refused = lines.iter().filter_map(|line| line.failure.clone()).flat_map(Failure::each);
+            failures.extend(refused.map(|failure| (surveys, failure)));
         }
         if failures.iter().any(|(surveyed, failure)| *surveyed && failure.is_missing_rights()) {
             failures.retain(|(surveyed, failure)| *surveyed || !failure.is_missing_rights());
@@ -196,7 +197,11 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
                 w.progress.event(&Event::Undone { step: one.info().name.to_owned(), text });
             }
             Ok(_) => {}
-            Err(release) => outcome = Err(both(release, outcome.err())),
+            // It outweighs what went wrong before it, and its command stands last.
+            Err(mut release) => {
+                release.also.extend(outcome.err().into_iter().flat_map(Failure::each));
+                outcome = Err(release);
+            }
         }
     }
     outcome.map(|()| changed)
@@ -206,11 +211,14 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
 /// "part-way" unless its own code says more. That the same command continues is said only of a failure
 /// that passes by itself.
 fn stopped(failure: Failure, step: &str, index: usize, started: bool) -> Failure {
-    let kind = match failure.kind {
-        Kind::Refused | Kind::Unclassified | Kind::Usage if started && index > 0 => Kind::Partial,
-        kind => kind,
+    let part_way = |failure: Failure| match failure.kind {
+        Kind::Refused | Kind::Unclassified | Kind::Usage if started && index > 0 => {
+            failure.with_kind(Kind::Partial)
+        }
+        kind => failure.with_kind(kind),
     };
-    let failure = failure.with_kind(kind);
+    let mut failure = part_way(failure);
+    failure.also = std::mem::take(&mut failure.also).into_iter().map(part_way).collect();
     if !started {
         return failure;
     }
@@ -222,15 +230,6 @@ fn stopped(failure: Failure, step: &str, index: usize, started: bool) -> Failure
         format!("{step}; what is done stays, and the same command goes on from here")
     };
     failure.detail("stopped at", text)
-}
-
-/// A right that could not be taken back outweighs what went wrong before it, and its command stands
-/// last.
-fn both(release: Failure, first: Option<Failure>) -> Failure {
-    match first {
-        Some(first) => release.detail("before that", first.to_string()),
-        None => release,
-    }
 }
 
 /// Lets no new work begin and waits for what runs, before anything is taken away.
@@ -263,7 +262,7 @@ pub async fn undo(w: Writes<'_>, plan: &Plan, last: bool, watch: &Watch<'_>) -> 
             Ok(text) => w.progress.event(&Event::Undone { step, text }),
             Err(failure) => {
                 w.progress.event(&Event::StepFailed { step, text: failure.message.clone() });
-                failures.push(failure);
+                failures.extend(failure.each());
             }
         }
     }
