@@ -6,7 +6,6 @@ use crate::cluster::rights;
 use crate::deployment::names;
 use crate::deployment::object::Ref;
 use crate::deployment::object::{Kind as ObjectKind, Object};
-use crate::deployment::ownership::{self, Owner};
 use crate::deployment::plan::{Decision, Line};
 
 /// What is done about one of `create-role`'s objects.
@@ -22,10 +21,10 @@ pub enum Act {
     QuietDefault(Ref),
 }
 
-/// Decides about one of `create-role`'s objects. What allows more is mended; what allows less is kept,
+/// Decides about one of `create-role`'s objects that is ours or missing. What allows more is mended; what allows less is kept,
 /// unless `force`.
 #[must_use]
-pub fn decide(wanted: Object, live: Option<&Object>, owner: &Owner, force: bool) -> Line<Act> {
+pub fn decide(wanted: Object, live: Option<&Object>, force: bool) -> Line<Act> {
     let reference = wanted.reference.clone();
     let Some(live) = live else {
         let what = match reference.kind {
@@ -34,9 +33,6 @@ pub fn decide(wanted: Object, live: Option<&Object>, owner: &Owner, force: bool)
         };
         return Line::new(Decision::Create, what, Act::Create(wanted));
     };
-    if let Owner::NotUs(why) = owner {
-        return Line::refuse(ownership::foreign(live, why));
-    }
     match reference.kind {
         ObjectKind::Role => decide_role(&wanted, live, force),
         ObjectKind::RoleBinding => decide_binding(wanted, live, force),

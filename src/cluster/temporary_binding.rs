@@ -136,7 +136,10 @@ pub async fn bind(hand: &Hand, binding: &Object) -> Result<String> {
         Err(failure) => {
             return Err(match release_held(hand).await {
                 Ok(()) => failure,
-                Err(release) => release.detail("before that", failure.to_string()),
+                Err(mut release) => {
+                    release.also.extend(failure.each());
+                    release
+                }
             });
         }
     };

@@ -311,7 +311,11 @@ impl Hand {
                     Ok(Some(live)) if live.annotation(ID) == Some(self.notes.id().as_str()) => live,
                     Ok(Some(live)) if refusal.class == Class::AlreadyExists => {
                         self.journal.forget(reference)?;
-                        return Err(ownership::foreign(&live, "it appeared between the plan and now"));
+                        return Err(ownership::foreign(
+                            &live,
+                            "it appeared between the plan and now",
+                            &self.run.kubectl(),
+                        ));
                     }
                     Ok(None) => {
                         self.journal.forget(reference)?;

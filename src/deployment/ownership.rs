@@ -73,9 +73,9 @@ pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
     })
 }
 
-/// The failure for an object that is in the way.
+/// The failure for an object that is in the way; `kubectl` begins a command that reaches this cluster.
 #[must_use]
-pub fn foreign(live: &Object, why: &str) -> Failure {
+pub fn foreign(live: &Object, why: &str, kubectl: &str) -> Failure {
     let reference = &live.reference;
     let quote = crate::settings::shell_word;
     let scope = reference
@@ -95,7 +95,7 @@ pub fn foreign(live: &Object, why: &str) -> Failure {
     }
     failure
         .hint(format!(
-            "look at it: kubectl get{scope} {} {} -o yaml",
+            "look at it: {kubectl} get{scope} {} {} -o yaml",
             reference.kind.resource(),
             quote(&reference.name)
         ))

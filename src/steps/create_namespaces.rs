@@ -295,7 +295,7 @@ fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
         };
     }
     if let Some(Owner::NotUs(why)) = owner {
-        let failure = ownership::foreign(live, why);
+        let failure = ownership::foreign(live, why, &run.kubectl());
         return Line::refuse(failure.hint(format!("or use it as it is: --use-namespace {name}")));
     }
     unmarked(run, live, if place.is_job { decide_level(run, place, live) } else { Line::keep(name) })

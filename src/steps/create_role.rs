@@ -101,9 +101,14 @@ impl Step for CreateRole {
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
         let lines = seen.objects.iter().map(|(wanted, live)| {
             let owner = live.as_ref().map_or(Owner::Us, |live| d.notes.owner(live));
-            match live.as_ref().filter(|live| live.is_terminating() && owner == Owner::Us) {
-                Some(live) => Line::refuse(deletion::in_the_way(live, &d.run.kubectl())),
-                None => role::decide(wanted.clone(), live.as_ref(), &owner, d.run.settings.force_conflicts),
+            match (live, owner) {
+                (Some(live), Owner::NotUs(why)) => {
+                    Line::refuse(ownership::foreign(live, &why, &d.run.kubectl()))
+                }
+                (Some(live), Owner::Us) if live.is_terminating() => {
+                    Line::refuse(deletion::in_the_way(live, &d.run.kubectl()))
+                }
+                (live, _) => role::decide(wanted.clone(), live.as_ref(), d.run.settings.force_conflicts),
             }
         });
         let mut decided = seen.looks.judge(lines.collect(), |act| match act {
@@ -171,7 +176,7 @@ impl Step for CreateRole {
                     let act = Delete(reference.clone(), live.uid().to_owned());
                     Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
                 }
-                Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why)),
+                Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why, &d.run.kubectl())),
             })
             .collect()
     }

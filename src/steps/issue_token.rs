@@ -160,7 +160,7 @@ impl Step for IssueToken {
                 let act = Delete(reference.clone(), live.uid().to_owned());
                 Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
             }
-            Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why)),
+            Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why, &d.run.kubectl())),
         });
         lines.collect()
     }
@@ -224,7 +224,7 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
         };
     };
     if let Owner::NotUs(why) = d.notes.owner(live) {
-        return Line::refuse(ownership::foreign(live, &why));
+        return Line::refuse(ownership::foreign(live, &why, &d.run.kubectl()));
     }
     if live.is_terminating() {
         return Line::refuse(deletion::in_the_way(live, &d.run.kubectl()));
