@@ -11,6 +11,14 @@ use serde_json::Value;
 
 use super::run::{Cli, Home, Output, SOON};
 
+/// So far behind are the replicas of [`Site::new`].
+const LAG: Duration = Duration::from_millis(50);
+
+/// Waits until a GitLab's replicas show what was made before this.
+pub fn settle() {
+    std::thread::sleep(LAG + Duration::from_millis(10));
+}
+
 /// A GitLab, and how outrigger reaches it from one home.
 pub struct Site {
     /// The instance.
@@ -22,7 +30,7 @@ pub struct Site {
 impl Site {
     /// A GitLab as the tests mostly want it: what it makes can be seen a moment later only, as with replicas.
     pub fn new() -> Self {
-        Self::with(Options { replica_lag: Duration::from_millis(50), ..Options::default() })
+        Self::with(Options { replica_lag: LAG, ..Options::default() })
     }
 
     /// A GitLab of another kind.

@@ -259,8 +259,10 @@ impl<'a> Scene<'a> {
         Scene { knows_uid: true, ..self.stranger(user) }
     }
 
-    /// The same deployment, seen by another user from another machine, where nothing is known of it.
+    /// The same deployment, seen by another user from another machine, where nothing is known of it. That user comes
+    /// after GitLab's replicas show what was made before.
     pub fn stranger(&self, user: User) -> Scene<'a> {
+        crate::common::site::settle();
         Scene {
             bed: self.bed,
             home: Home::new(),

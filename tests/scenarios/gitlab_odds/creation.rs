@@ -129,9 +129,11 @@ pub fn forged_marks(bed: &'static Doubles) {
         crate::common::site::post(&site.gitlab, token, "/user/runners", &body);
     };
     make("owner");
+    crate::common::site::settle();
     let _ = setup(&scene, &site).run().code(7).says("owner");
     assert_eq!(site.gitlab.runners().len(), 1, "none is made beside it, and it is not taken");
     make("maintainer");
+    crate::common::site::settle();
     let _ = setup(&scene, &site).run().code(7).says("runners").says("mark");
     assert_eq!(site.gitlab.runners().len(), 2);
 }
