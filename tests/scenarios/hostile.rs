@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use outrigger_doubles::cluster::{Action, Fault};
 use outrigger_doubles::gitlab::{DriverOptions, PROJECT, RunnerDriver};
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::Doubles;
 use crate::common::bed::User;
-use crate::common::run::{Cli, Output};
+use crate::common::run::{Cli, Output, SOON};
 use crate::common::site::{Site, runner_token};
 use crate::scenarios::Scene;
 
@@ -221,11 +222,21 @@ fn pipelines(bed: &'static Doubles) {
     let token = runner_token(&scene.home.script(&scene.deployment));
     scene.home.canary(&token);
     let options = DriverOptions { output: site.output.clone(), ..DriverOptions::new(&site.gitlab, &token) };
-    let vm = RunnerDriver::start(options);
     let get = |action: Action| Fault { method: Some("GET".to_owned()), ..Fault::always("", action) };
-    // Its log is hostile by itself.
+    // Its log is hostile by itself. The machine starts once the pipeline was looked at: one that is over is kept,
+    // and its log not shown.
     site.gitlab.inject(get(noting(&names)));
-    let output = on(&scene, &site, scene.command("run-pipeline")).run().code(0).says("hello world!");
+    let command = on(&scene, &site, scene.command("run-pipeline"));
+    let before = site.count("GET", "/pipelines");
+    let mut running = command.start();
+    let started = Instant::now();
+    while site.count("GET", "/pipelines") == before {
+        assert!(!running.poll(), "it ended early\n{}", running.wait());
+        assert!(started.elapsed() < SOON, "no pipeline is looked for");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let vm = RunnerDriver::start(options);
+    let output = running.wait().code(0).says("hello world!");
     assert_harmless("the job's log", &output);
     site.gitlab.clear_faults();
     let names = names.lock().expect("no panic under the lock").clone();
