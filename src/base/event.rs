@@ -58,13 +58,6 @@ pub enum Event {
         /// In short.
         text: String,
     },
-    /// A step was left out.
-    StepSkipped {
-        /// The step.
-        step: String,
-        /// Why.
-        why: String,
-    },
     /// One check of preflight or proof.
     Check {
         /// What was checked.

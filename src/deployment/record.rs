@@ -44,9 +44,6 @@ pub struct ClusterIdentity {
 pub struct OwnedRunner {
     /// GitLab's id of it.
     pub id: u64,
-    /// Whose token made it, where GitLab said.
-    #[serde(default)]
-    pub creator: Option<u64>,
     /// When it was made (RFC 3339).
     #[serde(default)]
     pub made: String,
@@ -59,9 +56,6 @@ pub struct OwnedCommit {
     pub project: u64,
     /// The branch.
     pub branch: String,
-    /// Whether we made the branch with it.
-    #[serde(default)]
-    pub made_branch: bool,
     /// The file.
     pub path: String,
     /// The commit.

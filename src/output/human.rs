@@ -52,7 +52,6 @@ impl Human {
                 self.step("…", "...", "2", step, &text)
             }
             Event::StepFailed { step, text } => self.step("✗", "x", "31", step, text),
-            Event::StepSkipped { step, why } => self.step("-", "-", "2", step, &format!("skipped: {why}")),
             Event::Log { job, line } => self.log(job, line),
             Event::Undone { step, text } => self.step("✔", "ok", "32", step, text),
             Event::Check { name, outcome, text, detail } => self.check(name, *outcome, text, detail),

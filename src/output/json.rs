@@ -42,9 +42,6 @@ pub fn render(event: &Event) -> String {
         Event::StepFailed { step, text } => {
             line("step-failed", &[("step", json!(step)), ("text", json!(text))])
         }
-        Event::StepSkipped { step, why } => {
-            line("step-skipped", &[("step", json!(step)), ("why", json!(why))])
-        }
         Event::Check { name, outcome, text, detail } => line(
             "check",
             &[

@@ -23,7 +23,6 @@ pub(super) fn shown(event: &Event) -> Event {
             Event::StepWaiting { step: text(step), what: text(what), waited: *waited }
         }
         Event::StepFailed { step, text: said } => Event::StepFailed { step: text(step), text: text(said) },
-        Event::StepSkipped { step, why } => Event::StepSkipped { step: text(step), why: text(why) },
         Event::Check { name, outcome, text: said, detail } => Event::Check {
             name: text(name),
             outcome: *outcome,

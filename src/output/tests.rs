@@ -58,7 +58,6 @@ fn steps() -> Vec<Event> {
             waited: Duration::from_secs(200),
         },
         Event::StepFailed { step: step(), text: owned("refused") },
-        Event::StepSkipped { step: step(), why: owned("--skip") },
         Event::Undone { step: step(), text: owned("deleted 4 objects") },
         Event::Check {
             name: owned("certificate"),
@@ -152,7 +151,6 @@ fn steps_wide() {
 ✔ preflight           nothing in the way
 … create-role         waiting for the token Secret, 3 min 20 s
 ✗ create-role         refused
-- create-role         skipped: --skip
 ✔ create-role         deleted 4 objects
 ! certificate         warning: ends in 9 days
                       2026-12-03
@@ -164,7 +162,7 @@ retry: GET /version again in 2 s (503)
 
 #[test]
 fn steps_without_utf8() {
-    let text = all(Human { unicode: false, ..WIDE }, &steps()[..6]);
+    let text = all(Human { unicode: false, ..WIDE }, &steps()[..5]);
     assert_eq!(
         text,
         "\
@@ -173,7 +171,6 @@ ok  create-role         created Role kubernetes-runner and 3 more
 ok  preflight           nothing in the way
 ... create-role         waiting for the token Secret, 3 min 20 s
 x   create-role         refused
--   create-role         skipped: --skip
 "
     );
 }
@@ -263,7 +260,6 @@ fn json_lines() {
 {"schema":"outrigger/1.0","type":"step-done","step":"preflight","changed":false,"text":"nothing in the way"}
 {"schema":"outrigger/1.0","type":"step-waiting","step":"create-role","what":"the token Secret","waitedSeconds":200}
 {"schema":"outrigger/1.0","type":"step-failed","step":"create-role","text":"refused"}
-{"schema":"outrigger/1.0","type":"step-skipped","step":"create-role","why":"--skip"}
 {"schema":"outrigger/1.0","type":"undone","step":"create-role","text":"deleted 4 objects"}
 {"schema":"outrigger/1.0","type":"check","name":"certificate","outcome":"warn","text":"ends in 9 days","detail":["2026-12-03"]}
 {"schema":"outrigger/1.0","type":"warning","text":"the kubeconfig is readable by others"}

@@ -239,10 +239,7 @@ impl Ui {
                 }
                 inner.said.insert(step.clone(), *waited);
             }
-            Event::StepDone { step, .. }
-            | Event::StepFailed { step, .. }
-            | Event::StepSkipped { step, .. }
-            | Event::Undone { step, .. } => {
+            Event::StepDone { step, .. } | Event::StepFailed { step, .. } | Event::Undone { step, .. } => {
                 inner.stop(step);
                 inner.said.remove(step);
             }

@@ -219,9 +219,9 @@ fn own(w: Writes<'_>, change: &FileChange, sha: &str) -> Result<()> {
         // A second commit of ours is still to be reverted to what was there before the first.
         let before = match &gitlab.commit {
             Some(earlier) if earlier.path == change.path && earlier.branch == change.branch => {
-                (earlier.before.clone(), earlier.made_branch)
+                earlier.before.clone()
             }
-            _ => (change.before.clone().unwrap_or_default(), change.start.is_some()),
+            _ => change.before.clone().unwrap_or_default(),
         };
         if gitlab.url.is_empty() {
             gitlab.url = url;
@@ -229,11 +229,10 @@ fn own(w: Writes<'_>, change: &FileChange, sha: &str) -> Result<()> {
         gitlab.commit = Some(OwnedCommit {
             project: change.project,
             branch: change.branch.clone(),
-            made_branch: before.1,
             path: change.path.clone(),
             sha: sha.to_owned(),
             content: pipeline::digest(change.content.as_deref().unwrap_or_default()),
-            before: before.0,
+            before,
         });
     })
 }

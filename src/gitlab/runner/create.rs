@@ -73,8 +73,7 @@ async fn own(hand: &Hand, answer: &Value) -> Result<Made> {
             .hint("run the same command again: it looks for the runner by its mark")
             .passing());
     };
-    let creator = hand.instance.get().and_then(|instance| instance.user);
-    made(hand, id, creator)?;
+    made(hand, id)?;
     let token = match answer["token"].as_str().filter(|token| !token.is_empty()) {
         Some(token) => shown(token, &answer["token_expires_at"])?,
         None => reset(hand, id).await?,
@@ -87,7 +86,7 @@ async fn settled(hand: &Hand, refusal: Refusal) -> Result<Made> {
     match by_mark(hand, true).await? {
         Found::Ours(ours) => {
             let id = ours.runner.id;
-            made(hand, id, ours.runner.creator.map(|(id, _)| id))?;
+            made(hand, id)?;
             let token = reset(hand, id).await?;
             let text =
                 format!("runner {id} (its creation's answer was lost: found by its mark, given a new token)");
@@ -128,10 +127,10 @@ fn shown(token: &str, expires: &Value) -> Result<RunnerToken> {
 }
 
 /// Writes down which runner is ours.
-fn made(hand: &Hand, id: u64, creator: Option<u64>) -> Result<()> {
+fn made(hand: &Hand, id: u64) -> Result<()> {
     hand.journal.write(|record| {
         record.gitlab.intent = None;
-        record.gitlab.runner = Some(OwnedRunner { id, creator, made: jiff::Timestamp::now().to_string() });
+        record.gitlab.runner = Some(OwnedRunner { id, made: jiff::Timestamp::now().to_string() });
     })
 }
 
