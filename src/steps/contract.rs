@@ -655,7 +655,8 @@ impl Planned for Refused {
         Box::pin(async { Err(self.failure.clone()) })
     }
     fn prove<'a>(&'a self, _: Reads<'a>, _: &'a Products) -> Pending<'a, Result<Option<String>>> {
-        Box::pin(async { Err(self.failure.clone()) })
+        // Nothing was seen that could be tried; its line says why.
+        Box::pin(async { Ok(None) })
     }
     fn release<'a>(&'a mut self, _: Writes<'a>) -> Pending<'a, Result<Option<String>>> {
         Box::pin(async { Ok(None) })
