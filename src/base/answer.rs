@@ -73,7 +73,7 @@ fn text(value: &Value) -> usize {
 pub fn endless(what: &str, why: &str) -> Failure {
     Failure::new(Id::AnswerTooLarge, format!("cannot {what}: the server sends more than outrigger reads"))
         .detail("because", why)
-        .hint("look who answers at that address: outrigger explain OR0323")
+        .hint("check what answers at that address")
 }
 
 /// The first words of an answer that is not what it should be, on one line.

@@ -53,6 +53,7 @@ catalogue! {
     WritableByOthers = "OR0204", Refused, "others may change a file that outrigger would have to trust";
     UnreadableRecord = "OR0205", Refused, "the record of this deployment cannot be read";
     MissingConsent = "OR0206", Usage, "consent is missing, which only the command line gives";
+    NoRecord = "OR0207", Refused, "this machine has no record of the deployment";
     UnusableKubeconfig = "OR0301", Refused, "the kubeconfig cannot be used";
     ClusterUnreachable = "OR0302", Deadline, "the API server cannot be reached";
     ClusterCertificate = "OR0303", Refused, "the connection to the API server is not trustworthy";

@@ -9,6 +9,7 @@
 use std::fmt;
 
 pub use super::catalogue::Id;
+pub use super::hint::{Command, Hint};
 
 /// What a failure means for whoever called us: it alone decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,8 +101,8 @@ pub struct Failure {
     pub message: String,
     /// Labelled lines under the message, for example `("the server says", "…")`.
     pub details: Vec<(String, String)>,
-    /// What to do now; each line stands alone, commands ready to paste.
-    pub hints: Vec<String>,
+    /// What to do now; each line stands alone.
+    pub hints: Vec<Hint>,
     /// What else went wrong in the same step, each a failure of its own for the reader.
     pub also: Vec<Failure>,
     lasting: Option<bool>,
@@ -128,10 +129,10 @@ impl Failure {
         self
     }
 
-    /// Adds a line that says what to do.
+    /// Adds what to do: words, a [`Command`], or both as a pair.
     #[must_use]
-    pub fn hint(mut self, text: impl Into<String>) -> Self {
-        self.hints.push(text.into());
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
+        self.hints.push(hint.into());
         self
     }
 
@@ -201,8 +202,8 @@ impl Failure {
         std::iter::once(self).chain(also)
     }
 
-    /// The same failure under another kind, for a caller that knows more than the callee. Whether it
-    /// lasts is decided by its cause, so that stays.
+    /// The same failure under another kind, for a caller that knows more than the callee; what else went wrong
+    /// keeps its own. Whether it lasts is decided by its cause, so that stays.
     #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.lasting = Some(self.is_lasting());
@@ -261,11 +262,11 @@ mod tests {
         let denied = Failure::new(Id::MissingRights, "denied").hint("ask");
         let whole = Failure::together(vec![left("a"), held, left("b"), denied]).expect("some");
         assert_eq!((whole.id, whole.kind), (Id::MissingRights, Kind::Denied));
-        assert_eq!(whole.hints, ["ask"]);
+        assert_eq!(whole.hints, ["ask".into()]);
         let also: Vec<_> = whole.also.iter().map(|one| (one.id, one.hints.len())).collect();
         assert_eq!(also, [(Id::NotRemoved, 2), (Id::TemporaryBindingLeft, 1)]);
         let same = Failure::together(vec![left("a"), left("b"), left("a")]).expect("some");
         assert_eq!(same.details[0], ("also".to_owned(), "b is left".to_owned()));
-        assert_eq!(same.hints, ["delete a", "delete b"]);
+        assert_eq!(same.hints, ["delete a".into(), "delete b".into()]);
     }
 }

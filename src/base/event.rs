@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::base::error::Failure;
+use crate::base::hint::{Command, Hint};
 
 use crate::base::job_log::LogLine;
 
@@ -39,6 +40,8 @@ pub enum Event {
         step: String,
         /// Whether anything is different now.
         changed: bool,
+        /// Whether all it is about was in place already.
+        kept: bool,
         /// What came of it.
         text: String,
     },
@@ -67,7 +70,7 @@ pub enum Event {
         /// In one line.
         text: String,
         /// More lines.
-        detail: Vec<String>,
+        detail: Vec<Hint>,
     },
     /// Something to know although nothing failed.
     Warning {
@@ -75,21 +78,16 @@ pub enum Event {
         text: String,
     },
     /// A warning, and the command that goes with it.
-    Advice {
-        /// What.
-        text: String,
-        /// The command, whole, for pasting.
-        command: String,
-    },
+    Advice(Hint),
     /// A plain status line.
     Note {
         /// The line.
         text: String,
     },
-    /// What to do next; lines that begin with a space are commands and never wrapped.
+    /// What to do next.
     Next {
         /// The lines.
-        lines: Vec<String>,
+        lines: Vec<Hint>,
     },
     /// A request is tried again after a pause.
     Retry {
@@ -131,6 +129,21 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Every command that it names.
+    pub fn commands(&mut self) -> impl Iterator<Item = &mut Command> {
+        let hints: Vec<&mut Hint> = match self {
+            Event::Plan { lines, .. } => lines.iter_mut().flat_map(|line| &mut line.detail).collect(),
+            Event::Check { detail: hints, .. }
+            | Event::Next { lines: hints }
+            | Event::Failed(Failure { hints, .. }) => hints.iter_mut().collect(),
+            Event::Advice(hint) => vec![hint],
+            _ => Vec::new(),
+        };
+        hints.into_iter().filter_map(|hint| hint.command.as_mut())
+    }
+}
+
 /// One line of a plan.
 #[derive(Clone, Debug)]
 pub struct PlanLine {
@@ -140,8 +153,8 @@ pub struct PlanLine {
     pub mark: Mark,
     /// What.
     pub text: String,
-    /// More lines, such as a diff; those that begin with two spaces are commands and never wrapped.
-    pub detail: Vec<String>,
+    /// More lines, such as a diff.
+    pub detail: Vec<Hint>,
 }
 
 /// What a line of the plan does.

@@ -22,7 +22,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 
 use crate::base::cancel::Cancel;
-use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::error::{Command, Failure, Id, Kind, Result};
 
 /// The most that is read of one of our own files, and of an input that is text written by hand.
 const SMALL: u64 = 1024 * 1024;
@@ -177,7 +177,7 @@ fn distrust(path: &Path, why: String) -> Failure {
         )
     } else {
         failure
-            .hint(format!("look at what is there, then: chmod go-w {shown}"))
+            .hint(("look at what is there, then", Command::Whole(format!("chmod go-w {shown}"))))
             .hint("or use a place of your own: --state-dir DIR (for the script: --script FILE)")
     }
 }

@@ -66,11 +66,10 @@ pub fn line(text: &str) -> String {
     bounded(text, LONGEST)
 }
 
-/// [`line`] for what may be a command, which is indented and must be pasted whole: its bound is that of what
-/// Linux takes for one argument.
+/// [`line`] for a command, which must be pasted whole: its bound is that of what Linux takes for one argument.
 #[must_use]
-pub fn text_or_command(text: &str) -> String {
-    bounded(text, if text.starts_with("  ") { 128 * 1024 } else { LONGEST })
+pub fn command(text: &str) -> String {
+    bounded(text, 128 * 1024)
 }
 
 fn bounded(text: &str, longest: usize) -> String {

@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod error;
 pub mod event;
 pub mod files;
+pub mod hint;
 pub mod job_log;
 pub mod message;
 pub mod proxy;

@@ -5,7 +5,7 @@
 //! group's answer are (kubernetes: `pkg/controller/namespace/deletion/namespaced_resources_deleter.go`).
 //! Whoever put a finalizer there takes it away; outrigger never does.
 
-use crate::base::error::{Failure, Id};
+use crate::base::error::{Command, Failure, Hint, Id};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::settings::shell_word;
 
@@ -90,17 +90,17 @@ pub fn shown(object: &Object) -> String {
 }
 
 /// The command that shows an object, for pasting.
-fn look(kubectl: &str, reference: &Ref) -> String {
+fn look(reference: &Ref) -> Command {
     let scope =
         reference.namespace.as_deref().map(|name| format!(" -n {}", shell_word(name))).unwrap_or_default();
-    format!(
-        "{kubectl} get{scope} {} {} -o yaml",
+    Command::kubectl(format!(
+        "get{scope} {} {} -o yaml",
         reference.kind.resource().trim_end_matches('s'),
         shell_word(&reference.name)
-    )
+    ))
 }
 
-fn described(failure: Failure, object: &Object, inside: &[String], kubectl: &str) -> Failure {
+fn described(failure: Failure, object: &Object, inside: &[String]) -> Failure {
     let mut failure =
         failure.detail("since", object.value["metadata"]["deletionTimestamp"].as_str().unwrap_or_default());
     let held = holders(object);
@@ -120,7 +120,7 @@ fn described(failure: Failure, object: &Object, inside: &[String], kubectl: &str
     }
     for group in silent_groups(object) {
         let (name, version) = group.split_once('/').unwrap_or((&group, ""));
-        failure = failure.hint(mend(kubectl, name, version));
+        failure = failure.hint(mend(name, version));
     }
     let finalized = finalizers(object, "metadata").next().is_some() || !inside.is_empty();
     if finalized || finalizers(object, "spec").any(|name| name != "kubernetes") {
@@ -128,33 +128,34 @@ fn described(failure: Failure, object: &Object, inside: &[String], kubectl: &str
             "whoever put a finalizer there takes it away, and outrigger never does: see whether that controller runs",
         );
     }
-    failure.hint(format!("look at it: {}", look(kubectl, &object.reference)))
+    failure.hint(("look at it", look(&object.reference)))
 }
 
 /// What to do about an API group that another server should answer for.
 #[must_use]
-pub fn mend(kubectl: &str, group: &str, version: &str) -> String {
+pub fn mend(group: &str, version: &str) -> Hint {
     let name = format!("{version}.{group}");
-    format!("mend or remove the APIService {name}: {kubectl} get apiservice {} -o yaml", shell_word(&name))
+    let command = Command::kubectl(format!("get apiservice {} -o yaml", shell_word(&name)));
+    Hint::new(format!("mend or remove the APIService {name}"), command)
 }
 
 /// The failure for an object whose deletion was asked for and has not ended.
 #[must_use]
-pub fn unfinished(object: &Object, inside: &[String], kubectl: &str) -> Failure {
+pub fn unfinished(object: &Object, inside: &[String]) -> Failure {
     let message = format!("{} is still being deleted", object.reference);
-    described(Failure::new(Id::StillDeleting, message), object, inside, kubectl)
+    described(Failure::new(Id::StillDeleting, message), object, inside)
 }
 
 /// The failure for an object that setup needs and that is being deleted.
 #[must_use]
-pub fn in_the_way(object: &Object, kubectl: &str) -> Failure {
+pub fn in_the_way(object: &Object) -> Failure {
     let reference = &object.reference;
     let message = if reference.kind == ObjectKind::Namespace {
         format!("the namespace {} is being deleted", reference.name)
     } else {
         format!("{reference} is being deleted")
     };
-    described(Failure::new(Id::BeingDeleted, message), object, &[], kubectl)
+    described(Failure::new(Id::BeingDeleted, message), object, &[])
         .hint("wait until it is gone, then run the same command again")
 }
 
@@ -201,8 +202,8 @@ mod tests {
         let kinds = kinds_inside(&stuck);
         assert_eq!(kinds[0], ("configmaps".to_owned(), String::new()));
         assert_eq!(kinds[1], ("widgets".to_owned(), "example.com".to_owned()));
-        let failure = unfinished(&stuck, &["configmaps/a".to_owned()], "kubectl");
-        assert!(failure.hints[0].contains("APIService v1beta1.metrics.k8s.io"), "{failure:?}");
+        let failure = unfinished(&stuck, &["configmaps/a".to_owned()]);
+        assert!(failure.hints[0].to_string().contains("APIService v1beta1.metrics.k8s.io"), "{failure:?}");
         assert!(
             silent_groups(&namespace(json!({}))).is_empty() && kinds_inside(&namespace(json!({}))).is_empty()
         );

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::base::address::{self, Reach};
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::cluster::view::View;
 use crate::cluster::{Endpoint, only_the_runner};
 use crate::deployment::object::{Kind as ObjectKind, Ref};
@@ -106,7 +106,10 @@ async fn find(view: &View) -> Result<Trust> {
                 format!("no TLS connection to {}", endpoint.url),
             )
             .detail("because", fault.to_string())
-            .hint("is the server's address right, and may this machine reach it? kubectl version tells"));
+            .hint((
+                "check the server's address, and whether this machine may reach it",
+                Command::kubectl("version"),
+            )));
         }
     };
     let mut not_here = None;

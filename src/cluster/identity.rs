@@ -1,6 +1,6 @@
 //! Which cluster this is, and whether it is the one that the deployment lives on.
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::cluster::Class;
 use crate::cluster::view::{Hand, View};
 use crate::deployment::object::{Kind as ObjectKind, Ref};
@@ -53,10 +53,17 @@ pub async fn check(hand: &Hand) -> Result<()> {
         format!("{context} at {server} ({identity})")
     };
     if differs {
-        return Err(Failure::new(Id::AnotherCluster, format!("{} was set up on another cluster", hand.run.names.deployment))
-            .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
-            .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
-            .hint(format!("leave out --context, or name the deployment that lives there with --deployment NAME; if {} no longer exists: outrigger teardown --cluster-gone", known.context)));
+        return Err(Failure::new(
+            Id::AnotherCluster,
+            format!("{} was set up on another cluster", hand.run.names.deployment),
+        )
+        .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
+        .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
+        .hint("leave out --context, or name the deployment that lives there with --deployment NAME")
+        .hint((
+            format!("if {} no longer exists", known.context),
+            Command::outrigger("teardown --cluster-gone"),
+        )));
     }
     // By its CA it is the same one: what may not be read at this time is still known, and named by marks.
     let kube_system = if uid.is_empty() { known.kube_system } else { uid.clone() };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::error::{Command, Failure, Id, Kind, Result};
 use crate::base::wait::{self, Pace};
 use crate::cluster::temporary_binding;
 use crate::cluster::view::{Hand, View};
@@ -84,14 +84,7 @@ pub async fn settle(hand: &Hand, look: Option<&Object>) -> Result<Option<String>
             ),
         )
         .detail("among them", names.join(", "))
-        .hint("wait longer with --timeout 1h, or end them:")
-        .hint(format!(
-            "  {}",
-            hand.run.settings.same_deployment(
-                "outrigger teardown --now",
-                &["namespace", "runnerNamespace", "useNamespaces"]
-            )
-        ))
+        .hint(("wait longer with --timeout 1h, or end them", Command::outrigger("teardown --now")))
     })
 }
 

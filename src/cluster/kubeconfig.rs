@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::yaml::{self, Repeated};
 
@@ -169,9 +169,10 @@ pub(super) async fn read(
     for path in &candidates {
         failure = failure.detail("looked for", path.display().to_string());
     }
-    Err(failure.hint(
-        "name one with --kubeconfig FILE, or in KUBECONFIG; `kubectl config view` shows what kubectl uses",
-    ))
+    Err(failure.hint((
+        "name one with --kubeconfig FILE, or in KUBECONFIG; to see what kubectl uses",
+        Command::Whole("kubectl config view".to_owned()),
+    )))
 }
 
 /// Reads one file. Errors name the entry and never show a value: it could be a secret.

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::build;
 use super::plugin::{Credential, Plugin};
 use super::refusal::Refusal;
-use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::error::{Command, Failure, Id, Kind, Result};
 use crate::base::request::Limits;
 
 /// What it takes to log in again.
@@ -39,9 +39,10 @@ impl Login {
         let login = tokio::time::timeout(patience, plugin.run());
         let credential = limits.cancel.unless_requested(login).await?.map_err(|_| {
             Failure::new(Id::CredentialPlugin, "the kubeconfig's exec plugin timed out")
-.with_kind(Kind::Deadline).passing()
+                .with_kind(Kind::Deadline)
+                .passing()
                 .detail("the plugin", plugin.shown())
-                .hint("run kubectl version with the same context once, so that it can ask what it has to, then try again")
+                .hint(("let it ask what it has to, then try again", Command::kubectl("version")))
         })??;
         let login = Self {
             plugin: plugin.clone(),

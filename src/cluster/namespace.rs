@@ -99,7 +99,7 @@ fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
         }
         failure = generated(failure);
         for one in found.silent.iter().filter(|one| one.group.contains('.')) {
-            failure = failure.hint(deletion::mend(&view.run.kubectl(), &one.group, &one.version));
+            failure = failure.hint(deletion::mend(&one.group, &one.version));
         }
         return Some(
             failure
@@ -269,12 +269,13 @@ async fn discover(view: &View) -> Result<Kinds> {
             Ok(answer) => answer,
             Err(refusal) if ends_the_run(&refusal) => return Err(refusal.into()),
             Err(_) if generated::is_passing_group(&group) => {
-                let text = format!(
+                let mut hint = deletion::mend(&group, &version);
+                hint.text = format!(
                     "the API {group} does not answer. It holds nothing, but Kubernetes ends the deletion of a \
-                     namespace only when every API answers:"
+                     namespace only when every API answers: {}",
+                    hint.text
                 );
-                let command = deletion::mend(&view.run.kubectl(), &group, &version);
-                view.progress.event(&Event::Advice { text, command });
+                view.progress.event(&Event::Advice(hint));
                 continue;
             }
             // Another server should answer, and does not: nobody can tell what is there.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 use super::kubeconfig::{Cluster, Exec};
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::base::yaml::{self, Repeated};
 use crate::x509::tls;
@@ -114,7 +114,10 @@ impl Plugin {
             Failure::new(Id::CredentialPlugin, "the kubeconfig's credentials could not be had")
                 .detail("the plugin", self.shown())
                 .detail("because", why)
-                .hint("what it printed is not shown, as it may hold a token; to see it: kubectl version")
+                .hint((
+                    "what it printed is not shown, as it may hold a token; to see it",
+                    Command::kubectl("version"),
+                ))
         };
         let mut command = tokio::process::Command::new(&self.path);
         command

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::admission::Gate;
 use super::target::Target;
 use crate::base::answer;
-use crate::base::error::{Failure, Id};
+use crate::base::error::{Command, Failure, Id};
 use crate::base::request::{self, Refused};
 
 /// The cases that callers tell apart.
@@ -291,8 +291,10 @@ impl From<Refusal> for Failure {
             Class::Timeout | Class::Throttled | Class::Server => {
                 failure.hint("run the same command again; a longer wait: --timeout 15m")
             }
-            Class::Unreachable => failure
-                .hint("is the server's address right, and may this machine reach it? kubectl version tells"),
+            Class::Unreachable => failure.hint((
+                "check the server's address, and whether this machine may reach it",
+                Command::kubectl("version"),
+            )),
             _ => failure,
         }
     }
@@ -312,8 +314,7 @@ fn refused_by_admission(refusal: &Refusal) -> Failure {
     let failure = Failure::new(id, message).detail("the server says", refusal.message.clone());
     match gate {
         Gate::WebhookDown(name) => failure
-            .hint(format!("the cluster lets nothing pass until {name} answers: have whoever keeps it mend it, or see whose it is:"))
-            .hint("  kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations")
+            .hint((format!("the cluster lets nothing pass until {name} answers: have whoever keeps it mend it, or see whose it is"), Command::kubectl("get validatingwebhookconfigurations,mutatingwebhookconfigurations")))
             .lasting(),
         Gate::Terminating => failure.hint("wait until it is gone, then run the same command again"),
         _ => failure,

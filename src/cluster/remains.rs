@@ -54,7 +54,7 @@ impl Hand {
         };
         let pace = Pace::new(&self.limits, 20, 1000).or_within(Duration::from_secs(30));
         let left = wait::until(pace, |_, _| {}, look).await?;
-        left.map_err(|live| deletion::unfinished(&live, &[], &self.run.kubectl()))
+        left.map_err(|live| deletion::unfinished(&live, &[]))
     }
 }
 
@@ -93,7 +93,7 @@ pub async fn wait(hand: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Fai
             Vec::new()
         };
         hand.awaited.borrow_mut().push(live.reference.clone());
-        failures.push(deletion::unfinished(live, &inside, &hand.run.kubectl()));
+        failures.push(deletion::unfinished(live, &inside));
     }
     failures
 }
@@ -167,7 +167,7 @@ pub async fn left(view: &View) -> Result<Vec<Failure>> {
         match live.filter(|live| live.uid() == owned.uid) {
             None => {}
             Some(live) if live.is_terminating() => {
-                failures.push(deletion::unfinished(&live, &[], &view.run.kubectl()));
+                failures.push(deletion::unfinished(&live, &[]));
             }
             Some(live) => {
                 failures.push(Failure::new(Id::NotRemoved, format!("{} is still there", live.reference)));

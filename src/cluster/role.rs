@@ -73,7 +73,7 @@ fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line<Act> {
             line.detail(if force {
                 format!("+ {right}")
             } else {
-                format!("  {right} is missing, and stays so without --force-conflicts")
+                format!("{right} is missing, and stays so without --force-conflicts")
             })
         })
     };

@@ -11,7 +11,7 @@ use super::kubeconfig::{self, Exec, Selection};
 use super::plugin::Plugin;
 use super::user::{auth_info, bearer, data, unusable};
 use crate::base::endpoint::Endpoint;
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::proxy::{self, Proxy};
 use crate::x509;
@@ -119,7 +119,7 @@ pub async fn load(
             Id::TlsVerificationOff, format!("the context {context:?} switches off the check of the server's certificate"),
         )
         .detail("because", "insecure-skip-tls-verify is set: anybody on the way could read the token, and the runner has no such setting")
-        .hint("put the cluster's CA into the kubeconfig: kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs, and remove insecure-skip-tls-verify"));
+        .hint(("remove insecure-skip-tls-verify, and put the cluster's CA into the kubeconfig", Command::Whole("kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs".to_owned()))));
     }
     let ca = data(
         intake,

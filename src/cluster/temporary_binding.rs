@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::error::{Command, Failure, Hint, Id, Kind, Result};
 use crate::base::event::Event;
 use crate::cluster::deletion;
 use crate::cluster::rights::Right;
@@ -53,16 +53,15 @@ pub async fn to_look_into(view: &View, namespace: &str) -> Result<Option<Object>
 
 /// The line of the plan for such a binding.
 #[must_use]
-pub fn look_line(run: &Run, binding: Object) -> Line<Object> {
+pub fn look_line(binding: Object) -> Line<Object> {
     let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
     let namespace = binding.reference.namespace.as_deref().unwrap_or_default();
     let text = format!("RoleBinding in {namespace}: {role} for you, to see what is inside");
-    let undo = undo_command(run, &binding.reference);
+    let undo = undo_command(&binding.reference);
     let target = Target::Look(binding.clone());
     Line::new(Decision::Create, text, binding)
         .about(target)
-        .detail("removed again right after; by hand:")
-        .command(undo)
+        .detail(("removed again right after; by hand", undo))
 }
 
 /// Whether this very binding is held: it was made earlier in the run.
@@ -100,18 +99,17 @@ pub fn manifest(run: &Run, id: &str, reference: Ref, cluster_role: &str, operato
 
 /// The command that takes a binding away by hand.
 #[must_use]
-pub fn undo_command(run: &Run, reference: &Ref) -> String {
+pub fn undo_command(reference: &Ref) -> Command {
     let scope = reference
         .namespace
         .as_deref()
         .map(|namespace| format!(" -n {}", shell_word(namespace)))
         .unwrap_or_default();
-    format!(
-        "{} delete{scope} {} {}",
-        run.kubectl(),
+    Command::kubectl(format!(
+        "delete{scope} {} {}",
         reference.kind.resource().trim_end_matches('s'),
         shell_word(&reference.name)
-    )
+    ))
 }
 
 /// Makes a temporary binding and holds it. Where its creation fails for any other reason than that it is not
@@ -122,9 +120,9 @@ pub fn undo_command(run: &Run, reference: &Ref) -> String {
 pub async fn bind(hand: &Hand, binding: &Object) -> Result<String> {
     // The plan has said so, where there was one to see: whoever is killed in between has to be able to undo it.
     if hand.run.options.quiet {
-        let text = "a temporary binding is made for a moment; should it stay behind:".to_owned();
-        let command = undo_command(&hand.run, &binding.reference);
-        hand.progress.event(&Event::Advice { text, command });
+        let text = "a temporary binding is made for a moment; should it stay behind";
+        let command = undo_command(&binding.reference);
+        hand.progress.event(&Event::Advice(Hint::new(text, command)));
     }
     *hand.held.borrow_mut() = Some((binding.reference.clone(), String::new()));
     let made = match hand.create(binding).await {
@@ -159,7 +157,7 @@ pub async fn release_one(hand: &Hand, reference: &Ref, uid: Option<&str>) -> Res
     let failed = |why: String| {
         Failure::new(Id::TemporaryBindingLeft, format!("the temporary {reference} could not be removed"))
             .detail("because", why)
-            .hint(undo_command(&hand.run, reference))
+            .hint(undo_command(reference))
     };
     let uid = match uid {
         Some(uid) => uid.to_owned(),

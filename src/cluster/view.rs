@@ -311,11 +311,7 @@ impl Hand {
                     Ok(Some(live)) if live.annotation(ID) == Some(self.notes.id().as_str()) => live,
                     Ok(Some(live)) if refusal.class == Class::AlreadyExists => {
                         self.journal.forget(reference)?;
-                        return Err(ownership::foreign(
-                            &live,
-                            "it appeared between the plan and now",
-                            &self.run.kubectl(),
-                        ));
+                        return Err(ownership::foreign(&live, "it appeared between the plan and now"));
                     }
                     Ok(None) => {
                         self.journal.forget(reference)?;
@@ -335,7 +331,7 @@ impl Hand {
     }
 
     fn refused(&self, object: &Object, refusal: Refusal) -> Failure {
-        dry_run::failure(&self.run.settings, &self.run.kubectl(), object, refusal)
+        dry_run::failure(&self.run.settings, object, refusal)
     }
 
     /// Applies a change to an object that was judged ours.

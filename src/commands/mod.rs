@@ -13,7 +13,7 @@ mod uninstall;
 pub mod witness;
 pub mod wizard;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::event::Event;
 use crate::commands::session::{Known, Outside, Session};
 use crate::engine;
@@ -68,7 +68,7 @@ fn expiry(session: &Session) -> String {
         None => String::new(),
         Some(expires) => format!(
             "Jobs stop at {expires}, unless renewed: {}",
-            session.run().settings.same_deployment("outrigger setup --reissue cluster", &[])
+            session.run().settings.complete(&Command::outrigger("setup --reissue cluster"))
         ),
     }
 }

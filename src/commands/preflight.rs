@@ -3,7 +3,7 @@
 //! There is no second calculation: the lines are those of the plan that `setup` would show, so what
 //! passes here is what `setup` would go on with.
 
-use crate::base::error::{Failure, Kind, Result};
+use crate::base::error::{Failure, Hint, Kind, Result};
 use crate::base::event::{Event, Outcome, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Needs, Outside};
@@ -75,16 +75,16 @@ fn checks(plan: &Plan) -> Vec<Event> {
             name: "policies and quotas".to_owned(),
             outcome: Outcome::Skipped,
             text: format!("{} not looked at yet", count(unlooked.len(), "object")),
-            detail: unlooked.iter().map(|(reference, why)| format!("{reference}: {why}")).collect(),
+            detail: unlooked.iter().map(|(reference, why)| format!("{reference}: {why}").into()).collect(),
         });
     }
     checks
 }
 
 /// A line's detail without the commands that go with doing it: nothing is done here.
-fn detail(line: &Line) -> Vec<String> {
-    let talk = line.detail.iter().filter(|text| !text.starts_with("  "));
-    talk.map(|text| text.strip_suffix("; by hand:").unwrap_or(text).to_owned()).collect()
+fn detail(line: &Line) -> Vec<Hint> {
+    let talk = line.detail.iter().filter(|hint| !hint.text.is_empty());
+    talk.map(|hint| hint.text.strip_suffix("; by hand").unwrap_or(&hint.text).into()).collect()
 }
 
 /// What to show where already the cluster itself is out of the question.
@@ -106,13 +106,13 @@ fn check(name: &str, lines: &[Line]) -> Event {
     Event::Check { name: name.to_owned(), outcome, text, detail }
 }
 
-fn judge(lines: &[Line]) -> (Outcome, String, Vec<String>) {
+fn judge(lines: &[Line]) -> (Outcome, String, Vec<Hint>) {
     let refused: Vec<_> = lines.iter().filter_map(|line| line.failure.as_ref()).collect();
     if let Some(first) = refused.first() {
         // What setup would still have to be told is no fault of the cluster's.
         let outcome =
             if refused.iter().all(|one| one.is_missing_input()) { Outcome::Skipped } else { Outcome::Fail };
-        let rest = refused.iter().skip(1).map(|failure| failure.message.clone()).collect();
+        let rest = refused.iter().skip(1).map(|failure| failure.message.as_str().into()).collect();
         return (outcome, first.message.clone(), rest);
     }
     let Some(first) = lines.first() else {
@@ -128,7 +128,7 @@ fn judge(lines: &[Line]) -> (Outcome, String, Vec<String>) {
         [] => (Outcome::Pass, "in place".to_owned(), Vec::new()),
         [line] => (Outcome::Pass, format!("can be done: {}", line.text), detail(line)),
         many => {
-            let texts = many.iter().map(|line| line.text.clone()).collect();
+            let texts = many.iter().map(|line| line.text.as_str().into()).collect();
             (Outcome::Pass, format!("{} can be made", count(many.len(), "change")), texts)
         }
     }

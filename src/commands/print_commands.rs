@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::files;
 use crate::commands::session::Outside;
@@ -25,7 +25,7 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     let placement = placement(&settings)?;
     let warn = |text: String| outside.ui.event(&Event::Warning { text });
     let ours = |text: &str| machine::is_ours(text, &settings.deployment.value);
-    let write = settings.same_deployment("outrigger launch-script --script FILE", &[]);
+    let write = settings.complete(&Command::outrigger("launch-script --script FILE"));
     match files::read(&path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
         None => warn(format!("{} is not there (deleted after use?); to write one: {write}", path.display())),
         Some(text) if !ours(&text) => warn(format!("{} is not this deployment's script", path.display())),
@@ -37,7 +37,7 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     let before = record.map(|record| record.script_target).unwrap_or_default();
     let (before, now) = (before.split(',').next().unwrap_or_default(), placement.target.name);
     if !before.is_empty() && before != now {
-        let write = settings.same_deployment(&format!("outrigger launch-script --target {now}"), &[]);
+        let write = settings.complete(&Command::outrigger(format!("launch-script --target {now}")));
         warn(format!("the script was written for {before}; to write it for {now}: {write}"));
     }
     let text = commands::commands(&placement, &settings.deployment.value, &path);

@@ -237,6 +237,7 @@ impl Outside<'_> {
             record = Record::load(state_dir, deployment)?;
             Ok(record.as_ref().map(|record| record.settings.clone()).unwrap_or_default())
         })?;
+        self.ui.aim(&settings);
         Ok((settings, record))
     }
 
@@ -258,6 +259,7 @@ impl Outside<'_> {
         let recorded = record.is_some() && !needs.again;
         let gitlab = if recorded && needs.gitlab == Need::Runner { Need::Nothing } else { needs.gitlab };
         let typed = if needs.no_cluster { None } else { self.complete(&mut settings, gitlab).await? };
+        self.ui.aim(&settings);
 
         let limits = self.limits(&settings);
         let (target, cluster) = self.connect(&settings, record.as_ref(), &needs, &limits).await?;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Mark, Reporter as _};
 use crate::commands::session::{Known, Needs, Outside, Session};
 use crate::commands::{Ended, expiry, header, selected, wizard, write_product};
@@ -138,8 +138,8 @@ pub(super) fn with_stale(plan: &Plan, stale: &[Line<prune::Act>], prune: bool) -
 }
 
 /// `status` as a machine without the record needs it: with the places that only this one remembers.
-fn elsewhere(settings: &Settings, uid: &str) -> String {
-    let mut words = vec!["outrigger status".to_owned()];
+fn elsewhere(settings: &Settings, uid: &str) -> Command {
+    let mut words = vec!["status".to_owned()];
     // What was given in this run is repeated anyway.
     if settings.anchor_uid.is_none() {
         words.push(format!("--anchor-uid {uid}"));
@@ -157,30 +157,28 @@ fn elsewhere(settings: &Settings, uid: &str) -> String {
             words.push(format!("{flag} {}", shell_word(&values.join(","))));
         }
     }
-    words.join(" ")
+    Command::outrigger(words.join(" "))
 }
 
-fn next(session: &Session) -> Result<Vec<String>> {
+fn next(session: &Session) -> Result<Vec<Hint>> {
     let run = session.run();
-    let same = |start: &str| format!("  {}", run.settings.same_deployment(start, &[]));
     let mut lines = match session.products.script.get() {
-        Some(written) if !run.includes(Part::Pipeline) => Delivery::of(run)?.next(run, written.with_secrets),
+        Some(written) if !run.includes(Part::Pipeline) => Delivery::of(run)?.next(written.with_secrets),
         _ => Vec::new(),
     };
     if !lines.is_empty() && session.gitlab.is_connected() && run.settings.project.is_some() {
-        lines.push("Then commit the pipeline file, run the first pipeline and watch it:".to_owned());
-        lines.push(same("outrigger setup --commit-pipeline --run-pipeline"));
+        lines.push(Hint::new(
+            "Then commit the pipeline file, run the first pipeline and follow it",
+            Command::outrigger("setup --commit-pipeline --run-pipeline"),
+        ));
     }
-    lines.push("See what is there, and whether it still works:".to_owned());
-    lines.push(same("outrigger status"));
-    lines.push("Do the same without questions:".to_owned());
-    lines.push(format!("  {}", run.settings.equivalent_command()));
+    lines.push(Hint::new("See what is there, and whether it still works", Command::outrigger("status")));
+    lines.push(Hint::new("Do the same without questions", Command::Whole(run.settings.equivalent_command())));
     if let Some(uid) = session.notes().record().uid_of(&run.names.account()) {
-        lines.push("Look at it from a machine that has no record of it, such as CI:".to_owned());
-        lines.push(same(&elsewhere(&run.settings, uid)));
+        let text = "Look at it from a machine that has no record of it, such as CI";
+        lines.push(Hint::new(text, elsewhere(&run.settings, uid)));
     }
-    lines.push("Take it all away:".to_owned());
-    lines.push(same("outrigger teardown"));
+    lines.push(Hint::new("Take it all away", Command::outrigger("teardown")));
     Ok(lines)
 }
 

@@ -1,6 +1,6 @@
 //! `status`: the plan that setup would make, the proofs, and exit 10 when the plan is not empty.
 
-use crate::base::error::{Failure, Result};
+use crate::base::error::{Command, Failure, Hint, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Needs, Outside, Session};
@@ -29,9 +29,8 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::failed(refusals, false));
     }
     if changes > 0 {
-        let setup = session.run().settings.same_deployment("outrigger setup", &[]);
-        let lines = vec!["Make it as it should be:".to_owned(), format!("  {setup}")];
-        outside.ui.event(&Event::Next { lines });
+        let setup = Hint::new("Apply the plan", Command::outrigger("setup"));
+        outside.ui.event(&Event::Next { lines: vec![setup] });
         let text = format!("{} pending.", count(changes, "change"));
         return Ok(Ended { pending: true, ..Ended::well(false, text) });
     }
@@ -53,7 +52,9 @@ async fn prove(session: &Session, plan: &Plan) -> Vec<Failure> {
         let step = one.info().name.to_owned();
         match one.prove(reads, &session.products).await {
             Ok(None) => {}
-            Ok(Some(text)) => reads.progress.event(&Event::StepDone { step, changed: false, text }),
+            Ok(Some(text)) => {
+                reads.progress.event(&Event::StepDone { step, changed: false, kept: false, text });
+            }
             Err(failure) => {
                 reads.progress.event(&Event::StepFailed { step, text: failure.message.clone() });
                 failures.push(failure);

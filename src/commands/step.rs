@@ -50,8 +50,7 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
         Err(failure) => return Ok(Ended::failed(vec![failure], session.mutations() > mutations)),
     };
     if let Some(written) = session.products.script.get() {
-        let run = session.run();
-        outside.ui.event(&Event::Next { lines: Delivery::of(run)?.next(run, written.with_secrets) });
+        outside.ui.event(&Event::Next { lines: Delivery::of(session.run())?.next(written.with_secrets) });
     }
     Ok(done(&session, changed))
 }
@@ -79,12 +78,17 @@ async fn print(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Result<
     if always {
         // What the data is, beside it: stdout has the data alone.
         let mut plan = engine::plan(session.reads(), &[step]).await;
-        for text in plan.all().flat_map(|line| line.detail.clone()) {
-            outside.ui.event(&Event::Warning { text });
+        for hint in plan.all().flat_map(|line| line.detail.clone()) {
+            outside.ui.event(&Event::Warning { text: hint.text });
         }
         for one in &mut plan.steps {
             let text = one.apply(session.writes(), &plan.forecast).await?;
-            outside.ui.event(&Event::StepDone { step: info.name.to_owned(), changed: false, text });
+            outside.ui.event(&Event::StepDone {
+                step: info.name.to_owned(),
+                changed: false,
+                kept: false,
+                text,
+            });
         }
     }
     Ok(Ended::well(false, ""))

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::error::{Command, Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::{files, message};
 use crate::cluster::{identity, job_pods, remains, temporary_binding};
@@ -16,9 +16,6 @@ use crate::deployment::run::Run;
 use crate::engine::{self, Plan, Watch};
 use crate::settings::RunOptions;
 use crate::steps::prune;
-
-/// Where the deployment's objects are: a command that goes on has to repeat it.
-const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces"];
 
 /// What a teardown takes away.
 struct Removal {
@@ -43,11 +40,12 @@ impl Removal {
 /// What keeps it from beginning; what it met later is in [`Ended`].
 pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let options = outside.options.clone();
+    let known = outside.settings().await?;
     if !outside.ui.interactive() && !options.yes && !options.dry_run {
         return Err(Failure::new(Id::MissingConsent, "teardown needs consent, and nobody is here to ask")
-            .hint("add --yes; to see what it would remove: outrigger teardown --dry-run"));
+            .hint("add --yes")
+            .hint(("to see what it would remove", Command::outrigger("teardown --dry-run"))));
     }
-    let known = outside.settings().await?;
     check_record(&options, &known)?;
     let needs = Needs { writes: !options.dry_run, no_cluster: options.cluster_gone, ..Needs::default() };
     let session = outside.open(needs, known).await?;
@@ -92,7 +90,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     if failures.is_empty() {
         return Ok(Ended::well(changed, last_line(&session, is_whole(&options))));
     }
-    Ok(Ended::failed(go_on(session.run(), failures), changed))
+    Ok(Ended::failed(go_on(failures), changed))
 }
 
 /// A cluster that is gone takes a record that tells what was there.
@@ -101,8 +99,7 @@ fn check_record(options: &RunOptions, (settings, record): &Known) -> Result<()> 
         return Ok(());
     }
     let message = format!("there is no record of {} on this machine", settings.deployment.value);
-    Err(Failure::new(Id::UnusableKubeconfig, message)
-        .hint("outrigger list names the deployments that are known here"))
+    Err(Failure::new(Id::NoRecord, message).hint(("to see which are known here", Command::outrigger("list"))))
 }
 
 /// Lets the selected steps decide what goes. Cluster, GitLab and disk are independent: one that is not there does
@@ -110,17 +107,19 @@ fn check_record(options: &RunOptions, (settings, record): &Known) -> Result<()> 
 async fn plan(session: &Session, options: &RunOptions) -> Result<Removal> {
     let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
     crate::gitlab::facts::check_recorded(&session.gitlab)?;
-    let out_of_reach = if options.cluster_gone {
-        None
-    } else {
-        match identity::check(&session.cluster).await {
-            Ok(()) => None,
-            Err(failure) if failure.kind == Kind::Deadline => {
-                Some(failure.hint("if that cluster no longer exists: outrigger teardown --cluster-gone"))
+    let out_of_reach =
+        if options.cluster_gone {
+            None
+        } else {
+            match identity::check(&session.cluster).await {
+                Ok(()) => None,
+                Err(failure) if failure.kind == Kind::Deadline => Some(failure.hint((
+                    "if that cluster no longer exists",
+                    Command::outrigger("teardown --cluster-gone"),
+                ))),
+                Err(failure) => return Err(failure),
             }
-            Err(failure) => return Err(failure),
-        }
-    };
+        };
     session.certain()?;
     let reached = !options.cluster_gone && out_of_reach.is_none();
     if !reached {
@@ -270,11 +269,10 @@ fn to_look_into_jobs<'a>(run: &Run, plan: &'a Plan) -> Option<&'a Object> {
 }
 
 /// What failed, with the command that goes on last.
-fn go_on(run: &Run, failures: Vec<Failure>) -> Vec<Failure> {
+fn go_on(failures: Vec<Failure>) -> Vec<Failure> {
     // What generators keep there goes only with a consent that was read.
     let generated = failures.iter().any(|failure| failure.id == Id::GeneratedObjects);
-    let start = if generated { "outrigger teardown --accept generated" } else { "outrigger teardown" };
-    let again = format!("  {}", run.settings.same_deployment(start, PLACES));
+    let again = Command::outrigger(if generated { "teardown --accept generated" } else { "teardown" });
     let one = |failure: Failure| {
         let failure = match failure.kind {
             Kind::Unclassified | Kind::Refused => failure.with_kind(Kind::Partial),
@@ -284,7 +282,8 @@ fn go_on(run: &Run, failures: Vec<Failure>) -> Vec<Failure> {
             return failure;
         }
         // What finishes it is the last line, whatever had to be said before.
-        if failure.hints.is_empty() { failure } else { failure.hint("then finish with") }.hint(again.clone())
+        let text = if failure.hints.is_empty() { "" } else { "then finish with" };
+        failure.hint((text, again.clone()))
     };
     failures.into_iter().map(one).collect()
 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::error::{Failure, Id};
+use crate::base::error::{Command, Failure, Id};
 use crate::cluster::identity::identity;
 use crate::cluster::view::View;
 use crate::deployment::mark::{self, Deployment, Marks};
@@ -52,22 +52,22 @@ pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Obje
     let named = view.run.settings.anchor_uid.as_deref();
     if let Some(uid) = named.filter(|uid| *uid != anchor.uid()) {
         let why = format!("its uid is {}, and --anchor-uid names {uid}", anchor.uid());
-        return Look::Doubt(Box::new(doubt(view, anchor, &why)));
+        return Look::Doubt(Box::new(doubt(anchor, &why)));
     }
     let mut note = note(anchor);
     let names = match places(view, &note, id).await {
         Ok(names) => names,
-        Err(why) => return Look::Doubt(Box::new(doubt(view, anchor, &why))),
+        Err(why) => return Look::Doubt(Box::new(doubt(anchor, &why))),
     };
     let objects = match carried(view, &names).await {
         Ok(objects) => objects,
-        Err(why) => return Look::Doubt(Box::new(doubt(view, anchor, &why))),
+        Err(why) => return Look::Doubt(Box::new(doubt(anchor, &why))),
     };
     let Some(id) = ownership::agreed_id(anchor, &objects) else {
         let strange = objects.iter().find(|object| object.annotation(names::ID) != Some(id));
         let strange = strange.map_or_else(String::new, |object| object.reference.to_string());
         let why = format!("{strange} does not carry its id");
-        return Look::Doubt(Box::new(doubt(view, anchor, &why)));
+        return Look::Doubt(Box::new(doubt(anchor, &why)));
     };
     let cluster = identity(view).await.unwrap_or_default();
     let deployment = Deployment { name: &names.deployment, namespace: &names.runner_namespace, id: &id };
@@ -100,14 +100,14 @@ pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Obje
                     " that can be told here: the namespace kube-system may not be read, whose uid it names",
                 );
             }
-            return Look::Doubt(Box::new(doubt(view, anchor, &why)));
+            return Look::Doubt(Box::new(doubt(anchor, &why)));
         }
     };
     // The uid says nothing of the annotations: a namespace that was there before carries no id that could
     // tie what is read off the anchor to it.
     if by == Voucher::Uid && names != view.run.names && view.run.is_used(&names.runner_namespace) {
         let why = format!("its note says that jobs are in {}: name it with --namespace", names.job_namespace);
-        return Look::Doubt(Box::new(doubt(view, anchor, &why)));
+        return Look::Doubt(Box::new(doubt(anchor, &why)));
     }
     if names == view.run.names {
         note.remove("namespace");
@@ -194,7 +194,7 @@ fn lacking(stands: &Stands) -> String {
 }
 
 /// OR0706: objects say that they are this deployment's, and nobody stands for that.
-fn doubt(view: &View, anchor: &Object, why: &str) -> Failure {
+fn doubt(anchor: &Object, why: &str) -> Failure {
     let quote = shell_word;
     let reference = &anchor.reference;
     Failure::new(
@@ -204,12 +204,11 @@ fn doubt(view: &View, anchor: &Object, why: &str) -> Failure {
     .detail("wanted", "this machine's record, the mark on its runner in GitLab, or the ServiceAccount's uid")
     .hint("if another machine set it up, give the uid that setup printed there: --anchor-uid UID")
     .hint("or let the mark on its runner in GitLab be looked at: --gitlab-url URL --gitlab-token-file PATH --project PATH")
-    .hint(format!(
-        "look at it: {} get -n {} serviceaccount {} -o yaml",
-        view.run.kubectl(),
+    .hint(("look at it", Command::kubectl(format!(
+        "get -n {} serviceaccount {} -o yaml",
         quote(reference.namespace.as_deref().unwrap_or_default()),
         quote(&reference.name)
-    ))
+    ))))
     .hint("if it is not yours, use other names: --deployment NAME (or --namespace, --runner-namespace)")
 }
 

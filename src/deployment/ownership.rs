@@ -5,7 +5,7 @@
 //! carries the id that was vouched for. Objects that agree on an id vouch for nothing: whoever may write
 //! objects can copy one. Who vouches without a record is found out in [`crate::commands::witness`].
 
-use crate::base::error::{Failure, Id};
+use crate::base::error::{Command, Failure, Id};
 use crate::deployment::names::ID;
 use crate::deployment::object::Object;
 use crate::deployment::record::Record;
@@ -75,7 +75,7 @@ pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
 
 /// The failure for an object that is in the way; `kubectl` begins a command that reaches this cluster.
 #[must_use]
-pub fn foreign(live: &Object, why: &str, kubectl: &str) -> Failure {
+pub fn foreign(live: &Object, why: &str) -> Failure {
     let reference = &live.reference;
     let quote = crate::settings::shell_word;
     let scope = reference
@@ -94,11 +94,11 @@ pub fn foreign(live: &Object, why: &str, kubectl: &str) -> Failure {
         );
     }
     failure
-        .hint(format!(
-            "look at it: {kubectl} get{scope} {} {} -o yaml",
+        .hint(("look at it", Command::kubectl(format!(
+            "get{scope} {} {} -o yaml",
             reference.kind.resource(),
             quote(&reference.name)
-        ))
+        ))))
         .hint("use other names with --deployment NAME (or --namespace, --runner-namespace), or delete it yourself if nobody needs it")
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::base::error::Failure;
+use crate::base::error::{Failure, Hint};
 use crate::deployment::object::{Object, Ref};
 
 /// What a step decided about one thing.
@@ -78,7 +78,7 @@ pub struct Line<A = ()> {
     /// About what, for the reader.
     pub text: String,
     /// More lines for the reader: differences, upper bounds.
-    pub detail: Vec<String>,
+    pub detail: Vec<Hint>,
     /// What apply does.
     pub act: Option<A>,
     /// Why it is refused.
@@ -137,17 +137,10 @@ impl<A> Line<A> {
         Self { notable: true, ..Self::keep(text) }
     }
 
-    /// Adds a line of detail. It may be outside text: white space in front, the mark of commands, goes.
+    /// Adds a line of detail.
     #[must_use]
-    pub fn detail(mut self, text: impl Into<String>) -> Self {
-        self.detail.push(text.into().trim_start().to_owned());
-        self
-    }
-
-    /// Adds a command, for pasting.
-    #[must_use]
-    pub fn command(mut self, command: impl std::fmt::Display) -> Self {
-        self.detail.push(format!("  {command}"));
+    pub fn detail(mut self, detail: impl Into<Hint>) -> Self {
+        self.detail.push(detail.into());
         self
     }
 

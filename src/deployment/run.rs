@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::deployment::names::Names;
-use crate::settings::{RunOptions, Settings, Source, shell_word};
+use crate::settings::{RunOptions, Settings};
 
 /// What a run does; steps ask for this instead of one another's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,19 +61,5 @@ impl Run {
             Some(path) => path.value.clone(),
             None => self.settings.default_script(),
         }
-    }
-
-    /// How a command of kubectl begins that must reach this very cluster as this very operator, for
-    /// pasting: bare where kubectl would choose the same by itself.
-    #[must_use]
-    pub fn kubectl(&self) -> String {
-        let mut words = vec!["kubectl".to_owned()];
-        for (key, flag) in [("kubeconfig", "--kubeconfig"), ("context", "--context"), ("as", "--as")] {
-            let Some((values, source)) = self.settings.view(key) else { continue };
-            if !matches!(&source, Source::Environment(name) if *name == "KUBECONFIG") {
-                words.push(format!("{flag} {}", shell_word(&values.join(","))));
-            }
-        }
-        words.join(" ")
     }
 }

@@ -174,7 +174,9 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
                 break;
             }
         };
-        let does = steps[index].lines().iter().any(|line| line.decision.is_change());
+        let lines = steps[index].lines();
+        let does = lines.iter().any(|line| line.decision.is_change());
+        let kept = !does && !info.surveys && !lines.is_empty();
         changed |= does;
         for holder in
             steps.iter_mut().filter(|one| info.reaches.is_some() && one.info().holds_until == info.reaches)
@@ -185,7 +187,7 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
                 Err(failure) => outcome = Err(failure),
             }
         }
-        w.progress.event(&Event::StepDone { step: info.name.to_owned(), changed: does, text });
+        w.progress.event(&Event::StepDone { step: info.name.to_owned(), changed: does, kept, text });
         if outcome.is_err() {
             break;
         }

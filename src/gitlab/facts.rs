@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::gitlab::view::View;
 use crate::gitlab::{self, Access, AccessToken, Class, Gitlab, Project, Refusal, Route, Scope, number};
 
@@ -257,10 +257,18 @@ impl Instance {
             return None;
         }
         Some(
-            Failure::new(Id::GitlabForbidden, format!("committing and running a pipeline takes the role {} in the project", Access::DEVELOPER.word()),
+            Failure::new(
+                Id::GitlabForbidden,
+                format!(
+                    "committing and running a pipeline takes the role {} in the project",
+                    Access::DEVELOPER.word()
+                ),
             )
             .detail("you are", access.word())
-            .hint("ask a Maintainer of the project for it, or hand over the file: outrigger commit-pipeline --print"),
+            .hint((
+                "ask a Maintainer of the project for it, or hand over the file",
+                Command::outrigger("commit-pipeline --print"),
+            )),
         )
     }
 
@@ -312,7 +320,8 @@ pub fn check_recorded(view: &View) -> Result<()> {
     Err(Failure::new(Id::AnotherGitlab, format!("the runner of {deployment} is on another GitLab"))
         .detail("recorded", known.url)
         .detail("now", format!("{} ({})", url.value, url.source))
-        .hint(format!("leave out --gitlab-url, or name another deployment with --deployment NAME; if the recorded one no longer exists: outrigger teardown --gitlab-gone --deployment {}", crate::settings::shell_word(deployment))))
+        .hint("leave out --gitlab-url, or name another deployment with --deployment NAME")
+        .hint(("if the recorded GitLab no longer exists", Command::outrigger("teardown --gitlab-gone"))))
 }
 
 /// What somebody wants GitLab for.

@@ -3,7 +3,7 @@
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::base::error::Failure;
+use crate::base::error::{Command, Failure, Hint};
 use crate::gitlab::permissions::{self, Permission};
 
 /// What a token lacks, told by a 403.
@@ -71,10 +71,13 @@ impl Lack {
             None => failure,
         };
         let usual = if self.granular {
-            "use a token with that permission; all that outrigger needs: outrigger help gitlab-token"
+            Hint::new(
+                "use a token with that permission; all that outrigger needs",
+                Command::outrigger("help gitlab-token"),
+            )
         } else {
-            "use a token with the scope api; create_runner and manage_runner are enough to make a runner in a project given by its numeric id"
+            "use a token with the scope api; create_runner and manage_runner are enough to make a runner in a project given by its numeric id".into()
         };
-        failure.hint(self.below_root().unwrap_or_else(|| usual.to_owned()))
+        failure.hint(self.below_root().map_or(usual, Hint::from))
     }
 }

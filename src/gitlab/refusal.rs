@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::lack::Lack;
 use super::words;
 use crate::base::answer::{self, NotRead};
-use crate::base::error::{Failure, Id};
+use crate::base::error::{Command, Failure, Id};
 use crate::base::request::Refused;
 
 /// The cases that callers tell apart.
@@ -314,6 +314,11 @@ impl From<Refusal> for Failure {
             let failure = Failure::new(known.id, format!("cannot {what}: {}", known.why));
             let failure =
                 known.hints.iter().fold(told(failure, &refusal), |failure, hint| failure.hint(*hint));
+            let failure = if known.prints {
+                failure.hint(("or add the file yourself", Command::outrigger("commit-pipeline --print")))
+            } else {
+                failure
+            };
             return if known.passes { failure.passing() } else { failure.lasting() };
         }
         let (id, message) = match refusal.class {
@@ -396,9 +401,7 @@ fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
             Some(lack) => lack.explain(failure),
             None => failure,
         },
-        Class::Forbidden if said.contains("rotation deadline") => failure.hint(
-            "its token can never be renewed again: outrigger teardown --only create-runner, then outrigger setup",
-        ),
+        Class::Forbidden if said.contains("rotation deadline") => failure.hint(("its token can never be renewed again: delete the runner, then run setup again", Command::outrigger("teardown --only create-runner"))),
         Class::Forbidden => failure.hint(
             "runners: Maintainer of the project, Owner of the group, administrator of the instance; commits and pipelines: Developer, Maintainer where the branch is protected",
         ),

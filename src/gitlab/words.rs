@@ -13,11 +13,11 @@ pub(super) struct Known {
     pub why: &'static str,
     /// What to do; each line stands alone.
     pub hints: &'static [&'static str],
+    /// Whether committing the file by hand is a way on.
+    pub prints: bool,
     /// Whether the same request may well be taken next time.
     pub passes: bool,
 }
-
-const PRINT: &str = "or add the file yourself: outrigger commit-pipeline --print";
 
 /// The words are those of GitLab's source: `EE::Gitlab::Checks` (push rules),
 /// `Gitlab::Ci::Pipeline::Chain` (pipelines), `Ci::Runner` (runners), `Files::MultiService` (commits).
@@ -29,7 +29,8 @@ const TABLE: &[Known] = &[
         ],
         id: Id::CommitMessageRule,
         why: "the project's rules do not take the commit message",
-        hints: &["give one that they take: --commit-message TEXT", PRINT],
+        hints: &["give one that they take: --commit-message TEXT"],
+        prints: true,
         passes: false,
     },
     Known {
@@ -46,7 +47,8 @@ const TABLE: &[Known] = &[
         ],
         id: Id::CommitRule,
         why: "the project's rules do not take this commit",
-        hints: &["where they are about the branch, name another: --branch NAME", PRINT],
+        hints: &["where they are about the branch, name another: --branch NAME"],
+        prints: true,
         passes: false,
     },
     Known {
@@ -54,6 +56,7 @@ const TABLE: &[Known] = &[
         id: Id::PipelineFileDiffers,
         why: "somebody changed the file meanwhile",
         hints: &["run the same command again: it looks anew"],
+        prints: false,
         passes: true,
     },
     Known {
@@ -67,6 +70,7 @@ const TABLE: &[Known] = &[
         hints: &[
             "let workflow: rules and the jobs' rules take pipelines of the source api ($CI_PIPELINE_SOURCE), or push a commit that they take",
         ],
+        prints: false,
         passes: false,
     },
     Known {
@@ -76,6 +80,7 @@ const TABLE: &[Known] = &[
         hints: &[
             "verify it in GitLab (the pipelines page of the project offers it), then run the same command again",
         ],
+        prints: false,
         passes: false,
     },
     Known {
@@ -91,6 +96,7 @@ const TABLE: &[Known] = &[
             "use another branch: --branch NAME",
             "or let a Maintainer allow it (Settings, Repository, Protected branches)",
         ],
+        prints: false,
         passes: false,
     },
     Known {
@@ -98,6 +104,7 @@ const TABLE: &[Known] = &[
         id: Id::TooManyTags,
         why: "GitLab takes at most 50 tags for a runner",
         hints: &["name fewer: --tags TAG,…"],
+        prints: false,
         passes: false,
     },
     Known {
@@ -107,6 +114,7 @@ const TABLE: &[Known] = &[
         hints: &[
             "delete runners that nobody uses (Settings, CI/CD, Runners), or create one for a group: --group PATH",
         ],
+        prints: false,
         passes: false,
     },
 ];

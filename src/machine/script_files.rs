@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Hint, Id, Result};
 use crate::base::files;
 use crate::base::secret::Secret;
 use crate::deployment::notes::Notes;
@@ -110,9 +110,9 @@ impl Delivery {
         }
     }
 
-    /// What to do with the files next; indented lines are to be pasted.
+    /// What to do with the files next.
     #[must_use]
-    pub fn next(&self, run: &Run, with_secrets: bool) -> Vec<String> {
+    pub fn next(&self, with_secrets: bool) -> Vec<Hint> {
         let target = self.placement.target;
         let shown = if self.to_stdout() {
             "what is on stdout".to_owned()
@@ -123,22 +123,24 @@ impl Delivery {
             let separate = self.placement.separate && with_secrets;
             let [copy, run] = commands::over_ssh(&absolute(&self.script), separate, "USER@HOST");
             let host = if with_secrets { "the VM (Ubuntu 24.04 or Debian 12)" } else { "the runner's host" };
-            vec![format!("Copy it to {host} and run it there:"), format!("  {copy}"), format!("  {run}")]
-        } else if with_secrets {
             vec![
-                format!(
-                    "Create a VM ({}; Ubuntu 24.04 or Debian 12) with this as its {}:",
-                    target.title, target.field
-                ),
-                format!("  {shown}"),
+                Hint::new(format!("Copy it to {host} and run it there"), Command::Whole(copy)),
+                Command::Whole(run).into(),
             ]
+        } else if with_secrets {
+            let text = format!(
+                "Create a VM ({}; Ubuntu 24.04 or Debian 12) with this as its {}",
+                target.title, target.field
+            );
+            vec![Hint::new(text, Command::Whole(shown))]
         } else {
-            vec!["Run this as root on the runner's host:".to_owned(), format!("  {shown}")]
+            vec![Hint::new("Run this as root on the runner's host", Command::Whole(shown))]
         };
         if with_secrets && !self.to_stdout() {
-            lines.push("The commands for that, and for what to remove afterwards:".to_owned());
-            let start = "outrigger launch-script --print-commands";
-            lines.push(format!("  {}", run.settings.same_deployment(start, &[])));
+            lines.push(Hint::new(
+                "The commands for that, and for what to remove afterwards",
+                Command::outrigger("launch-script --print-commands"),
+            ));
         }
         lines
     }
@@ -197,8 +199,7 @@ fn machine_line(run: &Run) -> Line<PathBuf> {
             "or, if it lives on, first run there the script of",
         ),
     };
-    let command = run.settings.same_deployment("outrigger launch-script --uninstall", &[]);
-    Line::keep(text).detail(way).command(command)
+    Line::keep(text).detail((way, Command::outrigger("launch-script --uninstall")))
 }
 
 /// None for a file that is not there.

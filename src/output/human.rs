@@ -3,6 +3,7 @@
 use super::shown::shown;
 use crate::base::error::{Failure, Kind};
 use crate::base::event::{Event, Mark, Outcome, PlanLine};
+use crate::base::hint::{Command, Hint};
 use crate::base::job_log::LogLine;
 use crate::base::message;
 use crate::base::text::{hang, human_duration, pad, width, wrap};
@@ -39,26 +40,22 @@ impl Human {
             Event::Header { deployment, rows } => self.header(deployment, rows),
             Event::Plan { lines, .. } => self.plan(lines),
             Event::StepStarted { step } => self.step("…", "...", "2", step, "started"),
-            Event::StepDone { step, changed, text } => {
-                // A step that found all in place says so by its glyph too.
-                if !changed && (text.starts_with("kept") || text.starts_with("not needed")) {
-                    self.step("=", "=", "2", step, text)
-                } else {
-                    self.step("✔", "ok", "32", step, text)
-                }
-            }
+            Event::StepDone { step, kept: true, text, .. } => self.step("=", "=", "2", step, text),
             Event::StepWaiting { step, what, waited } => {
                 let text = format!("waiting for {what}, {}", human_duration(*waited));
                 self.step("…", "...", "2", step, &text)
             }
             Event::StepFailed { step, text } => self.step("✗", "x", "31", step, text),
             Event::Log { job, line } => self.log(job, line),
-            Event::Undone { step, text } => self.step("✔", "ok", "32", step, text),
+            Event::StepDone { step, text, .. } | Event::Undone { step, text } => {
+                self.step("✔", "ok", "32", step, text)
+            }
             Event::Check { name, outcome, text, detail } => self.check(name, *outcome, text, detail),
             Event::Warning { text } => self.lead("warning: ", "33", text),
             // A command on a line of its own is whole, for pasting.
-            Event::Advice { text, command } => {
-                format!("{}    {command}\n", self.lead("warning: ", "33", text))
+            Event::Advice(hint) => {
+                let command = hint.command.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("{}    {command}\n", self.lead("warning: ", "33", &format!("{}:", hint.text)))
             }
             Event::Note { text } => hang("", text, self.width),
             Event::Next { lines } => self.next(lines),
@@ -146,22 +143,27 @@ impl Human {
             };
             let detail_indent = " ".repeat(if self.width >= width(&head) + 24 { width(&head) } else { 6 });
             for detail in &line.detail {
-                let text = match detail.strip_prefix("  ") {
-                    // A command is for pasting: whole, and further left where it would not fit.
-                    Some(command) if width(&detail_indent) + width(command) <= self.width => {
-                        format!("{detail_indent}{command}\n")
-                    }
-                    Some(command) => format!("    {command}\n"),
-                    None => hang(&detail_indent, detail, self.width),
-                };
-                out += &text;
+                out += &self.hint(&detail_indent, detail);
             }
         }
         out.push('\n');
         out
     }
 
-    fn check(&self, name: &str, outcome: Outcome, text: &str, detail: &[String]) -> String {
+    /// Words, and the command below them: whole, for pasting, and further left where it would not fit.
+    fn hint(&self, indent: &str, hint: &Hint) -> String {
+        let Some(command) = hint.command.as_ref().map(ToString::to_string) else {
+            return hang(indent, &hint.text, self.width);
+        };
+        let words = match hint.text.as_str() {
+            "" => String::new(),
+            text => hang(indent, &format!("{text}:"), self.width),
+        };
+        let indent = if width(indent) + width(&command) <= self.width { indent } else { "    " };
+        format!("{words}{indent}{command}\n")
+    }
+
+    fn check(&self, name: &str, outcome: Outcome, text: &str, detail: &[Hint]) -> String {
         let (glyph, plain, code) = match outcome {
             Outcome::Pass => ("✔", "ok", "32"),
             Outcome::Warn => ("!", "!", "33"),
@@ -175,18 +177,20 @@ impl Human {
         };
         let mut out = self.step(glyph, plain, code, name, &format!("{word}{text}"));
         for line in detail {
-            out += &hang(&" ".repeat(if self.width >= STEP + 26 { STEP + 2 } else { 6 }), line, self.width);
+            out += &self.hint(&" ".repeat(if self.width >= STEP + 26 { STEP + 2 } else { 6 }), line);
         }
         out
     }
 
-    fn next(&self, lines: &[String]) -> String {
+    fn next(&self, lines: &[Hint]) -> String {
         let mut out = format!("\n{}\n", self.paint("1", "Next"));
-        for line in lines {
+        for Hint { text, command } in lines {
+            let colon = if command.is_some() && !text.is_empty() { ":" } else { "" };
+            if !text.is_empty() {
+                out += &hang("  ", &format!("{text}{colon}"), self.width);
+            }
             // What may be pasted is left to the terminal to break: a newline would change it.
-            let line =
-                if line.starts_with(' ') { format!("  {line}\n") } else { hang("  ", line, self.width) };
-            out += &line;
+            out += &command.as_ref().map(|command| format!("    {command}\n")).unwrap_or_default();
         }
         out
     }
@@ -194,27 +198,29 @@ impl Human {
     fn failure(&self, failure: &Failure) -> String {
         let title = format!("error {}: ", failure.id);
         let mut out = format!("\n{}", self.lead(&title, "1;31", &failure.message));
-        let mut rows: Vec<(String, String, bool)> =
-            failure.details.iter().map(|(a, b)| (a.clone(), b.clone(), true)).collect();
-        for (at, hint) in failure.hints.iter().enumerate() {
-            let label = if at == 0 { "do this" } else { "" };
-            rows.push((label.to_owned(), hint.clone(), false));
-        }
+        let mut rows: Vec<(&str, Hint)> =
+            failure.details.iter().map(|(label, text)| (label.as_str(), text.as_str().into())).collect();
+        let labels = std::iter::once("do this").chain(std::iter::repeat(""));
+        rows.extend(labels.zip(failure.hints.iter().cloned()));
         if !matches!(failure.kind, Kind::Usage | Kind::Refused | Kind::Interrupted | Kind::Terminated) {
-            rows.push(("more".to_owned(), format!("outrigger explain {}", failure.id), false));
+            rows.push(("more", Command::outrigger(format!("explain {}", failure.id)).into()));
         }
-        let label = rows.iter().map(|(label, ..)| width(label)).max().unwrap_or(0);
-        for (name, text, wraps) in rows {
-            let head = format!("  {}   ", pad(&name, label));
-            // Hints hold commands: whole, for pasting.
-            let row = if !wraps && let Some(command) = text.strip_prefix("  ") {
-                format!("    {command}\n")
-            } else if name.is_empty() && !wraps {
-                hang(&" ".repeat(label + 5), &text, self.width)
-            } else if wraps || width(&text) + width(&head) <= self.width {
-                hang(&head, &text, self.width)
-            } else {
-                format!("  {name}\n    {text}\n")
+        let label = rows.iter().map(|(label, _)| width(label)).max().unwrap_or(0);
+        for (name, hint) in rows {
+            let head = format!("  {}   ", pad(name, label));
+            let whole = hint.to_string();
+            // A command stays whole, for pasting: on the line of its words, or below them.
+            let row = match &hint.command {
+                Some(command) if width(&head) + width(&whole) > self.width => {
+                    let words = match (name, hint.text.as_str()) {
+                        ("", "") => String::new(),
+                        (_, "") => format!("  {name}\n"),
+                        (_, text) => hang(&head, &format!("{text}:"), self.width),
+                    };
+                    format!("{words}    {command}\n")
+                }
+                Some(_) => format!("{head}{whole}\n"),
+                None => hang(&head, &whole, self.width),
             };
             out += &row;
         }

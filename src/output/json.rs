@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::shown::shown;
 use crate::base::event::Event;
+use crate::base::hint::Hint;
 use crate::base::message::is_hostile;
 
 const SCHEMA: &str = "outrigger/1.0";
@@ -25,14 +26,14 @@ pub fn render(event: &Event) -> String {
             let lines: Vec<_> = lines
                 .iter()
                 .map(|l| {
-                    let detail: Vec<&str> = l.detail.iter().map(|line| line.trim_start()).collect();
+                    let detail = each(&l.detail);
                     json!({"step": l.step, "action": l.mark.word(), "text": l.text, "detail": detail})
                 })
                 .collect();
             line("plan", &[("changes", json!(changes)), ("lines", json!(lines))])
         }
         Event::StepStarted { step } => line("step-started", &[("step", json!(step))]),
-        Event::StepDone { step, changed, text } => {
+        Event::StepDone { step, changed, text, .. } => {
             line("step-done", &[("step", json!(step)), ("changed", json!(changed)), ("text", json!(text))])
         }
         Event::StepWaiting { step, what, waited } => line(
@@ -48,15 +49,27 @@ pub fn render(event: &Event) -> String {
                 ("name", json!(name)),
                 ("outcome", json!(outcome.word())),
                 ("text", json!(text)),
-                ("detail", json!(detail)),
+                ("detail", json!(each(detail))),
             ],
         ),
         Event::Warning { text } => line("warning", &[("text", json!(text))]),
-        Event::Advice { text, command } => {
-            line("warning", &[("text", json!(text)), ("command", json!(command))])
+        Event::Advice(hint) => {
+            let command = hint.command.as_ref().map(ToString::to_string).unwrap_or_default();
+            line("warning", &[("text", json!(hint.text)), ("command", json!(command))])
         }
         Event::Note { text } => line("note", &[("text", json!(text))]),
-        Event::Next { lines } => line("next", &[("lines", json!(lines))]),
+        Event::Next { lines } => {
+            // A command has an entry of its own.
+            let lines: Vec<_> = lines
+                .iter()
+                .flat_map(|Hint { text, command }| {
+                    let colon = if command.is_some() { ":" } else { "" };
+                    let words = (!text.is_empty()).then(|| format!("{text}{colon}"));
+                    words.into_iter().chain(command.as_ref().map(ToString::to_string))
+                })
+                .collect();
+            line("next", &[("lines", json!(lines))])
+        }
         Event::Retry { what, wait, why } => line(
             "retry",
             &[("what", json!(what)), ("waitSeconds", json!(wait.as_secs_f64())), ("why", json!(why))],
@@ -73,7 +86,7 @@ pub fn render(event: &Event) -> String {
                     ("kind", json!(format!("{:?}", failure.kind).to_lowercase())),
                     ("message", json!(failure.message)),
                     ("details", json!(details)),
-                    ("hints", json!(failure.hints)),
+                    ("hints", json!(each(&failure.hints))),
                     ("exit", json!(failure.kind.exit_code())),
                 ],
             )
@@ -88,6 +101,10 @@ pub fn render(event: &Event) -> String {
             ],
         ),
     }
+}
+
+fn each(hints: &[Hint]) -> Vec<String> {
+    hints.iter().map(ToString::to_string).collect()
 }
 
 /// Data that would have gone to stdout as it is.

@@ -2,10 +2,11 @@
 
 use crate::base::error::Failure;
 use crate::base::event::{Event, PlanLine};
-use crate::base::message::{text, text_or_command};
+use crate::base::hint::{Command, Hint};
+use crate::base::message::{command, text};
 
 /// The event with each string as one line of harmless text. Every field is named here, so that a new one
-/// does not compile before it was thought of; those that may be commands keep their indentation.
+/// does not compile before it was thought of; commands stay whole.
 pub(super) fn shown(event: &Event) -> Event {
     match event {
         Event::Header { deployment, rows } => Event::Header {
@@ -16,8 +17,8 @@ pub(super) fn shown(event: &Event) -> Event {
             Event::Plan { lines: lines.iter().map(plan_line).collect(), changes: *changes }
         }
         Event::StepStarted { step } => Event::StepStarted { step: text(step) },
-        Event::StepDone { step, changed, text: said } => {
-            Event::StepDone { step: text(step), changed: *changed, text: text(said) }
+        Event::StepDone { step, changed, kept, text: said } => {
+            Event::StepDone { step: text(step), changed: *changed, kept: *kept, text: text(said) }
         }
         Event::StepWaiting { step, what, waited } => {
             Event::StepWaiting { step: text(step), what: text(what), waited: *waited }
@@ -27,17 +28,12 @@ pub(super) fn shown(event: &Event) -> Event {
             name: text(name),
             outcome: *outcome,
             text: text(said),
-            detail: detail.iter().map(|one| text(one)).collect(),
+            detail: detail.iter().map(hint).collect(),
         },
         Event::Warning { text: said } => Event::Warning { text: text(said) },
-        Event::Advice { text: said, command } => Event::Advice {
-            text: text(said),
-            command: text_or_command(&format!("  {command}")).trim_start().to_owned(),
-        },
+        Event::Advice(said) => Event::Advice(hint(said)),
         Event::Note { text: said } => Event::Note { text: text(said) },
-        Event::Next { lines } => {
-            Event::Next { lines: lines.iter().map(|one| text_or_command(one)).collect() }
-        }
+        Event::Next { lines } => Event::Next { lines: lines.iter().map(hint).collect() },
         Event::Retry { what, wait, why } => Event::Retry { what: text(what), wait: *wait, why: text(why) },
         // What a job prints has a filter of its own, which its type stands for.
         Event::Log { job, line } => Event::Log { job: text(job), line: line.clone() },
@@ -48,25 +44,25 @@ pub(super) fn shown(event: &Event) -> Event {
             changed: *changed,
             seconds: *seconds,
             text: text(said),
-            last: text_or_command(&format!("  {last}")).trim_start().to_owned(),
+            last: command(last),
         },
     }
 }
 
 fn plan_line(one: &PlanLine) -> PlanLine {
     let PlanLine { step, mark, text: said, detail } = one;
-    PlanLine {
-        step: text(step),
-        mark: *mark,
-        text: text(said),
-        detail: detail.iter().map(|one| text_or_command(one)).collect(),
-    }
+    PlanLine { step: text(step), mark: *mark, text: text(said), detail: detail.iter().map(hint).collect() }
+}
+
+fn hint(hint: &Hint) -> Hint {
+    let whole = |one: &Command| Command::Whole(command(&one.to_string()));
+    Hint { text: text(&hint.text), command: hint.command.as_ref().map(whole) }
 }
 
 fn failure(failure: &Failure) -> Failure {
     let mut shown = failure.clone();
     shown.message = text(&failure.message);
     shown.details = failure.details.iter().map(|(label, said)| (text(label), text(said))).collect();
-    shown.hints = failure.hints.iter().map(|one| text_or_command(one)).collect();
+    shown.hints = failure.hints.iter().map(hint).collect();
     shown
 }

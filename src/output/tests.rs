@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Human, json_line};
-use crate::base::error::{Failure, Id};
+use crate::base::error::{Command, Failure, Hint, Id};
 use crate::base::event::{Event, Mark, Outcome, PlanLine};
 
 const WIDE: Human = Human { width: 100, unicode: true, colour: false };
@@ -29,7 +29,7 @@ fn plan() -> Event {
         step: owned(step),
         mark,
         text: owned(text),
-        detail: detail.iter().map(|d| owned(d)).collect(),
+        detail: detail.iter().map(|d| (*d).into()).collect(),
     };
     Event::Plan {
         lines: vec![
@@ -48,10 +48,16 @@ fn steps() -> Vec<Event> {
         Event::StepDone {
             step: step(),
             changed: true,
+            kept: false,
             text: owned("created Role kubernetes-runner and 3 more"),
         },
-        Event::StepDone { step: step(), changed: false, text: owned("kept") },
-        Event::StepDone { step: owned("preflight"), changed: false, text: owned("nothing in the way") },
+        Event::StepDone { step: step(), changed: false, kept: true, text: owned("kept") },
+        Event::StepDone {
+            step: owned("preflight"),
+            changed: false,
+            kept: false,
+            text: owned("nothing in the way"),
+        },
         Event::StepWaiting {
             step: step(),
             what: owned("the token Secret"),
@@ -63,7 +69,7 @@ fn steps() -> Vec<Event> {
             name: owned("certificate"),
             outcome: Outcome::Warn,
             text: owned("ends in 9 days"),
-            detail: vec![owned("2026-12-03")],
+            detail: vec!["2026-12-03".into()],
         },
         Event::Warning { text: owned("the kubeconfig is readable by others") },
         Event::Retry { what: owned("GET /version"), wait: Duration::from_secs(2), why: owned("503") },
@@ -77,7 +83,7 @@ fn failure() -> Event {
                 "the server says",
                 "pods is forbidden: User \"x\" cannot create resource \"pods\" in API group \"\"",
             )
-            .hint("outrigger create-role --force-conflicts"),
+            .hint(Command::outrigger("create-role --force-conflicts")),
     )
 }
 
@@ -214,14 +220,14 @@ Stopped at issue-token.     exit 9
 
 #[test]
 fn next_lines_that_are_commands_stay_whole() {
-    let command =
-        "  outrigger setup --non-interactive --gitlab-url https://gitlab.com --runner-token-file token";
-    let next = Event::Next {
-        lines: vec![owned("Do the same without any further question being asked:"), owned(command)],
-    };
+    let command = "setup --non-interactive --gitlab-url https://gitlab.com --runner-token-file token";
+    let text = "Do the same without any further question being asked";
+    let next = Event::Next { lines: vec![Hint::new(text, Command::outrigger(command))] };
     assert_eq!(
         Human { width: 40, ..WIDE }.render(&next),
-        format!("\nNext\n  Do the same without any further\n  question being asked:\n  {command}\n")
+        format!(
+            "\nNext\n  Do the same without any further\n  question being asked:\n    outrigger {command}\n"
+        )
     );
 }
 

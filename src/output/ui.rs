@@ -9,10 +9,11 @@ use clap::error::ContextValue;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::base::event::{Event, Reporter};
+use crate::base::hint::Command;
 use crate::base::message;
 use crate::base::text::human_duration;
 use crate::output::{Human, json_data, json_line};
-use crate::settings::{Output, RunOptions};
+use crate::settings::{Output, RunOptions, Settings};
 
 /// Pause between two lines about the same wait, off a terminal.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -56,6 +57,8 @@ struct Inner {
     bars: BTreeMap<String, ProgressBar>,
     /// How long each step had waited when we last said so.
     said: BTreeMap<String, Duration>,
+    /// What makes printed commands complete.
+    settings: Option<Settings>,
 }
 
 /// Writes events, data and usage errors. See the module.
@@ -93,6 +96,7 @@ impl Ui {
                 begun: false,
                 bars: BTreeMap::new(),
                 said: BTreeMap::new(),
+                settings: None,
             }),
             multi: fancy.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
             streams,
@@ -128,6 +132,11 @@ impl Ui {
     #[must_use]
     pub fn stdout_is_terminal(&self) -> bool {
         self.streams.stdout_tty
+    }
+
+    /// From here on, commands are printed as they mean this run's deployment and cluster.
+    pub fn aim(&self, settings: &Settings) {
+        self.lock().settings = Some(settings.clone());
     }
 
     /// How text is rendered here.
@@ -254,6 +263,11 @@ impl Ui {
 impl Reporter for Ui {
     fn event(&self, event: &Event) {
         let mut inner = self.lock();
+        let mut event = event.clone();
+        if let Some(settings) = &inner.settings {
+            event.commands().for_each(|command| *command = Command::Whole(settings.complete(command)));
+        }
+        let event = &event;
         match self.output {
             // A reader that went away does not stop the work.
             Output::Json => drop(inner.out(json_line(event).as_bytes())),
@@ -393,7 +407,7 @@ mod tests {
             let waited = Duration::from_secs(seconds);
             ui.event(&Event::StepWaiting { step: step(), what: "x".to_owned(), waited });
         }
-        ui.event(&Event::StepDone { step: step(), changed: true, text: "made".to_owned() });
+        ui.event(&Event::StepDone { step: step(), changed: true, kept: false, text: "made".to_owned() });
         ui.event(&Event::Failed(Failure::new(Id::MissingInput, "1 value is missing")));
         ui.event(&Event::Finished {
             exit: 2,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::check::escaped;
 use super::row::{Group, Kind, Row};
 use super::table::{SETTINGS, setting};
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::yaml::{self, Repeated, Spanned};
 
 /// More than any settings file needs; keeps a wrong path from filling memory.
@@ -97,7 +97,7 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     }
     let mut failure = failure(format!("{} does not say what outrigger can read", path.display()));
     failure.details = problems;
-    Err(failure.hint("outrigger help settings"))
+    Err(failure.hint(Command::outrigger("help settings")))
 }
 
 fn scalars(value: &Value, kind: Kind) -> Result<Vec<String>, String> {

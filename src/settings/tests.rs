@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Inputs, Need, Risk, Settings, Source, missing_failure, resolve, run_options, shell_word};
 use super::{Kind, OPTIONS, Row, SETTINGS};
-use crate::base::error::{Failure, Id};
+use crate::base::error::{Command, Failure, Id};
 use crate::commands::cli;
 
 type Env = BTreeMap<String, String>;
@@ -310,6 +310,40 @@ fn the_equivalent_command_is_quoted_and_complete() {
     );
     assert_eq!(shell_word(""), "''");
     assert_eq!(shell_word("~/x"), "'~/x'");
+}
+
+#[test]
+fn printed_commands_aim_at_the_same_deployment_and_cluster() {
+    let env = Env::from([("OUTRIGGER_CONTEXT".to_owned(), "it's".to_owned())]);
+    let args = ["--deployment", "demo", "--kubeconfig", "k.yaml", "--namespace", "jobs", "--timeout", "9m"];
+    let settings = run(&args, &env, None, &[]).expect("valid");
+    let here = std::path::absolute("k.yaml").expect("a directory").display().to_string();
+    let shown = |command: Command| settings.complete(&command).replace(&here, "/k.yaml");
+    for (command, wanted) in [
+        (
+            Command::outrigger("setup"),
+            r"outrigger setup --deployment demo --kubeconfig /k.yaml --context 'it'\''s'",
+        ),
+        // Without a record, teardown finds things by their places.
+        (
+            Command::outrigger("teardown --now"),
+            r"outrigger teardown --now --deployment demo --kubeconfig /k.yaml --context 'it'\''s' --namespace jobs",
+        ),
+        // The cluster of this run is another one, or none.
+        (
+            Command::outrigger("teardown --cluster-gone"),
+            "outrigger teardown --cluster-gone --deployment demo --namespace jobs",
+        ),
+        (
+            Command::Outrigger("create-role --context b > f".to_owned(), &["namespace"]),
+            "outrigger create-role --context b --deployment demo --kubeconfig /k.yaml --namespace jobs > f",
+        ),
+        (Command::outrigger("help settings"), "outrigger help settings"),
+        (Command::kubectl("version"), r"kubectl --kubeconfig /k.yaml --context 'it'\''s' version"),
+        (Command::Whole("kubectl version".to_owned()), "kubectl version"),
+    ] {
+        assert_eq!(shown(command), wanted);
+    }
 }
 
 #[test]

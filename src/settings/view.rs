@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::table::setting;
 use super::{Group, Kind, Risk, Row, SETTINGS, Settings, Source};
-use crate::base::error::{Failure, Id};
+use crate::base::error::{Command, Failure, Id};
 use crate::base::template::shell_word;
 
 /// How much of GitLab's side a command needs.
@@ -62,6 +62,14 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
         let text = format!("{:env$}   {:key$}   {}", m.env, m.file_key, m.note);
         failure.detail(m.flag, text.trim_end())
     })
+}
+
+/// A path as one word for a shell in any directory.
+fn place(path: &str) -> String {
+    match std::path::absolute(path) {
+        Ok(whole) if path != "-" => shell_word(&whole.display().to_string()),
+        _ => shell_word(path),
+    }
 }
 
 impl Settings {
@@ -128,18 +136,51 @@ impl Settings {
         self.command("outrigger setup --non-interactive", |_| true)
     }
 
-    /// Another command on the same deployment, for pasting: with what was given of the settings that
-    /// every command accepts, and of those named. How long this run may take is its own affair.
+    /// A command as it may be pasted anywhere: aimed at this run's deployment and cluster.
     #[must_use]
-    pub fn same_deployment(&self, start: &str, keys: &[&str]) -> String {
-        let shared = |row: &Row| row.group == Group::Connection && !row.key.ends_with("imeout");
-        self.command(start, |row| shared(row) || keys.contains(&row.key))
+    pub fn complete(&self, command: &Command) -> String {
+        let (words, keys) = match command {
+            Command::Whole(line) => return line.clone(),
+            Command::Kubectl(words) => return format!("{} {words}", self.kubectl()),
+            Command::Outrigger(words, keys) => (words, *keys),
+        };
+        // A redirection stays last.
+        let (words, file) = words.split_once(" > ").map_or((words.as_str(), None), |(a, b)| (a, Some(b)));
+        let keys = match words.split(' ').next() {
+            Some("help" | "explain") => return command.to_string(),
+            // Without a record, the places are what it is found by.
+            Some("teardown") => &["namespace", "runnerNamespace", "useNamespaces"],
+            _ => keys,
+        };
+        let elsewhere = words.contains("--cluster-gone") || words.starts_with("list");
+        let accepted = |row: &Row| {
+            let shared = row.group == Group::Connection && !row.key.ends_with("imeout");
+            let said = words.split(' ').any(|word| word == row.dashed);
+            let cluster = matches!(row.key, "kubeconfig" | "context" | "as" | "anchorUid");
+            (shared || keys.contains(&row.key)) && !said && !(elsewhere && cluster)
+        };
+        let line = self.command(&format!("outrigger {words}"), accepted);
+        file.map_or_else(|| line.clone(), |file| format!("{line} > {file}"))
+    }
+
+    /// `kubectl` with what makes it speak to the same cluster as the same user.
+    fn kubectl(&self) -> String {
+        let mut words = vec!["kubectl".to_owned()];
+        for (key, flag) in [("kubeconfig", "--kubeconfig"), ("context", "--context"), ("as", "--as")] {
+            let Some((values, source)) = self.view(key) else { continue };
+            if !matches!(&source, Source::Environment(name) if *name == "KUBECONFIG") {
+                let value = values.join(",");
+                let value = if key == "kubeconfig" { place(&value) } else { shell_word(&value) };
+                words.push(format!("{flag} {value}"));
+            }
+        }
+        words.join(" ")
     }
 
     fn command(&self, start: &str, accepted: impl Fn(&Row) -> bool) -> String {
         let mut words = vec![start.to_owned()];
         if let Some(Source::File(path)) = self.sources.values().find(|s| matches!(s, Source::File(_))) {
-            words.push(format!("--config {}", shell_word(&path.display().to_string())));
+            words.push(format!("--config {}", place(&path.display().to_string())));
         }
         for row in SETTINGS.iter().filter(|row| accepted(row)) {
             let Some((values, source)) = self.view(row.key) else { continue };
@@ -148,6 +189,9 @@ impl Settings {
             }
             match row.kind {
                 Kind::Bool => words.push(format!("--{}", row.flag)),
+                Kind::Path => {
+                    words.extend(values.iter().map(|path| format!("--{} {}", row.flag, place(path))));
+                }
                 Kind::Lines => {
                     words.extend(values.iter().map(|value| format!("--{} {}", row.flag, shell_word(value))));
                 }

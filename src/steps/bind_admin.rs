@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::error::{Command, Failure, Id, Kind, Result};
 use crate::base::text::count;
 use crate::cluster::dry_run::{self, Look};
 use crate::cluster::rights::{self, Right};
@@ -263,7 +263,7 @@ async fn question(r: Reads<'_>) -> Result<Answer> {
         Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Admission) && !namespace_there => {
             Ok(Answer::Unasked(refusal.message))
         }
-        Err(refusal) => Err(dry_run::failure(&r.run.settings, &r.run.kubectl(), &probe, refusal)),
+        Err(refusal) => Err(dry_run::failure(&r.run.settings, &probe, refusal)),
     }
 }
 
@@ -298,7 +298,7 @@ async fn means(r: Reads<'_>, operator: &str) -> Result<Means> {
             Ok(()) => true,
             Err(refusal) if refusal.class == Class::Forbidden => false,
             Err(refusal) => {
-                return Err(dry_run::failure(&r.run.settings, &r.run.kubectl(), &binding, refusal));
+                return Err(dry_run::failure(&r.run.settings, &binding, refusal));
             }
         };
         return Ok(Means { bind, release: true, refused: None });
@@ -363,22 +363,22 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
     } else {
         format!("RoleBinding in {namespace}: edit for {operator}")
     };
-    let undo = undo_command(run, &binding.reference);
+    let undo = undo_command(&binding.reference);
     let line = if unknown {
         let text = format!("known after create-namespaces; at most {what}");
         Line::new(Decision::Unknown, text, Act::Bind(binding))
     } else {
         Line::new(Decision::Create, what, Act::Bind(binding))
     };
-    line.detail(if run.settings.keep_admin_binding {
-        "kept afterwards (--keep-admin-binding); to take it back:".to_owned()
+    let text = if run.settings.keep_admin_binding {
+        "kept afterwards (--keep-admin-binding); to remove it".to_owned()
     } else {
         format!(
-            "removed again after create-role (you may not yet grant the Role's {} rules); by hand:",
+            "removed again after create-role (you may not yet grant the Role's {} rules); by hand",
             rights::manifest().as_array().map_or(0, Vec::len)
         )
-    })
-    .command(undo)
+    };
+    line.detail((text, undo))
 }
 
 fn leftover<A>(reference: &Ref, act: A) -> Line<A> {
@@ -446,25 +446,32 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
     let names = &run.names;
     let namespace = shell_word(&names.job_namespace);
     let binding = shell_word(&format!("{}-bootstrap", names.deployment));
-    let ours = |start: &str| run.settings.same_deployment(start, PLACES);
+    let kubectl = |words: String| Command::Whole(format!("kubectl {words}"));
+    let ours = |words: &str| Command::Outrigger(words.to_owned(), PLACES);
     let failure = failure
-        .hint(format!("have an administrator apply these manifests, which give {operator} no new right:"))
-        .hint(format!("  {} > role.yaml", ours("outrigger create-role --print")))
-        .hint("  kubectl apply -f role.yaml");
+        .hint((
+            format!("have an administrator apply these manifests, which give {operator} no new right"),
+            ours("create-role --print > role.yaml"),
+        ))
+        .hint(kubectl("apply -f role.yaml".to_owned()));
+    let edit = kubectl(format!(
+        "create rolebinding -n {namespace} {binding} --clusterrole=edit --user={}",
+        shell_word(operator)
+    ));
     let failure = if run.is_used(&names.job_namespace) {
-        failure.hint("or have an administrator give you `edit` there:")
+        failure.hint(("or have an administrator give you `edit` there", edit))
     } else {
         failure
-            .hint("or make the namespaces, and have an administrator give you `edit` in the jobs' one:")
-            .hint(format!("  {}", ours("outrigger create-namespaces --non-interactive")))
+            .hint((
+                "or create the namespaces, and have an administrator give you `edit` in the jobs' one",
+                ours("create-namespaces --non-interactive"),
+            ))
+            .hint(edit)
     };
-    failure
-        .hint(format!(
-            "  kubectl create rolebinding -n {namespace} {binding} --clusterrole=edit --user={}",
-            shell_word(operator)
-        ))
-        .hint("and take it back when setup is done:")
-        .hint(format!("  kubectl delete rolebinding -n {namespace} {binding}"))
+    failure.hint((
+        "and remove it when setup is done",
+        kubectl(format!("delete rolebinding -n {namespace} {binding}")),
+    ))
 }
 
 async fn read(r: Reads<'_>, reference: &Ref) -> Result<Option<Object>> {

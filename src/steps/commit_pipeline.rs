@@ -1,6 +1,6 @@
 //! The pipeline file with the article's job: printed, or committed.
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::deployment::plan::{Decision, FileChange, Line, Target};
 use crate::deployment::record::OwnedCommit;
 use crate::deployment::run::{Part, Run};
@@ -158,14 +158,20 @@ fn decide(d: &Deciding<'_>, state: &State) -> Line<FileChange> {
             errors
                 .iter()
                 .fold(failure, |failure, error| failure.detail("its lint says", error.clone()))
-                .hint("look at --image, --tags and --pipeline-script; to see the file: outrigger commit-pipeline --print"),
+                .hint(("look at --image, --tags and --pipeline-script; to see the file", print())),
         );
     }
     if !state.may_push {
         let why = if state.protected { "is protected" } else { "is not yours to push to" };
         return Line::refuse(
-            Failure::new(Id::GitlabForbidden, format!("the branch {branch} {why}, and you may not push to it"))
-                .hint("commit on a branch of its own: --branch NAME, then merge it; or print the file: outrigger commit-pipeline --print"),
+            Failure::new(
+                Id::GitlabForbidden,
+                format!("the branch {branch} {why}, and you may not push to it"),
+            )
+            .hint((
+                "commit on a branch of its own (--branch NAME), then merge it; or print the file",
+                print(),
+            )),
         );
     }
     let change = FileChange {
@@ -192,7 +198,7 @@ fn decide(d: &Deciding<'_>, state: &State) -> Line<FileChange> {
             differs
                 .into_iter()
                 .fold(failure, |failure, line| failure.detail("", line))
-                .hint("replace it with --overwrite-pipeline, commit on another branch with --branch NAME, or add the job yourself: outrigger commit-pipeline --print"),
+                .hint(("replace it with --overwrite-pipeline, commit on another branch with --branch NAME, or add the job yourself", print())),
         );
     }
     let line = Line::new(Decision::Update, place, change);
@@ -289,6 +295,10 @@ fn revert_message(run: &Run, sha: &str) -> String {
 /// The first characters of a commit, as git shows them.
 fn short(sha: &str) -> &str {
     sha.get(..8).unwrap_or(sha)
+}
+
+fn print() -> Command {
+    Command::outrigger("commit-pipeline --print")
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Failure, Hint, Id, Result};
 use crate::base::event::{Outcome as Judgement, Reporter};
 use crate::base::files::Intake;
 use crate::base::secret::Secret;
@@ -209,7 +209,7 @@ pub struct Finding {
     /// In one line.
     pub text: String,
     /// More lines.
-    pub detail: Vec<String>,
+    pub detail: Vec<Hint>,
 }
 
 /// What a step decided.

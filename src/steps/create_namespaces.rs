@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::text::count;
 use crate::cluster::view::View;
 use crate::cluster::{deletion, namespace, remains, temporary_binding};
@@ -131,7 +131,7 @@ impl Step for CreateNamespaces {
         });
         // The last one speaks for what goes into both.
         if let Some(line) = decided.lines.iter_mut().rfind(|line| line.decision == Decision::Create) {
-            line.detail.push("policies and quotas inside are not known before it exists".to_owned());
+            line.detail.push("policies and quotas inside are not known before it exists".into());
         }
         decided
     }
@@ -170,9 +170,7 @@ impl Step for CreateNamespaces {
                 lines.push(Line::keep(format!("{reference} (--keep-namespaces)")));
             } else {
                 let binding = place.look.clone();
-                lines.extend(
-                    binding.map(|binding| temporary_binding::look_line(d.run, binding).map(Undo::Look)),
-                );
+                lines.extend(binding.map(|binding| temporary_binding::look_line(binding).map(Undo::Look)));
                 let act = Undo::Delete(reference.clone(), live.uid().to_owned());
                 let line = Line::new(Decision::Remove, deletion::shown(live), act);
                 lines.push(line.about(Target::Object(reference.clone())));
@@ -261,8 +259,7 @@ fn shared(run: &Run, seen: &Seen, line: Line<Act>, reach: &str) -> Line<Act> {
 fn others_end(d: &Deciding<'_>, live: &Object) -> Option<Line<Undo>> {
     let says = live.annotation(names::DEPLOYMENT) == Some(d.run.names.deployment.as_str());
     let unknown = d.notes.record().uid_of(&live.reference).is_none();
-    (live.is_terminating() && says && unknown)
-        .then(|| Line::refuse(deletion::unfinished(live, &[], &d.run.kubectl())))
+    (live.is_terminating() && says && unknown).then(|| Line::refuse(deletion::unfinished(live, &[])))
 }
 
 fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
@@ -284,7 +281,7 @@ fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
         return marks(run).into_iter().fold(line, Line::detail);
     };
     if live.is_terminating() {
-        return Line::refuse(deletion::in_the_way(live, &run.kubectl()));
+        return Line::refuse(deletion::in_the_way(live));
     }
     if run.is_used(name) {
         let line = Line::keep(format!("{name} is used as it is (--use-namespace)"));
@@ -295,7 +292,7 @@ fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
         };
     }
     if let Some(Owner::NotUs(why)) = owner {
-        let failure = ownership::foreign(live, why, &run.kubectl());
+        let failure = ownership::foreign(live, why);
         return Line::refuse(failure.hint(format!("or use it as it is: --use-namespace {name}")));
     }
     unmarked(run, live, if place.is_job { decide_level(run, place, live) } else { Line::keep(name) })
@@ -326,11 +323,10 @@ fn unmarked(run: &Run, live: &Object, mut line: Line<Act>) -> Line<Act> {
             .collect();
         if !missing.is_empty() {
             let words: Vec<_> = missing.iter().map(|pair| shell_word(pair)).collect();
-            commands.push(format!(
-                "{} {command} namespace {name} --overwrite {}",
-                run.kubectl(),
+            commands.push(Command::kubectl(format!(
+                "{command} namespace {name} --overwrite {}",
                 words.join(" ")
-            ));
+            )));
             lacks.extend(missing);
         }
     }
@@ -339,8 +335,8 @@ fn unmarked(run: &Run, live: &Object, mut line: Line<Act>) -> Line<Act> {
     }
     line.notable = true;
     line.text = format!("{}: {} is not on it", line.text, lacks.join(", "));
-    let line = line.detail("labels and annotations are set at creation only; to set them now:");
-    commands.into_iter().fold(line, Line::command)
+    let mut text = "labels and annotations are set at creation only; to set them now";
+    commands.into_iter().fold(line, |line, command| line.detail((std::mem::take(&mut text), command)))
 }
 
 fn decide_level(run: &Run, place: &Place, live: &Object) -> Line<Act> {

@@ -102,12 +102,8 @@ impl Step for CreateRole {
         let lines = seen.objects.iter().map(|(wanted, live)| {
             let owner = live.as_ref().map_or(Owner::Us, |live| d.notes.owner(live));
             match (live, owner) {
-                (Some(live), Owner::NotUs(why)) => {
-                    Line::refuse(ownership::foreign(live, &why, &d.run.kubectl()))
-                }
-                (Some(live), Owner::Us) if live.is_terminating() => {
-                    Line::refuse(deletion::in_the_way(live, &d.run.kubectl()))
-                }
+                (Some(live), Owner::NotUs(why)) => Line::refuse(ownership::foreign(live, &why)),
+                (Some(live), Owner::Us) if live.is_terminating() => Line::refuse(deletion::in_the_way(live)),
                 (live, _) => role::decide(wanted.clone(), live.as_ref(), d.run.settings.force_conflicts),
             }
         });
@@ -176,7 +172,7 @@ impl Step for CreateRole {
                     let act = Delete(reference.clone(), live.uid().to_owned());
                     Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
                 }
-                Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why, &d.run.kubectl())),
+                Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why)),
             })
             .collect()
     }

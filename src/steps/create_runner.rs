@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files;
 use crate::deployment::names;
 use crate::deployment::notes::Notes;
@@ -11,7 +11,7 @@ use crate::deployment::run::{Part, Run};
 use crate::gitlab::facts::{self, Purpose as For, instance};
 use crate::gitlab::runner::{self, Found, Ours, Verdict};
 use crate::gitlab::view::RunnerToken;
-use crate::settings::{Need, shell_word};
+use crate::settings::Need;
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
 
 /// See the module.
@@ -182,7 +182,7 @@ impl Step for CreateRunner {
                 let text = format!("runner {} ({condition})", ours.runner.id);
                 vec![Line::new(Decision::Remove, text, Delete(ours.runner.id)).about(Target::Runner)]
             }
-            Seen::Teardown(Found::NotLooked(why), _) => vec![Line::refuse(unreachable(d.run, d.notes, why))],
+            Seen::Teardown(Found::NotLooked(why), _) => vec![Line::refuse(unreachable(d.notes, why))],
         }
     }
 
@@ -365,15 +365,14 @@ async fn note(w: Writes<'_>) -> Result<()> {
     Ok(())
 }
 
-fn unreachable(run: &Run, notes: &Notes, why: &str) -> Failure {
+fn unreachable(notes: &Notes, why: &str) -> Failure {
     let gitlab = notes.record().gitlab.clone();
     let runner =
         gitlab.runner.map_or_else(|| "a runner".to_owned(), |runner| format!("runner {}", runner.id));
     let place = if gitlab.url.is_empty() { String::new() } else { format!(" at {}", gitlab.url) };
-    let deployment = shell_word(&run.names.deployment);
     Failure::new(Id::MissingInput, format!("setup made {runner}{place}, which cannot be looked at"))
         .detail("because", why)
-        .hint(format!("outrigger teardown --deployment {deployment} --gitlab-token-file PATH"))
+        .hint(Command::outrigger("teardown --gitlab-token-file PATH"))
         .hint("if that GitLab no longer exists: --gitlab-gone; to leave the runner for now: --skip create-runner")
 }
 

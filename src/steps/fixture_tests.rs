@@ -155,10 +155,10 @@ fn told<A>(line: &Line<A>, act: fn(&A) -> String) -> (String, String) {
         head += &what.map(|what| format!(" {what}")).unwrap_or_default();
     }
     let mut text = vec![line.text.clone()];
-    text.extend(line.detail.iter().cloned());
+    text.extend(line.detail.iter().map(ToString::to_string));
     if let Some(failure) = failure {
         text.extend(failure.details.iter().map(|(label, text)| format!("{label}: {text}")));
-        text.extend(failure.hints.iter().cloned());
+        text.extend(failure.hints.iter().map(ToString::to_string));
     }
     (head, text.join(" | "))
 }

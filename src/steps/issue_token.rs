@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::base::text::count;
 use crate::base::wait::{self, Pace};
@@ -160,7 +160,7 @@ impl Step for IssueToken {
                 let act = Delete(reference.clone(), live.uid().to_owned());
                 Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
             }
-            Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why, &d.run.kubectl())),
+            Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why)),
         });
         lines.collect()
     }
@@ -191,8 +191,9 @@ impl Step for IssueToken {
 fn no_account(names: &Names) -> Failure {
     let message = format!("{} is not there yet, and a token is for an account", names.account());
     Failure::new(Id::MissingPrerequisite, message)
-        .hint("everything in its order: outrigger setup")
-        .hint("step by step: outrigger create-namespaces, then outrigger create-role")
+        .hint(("everything in its order", Command::outrigger("setup")))
+        .hint(("step by step", Command::outrigger("create-namespaces")))
+        .hint(Command::outrigger("create-role"))
 }
 
 /// Requesting a token is a right of its own, and the old one must not be gone when it turns out missing.
@@ -224,10 +225,10 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
         };
     };
     if let Owner::NotUs(why) = d.notes.owner(live) {
-        return Line::refuse(ownership::foreign(live, &why, &d.run.kubectl()));
+        return Line::refuse(ownership::foreign(live, &why));
     }
     if live.is_terminating() {
-        return Line::refuse(deletion::in_the_way(live, &d.run.kubectl()));
+        return Line::refuse(deletion::in_the_way(live));
     }
     if let Some(why) = renewal::renewal(d.run, d.notes, live) {
         let act = match requested {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::error::{Failure, Hint, Id, Kind, Result};
 use crate::base::event::Outcome as Judgement;
 use crate::base::text::count;
 use crate::cluster::dry_run::{self, Look};
@@ -139,7 +139,7 @@ impl Step for Preflight {
             Ok(Rights { asked, denied: None, .. }) => {
                 let all = format!("all {} that setup needs of you", count(asked.len(), "right"));
                 let detail = asked.iter().filter(|_| d.run.options.verbose > 0);
-                let detail = detail.map(|(place, right)| format!("{right} in {place}")).collect();
+                let detail = detail.map(|(place, right)| format!("{right} in {place}").into()).collect();
                 found.add("rights", Judgement::Pass, all, detail);
             }
             Ok(Rights { denied: Some(failure), .. }) | Err(failure) => found.fail("rights", failure),
@@ -149,7 +149,8 @@ impl Step for Preflight {
                 let fine = trust.warnings.is_empty() && trust.unproven.is_none();
                 let outcome = if fine { Judgement::Pass } else { Judgement::Warn };
                 let text = format!("{} verifies {}", trust.source, trust.endpoint.url);
-                let detail = trust.warnings.iter().chain(&trust.unproven).cloned().collect();
+                let detail =
+                    trust.warnings.iter().chain(&trust.unproven).map(|one| one.as_str().into()).collect();
                 found.add("certificate", outcome, text, detail);
             }
             Err(failure) => found.fail("certificate", failure),
@@ -157,8 +158,8 @@ impl Step for Preflight {
         let mut warnings = Vec::new();
         // What is asked about only resembles a job, so that this is a warning.
         for failure in &seen.jobs {
-            let said = failure.details.iter().map(|(label, text)| format!("{label}: {text}"));
-            let detail: Vec<_> = said.chain(failure.hints.iter().cloned()).collect();
+            let said = failure.details.iter().map(|(label, text)| format!("{label}: {text}").into());
+            let detail: Vec<Hint> = said.chain(failure.hints.iter().cloned()).collect();
             found.add("jobs", Judgement::Warn, failure.message.clone(), detail.clone());
             let line = Line::keep_stricter(format!("jobs will be refused: {}", failure.message));
             warnings.push(detail.into_iter().fold(line, Line::detail));
@@ -204,7 +205,7 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, name: &str, outcome: Judgement, text: impl Into<String>, detail: Vec<String>) {
+    fn add(&mut self, name: &str, outcome: Judgement, text: impl Into<String>, detail: Vec<Hint>) {
         self.findings.push(Finding { name: name.to_owned(), outcome, text: text.into(), detail });
     }
 
@@ -265,7 +266,12 @@ fn about_gitlab(run: &Run, gitlab: &Gitlab, into: &mut Found) {
     match versions(found.version.as_deref(), &run.settings.runner_version.value) {
         Ok(warning) => {
             let outcome = if warning.is_empty() { Judgement::Pass } else { Judgement::Warn };
-            into.add("gitlab", outcome, format!("{version} at {url}"), warning);
+            into.add(
+                "gitlab",
+                outcome,
+                format!("{version} at {url}"),
+                warning.into_iter().map(Hint::from).collect(),
+            );
         }
         Err(failure) => into.fail("gitlab", &failure),
     }
@@ -465,7 +471,7 @@ async fn denied(r: Reads<'_>, missing: &[(String, Right)]) -> Result<Failure> {
     for namespace in r.run.names.namespaces().iter().filter(|one| !r.run.is_used(&one.name)) {
         failure = failure.hint(format!("  oc new-project {}", shell_word(&namespace.name)));
     }
-    Ok(failure.hint(format!("  {}", dry_run::with_used_namespaces(&r.run.settings))))
+    Ok(failure.hint(dry_run::with_used_namespaces(&r.run.settings)))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
         let Some(live) = live.filter(|live| is_ours(live, &owned, &r.notes.id())) else { continue };
         if owned.object.kind == Kind::Namespace && all && !live.is_terminating() {
             let binding = temporary_binding::to_look_into(r.cluster, &owned.object.name).await?;
-            lines.extend(binding.map(|binding| temporary_binding::look_line(r.run, binding).map(Act::Look)));
+            lines.extend(binding.map(|binding| temporary_binding::look_line(binding).map(Act::Look)));
         }
         let text = format!("{} (the settings have moved)", deletion::shown(&live));
         let target = Target::Object(owned.object.clone());

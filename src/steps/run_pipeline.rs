@@ -1,6 +1,6 @@
 //! The first pipeline: found or triggered, followed with its jobs' logs, and judged.
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::Part;
 use crate::gitlab::facts::{self, Purpose as For, instance};
@@ -91,7 +91,7 @@ impl Step for RunPipeline {
             let message = format!("there is no {} on {branch}", state.path);
             return Line::refuse(
                 Failure::new(Id::NoPipelineFile, message)
-                    .hint("commit it first: outrigger commit-pipeline, or setup with --commit-pipeline"),
+                    .hint(("commit it first", Command::outrigger("commit-pipeline"))),
             )
             .into();
         };

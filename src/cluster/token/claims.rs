@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::deployment::names::Names;
 
@@ -19,7 +19,7 @@ pub fn check_claims(token: &Secret, names: &Names, uid: &str) -> Result<()> {
     let wrong = |what: &str, found: &str| {
         Failure::new(Id::TokenClaims, format!("the token's claim {what} is not that of {}", names.account()))
             .detail("it says", if found.is_empty() { "nothing" } else { found })
-            .hint("take a new one: outrigger issue-token --reissue cluster")
+            .hint(("take a new one", Command::outrigger("issue-token --reissue cluster")))
     };
     if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong("alphabet", "a character that no header can carry"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::base::wait::{self, Pace};
 use crate::cluster::endpoint_ca::trust;
@@ -76,7 +76,7 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
             Id::TokenIdentity,
             format!("the token is {name}, not {}", names.account_user()),
         )
-        .hint("take a new one: outrigger issue-token --reissue cluster"));
+        .hint(("take a new one", Command::outrigger("issue-token --reissue cluster"))));
     }
     version.map_err(|refusal| {
         Failure::new(Id::LackingRights, "the runner's token may not read /version, which every job needs")

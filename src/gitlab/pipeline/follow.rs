@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{Reason, State, judge, state, why_waiting};
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Failure, Hint, Id, Result};
 use crate::base::event::Event;
 use crate::base::job_log::Log;
 use crate::base::wait::{self, Pace};
@@ -259,7 +259,7 @@ impl Follower<'_> {
     async fn explain(&self, jobs: &[Job]) -> Result<()> {
         let ours = self.look().await?;
         match why_waiting(jobs, ours.as_ref().map(|ours| &ours.runner)) {
-            Some(Reason::Never(why, hint)) => Err(stuck(&why, &hint)),
+            Some(Reason::Never(why, hint)) => Err(stuck(&why, hint)),
             Some(Reason::Later(what)) => {
                 self.waiting(&what);
                 Ok(())
@@ -274,6 +274,6 @@ impl Follower<'_> {
     }
 }
 
-fn stuck(why: &str, hint: &str) -> Failure {
+fn stuck(why: &str, hint: impl Into<Hint>) -> Failure {
     Failure::new(Id::JobStuck, format!("the job is stuck: {why}")).hint(hint)
 }

@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::deployment::plan::FileChange;
 use crate::deployment::run::Run;
 use crate::gitlab::facts::instance;
@@ -99,10 +99,15 @@ fn render(run: &Run, tags: &[String]) -> Result<String> {
 fn path(project: &Project) -> Result<String> {
     match project.ci_config_path.as_deref() {
         None => Ok(DEFAULT_PATH.to_owned()),
-        Some(path) if path.contains('@') || path.contains("://") => Err(Failure::new(Id::NoPipelineFile, format!("{} reads its CI configuration from elsewhere", project.shown()),
+        Some(path) if path.contains('@') || path.contains("://") => Err(Failure::new(
+            Id::NoPipelineFile,
+            format!("{} reads its CI configuration from elsewhere", project.shown()),
         )
         .detail("it reads", path)
-        .hint("change that in GitLab (Settings, CI/CD, General pipelines), or commit the file there yourself: outrigger commit-pipeline --print")),
+        .hint((
+            "change that in GitLab (Settings, CI/CD, General pipelines), or commit the file there yourself",
+            Command::outrigger("commit-pipeline --print"),
+        ))),
         Some(path) => Ok(path.to_owned()),
     }
 }

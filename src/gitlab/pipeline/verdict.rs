@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::gitlab::{Job, Pipeline};
 
 /// Judges a pipeline that is over. `ours` is the id of our runner, where it is known.
@@ -40,7 +40,7 @@ pub fn judge(pipeline: &Pipeline, jobs: &[Job], ours: Option<u64>) -> Result<Str
                 ),
                 job,
             )
-            .hint("its log is above; once that is mended: outrigger run-pipeline"));
+            .hint(("its log is above; once that is mended", again())));
         }
         return Err(elsewhere(&format!("the pipeline succeeded, but not on our runner {ours}"), jobs));
     }
@@ -79,14 +79,16 @@ fn ended_badly(pipeline: &Pipeline, jobs: &[Job]) -> Failure {
             Some(errors) => failure.detail("GitLab says", errors.clone()),
             None => failure,
         };
-        return failure.hint("look at the pipeline in GitLab; once that is mended: outrigger run-pipeline");
+        return failure.hint(("look at the pipeline in GitLab; once that is mended", again()));
     };
     if pipeline.status == "manual" {
-        return failure(format!("the pipeline waits until somebody starts the job {}", job.name))
-            .hint("start it in GitLab, or let it not block the pipeline (allow_failure: true), then: outrigger run-pipeline");
+        return failure(format!("the pipeline waits until somebody starts the job {}", job.name)).hint((
+            "start it in GitLab, or let it not block the pipeline (allow_failure: true), then",
+            again(),
+        ));
     }
     with_reason(failure(format!("the job {} ended as {}", job.name, job.status)), job)
-        .hint("its log is above; once that is mended: outrigger run-pipeline")
+        .hint(("its log is above; once that is mended", again()))
 }
 
 fn with_reason(failure: Failure, job: &Job) -> Failure {
@@ -113,6 +115,10 @@ fn elsewhere(message: &str, jobs: &[Job]) -> Failure {
     Failure::new(Id::PipelineElsewhere, message)
         .detail("it ran on", if by.is_empty() { "no runner".to_owned() } else { by.join(", ") })
         .hint("another runner takes jobs with these tags: choose tags of its own with --tags")
+}
+
+fn again() -> Command {
+    Command::outrigger("run-pipeline")
 }
 
 #[cfg(test)]

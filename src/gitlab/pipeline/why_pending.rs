@@ -1,12 +1,13 @@
 //! Why a job waits, told from what GitLab says of job and runner. Pure.
 
+use crate::base::error::{Command, Hint};
 use crate::gitlab::{Job, Runner};
 
 /// Why nobody takes a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// It will not begin by itself; what to do about it.
-    Never(String, String),
+    Never(String, Hint),
     /// It may begin any moment: what is awaited.
     Later(String),
 }
@@ -49,7 +50,7 @@ fn reason(job: &Job, ours: Option<&Runner>) -> Option<Reason> {
     if runner.paused {
         return Some(Reason::Never(
             format!("runner {} is paused", runner.id),
-            "resume it in GitLab (Settings, CI/CD, Runners)".to_owned(),
+            "resume it in GitLab (Settings, CI/CD, Runners)".into(),
         ));
     }
     let have = runner.tags.as_deref().unwrap_or_default();
@@ -63,13 +64,13 @@ fn reason(job: &Job, ours: Option<&Runner>) -> Option<Reason> {
                 runner.id,
                 shown(have)
             ),
-            "make them agree: outrigger setup --commit-pipeline, or --tags with the job's".to_owned(),
+            ("make them agree, with --tags or with", Command::outrigger("setup --commit-pipeline")).into(),
         ));
     }
     if job.tags.is_empty() && runner.run_untagged == Some(false) {
         return Some(Reason::Never(
             format!("{} has no tags, and runner {} takes tagged jobs only", job.name, runner.id),
-            format!("give the job the tags {} in the pipeline file", shown(have)),
+            format!("give the job the tags {} in the pipeline file", shown(have)).into(),
         ));
     }
     Some(Reason::Later(match runner.status.as_str() {

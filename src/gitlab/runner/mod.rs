@@ -17,7 +17,7 @@ pub use find::{Stands, by_mark, find, stands};
 
 use serde_json::{Value, json};
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::deployment::mark::Marked;
 use crate::gitlab::facts::{Instance, instance};
 use crate::gitlab::view::{Hand, View};
@@ -163,7 +163,7 @@ async fn decide(view: &View) -> Result<Verdict> {
     if let Ok(instance) = instance(view).await
         && let Some(scope) = instance.scope.as_ref().filter(|scope| !serves(&ours.runner, scope, true))
     {
-        return Err(elsewhere(view, &ours.runner, scope));
+        return Err(elsewhere(&ours.runner, scope));
     }
     // What nobody said here is as GitLab has it.
     let said = view.notes.recorded || settings.tags.source != Source::Default;
@@ -196,14 +196,18 @@ fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
 }
 
 /// Moving a runner is no change of it: the old one would be left behind, its host with it.
-fn elsewhere(view: &View, runner: &Runner, scope: &Scope) -> Failure {
+fn elsewhere(runner: &Runner, scope: &Scope) -> Failure {
     let places = runner.projects.iter().chain(&runner.groups).flatten();
     let places: Vec<String> = places.map(|id| format!("#{id}")).collect();
-    let deployment = crate::settings::shell_word(&view.run.names.deployment);
     Failure::new(Id::AnotherScope, format!("runner {} of this deployment is for somebody else", runner.id))
-        .detail("it is", format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", ")).trim_end())
+        .detail(
+            "it is",
+            format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", "))
+                .trim_end(),
+        )
         .detail("wanted is", format!("a {}", scope.noun()))
-        .hint(format!("take this one away first (outrigger teardown --only create-runner --deployment {deployment}), or use another deployment: --deployment NAME"))
+        .hint(("take this one away first", Command::outrigger("teardown --only create-runner")))
+        .hint("or use another deployment: --deployment NAME")
 }
 
 /// The body of `POST /user/runners`, but for the description: its mark names the ServiceAccount, which may be
@@ -287,7 +291,10 @@ fn reset_reason(ours: &Ours, token: Token, asked: bool) -> Result<Option<String>
         format!("runner {} is in use, and its token is not known here", ours.runner.id),
     )
     .detail("used by", hosts(ours))
-    .hint("a new token stops that host until the new script has run there: outrigger setup --reissue runner")
+    .hint((
+        "a new token stops that host until the new script has run there",
+        Command::outrigger("setup --reissue runner"),
+    ))
     .hint("or hand over the token from its config.toml: --runner-token-file PATH"))
 }
 
@@ -312,7 +319,7 @@ mod tests {
         for used in [ours("online", true, 1), ours("never_contacted", false, 1), ours("offline", true, 0)] {
             let failure = reset_reason(&used, Unknown, false).expect_err("somebody uses it");
             assert_eq!((failure.id, failure.kind.exit_code()), (Id::RunnerTokenUnknown, 7));
-            assert!(failure.hints[0].contains("--reissue runner"));
+            assert!(failure.hints[0].to_string().contains("--reissue runner"));
         }
     }
 
