@@ -308,9 +308,9 @@ async fn filled(view: &View) -> Result<Option<Secret>> {
                 "likely because",
                 "this cluster's token controller is switched off, or an external signer keeps the keys",
             )
-            .hint(format!(
-                "ask for a token with a lifetime instead: {} --token-lifetime 365d",
-                view.run.settings.equivalent_command()
+            .hint((
+                "ask for a token with a lifetime instead",
+                Command::Whole(format!("{} --token-lifetime 365d", view.run.settings.equivalent_command())),
             ))
     })
 }
