@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Mark, PlanLine};
 use crate::deployment::plan::{Decision, Line};
-use crate::steps::contract::{AnyStep, Deciding, Forecast, Planned, Purpose, Reads, Refused, Writes};
+use crate::steps::contract::{AnyStep, Deciding, Forecast, Planned, Prints, Purpose, Reads, Refused, Writes};
 
 pub use select::{drop_unasked, select};
 
@@ -176,7 +176,8 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
         };
         let lines = steps[index].lines();
         let does = lines.iter().any(|line| line.decision.is_change());
-        let kept = !does && !info.surveys && !lines.is_empty();
+        let only_looks = info.surveys || info.prints == Prints::Always;
+        let kept = !does && !only_looks && !lines.is_empty();
         changed |= does;
         for holder in
             steps.iter_mut().filter(|one| info.reaches.is_some() && one.info().holds_until == info.reaches)
