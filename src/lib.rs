@@ -121,7 +121,7 @@ pub async fn run(
             Ok(ended) => ended,
             Err(kind) => {
                 // What the request in flight did is not known: it may well have changed something.
-                let text = "Stopped at once: the same command, or teardown, finds out what is there.";
+                let text = "Stopped immediately, and the last request may have changed something. Run the same command again, or outrigger teardown.";
                 ui.event(&Event::Finished {
                     exit: kind.exit_code(),
                     changed: true,
@@ -169,7 +169,7 @@ async fn interruptible<T>(
         asked = Some(kind);
         cancel.stop(kind);
         ui.event(&Event::Note {
-            text: "stopping after the request in flight; once more to stop at once".to_owned(),
+            text: "stopping after the request in flight; press Ctrl-C again to stop immediately".to_owned(),
         });
     }
 }
@@ -186,8 +186,8 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
         Invocation::List => commands::list(outside).await,
         Invocation::Explain(id) => {
             let page = output::explain::explain(&id).ok_or_else(|| {
-                Failure::new(Id::InvalidInput, format!("there is no failure {id:?}"))
-                    .hint("the id stands at the beginning of each error, for example OR0306")
+                Failure::new(Id::InvalidInput, format!("unknown failure id {id:?}"))
+                    .hint("each error begins with its id, for example OR0306")
             })?;
             let _ = outside.ui.product(outside.ui.human().prose(&page).as_bytes());
             Ok(commands::Ended::well(false, ""))

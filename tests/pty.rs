@@ -69,11 +69,11 @@ fn asked_shown_confirmed_and_done() {
     let desk = Desk::new();
     let mut session = desk.sit_down();
     session.send_line(&setup()).expect("sent");
-    session.exp_string("URL of your GitLab").expect("the first question");
+    session.exp_string("GitLab URL").expect("the first question");
     session.send_line("https://gitlab.example.com").expect("sent");
     session.exp_string("GitLab project").expect("the second question");
     session.send_line("").expect("sent");
-    session.exp_string("File that holds the runner's token").expect("the third question");
+    session.exp_string("File with the runner's token").expect("the third question");
     session.send_line(&desk.path("token")).expect("sent");
     let before = session.exp_string("Apply these").expect("the plan, then the question");
     assert!(before.contains("Plan"), "no plan before the question: {before}");
@@ -147,7 +147,7 @@ fn ctrl_c_at_a_question_ends_with_130_and_leaves_the_terminal_as_it_was() {
     // The pseudo-terminal's own modes are what has to come back, whatever they are.
     session.send_line("modes=$(stty -g)").expect("sent");
     session.send_line(&setup()).expect("sent");
-    session.exp_string("URL of your GitLab").expect("the first question");
+    session.exp_string("GitLab URL").expect("the first question");
     session.send_control('c').expect("sent");
     let said = session.exp_string("ended 130").expect("interrupted");
     let (shown, hidden) = (said.matches("\u{1b}[?25h").count(), said.matches("\u{1b}[?25l").count());
@@ -182,7 +182,7 @@ fn one_of_several_contexts_is_chosen_and_a_wrong_name_removes_nothing() {
             desk.path("token")
         ))
         .expect("sent");
-    session.exp_string("Which kubeconfig context").expect("the question");
+    session.exp_string("Kubeconfig context").expect("the question");
     session.exp_string("double").expect("the contexts");
     // Keys that are typed before the list listens are taken for text.
     until("the list listens", || listens_for_keys(&terminal));
@@ -224,7 +224,7 @@ fn ctrl_c_at_work_is_answered_and_leaves_the_terminal_as_it_was() {
         .expect("sent");
     until("a request comes in", || desk.cluster.requests().iter().any(|one| one.path == "/version"));
     session.send_control('c').expect("sent");
-    session.exp_string("once more to stop at once").expect("the first one is answered");
+    session.exp_string("press Ctrl-C again to stop immediately").expect("the first one is answered");
     session.send_control('c').expect("sent");
     let said = session.exp_string("ended 130").expect("the second one ends it");
     let (shown, hidden) = (said.matches("\u{1b}[?25h").count(), said.matches("\u{1b}[?25l").count());
@@ -248,11 +248,11 @@ fn a_gitlab_token_is_typed_and_never_shown() {
         desk.path("ca.pem")
     );
     session.send_line(&command).expect("sent");
-    session.exp_string("URL of your GitLab").expect("the first question");
+    session.exp_string("GitLab URL").expect("the first question");
     session.send_line(&gitlab.url()).expect("sent");
-    session.exp_string("GitLab project to create the runner in").expect("the second question");
+    session.exp_string("GitLab project of the runner").expect("the second question");
     session.send_line(PROJECT).expect("sent");
-    session.exp_string("File that holds your GitLab access token").expect("the third question");
+    session.exp_string("File with your GitLab access token").expect("the third question");
     session.send_line("").expect("sent");
     session.exp_string("Your GitLab access token").expect("the hidden question");
     session.send_line(&secret).expect("sent");
@@ -290,8 +290,9 @@ fn generated_objects_are_asked_about() {
     run(&mut session, "teardown");
     session.exp_string("to confirm").expect("the question");
     session.send_line("kubernetes-runner").expect("sent");
-    let shown =
-        session.exp_string("Delete these namespaces with what generators keep there?").expect("asked");
+    let shown = session
+        .exp_string("Delete these namespaces together with the objects that controllers recreate in them?")
+        .expect("asked");
     assert!(!shown.contains("Nothing of"), "{shown}");
     session.exp_string("networkpolicies/default-deny (by Kyverno)").expect("what it is about");
     session.send_line("").expect("sent");

@@ -53,7 +53,7 @@ impl<'a> Parts<'a> {
     /// counts.
     pub fn of(url: &'a str) -> Result<Self, &'static str> {
         if url.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
-            return Err("holds a blank, a line break or a backslash");
+            return Err("contains white space, a control character or a backslash");
         }
         let (scheme, rest) = url.split_once("://").ok_or("does not begin with https://")?;
         let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));

@@ -71,9 +71,9 @@ fn text(value: &Value) -> usize {
 /// The failure for an answer, or a list, that is not read to its end. Nothing is decided by a part of it.
 #[must_use]
 pub fn endless(what: &str, why: &str) -> Failure {
-    Failure::new(Id::AnswerTooLarge, format!("cannot {what}: the server sends more than outrigger reads"))
+    Failure::new(Id::AnswerTooLarge, format!("cannot {what}: the server's response is too large"))
         .detail("because", why)
-        .hint("check what answers at that address")
+        .hint("check the address of the server")
 }
 
 /// The first words of an answer that is not what it should be, on one line.

@@ -25,26 +25,26 @@ impl Endpoint {
     pub fn parse(url: &str, what: &str) -> Result<Self> {
         let refuse = |why: &str| {
             let url = without_userinfo(url);
-            Failure::new(Id::UnusableKubeconfig, format!("{what} {url:?} cannot be used"))
+            Failure::new(Id::UnusableKubeconfig, format!("invalid {what} {url:?}"))
                 .detail("because", format!("it {why}"))
-                .hint("it has to look like https://host or https://host:port")
+                .hint("use the form https://host or https://host:port")
         };
         let parts = Parts::of(url).map_err(refuse)?;
         match parts.scheme.as_str() {
             "https" => {}
-            "http" => return Err(refuse("would send a token over plain http, which can be read on the way")),
+            "http" => return Err(refuse("uses plain http, which would expose tokens")),
             _ => return Err(refuse("does not begin with https://")),
         }
         if parts.path.contains(['?', '#']) {
-            return Err(refuse("carries a query or a fragment"));
+            return Err(refuse("contains a query or a fragment"));
         }
         if parts.userinfo.is_some() {
-            return Err(refuse("carries a user name"));
+            return Err(refuse("contains a user name"));
         }
         let prefix = parts.path.trim_end_matches('/');
         let url = format!("https://{}{prefix}", parts.authority());
         if url.parse::<http::Uri>().is_err() {
-            return Err(refuse("is no valid URL"));
+            return Err(refuse("is not a valid URL"));
         }
         let host = parts.host.trim_matches(['[', ']']).to_owned();
         Ok(Self { url, host, port: parts.port.unwrap_or(443), prefix: prefix.to_owned() })

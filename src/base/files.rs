@@ -34,7 +34,7 @@ pub struct Lock {
 }
 
 fn refuse(path: &Path, why: &str) -> Failure {
-    Failure::new(Id::ForeignFile, format!("{} is not a file that outrigger may write", path.display()))
+    Failure::new(Id::ForeignFile, format!("refusing to use {}", path.display()))
         .detail("because", why)
         .hint("remove it, or name another path")
 }
@@ -42,7 +42,7 @@ fn refuse(path: &Path, why: &str) -> Failure {
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Id::FileNotWritten, format!("cannot {what} {}", path.display()))
         .detail("the system says", error.to_string())
-        .hint("free the disk or mend the permissions, then run the same command again")
+        .hint("free disk space or fix the permissions, then run the same command again")
 }
 
 /// Makes a directory and its missing parents, mode 0700.
@@ -51,7 +51,7 @@ pub fn make_dir(path: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|error| failed("make the directory", path, &error))
+        .map_err(|error| failed("create the directory", path, &error))
 }
 
 /// Refuses a target that is a link, a directory, a FIFO or somebody else's; absent is fine.
@@ -60,11 +60,11 @@ pub fn check_target(path: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed("write", path, &error).with_kind(Kind::Refused)),
         Ok(meta) if meta.file_type().is_symlink() => Err(refuse(path, "it is a symbolic link")),
-        Ok(meta) if !meta.is_file() => Err(refuse(path, "it is no regular file")),
+        Ok(meta) if !meta.is_file() => Err(refuse(path, "it is not a regular file")),
         Ok(meta) if meta.uid() != rustix::process::geteuid().as_raw() => {
             Err(refuse(path, "another user owns it"))
         }
-        Ok(meta) if meta.nlink() > 1 => Err(refuse(path, "it has a second name (hard link)")),
+        Ok(meta) if meta.nlink() > 1 => Err(refuse(path, "it has other hard links")),
         Ok(_) => Ok(()),
     }
 }
@@ -159,7 +159,7 @@ fn anothers(meta: &Metadata) -> Option<String> {
     if owner != user && owner != 0 {
         Some(format!("another user owns it (uid {owner})"))
     } else if others_write(meta) && !sticky {
-        Some(format!("others may write to it (mode {:04o})", meta.mode() & 0o7777))
+        Some(format!("other users can write to it (mode {:04o})", meta.mode() & 0o7777))
     } else {
         None
     }
@@ -167,18 +167,17 @@ fn anothers(meta: &Metadata) -> Option<String> {
 
 fn distrust(path: &Path, why: String) -> Failure {
     let shown = crate::base::template::shell_word(&path.display().to_string());
-    let failure =
-        Failure::new(Id::WritableByOthers, format!("{} may be changed by other users", path.display()));
+    let failure = Failure::new(Id::WritableByOthers, format!("other users can change {}", path.display()));
     let owned = why.starts_with("another");
     let failure = failure.detail("because", why);
     if owned {
         failure.hint(
-            "look whose it is; use a place of your own: --state-dir DIR (for the script: --script FILE)",
+            "check its owner, or use a directory of your own: --state-dir DIR (for the script: --script FILE)",
         )
     } else {
         failure
-            .hint(("look at what is there, then", Command::Whole(format!("chmod go-w {shown}"))))
-            .hint("or use a place of your own: --state-dir DIR (for the script: --script FILE)")
+            .hint(("check its content, then", Command::Whole(format!("chmod go-w {shown}"))))
+            .hint("or use a directory of your own: --state-dir DIR (for the script: --script FILE)")
     }
 }
 
@@ -189,7 +188,7 @@ fn distrust(path: &Path, why: String) -> Failure {
 /// # Errors
 /// OR0204 (exit 3) naming the directory.
 pub fn check_place(path: &Path) -> Result<()> {
-    let cannot = |error: &std::io::Error| failed("look at", path, error).with_kind(Kind::Refused);
+    let cannot = |error: &std::io::Error| failed("check", path, error).with_kind(Kind::Refused);
     let absolute = std::path::absolute(path).map_err(|error| cannot(&error))?;
     let Some(dir) = absolute.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok()) else {
         return Ok(());
@@ -221,12 +220,12 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         }
         // A socket.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
-            return Err(odd("it is no regular file"));
+            return Err(odd("it is not a regular file"));
         }
         Err(error) => return Err(cannot(&error)),
     };
     if !meta.is_file() {
-        return Err(odd("it is no regular file"));
+        return Err(odd("it is not a regular file"));
     }
     if let Some(why) = anothers(&meta) {
         return Err(distrust(path, why));
@@ -345,7 +344,7 @@ impl Intake {
 }
 
 fn refuse_input(path: &Path, why: &str) -> Failure {
-    Failure::new(Id::InvalidInput, format!("{} cannot be read", path.display()))
+    Failure::new(Id::InvalidInput, format!("cannot read {}", path.display()))
         .detail("because", why)
         .hint("name another file")
 }
@@ -480,11 +479,13 @@ fn concern(meta: &Metadata, what: Use) -> Option<String> {
     let foreign = owner != 0 && owner != rustix::process::geteuid().as_raw();
     match what {
         Use::Plain => None,
-        _ if foreign => Some(format!("belongs to another user (uid {owner}), who can change what it says")),
-        Use::Secret if meta.mode() & 0o044 != 0 => {
-            Some("holds a token and can be read by other users: chmod 600 closes it".to_owned())
+        _ if foreign => {
+            Some(format!("belongs to another user (uid {owner}) and can be changed by that user"))
         }
-        _ if others_write(meta) => Some("can be changed by other users: chmod go-w closes it".to_owned()),
+        Use::Secret if meta.mode() & 0o044 != 0 => {
+            Some("contains a token and can be read by other users: run chmod 600 on it".to_owned())
+        }
+        _ if others_write(meta) => Some("can be changed by other users: run chmod go-w on it".to_owned()),
         _ => None,
     }
 }
@@ -530,7 +531,7 @@ pub fn lock(path: &Path) -> Result<Lock> {
         .map_err(|error| failed("open", path, &error).with_kind(Kind::Refused))?;
     let meta = file.metadata().map_err(|error| failed("open", path, &error).with_kind(Kind::Refused))?;
     if !meta.is_file() {
-        return Err(refuse(path, "it is no regular file"));
+        return Err(refuse(path, "it is not a regular file"));
     }
     if let Some(why) = anothers(&meta) {
         return Err(distrust(path, why));
@@ -538,9 +539,9 @@ pub fn lock(path: &Path) -> Result<Lock> {
     match file.try_lock() {
         Ok(()) => Ok(Lock { _file: file }),
         Err(TryLockError::WouldBlock) => {
-            Err(Failure::new(Id::Locked, "another run of outrigger is at work on this deployment")
-                .detail("the lock", path.display().to_string())
-                .hint("wait until it has ended, then run the same command again"))
+            Err(Failure::new(Id::Locked, "another run of outrigger holds the lock on this deployment")
+                .detail("lock file", path.display().to_string())
+                .hint("wait for it to end, then run the same command again"))
         }
         Err(TryLockError::Error(error)) => Err(failed("lock", path, &error).with_kind(Kind::Refused)),
     }

@@ -141,8 +141,8 @@ pub fn from_env(env: &BTreeMap<String, String>, https: bool, host: &str, port: u
         return Ok(None);
     }
     if !https && env.get("REQUEST_METHOD").is_some_and(|method| !method.is_empty()) {
-        return Err(unusable(name, "", "REQUEST_METHOD is set: whoever sends a CGI request could choose it")
-            .hint("unset REQUEST_METHOD if this is no CGI program"));
+        return Err(unusable(name, "", "REQUEST_METHOD is set, so a CGI request could set this variable")
+            .hint("unset REQUEST_METHOD if this is not a CGI program"));
     }
     // Go takes host:port for a plain HTTP proxy.
     let whole = match value.split_once("://") {
@@ -159,9 +159,8 @@ pub fn from_env(env: &BTreeMap<String, String>, https: bool, host: &str, port: u
 pub fn from_kubeconfig(value: &str) -> Result<Proxy> {
     let name = "proxy-url of the kubeconfig";
     if !value.contains("://") {
-        return Err(
-            unusable(name, value, "it has no scheme").hint("kubectl wants one, too: http://HOST:PORT")
-        );
+        return Err(unusable(name, value, "it has no scheme")
+            .hint("add one, as kubectl also requires: http://HOST:PORT"));
     }
     parse(value, name)
 }
@@ -186,9 +185,9 @@ fn parse(value: &str, source: &str) -> Result<Proxy> {
 
 fn unusable(source: &str, value: &str, why: &str) -> Failure {
     let value = if value.is_empty() { String::new() } else { format!(" {:?}", without_userinfo(value)) };
-    Failure::new(Id::InvalidProxy, format!("{source}{value} cannot be used"))
+    Failure::new(Id::InvalidProxy, format!("invalid proxy in {source}{value}"))
         .detail("because", why)
-        .hint("a proxy looks like http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT; hosts that need none stand in NO_PROXY")
+        .hint("use the form http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT; list hosts to reach directly in NO_PROXY")
 }
 
 /// A URL as it may be shown: whatever could be a user name or password is left out.

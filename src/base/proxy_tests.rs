@@ -106,7 +106,7 @@ fn proxies_are_taken_apart() {
         ("http://proxy:port", "port"),
         ("http://proxy:0", "port"),
         ("http://proxy:65536", "port"),
-        ("http://proxy:3128 ", "blank"),
+        ("http://proxy:3128 ", "white space"),
         ("http://[::1:3128", "host"),
         ("socks4://proxy", "only http, https and socks5"),
         ("ftp://proxy", "only http, https and socks5"),

@@ -61,7 +61,7 @@ pub trait Refused {
 }
 
 /// What a request says that was not sent because the run's time is over.
-pub const OVER: &str = "the run's deadline (--timeout) is over";
+pub const OVER: &str = "the run's --timeout has expired";
 /// How often a request may go without any answer before it is given up: a server that is not there seldom
 /// comes back within a run; one that says "later" does.
 const SILENCES: u32 = 3;

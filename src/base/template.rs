@@ -29,7 +29,7 @@ pub(crate) fn rendered(
     let broken = |error: &minijinja::Error| {
         // The error's own text may quote values; its kind and line say enough for a bug report.
         let line = error.line().map_or_else(|| "unknown".to_owned(), |line| line.to_string());
-        Failure::new(Id::Template, format!("the template {name} does not render"))
+        Failure::new(Id::Template, format!("cannot render the template {name}"))
             .detail("reason", format!("{}, line {line}", error.kind()))
     };
     let syntax = SyntaxConfig::builder()

@@ -77,10 +77,10 @@ const TEARDOWN_FLAGS: &[&str] = &[
 
 const EXAMPLES: &str = "\
 Examples:
-  outrigger setup                     ask for what is missing, show the plan, do it
+  outrigger setup                     ask for missing values, show the plan, apply it
   outrigger setup --dry-run           show the plan and change nothing
-  outrigger status                    compare what is there with what should be
-  outrigger teardown                  take it all away again
+  outrigger status                    compare the deployment with its settings
+  outrigger teardown                  remove the deployment
 
 Topics: outrigger help exit-codes, outrigger help environment, outrigger help settings,
 outrigger help gitlab-token";
@@ -89,14 +89,14 @@ const EXIT_CODES: &str = "\
 Exit codes
     0  done, or nothing to do
     1  unclassified
-    2  usage, or missing input
-    3  preflight, the settings or you refused it; nothing was changed
-    4  authentication or permission
-    5  stopped part-way, or teardown left something; safe to run again
+    2  invalid usage, or missing input
+    3  refused by preflight, the settings or you; nothing was changed
+    4  authentication or permission failed
+    5  stopped part-way, or teardown did not remove everything; safe to run again
     6  another run holds this deployment
-    7  an object is in the way and is not ours
-    8  a wait or deadline ran out
-    9  a proof failed: a credential does not do what it must, or does what it must not
+    7  an existing object was not created by this deployment
+    8  timed out
+    9  a proof failed: a credential has too few or too many permissions
    10  changes are pending (status; --dry-run --exit-code)
   130  interrupted (SIGINT)
   143  terminated (SIGTERM)
@@ -109,7 +109,7 @@ pub fn command(steps: &[StepHelp]) -> Command {
         Styles::styled().header(AnsiColor::Green.on_default().bold()).literal(AnsiColor::Cyan.on_default());
     let mut root = Command::new("outrigger")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Puts a GitLab Runner outside a Kubernetes cluster, with every job a pod inside it")
+        .about("Set up a GitLab Runner outside a Kubernetes cluster that runs every job as a pod in it")
         .after_help(EXAMPLES)
         .styles(styles)
         .max_term_width(100)
@@ -122,7 +122,7 @@ pub fn command(steps: &[StepHelp]) -> Command {
 
     root = root.subcommand(
         with(Command::new("setup"), |_| true, SETUP_FLAGS)
-            .about("Do everything that is not done yet, after showing the plan")
+            .about("Set up the deployment: show the plan and apply it")
             .after_help(
                 "Examples:\n  outrigger setup\n  outrigger setup --dry-run --exit-code\n  \
                  outrigger setup --non-interactive --gitlab-url https://gitlab.com --project platform/hello \
@@ -145,7 +145,7 @@ pub fn command(steps: &[StepHelp]) -> Command {
     }
     root.subcommand(
         with(Command::new("teardown"), |key| PLACES.contains(&key), TEARDOWN_FLAGS)
-            .about("Take away what setup made, and nothing else")
+            .about("Remove everything that setup created")
             .after_help(
                 "Examples:\n  outrigger teardown --dry-run\n  outrigger teardown --non-interactive --yes\n  \
                  outrigger teardown --cluster-gone",
@@ -153,23 +153,18 @@ pub fn command(steps: &[StepHelp]) -> Command {
     )
     .subcommand(
         with(Command::new("status"), |_| true, &[])
-            .about("Compare what is there with what should be; exit 10 if something differs")
+            .about("Compare the deployment with its settings; exit 10 if they differ")
             .after_help("Examples:\n  outrigger status\n  outrigger status -o json"),
     )
     .subcommand(
         with(Command::new("list"), |_| false, &["cluster"])
-            .about("Name the deployments known on this machine")
+            .about("List the deployments recorded on this machine")
             .after_help("Examples:\n  outrigger list\n  outrigger list --cluster"),
     )
     .subcommand(
         Command::new("explain")
-            .about("Say more about a failure")
-            .arg(
-                Arg::new("id")
-                    .value_name("ID")
-                    .required(true)
-                    .help("The id in the failure, for example OR0306"),
-            )
+            .about("Explain a failure")
+            .arg(Arg::new("id").value_name("ID").required(true).help("Id of the failure, for example OR0306"))
             .after_help("Example:\n  outrigger explain OR0306"),
     )
 }
@@ -249,26 +244,26 @@ fn topic_page(topic: &str) -> Option<String> {
 
 fn environment_page() -> String {
     let mut page = String::from(
-        "Environment\n  A flag wins over its variable, a variable over the settings file. Empty means not set.\n\n",
+        "Environment\n  A flag takes precedence over its variable, a variable over the settings file. Empty means not set.\n\n",
     );
     for row in rows().filter(|row| row.env.is_some()) {
         let names: Vec<_> = row.variables().collect();
         let _ = writeln!(page, "  {:<47} {}", names.join(", "), row.dashed);
     }
     page += "\n  GITLAB_TOKEN, GITLAB_ACCESS_TOKEN, OAUTH_TOKEN hold your GitLab access token itself; the first\n  \
-             that is set counts. It goes only to a host named along with it: by the same command line,\n  \
+             that is set is used. It is sent only to a host given with it, by the same command line,\n  \
              environment or settings file.\n\n  HTTPS_PROXY and NO_PROXY (or in lower case) name the proxy on the way to the cluster and to GitLab,\n  \
-             by kubectl's rules; a kubeconfig's proxy-url comes first. ALL_PROXY is not looked at.\n";
-    page += "\n  NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM=dumb decide about colour; LC_ALL, LC_CTYPE, LANG about\n  \
-             glyphs. CI means nobody can answer. XDG_STATE_HOME holds outrigger/, where records are kept.\n";
+             by kubectl's rules; a kubeconfig's proxy-url takes precedence. ALL_PROXY is ignored.\n";
+    page += "\n  NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM=dumb control colour; LC_ALL, LC_CTYPE, LANG control\n  \
+             glyphs. CI disables prompts. Records are stored in XDG_STATE_HOME/outrigger.\n";
     page
 }
 
 fn settings_page() -> String {
     let mut page = String::from(
-        "Settings file\n  Named by --config FILE or OUTRIGGER_CONFIG, never looked for. One flat YAML mapping; unknown\n  \
-         and repeated keys are refused; relative paths are relative to the file. Flags and environment\n  \
-         win over it, it wins over what is recorded.\n\n",
+        "Settings file\n  Given by --config FILE or OUTRIGGER_CONFIG. One flat YAML mapping; unknown and duplicate keys\n  \
+         are refused; relative paths are relative to the file. Flags and environment variables take\n  \
+         precedence over it, and it takes precedence over recorded settings.\n\n",
     );
     for row in SETTINGS {
         let value = match row.kind {

@@ -31,7 +31,7 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
                 if let Err(why) = check::deployment(&deployment) {
                     let place = check::escaped(&text(&meta["namespace"]));
                     let name = check::escaped(&deployment);
-                    let text = format!("the ServiceAccount {name} in {place} is left out: its name {why}");
+                    let text = format!("skipped ServiceAccount {name} in {place}: its name {why}");
                     outside.ui.event(&Event::Warning { text });
                     continue;
                 }
@@ -74,7 +74,7 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::well(false, ""));
     }
     if rows.is_empty() {
-        outside.ui.event(&Event::Note { text: "No deployment is known here.".to_owned() });
+        outside.ui.event(&Event::Note { text: "No deployments found.".to_owned() });
         return Ok(Ended::well(false, ""));
     }
     let rows: Vec<[String; 4]> = rows.into_iter().map(|row| row.map(|cell| message::text(&cell))).collect();

@@ -67,7 +67,7 @@ fn expiry(session: &Session) -> String {
     match session.notes().token_expires() {
         None => String::new(),
         Some(expires) => format!(
-            "Jobs stop at {expires}, unless renewed: {}",
+            "Jobs stop at {expires}, when the cluster token expires; to renew it: {}",
             session.run().settings.complete(&Command::outrigger("setup --reissue cluster"))
         ),
     }

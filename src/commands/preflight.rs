@@ -48,9 +48,9 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
     Ok(Ended::well(
         false,
         if plan.forecast.unlooked.is_empty() {
-            "Nothing is in the way."
+            "All checks passed."
         } else {
-            "Nothing is in the way of what can be looked at now."
+            "All checks that are possible now passed."
         },
     ))
 }
@@ -74,7 +74,7 @@ fn checks(plan: &Plan) -> Vec<Event> {
         checks.push(Event::Check {
             name: "policies and quotas".to_owned(),
             outcome: Outcome::Skipped,
-            text: format!("{} not looked at yet", count(unlooked.len(), "object")),
+            text: format!("{} not checked yet", count(unlooked.len(), "object")),
             detail: unlooked.iter().map(|(reference, why)| format!("{reference}: {why}").into()).collect(),
         });
     }
@@ -97,7 +97,7 @@ fn nothing_else(failure: &Failure) -> [Event; 2] {
     };
     [
         check("cluster", Outcome::Fail, &failure.message),
-        check("everything else", Outcome::Skipped, "only that cluster could answer"),
+        check("everything else", Outcome::Skipped, "requires the cluster"),
     ]
 }
 
@@ -126,10 +126,10 @@ fn judge(lines: &[Line]) -> (Outcome, String, Vec<Hint>) {
     match changes.as_slice() {
         [] if lines.len() == 1 => (Outcome::Pass, first.text.clone(), detail(first)),
         [] => (Outcome::Pass, "in place".to_owned(), Vec::new()),
-        [line] => (Outcome::Pass, format!("can be done: {}", line.text), detail(line)),
+        [line] => (Outcome::Pass, format!("possible: {}", line.text), detail(line)),
         many => {
             let texts = many.iter().map(|line| line.text.as_str().into()).collect();
-            (Outcome::Pass, format!("{} can be made", count(many.len(), "change")), texts)
+            (Outcome::Pass, format!("{} possible", count(many.len(), "change")), texts)
         }
     }
 }

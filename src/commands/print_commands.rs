@@ -18,8 +18,11 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     let (settings, record) = outside.settings().await?;
     let path = path(&settings, record.as_ref());
     if path.as_os_str() == "-" {
-        return Err(Failure::new(Id::InvalidInput, "--script - is no file that commands could name")
-            .hint("name the one that the script is in: --script FILE"));
+        return Err(Failure::new(
+            Id::InvalidInput,
+            "--print-commands requires a script file, but --script is -",
+        )
+        .hint("give the file of the script: --script FILE"));
     }
     let path = absolute(&path);
     let placement = placement(&settings)?;
@@ -27,12 +30,12 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     let ours = |text: &str| machine::is_ours(text, &settings.deployment.value);
     let write = settings.complete(&Command::outrigger("launch-script --script FILE"));
     match files::read(&path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
-        None => warn(format!("{} is not there (deleted after use?); to write one: {write}", path.display())),
+        None => warn(format!("{} does not exist (deleted after use?); to write it: {write}", path.display())),
         Some(text) if !ours(&text) => warn(format!("{} is not this deployment's script", path.display())),
         Some(_) => {}
     }
     if placement.separate && files::read(&secrets_file::path_beside(&path))?.is_none() {
-        warn(format!("{} is not there", secrets_file::path_beside(&path).display()));
+        warn(format!("{} does not exist", secrets_file::path_beside(&path).display()));
     }
     let before = record.map(|record| record.script_target).unwrap_or_default();
     let (before, now) = (before.split(',').next().unwrap_or_default(), placement.target.name);

@@ -208,17 +208,11 @@ impl Outside<'_> {
             None => None,
             Some(path) => {
                 let bytes = self.intake.text(path).await?.ok_or_else(|| {
-                    Failure::new(
-                        Id::SettingsFile,
-                        format!("the settings file {} does not exist", path.display()),
-                    )
-                    .hint("name one that does with --config FILE")
+                    Failure::new(Id::SettingsFile, format!("settings file {} does not exist", path.display()))
+                        .hint("give an existing file with --config FILE")
                 })?;
                 let text = std::str::from_utf8(&bytes).map_err(|_| {
-                    Failure::new(
-                        Id::SettingsFile,
-                        format!("the settings file {} is not UTF-8", path.display()),
-                    )
+                    Failure::new(Id::SettingsFile, format!("settings file {} is not UTF-8", path.display()))
                 })?;
                 Some((path.clone(), text.to_owned()))
             }
@@ -349,7 +343,8 @@ impl Outside<'_> {
         let account = run.names.account();
         let account = format!("{}/{}", account.namespace.as_deref().unwrap_or_default(), account.name);
         for why in &seen.refused {
-            view.progress.warn(format!("not taken from the annotation on ServiceAccount {account}: {why}"));
+            view.progress
+                .warn(format!("ignored setting in the annotation on ServiceAccount {account}: {why}"));
         }
         let inputs = Inputs { noted: Some((account.clone(), seen.noted)), ..self.inputs().await? };
         match settings::resolve(&inputs, |_, _| Ok(settings::Remembered::new())) {
@@ -366,10 +361,8 @@ impl Outside<'_> {
             Err(failure) => {
                 let why: Vec<String> =
                     failure.details.iter().map(|(name, why)| format!("{name} {why}")).collect();
-                view.progress.warn(format!(
-                    "nothing is taken from the annotation on ServiceAccount {account}: {}",
-                    why.join("; ")
-                ));
+                view.progress
+                    .warn(format!("ignored the annotation on ServiceAccount {account}: {}", why.join("; ")));
             }
         }
         if let Some((tags, id)) = seen.tags
@@ -433,7 +426,7 @@ impl Outside<'_> {
             }
         };
         let Some(url) = &settings.gitlab_url else {
-            let why_not = "no GitLab instance is named".to_owned();
+            let why_not = "--gitlab-url is not set".to_owned();
             return Ok(gitlab::view::Access { client: None, why_not, roots, proxies });
         };
         let timeout = settings.request_timeout.filter(|timeout| !timeout.is_zero());
@@ -501,10 +494,10 @@ impl Outside<'_> {
         }
         if current.is_none() {
             let note = if contexts.is_empty() {
-                "your kubeconfig has no context".to_owned()
+                "the kubeconfig has no context".to_owned()
             } else {
                 format!(
-                    "your kubeconfig has {} contexts and no current one ({})",
+                    "the kubeconfig has {} contexts and no current context ({})",
                     contexts.len(),
                     contexts.join(", ")
                 )

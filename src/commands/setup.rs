@@ -116,7 +116,7 @@ pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut P
 
 /// The last line.
 pub(super) fn done(session: &Session, changed: bool) -> Ended {
-    let text = if changed { "Done." } else { "Nothing to change, no write." };
+    let text = if changed { "Done." } else { "Nothing to change." };
     Ended { last: expiry(session), ..Ended::well(changed, text) }
 }
 
@@ -128,7 +128,7 @@ pub(super) fn with_stale(plan: &Plan, stale: &[Line<prune::Act>], prune: bool) -
             let mut line = engine::shown("prune", &line.clone().map(drop));
             if !prune {
                 line.mark = Mark::Keep;
-                line.text = format!("{}; stays without --prune", line.text);
+                line.text = format!("{}; kept without --prune", line.text);
             }
             lines.push(line);
         }
@@ -168,17 +168,20 @@ fn next(session: &Session) -> Result<Vec<Hint>> {
     };
     if !lines.is_empty() && session.gitlab.is_connected() && run.settings.project.is_some() {
         lines.push(Hint::new(
-            "Then commit the pipeline file, run the first pipeline and follow it",
+            "Then commit the pipeline file and run the first pipeline",
             Command::outrigger("setup --commit-pipeline --run-pipeline"),
         ));
     }
-    lines.push(Hint::new("See what is there, and whether it still works", Command::outrigger("status")));
-    lines.push(Hint::new("Do the same without questions", Command::Whole(run.settings.equivalent_command())));
+    lines.push(Hint::new("Check the deployment", Command::outrigger("status")));
+    lines.push(Hint::new(
+        "Run the same setup without prompts",
+        Command::Whole(run.settings.equivalent_command()),
+    ));
     if let Some(uid) = session.notes().record().uid_of(&run.names.account()) {
-        let text = "Look at it from a machine that has no record of it, such as CI";
+        let text = "Check it from a machine without a record, such as CI";
         lines.push(Hint::new(text, elsewhere(&run.settings, uid)));
     }
-    lines.push(Hint::new("Take it all away", Command::outrigger("teardown")));
+    lines.push(Hint::new("Remove it", Command::outrigger("teardown")));
     Ok(lines)
 }
 
@@ -189,9 +192,9 @@ fn check_stdout(outside: &Outside<'_>) -> Result<()> {
     if shown && !outside.options.secrets_to_stdout {
         return Err(Failure::new(
             Id::InvalidInput,
-            "the launch script holds two secrets, and stdout would show them",
+            "the launch script contains two secrets, which stdout would show",
         )
-        .hint("name a file with --script FILE, or say --secrets-to-stdout if that is what you want"));
+        .hint("write it to a file with --script FILE, or allow this with --secrets-to-stdout"));
     }
     Ok(())
 }

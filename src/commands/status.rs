@@ -40,7 +40,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::failed(failures, false));
     }
     let asked =
-        if unasked.is_empty() { String::new() } else { format!(" Not asked for: {}.", unasked.join(", ")) };
+        if unasked.is_empty() { String::new() } else { format!(" Not selected: {}.", unasked.join(", ")) };
     let text = format!("Everything matches the plan.{asked}");
     Ok(Ended { last: expiry(&session), ..Ended::well(false, text) })
 }

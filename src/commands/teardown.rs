@@ -42,9 +42,12 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let options = outside.options.clone();
     let known = outside.settings().await?;
     if !outside.ui.interactive() && !options.yes && !options.dry_run {
-        return Err(Failure::new(Id::MissingConsent, "teardown needs consent, and nobody is here to ask")
-            .hint("add --yes")
-            .hint(("to see what it would remove", Command::outrigger("teardown --dry-run"))));
+        return Err(Failure::new(
+            Id::MissingConsent,
+            "teardown requires confirmation, and there is no terminal to ask on",
+        )
+        .hint("add --yes")
+        .hint(("to see what teardown would remove", Command::outrigger("teardown --dry-run"))));
     }
     check_record(&options, &known)?;
     let needs = Needs { writes: !options.dry_run, no_cluster: options.cluster_gone, ..Needs::default() };
@@ -98,8 +101,9 @@ fn check_record(options: &RunOptions, (settings, record): &Known) -> Result<()> 
     if !options.cluster_gone || record.is_some() {
         return Ok(());
     }
-    let message = format!("there is no record of {} on this machine", settings.deployment.value);
-    Err(Failure::new(Id::NoRecord, message).hint(("to see which are known here", Command::outrigger("list"))))
+    let message = format!("this machine has no record of deployment {}", settings.deployment.value);
+    Err(Failure::new(Id::NoRecord, message)
+        .hint(("to list the recorded deployments", Command::outrigger("list"))))
 }
 
 /// Lets the selected steps decide what goes. Cluster, GitLab and disk are independent: one that is not there does
@@ -153,7 +157,7 @@ async fn nothing_left(
         }
         forget(session);
     }
-    Ok(Ended::well(false, format!("Nothing of {} is there.", session.run().names.deployment)))
+    Ok(Ended::well(false, format!("Nothing to remove for {}.", session.run().names.deployment)))
 }
 
 /// Lets no new work begin, and waits for what runs.
@@ -293,15 +297,15 @@ fn last_line(session: &Session, whole: bool) -> String {
     let run = session.run();
     let deployment = &run.names.deployment;
     if run.options.cluster_gone {
-        return format!("Nothing of {deployment} is left here; the cluster was not asked.");
+        return format!("Removed {deployment} from this machine; the cluster was not contacted.");
     }
     let commit = session.notes().record().gitlab.commit.clone();
     match commit.map(|commit| format!("{} on {}", commit.path, commit.branch)) {
-        _ if !whole || run.options.keep_namespaces => format!("Nothing else of {deployment} is left."),
+        _ if !whole || run.options.keep_namespaces => format!("Removed the selected parts of {deployment}."),
         Some(file) => {
-            format!("Nothing of {deployment} is left, but for {file} (--revert-pipeline takes it back).")
+            format!("Removed {deployment}, except {file} (--revert-pipeline reverts it).")
         }
-        None => format!("Nothing of {deployment} is left."),
+        None => format!("Removed {deployment}."),
     }
 }
 
@@ -347,7 +351,7 @@ async fn receipt_lines(session: &Session, removal: &Removal, failures: &[Failure
             None => false,
         };
         let state = match line.decision {
-            Decision::Refuse => "left, not ours",
+            Decision::Refuse => "left, foreign",
             _ if gone => "removed",
             _ if leaving => "being deleted",
             decision if decision.is_change() => "left",

@@ -11,7 +11,7 @@ use crate::settings::{Missing, missing_failure};
 pub(super) async fn uninstall(outside: &Outside<'_>) -> Result<Ended> {
     let (settings, record) = outside.settings().await?;
     let Some(url) = &settings.gitlab_url else {
-        let note = "the one that the entry on the host names, such as https://gitlab.com";
+        let note = "the URL in the entry on the host, such as https://gitlab.com";
         return Err(missing_failure(vec![Missing::new("gitlabUrl", note)]));
     };
     let recorded = record.as_ref().map(|record| record.cluster.server.trim_end_matches('/'));

@@ -51,7 +51,7 @@ pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Obje
     let Some(id) = anchor.annotation(names::ID).filter(|id| !id.is_empty()) else { return Look::Nothing };
     let named = view.run.settings.anchor_uid.as_deref();
     if let Some(uid) = named.filter(|uid| *uid != anchor.uid()) {
-        let why = format!("its uid is {}, and --anchor-uid names {uid}", anchor.uid());
+        let why = format!("its uid is {}, but --anchor-uid is {uid}", anchor.uid());
         return Look::Doubt(Box::new(doubt(anchor, &why)));
     }
     let mut note = note(anchor);
@@ -66,7 +66,7 @@ pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Obje
     let Some(id) = ownership::agreed_id(anchor, &objects) else {
         let strange = objects.iter().find(|object| object.annotation(names::ID) != Some(id));
         let strange = strange.map_or_else(String::new, |object| object.reference.to_string());
-        let why = format!("{strange} does not carry its id");
+        let why = format!("{strange} has another id, or none");
         return Look::Doubt(Box::new(doubt(anchor, &why)));
     };
     let cluster = identity(view).await.unwrap_or_default();
@@ -86,18 +86,18 @@ pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Obje
         (None, Stands::Failed(failure)) => {
             let reference = &anchor.reference;
             let failure = failure.as_ref().clone().detail(
-                "asked for",
-                format!("the mark of {reference}, as there is no record of it on this machine"),
+                "reason for the request",
+                format!("this machine has no record, so the runner's mark must confirm {reference}"),
             );
             return Look::Doubt(Box::new(
-                failure.hint("or name its uid, which setup printed: --anchor-uid UID"),
+                failure.hint("or give the uid that setup printed: --anchor-uid UID"),
             ));
         }
         (None, stands) => {
             let mut why = lacking(stands);
             if matches!(stands, Stands::No) && cluster.kube_system.is_empty() {
                 why.push_str(
-                    " that can be told here: the namespace kube-system may not be read, whose uid it names",
+                    " that can be compared: the mark includes the uid of kube-system, which you cannot read",
                 );
             }
             return Look::Doubt(Box::new(doubt(anchor, &why)));
@@ -106,7 +106,10 @@ pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Obje
     // The uid says nothing of the annotations: a namespace that was there before carries no id that could
     // tie what is read off the anchor to it.
     if by == Voucher::Uid && names != view.run.names && view.run.is_used(&names.runner_namespace) {
-        let why = format!("its note says that jobs are in {}: name it with --namespace", names.job_namespace);
+        let why = format!(
+            "its annotation names the job namespace {}: confirm it with --namespace",
+            names.job_namespace
+        );
         return Look::Doubt(Box::new(doubt(anchor, &why)));
     }
     if names == view.run.names {
@@ -158,7 +161,7 @@ async fn places(view: &View, note: &BTreeMap<String, Vec<String>>, id: &str) -> 
         return Ok(Names { job_namespace: noted.clone(), ..view.run.names.clone() });
     }
     Err(format!(
-        "its note says that jobs are in the namespace {noted}, which does not carry its id: if that is right, name it with --namespace and --use-namespace"
+        "its annotation names the job namespace {noted}, which does not have its id: confirm it with --namespace and --use-namespace"
     ))
 }
 
@@ -174,7 +177,7 @@ async fn carried(view: &View, names: &Names) -> Result<Vec<Object>, String> {
         match found {
             Ok(found) => objects.extend(found),
             Err(refusal) => {
-                return Err(format!("{reference} cannot be read: {}", Failure::from(refusal).message));
+                return Err(format!("cannot read {reference}: {}", Failure::from(refusal).message));
             }
         }
     }
@@ -186,10 +189,12 @@ fn lacking(stands: &Stands) -> String {
     match stands {
         Stands::For(_) | Stands::Failed(_) => String::new(),
         Stands::IdAlone(id) => {
-            format!("runner {id} in GitLab carries its id alone, which whoever reads the id can repeat")
+            format!(
+                "runner {id} in GitLab has only its id in the description, which anyone who can read the id can copy"
+            )
         }
-        Stands::No => "no runner in GitLab carries its mark".to_owned(),
-        Stands::NotLooked(why) => format!("GitLab was not asked for the runner's mark: {why}"),
+        Stands::No => "no runner in GitLab has its mark".to_owned(),
+        Stands::NotLooked(why) => format!("the runner's mark in GitLab was not checked: {why}"),
     }
 }
 
@@ -198,13 +203,13 @@ fn doubt(anchor: &Object, why: &str) -> Failure {
     let quote = shell_word;
     let reference = &anchor.reference;
     Failure::new(
-        Id::UnconfirmedOwner, format!("{reference} carries an id of outrigger's, and nothing confirms that it is yours"),
+        Id::UnconfirmedOwner, format!("cannot confirm that {reference} belongs to your deployment"),
     )
     .detail("because", why)
-    .detail("wanted", "this machine's record, the mark on its runner in GitLab, or the ServiceAccount's uid")
-    .hint("if another machine set it up, give the uid that setup printed there: --anchor-uid UID")
-    .hint("or let the mark on its runner in GitLab be looked at: --gitlab-url URL --gitlab-token-file PATH --project PATH")
-    .hint(("look at it", Command::kubectl(format!(
+    .detail("required", "this machine's record, the mark on its runner in GitLab, or the ServiceAccount's uid")
+    .hint("if setup ran on another machine, give the uid that it printed: --anchor-uid UID")
+    .hint("or check the mark on its runner in GitLab: --gitlab-url URL --gitlab-token-file PATH --project PATH")
+    .hint(("inspect it", Command::kubectl(format!(
         "get -n {} serviceaccount {} -o yaml",
         quote(reference.namespace.as_deref().unwrap_or_default()),
         quote(&reference.name)
@@ -224,12 +229,12 @@ fn taken(
         let value = values.last().map_or("", String::as_str);
         let why = match key.as_str() {
             "runnerVersion" if settings::is_older(value, DEFAULT_RUNNER_VERSION) => {
-                format!("older than {DEFAULT_RUNNER_VERSION}: to keep it, name it with --runner-version")
+                format!("older than {DEFAULT_RUNNER_VERSION}: to keep it, use --runner-version")
             }
             "podSecurity" if PodSecurity::of_label(value) < least(level) => {
-                "laxer than the namespace: to loosen it, say --pod-security".to_owned()
+                "less strict than the namespace: to use it, give --pod-security".to_owned()
             }
-            "secrets" if value != "separate" => "said with --secrets alone".to_owned(),
+            "secrets" if value != "separate" => "only --secrets can set it".to_owned(),
             "lockMetadata" if value != "true" => return false,
             _ => return true,
         };

@@ -31,7 +31,7 @@ impl fmt::Display for AskError {
         match self {
             AskError::Interrupted => f.write_str("interrupted at a question"),
             AskError::NotATerminal => f.write_str("there is no terminal to ask on"),
-            AskError::Broken(why) => write!(f, "the terminal cannot be used: {why}"),
+            AskError::Broken(why) => write!(f, "cannot use the terminal: {why}"),
         }
     }
 }
@@ -93,10 +93,10 @@ pub struct Gaps {
 /// that was typed: no setting holds one.
 pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<Option<Secret>> {
     if settings.context.is_none() && !gaps.has_current_context && gaps.contexts.len() > 1 {
-        let at = ask.select("Which kubeconfig context", &gaps.contexts, 0)?;
+        let at = ask.select("Kubeconfig context", &gaps.contexts, 0)?;
         let name = gaps.contexts.get(at).cloned().unwrap_or_default();
         let name = check::text(&name).map_err(|why| {
-            let message = format!("the context's name {} {why}", check::escaped(&name));
+            let message = format!("context name {} {why}", check::escaped(&name));
             Failure::new(Id::InvalidInput, message)
         })?;
         settings.context = Some(Sourced::new(name, Source::Asked));
@@ -106,7 +106,7 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<O
     }
     if settings.gitlab_url.is_none() {
         let valid = |text: &str| check::gitlab_url(text.trim()).map(drop);
-        let answer = ask.input("URL of your GitLab", Some("https://gitlab.com"), &valid)?;
+        let answer = ask.input("GitLab URL", Some("https://gitlab.com"), &valid)?;
         let url = check::gitlab_url(answer.trim()).map_err(|why| Failure::new(Id::InvalidInput, why))?;
         settings.gitlab_url = Some(Sourced::new(url, Source::Asked));
     }
@@ -124,14 +124,14 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<O
             text => check::project(text).map(drop),
         };
         let prompt = if may_be_empty {
-            "GitLab project to create the runner in (path or id; empty: the runner exists)"
+            "GitLab project of the runner (path or id; empty to use an existing runner)"
         } else {
             "GitLab project (path or id)"
         };
         let answer = ask.input(prompt, may_be_empty.then_some(""), &valid)?;
         if answer.trim().is_empty() {
             let valid = |text: &str| readable_file(&expand(text, home));
-            let answer = ask.input("File that holds the runner's token (glrt-…)", None, &valid)?;
+            let answer = ask.input("File with the runner's token (glrt-…)", None, &valid)?;
             settings.runner_token_file = Some(Sourced::new(expand(&answer, home), Source::Asked));
             return Ok(None);
         }
@@ -145,7 +145,7 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<O
         _ => readable_file(&expand(text, home)),
     };
     let answer =
-        ask.input("File that holds your GitLab access token (scope api; empty: type it)", Some(""), &valid)?;
+        ask.input("File with your GitLab access token (scope api; empty to type it)", Some(""), &valid)?;
     if answer.trim().is_empty() {
         return Ok(Some(ask.secret("Your GitLab access token")?));
     }
@@ -170,7 +170,11 @@ pub fn confirm_name(ask: &mut dyn Ask, deployment: &str) -> Result<bool> {
 
 /// Asks whether namespaces may go with what generators keep in them.
 pub fn confirm_generated(ask: &mut dyn Ask, kept: &[String]) -> Result<bool> {
-    Ok(ask.confirm("Delete these namespaces with what generators keep there?", kept, false)?)
+    Ok(ask.confirm(
+        "Delete these namespaces together with the objects that controllers recreate in them?",
+        kept,
+        false,
+    )?)
 }
 
 fn expand(text: &str, home: Option<&Path>) -> PathBuf {
@@ -398,7 +402,7 @@ mod tests {
         let mut settings = settings();
         let mut ask = Scripted::new(["b", "http://gitlab.com", "", "", "/no/such/file", file]);
         fill(&mut ask, &mut settings, &gaps()).expect("answered");
-        assert_eq!(ask.log[0], "Which kubeconfig context: a, b");
+        assert_eq!(ask.log[0], "Kubeconfig context: a, b");
         assert_eq!(ask.log[2], "must begin with https:// (http is accepted on loopback only)");
         assert!(ask.log[5].contains("No such file"), "{:?}", ask.log);
         let url = settings.gitlab_url.as_ref().expect("url");

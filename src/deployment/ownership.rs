@@ -46,7 +46,7 @@ pub fn agreed_id<'a>(anchor: &Object, others: impl IntoIterator<Item = &'a Objec
 
 /// What is said of an object that was made anew with this deployment's id: most often a colleague did that, with
 /// `--reissue`, and this machine's record is out of date.
-const SAME_ID: &str = ", with this deployment's id: perhaps a colleague issued it anew";
+const SAME_ID: &str = ", with this deployment's id: a run on another machine may have reissued it";
 
 /// Judges one live object.
 #[must_use]
@@ -57,7 +57,7 @@ pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
             Owner::Us
         } else {
             let same = if !carried.is_empty() && carried == record.id { SAME_ID } else { "" };
-            Owner::NotUs(format!("ours was deleted, and somebody made this one since{same}"))
+            Owner::NotUs(format!("the recorded object was deleted, and another one was created since{same}"))
         };
     }
     if !carried.is_empty() && record.intents.contains(&live.reference) && carried == record.id {
@@ -67,9 +67,9 @@ pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
         return Owner::Us;
     }
     Owner::NotUs(if live.label("app.kubernetes.io/managed-by") == Some("outrigger") {
-        "it carries outrigger's labels, but nothing proves that this deployment made it".to_owned()
+        "it has outrigger's labels, but nothing confirms that this deployment created it".to_owned()
     } else {
-        "outrigger did not make it".to_owned()
+        "outrigger did not create it".to_owned()
     })
 }
 
@@ -83,23 +83,24 @@ pub fn foreign(live: &Object, why: &str) -> Failure {
         .as_deref()
         .map(|namespace| format!(" -n {}", quote(namespace)))
         .unwrap_or_default();
-    let mut failure = Failure::new(Id::ForeignObject, format!("{reference} is in the way and is not ours"))
-        .detail("because", why);
+    let mut failure =
+        Failure::new(Id::ForeignObject, format!("{reference} exists and was not created by this deployment"))
+            .detail("because", why);
     if let Some(deployment) = live.annotation(crate::deployment::names::DEPLOYMENT) {
-        failure = failure.detail("it says", format!("deployment {deployment}"));
+        failure = failure.detail("its annotation", format!("deployment {deployment}"));
     }
     if why.ends_with(SAME_ID) {
         failure = failure.hint(
-            "if a colleague did that, move this machine's record away (NAME.json in --state-dir): the deployment is then found again by its runner's mark in GitLab, or with --anchor-uid UID",
+            "if it was reissued from another machine, move this machine's record away (NAME.json in --state-dir); outrigger then finds the deployment by its runner's mark in GitLab, or with --anchor-uid UID",
         );
     }
     failure
-        .hint(("look at it", Command::kubectl(format!(
+        .hint(("inspect it", Command::kubectl(format!(
             "get{scope} {} {} -o yaml",
             reference.kind.resource(),
             quote(&reference.name)
         ))))
-        .hint("use other names with --deployment NAME (or --namespace, --runner-namespace), or delete it yourself if nobody needs it")
+        .hint("use other names with --deployment NAME (or --namespace, --runner-namespace), or delete it yourself if it is unused")
 }
 
 #[cfg(test)]

@@ -161,25 +161,25 @@ impl Record {
         let path = Self::path(state_dir, deployment);
         let Some(bytes) = files::read(&path)? else { return Ok(None) };
         let unusable = |why: String| {
-            Failure::new(
-                Id::UnreadableRecord,
-                format!("{} is not a record outrigger can use", path.display()),
-            )
-            .detail("because", why)
-            .hint("move it away: the deployment is then found again through its ServiceAccount")
+            Failure::new(Id::UnreadableRecord, format!("invalid record {}", path.display()))
+                .detail("because", why)
+                .hint("move it away; outrigger then finds the deployment through its ServiceAccount")
         };
         let record: Self = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
         if record.schema != SCHEMA {
-            return Err(unusable(format!("its schema is {}, this program knows {SCHEMA}", record.schema)));
+            return Err(unusable(format!(
+                "its schema is {}, but this version of outrigger supports {SCHEMA}",
+                record.schema
+            )));
         }
         if record.deployment != deployment {
-            return Err(unusable(format!("it speaks of the deployment {}", record.deployment)));
+            return Err(unusable(format!("it belongs to the deployment {}", record.deployment)));
         }
         // These become paths of requests, and are deleted.
         let all = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
         if let Some(other) = all.into_iter().find(|one| !names::could_be_of(deployment, one)) {
-            let why = "which no deployment of this name makes";
-            return Err(unusable(format!("it names {:?}, {why}", other.to_string())));
+            let why = "which is not an object of a deployment of this name";
+            return Err(unusable(format!("it lists {:?}, {why}", other.to_string())));
         }
         Ok(Some(record))
     }
@@ -192,9 +192,8 @@ impl Record {
     /// Writes it.
     pub fn save(&self, state_dir: &Path) -> Result<()> {
         files::make_dir(state_dir)?;
-        let mut text = serde_json::to_vec_pretty(self).map_err(|error| {
-            Failure::new(Id::Internal, format!("the record cannot be written as JSON: {error}"))
-        })?;
+        let mut text = serde_json::to_vec_pretty(self)
+            .map_err(|error| Failure::new(Id::Internal, format!("cannot serialize the record: {error}")))?;
         text.push(b'\n');
         files::write_private(&Self::path(state_dir, &self.deployment), &text)
     }
@@ -236,7 +235,7 @@ pub fn random_hex(bytes: usize) -> Result<String> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut buffer = vec![0_u8; bytes];
     getrandom::fill(&mut buffer).map_err(|error| {
-        Failure::new(Id::Internal, format!("the system gives no random numbers: {error}"))
+        Failure::new(Id::Internal, format!("the system returned no random numbers: {error}"))
     })?;
     let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
     Ok(buffer.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())

@@ -99,7 +99,7 @@ fn with_folded_keys(table: Table, path: &str) -> std::result::Result<Table, Stri
     for (name, value) in table {
         let key = folded(&name);
         if let Some((_, other)) = spelled.iter().find(|(known, _)| *known == key) {
-            return Err(format!("{path}{other} and {path}{name} are one key for gitlab-runner"));
+            return Err(format!("{path}{other} and {path}{name} are the same key for gitlab-runner"));
         }
         spelled.push((key.clone(), name));
         folded_table.insert(key, value);
@@ -115,11 +115,12 @@ fn with_folded_keys(table: Table, path: &str) -> std::result::Result<Table, Stri
 /// job's pod would be refused there.
 pub fn parse(text: &str, level: &str) -> Result<Table> {
     let refuse = |why: String, hint: &str| {
-        Err(Failure::new(Id::RunnerConfig, "the file of --runner-config cannot be used")
+        Err(Failure::new(Id::RunnerConfig, "invalid --runner-config file")
             .detail("because", why)
             .hint(hint.to_owned()))
     };
-    let shape = "give it one [[runners]] with what is to be added, for example node_selector below [runners.kubernetes]";
+    let shape =
+        "use one [[runners]] with the keys to add, for example node_selector below [runners.kubernetes]";
     let once = "write it once, in lower case";
     let whole: Table = match text.parse() {
         Ok(whole) => whole,
@@ -131,13 +132,13 @@ pub fn parse(text: &str, level: &str) -> Result<Table> {
     };
     let runners = whole.remove("runners");
     if let Some(key) = whole.keys().next() {
-        return refuse(format!("{key:?} is no part of a runner"), shape);
+        return refuse(format!("unknown key {key:?} outside [[runners]]"), shape);
     }
     let Some(Value::Array(mut runners)) = runners else {
         return refuse("it has no [[runners]]".to_owned(), shape);
     };
     let (Some(Value::Table(extra)), true) = (runners.pop(), runners.is_empty()) else {
-        return refuse("it has more than one [[runners]], or none".to_owned(), shape);
+        return refuse("it must have exactly one [[runners]]".to_owned(), shape);
     };
     let mut extra = match with_folded_keys(extra, "runners.") {
         Ok(extra) => extra,
@@ -162,17 +163,17 @@ pub fn parse(text: &str, level: &str) -> Result<Table> {
         };
         if found {
             return refuse(
-                format!("runners.{key} is outrigger's to set"),
-                "leave it out, also in another case; where there is a flag for it (--image, --pull-policy, --job-limit, --namespace, --pod-security), use that",
+                format!("runners.{key} is set by outrigger"),
+                "remove the key, in upper and lower case; use a flag instead if there is one (--image, --pull-policy, --job-limit, --namespace, --pod-security)",
             );
         }
     }
     if let Some(what) = excluded(&extra, level) {
-        let why = format!("runners.kubernetes.{what} is what Pod Security {level} excludes");
+        let why = format!("Pod Security {level} forbids runners.kubernetes.{what}");
         let hint = if level == "restricted" {
-            "leave it out, or choose a level that allows it: --pod-security baseline, or privileged"
+            "remove it, or use a level that allows it: --pod-security baseline, or privileged"
         } else {
-            "leave it out, or choose the level that allows it: --pod-security privileged"
+            "remove it, or use the level that allows it: --pod-security privileged"
         };
         return refuse(why, hint);
     }
@@ -561,38 +562,47 @@ mod tests {
             ("x = [", "not TOML"),
             ("concurrent = 9\n[[runners]]\n", "concurrent"),
             ("", "no [[runners]]"),
-            ("[[runners]]\n[[runners]]\n", "more than one"),
+            ("[[runners]]\n[[runners]]\n", "exactly one"),
             ("[[runners]]\ntoken = \"x\"\n", "runners.token"),
             ("[[runners]]\n[runners.kubernetes]\nbearer_token = \"x\"\n", "runners.kubernetes.bearer_token"),
             ("[[runners]]\nkubernetes = 1\n", "not a table"),
             // gitlab-runner does not regard case, nor what Unicode folds onto a letter.
-            ("[[runners]]\nToken = \"x\"\n", "runners.token is outrigger's"),
-            ("[[runners]]\nURL = \"x\"\n", "runners.url is outrigger's"),
-            ("[[Runners]]\nExecutor = \"shell\"\n", "runners.executor is outrigger's"),
+            ("[[runners]]\nToken = \"x\"\n", "runners.token is set by outrigger"),
+            ("[[runners]]\nURL = \"x\"\n", "runners.url is set by outrigger"),
+            ("[[Runners]]\nExecutor = \"shell\"\n", "runners.executor is set by outrigger"),
             ("[[runners]]\nto\\u212aen = 1\n", "not TOML"),
-            ("[[runners]]\n\"to\\u212aen\" = 1\n", "runners.token is outrigger's"),
-            ("[[runners]]\n\"tl\\u017f-ca-file\" = 1\n", "runners.tls-ca-file is outrigger's"),
-            ("[[runners]]\n[runners.Kubernetes]\nHost = \"x\"\n", "runners.kubernetes.host is outrigger's"),
+            ("[[runners]]\n\"to\\u212aen\" = 1\n", "runners.token is set by outrigger"),
+            ("[[runners]]\n\"tl\\u017f-ca-file\" = 1\n", "runners.tls-ca-file is set by outrigger"),
+            (
+                "[[runners]]\n[runners.Kubernetes]\nHost = \"x\"\n",
+                "runners.kubernetes.host is set by outrigger",
+            ),
             (
                 "[[runners]]\n[runners.kubernetes]\nBearer_Token = \"x\"\n",
                 "runners.kubernetes.bearer_token is",
             ),
-            ("[[runners]]\n[runners.kubernetes]\nImage = \"x\"\n", "runners.kubernetes.image is outrigger's"),
-            ("[[runners]]\n[runners.kubernetes]\n[runners.Kubernetes]\n", "runners.kubernetes are one key"),
+            (
+                "[[runners]]\n[runners.kubernetes]\nImage = \"x\"\n",
+                "runners.kubernetes.image is set by outrigger",
+            ),
+            (
+                "[[runners]]\n[runners.kubernetes]\n[runners.Kubernetes]\n",
+                "runners.kubernetes are the same key",
+            ),
             (
                 "[[runners]]\n[runners.kubernetes]\nprivileged = false\nPrivileged = true\n",
-                "are one key for gitlab-runner",
+                "are the same key for gitlab-runner",
             ),
             (
                 "[[runners]]\n[runners.kubernetes]\nNamespace_Overwrite_Allowed = \".*\"\n",
-                "runners.kubernetes.namespace_overwrite_allowed is outrigger's",
+                "runners.kubernetes.namespace_overwrite_allowed is set by outrigger",
             ),
             (
                 "[[runners]]\n[runners.kubernetes]\nservice_account_overwrite_allowed = \".*\"\n",
-                "runners.kubernetes.service_account_overwrite_allowed is outrigger's",
+                "runners.kubernetes.service_account_overwrite_allowed is set by outrigger",
             ),
-            ("[[runners]]\n[[Runners]]\n", "are one key for gitlab-runner"),
-            ("Concurrent = 9\n[[runners]]\n", "\"concurrent\" is no part"),
+            ("[[runners]]\n[[Runners]]\n", "are the same key for gitlab-runner"),
+            ("Concurrent = 9\n[[runners]]\n", "unknown key \"concurrent\""),
         ] {
             let failure = parse(text, "privileged").expect_err(text);
             assert!(failure.details[0].1.contains(named), "{text}: {:?}", failure.details);

@@ -85,9 +85,7 @@ impl Installer<'_> {
             Some(sha256) if sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 refuse("SHA-256", sha256, "it must have 64 hexadecimal digits")
             }
-            None if self.method == Method::Binary => {
-                refuse("binary", &binary, "a binary without a known SHA-256 is not run")
-            }
+            None if self.method == Method::Binary => refuse("binary", &binary, "its SHA-256 is not known"),
             _ => Ok(()),
         }
     }
@@ -99,7 +97,7 @@ impl Installer<'_> {
 }
 
 pub(super) fn refused(what: &str, value: &str, rule: &str) -> Failure {
-    Failure::new(Id::ScriptValue, format!("{what} {value:?} cannot go into the launch script"))
+    Failure::new(Id::ScriptValue, format!("invalid {what} {value:?} for the launch script"))
         .detail("reason", rule.to_owned())
 }
 

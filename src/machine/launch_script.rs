@@ -153,7 +153,7 @@ impl LaunchScript<'_> {
         }
         let brief = self.rendered(true)?;
         if fits(&brief).is_ok() {
-            return Ok((brief, Some("without its comments, to fit")));
+            return Ok((brief, Some("without comments, to fit")));
         }
         let code = Secret::new(packed(whole.expose(), Packed::Code));
         if fits(&code).is_ok() {
@@ -161,7 +161,7 @@ impl LaunchScript<'_> {
         }
         let all = Secret::new(packed(brief.expose(), Packed::All));
         fits(&all)?;
-        Ok((all, Some("packed without its comments, to fit")))
+        Ok((all, Some("packed without comments, to fit")))
     }
 
     /// Renders the whole script. It is a secret as a whole, and treated as one in both forms.
@@ -240,7 +240,11 @@ impl LaunchScript<'_> {
     fn check(&self) -> Result<()> {
         let refuse = |what: &str, value: &str, rule: &str| Err(refused(what, value, rule));
         if !is_plain(self.deployment, "._-") {
-            return refuse("deployment", self.deployment, "it names files: letters, digits, '.', '_', '-'");
+            return refuse(
+                "deployment",
+                self.deployment,
+                "it must be a file name of letters, digits, '.', '_', '-'",
+            );
         }
         if !is_plain(self.outrigger_version, ".+~-") {
             return refuse("outrigger version", self.outrigger_version, "it is not a version");
@@ -259,7 +263,7 @@ impl LaunchScript<'_> {
         // TOML could carry a NUL byte as an escape, a shell's word cannot.
         for (what, value) in texts {
             if let Some(value) = value.filter(|value| value.contains('\0')) {
-                return refuse(what, value, "it has a NUL byte");
+                return refuse(what, value, "it contains a NUL byte");
             }
         }
         // They go into a header and a TOML string as they are.

@@ -24,7 +24,7 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
     let target = target::of(*settings.target);
     let name = target.name;
     let refuse = |flag: &str, why: &str, instead: &str| {
-        Failure::new(Id::InvalidInput, format!("{flag} is not for --target {name}"))
+        Failure::new(Id::InvalidInput, format!("{flag} cannot be used with --target {name}"))
             .detail("because", why)
             .hint(instead)
     };
@@ -42,8 +42,8 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
             if !how.source.is_remembered() {
                 return Err(refuse(
                     "--secrets separate",
-                    "it runs the script by itself, when the file with the secrets is not there yet",
-                    "create the VM without a script and bring both files to it: --target ssh; or leave the secrets in: --secrets inline",
+                    "the VM runs the script at boot, before the secrets file can be copied to it",
+                    "create the VM without a script and copy both files to it: --target ssh; or keep the secrets in the script: --secrets inline",
                 ));
             }
             separate = target.separate;
@@ -52,10 +52,10 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
     if separate && settings.script.as_ref().is_some_and(|path| path.value.as_os_str() == "-") {
         return Err(Failure::new(
             Id::InvalidInput,
-            "--script - leaves no place for the file with the secrets",
+            "--secrets separate requires a script file, but --script is -",
         )
-        .detail("because", "--secrets separate writes it beside the script")
-        .hint("name a file for the script, --script FILE, or leave the secrets in: --secrets inline"));
+        .detail("because", "the secrets file is written next to the script")
+        .hint("give a file with --script FILE, or keep the secrets in the script: --secrets inline"));
     }
     Ok(Placement { target, separate, lock_metadata })
 }

@@ -13,10 +13,10 @@ pub async fn read(run: &Run, intake: &Intake) -> Result<toml::Table> {
     let Some(path) = &run.settings.runner_config else { return Ok(toml::Table::new()) };
     let path = &path.value;
     let unusable = |why: &str| {
-        Failure::new(Id::RunnerConfig, format!("{} cannot be used", path.display()))
+        Failure::new(Id::RunnerConfig, format!("invalid --runner-config file {}", path.display()))
             .with_kind(Kind::Usage)
             .detail("because", why)
-            .hint("name a TOML file with one [[runners]] with --runner-config FILE")
+            .hint("give a TOML file with one [[runners]]: --runner-config FILE")
     };
     let bytes = intake.text(path).await?.ok_or_else(|| unusable("it does not exist"))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| unusable("it is not UTF-8"))?;

@@ -65,14 +65,16 @@ impl Delivery {
         if run.settings.script.is_none() && files::in_git_work_tree(&self.script) {
             return Err(Failure::new(
                 Id::SecretsInWorkTree,
-                format!("{} lies in a git work tree, and the script holds secrets", self.script.display()),
+                format!("{} is in a git work tree, and the script contains secrets", self.script.display()),
             )
-            .hint("name a place for it with --script FILE, or a state directory with --state-dir DIR"));
+            .hint(
+                "choose another path with --script FILE, or another state directory with --state-dir DIR",
+            ));
         }
         let deployment = run.names.deployment.as_str();
         check_ours(&self.script, "script", |text| machine::is_ours(text, deployment))?;
         if let Some(path) = self.secrets() {
-            check_ours(&path, "file with secrets", |text| secrets_file::is_ours(text, deployment))?;
+            check_ours(&path, "secrets file", |text| secrets_file::is_ours(text, deployment))?;
         }
         Ok(())
     }
@@ -99,12 +101,12 @@ impl Delivery {
         let line =
             line.detail(format!("for {} (--target {}): runs {}", target.title, target.name, target.runs));
         let line = if with_secrets && !self.placement.separate {
-            line.detail(format!("its secrets can be read back by {}", target.readers))
+            line.detail(format!("its secrets can be read by {}", target.readers))
         } else {
-            line.detail(format!("can be read back by {}", target.readers))
+            line.detail(format!("can be read by {}", target.readers))
         };
         if self.placement.lock_metadata {
-            line.detail("closes the VM's way to its metadata service")
+            line.detail("blocks the VM's access to its metadata service")
         } else {
             line
         }
@@ -115,7 +117,7 @@ impl Delivery {
     pub fn next(&self, with_secrets: bool) -> Vec<Hint> {
         let target = self.placement.target;
         let shown = if self.to_stdout() {
-            "what is on stdout".to_owned()
+            "the script on stdout".to_owned()
         } else {
             absolute(&self.script).display().to_string()
         };
@@ -138,7 +140,7 @@ impl Delivery {
         };
         if with_secrets && !self.to_stdout() {
             lines.push(Hint::new(
-                "The commands for that, and for what to remove afterwards",
+                "Print the commands for this, and to remove the script afterwards",
                 Command::outrigger("launch-script --print-commands"),
             ));
         }
@@ -159,9 +161,9 @@ fn check_ours(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result
     match files::read(path)? {
         Some(bytes) if !is_ours(&String::from_utf8_lossy(&bytes)) => Err(Failure::new(
             Id::ForeignFile,
-            format!("{} is there and is not this deployment's {what}", path.display()),
+            format!("{} exists and is not this deployment's {what}", path.display()),
         )
-        .hint("name another place with --script FILE, or move that file away")),
+        .hint("choose another path with --script FILE, or move that file away")),
         _ => Ok(()),
     }
 }
@@ -178,7 +180,7 @@ pub fn undo_lines(run: &Run, notes: &Notes) -> Result<Vec<Line<PathBuf>>> {
         undo_line(&path, "script", |text| machine::is_ours(text, deployment))?
             .unwrap_or_else(|| Line::keep(format!("{} (already gone)", path.display()))),
     ];
-    lines.extend(undo_line(&secrets_file::path_beside(&path), "file with secrets", |text| {
+    lines.extend(undo_line(&secrets_file::path_beside(&path), "secrets file", |text| {
         secrets_file::is_ours(text, deployment)
     })?);
     if notes.script_digest().is_some() {
@@ -191,12 +193,12 @@ pub fn undo_lines(run: &Run, notes: &Notes) -> Result<Vec<Line<PathBuf>>> {
 fn machine_line(run: &Run) -> Line<PathBuf> {
     let (text, way) = match target::of(*run.settings.target) {
         target if target.runs == Runs::OnDemand => (
-            "the host stays as the script made it".to_owned(),
-            "to take that back, first run there the script of",
+            "the launch script's changes on the host stay".to_owned(),
+            "to undo them, first run on the host the script printed by",
         ),
         target => (
-            format!("the VM stays, it is not ours to remove: delete it ({})", target.title),
-            "or, if it lives on, first run there the script of",
+            format!("the VM stays, because outrigger did not create it: delete it ({})", target.title),
+            "or, to keep the VM, first run on it the script printed by",
         ),
     };
     Line::keep(text).detail((way, Command::outrigger("launch-script --uninstall")))
@@ -204,7 +206,7 @@ fn machine_line(run: &Run) -> Line<PathBuf> {
 
 /// None for a file that is not there.
 fn undo_line(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<Option<Line<PathBuf>>> {
-    let stays = || Line::keep(format!("{} is not this deployment's {what}: it stays", path.display()));
+    let stays = || Line::keep(format!("kept {}: it is not this deployment's {what}", path.display()));
     if files::check_target(path).is_err() {
         return Ok(Some(stays()));
     }

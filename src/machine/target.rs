@@ -95,7 +95,7 @@ pub struct Target {
 }
 
 const VM_USERS: &str = "every user of the VM (metadata service), root, copies of its disk";
-const LEAVE_AWAY: &str = "go on without --lock-metadata";
+const LEAVE_AWAY: &str = "omit --lock-metadata";
 
 /// All of them, in the order of [`Place`].
 pub static TARGETS: &[Target] = &[
@@ -119,7 +119,7 @@ pub static TARGETS: &[Target] = &[
         limit: Some(Limit::of(16_384)),
         runs: Runs::Once,
         form: Form::Script,
-        readers: "every user of the VM (metadata service), root, copies of its disk, whoever may describe the instance; as long as they exist",
+        readers: "every user of the VM (metadata service), root, copies of its disk, users allowed to describe the instance; as long as they exist",
         metadata: true,
         copies: true,
         no_lock: None,
@@ -132,12 +132,12 @@ pub static TARGETS: &[Target] = &[
         limit: Some(Limit::of(262_144)),
         runs: Runs::EveryBoot,
         form: Form::Script,
-        readers: "every user of the VM (metadata server), whoever may read the instance; until the metadata key is removed",
+        readers: "every user of the VM (metadata server), users allowed to read the instance; until the metadata key is removed",
         metadata: true,
         copies: false,
         no_lock: Some((
             "the guest agent gets its SSH keys and this script from the metadata server",
-            "without --lock-metadata; once the runner is online, remove the key startup-script: outrigger launch-script --print-commands",
+            "omit --lock-metadata; once the runner is online, remove the key startup-script, as outrigger launch-script --print-commands shows",
         )),
         separate: false,
     },
@@ -203,7 +203,7 @@ pub static TARGETS: &[Target] = &[
         readers: "you and root on the host; until you delete your files",
         metadata: false,
         copies: false,
-        no_lock: Some(("no metadata service has a script that goes over SSH", LEAVE_AWAY)),
+        no_lock: Some(("a script that is copied over SSH is not in a metadata service", LEAVE_AWAY)),
         separate: true,
     },
     Target {
@@ -227,10 +227,10 @@ pub static TARGETS: &[Target] = &[
         limit: None,
         runs: Runs::Once,
         form: Form::Script,
-        readers: "whoever can read the seed, root on the VM, copies of its disk; as long as they exist",
+        readers: "users allowed to read the seed, root on the VM, copies of its disk; as long as they exist",
         metadata: false,
         copies: true,
-        no_lock: Some(("a NoCloud seed is a disk or a directory, no metadata service", LEAVE_AWAY)),
+        no_lock: Some(("a NoCloud seed is a disk or a directory, not a metadata service", LEAVE_AWAY)),
         separate: false,
     },
 ];
@@ -278,13 +278,14 @@ impl Target {
         };
         if size > limit.bytes {
             return Err(Failure::new(
-                Id::ScriptValue, format!("the script would have {size} bytes{counted}, and {} takes {}", self.title, limit.bytes),
+                Id::ScriptValue, format!("the script has {size} bytes{counted}, but {} accepts at most {}", self.title, limit.bytes),
             )
-            .hint("a CA bundle goes in whole where its server cannot be reached from here: run this where it can, or shorten the file")
-            .hint("or bring it to the VM another way, where no size is too large: --target ssh"));
+            .hint("if the CA bundle is the cause: run this where its server is reachable, so that only the needed certificates are included, or shorten the file")
+            .hint("or copy the script to the VM, without a size limit: --target ssh"));
         }
-        Ok((size > limit.warn_above)
-            .then(|| format!("{size} bytes: more than the {} of some clouds", limit.warn_above)))
+        Ok((size > limit.warn_above).then(|| {
+            format!("{size} bytes, more than the {} bytes that some clouds accept", limit.warn_above)
+        }))
     }
 }
 

@@ -34,7 +34,7 @@ impl Uninstall<'_> {
             return Err(refused(
                 "deployment",
                 self.deployment,
-                "it names files: letters, digits, '.', '_', '-'",
+                "it must be a file name of letters, digits, '.', '_', '-'",
             ));
         }
         if !is_plain(self.outrigger_version, ".+~-") {
@@ -43,7 +43,7 @@ impl Uninstall<'_> {
         let host = self.host.unwrap_or_default();
         for (what, value) in [("runner name", self.name), ("GitLab URL", self.url), ("cluster URL", host)] {
             if value.contains('\0') {
-                return Err(refused(what, value, "it has a NUL byte"));
+                return Err(refused(what, value, "it contains a NUL byte"));
             }
         }
         let values = context! {

@@ -408,7 +408,7 @@ mod tests {
             ui.event(&Event::StepWaiting { step: step(), what: "x".to_owned(), waited });
         }
         ui.event(&Event::StepDone { step: step(), changed: true, kept: false, text: "made".to_owned() });
-        ui.event(&Event::Failed(Failure::new(Id::MissingInput, "1 value is missing")));
+        ui.event(&Event::Failed(Failure::new(Id::MissingInput, "1 missing value")));
         ui.event(&Event::Finished {
             exit: 2,
             changed: false,
@@ -438,7 +438,7 @@ mod tests {
 … create-role         waiting for x, 23 s
 ✔ create-role         made
 
-error OR0201: 1 value is missing
+error OR0201: 1 missing value
 Nothing was changed.     exit 2
 "
         );
@@ -447,7 +447,7 @@ Nothing was changed.     exit 2
     #[test]
     fn quiet_and_json() {
         let (_, err) = shown(&RunOptions { quiet: true, ..RunOptions::default() }, &env(&[]));
-        assert_eq!(err, "error OR0201: 1 value is missing\nNothing was changed.     exit 2\n");
+        assert_eq!(err, "error OR0201: 1 missing value\nNothing was changed.     exit 2\n");
         let (out, err) = shown(&RunOptions { output: Output::Json, ..RunOptions::default() }, &env(&[]));
         assert_eq!(err, "");
         assert_eq!(out.lines().count(), 10);

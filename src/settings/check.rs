@@ -13,7 +13,7 @@ pub fn text(value: &str) -> Result<String, String> {
     if value.is_empty() {
         Err("is empty".to_owned())
     } else if value.chars().any(is_hostile) {
-        Err("holds a control, newline or invisible character".to_owned())
+        Err("contains a control, newline or invisible character".to_owned())
     } else {
         Ok(value.to_owned())
     }
@@ -22,15 +22,14 @@ pub fn text(value: &str) -> Result<String, String> {
 /// Refuses a token where it does not belong, without saying it: what is given here is in the shell's history
 /// or in the log of a CI job by now.
 pub(super) fn no_token(value: &str, is_path: bool) -> Result<(), String> {
-    const REVOKE: &str =
-        "whoever can read the shell's history or this job's log has it now, so revoke it in GitLab";
+    const REVOKE: &str = "it is now in the shell's history or this job's log, so revoke it in GitLab";
     if is_path && message::is_token(value) {
         return Err(format!(
-            "is a token, not a file: {REVOKE}, write a new one into a file and name that here (a file of this name: ./NAME)"
+            "is a token, not a file: {REVOKE}, write a new one to a file and give its path (for a file of this name: ./NAME)"
         ));
     }
     if message::holds_token(value) {
-        return Err(format!("holds a token: {REVOKE}"));
+        return Err(format!("contains a token: {REVOKE}"));
     }
     Ok(())
 }
@@ -47,7 +46,7 @@ fn label(value: &str, longest: usize) -> Result<String, String> {
         return Err(format!("has {} characters, at most {longest} are allowed", value.len()));
     }
     if value == "default" || value.starts_with("kube-") {
-        return Err("belongs to the cluster itself: choose a name of your own".to_owned());
+        return Err("is reserved for the cluster: choose another name".to_owned());
     }
     Ok(value.to_owned())
 }
@@ -70,7 +69,7 @@ pub const MOST_TAGS: usize = 50;
 pub fn tag(value: &str) -> Result<String, String> {
     let value = text(value)?;
     if value.contains(',') {
-        return Err("holds a comma".to_owned());
+        return Err("contains a comma".to_owned());
     }
     if value.trim() != value {
         return Err("begins or ends with a space".to_owned());
@@ -85,7 +84,7 @@ pub fn tag(value: &str) -> Result<String, String> {
 pub fn image(value: &str) -> Result<String, String> {
     let value = text(value)?;
     if value.chars().any(char::is_whitespace) {
-        return Err("holds white space".to_owned());
+        return Err("contains white space".to_owned());
     }
     if value.starts_with('-') {
         return Err("begins with '-'".to_owned());
@@ -158,7 +157,7 @@ pub fn boolean(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("is neither true nor false".to_owned()),
+        _ => Err("must be true or false".to_owned()),
     }
 }
 
@@ -170,10 +169,10 @@ pub fn url(value: &str) -> Result<String, String> {
     }
     let parts = Parts::of(&value)?;
     if parts.path.contains(['?', '#']) {
-        return Err("must end with its path: no query, no fragment".to_owned());
+        return Err("must not contain a query or fragment".to_owned());
     }
     if parts.userinfo.is_some() {
-        return Err("must not hold a user or password".to_owned());
+        return Err("must not contain a user or password".to_owned());
     }
     match parts.scheme.as_str() {
         "https" => {}
@@ -197,7 +196,7 @@ pub fn gitlab_url(value: &str) -> Result<String, String> {
 pub fn project(value: &str) -> Result<String, String> {
     let value = text(value)?;
     if value.contains("://") {
-        return Err("is a URL: give the path alone, such as platform/hello".to_owned());
+        return Err("is a URL: give only the path, such as platform/hello".to_owned());
     }
     let part = |part: &str| {
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -220,7 +219,7 @@ pub fn branch(value: &str) -> Result<String, String> {
         || value.strip_suffix(".lock").is_some()
         || ["..", "//", "@{", "/."].iter().any(|bad| value.contains(bad))
     {
-        return Err("is no name that git allows for a branch".to_owned());
+        return Err("is not a valid git branch name".to_owned());
     }
     Ok(value)
 }
@@ -261,7 +260,7 @@ pub fn duration(value: &str) -> Result<Duration, String> {
 /// A duration that leaves some time.
 pub fn positive(value: &str) -> Result<Duration, String> {
     match duration(value)? {
-        Duration::ZERO => Err("leaves no time at all".to_owned()),
+        Duration::ZERO => Err("must be longer than 0".to_owned()),
         fine => Ok(fine),
     }
 }
@@ -270,7 +269,7 @@ pub fn positive(value: &str) -> Result<Duration, String> {
 pub fn token_lifetime(value: &str) -> Result<Duration, String> {
     match duration(value)? {
         short if !short.is_zero() && short < Duration::from_secs(600) => {
-            Err("is shorter than 10m, the least a cluster grants".to_owned())
+            Err("is shorter than 10m, the minimum that a cluster grants".to_owned())
         }
         fine => Ok(fine),
     }

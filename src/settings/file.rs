@@ -56,12 +56,12 @@ impl<'de> Deserialize<'de> for Pairs {
 pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     let failure = |message: String| Failure::new(Id::SettingsFile, message);
     if text.len() > LONGEST {
-        return Err(failure(format!("{} is longer than 1 MiB", path.display())));
+        return Err(failure(format!("settings file {} is larger than 1 MiB", path.display())));
     }
     let mut documents: Vec<Pairs> = yaml::read(text, Repeated::Told)
-        .map_err(|fault| failure(format!("{} cannot be read: {}", path.display(), fault.words)))?;
+        .map_err(|fault| failure(format!("invalid settings file {}: {}", path.display(), fault.words)))?;
     if documents.len() > 1 {
-        return Err(failure(format!("{} holds more than one document", path.display())));
+        return Err(failure(format!("settings file {} contains more than one document", path.display())));
     }
     let Pairs(pairs) = documents.pop().unwrap_or(Pairs(Vec::new()));
 
@@ -70,20 +70,20 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
         let (key, line) = (key.value, key.referenced.line());
         let mut problem = |text: String| problems.push((format!("line {line}"), text));
         if let Some((row, risk)) = consent(&key) {
-            problem(format!("{key} is consent, which only the command line gives: {} {risk}", row.dashed));
+            problem(format!("{key} is consent and must be given on the command line: {} {risk}", row.dashed));
             continue;
         }
         let Some(row) = setting(&key) else {
             let near = nearest(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
-            problem(format!("no setting is called {}{near}", escaped(&key)));
+            problem(format!("unknown setting {}{near}", escaped(&key)));
             continue;
         };
         if row.group == Group::Consent {
-            problem(format!("{key} is consent, which only the command line gives: {}", row.dashed));
+            problem(format!("{key} is consent and must be given on the command line: {}", row.dashed));
             continue;
         }
         if values.contains_key(row.key) {
-            problem(format!("{key} stands here a second time"));
+            problem(format!("duplicate key {key}"));
             continue;
         }
         match scalars(&value, row.kind) {
@@ -95,7 +95,7 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     if problems.is_empty() {
         return Ok(values);
     }
-    let mut failure = failure(format!("{} does not say what outrigger can read", path.display()));
+    let mut failure = failure(format!("invalid settings file {}", path.display()));
     failure.details = problems;
     Err(failure.hint(Command::outrigger("help settings")))
 }
@@ -104,9 +104,9 @@ fn scalars(value: &Value, kind: Kind) -> Result<Vec<String>, String> {
     match (value, kind) {
         (Value::Null, _) => Ok(Vec::new()),
         (Value::Array(items), Kind::List | Kind::Lines) => items.iter().map(scalar).collect(),
-        (Value::Array(_), _) => Err("takes one value, not a list".to_owned()),
+        (Value::Array(_), _) => Err("must be one value, not a list".to_owned()),
         (Value::String(text), Kind::List) => Ok(split(text)),
-        (_, Kind::Bool) if !value.is_boolean() => Err("takes true or false".to_owned()),
+        (_, Kind::Bool) if !value.is_boolean() => Err("must be true or false".to_owned()),
         _ => Ok(vec![scalar(value)?]),
     }
 }
@@ -118,7 +118,7 @@ fn scalar(value: &Value) -> Result<String, String> {
         Value::Number(number) if number.is_u64() => Ok(number.to_string()),
         // 19.10 would arrive as 19.1: better to ask than to guess.
         Value::Number(_) => Err("looks like a number: put it in quotes".to_owned()),
-        _ => Err("takes a plain value".to_owned()),
+        _ => Err("must be a plain value".to_owned()),
     }
 }
 
@@ -184,13 +184,13 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "line 2: no setting is called \"namspace\"; did you mean namespace?",
-                "line 3: no setting is called \"gitlab-url\"; did you mean gitlabUrl?",
-                "line 4: namespace stands here a second time",
-                "line 5: lockMetadata takes true or false",
+                "line 2: unknown setting \"namspace\"; did you mean namespace?",
+                "line 3: unknown setting \"gitlab-url\"; did you mean gitlabUrl?",
+                "line 4: duplicate key namespace",
+                "line 5: lockMetadata must be true or false",
                 "line 6: runnerVersion looks like a number: put it in quotes",
-                "line 7: no setting is called \"foo\"",
-                "line 8: prune is consent, which only the command line gives: --prune",
+                "line 7: unknown setting \"foo\"",
+                "line 8: prune is consent and must be given on the command line: --prune",
             ]
         );
         assert_eq!((failure.id, failure.kind.exit_code()), (Id::SettingsFile, 2));

@@ -18,7 +18,7 @@ const OURS: &[&str] = &[
 pub fn label(pair: &str) -> Result<(String, String), String> {
     let (key, value) = split(pair)?;
     if !value.is_empty() && !is_name(value) {
-        return Err("has a value that is no label's: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends".to_owned());
+        return Err("has an invalid label value: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends".to_owned());
     }
     Ok((key, value.to_owned()))
 }
@@ -27,7 +27,7 @@ pub fn label(pair: &str) -> Result<(String, String), String> {
 pub fn annotation(pair: &str) -> Result<(String, String), String> {
     let (key, value) = split(pair)?;
     if pair.len() > ANNOTATIONS {
-        return Err("is longer than the 256 KiB that an object's annotations may have".to_owned());
+        return Err("exceeds the limit of 256 KiB for an object's annotations".to_owned());
     }
     Ok((key, value.to_owned()))
 }
@@ -37,13 +37,13 @@ fn split(pair: &str) -> Result<(String, &str), String> {
     let (key, value) = pair.split_once('=').ok_or("is not KEY=VALUE")?;
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     if !is_name(name) || prefix.is_some_and(|prefix| !is_subdomain(prefix)) {
-        return Err("has a key that is none: letters, digits, '-', '_' and '.', at most 63, after an optional DNS name and '/'".to_owned());
+        return Err("has an invalid key: at most 63 letters, digits, '-', '_' and '.', after an optional DNS name and '/'".to_owned());
     }
     if prefix == Some("pod-security.kubernetes.io") {
-        return Err("is outrigger's to set: --pod-security LEVEL chooses the level".to_owned());
+        return Err("is set by outrigger: use --pod-security LEVEL".to_owned());
     }
     if OURS.contains(&key) || prefix == Some("outrigger.dev") || key == "kubernetes.io/metadata.name" {
-        return Err("has a key that outrigger or the cluster sets itself".to_owned());
+        return Err("has a key that outrigger or the cluster sets".to_owned());
     }
     Ok((key.to_owned(), value))
 }

@@ -17,49 +17,49 @@ table! {
     #[derive(Clone, Debug, Default)]
     RunOptions, OPTIONS;
     config: Option<PathBuf>,
-        "FILE", Connection, "Settings file (YAML); never looked for by itself";
+        "FILE", Connection, "Settings file (YAML)";
     output: Format,
-        "FORMAT", Output, "How to report".short('o');
+        "FORMAT", Output, "Output format".short('o');
     quiet: bool,
-        "", Output, "Only failures, warnings and the last line".short('q');
+        "", Output, "Print only errors, warnings and the last line".short('q');
     verbose: u8,
-        "", Output, "Say more; may be repeated".short('v');
+        "", Output, "Print more; may be repeated".short('v');
     non_interactive: bool,
-        "", Output, "Ask nothing; for setup this is consent";
+        "", Output, "Do not prompt; setup applies the plan without confirmation";
     only: Vec<String>,
-        "STEP,…", Run, "Only these steps";
+        "STEP,…", Run, "Run only these steps";
     skip: Vec<String>,
-        "STEP,…", Run, "All but these steps";
+        "STEP,…", Run, "Skip these steps";
     from: Option<String>,
-        "STEP", Run, "From this step on";
+        "STEP", Run, "Start at this step";
     dry_run: bool,
         "", Run, "Show the plan and change nothing";
     exit_code: bool,
-        "", Run, "With --dry-run: exit 10 if there is something to change";
+        "", Run, "With --dry-run: exit 10 if changes are pending";
     print: bool,
-        "", Run, "Print what would be created to stdout and change nothing";
+        "", Run, "Print the object or file to stdout and change nothing";
     print_commands: bool,
-        "", Run, "Print the commands that bring the script to its target and change nothing";
+        "", Run, "Print the commands that deploy the script to its target, and change nothing";
     uninstall: bool,
-        "", Run, "Print the script that takes back on a host what the launch script made of it, and change nothing here";
+        "", Run, "Print the script that undoes the launch script's changes on a host, and change nothing here";
     yes: bool,
         "", Consent, "Do not ask for confirmation".short('y');
     secrets_to_stdout: bool,
-        "", Consent, "Let secrets go to stdout even on a terminal, in JSON or in CI";
+        "", Consent, "Allow secrets on stdout on a terminal, in JSON or in CI";
     cluster_gone: bool,
-        "", Consent, "The recorded cluster no longer exists: forget what was there";
+        "", Consent, "The recorded cluster no longer exists: remove its objects from the record";
     gitlab_gone: bool,
-        "", Consent, "The recorded GitLab no longer exists, or is out of reach for good: forget what was there";
+        "", Consent, "The recorded GitLab is permanently unavailable: remove its objects from the record";
     revert_pipeline: bool,
-        "", Run, "Revert our commit of the pipeline file, if nobody has changed the file since";
+        "", Run, "Revert outrigger's commit of the pipeline file, unless the file has changed since";
     now: bool,
-        "", Run, "Do not wait for a running job";
+        "", Run, "Do not wait for running jobs";
     keep_namespaces: bool,
-        "", Run, "Leave the namespaces where they are";
+        "", Run, "Keep the namespaces";
     receipt: Option<PathBuf>,
-        "FILE", Run, "Write what was removed, and what was not, to this file";
+        "FILE", Run, "Write a report of removed and kept objects to this file";
     list_cluster as "cluster": bool,
-        "", Run, "Ask the cluster too, not only this machine";
+        "", Run, "List the deployments in the cluster instead of those recorded on this machine";
 }
 
 /// Reads the run options.
@@ -71,7 +71,7 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
         reader.problems.push(("--exit-code".to_owned(), "needs --dry-run".to_owned()));
     }
     if options.uninstall && options.print_commands {
-        reader.problems.push(("--uninstall".to_owned(), "does not go with --print-commands".to_owned()));
+        reader.problems.push(("--uninstall".to_owned(), "cannot be used with --print-commands".to_owned()));
     }
     reader.finish(options)
 }
@@ -87,5 +87,6 @@ fn consent_by_environment(env: &BTreeMap<String, String>) -> Vec<(String, String
     let named =
         flags.map(|(flag, how)| (format!("OUTRIGGER_{}", flag.to_uppercase().replace('-', "_")), how));
     let set = named.filter(|(name, _)| env.get(name).is_some_and(|value| !value.is_empty()));
-    set.map(|(name, how)| (name, format!("is consent, which only the command line gives: {how}"))).collect()
+    set.map(|(name, how)| (name, format!("is consent and must be given on the command line: {how}")))
+        .collect()
 }

@@ -11,6 +11,7 @@ use super::row::{Group, Kind, Row};
 use super::value::{Reissue, Shape, Values};
 use super::{Inputs, Settings, Source, Sourced};
 use crate::base::error::{Failure, Id, Result};
+use crate::base::text;
 
 /// Values by settings key, as the record and the note keep them.
 pub type Remembered = BTreeMap<String, Vec<String>>;
@@ -81,8 +82,7 @@ impl<'a> Reader<'a> {
             return Ok(value);
         }
         let count = self.problems.len();
-        let verb = if count == 1 { "1 value is" } else { &format!("{count} values are") };
-        let mut failure = Failure::new(Id::InvalidInput, format!("{verb} not usable"));
+        let mut failure = Failure::new(Id::InvalidInput, text::count(count, "invalid value"));
         failure.details = self.problems;
         Err(failure)
     }
@@ -124,7 +124,11 @@ impl<'a> Reader<'a> {
         }
         let (account, noted) = self.noted?;
         let values = known(noted)?;
-        Some((values, Source::Note(account.clone()), format!("{} (noted on {account})", row.key)))
+        Some((
+            values,
+            Source::Note(account.clone()),
+            format!("{} (annotation on ServiceAccount {account})", row.key),
+        ))
     }
 
     fn problem(&mut self, label: &str, value: &str, why: &str) {
@@ -188,7 +192,7 @@ impl<'a> Reader<'a> {
     fn namespaces(&mut self, settings: &mut Settings) {
         let (jobs, runner) = (&settings.namespace.value, &settings.runner_namespace.value);
         if jobs == runner {
-            let why = "is also the runner's namespace: job pods could read the runner's token there";
+            let why = "is also the runner's namespace, where job pods could read the runner's token";
             self.problem("--namespace", jobs, why);
         }
         let (used, stray): (Vec<_>, Vec<_>) = std::mem::take(&mut settings.use_namespaces)
@@ -210,7 +214,7 @@ impl<'a> Reader<'a> {
         tags.retain(|tag| seen.insert(tag.clone()));
         if let Some(extra) = tags.get(check::MOST_TAGS) {
             let most = check::MOST_TAGS;
-            let why = format!("is one of {} tags, and GitLab takes at most {most}", tags.len());
+            let why = format!("is one of {} tags, but GitLab allows at most {most}", tags.len());
             self.problem("--tags", extra, &why);
         }
     }
@@ -221,7 +225,7 @@ impl<'a> Reader<'a> {
         pairs.retain(|(name, value)| match seen.get(name) {
             Some(known) => {
                 if known != value {
-                    let why = format!("gives {name} a second value, beside {}", escaped(known));
+                    let why = format!("sets {name} a second time, after {}", escaped(known));
                     self.problem(label, &format!("{name}={value}"), &why);
                 }
                 false
@@ -235,12 +239,13 @@ impl<'a> Reader<'a> {
         if settings.instance_runner
             && let Some(group) = &settings.group
         {
-            let why = "names a group, and --instance-runner is given, too: a runner is for one of them";
+            let why =
+                "cannot be used with --instance-runner: a runner is either for a group or for the instance";
             self.problem("--group", &group.value, why);
         }
         if let (Some(file), Some(_)) = (&settings.runner_token_file, &settings.legacy_registration_token_file)
         {
-            let why = "holds the token of an existing runner, and --legacy-registration-token-file would make another";
+            let why = "is for an existing runner and cannot be used with --legacy-registration-token-file, which creates one";
             self.problem("--runner-token-file", &file.value.to_string_lossy(), why);
         }
     }
@@ -257,7 +262,7 @@ impl<'a> Reader<'a> {
         ];
         let mut readers = files.iter().filter(|(_, stdin)| *stdin).map(|(flag, _)| *flag);
         if let (Some(first), Some(second)) = (readers.next(), readers.next()) {
-            self.problem(second, "-", &format!("is stdin, which {first} reads already"));
+            self.problem(second, "-", &format!("is stdin, which {first} already reads"));
         }
     }
 
@@ -274,7 +279,7 @@ impl<'a> Reader<'a> {
         self.refused.insert("stateDir");
         self.problems.push((
             "--state-dir".to_owned(),
-            "is needed, as neither HOME nor XDG_STATE_HOME is set".to_owned(),
+            "is required because neither HOME nor XDG_STATE_HOME is set".to_owned(),
         ));
         PathBuf::new()
     }

@@ -45,11 +45,11 @@ impl Group {
         match self {
             Group::Connection => "Deployment and cluster",
             Group::Output => "Output",
-            Group::Cluster => "In the cluster",
-            Group::Runner => "GitLab and the runner",
-            Group::Machine => "The runner's machine",
-            Group::Consent => "What you agree to",
-            Group::Run => "How far to go",
+            Group::Cluster => "Cluster",
+            Group::Runner => "GitLab and runner",
+            Group::Machine => "Runner machine",
+            Group::Consent => "Consent",
+            Group::Run => "Run",
         }
     }
 

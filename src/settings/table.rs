@@ -42,126 +42,126 @@ table! {
     #[derive(Clone, Debug)]
     Settings, SETTINGS;
     deployment: Sourced<String> = DEFAULT_DEPLOYMENT => check::deployment,
-        "NAME", Connection, "Name of the deployment [default: kubernetes-runner]";
+        "NAME", Connection, "Deployment name [default: kubernetes-runner]";
     kubeconfig: Option<Sourced<PathBuf>>,
-        "PATH", Connection, "The kubeconfig to use".also(&["KUBECONFIG"]).recorded();
+        "PATH", Connection, "Path to the kubeconfig file".also(&["KUBECONFIG"]).recorded();
     context: Option<Sourced<String>>,
-        "NAME", Connection, "The kubeconfig context to use [default: the recorded, else the current one]".recorded();
+        "NAME", Connection, "Kubeconfig context [default: the recorded one, else the current one]".recorded();
     anchor_uid: Option<Sourced<String>> => check::uid,
-        "UID", Connection, "The uid of the deployment's ServiceAccount, where this machine has no record; setup prints it";
+        "UID", Connection, "UID of the deployment's ServiceAccount, for a machine without a record; setup prints it";
     as_user as "as": Option<String>,
-        "USER", Connection, "User to impersonate, as with kubectl".key("as");
+        "USER", Connection, "Username to impersonate, as with kubectl".key("as");
     request_timeout: Option<Duration>,
-        "DURATION", Connection, "Longest time for a single request; 0 sets no limit beside --timeout";
+        "DURATION", Connection, "Timeout of a single request; 0: only --timeout applies";
     timeout: Duration = DEFAULT_TIMEOUT => check::positive,
-        "DURATION", Connection, "Longest time for a wait [default: 5m]";
+        "DURATION", Connection, "Timeout of the run, except for --wait [default: 5m]";
     state_dir: PathBuf,
-        "DIR", Connection, "Where records and scripts are kept [default: $XDG_STATE_HOME/outrigger]";
+        "DIR", Connection, "Directory for records and scripts [default: $XDG_STATE_HOME/outrigger]";
     namespace: Sourced<String> = format!("{}-jobs", *deployment) => check::namespace,
         "NAME", Cluster, "Namespace of the job pods [default: <deployment>-jobs]".short('n').recorded();
     runner_namespace: Sourced<String> = deployment.value.clone() => check::namespace,
-        "NAME", Cluster, "Namespace of the runner's own account [default: <deployment>]".recorded();
+        "NAME", Cluster, "Namespace of the runner's ServiceAccount [default: <deployment>]".recorded();
     use_namespaces as "use-namespace": Vec<String> => check::namespace,
-        "NAME", Cluster, "Use this existing namespace as it is; may be repeated".recorded();
+        "NAME", Cluster, "Use this existing namespace unchanged; may be repeated".recorded();
     pod_security: Sourced<PodSecurity>,
         "LEVEL", Cluster, "Pod Security level of the job namespace [default: baseline]".recorded();
     namespace_labels as "namespace-label": Vec<(String, String)> => metadata::label,
-        "KEY=VALUE", Cluster, "A label for the namespaces that are created, for policies that ask for it; may be repeated".recorded();
+        "KEY=VALUE", Cluster, "Label for created namespaces, for example one a policy requires; may be repeated".recorded();
     namespace_annotations as "namespace-annotation": Vec<(String, String)> => metadata::annotation,
-        "KEY=VALUE", Cluster, "An annotation for the namespaces that are created; may be repeated".lines().recorded();
+        "KEY=VALUE", Cluster, "Annotation for created namespaces; may be repeated".lines().recorded();
     kubernetes_host: Option<Sourced<String>> => check::url,
-        "URL", Cluster, "The API server as the runner will dial it [default: the kubeconfig's]".recorded();
+        "URL", Cluster, "API server URL for the runner [default: the kubeconfig's]".recorded();
     token_lifetime: Option<Sourced<Duration>> => check::token_lifetime,
-        "DURATION", Cluster, "Issue a token that expires, at least 10m; 0: one that does not [default: 0]".recorded();
+        "DURATION", Cluster, "Lifetime of the ServiceAccount token, at least 10m; 0: no expiry [default: 0]".recorded();
     gitlab_url: Option<Sourced<String>> => check::gitlab_url,
-        "URL", Runner, "The GitLab instance; there is no default".also(&["GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"]).recorded();
+        "URL", Runner, "GitLab instance URL (required)".also(&["GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"]).recorded();
     gitlab_token_file: Option<Sourced<PathBuf>>,
-        "PATH", Runner, "File with your GitLab access token; - reads stdin [default: $GITLAB_TOKEN]";
+        "PATH", Runner, "File with your GitLab access token; - for stdin [default: $GITLAB_TOKEN]";
     gitlab_ca_file: Option<Sourced<PathBuf>>,
-        "PATH", Runner, "CA certificates that verify GitLab, here and on the VM [default: the system's]".recorded();
+        "PATH", Runner, "CA certificates to verify GitLab, here and on the VM [default: the system's]".recorded();
     project: Option<Sourced<String>> => check::project,
-        "PATH|ID", Runner, "The GitLab project that the runner and the pipeline are for".recorded();
+        "PATH|ID", Runner, "GitLab project of the runner and the pipeline".recorded();
     group: Option<Sourced<String>> => check::project,
         "PATH|ID", Runner, "Create a group runner for this GitLab group instead of a project runner".recorded();
     instance_runner: bool,
         "", Runner, "Create an instance runner instead of a project runner".recorded();
     runner_token_file: Option<Sourced<PathBuf>>,
-        "PATH", Runner, "Use the existing runner whose authentication token (glrt-…) is in this file; - reads stdin";
+        "PATH", Runner, "File with the authentication token (glrt-…) of an existing runner to use; - for stdin";
     runner_token_out: Option<Sourced<PathBuf>>,
-        "FILE", Runner, "Where create-runner by itself writes the new runner's token";
+        "FILE", Runner, "File that the create-runner command writes the new runner's token to";
     legacy_registration_token_file: Option<Sourced<PathBuf>>,
-        "PATH", Runner, "Register the article's way, on instances that still allow it; - reads stdin";
+        "PATH", Runner, "File with a legacy registration token to register with, where GitLab still allows it; - for stdin";
     tags: Sourced<Vec<String>> = vec![DEFAULT_TAGS.to_owned()] => check::tag,
         "TAG,…", Runner, "Tags of the runner [default: k8s-runner]".recorded();
     image: Sourced<String> = DEFAULT_IMAGE => check::image,
-        "IMAGE", Runner, "Image of jobs that name none, and of the pipeline's job [default: alpine:latest]".recorded();
+        "IMAGE", Runner, "Default image of jobs, and image of the pipeline's job [default: alpine:latest]".recorded();
     pipeline_script: Sourced<Vec<String>> = vec![DEFAULT_PIPELINE_SCRIPT.to_owned()],
-        "COMMAND", Runner, "A command of the pipeline's job; may be repeated [default: echo \"hello world!\"]".lines().recorded();
+        "COMMAND", Runner, "Command of the pipeline's job; may be repeated [default: echo \"hello world!\"]".lines().recorded();
     branch: Option<Sourced<String>> => check::branch,
-        "NAME", Runner, "Branch of the pipeline file, made if it is missing [default: the project's]".recorded();
+        "NAME", Runner, "Branch of the pipeline file, created if missing [default: the project's default branch]".recorded();
     commit_message: Option<Sourced<Vec<String>>>,
-        "TEXT", Runner, "Message of the pipeline file's commit; each repetition is a paragraph, as with git commit -m".lines().recorded();
+        "TEXT", Runner, "Commit message of the pipeline file; each repetition is a paragraph, as with git commit -m".lines().recorded();
     runner_version: Sourced<String> = DEFAULT_RUNNER_VERSION => check::version,
-        "VERSION", Machine, "Version of gitlab-runner [default: 19.4.1]".recorded();
+        "VERSION", Machine, "gitlab-runner version [default: 19.4.1]".recorded();
     apt_url: Sourced<String> = DEFAULT_APT_URL => check::url,
-        "URL", Machine, "Where gitlab-runner's packages come from".not_from_env().recorded_unless(DEFAULT_APT_URL);
+        "URL", Machine, "URL of gitlab-runner's package repository".not_from_env().recorded_unless(DEFAULT_APT_URL);
     key_url: Sourced<String> = DEFAULT_KEY_URL => check::url,
-        "URL", Machine, "Where the key that signs them comes from".not_from_env().recorded_unless(DEFAULT_KEY_URL);
+        "URL", Machine, "URL of the repository's signing key".not_from_env().recorded_unless(DEFAULT_KEY_URL);
     key_fingerprint: Sourced<String> = DEFAULT_KEY_FINGERPRINT => check::fingerprint,
-        "HEX", Machine, "The fingerprint that key must have, 40 hex digits".not_from_env().recorded_unless(DEFAULT_KEY_FINGERPRINT);
+        "HEX", Machine, "Expected fingerprint of the signing key, 40 hex digits".not_from_env().recorded_unless(DEFAULT_KEY_FINGERPRINT);
     install_method: Sourced<InstallMethod>,
-        "METHOD", Machine, "How gitlab-runner comes onto the machine [default: apt]".recorded();
+        "METHOD", Machine, "How to install gitlab-runner [default: apt]".recorded();
     deb_sha256: Option<Sourced<String>> => check::sha256,
-        "HEX", Machine, "The SHA-256 that gitlab-runner's package must have".recorded();
+        "HEX", Machine, "Expected SHA-256 of the gitlab-runner package".recorded();
     binary_url: Option<Sourced<String>> => check::url,
-        "URL", Machine, "Where the binary comes from, with --install-method binary [default: GitLab's, for amd64]".not_from_env().recorded();
+        "URL", Machine, "URL of the gitlab-runner binary, for --install-method binary [default: GitLab's for amd64]".not_from_env().recorded();
     binary_sha256: Option<Sourced<String>> => check::sha256,
-        "HEX", Machine, "The SHA-256 that the binary must have".recorded();
+        "HEX", Machine, "Expected SHA-256 of the gitlab-runner binary".recorded();
     job_limit: Sourced<u32> = DEFAULT_JOB_LIMIT => check::job_limit,
-        "NUMBER", Runner, "How many jobs run at once [default: 4]".recorded();
+        "NUMBER", Runner, "Maximum number of concurrent jobs [default: 4]".recorded();
     pull_policy: Option<Sourced<PullPolicy>>,
-        "POLICY", Runner, "When nodes pull the jobs' images [default: Kubernetes' own rule]".recorded();
+        "POLICY", Runner, "Image pull policy of job pods [default: Kubernetes' default]".recorded();
     runner_config: Option<Sourced<PathBuf>>,
-        "FILE", Runner, "TOML with one [[runners]] to add to the runner's entry: node selectors, resources, cache and the like".recorded();
+        "FILE", Runner, "TOML file with one [[runners]] to merge into the runner's entry: node selectors, resources, cache and the like".recorded();
     script: Option<Sourced<PathBuf>>,
-        "FILE", Machine, "Where to write the launch script; - writes stdout".recorded();
+        "FILE", Machine, "File to write the launch script to; - for stdout".recorded();
     target: Sourced<Place>,
-        "PLACE", Machine, "Where the launch script will run [default: lightsail]".recorded();
+        "PLACE", Machine, "Where the launch script runs [default: lightsail]".recorded();
     secrets: Option<Sourced<Secrets>>,
-        "HOW", Machine, "Whether the script holds its secrets or a file beside it does [default: separate for ssh, else inline]".recorded();
+        "HOW", Machine, "Put the secrets into the script or into a separate file [default: separate for ssh, else inline]".recorded();
     lock_metadata: bool,
-        "", Machine, "Let the script close the VM's way to its metadata service, which keeps a copy of it".recorded();
+        "", Machine, "Block the VM's access to its metadata service, which keeps a copy of the script".recorded();
     commit_pipeline: bool,
-        "", Run, "Let setup commit the pipeline file, too";
+        "", Run, "Also commit the pipeline file";
     run_pipeline: bool,
-        "", Run, "Let setup run the pipeline, too, and wait for its end";
+        "", Run, "Also run the pipeline and wait for it to finish";
     wait: Duration = DEFAULT_WAIT => check::positive,
-        "DURATION", Run, "Longest wait for the VM and the pipeline [default: 10m]";
+        "DURATION", Run, "Timeout for the VM and the pipeline [default: 10m]";
     reissue: Vec<Reissue>,
-        "WHICH", Run, "Issue credentials anew";
+        "WHICH", Run, "Credentials to reissue";
     accept: Vec<Risk>,
-        "WHAT,…", Consent, "Accept a risk by its name, as the refusal gives it"
-            .long("shared-namespace: use a namespace others can create pods in, and so read its Secrets\n\
-                lifetime: take a token although the cluster shortened its lifetime\n\
-                temporary-edit: bind edit to yourself in an existing namespace for a moment, if granting the Role needs it\n\
-                generated: delete our namespaces together with what generators keep there")
+        "WHAT,…", Consent, "Accept a risk, by the name given in the error"
+            .long("shared-namespace: use an existing namespace that contains objects; jobs can then use its Secrets\n\
+                lifetime: accept a token with a lifetime shortened by the cluster\n\
+                temporary-edit: temporarily give yourself `edit` in an existing namespace, if needed to create the Role\n\
+                generated: delete the deployment's namespaces together with objects that controllers recreate in them")
             .aliases(&[
                 ("accept-shared-namespace", "shared-namespace"),
                 ("accept-lifetime", "lifetime"),
                 ("allow-temporary-edit", "temporary-edit"),
             ]);
     cluster_admin: bool,
-        "", Consent, "Bind cluster-admin to yourself instead, as the article does; released again";
+        "", Consent, "Temporarily bind cluster-admin to yourself to create the Role";
     keep_admin_binding: bool,
-        "", Consent, "Do not release that binding";
+        "", Consent, "Do not delete the cluster-admin binding";
     force_conflicts: bool,
-        "", Consent, "Overwrite what somebody else made stricter";
+        "", Consent, "Overwrite fields that another field manager made stricter";
     overwrite_pipeline: bool,
-        "", Consent, "Replace a pipeline file that is there and says something else";
+        "", Consent, "Replace an existing pipeline file with other content";
     replace_entry: bool,
-        "", Consent, "Let the script replace the runner's entry although somebody changed it by hand";
+        "", Consent, "Let the script replace the runner's entry even if it was edited by hand";
     prune: bool,
-        "", Consent, "Remove our objects that the settings no longer name";
+        "", Consent, "Remove the deployment's objects that are no longer in the settings";
 }
 
 /// The setting with this key.

@@ -212,18 +212,18 @@ fn all_problems_in_one_failure() {
     .expect_err("invalid");
     assert_eq!(
         (failure.id, failure.kind.exit_code(), failure.message.as_str()),
-        (Id::InvalidInput, 2, "8 values are not usable")
+        (Id::InvalidInput, 2, "8 invalid values")
     );
     let mut shown: Vec<_> = failure.details.iter().map(|(a, b)| format!("{a}: {b}")).collect();
     shown.sort();
     assert_eq!(
         shown,
         [
-            "--context: \"a\\u{202e}b\" holds a control, newline or invisible character",
+            "--context: \"a\\u{202e}b\" contains a control, newline or invisible character",
             "--gitlab-url: \"http://gitlab.example\" must begin with https:// (http is accepted on loopback only)",
-            "--namespace: \"kube-system\" belongs to the cluster itself: choose a name of your own",
+            "--namespace: \"kube-system\" is reserved for the cluster: choose another name",
             "--tags: \"\" is empty",
-            "OUTRIGGER_IMAGE: \"a b\" holds white space",
+            "OUTRIGGER_IMAGE: \"a b\" contains white space",
             "podSecurity (recorded): \"lax\" is not one of privileged, baseline, restricted",
             "reissue (line 2): \"it\" is not one of runner, cluster, all",
             "runnerVersion (line 1): \"latest\" is not a version such as 19.4.1",
@@ -264,7 +264,7 @@ fn missing_values_are_listed_together() {
     assert!(settings.missing(Need::Nothing, false).is_empty());
     assert_eq!(settings.missing(Need::Runner, true).len(), 2);
     let failure = missing_failure(settings.missing(Need::Runner, false));
-    assert_eq!(failure.message, "3 values are missing");
+    assert_eq!(failure.message, "3 missing values");
     let flags: Vec<&str> = failure.details.iter().map(|(flag, _)| flag.as_str()).collect();
     assert_eq!(flags, ["--gitlab-url URL", "--gitlab-token-file PATH", "--project PATH|ID"]);
     assert_eq!(failure.details[0].1, "GITLAB_URL          gitlabUrl:   such as https://gitlab.com");
@@ -285,7 +285,7 @@ fn a_runner_has_one_scope_and_stdin_one_reader() {
     let both = ["--runner-token-file", "/a", "--legacy-registration-token-file", "/b"];
     assert_eq!(refused(&both)[0].0, "--runner-token-file");
     let stdin = ["--gitlab-token-file", "-", "--runner-token-file", "-"];
-    assert!(refused(&stdin)[0].1.contains("--gitlab-token-file reads already"));
+    assert!(refused(&stdin)[0].1.contains("--gitlab-token-file already reads"));
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn the_sample_settings_file_is_good() {
         if super::setting(key).is_some() {
             run(&[], &Env::new(), Some(line), &[]).unwrap_or_else(|failure| panic!("{line}: {failure:?}"));
         } else {
-            assert!(key.contains(' '), "no setting is called {key}");
+            assert!(key.contains(' '), "unknown setting {key}");
         }
     }
 }

@@ -6,6 +6,7 @@ use super::table::setting;
 use super::{Group, Kind, Risk, Row, SETTINGS, Settings, Source};
 use crate::base::error::{Command, Failure, Id};
 use crate::base::template::shell_word;
+use crate::base::text::count;
 
 /// How much of GitLab's side a command needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,11 +54,7 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
     let width =
         |of: fn(&Missing) -> &String| missing.iter().map(|m| of(m).chars().count()).max().unwrap_or(0);
     let (env, key) = (width(|m| &m.env), width(|m| &m.file_key));
-    let message = match missing.len() {
-        1 => "1 value is missing".to_owned(),
-        n => format!("{n} values are missing"),
-    };
-    let failure = Failure::new(Id::MissingInput, message);
+    let failure = Failure::new(Id::MissingInput, count(missing.len(), "missing value"));
     missing.into_iter().fold(failure, |failure, m| {
         let text = format!("{:env$}   {:key$}   {}", m.env, m.file_key, m.note);
         failure.detail(m.flag, text.trim_end())
@@ -117,8 +114,8 @@ impl Settings {
         }
         if self.gitlab_token_file.is_none() && !has_gitlab_token {
             let note = match need {
-                Need::Runner => "or --runner-token-file PATH for a runner that exists",
-                _ => "an access token with the scope api",
+                Need::Runner => "or --runner-token-file PATH for an existing runner",
+                _ => "an access token with scope api",
             };
             let token = Missing::new("gitlabTokenFile", note);
             missing.push(Missing { env: "GITLAB_TOKEN".to_owned(), file_key: "–".to_owned(), ..token });

@@ -127,7 +127,7 @@ fn decisions() {
                 "made anew by somebody",
                 &[],
                 |_, seen| fixture::replace(at(seen, RUNNER)),
-                &["Refuse ForeignObject: ours was deleted", KEEP],
+                &["Refuse ForeignObject: the recorded object was deleted", KEEP],
             ),
             (
                 "being deleted",

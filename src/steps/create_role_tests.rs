@@ -207,7 +207,7 @@ fn decisions() {
                 &[
                     KEEP,
                     KEEP,
-                    "Refuse ForeignObject: ours was deleted, and somebody made this one since",
+                    "Refuse ForeignObject: the recorded object was deleted, and another one was created since",
                     KEEP,
                 ],
             ),
@@ -239,7 +239,7 @@ fn decisions() {
                     world.record.intend(&role.reference);
                     role.value["metadata"]["annotations"][names::ID] = json!("another");
                 },
-                &[KEEP, KEEP, "Refuse ForeignObject: nothing proves that this deployment made it", KEEP],
+                &[KEEP, KEEP, "Refuse ForeignObject: nothing confirms that this deployment created it", KEEP],
             ),
             (
                 "labels and id alone prove nothing",

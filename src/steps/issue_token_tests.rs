@@ -140,7 +140,7 @@ fn decisions() {
                 "made anew with our id",
                 &[],
                 |_, seen| fixture::replace(at(seen)),
-                &["Refuse ForeignObject: perhaps a colleague issued it anew | --anchor-uid"],
+                &["Refuse ForeignObject: a run on another machine may have reissued it | --anchor-uid"],
             ),
             (
                 "being deleted",

@@ -200,7 +200,7 @@ fn environment() -> Vec<Case> {
         proxied("upper case before lower case").env("https_proxy", DEAD).through(ASKED),
         case("an empty variable is none").env("HTTPS_PROXY", "").env("https_proxy", LOCAL).through(ASKED),
         case("HTTP_PROXY is not for https").env("HTTP_PROXY", DEAD).env("http_proxy", DEAD).direct(),
-        case("ALL_PROXY is not looked at").env("ALL_PROXY", DEAD).env("all_proxy", DEAD).direct(),
+        case("ALL_PROXY is ignored").env("ALL_PROXY", DEAD).env("all_proxy", DEAD).direct(),
         proxied("a CGI variable does not count for https").env("REQUEST_METHOD", "GET").through(ASKED),
         case("a proxy that is not there")
             .env("HTTPS_PROXY", DEAD)
@@ -337,7 +337,7 @@ fn schemes() -> Vec<Case> {
         by("a scheme and nothing else", "http://").fails(&["OR0350", "HTTPS_PROXY", "no host"]),
         by("a port that is no number", "http://user:canary@127.0.0.1:port")
             .fails(&["OR0350", "has an invalid port"]),
-        by("a blank behind it", "http://127.0.0.1:3128 ").fails(&["OR0350", "blank"]),
+        by("a blank behind it", "http://127.0.0.1:3128 ").fails(&["OR0350", "white space"]),
         by("a scheme that no proxy has", "ftp://127.0.0.1:3128").through(ASKED).but_refused(
             "Go speaks http to it; a typing error is better named",
             &["OR0350", "only http, https and socks5"],

@@ -216,7 +216,7 @@ fn servers() -> Vec<Case> {
         at("no server", "").fails(&["OR0301", "the server of this context"]),
         at("a port that is none", "https://192.0.2.7:99999").fails(&["OR0301", "has an invalid port"]),
         at("port 0", "https://192.0.2.7:0").fails(&["OR0301", "has an invalid port"]),
-        at("a blank", "https://192.0.2.7:6443 ").fails(&["OR0301", "blank"]),
+        at("a blank", "https://192.0.2.7:6443 ").fails(&["OR0301", "white space"]),
         at("no certificate for the name", "https://192.0.2.100:6443").fails(&["OR0303"]),
         at("nobody there", "https://192.0.2.200:6443").fails(&["OR0302", "https://192.0.2.200:6443"]),
         at("a password in the address", "https://user:canary@192.0.2.7:6443").at("as Basic").but_refused(

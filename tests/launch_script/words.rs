@@ -100,7 +100,7 @@ fn it_fits_into_user_data() {
         // Packed there is room for more of them.
         let more = "x".repeat(8_000);
         let script = LaunchScript { ca_pem: Some(&more), ..by(&script, method, sha256) };
-        assert_eq!(script.fitting().unwrap().1, Some("packed without its comments, to fit"));
+        assert_eq!(script.fitting().unwrap().1, Some("packed without comments, to fit"));
     }
 }
 
@@ -113,7 +113,7 @@ fn comments_are_left_out_only_where_it_would_not_fit() {
     script.ca_pem = Some(&long);
     let (brief, made) = script.fitting().unwrap();
     let brief = brief.expose();
-    assert_eq!(made, Some("without its comments, to fit"));
+    assert_eq!(made, Some("without comments, to fit"));
     assert!(brief.len() <= 16_384);
     assert!(is_ours(brief, "kubernetes-runner") && brief.contains("# Its comments are left out"));
     assert!(brief.contains("# of the CA\n"), "values keep theirs");
@@ -161,7 +161,7 @@ fn a_script_that_would_not_fit_is_packed_and_says_the_same() {
     let longer = format!("{CA}{}", noise(4_000));
     script.ca_pem = Some(&longer);
     let (fitting, made) = script.fitting().unwrap();
-    assert_eq!(made, Some("packed without its comments, to fit"));
+    assert_eq!(made, Some("packed without comments, to fit"));
     assert!(fitting.expose().len() <= 14_336 && is_ours(fitting.expose(), "kubernetes-runner"));
     assert!(fitting.expose().contains("# Its comments are left out"));
     lint(fitting.expose());

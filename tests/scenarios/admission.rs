@@ -102,7 +102,7 @@ fn token_probe() -> Value {
 /// What the refusal of a rule never says: that somebody lacks a right, or that another try helps.
 fn no_right_is_missing(output: Output) -> Output {
     let output = output.never_says("ask an administrator").never_says("or name another context");
-    output.never_says("goes on from here").never_says("Nothing is in the way")
+    output.never_says("goes on from here").never_says("All checks passed")
 }
 
 /// Finds it in `preflight`, in the plan and in `setup`, each before anything is made.
@@ -201,7 +201,7 @@ pub fn token_secrets(bed: &dyn Bed) {
     let output = scene.command("preflight").run().code(0).says("5 objects not looked at yet");
     let output =
         output.says(&format!("Secret {0}/{0}-token: the namespace {0} does not exist yet", scene.deployment));
-    let _ = output.says("Nothing is in the way of what can be looked at now.");
+    let _ = output.says("All checks that are possible now passed.");
     let output = scene.setup().run().code(5).says("Long-lived API tokens are not allowed.");
     let _ = no_right_is_missing(output).says("OR0331").says(POLICY).says("--token-lifetime 365d");
     // Now that the namespace is there, the plan finds it, and the printed way leads on.

@@ -185,7 +185,11 @@ pub fn record_of_other_objects(bed: &dyn Bed) {
         with(list, entry);
         for command in [scene.setup().arg("--prune"), scene.status(), scene.teardown()] {
             bed.mark();
-            let _ = command.run().code(3).says("OR0205").says("no deployment of this name makes");
+            let _ = command
+                .run()
+                .code(3)
+                .says("OR0205")
+                .says("which is not an object of a deployment of this name");
             assert_eq!(listing(&writes(bed)), "");
         }
     }

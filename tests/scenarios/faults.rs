@@ -393,7 +393,7 @@ fn no_duration(bed: &'static Doubles) {
         assert_ne!(output.stdout().trim(), "", "{output}");
     }
     let listed = listed.code(0);
-    assert_eq!(listed.stderr().trim(), "No deployment is known here.", "{listed}");
+    assert_eq!(listed.stderr().trim(), "No deployments found.", "{listed}");
     let _ = scene.teardown().run().code(0);
 }
 

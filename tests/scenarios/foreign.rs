@@ -157,7 +157,7 @@ pub fn look_alike(bed: &dyn Bed) {
         bed.admin().create(&object);
         let before = world(bed.admin());
         let place = object["metadata"]["name"].as_str().expect("it has a name").to_owned();
-        scene.setup().run().code(7).says(&place).says("ours was deleted");
+        scene.setup().run().code(7).says(&place).says("the recorded object was deleted");
         assert_same("setup with a look-alike in the way", &before, &world(bed.admin()));
         let mine = bed.admin().get(&path).expect("it is there");
         scene.teardown().run().code(7).says(&place);

@@ -320,7 +320,7 @@ pub fn tokens_in_the_wrong_place(bed: &dyn Bed) {
         (setup().arg(format!("--token={pat}")), "unexpected argument"),
         (setup().arg(format!("--gitlab-token-fil={pat}")), "unexpected argument"),
         (scene.home.outrigger(&pat).unwatched(), "unrecognized subcommand"),
-        (scene.home.outrigger("explain").unwatched().arg(&pat), "there is no failure"),
+        (scene.home.outrigger("explain").unwatched().arg(&pat), "unknown failure id"),
     ];
     let file =
         scene.home.input("settings.yaml", &format!("gitlabTokenFile: {pat}\nrunnerTokenFile: {runner}\n"));

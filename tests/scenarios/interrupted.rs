@@ -131,7 +131,7 @@ pub fn twice(bed: &dyn Bed) {
         // The first comes while a request is in flight, the second once the first was answered.
         until("a request", || connections.load(Ordering::Acquire) > 0);
         let _ = kill_process(pid, signal);
-        until("the first signal's answer", || running.has_said("once more to stop at once"));
+        until("the first signal's answer", || running.has_said("press Ctrl-C again to stop immediately"));
         let _ = kill_process(pid, signal);
         let output = running.wait().code(code);
         assert!(output.took < SOON, "{output}");

@@ -277,9 +277,9 @@ pub fn foreign_keys(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let with = |text: &str| scene.setup().flag("--runner-config", scene.home.input("runner.toml", text));
     for (text, why) in [
-        ("[[runners]]\ntoken = \"x\"\n", "runners.token is outrigger's to set"),
-        ("[[runners]]\n[[runners]]\n", "more than one [[runners]]"),
-        ("concurrent = 3\n[[runners]]\n", "\"concurrent\" is no part of a runner"),
+        ("[[runners]]\ntoken = \"x\"\n", "runners.token is set by outrigger"),
+        ("[[runners]]\n[[runners]]\n", "it must have exactly one [[runners]]"),
+        ("concurrent = 3\n[[runners]]\n", "unknown key \"concurrent\" outside [[runners]]"),
         ("[[runners\n", "it is not TOML"),
     ] {
         let _ = refused(bed, &scene.home, &with(text), 3).says("OR0712").says(why);
@@ -293,7 +293,7 @@ pub fn foreign_keys(bed: &dyn Bed) {
         "[[runners]]\n[runners.Kubernetes]\nBearer_Token_Overwrite_Allowed = true\n",
         "[[runners]]\n[runners.kubernetes]\nService_Account_Overwrite_Allowed = \".*\"\n",
     ] {
-        let _ = refused(bed, &scene.home, &with(text), 3).says("OR0712").says("is outrigger's to set");
+        let _ = refused(bed, &scene.home, &with(text), 3).says("OR0712").says("is set by outrigger");
     }
     // What the job namespace would refuse of every job.
     let privileged = "[[runners]]\n[runners.kubernetes]\nprivileged = true\n";

@@ -47,7 +47,7 @@ pub fn plans(bed: &dyn Bed) {
             if target.separate { "launch.sh.secrets beside it holds both" } else { "holds two secrets" };
         let _ = output
             .says(&format!("for {} (--target {}): runs {}", target.title, target.name, target.runs))
-            .says(&format!("can be read back by {}", target.readers))
+            .says(&format!("can be read by {}", target.readers))
             .says(secrets);
     }
 }
@@ -128,7 +128,8 @@ pub fn uninstall(bed: &dyn Bed) {
     let elsewhere = scene.elsewhere(User::Admin);
     let _ = elsewhere.teardown().arg("--dry-run").run().code(0).says(machine);
     let _ = scene.setup().flag("--target", "ssh").run().code(0);
-    let _ = scene.teardown().run().code(0).says("the host stays as the script made it").says(&command);
+    let _ =
+        scene.teardown().run().code(0).says("the launch script's changes on the host stay").says(&command);
     let _ = scene.teardown().run().code(0).never_says("--uninstall");
 }
 
@@ -150,17 +151,17 @@ pub fn impossible(bed: &dyn Bed) {
     let cases: &[(&[&str], &str, &str)] = &[
         (&["--target", "mars"], "\"mars\" is not one of lightsail, ec2", ""),
         (&["--secrets", "none"], "\"none\" is not one of inline, separate", ""),
-        (&["--target", "ssh", "--lock-metadata"], "--target ssh", "without --lock-metadata"),
-        (
-            &["--target", "azure", "--lock-metadata"],
-            "does not have the custom data",
-            "without --lock-metadata",
-        ),
+        (&["--target", "ssh", "--lock-metadata"], "--target ssh", "omit --lock-metadata"),
+        (&["--target", "azure", "--lock-metadata"], "does not have the custom data", "omit --lock-metadata"),
         (&["--target", "gce", "--lock-metadata"], "SSH keys", "--print-commands"),
-        (&["--target", "nocloud", "--lock-metadata"], "no metadata service", "without --lock-metadata"),
+        (&["--target", "nocloud", "--lock-metadata"], "not a metadata service", "omit --lock-metadata"),
         (&["--secrets", "separate"], "--target lightsail", "--target ssh"),
-        (&["--target", "cloud-config", "--secrets", "separate"], "is not there yet", "--secrets inline"),
-        (&["--target", "ssh", "--script", "-"], "no place for the file with the secrets", "--script FILE"),
+        (
+            &["--target", "cloud-config", "--secrets", "separate"],
+            "before the secrets file can be copied",
+            "--secrets inline",
+        ),
+        (&["--target", "ssh", "--script", "-"], "requires a script file", "--script FILE"),
     ];
     for (words, why, way) in cases {
         let _ = refused(bed, &scene.home, &setup(words), 2).says("OR0202").says(why).says(way);

@@ -120,7 +120,8 @@ pub fn patched_anchor(bed: &dyn Bed) {
     for by_uid in [false, true] {
         let colleague = if by_uid { scene.elsewhere(User::Admin) } else { scene.stranger(User::Admin) };
         let plan = with_gitlab(&colleague, &site, colleague.command("setup")).arg("--dry-run").run().code(0);
-        let plan = plan.says(&scene.job_namespace()).says("not taken from the annotation on ServiceAccount");
+        let plan =
+            plan.says(&scene.job_namespace()).says("ignored setting in the annotation on ServiceAccount");
         let _ = plan.never_says(&elsewhere).never_says("deploy-prod").never_says("recorded");
         let all = ["--reissue", "all"];
         let made = with_gitlab(&colleague, &site, colleague.command("setup")).args(all).run().code(0);
@@ -254,7 +255,7 @@ pub fn marks_are_renewed(bed: &dyn Bed) {
     describe(&format!("the fast one, outrigger {}", anchor_id(&scene)));
     let stranger = scene.stranger(User::Admin);
     let refused = with_gitlab(&stranger, &site, stranger.command("setup")).run().code(7);
-    let _ = refused.says("OR0706").says("--anchor-uid").says("carries its id alone");
+    let _ = refused.says("OR0706").says("--anchor-uid").says("has only its id in the description");
     let _ = setup(&["--dry-run"]).code(0).says("its mark");
     let _ = setup(&[]).code(0);
     assert_eq!(description(), format!("the fast one, {mark}"));

@@ -164,7 +164,7 @@ fn decisions() {
                     at(seen).verdict = Some(Verdict::Create(json!({})));
                     at(seen).live = None;
                 },
-                &["Create Write: holds two secrets | its secrets can be read back by | installs"],
+                &["Create Write: holds two secrets | its secrets can be read by | installs"],
             ),
             (
                 "first, and the runner's token is out",

@@ -152,7 +152,7 @@ pub fn wrong_projects(bed: &'static Doubles) {
         ("acme/nowhere", 3, "404 Project Not Found"),
         ("4711", 3, "404 Project Not Found"),
         ("acme/old", 3, "archived"),
-        ("https://gitlab.com/a/b", 2, "give the path alone"),
+        ("https://gitlab.com/a/b", 2, "give only the path"),
     ] {
         let scene = Scene::new(bed, User::Admin);
         bed.mark();
