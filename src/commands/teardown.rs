@@ -345,7 +345,7 @@ async fn receipt_lines(session: &Session, removal: &Removal, failures: &[Failure
                 live.is_ok_and(|live| live.is_none())
             }
             Some(Target::File(path)) => !path.exists(),
-            Some(Target::Runner) => session.notes().record().gitlab.runner.is_none(),
+            Some(Target::Runner) => session.notes().record().gitlab.owned().is_none(),
             Some(Target::Commit) => session.notes().record().gitlab.commit.is_none(),
             Some(Target::Look(_)) => continue,
             None => false,

@@ -39,14 +39,43 @@ pub struct ClusterIdentity {
     pub ca_fingerprint: String,
 }
 
-/// A runner that we made at GitLab.
+/// The runner that outrigger creates in GitLab.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunnerNote {
+    /// There is none.
+    #[default]
+    None,
+    /// Its creation began (RFC 3339); whether it was created is not known.
+    Creating(String),
+    /// It was created.
+    Ours(OwnedRunner),
+}
+
+/// A runner that outrigger created in GitLab.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedRunner {
     /// GitLab's id of it.
     pub id: u64,
-    /// When it was made (RFC 3339).
+    /// When it was created (RFC 3339); empty if that was on another machine.
     #[serde(default)]
     pub made: String,
+    /// Where its present authentication token is.
+    #[serde(default)]
+    pub token: TokenPlace,
+}
+
+/// Where a runner authentication token was written, which GitLab shows only once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenPlace {
+    /// Nowhere: the run ended before it was written.
+    Lost,
+    /// In the file of `--runner-token-out`.
+    InFile,
+    /// In a launch script.
+    #[default]
+    InScript,
 }
 
 /// Our commit of the pipeline file.
@@ -73,21 +102,12 @@ pub struct GitlabSide {
     /// The instance that what follows is on.
     #[serde(default)]
     pub url: String,
-    /// When a runner was about to be made (RFC 3339); its creation may or may not have happened.
+    /// The runner that outrigger creates.
     #[serde(default)]
-    pub intent: Option<String>,
-    /// The runner.
-    #[serde(default)]
-    pub runner: Option<OwnedRunner>,
-    /// The runner existed, and its token was given.
+    pub runner: RunnerNote,
+    /// The script has the token of `--runner-token-file`, whatever else is known of a runner.
     #[serde(default)]
     pub given: bool,
-    /// The runner's present token was written to the file that `create-runner` by itself was given.
-    #[serde(default)]
-    pub handed_over: bool,
-    /// The runner's present token got into no script: it is in nobody's hands.
-    #[serde(default)]
-    pub token_lost: bool,
     /// The commit.
     #[serde(default)]
     pub commit: Option<OwnedCommit>,
@@ -97,7 +117,20 @@ impl GitlabSide {
     /// Whether anything may be there because of us.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.intent.is_none() && self.runner.is_none()
+        self.runner == RunnerNote::None
+    }
+
+    /// The runner that outrigger created.
+    #[must_use]
+    pub fn owned(&self) -> Option<&OwnedRunner> {
+        if let RunnerNote::Ours(runner) = &self.runner { Some(runner) } else { None }
+    }
+
+    /// Notes where the token of the created runner is now.
+    pub fn token_is(&mut self, place: TokenPlace) {
+        if let RunnerNote::Ours(runner) = &mut self.runner {
+            runner.token = place;
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::base::files;
 use crate::deployment::names;
 use crate::deployment::notes::Notes;
 use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::record::{RunnerNote, TokenPlace};
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::facts::{self, Purpose as For, instance};
 use crate::gitlab::runner::{self, Found, Ours, Verdict};
@@ -169,7 +170,7 @@ impl Step for CreateRunner {
         match seen {
             Seen::Setup { .. } => Vec::new(),
             Seen::Gone => recorded
-                .runner
+                .owned()
                 .map(|runner| {
                     let at = &recorded.url;
                     Line::keep(format!("runner {} at {at} (--gitlab-gone: not read back)", runner.id))
@@ -199,8 +200,7 @@ impl Step for CreateRunner {
         for Delete(id) in acts {
             runner::delete(w.gitlab, id).await?;
             w.journal.write(|record| {
-                record.gitlab.runner = None;
-                record.gitlab.intent = None;
+                record.gitlab.runner = RunnerNote::None;
             })?;
             texts.push(format!("deleted runner {id}, read back: gone"));
         }
@@ -224,7 +224,7 @@ fn decide(
         Verdict::Legacy(Found::Ours(ours)) => {
             vec![Line::keep(format!("kept: runner {}, {}", ours.runner.id, condition))]
         }
-        Verdict::Legacy(_) if notes.record().gitlab.runner.is_some() => {
+        Verdict::Legacy(_) if notes.record().gitlab.owned().is_some() => {
             vec![Line::not_looked("registered earlier; not looked at without a GitLab token")]
         }
         Verdict::Legacy(_) => {
@@ -338,10 +338,7 @@ async fn keep(w: Writes<'_>, token: RunnerToken) -> Result<()> {
         && let Some(path) = &w.run.settings.runner_token_out
     {
         files::write_private(&path.value, format!("{}\n", token.token.expose()).as_bytes())?;
-        w.journal.write(|record| {
-            record.gitlab.token_lost = false;
-            record.gitlab.handed_over = true;
-        })?;
+        w.journal.write(|record| record.gitlab.token_is(TokenPlace::InFile))?;
     }
     let _ = w.products.runner_token.set(token);
     note(w).await
@@ -352,7 +349,7 @@ async fn note(w: Writes<'_>) -> Result<()> {
     if !w.run.alone {
         return Ok(());
     }
-    let Some(id) = w.notes.record().gitlab.runner.as_ref().map(|runner| runner.id.to_string()) else {
+    let Some(id) = w.notes.record().gitlab.owned().map(|runner| runner.id.to_string()) else {
         return Ok(());
     };
     let account = w.run.names.account();
@@ -368,7 +365,7 @@ async fn note(w: Writes<'_>) -> Result<()> {
 fn unreachable(notes: &Notes, why: &str) -> Failure {
     let gitlab = notes.record().gitlab.clone();
     let runner =
-        gitlab.runner.map_or_else(|| "a runner".to_owned(), |runner| format!("runner {}", runner.id));
+        gitlab.owned().map_or_else(|| "a runner".to_owned(), |runner| format!("runner {}", runner.id));
     let place = if gitlab.url.is_empty() { String::new() } else { format!(" at {}", gitlab.url) };
     Failure::new(Id::MissingInput, format!("setup made {runner}{place}, which cannot be looked at"))
         .detail("because", why)

@@ -1,7 +1,7 @@
 //! The runner is made once, changed where it differs, and deleted only where it is ours.
 
 use super::*;
-use crate::deployment::record::OwnedRunner;
+use crate::deployment::record::{OwnedRunner, RunnerNote};
 use crate::gitlab::{Manager, Runner};
 use crate::steps::fixture::{self, World};
 
@@ -103,7 +103,7 @@ fn decisions() {
                 "the article's way, done before",
                 &[],
                 |world, seen| {
-                    world.record.gitlab.runner = Some(OwnedRunner::default());
+                    world.record.gitlab.runner = RunnerNote::Ours(OwnedRunner::default());
                     *seen = verdict(Verdict::Legacy(Found::None));
                 },
                 &["Keep!: registered earlier; not looked at without a GitLab token"],
@@ -198,7 +198,7 @@ fn decisions_to_undo() {
     let shown = |act: &Delete| format!("Delete {}", act.0);
     let recorded = |world: &mut World| {
         world.record.gitlab.url = "https://gitlab.example".to_owned();
-        world.record.gitlab.runner = Some(OwnedRunner { id: 101, ..OwnedRunner::default() });
+        world.record.gitlab.runner = RunnerNote::Ours(OwnedRunner { id: 101, ..OwnedRunner::default() });
         Seen::Teardown(Found::Ours(Box::new(ours())), "no contact yet".to_owned())
     };
     fixture::undo_table(
@@ -217,7 +217,7 @@ fn decisions_to_undo() {
                 "never made",
                 &[],
                 |world, seen| {
-                    world.record.gitlab.runner = None;
+                    world.record.gitlab.runner = RunnerNote::None;
                     *seen = Seen::Teardown(Found::None, String::new());
                 },
                 &[],
@@ -226,8 +226,7 @@ fn decisions_to_undo() {
                 "its creation has begun",
                 &[],
                 |world, seen| {
-                    world.record.gitlab.runner = None;
-                    world.record.gitlab.intent = Some("2025-12-31T23:59:00Z".to_owned());
+                    world.record.gitlab.runner = RunnerNote::Creating("2025-12-31T23:59:00Z".to_owned());
                     *seen = Seen::Teardown(Found::None, String::new());
                 },
                 &["Keep: already gone"],
@@ -250,7 +249,7 @@ fn decisions_to_undo() {
                 "GitLab is gone, and never had one",
                 &[],
                 |world, seen| {
-                    world.record.gitlab.runner = None;
+                    world.record.gitlab.runner = RunnerNote::None;
                     *seen = Seen::Gone;
                 },
                 &[],

@@ -63,7 +63,7 @@ pub async fn succeeded(view: &View, project: u64, sha: &str) -> Result<Option<(u
 
 /// The id of our runner, where it is ours and known.
 async fn our_runner(view: &View) -> Result<Option<u64>> {
-    if let Some(runner) = &view.notes.record().gitlab.runner {
+    if let Some(runner) = view.notes.record().gitlab.owned() {
         return Ok(Some(runner.id));
     }
     Ok(match runner::verdict(view).await? {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Found, by_mark, description};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
-use crate::deployment::record::OwnedRunner;
+use crate::deployment::record::{OwnedRunner, RunnerNote, TokenPlace};
 use crate::gitlab::credentials;
 use crate::gitlab::view::{Hand, RunnerToken};
 use crate::gitlab::{Class, Gitlab, Refusal, Route, number};
@@ -33,10 +33,7 @@ pub async fn create(hand: &Hand, body: &Value) -> Result<Made> {
         Ok(answer) => own(hand, &answer).await,
         Err(refusal) if refusal.is_ambiguous() => settled(hand, refusal).await,
         Err(refusal) => {
-            hand.journal.write(|record| {
-                record.gitlab.intent = None;
-                record.gitlab.token_lost = false;
-            })?;
+            hand.journal.write(|record| record.gitlab.runner = RunnerNote::None)?;
             let forbidden = refusal.class == Class::Forbidden;
             let failure = Failure::from(refusal);
             Err(if forbidden { not_allowed(failure) } else { failure })
@@ -59,10 +56,7 @@ fn intend(hand: &Hand) -> Result<()> {
     hand.journal.write(|record| {
         let gitlab = &mut record.gitlab;
         gitlab.url = url;
-        gitlab.runner = None;
-        gitlab.intent = Some(jiff::Timestamp::now().to_string());
-        gitlab.token_lost = true;
-        gitlab.handed_over = false;
+        gitlab.runner = RunnerNote::Creating(jiff::Timestamp::now().to_string());
     })
 }
 
@@ -101,8 +95,8 @@ async fn settled(hand: &Hand, refusal: Refusal) -> Result<Made> {
 /// Makes the runner's token anew.
 pub async fn reset(hand: &Hand, id: u64) -> Result<RunnerToken> {
     hand.journal.write(|record| {
-        record.gitlab.token_lost = true;
-        record.gitlab.handed_over = false;
+        let made = record.gitlab.owned().map(|runner| runner.made.clone()).unwrap_or_default();
+        record.gitlab.runner = RunnerNote::Ours(OwnedRunner { id, made, token: TokenPlace::Lost });
     })?;
     let number = id.to_string();
     let route = Route::of(&["runners", &number, "reset_authentication_token"]);
@@ -129,8 +123,8 @@ fn shown(token: &str, expires: &Value) -> Result<RunnerToken> {
 /// Writes down which runner is ours.
 fn made(hand: &Hand, id: u64) -> Result<()> {
     hand.journal.write(|record| {
-        record.gitlab.intent = None;
-        record.gitlab.runner = Some(OwnedRunner { id, made: jiff::Timestamp::now().to_string() });
+        let made = jiff::Timestamp::now().to_string();
+        record.gitlab.runner = RunnerNote::Ours(OwnedRunner { id, made, token: TokenPlace::Lost });
     })
 }
 
@@ -169,10 +163,7 @@ pub async fn register(hand: &Hand, body: &Value, path: &Path) -> Result<Made> {
             .hint("whether the runner was made is not known: look in GitLab (Settings, CI/CD, Runners) before you try again")),
         Err(refusal) => {
             let gone = refusal.class == Class::Gone;
-            hand.journal.write(|record| {
-                record.gitlab.intent = None;
-                record.gitlab.token_lost = false;
-            })?;
+            hand.journal.write(|record| record.gitlab.runner = RunnerNote::None)?;
             let failure = Failure::from(refusal);
             Err(if gone {
                 failure.hint("create the runner instead: --gitlab-token-file PATH --project PATH|ID")

@@ -10,6 +10,7 @@ use crate::base::error::{Failure, Id, Result};
 use crate::base::wait::{self, Pace};
 use crate::deployment::mark::{self, Marked, Marks};
 use crate::deployment::ownership::Voucher;
+use crate::deployment::record::RunnerNote;
 use crate::gitlab::facts::instance;
 use crate::gitlab::view::View;
 use crate::gitlab::{Class, Gitlab, Manager, Refusal, Route, Runner, Scope};
@@ -34,11 +35,11 @@ pub(super) struct Trace {
 pub(super) fn trace(view: &View) -> Trace {
     let known = view.notes.record().gitlab.clone();
     let mut trace = Trace {
-        id: known.runner.as_ref().map(|runner| runner.id),
-        recorded: known.runner.is_some(),
-        intent: known.intent,
+        id: known.owned().map(|runner| runner.id),
+        recorded: known.owned().is_some(),
         given: known.given,
-        lag: lag(known.runner.as_ref().map_or("", |runner| runner.made.as_str()), view.run.now),
+        lag: lag(known.owned().map_or("", |runner| runner.made.as_str()), view.run.now),
+        intent: if let RunnerNote::Creating(since) = known.runner { Some(since) } else { None },
     };
     if !trace.recorded && !trace.given {
         let noted = view.notes.noted(crate::deployment::names::RUNNER);
@@ -160,7 +161,7 @@ async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Fo
     let outdated_mark = marked == Marked::Earlier;
     // `--anchor-uid` stands for the ServiceAccount alone, and whoever may write its annotations can copy an id onto
     // them, which a record then keeps: what an earlier outrigger wrote names its deployment in front.
-    let known = view.notes.record().gitlab.runner.as_ref().is_some_and(|known| known.id == id);
+    let known = view.notes.record().gitlab.owned().is_some_and(|known| known.id == id);
     let name = &view.run.names.deployment;
     let names_it = runner.description.starts_with(&format!("{name} on "));
     if !known && !names_it && runner.description.ends_with(&mark::id_alone(&view.notes.id())) {
@@ -247,7 +248,7 @@ async fn listed(view: &View) -> Result<Option<u64>> {
         [] => Ok(None),
         [one] => {
             let creator = one.creator.clone();
-            let known = view.notes.record().gitlab.runner.as_ref().is_some_and(|known| known.id == one.id);
+            let known = view.notes.record().gitlab.owned().is_some_and(|known| known.id == one.id);
             match (creator, caller) {
                 (Some((creator, name)), Some(caller)) if creator != caller && !known => Err(foreign(
                     &format!("runner {} carries this deployment's mark, and {name} made it", one.id),

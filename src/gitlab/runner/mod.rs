@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::deployment::mark::Marked;
+use crate::deployment::record::{RunnerNote, TokenPlace};
 use crate::gitlab::facts::{Instance, instance};
 use crate::gitlab::view::{Hand, View};
 use crate::gitlab::{Manager, Route, Runner, Scope};
@@ -138,7 +139,7 @@ async fn decide(view: &View) -> Result<Verdict> {
         return Ok(Verdict::Given);
     }
     if settings.legacy_registration_token_file.is_some() {
-        let found = if view.notes.record().gitlab.runner.is_some() && view.access.client.is_some() {
+        let found = if view.notes.record().gitlab.owned().is_some() && view.access.client.is_some() {
             find(view).await?
         } else {
             Found::None
@@ -169,16 +170,17 @@ async fn decide(view: &View) -> Result<Verdict> {
     let said = view.notes.recorded || settings.tags.source != Source::Default;
     let tags = said.then_some(settings.tags.value.as_slice());
     let (update, differs) = differences(&ours.runner, tags);
-    let (lost, handed_over) = {
-        let gitlab = &view.notes.record().gitlab;
-        (gitlab.token_lost, gitlab.handed_over)
+    let place = match &view.notes.record().gitlab.runner {
+        RunnerNote::None => TokenPlace::InScript,
+        RunnerNote::Creating(_) => TokenPlace::Lost,
+        RunnerNote::Ours(runner) => runner.token,
     };
-    let token = match (lost, handed_over) {
-        (true, _) => Token::Lost,
+    let token = match place {
+        TokenPlace::Lost => Token::Lost,
         // What is in a file of the user's is delivered as far as that goes, and of no use to a script.
-        (false, true) if view.run.alone => Token::Delivered,
-        (false, false) if written => Token::Delivered,
-        (false, _) => Token::Unknown,
+        TokenPlace::InFile if view.run.alone => Token::Delivered,
+        TokenPlace::InScript if written => Token::Delivered,
+        _ => Token::Unknown,
     };
     let reset = reset_reason(&ours, token, asked)?;
     Ok(Verdict::Keep { ours, update, differs, reset })

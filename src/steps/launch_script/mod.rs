@@ -10,6 +10,7 @@ use crate::cluster::token::renewal;
 use crate::deployment::names;
 use crate::deployment::object::Object;
 use crate::deployment::plan::{Decision, Line};
+use crate::deployment::record::TokenPlace;
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::credentials;
 use crate::gitlab::endpoint_ca::ca;
@@ -450,13 +451,16 @@ async fn note(w: Writes<'_>, digest: &str, delivery: &Delivery, with_secrets: bo
     w.journal.write(|record| {
         digest.clone_into(&mut record.script_digest);
         record.script_target = delivery.noted();
-        record.gitlab.token_lost = false;
-        // A token that create-runner handed over comes back in such a file: that runner is ours.
-        let handed_over = std::mem::take(&mut record.gitlab.handed_over);
+        // A token that create-runner wrote to a file comes back in such a file: that runner is ours.
+        let owned = record.gitlab.owned();
+        let in_file = owned.is_some_and(|runner| runner.token == TokenPlace::InFile);
         if w.run.settings.runner_token_file.is_some() {
-            record.gitlab.given = !handed_over;
-        } else if record.gitlab.runner.is_some() {
+            record.gitlab.given = !in_file;
+        } else if owned.is_some() {
             record.gitlab.given = false;
+        }
+        if !record.gitlab.given {
+            record.gitlab.token_is(TokenPlace::InScript);
         }
         record.script_path =
             (delivery.script.as_os_str() != "-").then(|| script_files::absolute(&delivery.script));
@@ -469,7 +473,7 @@ async fn note(w: Writes<'_>, digest: &str, delivery: &Delivery, with_secrets: bo
     let annotations = {
         let record = w.notes.record();
         let gitlab = &record.gitlab;
-        let runner = gitlab.runner.as_ref().map(|runner| runner.id.to_string());
+        let runner = gitlab.owned().map(|runner| runner.id.to_string());
         let runner = runner.or_else(|| gitlab.given.then(|| names::GIVEN.to_owned()));
         serde_json::json!({
             names::SCRIPT_DIGEST: digest,
