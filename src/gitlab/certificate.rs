@@ -1,4 +1,4 @@
-//! What is said of a certificate of GitLab's that is not accepted.
+//! The failure for a GitLab certificate that is not accepted.
 
 use std::path::Path;
 
@@ -7,7 +7,6 @@ use crate::base::error::{Failure, Id};
 use crate::x509::tls::{Roots, Untrusted};
 use crate::x509::{Fault, Verdict};
 
-/// A request that was not sent, as the server's certificate was not accepted.
 pub(super) fn refusal(what: &str, url: &str, roots: &Roots, untrusted: &Untrusted) -> Refusal {
     let failure = match &untrusted.verdict.not_here {
         Some(why) => only_the_runner(what, url, why),
@@ -16,25 +15,23 @@ pub(super) fn refusal(what: &str, url: &str, roots: &Roots, untrusted: &Untruste
     Refusal::decided(Class::Certificate, what, &untrusted.to_string(), failure)
 }
 
-/// Go's rules take the certificate, outrigger's TLS library lacks something for it.
+/// Go accepts the certificate, outrigger's TLS library does not support it.
 fn only_the_runner(what: &str, url: &str, why: &str) -> Failure {
     let failure = Failure::new(
         Id::GitlabTlsUnsupported,
-        format!("the runner could connect to {url}, but outrigger cannot: cannot {what}"),
+        format!("cannot {what}: outrigger does not support the certificate of {url}"),
     )
     .detail("because", why)
     .detail("gitlab-runner", "accepts the certificate");
     let failure = if why.contains("RSA") {
-        failure.detail(
-            "curl",
-            "refuses RSA keys below 2048 bits where OpenSSL's security level is 2, as on Debian and Ubuntu",
-        )
+        failure
+            .detail("curl", "rejects RSA keys below 2048 bits at OpenSSL security level 2 (Debian, Ubuntu)")
     } else {
         failure
     };
     failure
-        .hint("have the certificate issued anew with an RSA key of 2048 bits or a P-256 key, and by a CA that has one")
-        .hint("or create the runner in GitLab's web pages and go on without its API: --runner-token-file PATH in place of --gitlab-token-file (and without GITLAB_TOKEN)")
+        .hint("have the certificate reissued with an RSA key of 2048 bits or a P-256 key, by a CA with such a key")
+        .hint("or create the runner in GitLab's web interface and use --runner-token-file PATH instead of --gitlab-token-file and GITLAB_TOKEN")
 }
 
 fn refused(what: &str, url: &str, file: Option<&Path>, verdict: &Verdict) -> Failure {
@@ -45,27 +42,27 @@ fn refused(what: &str, url: &str, file: Option<&Path>, verdict: &Verdict) -> Fai
     for why in &verdict.why {
         failure = failure.detail("because", why.clone());
     }
-    failure = failure.detail("gitlab-runner", "refuses it for the same reason: these are Go's rules");
+    failure = failure.detail("gitlab-runner", "rejects it for the same reason (Go's rules)");
     for fault in &verdict.faults {
         failure = failure.hint(match fault {
             Fault::UnknownCa => match file {
                 None => "name the CA that signed it: --gitlab-ca-file PATH".to_owned(),
                 Some(file) => format!(
-                    "{} holds no CA that signed it: ask GitLab's administrator for that CA's certificate, and compare its SHA-256",
+                    "{} does not contain the CA that signed it: ask GitLab's administrator for that CA's certificate and compare its SHA-256",
                     file.display()
                 ),
             },
             Fault::Expired => {
-                "have the certificate renewed; if it is, is this machine's clock right?".to_owned()
+                "have the certificate renewed, or check this machine's clock".to_owned()
             }
-            Fault::NotYetValid => "is this machine's clock right?".to_owned(),
+            Fault::NotYetValid => "check this machine's clock".to_owned(),
             Fault::Name => match verdict.names.iter().find(|name| !name.contains('*')) {
                 Some(name) => {
-                    format!("use a name that the certificate is for, if it leads there: --gitlab-url https://{name}")
+                    format!("use a name in the certificate, if it resolves to this GitLab: --gitlab-url https://{name}")
                 }
-                None => "have the certificate issued anew with GitLab's host as subjectAltName".to_owned(),
+                None => "have the certificate reissued with GitLab's host as subjectAltName".to_owned(),
             },
-            Fault::Form => "have the certificate or its CA issued anew without that".to_owned(),
+            Fault::Form => "have the certificate or its CA reissued without that".to_owned(),
         });
     }
     failure

@@ -1,8 +1,7 @@
 //! The operator's GitLab token: where it comes from, and to which host it may go.
 //!
-//! A token goes to a host that was named together with it, and to no other: a variable of the
-//! environment is meant for the host that the same command line or environment names, not for one
-//! that an earlier run wrote down.
+//! A token from the environment goes only to the host set on the command line or in the environment, not to
+//! a recorded one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,21 +13,21 @@ use crate::settings::{Settings, Source, check};
 use crate::x509;
 use crate::x509::tls::Roots;
 
-/// Variables that hold a GitLab token, as glab reads them, the strongest first.
+/// Variables with a GitLab token, in glab's order of precedence.
 pub const TOKENS: &[&str] = &["GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN", "OAUTH_TOKEN"];
-/// Variables that name the host those tokens are for.
+/// Variables with the host of those tokens.
 const HOSTS: &[&str] = &["GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"];
 
-/// What is at hand.
+/// The operator's token.
 #[derive(Clone, Debug)]
 pub enum Token {
     /// A token for the host of the settings.
     Given(Secret),
-    /// None that may be used; the reason is for the user.
+    /// No usable token, with the reason.
     None(String),
 }
 
-/// The variable that holds a token, and the token.
+/// The first variable with a token, and the token.
 #[must_use]
 pub fn from_env(env: &BTreeMap<String, String>) -> Option<(&'static str, Secret)> {
     TOKENS.iter().find_map(|name| {
@@ -37,10 +36,10 @@ pub fn from_env(env: &BTreeMap<String, String>) -> Option<(&'static str, Secret)
     })
 }
 
-/// The token to use: typed at a question, else from its file, else from the environment.
+/// The token to use: typed, else from its file, else from the environment.
 ///
 /// # Errors
-/// Exit 2 for a file that cannot be read, and for what is certainly no access token.
+/// Exit 2 for a file that cannot be read, and for another kind of token.
 pub async fn token(
     settings: &Settings,
     env: &BTreeMap<String, String>,
@@ -56,24 +55,23 @@ pub async fn token(
             .and_then(|token| checked(token, &path.value.display().to_string()).map(Token::Given));
     }
     let Some((name, token)) = from_env(env) else {
-        return Ok(Token::None("there is no token: neither --gitlab-token-file nor GITLAB_TOKEN".to_owned()));
+        return Ok(Token::None("no token: neither --gitlab-token-file nor GITLAB_TOKEN is set".to_owned()));
     };
     let Some(url) = &settings.gitlab_url else {
-        return Ok(Token::None("no GitLab instance is named".to_owned()));
+        return Ok(Token::None("no GitLab URL is set".to_owned()));
     };
     if url.source == Source::Record {
         return Ok(Token::None(format!(
-            "{name} goes only to a host named along with it, and {} is recorded: name it with --gitlab-url",
+            "{name} is not sent to the recorded host {}: set --gitlab-url as well",
             url.value
         )));
     }
-    // Both from the environment belong together; a flag that names another host parts them.
     let named = HOSTS.iter().find_map(|host| env.get(*host).filter(|value| !value.is_empty()));
     if let Some(named) = named
         && check::gitlab_url(named).as_ref() != Ok(&url.value)
     {
         return Ok(Token::None(format!(
-            "{name} is for {}, which the environment names, and not for {}: use --gitlab-token-file",
+            "{name} is for {} (from the environment), not for {}: use --gitlab-token-file",
             check::escaped(named),
             url.value
         )));
@@ -81,54 +79,53 @@ pub async fn token(
     checked(token, name).map(Token::Given)
 }
 
-/// Reads a file (or stdin for `-`) that holds a secret and nothing else.
+/// Reads a file (or stdin for `-`) that contains only a secret.
 ///
 /// # Errors
-/// Exit 2 for a file that is missing or no text, and as [`Intake::secret`].
+/// Exit 2 for a file that is missing or not text, and as [`Intake::secret`].
 pub async fn read_secret(intake: &Intake, path: &Path, what: &str) -> Result<Secret> {
     let missing = || {
-        Failure::new(Id::InvalidInput, format!("the {what} file {} cannot be read", path.display()))
-            .hint("it has to hold the token and nothing else")
+        Failure::new(Id::InvalidInput, format!("cannot read the {what} file {}", path.display()))
+            .hint("it must contain the token and nothing else")
     };
     let bytes = intake.secret(path).await?.ok_or_else(missing)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| missing())?;
     Ok(Secret::new(text.trim()))
 }
 
-/// Refuses what is certainly no access token. An instance may set a prefix of its own, so only kinds
-/// that are known to be wrong are named.
+/// Refuses other kinds of tokens by their prefix. An instance can set its own prefix for access tokens.
 fn checked(token: Secret, place: &str) -> Result<Secret> {
     let text = token.expose();
     let why = if text.is_empty() {
         "it is empty"
     } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        "it holds a blank, a line break or another character that no token has"
+        "it contains a blank, a line break or another character that tokens do not have"
     } else if text.contains("glrt-") || text.contains("glrtr-") {
-        "it is a runner's own token: that belongs into --runner-token-file"
+        "it is a runner authentication token: use --runner-token-file"
     } else if text.starts_with("glcbt-") {
-        "it is a CI job's token, which may not make runners"
+        "it is a CI job token, which cannot create runners"
     } else if text.starts_with("gldt-") {
-        "it is a deploy token, which GitLab's API does not take"
+        "it is a deploy token, which GitLab's API does not accept"
     } else if text.starts_with("GR1348941") {
-        "it is a registration token: that belongs into --legacy-registration-token-file"
+        "it is a registration token: use --legacy-registration-token-file"
     } else {
         return Ok(token);
     };
-    Err(Failure::new(Id::InvalidInput, format!("{place} does not hold a GitLab access token"))
+    Err(Failure::new(Id::InvalidInput, format!("{place} does not contain a GitLab access token"))
         .detail("because", why)
-        .hint("make one in GitLab (user menu, Access tokens) with the scope api"))
+        .hint("create one in GitLab (user menu, Access tokens) with the scope api"))
 }
 
-/// Whom clients of GitLab believe: the CA certificates of the settings, beside the machine's own.
+/// The roots for GitLab: the machine's own and those of `--gitlab-ca-file`.
 ///
 /// # Errors
-/// Exit 2 when the file is missing or holds none.
+/// Exit 2 if the file is missing or contains no certificate.
 pub async fn gitlab_roots(settings: &Settings, intake: &Intake) -> Result<Roots> {
     let Some(path) = &settings.gitlab_ca_file else { return Ok(Roots::of_gitlab(None)) };
     let unusable = |why: String| {
-        Failure::new(Id::InvalidInput, format!("the GitLab CA file {} cannot be used", path.value.display()))
+        Failure::new(Id::InvalidInput, format!("invalid GitLab CA file {}", path.value.display()))
             .detail("because", why)
-            .hint("it has to hold the PEM certificates of the CA that signed GitLab's certificate")
+            .hint("it must contain the PEM certificates of the CA that signed GitLab's certificate")
     };
     let bytes = intake.file(&path.value).await?.ok_or_else(|| unusable("it does not exist".to_owned()))?;
     let bundle = x509::read_bundle(&bytes).map_err(|fault| unusable(fault.to_string()))?;
@@ -174,7 +171,7 @@ mod tests {
             goes(&["--gitlab-url", "https://gitlab.example.com/"], &[token, here], None).await.as_deref(),
             Ok("t1")
         );
-        // Named by somebody else, or by an earlier run.
+        // Another host by flag, or a recorded host.
         assert!(
             goes(&["--gitlab-url", "evil.example.com"], &[token, here], None)
                 .await
@@ -192,14 +189,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_strongest_variable_counts() {
+    async fn first_token_variable_wins() {
         let env =
             [("OAUTH_TOKEN", "t3"), ("GITLAB_ACCESS_TOKEN", "t2"), ("GITLAB_TOKEN", ""), ("GITLAB_URL", "h")];
         assert_eq!(goes(&[], &env, None).await.as_deref(), Ok("t2"));
     }
 
     #[test]
-    fn what_is_no_access_token_is_named_and_not_shown() {
+    fn other_kinds_of_tokens_are_refused_without_showing_them() {
         for (bad, why) in [
             ("", "empty"),
             ("a b", "blank"),

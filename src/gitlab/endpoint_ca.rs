@@ -3,25 +3,25 @@
 use std::time::Duration;
 
 use crate::base::endpoint::Endpoint;
+use crate::base::text::count;
 use crate::gitlab::view::View;
 use crate::x509::tls;
 use crate::x509::{self, Host};
 
-/// What of `--gitlab-ca-file` goes to the machine.
+/// The part of `--gitlab-ca-file` that goes into the launch script.
 #[derive(Clone, Debug, Default)]
 pub struct GitlabCa {
     /// Canonical PEM; none without such a file.
     pub ca_pem: Option<String>,
-    /// What was left out of it, or why nothing was.
+    /// What was left out, or why nothing was.
     pub note: Option<String>,
 }
 
-/// Of many certificates those that verify what GitLab shows now, at each address of its name; all of them
-/// where it cannot be reached directly from here, or where none verifies it.
+/// The certificates of a bundle that verify GitLab's certificate at each address of its name; the whole bundle
+/// if GitLab cannot be reached directly, or if no certificate verifies it.
 ///
-/// The runner adds its `tls-ca-file` to the machine's own roots (`network/client.go`, `addTLSCA`) and
-/// dials GitLab's host alone: a job's artifacts, caches and repository are the pod's business, which gets
-/// the chain that the runner has verified (`helpers/tls/ca_chain`) and not this file.
+/// gitlab-runner adds its `tls-ca-file` to the machine's own roots (`network/client.go`, `addTLSCA`). Job pods
+/// get the verified chain (`helpers/tls/ca_chain`), not this file.
 pub async fn ca(view: &View) -> &GitlabCa {
     view.ca.get_or_init(|| find(view)).await
 }
@@ -31,7 +31,7 @@ async fn find(view: &View) -> GitlabCa {
     let whole = |note| GitlabCa { ca_pem: Some(bundle.to_pem()), note };
     let url = view.run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
     let Ok(endpoint) = Endpoint::parse(url, "--gitlab-url") else { return whole(None) };
-    // Of one nothing can be left out, and a client of ours looks at the server by itself.
+    // Nothing to leave out, and outrigger's own requests verify the server.
     let single = bundle.certificates.iter().all(|one| *one == bundle.certificates[0]);
     if single && view.is_connected() {
         return whole(None);
@@ -42,7 +42,7 @@ async fn find(view: &View) -> GitlabCa {
         Err(_) if single => return whole(None),
         Err(fault) => {
             return whole(Some(format!(
-                "GitLab's whole CA file goes to the machine: {url} cannot be reached directly from here ({fault})"
+                "the launch script contains the whole GitLab CA file: cannot connect directly to {url} ({fault})"
             )));
         }
     };
@@ -51,15 +51,12 @@ async fn find(view: &View) -> GitlabCa {
     if !narrowed.verdicts.iter().any(|verdict| verdict.accepted) {
         let why = narrowed.verdict().map(|verdict| verdict.why.join("; ")).unwrap_or_default();
         return whole(Some(format!(
-            "GitLab's whole CA file goes to the machine, but nothing in it verifies {url}: unless the machine's own roots do, gitlab-runner will refuse it ({why})"
+            "the GitLab CA file does not verify {url}: gitlab-runner will reject its certificate unless the machine's own roots verify it ({why})"
         )));
     }
     let note = (narrowed.left_out > 0).then(|| {
-        let others = match narrowed.left_out {
-            1 => "1 other certificate".to_owned(),
-            others => format!("{others} other certificates"),
-        };
-        format!("{others} of GitLab's CA file left out: not needed for {url} as it is now")
+        let others = count(narrowed.left_out, "other certificate");
+        format!("left out {others} of the GitLab CA file: not needed for {url}")
     });
     GitlabCa { ca_pem: Some(narrowed.bundle.to_pem()), note }
 }

@@ -1,5 +1,4 @@
-//! What GitLab says of itself, of the operator's token and of the project: asked at most once per run,
-//! side by side, before anything is changed anywhere.
+//! GitLab's version, the operator's token, role and project: read once per run, concurrently.
 
 use serde_json::json;
 
@@ -7,34 +6,34 @@ use crate::base::error::{Command, Failure, Id, Result};
 use crate::gitlab::view::View;
 use crate::gitlab::{self, Access, AccessToken, Class, Gitlab, Project, Refusal, Route, Scope, number};
 
-/// Everything that later steps rely on.
+/// GitLab as the operator's token sees it.
 #[derive(Clone, Debug)]
 pub struct Instance {
-    /// GitLab's version; none where the token may not ask.
+    /// GitLab's version; none if the token may not read it.
     pub version: Option<String>,
-    /// What the token is; none where GitLab does not say (OAuth, job tokens).
+    /// The token; none where GitLab does not describe it (OAuth, job tokens).
     pub token: Option<AccessToken>,
     /// The project of the settings.
     pub project: Option<Project>,
-    /// Whom the runner is for.
+    /// What the runner is for.
     pub scope: Option<Scope>,
-    /// The caller's role where the runner is to be: in the project or the group.
+    /// The caller's role in the project or group of the runner.
     pub access: Option<Access>,
-    /// The caller's id; none where GitLab does not say.
+    /// The caller's id, if known.
     pub user: Option<u64>,
-    /// Whether the caller is an administrator; none where GitLab does not say.
+    /// Whether the caller is an administrator, if known.
     pub admin: Option<bool>,
-    /// Whether writing is switched off at the moment, in GitLab's words.
+    /// GitLab's message if it is read-only.
     pub maintenance: Option<String>,
-    /// What could not be found out, and why.
+    /// What could not be read, and why.
     pub skipped: Vec<String>,
 }
 
-/// Asks, or returns what was answered before.
+/// Reads all of it, once per run.
 ///
 /// # Errors
-/// Exit 2 without a token; 3 for a project that is not to be seen; 4 for a token that GitLab does not
-/// take, or whose scopes do not reach a project given by path; 8 when GitLab does not answer.
+/// Exit 2 without a token; 3 for a project that is not visible; 4 for a rejected token, or one whose scopes do
+/// not allow it to read a project given by path; 8 if GitLab does not answer.
 pub async fn instance(view: &View) -> Result<&Instance> {
     view.instance.get_or_try_init(|| ask(view)).await
 }
@@ -85,33 +84,32 @@ async fn ask(view: &View) -> Result<Instance> {
         && found.access.is_none()
         && found.admin != Some(true)
     {
-        let why = "your role there: GitLab does not tell it, and decides when the runner is created";
+        let why = "your role: GitLab does not show it, and checks it when the runner is created";
         found.skipped.push(why.to_owned());
     }
     Ok(found)
 }
 
-/// Most tokens may ask this of themselves; where one may not, nothing is wrong yet, and the reason is told.
+/// The token itself; the inner error is the reason why it could not be read, which does no harm.
 async fn own_token(gitlab: &Gitlab) -> Result<Result<Option<AccessToken>, String>> {
     let route = Route::of(&["personal_access_tokens", "self"]);
-    match gitlab.get("look at its own token", &route).await {
+    match gitlab.get("read its own token", &route).await {
         Ok(value) => Ok(Ok(Some(AccessToken::read(&value)))),
         Err(refusal) if refusal.class == Class::NotFound => Ok(Ok(None)),
         // lib/api/personal_access_tokens/self_information.rb: an OAuth token, such as glab's login.
         Err(refusal) if refusal.class == Class::Invalid && refusal.code == 400 => {
-            Ok(Err("GitLab tells nothing of OAuth tokens".to_owned()))
+            Ok(Err("GitLab does not describe OAuth tokens".to_owned()))
         }
-        // Those of older versions are told from dead ones by the words alone.
+        // Older versions answer an OAuth token like an expired one, with another message: another call tells them apart.
         Err(refusal) if refusal.class == Class::Unauthorized && refusal.message == "401 Unauthorized" => {
-            // Perhaps no access token at all: another call tells.
-            match gitlab.get("look at its own user", &Route::of(&["user"])).await {
+            match gitlab.get("read its own user", &Route::of(&["user"])).await {
                 Ok(_) => Ok(Ok(None)),
                 Err(_) => Err(refusal.into()),
             }
         }
         Err(refusal) if refusal.class == Class::Scope => {
             let lack = refusal.lack.map(|lack| lack.remedy()).unwrap_or_default();
-            Ok(Err(format!("it may not look at itself ({lack})")))
+            Ok(Err(format!("it may not read itself ({lack})")))
         }
         Err(refusal) => Err(refusal.into()),
     }
@@ -122,12 +120,12 @@ async fn version(gitlab: &Gitlab) -> Result<Option<String>, Refusal> {
     Ok(value["version"].as_str().map(str::to_owned))
 }
 
-/// The project; with a token that may not read it, its numeric id alone is enough.
+/// The project; a numeric id is enough if the token may not read it.
 async fn project(gitlab: &Gitlab, given: Option<&str>) -> Result<Option<Project>> {
     let Some(given) = given else { return Ok(None) };
     match gitlab.get(&format!("read the project {given}"), &Route::of(&["projects", given])).await {
         Ok(value) => Project::read(&value).map(Some).ok_or_else(|| {
-            Failure::new(Id::NotGitlab, format!("GitLab's answer about {given} holds no project"))
+            Failure::new(Id::NotGitlab, format!("GitLab's response for {given} is not a project"))
         }),
         Err(refusal) if refusal.class == Class::Scope => match given.parse() {
             Ok(id) => Ok(Some(Project { id, ..Project::default() })),
@@ -148,10 +146,9 @@ async fn group_id(gitlab: &Gitlab, given: Option<&str>) -> Result<Option<u64>> {
     };
     number(&value["id"])
         .map(Some)
-        .ok_or_else(|| Failure::new(Id::NotGitlab, format!("GitLab's answer about {given} holds no group")))
+        .ok_or_else(|| Failure::new(Id::NotGitlab, format!("GitLab's response for {given} is not a group")))
 }
 
-/// A token that may not look a path up: a number is not looked up.
 fn by_number(refusal: Refusal, place: &str) -> Failure {
     let lack = refusal.lack.as_ref().and_then(|lack| lack.permission);
     let name = lack.map_or("the scope read_api", |permission| permission.name);
@@ -159,22 +156,20 @@ fn by_number(refusal: Refusal, place: &str) -> Failure {
     Failure::from(refusal).hint(hint)
 }
 
-/// Whether GitLab is in maintenance mode, or can only be read. That stands in no answer to a reading; a lint,
-/// which stores nothing, is a POST and meets it. Any other answer means that it is not, also that there were
-/// too many lints: those have a limit of their own (`lib/api/lint.rb`), whose end is not waited for.
+/// GitLab's message if it is in maintenance mode or read-only. Only a POST shows that, and a lint stores nothing.
+/// It has its own rate limit (`lib/api/lint.rb`), which is not waited for.
 async fn maintenance(gitlab: &Gitlab, project: Option<&str>) -> Result<Option<String>> {
     let Some(project) = project else { return Ok(None) };
     let route = Route::of(&["projects", project, "ci", "lint"]);
-    match gitlab.probe("lint nothing", &route, &json!({"content": ""})).await {
+    match gitlab.probe("lint an empty file", &route, &json!({"content": ""})).await {
         Err(refusal) if refusal.class == Class::Maintenance => Ok(Some(refusal.message)),
         Err(refusal) if matches!(refusal.class, Class::Interrupted | Class::Redirect) => Err(refusal.into()),
         _ => Ok(None),
     }
 }
 
-/// The role that counts, where the project's own answer has not told it: that shows the rows of the caller
-/// himself (`lib/api/entities/project_with_access.rb`), and neither what comes through an invited group nor what
-/// a custom role adds.
+/// The caller's role, where the project's response does not show it: that has direct memberships only
+/// (`lib/api/entities/project_with_access.rb`), without invited groups and custom roles.
 async fn role(gitlab: &Gitlab, found: &mut Instance) -> Result<()> {
     let needed = match found.scope {
         Some(Scope::Project(_)) => Access::MAINTAINER,
@@ -183,13 +178,13 @@ async fn role(gitlab: &Gitlab, found: &mut Instance) -> Result<()> {
     let shown = found.project.as_ref().and_then(|project| project.access);
     let unsure = shown.is_some_and(|access| access < needed);
     let elsewhere = matches!(found.scope, Some(Scope::Group(_) | Scope::Instance));
-    // Who somebody is also tells whether a runner with our mark is his.
+    // The user id is also compared with the creator of a marked runner.
     let nameless = found.user.is_none();
     let readable = found.token.as_ref().is_none_or(|token| token.has_any(&["api", "read_api", "read_user"]));
     if !(unsure || elsewhere || nameless) || !readable {
         return Ok(());
     }
-    match gitlab.get("look at its own user", &Route::of(&["user"])).await {
+    match gitlab.get("read its own user", &Route::of(&["user"])).await {
         Ok(user) => {
             found.user = number(&user["id"]).or(found.user);
             found.admin = Some(user["is_admin"].as_bool().unwrap_or(false));
@@ -205,7 +200,7 @@ async fn role(gitlab: &Gitlab, found: &mut Instance) -> Result<()> {
         project.access = member(gitlab, &["projects", &id], found.user, needed, None).await?;
     }
     found.access = match found.scope {
-        // Who sees a group without being in it is there for a project of it, and has no role in the group.
+        // A user who sees a group without being its member has a role only in one of its projects.
         Some(Scope::Group(id)) => {
             let id = id.to_string();
             member(gitlab, &["groups", &id], found.user, Access::OWNER, Some(Access(0))).await?
@@ -215,8 +210,8 @@ async fn role(gitlab: &Gitlab, found: &mut Instance) -> Result<()> {
     Ok(())
 }
 
-/// Somebody's role with all that he inherits and is invited to, `absent` where there is no such member; none
-/// where GitLab does not tell, or where a custom role may allow more than its number says.
+/// A user's role including inherited and invited memberships, `absent` without a membership; none if GitLab does
+/// not show it, or if a custom role may allow more than its number says.
 async fn member(
     gitlab: &Gitlab,
     place: &[&str],
@@ -227,7 +222,7 @@ async fn member(
     let Some(user) = user.map(|user| user.to_string()) else { return Ok(None) };
     let mut route = place.to_vec();
     route.extend(["members", "all", user.as_str()]);
-    match gitlab.get_opt("look at its own membership", &Route::of(&route)).await {
+    match gitlab.get_opt("read its own membership", &Route::of(&route)).await {
         Ok(None) => Ok(absent),
         Ok(Some(member)) => {
             let access = number(&member["access_level"]).map(Access);
@@ -242,37 +237,27 @@ impl Instance {
     /// The project.
     ///
     /// # Errors
-    /// OR0201 when none was named.
+    /// OR0201 if none is set.
     pub fn project(&self) -> Result<&Project> {
         self.project.as_ref().ok_or_else(|| {
-            Failure::new(Id::MissingInput, "this needs the GitLab project")
-                .hint("name it with --project PATH|ID")
+            Failure::new(Id::MissingInput, "the GitLab project is not set").hint("set --project PATH|ID")
         })
     }
 
-    /// Why the caller may certainly neither commit nor run a pipeline, if that is so.
+    /// The failure if the caller's role is known to be too low to commit and to run a pipeline.
     fn lacks_pipeline_role(&self) -> Option<Failure> {
         let access = self.project.as_ref()?.access?;
         if self.admin == Some(true) || access >= Access::DEVELOPER {
             return None;
         }
-        Some(
-            Failure::new(
-                Id::GitlabForbidden,
-                format!(
-                    "committing and running a pipeline takes the role {} in the project",
-                    Access::DEVELOPER.word()
-                ),
-            )
-            .detail("you are", access.word())
-            .hint((
-                "ask a Maintainer of the project for it, or hand over the file",
-                Command::outrigger("commit-pipeline --print"),
-            )),
-        )
+        let failure = low_role("committing and running a pipeline", Access::DEVELOPER, "the project", access);
+        Some(failure.hint((
+            "ask a Maintainer of the project for that role, or give them the file",
+            Command::outrigger("commit-pipeline --print"),
+        )))
     }
 
-    /// Why the caller may certainly not make the runner, if that is so.
+    /// The failure if the caller's role is known to be too low to create the runner.
     #[must_use]
     pub fn lacks_role(&self) -> Option<Failure> {
         if self.admin == Some(true) {
@@ -280,11 +265,11 @@ impl Instance {
         }
         let (needed, place) = match (&self.scope, self.access) {
             (Some(Scope::Instance), _) if self.admin == Some(false) => {
-                let failure = Failure::new(
-                    Id::GitlabForbidden,
-                    "an instance runner can be made by administrators only",
+                let message = "only administrators can create an instance runner";
+                return Some(
+                    Failure::new(Id::GitlabForbidden, message)
+                        .hint("create a project runner instead: --project PATH|ID"),
                 );
-                return Some(failure.hint("make a project runner instead: --project PATH|ID"));
             }
             (Some(Scope::Project(_)), Some(access)) if access < Access::MAINTAINER => {
                 (Access::MAINTAINER, "the project")
@@ -292,19 +277,19 @@ impl Instance {
             (Some(Scope::Group(_)), Some(access)) if access < Access::OWNER => (Access::OWNER, "the group"),
             _ => return None,
         };
-        let has = self.access.unwrap_or(Access(0)).word();
-        Some(
-            Failure::new(
-                Id::GitlabForbidden,
-                format!("making a runner takes the role {} in {place}", needed.word()),
-            )
-            .detail("you are", has)
-            .hint("ask somebody with that role for it, or for the runner's token: --runner-token-file PATH"),
-        )
+        let failure = low_role("creating a runner", needed, place, self.access.unwrap_or(Access(0)));
+        Some(failure.hint(
+            "ask a user with that role to create it and to give you its token: --runner-token-file PATH",
+        ))
     }
 }
 
-/// Refuses a GitLab that is not the recorded one, before anything is written.
+fn low_role(what: &str, needed: Access, place: &str, has: Access) -> Failure {
+    let message = format!("{what} requires the role {} in {place}", needed.word());
+    Failure::new(Id::GitlabForbidden, message).detail("your role", has.word())
+}
+
+/// Refuses a GitLab instance other than the recorded one.
 ///
 /// # Errors
 /// OR0315 (exit 3) naming both.
@@ -320,20 +305,20 @@ pub fn check_recorded(view: &View) -> Result<()> {
     Err(Failure::new(Id::AnotherGitlab, format!("the runner of {deployment} is on another GitLab"))
         .detail("recorded", known.url)
         .detail("now", format!("{} ({})", url.value, url.source))
-        .hint("leave out --gitlab-url, or name another deployment with --deployment NAME")
+        .hint("omit --gitlab-url, or use another deployment: --deployment NAME")
         .hint(("if the recorded GitLab no longer exists", Command::outrigger("teardown --gitlab-gone"))))
 }
 
-/// What somebody wants GitLab for.
+/// What GitLab is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Making a runner.
+    /// Creating a runner.
     Runner,
     /// Committing and running a pipeline.
     Pipeline,
 }
 
-/// What certainly stands in the way of a purpose, all of it.
+/// All known obstacles to a purpose.
 #[must_use]
 pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
     let mut found = Vec::new();
@@ -341,29 +326,32 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
         if !token.active {
             found.push(
                 Failure::new(Id::GitlabTokenRefused, "the GitLab token is expired or revoked")
-                    .hint("make a new one in GitLab (user menu, Access tokens)"),
+                    .hint("create a new one in GitLab (user menu, Access tokens)"),
             );
         }
         let (scopes, what, hint): (&[&str], _, _) = match purpose {
             Purpose::Runner => (
                 &["api", "create_runner"],
                 "create runners",
-                "use one with the scope api, or with create_runner and manage_runner",
+                "use a token with the scope api, or with create_runner and manage_runner",
             ),
             Purpose::Pipeline => (
                 &["api"],
                 "commit or run a pipeline",
-                "use one with the scope api, or leave out --commit-pipeline and --run-pipeline",
+                "use a token with the scope api, or omit --commit-pipeline and --run-pipeline",
             ),
         };
         if !token.has_any(scopes) {
             found.push(
-                Failure::new(Id::GitlabTokenScope, format!("the GitLab token's scopes do not let it {what}"))
-                    .detail(
-                        "it has",
-                        if token.scopes.is_empty() { "none".to_owned() } else { token.scopes.join(", ") },
-                    )
-                    .hint(hint),
+                Failure::new(
+                    Id::GitlabTokenScope,
+                    format!("the GitLab token's scopes do not allow it to {what}"),
+                )
+                .detail(
+                    "scopes",
+                    if token.scopes.is_empty() { "none".to_owned() } else { token.scopes.join(", ") },
+                )
+                .hint(hint),
             );
         }
     }
@@ -373,14 +361,15 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
     }
     if let Some(project) = instance.project.as_ref().filter(|project| project.archived) {
         found.push(
-            Failure::new(Id::GitlabNotFound, format!("the project {} is archived", project.shown()))
-                .hint("unarchive it in GitLab (Settings, General), or name another with --project"),
+            Failure::new(Id::GitlabNotFound, format!("the project {} is archived", project.shown())).hint(
+                "unarchive it in GitLab (Settings, General), or use another project: --project PATH|ID",
+            ),
         );
     }
     if let Some(words) = &instance.maintenance {
-        let failure = Failure::new(Id::GitlabReadOnly, "GitLab cannot be written to")
-            .detail("GitLab says", words.clone());
-        found.push(gitlab::when_it_takes_something(failure, words));
+        let failure =
+            Failure::new(Id::GitlabReadOnly, "GitLab is read-only").detail("GitLab says", words.clone());
+        found.push(gitlab::when_writable(failure, words));
     }
     found
 }

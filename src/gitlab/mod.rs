@@ -1,8 +1,7 @@
-//! The only user of reqwest: GitLab's REST API with deadlines, our own retry policy, and every error
-//! translated once, into words and an exit code.
+//! The client of GitLab's REST API, and the only user of reqwest.
 //!
-//! The token goes to one host: redirects are not followed, but for a moved project's on the same
-//! origin, and what a page's `Link` header says of other hosts is not believed.
+//! The token goes to one host: a redirect is followed only for a moved project on the same origin, and of a
+//! page's `Link` header only the query is used.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -34,14 +33,13 @@ mod way;
 mod words;
 
 pub use lack::Lack;
-pub use refusal::{Class, Refusal, when_it_takes_something};
+pub use refusal::{Class, Refusal, when_writable};
 pub use types::{Access, AccessToken, Job, Manager, Pipeline, Project, Runner, Scope, number};
 
-/// The largest answer read: a hundred runners or a job's log stay far below.
+/// The largest response that is read.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 /// The pauses before a retry: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// GitLab gives itself up to a minute for a request; half of that is more than ours ever need.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -51,20 +49,20 @@ pub struct Gitlab {
     client: reqwest::Client,
     base: Url,
     roots: Rc<Roots>,
-    /// How many seconds GitLab's clock is ahead of ours.
+    /// Seconds that GitLab's clock is ahead of this machine's.
     ahead: Rc<Cell<i64>>,
     sender: Sender,
 }
 
-/// An answer that is well, not yet read as anything.
+/// A successful response, not yet parsed.
 struct Answer {
     headers: HeaderMap,
     bytes: Vec<u8>,
-    /// There was more than [`BODY_LIMIT`].
+    /// Longer than [`BODY_LIMIT`].
     cut: bool,
 }
 
-/// The part of a URL behind `/api/v4/`: segments, each escaped as one, and a query.
+/// The part of a URL after `/api/v4/`: path segments and a query.
 #[derive(Clone, Debug, Default)]
 pub struct Route<'a> {
     segments: Vec<&'a str>,
@@ -87,12 +85,12 @@ impl<'a> Route<'a> {
 }
 
 impl Gitlab {
-    /// Makes the client; sends nothing yet. `token` may be absent for calls that carry a runner's or a
-    /// registration token in their body.
+    /// Creates the client without sending a request. `token` is absent for calls with a registration token in
+    /// the body.
     ///
     /// # Errors
-    /// OR0202 for a token that no header can carry, OR0101 where no TLS client can be built, OR0350 for a
-    /// proxy variable that cannot be understood.
+    /// OR0202 for an invalid token, OR0101 if the TLS client cannot be created, OR0350 for an invalid proxy
+    /// variable.
     pub fn connect(
         url: &str,
         token: Option<&Secret>,
@@ -101,19 +99,21 @@ impl Gitlab {
         request_timeout: Option<Duration>,
         proxies: &Variables,
     ) -> Result<Self> {
-        let base = Url::parse(url).map_err(|error| {
-            Failure::new(Id::InvalidInput, format!("GitLab's address {url} is not usable: {error}"))
-        })?;
+        let base = Url::parse(url)
+            .map_err(|error| Failure::new(Id::InvalidInput, format!("invalid GitLab URL {url}: {error}")))?;
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
-                Failure::new(Id::InvalidInput, "the GitLab token holds a character that no header can carry")
+                Failure::new(
+                    Id::InvalidInput,
+                    "the GitLab token contains a character that HTTP headers do not allow",
+                )
             })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
         let unusable = |why: String| {
-            Failure::new(Id::Internal, "no TLS client can be built for GitLab").detail("because", why)
+            Failure::new(Id::Internal, "cannot create the TLS client for GitLab").detail("because", why)
         };
         let tls = tls::client_config(roots.clone()).map_err(|error| unusable(error.to_string()))?;
         let mut builder = reqwest::Client::builder()
@@ -122,10 +122,10 @@ impl Gitlab {
             .user_agent(concat!("outrigger/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
-            // http is for loopback alone, which settings have seen to.
+            // The settings allow http only for loopback addresses.
             .https_only(base.scheme() == "https")
             .connect_timeout(CONNECT_TIMEOUT)
-            // The library looks at no variable: crate::base::proxy decides.
+            // crate::base::proxy reads the variables.
             .no_proxy();
         let mut shown = base.as_str().trim_end_matches('/').to_owned();
         if let Some((proxy, taken)) = way::way(&base, proxies)? {
@@ -138,14 +138,13 @@ impl Gitlab {
         Ok(Self { client, base, roots: Rc::new(roots.clone()), ahead: Rc::default(), sender })
     }
 
-    /// The same connection for what must be done even after an interruption or past the deadline,
-    /// within `grace`.
+    /// The same connection for cleanup, which runs for up to `grace` even after an interruption or the deadline.
     #[must_use]
     pub fn for_cleanup(&self, grace: Duration) -> Self {
         Self { sender: self.sender.for_cleanup(grace), ..self.clone() }
     }
 
-    /// The same connection with more time: for what `--wait` bounds.
+    /// The same connection with another deadline.
     #[must_use]
     pub fn until(&self, deadline: Instant) -> Self {
         let mut sender = self.sender.clone();
@@ -153,25 +152,25 @@ impl Gitlab {
         Self { sender, ..self.clone() }
     }
 
-    /// Tells every request and its status to `sink` (for `-v`); never bodies or headers.
+    /// Reports each request and its status to `sink` (for `-v`), without bodies and headers.
     pub fn trace_to(&mut self, sink: Trace) {
         self.sender.trace_to(sink);
     }
 
-    /// How many requests that change something have been sent.
+    /// The number of changing requests sent.
     #[must_use]
     pub fn mutations(&self) -> usize {
         self.sender.mutations()
     }
 
-    /// The time by GitLab's clock, against which its own times are to be held: ours may be off.
+    /// The time by GitLab's clock, for comparison with times that GitLab returns.
     #[must_use]
     pub fn now(&self) -> jiff::Timestamp {
         let ours = jiff::Timestamp::now();
         jiff::Timestamp::from_second(ours.as_second() + self.ahead.get()).unwrap_or(ours)
     }
 
-    /// The instance, as users name it.
+    /// The URL without a trailing slash.
     #[must_use]
     pub fn url(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
@@ -183,28 +182,21 @@ impl Gitlab {
         refusal::json(what, &answer.headers, &answer.bytes, answer.cut)
     }
 
-    /// Reads something that may not exist (404).
+    /// Reads something; none for 404.
     pub async fn get_opt(&self, what: &str, route: &Route<'_>) -> Result<Option<Value>, Refusal> {
-        match self.get(what, route).await {
-            Ok(value) => Ok(Some(value)),
-            Err(refusal) if refusal.class == Class::NotFound => Ok(None),
-            Err(refusal) => Err(refusal),
-        }
+        none_if_missing(self.get(what, route).await)
     }
 
-    /// Reads plain text, such as a job's log, at most its first 8 MiB.
+    /// Reads plain text, such as a job's log, at most its first 8 MiB; none for 404.
     pub async fn text(&self, what: &str, route: &Route<'_>) -> Result<Option<String>, Refusal> {
-        match self.send(what, Method::GET, route, None, Effect::Reads).await {
-            Ok(answer) => Ok(Some(String::from_utf8_lossy(&answer.bytes).into_owned())),
-            Err(refusal) if refusal.class == Class::NotFound => Ok(None),
-            Err(refusal) => Err(refusal),
-        }
+        let answer = none_if_missing(self.send(what, Method::GET, route, None, Effect::Reads).await)?;
+        Ok(answer.map(|answer| String::from_utf8_lossy(&answer.bytes).into_owned()))
     }
 
-    /// Reads a list to its end.
+    /// Reads all pages of a list.
     ///
     /// # Errors
-    /// Of class `Malformed` for a list that does not end, as [`Pages`] has it.
+    /// Of class `Malformed` for a list beyond the limits of [`Pages`].
     pub async fn list(&self, what: &str, route: &Route<'_>) -> Result<Vec<Value>, Refusal> {
         let mut items = Pages::default();
         let mut next: Option<Vec<(String, String)>> = None;
@@ -219,17 +211,17 @@ impl Gitlab {
                 Value::Array(entries) => {
                     items.add(entries).map_err(|why| Refusal::endless(what, &why))?;
                 }
-                _ => return Err(Refusal::malformed(what, "the answer is not a list")),
+                _ => return Err(Refusal::malformed(what, "the response is not a list")),
             }
             match next_page(&answer.headers) {
-                // A server that names the same page for ever is not followed for ever.
+                // A server may name the same page again.
                 Some(query) if Some(&query) != next.as_ref() => next = Some(query),
                 _ => return Ok(items.into_items()),
             }
         }
     }
 
-    /// Makes something. Not repeated unless the server says that it did not look at it.
+    /// Creates something. Repeated only if the server did not process the request.
     pub async fn post(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
         self.ask(what, Method::POST, route, body, Effect::Makes).await
     }
@@ -239,23 +231,19 @@ impl Gitlab {
         self.ask(what, Method::POST, route, body, Effect::Reads).await
     }
 
-    /// A POST that stores nothing, and whose answer is not worth a wait.
+    /// A POST that stores nothing, sent once.
     pub async fn probe(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
         self.ask(what, Method::POST, route, body, Effect::Probes).await
     }
 
-    /// Sets something; the same again makes no difference.
+    /// Updates something; idempotent.
     pub async fn put(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
         self.ask(what, Method::PUT, route, body, Effect::Sets).await
     }
 
-    /// Deletes something; gone already is fine.
+    /// Deletes something; 404 counts as success.
     pub async fn delete(&self, what: &str, route: &Route<'_>) -> Result<(), Refusal> {
-        match self.send(what, Method::DELETE, route, None, Effect::Sets).await {
-            Ok(_) => Ok(()),
-            Err(refusal) if refusal.class == Class::NotFound => Ok(()),
-            Err(refusal) => Err(refusal),
-        }
+        none_if_missing(self.send(what, Method::DELETE, route, None, Effect::Sets).await).map(drop)
     }
 
     async fn ask(
@@ -299,7 +287,7 @@ impl Gitlab {
                 Ok(answer) => return Ok(answer),
                 Err(refusal) => refusal,
             };
-            // A renamed project's old path leads to its numeric address, on the same instance.
+            // GitLab redirects a renamed project's old path to its numeric address.
             match refusal.moved_to(&url).filter(|_| method == Method::GET && !moved) {
                 Some(target) => (url, moved) = (target, true),
                 None => return Err(refusal.asked(method.as_str(), &route.segments, &self.base)),
@@ -318,7 +306,7 @@ impl Gitlab {
         let mut request =
             self.client.request(method.clone(), url.clone()).header("accept", "application/json");
         if *method != Method::GET {
-            // Also without a body: a write to a read-only instance that is not JSON is answered with a redirect.
+            // Also without a body: a read-only instance answers a write that is not JSON with a redirect.
             request = request.header("content-type", "application/json");
         }
         if let Some(body) = body {
@@ -347,7 +335,6 @@ impl Gitlab {
         }
     }
 
-    /// A request without an answer.
     fn broken(&self, what: &str, error: &reqwest::Error) -> Refusal {
         match tls::untrusted(error) {
             Some(untrusted) => certificate::refusal(what, self.url(), &self.roots, untrusted),
@@ -356,8 +343,16 @@ impl Gitlab {
     }
 }
 
-/// The query of a list's next page: by number, else by the `Link` header's own parameters. Host and
-/// path are ours in any case: the server may know itself under another name.
+fn none_if_missing<T>(answer: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(refusal) if refusal.class == Class::NotFound => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// The query of a list's next page, from its number or the `Link` header. Host and path of that header are
+/// ignored: the server may have another name there.
 fn next_page(headers: &HeaderMap) -> Option<Vec<(String, String)>> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(page) = text("x-next-page") {

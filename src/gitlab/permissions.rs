@@ -1,24 +1,23 @@
-//! The permissions that a fine-grained access token needs for what outrigger asks GitLab, by the names that GitLab
-//! shows where such a token is made. Refusals and `outrigger help gitlab-token` take them from here.
+//! The permissions that a fine-grained access token needs, by the names in GitLab's user interface. Used by
+//! refusals and `outrigger help gitlab-token`.
 //!
 //! Source: GitLab's `doc/auth/tokens/fine_grained_access_tokens_rest.md` (19.x).
 
 use std::fmt::Write as _;
 
-/// A permission, what it must be given for, and why.
+/// A permission of a fine-grained token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
     /// Resource and action, as GitLab shows them: `Runner: Create`.
     pub name: &'static str,
-    /// Where it has to be given: the user, a project, a group, the instance.
+    /// Where it is granted: user, project, group or instance.
     pub boundary: &'static str,
     /// What it is for.
     pub purpose: &'static str,
-    /// Method and path of the calls; a part that begins with a colon stands for anything.
+    /// Method and path of the calls; a part that begins with a colon is a wildcard.
     calls: &'static [(&'static str, &'static str)],
 }
 
-/// What the runner itself takes.
 static RUNNER: &[Permission] = &[
     Permission {
         name: "Runner: Create",
@@ -29,7 +28,7 @@ static RUNNER: &[Permission] = &[
     Permission {
         name: "Runner: Read",
         boundary: "Project, Group or Instance",
-        purpose: "find it again, see its machines and running jobs",
+        purpose: "find it, see its machines and running jobs",
         calls: &[
             ("GET", "runners/all"),
             ("GET", "runners/:id"),
@@ -53,30 +52,29 @@ static RUNNER: &[Permission] = &[
     },
 ];
 
-/// What can be left out.
 static OPTIONAL: &[Permission] = &[
     Permission {
         name: "Project: Read",
         boundary: "Project",
-        purpose: "find the project by its path; a numeric id needs none",
+        purpose: "find the project by its path (not for a numeric id)",
         calls: &[("GET", "projects/:id")],
     },
     Permission {
         name: "Group: Read",
         boundary: "Group",
-        purpose: "find the group by its path; a numeric id needs none",
+        purpose: "find the group by its path (not for a numeric id)",
         calls: &[("GET", "groups/:id")],
     },
     Permission {
         name: "User: Read",
         boundary: "User",
-        purpose: "know who you are",
+        purpose: "identify your user",
         calls: &[("GET", "user")],
     },
     Permission {
         name: "Member: Read",
         boundary: "Project or Group",
-        purpose: "refuse a role that is too small before anything is changed",
+        purpose: "check your role before any change",
         calls: &[("GET", "projects/:id/members/all/:user_id"), ("GET", "groups/:id/members/all/:user_id")],
     },
     Permission {
@@ -94,12 +92,11 @@ static OPTIONAL: &[Permission] = &[
     Permission {
         name: "CI Config: Validate",
         boundary: "Project",
-        purpose: "notice maintenance mode before anything is changed",
+        purpose: "notice maintenance mode before any change",
         calls: &[("POST", "projects/:id/ci/lint")],
     },
 ];
 
-/// What `--commit-pipeline` and `--run-pipeline` take besides.
 static PIPELINE: &[Permission] = &[
     Permission {
         name: "CI Config: Validate",
@@ -110,7 +107,7 @@ static PIPELINE: &[Permission] = &[
     Permission {
         name: "Repository: Read",
         boundary: "Project",
-        purpose: "read the pipeline file that is there",
+        purpose: "read the existing pipeline file",
         calls: &[("GET", "projects/:id/repository/files/:file_path")],
     },
     Permission {
@@ -125,7 +122,7 @@ static PIPELINE: &[Permission] = &[
     Permission {
         name: "Branch: Delete",
         boundary: "Project",
-        purpose: "delete a branch of ours in teardown",
+        purpose: "delete the created branch in teardown",
         calls: &[("DELETE", "projects/:id/repository/branches/:branch")],
     },
     Permission {
@@ -137,7 +134,7 @@ static PIPELINE: &[Permission] = &[
     Permission {
         name: "Commit: Create",
         boundary: "Project",
-        purpose: "commit the pipeline file, and revert that",
+        purpose: "commit the pipeline file, revert the commit",
         calls: &[
             ("POST", "projects/:id/repository/commits"),
             ("POST", "projects/:id/repository/commits/:sha/revert"),
@@ -167,7 +164,7 @@ static PIPELINE: &[Permission] = &[
     },
 ];
 
-/// All of them, in the order of the page.
+/// All permissions, in the order of the page.
 pub fn all() -> impl Iterator<Item = &'static Permission> {
     RUNNER.iter().chain(OPTIONAL).chain(PIPELINE)
 }
@@ -189,29 +186,27 @@ pub fn page() -> String {
     let mut page = String::from(
         "\
 GitLab token
-  --gitlab-token-file PATH names a file that holds a personal, project, group or OAuth access token (glab's
-  login is one); GITLAB_TOKEN works, too.
+  --gitlab-token-file PATH names a file with a personal, project, group or OAuth access token (such as
+  glab's login); GITLAB_TOKEN works as well.
 
 Scopes
   api                            everything
-  create_runner, manage_runner   a runner alone, its project or group given by numeric id
-  read_api                       with those two: the project by its path, and a creation that was cut short
-                                 is found again
-  GitLab below a relative URL root (https://host/gitlab) accepts manage_runner for nothing: use api there.
+  create_runner, manage_runner   only the runner, its project or group given by numeric id
+  read_api                       with those two: find the project by its path, and a runner after an
+                                 interrupted creation
+  GitLab under a relative URL root (https://host/gitlab) does not accept manage_runner: use api there.
 
 Role
-  Maintainer for a project's runner, Owner for a group's, administrator for the instance's; a custom role with
-  the permission to manage runners will do. For commits and pipelines Developer, Maintainer where the branch
-  is protected. An administrator or a group's owner can switch off that members create runners.
+  Maintainer for a project runner, Owner for a group runner, administrator for an instance runner; a custom
+  role with the permission to manage runners is enough. Commits and pipelines need Developer, or Maintainer
+  if the branch is protected. An administrator or group owner can disable runner creation by members.
 
-Fine-grained tokens (GitLab 18.10 and later) have permissions in place of scopes
+Fine-grained tokens (GitLab 18.10 and later) have permissions instead of scopes
 ",
     );
-    for (title, rows) in [
-        ("the runner", RUNNER),
-        ("can be left out", OPTIONAL),
-        ("--commit-pipeline and --run-pipeline", PIPELINE),
-    ] {
+    for (title, rows) in
+        [("the runner", RUNNER), ("optional", OPTIONAL), ("--commit-pipeline and --run-pipeline", PIPELINE)]
+    {
         let _ = writeln!(page, "\n  {title}");
         for row in rows {
             let _ = writeln!(page, "    {:<28} {:<27} {}", row.name, row.boundary, row.purpose);

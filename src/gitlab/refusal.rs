@@ -1,4 +1,4 @@
-//! What went wrong with a request to GitLab, and the one translation of it into a [`Failure`].
+//! A failed request to GitLab, and its translation to a [`Failure`].
 
 use std::time::Duration;
 
@@ -12,63 +12,63 @@ use crate::base::answer::{self, NotRead};
 use crate::base::error::{Command, Failure, Id};
 use crate::base::request::Refused;
 
-/// The cases that callers tell apart.
+/// Kinds of failed requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// 401: unknown, expired or revoked.
     Unauthorized,
-    /// 403 because the token's scopes, or the permissions of a fine-grained one, do not reach.
+    /// 403 for missing scopes, or missing permissions of a fine-grained token.
     Scope,
     /// 403 for any other reason: role, policy.
     Forbidden,
-    /// 401, 403 or 407 without GitLab's own words: an address filter or a proxy.
+    /// 401, 403 or 407 that is not GitLab's: an address filter or a proxy.
     Blocked,
-    /// 404: missing, or not to be seen with this token.
+    /// 404: missing, or not visible to this token.
     NotFound,
-    /// 410: registration tokens are switched off.
+    /// 410: registration tokens are disabled.
     Gone,
-    /// 409 because of a lock that passes.
+    /// 409 for a resource lock.
     Busy,
     /// 400, 409, 412 or 422.
     Invalid,
     /// 429.
     Throttled,
-    /// 503 with the words of maintenance mode, or 403 with those of a read-only instance.
+    /// 503 in maintenance mode, or 403 of a read-only instance.
     Maintenance,
     /// 5xx.
     Server,
-    /// No answer in time.
+    /// Timed out.
     Timeout,
-    /// No connection, or it broke.
+    /// No connection, or a broken one.
     Unreachable,
-    /// The certificate was not accepted.
+    /// The certificate is not accepted.
     Certificate,
-    /// 3xx to somewhere the token must not go.
+    /// 3xx, not followed.
     Redirect,
-    /// An answer that is none of GitLab's.
+    /// Not a response of GitLab's API.
     Malformed,
-    /// A signal came before the request was sent.
+    /// Interrupted before the request was sent.
     Interrupted,
 }
 
-/// A request that did not succeed.
+/// A failed request.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Which case it is.
+    /// Its kind.
     pub class: Class,
-    /// HTTP status, 0 without an answer.
+    /// HTTP status, 0 without a response.
     pub code: u16,
-    /// GitLab's own words, or the transport's.
+    /// GitLab's message, or the transport's.
     pub message: String,
-    /// What was asked for.
+    /// The request, as a verb phrase.
     pub what: String,
-    /// How long the server asked us to wait.
+    /// The requested wait.
     pub retry_after: Option<Duration>,
-    /// GitLab's id of the request, for its administrators.
+    /// GitLab's request id.
     pub request_id: Box<str>,
-    /// What the token lacks, where that is what is wrong.
+    /// What the token lacks, for [`Class::Scope`].
     pub lack: Option<Box<Lack>>,
-    /// Whether a part of the path that was asked for is encoded (`%2F`): not every proxy passes that on.
+    /// Whether the path contains `%2F`, which some proxies do not forward.
     encoded: bool,
     location: Option<Box<Url>>,
     ending: Option<Box<Failure>>,
@@ -90,12 +90,12 @@ impl Refusal {
         }
     }
 
-    /// One of which everything is said already.
+    /// A refusal with a complete failure.
     pub(super) fn decided(class: Class, what: &str, why: &str, failure: Failure) -> Self {
         Self { ending: Some(Box::new(failure)), ..Self::of(class, 0, what, why) }
     }
 
-    /// More came, or was to come, than anything here can need.
+    /// A response beyond the limits.
     pub(super) fn endless(what: &str, why: &str) -> Self {
         Self::decided(Class::Malformed, what, why, answer::endless(what, why))
     }
@@ -104,7 +104,7 @@ impl Refusal {
         Self::of(Class::Malformed, 200, what, why)
     }
 
-    /// What the library says of a request without an answer. Its own text is left out: it holds the URL.
+    /// A request without a response. The library's own message contains the URL and is not used.
     pub(super) fn transport(what: &str, error: &reqwest::Error) -> Self {
         let message = answer::innermost(error);
         let class = if error.is_timeout() {
@@ -129,7 +129,7 @@ impl Refusal {
         let maintenance = message.to_lowercase().contains("maintenance");
         let class = match code {
             300..=399 => Class::Redirect,
-            // GitLab's API refuses in JSON, always.
+            // GitLab's API always refuses in JSON.
             401 | 403 | 407 if json.is_none() => Class::Blocked,
             401 => Class::Unauthorized,
             403 if lack.is_some() => Class::Scope,
@@ -158,20 +158,20 @@ impl Refusal {
         }
     }
 
-    /// Where a moved project is now, if that is on the same origin.
+    /// The redirect's target, if on the same origin.
     pub(super) fn moved_to(&self, asked: &Url) -> Option<Url> {
         let target = self.location.as_ref()?;
         (target.origin() == asked.origin() && **target != *asked).then(|| Url::clone(target))
     }
 
-    /// Whether nobody knows if the request was carried out.
+    /// Whether the request may have been carried out.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         matches!(self.class, Class::Timeout | Class::Unreachable | Class::Server)
             || (self.class == Class::Malformed && matches!(self.code, 0 | 200..=299))
     }
 
-    /// Notes what was asked for, where the token does not reach.
+    /// Adds the request to what the token lacks.
     pub(super) fn asked(mut self, method: &str, segments: &[&str], base: &Url) -> Self {
         if let Some(lack) = &mut self.lack {
             lack.note(method, segments, base);
@@ -179,7 +179,7 @@ impl Refusal {
         self
     }
 
-    /// GitLab's words, with what they leave open.
+    /// GitLab's message, with the advice for a relative URL root.
     #[must_use]
     pub fn why(&self) -> String {
         match self.lack.as_ref().and_then(|lack| lack.below_root()) {
@@ -220,26 +220,25 @@ impl Refused for Refusal {
     }
 }
 
-/// An answer read as JSON, which it has to say that it is: a proxy's sign-in page comes with 200, too.
+/// Parses a JSON response. The content type counts: a proxy's sign-in page has status 200, too.
 pub(super) fn json(what: &str, headers: &HeaderMap, bytes: &[u8], cut: bool) -> Result<Value, Refusal> {
     let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
     if cut {
-        return Err(Refusal::endless(what, "the answer is larger than 8 MiB"));
+        return Err(Refusal::endless(what, "the response is larger than 8 MiB"));
     }
     if !kind.contains("json") {
         return Err(Refusal::malformed(what, &foreign_answer(200, kind, bytes)));
     }
-    // Deeper nesting than the parser takes ends here, too.
     answer::json(bytes).map_err(|error| match error {
-        NotRead::TooMuch => Refusal::endless(what, "the answer has too many values to be read"),
+        NotRead::TooMuch => Refusal::endless(what, "the response contains too many values"),
         NotRead::NotJson(error) => {
-            Refusal::malformed(what, &format!("the answer is no JSON that can be read: {error}"))
+            Refusal::malformed(what, &format!("the response is not valid JSON: {error}"))
         }
     })
 }
 
-/// How long to wait, as far as the server says: in seconds, as a date, or as the moment when the limit
-/// starts anew. (`RateLimit-Reset` is a Unix time, not a delay.)
+/// The wait that the server asks for: in seconds, as a date, or as the end of the rate limit.
+/// (`RateLimit-Reset` is a Unix time, not a delay.)
 fn wait_asked(code: u16, headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let now = jiff::Timestamp::now().as_second();
@@ -261,7 +260,7 @@ pub(super) fn date(headers: &HeaderMap, name: &str) -> Option<i64> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp().as_second())
 }
 
-/// GitLab's own words in an error body. They come in several shapes:
+/// GitLab's message in an error body, which has several forms:
 /// `{"message": "404 Project Not Found"}`, `{"message": {"tag_list": ["…"], "base": ["…"]}}`,
 /// `{"error": "invalid_token", "error_description": "Token is expired. …"}`, `{"error": "… is missing"}`.
 fn words(body: &Value) -> String {
@@ -279,7 +278,7 @@ fn flat(value: &Value) -> String {
             .iter()
             .map(|(key, value)| match (key.as_str(), flat(value)) {
                 (_, text) if text.is_empty() => text,
-                // What concerns the whole has no name of its own.
+                // Errors of the whole object.
                 ("base", text) => text,
                 (key, text) => format!("{key}: {text}"),
             })
@@ -291,14 +290,14 @@ fn flat(value: &Value) -> String {
 }
 
 fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
-    let kind = if content_type.is_empty() { "no content type" } else { content_type };
     let start = answer::beginning(bytes);
     if code == 429 {
         // The throttle answers in plain text, which administrators may set.
         return start;
     }
-    let page = if kind.contains("html") { " (a proxy's or a sign-in page?)" } else { "" };
-    format!("status {code} with {kind}, which is no answer of GitLab's API{page}: {start}")
+    let kind = if content_type.is_empty() { "untyped" } else { content_type };
+    let page = if kind.contains("html") { ", perhaps a proxy's or a sign-in page" } else { "" };
+    format!("unexpected {kind} response (status {code}){page}: {start}")
 }
 
 impl From<Refusal> for Failure {
@@ -307,7 +306,7 @@ impl From<Refusal> for Failure {
             return *failure;
         }
         let what = &refusal.what;
-        // What GitLab says in its own words comes before what its status says.
+        // A known message is more precise than the status.
         if matches!(refusal.class, Class::Invalid | Class::Forbidden)
             && let Some(known) = words::known(&refusal.message)
         {
@@ -323,39 +322,39 @@ impl From<Refusal> for Failure {
         }
         let (id, message) = match refusal.class {
             Class::Unauthorized => {
-                (Id::GitlabTokenRefused, format!("GitLab does not take this token (cannot {what})"))
+                (Id::GitlabTokenRefused, format!("cannot {what}: GitLab rejected the token"))
             }
             Class::Scope => {
                 let noun = refusal.lack.as_ref().map_or("scopes", |lack| lack.noun());
-                (Id::GitlabTokenScope, format!("the GitLab token's {noun} do not let it {what}"))
+                (Id::GitlabTokenScope, format!("the GitLab token's {noun} do not allow it to {what}"))
             }
-            Class::Forbidden => (Id::GitlabForbidden, format!("GitLab does not let you {what}")),
-            Class::Blocked => {
-                (Id::GitlabProxyRefused, format!("cannot {what}: refused before GitLab looked at it"))
-            }
-            Class::NotFound => (
-                Id::GitlabNotFound,
-                format!("cannot {what}: it does not exist, or this token may not see it"),
+            Class::Forbidden => (Id::GitlabForbidden, format!("GitLab does not allow you to {what}")),
+            Class::Blocked => (
+                Id::GitlabProxyRefused,
+                format!("cannot {what}: refused by a proxy or filter in front of GitLab"),
             ),
-            Class::Gone => {
-                (Id::RegistrationTokensOff, format!("cannot {what}: GitLab has switched that off"))
+            Class::NotFound => {
+                (Id::GitlabNotFound, format!("cannot {what}: not found, or not visible to this token"))
             }
+            Class::Gone => (Id::RegistrationTokensOff, format!("cannot {what}: disabled in GitLab")),
             Class::Busy | Class::Throttled => {
                 (Id::GitlabUnavailable, format!("cannot {what}: GitLab is throttling"))
             }
-            Class::Maintenance => (Id::GitlabReadOnly, format!("cannot {what}: GitLab cannot be written to")),
-            Class::Server => (Id::GitlabUnavailable, format!("cannot {what}: GitLab has an error")),
-            Class::Timeout => (Id::GitlabUnavailable, format!("cannot {what} in time")),
-            Class::Unreachable => (Id::GitlabUnavailable, format!("cannot {what}: no connection to GitLab")),
+            Class::Maintenance => (Id::GitlabReadOnly, format!("cannot {what}: GitLab is read-only")),
+            Class::Server => {
+                (Id::GitlabUnavailable, format!("cannot {what}: GitLab returned a server error"))
+            }
+            Class::Timeout => (Id::GitlabUnavailable, format!("cannot {what}: timed out")),
+            Class::Unreachable => (Id::GitlabUnavailable, format!("cannot {what}: cannot connect to GitLab")),
             Class::Certificate => {
                 (Id::GitlabCertificate, format!("cannot {what}: GitLab's certificate is not accepted"))
             }
-            Class::Redirect => (Id::NotGitlab, format!("cannot {what}: GitLab leads elsewhere")),
+            Class::Redirect => (Id::NotGitlab, format!("cannot {what}: GitLab redirects to another address")),
             Class::Malformed => (Id::NotGitlab, format!("cannot {what}")),
             Class::Invalid if refusal.code == 405 => {
-                (Id::GitlabMethodMissing, format!("cannot {what}: this GitLab does not offer that"))
+                (Id::GitlabMethodMissing, format!("cannot {what}: method not allowed"))
             }
-            Class::Invalid => (Id::GitlabInvalid, format!("cannot {what}: GitLab does not take it")),
+            Class::Invalid => (Id::GitlabInvalid, format!("cannot {what}: GitLab rejected the request")),
             Class::Interrupted => (Id::GitlabUnclear, format!("cannot {what}")),
         };
         let mut failure = told(Failure::new(id, message), &refusal);
@@ -366,66 +365,66 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// The failure with what was answered, by whoever answered.
+/// Adds the response.
 fn told(failure: Failure, refusal: &Refusal) -> Failure {
     if let (Class::Redirect, Some(to)) = (refusal.class, &refusal.location) {
-        return failure.detail("it leads to", to.origin().ascii_serialization());
+        return failure.detail("redirect to", to.origin().ascii_serialization());
     }
     let label = match refusal.class {
         _ if refusal.code == 0 => "because",
-        Class::Blocked | Class::Malformed => "what came back",
+        Class::Blocked | Class::Malformed => "response",
         _ => "GitLab says",
     };
     failure.detail(label, refusal.message.clone())
 }
 
-/// What to do about a GitLab that can be read and not written to, by its own words.
+/// Adds the hint for a read-only GitLab, by its message.
 #[must_use]
-pub fn when_it_takes_something(failure: Failure, words: &str) -> Failure {
+pub fn when_writable(failure: Failure, words: &str) -> Failure {
     if words.contains("read-only instance") {
-        return failure
-            .hint("a Geo secondary is one: name the primary with --gitlab-url; else ask an administrator");
+        return failure.hint(
+            "if it is a Geo secondary, set --gitlab-url to the primary; otherwise ask an administrator",
+        );
     }
-    failure.hint("nothing can be written meanwhile: run the same command again later").passing()
+    failure.hint("run the same command again later").passing()
 }
 
-/// The next thing to do, where the case tells.
 fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
     let said = refusal.message.to_lowercase();
     match refusal.class {
         Class::Unauthorized if said.contains("dpop") => failure
-            .hint("this token works only together with a key (DPoP), which outrigger cannot offer: use another token"),
+            .hint("the token requires DPoP, which outrigger does not support: use another token"),
         Class::Unauthorized => failure
-            .hint("make a token in GitLab (user menu, Access tokens) and name its file with --gitlab-token-file PATH"),
+            .hint("create a token in GitLab (user menu, Access tokens) and set --gitlab-token-file PATH"),
         Class::Scope => match &refusal.lack {
             Some(lack) => lack.explain(failure),
             None => failure,
         },
-        Class::Forbidden if said.contains("rotation deadline") => failure.hint(("its token can never be renewed again: delete the runner, then run setup again", Command::outrigger("teardown --only create-runner"))),
+        Class::Forbidden if said.contains("rotation deadline") => failure.hint(("the runner's token can no longer be renewed; delete the runner, then run setup again", Command::outrigger("teardown --only create-runner"))),
         Class::Forbidden => failure.hint(
-            "runners: Maintainer of the project, Owner of the group, administrator of the instance; commits and pipelines: Developer, Maintainer where the branch is protected",
+            "required role: for runners Maintainer of the project, Owner of the group or administrator; for commits and pipelines Developer, or Maintainer if the branch is protected",
         ),
         Class::Blocked => failure
-            .hint("a proxy or a filter in front of GitLab answered: may this machine's address reach GitLab's API, and must it log in there first? its administrator can tell"),
+            .hint("ask its administrator whether this machine's address may reach GitLab's API, and whether the proxy requires a login"),
         Class::Malformed if refusal.encoded && matches!(refusal.code, 400..=499) => failure
-            .hint("a proxy or web server in front of GitLab does not pass %2F on: name the project or group by its numeric id, --project ID or --group ID (it stands on its page in GitLab)"),
+            .hint("a proxy or web server in front of GitLab may not forward %2F: use the numeric id (on the project's or group's page in GitLab), --project ID or --group ID"),
         Class::NotFound => failure
-            .hint("is the path right, and is the token's user a member? a proxy may break encoded paths: try the numeric id"),
+            .hint("check the path and that the token's user is a member; if a proxy breaks encoded paths, use the numeric id"),
         Class::Redirect => failure
-            .hint("the token was sent nowhere else; if that is your GitLab's new address, name it with --gitlab-url"),
-        Class::Maintenance => when_it_takes_something(failure, &refusal.message),
-        Class::Certificate => failure.hint("name the CA that signed it with --gitlab-ca-file PATH"),
+            .hint("the token was not sent there; if it is GitLab's new address, set --gitlab-url"),
+        Class::Maintenance => when_writable(failure, &refusal.message),
+        Class::Certificate => failure.hint("set the CA that signed it: --gitlab-ca-file PATH"),
         Class::Timeout | Class::Throttled | Class::Server | Class::Busy => {
-            failure.hint("run the same command again; a longer wait: --timeout 15m")
+            failure.hint("run the same command again, with a longer --timeout if needed")
         }
-        Class::Unreachable => failure.hint("is --gitlab-url right, and may this machine reach it?"),
+        Class::Unreachable => failure.hint("check --gitlab-url and this machine's network access to it"),
         Class::Malformed => {
-            failure.hint("is --gitlab-url the address of a GitLab instance, with its relative path if it has one?")
+            failure.hint("check that --gitlab-url is the address of a GitLab instance, with its relative URL root if it has one")
         }
         Class::Invalid if refusal.code == 405 => {
-            failure.hint("GitLab 16.0 or newer can do it; a proxy in front of it may also forbid the method")
+            failure.hint("outrigger needs GitLab 16.0 or newer; a proxy in front of GitLab may also forbid the method")
         }
-        Class::Invalid => failure.hint("GitLab's words name what does not suit it: change that setting"),
+        Class::Invalid => failure.hint("change the setting that GitLab's message names"),
         Class::Gone | Class::Interrupted => failure,
     }
 }

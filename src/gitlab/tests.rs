@@ -1,4 +1,4 @@
-//! Answers as GitLab and what stands before it give them, without a network.
+//! Responses of GitLab and of proxies in front of it, without a network.
 
 use crate::base::proxy::Variables;
 use reqwest::Url;
@@ -27,7 +27,7 @@ fn refused(code: u16, pairs: &[(&str, &str)], body: &str) -> Refusal {
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[test]
-fn each_shape_of_refusal_has_its_class_words_and_exit_code() {
+fn error_responses_have_class_message_and_exit_code() {
     for (code, body, class, exit, words) in [
         (401, json!({"message": "401 Unauthorized"}), Class::Unauthorized, 4, "401 Unauthorized"),
         (
@@ -91,21 +91,20 @@ fn each_shape_of_refusal_has_its_class_words_and_exit_code() {
     }
 }
 
-/// A refusal of a token names what would do, by the call that was refused.
 #[test]
-fn what_a_token_lacks_is_named_by_call() {
+fn refused_call_names_the_required_permission_or_scope() {
     let base = |text: &str| Url::parse(text).expect("a URL");
     let granular = json!({"error": "insufficient_granular_scope", "error_description": "Access denied"});
     let refusal = refused(403, &[JSON], &granular.to_string());
     let failure = Failure::from(refusal.asked("POST", &["user", "runners"], &base("https://h/")));
-    assert!(failure.message.contains("permissions do not let it"), "{failure:?}");
-    let named = ("permission that does".to_owned(), "Runner: Create (boundary: User)".to_owned());
+    assert!(failure.message.contains("permissions do not allow it"), "{failure:?}");
+    let named = ("required permission".to_owned(), "Runner: Create (boundary: User)".to_owned());
     assert!(failure.details.contains(&named), "{failure:?}");
     assert!(failure.hints[0].to_string().contains("outrigger help gitlab-token"), "{failure:?}");
-    // manage_runner counts at the root alone.
+    // manage_runner is not accepted under a relative URL root.
     let scope = json!({"error": "insufficient_scope", "error_description": "more", "scope": "api read_api"});
     for (url, segments, words) in [
-        ("https://h/gitlab/", &["runners", "7"][..], "below /gitlab"),
+        ("https://h/gitlab/", &["runners", "7"][..], "under /gitlab"),
         ("https://h/", &["runners", "7"][..], "numeric id"),
         ("https://h/gitlab/", &["projects", "7"][..], "numeric id"),
     ] {
@@ -113,18 +112,18 @@ fn what_a_token_lacks_is_named_by_call() {
         assert_eq!(refusal.why().contains("/gitlab"), words.contains("/gitlab"), "{url} {segments:?}");
         let failure = Failure::from(refusal);
         assert!(failure.hints.iter().any(|hint| hint.text.contains(words)), "{url} {segments:?} {failure:?}");
-        assert!(failure.details.contains(&("scopes that do".to_owned(), "api read_api".to_owned())));
+        assert!(failure.details.contains(&("sufficient scopes".to_owned(), "api read_api".to_owned())));
     }
 }
 
 #[test]
-fn pages_of_proxies_are_recognised() {
+fn proxy_pages_are_recognised() {
     let html = [("content-type", "text/html")];
     assert_eq!(refused(502, &html, "<html>Bad Gateway").class, Class::Server);
     for code in [401, 403, 407] {
         assert_eq!(refused(code, &html, "<html>no").class, Class::Blocked, "{code}");
     }
-    // A 404 of something before GitLab says nothing of the project.
+    // A 404 of a proxy does not mean that the project is missing.
     assert_eq!(refused(404, &html, "<html>no").class, Class::Malformed);
     let refusal = read_json("x", &headers(&html), b"<html>Sign in", false).expect_err("no JSON");
     let failure = Failure::from(refusal);
@@ -139,7 +138,7 @@ fn pages_of_proxies_are_recognised() {
 }
 
 #[test]
-fn waits_are_read_in_every_form() {
+fn wait_headers_are_parsed() {
     let seconds = |code: u16, pairs: &[(&str, &str)]| {
         refused(code, pairs, "Retry later").retry_after.map(|d| d.as_secs())
     };
@@ -159,7 +158,7 @@ fn waits_are_read_in_every_form() {
 }
 
 #[test]
-fn redirects_stay_on_the_origin() {
+fn redirects_are_followed_on_the_same_origin_only() {
     let asked = Url::parse("https://gitlab.example.com/api/v4/projects/a%2Fb").expect("a URL");
     let to = |location: &str| refused(301, &[("location", location)], "moved").moved_to(&asked);
     assert!(to("https://gitlab.example.com/api/v4/projects/7").is_some());
@@ -175,7 +174,7 @@ fn redirects_stay_on_the_origin() {
 }
 
 #[test]
-fn the_next_page_is_asked_of_the_same_host() {
+fn next_page_ignores_the_host_of_the_link_header() {
     assert_eq!(next_page(&headers(&[("x-next-page", "3")])), Some(vec![("page".to_owned(), "3".to_owned())]));
     assert_eq!(next_page(&headers(&[("x-next-page", "")])), None);
     let link =
@@ -186,7 +185,7 @@ fn the_next_page_is_asked_of_the_same_host() {
 }
 
 #[test]
-fn routes_escape_their_segments() {
+fn routes_escape_segments() {
     let limits = crate::base::request::Limits {
         deadline: std::time::Instant::now(),
         request_timeout: std::time::Duration::from_secs(1),
@@ -204,7 +203,7 @@ fn routes_escape_their_segments() {
 }
 
 #[test]
-fn answers_never_seen_before_are_read_as_far_as_they_go() {
+fn unknown_responses_are_parsed_as_far_as_possible() {
     for odd in [Value::Null, json!([]), json!({"id": null}), json!("text")] {
         assert!(Runner::read(&odd).is_none() && Project::read(&odd).is_none());
         assert!(Pipeline::read(&odd).is_none() && Job::read(&odd).is_none());

@@ -1,5 +1,4 @@
-//! GitLab's answers, read as tolerantly as they vary: fields that are missing, null, of another type or
-//! new are no error here, and unknown words stay words.
+//! GitLab's objects. Missing, null, mistyped and unknown fields are not errors.
 
 use serde_json::Value;
 
@@ -7,7 +6,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn texts(value: &Value) -> Vec<String> {
+pub(super) fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(text).collect()
 }
 
@@ -15,29 +14,33 @@ fn time(value: &Value) -> Option<jiff::Timestamp> {
     value.as_str()?.parse().ok()
 }
 
-/// An id, which some fields carry as text.
+fn is_over(status: &str) -> bool {
+    matches!(status, "success" | "failed" | "canceled" | "skipped" | "manual")
+}
+
+/// An id, as a number or as text.
 #[must_use]
 pub fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// A role in a project or group, by GitLab's numbers.
+/// A role in a project or group, by GitLab's access level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Access(pub u64);
 
 impl Access {
     /// Commits to unprotected branches, runs pipelines.
     pub const DEVELOPER: Access = Access(30);
-    /// Makes project runners, commits to protected branches.
+    /// Creates project runners, commits to protected branches.
     pub const MAINTAINER: Access = Access(40);
-    /// Makes group runners.
+    /// Creates group runners.
     pub const OWNER: Access = Access(50);
 
-    /// GitLab's word for it.
+    /// GitLab's name of the role.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self.0 {
-            0..=4 => "no member",
+            0..=4 => "not a member",
             5..=9 => "Minimal access",
             10..=14 => "Guest",
             15..=19 => "Planner",
@@ -49,18 +52,18 @@ impl Access {
     }
 }
 
-/// What GitLab says of the access token itself.
+/// An access token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessToken {
     /// Its name.
     pub name: String,
     /// Legacy scopes, such as `api`.
     pub scopes: Vec<String>,
-    /// Whether its permissions are fine-grained, which scopes do not tell.
+    /// Whether it is a fine-grained token.
     pub granular: bool,
-    /// The day on which it expires, as GitLab writes it.
+    /// The expiry date, `YYYY-MM-DD`.
     pub expires: Option<String>,
-    /// Whether it works.
+    /// Neither expired nor revoked.
     pub active: bool,
     /// Its user.
     pub user: Option<u64>,
@@ -82,7 +85,7 @@ impl AccessToken {
         }
     }
 
-    /// Whether one of these scopes is there, as far as scopes tell.
+    /// Whether it has one of these scopes, or is fine-grained.
     #[must_use]
     pub fn has_any(&self, scopes: &[&str]) -> bool {
         self.granular || self.scopes.iter().any(|scope| scopes.contains(&scope.as_str()))
@@ -92,17 +95,17 @@ impl AccessToken {
 /// A project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Project {
-    /// Numeric id, good for every call.
+    /// Numeric id.
     pub id: u64,
-    /// Full path; none where the token may not read the project.
+    /// Full path; none if the token may not read the project.
     pub path: Option<String>,
     /// None in an empty repository.
     pub default_branch: Option<String>,
-    /// Nothing can be changed in an archived project.
+    /// Archived, thus read-only.
     pub archived: bool,
-    /// Where CI reads its file from, if not from `.gitlab-ci.yml`.
+    /// The CI configuration path, if not `.gitlab-ci.yml`.
     pub ci_config_path: Option<String>,
-    /// The caller's role, as far as GitLab says.
+    /// The caller's role, if shown.
     pub access: Option<Access>,
 }
 
@@ -112,7 +115,7 @@ impl Project {
     pub fn read(value: &Value) -> Option<Self> {
         let permissions = &value["permissions"];
         let level = |place: &str| number(&permissions[place]["access_level"]);
-        // Both are null for somebody without a row of his own: an administrator, and who is invited by a group.
+        // Both are null without a direct membership, as for administrators and members of invited groups.
         let access = permissions
             .is_object()
             .then(|| Access(level("project_access").unwrap_or(0).max(level("group_access").unwrap_or(0))));
@@ -126,7 +129,7 @@ impl Project {
         })
     }
 
-    /// How people call it.
+    /// Path and id, for messages.
     #[must_use]
     pub fn shown(&self) -> String {
         match &self.path {
@@ -136,19 +139,19 @@ impl Project {
     }
 }
 
-/// Whom a runner serves.
+/// What a runner is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// One project, by id.
     Project(u64),
-    /// A group and what is below it, by id.
+    /// A group and its subgroups, by id.
     Group(u64),
-    /// Everybody.
+    /// The whole instance.
     Instance,
 }
 
 impl Scope {
-    /// GitLab's word for it.
+    /// GitLab's `runner_type`.
     #[must_use]
     pub fn runner_type(&self) -> &'static str {
         match self {
@@ -158,7 +161,7 @@ impl Scope {
         }
     }
 
-    /// The noun for people.
+    /// The noun for messages.
     #[must_use]
     pub fn noun(&self) -> &'static str {
         match self {
@@ -169,12 +172,12 @@ impl Scope {
     }
 }
 
-/// A runner as GitLab keeps it.
+/// A runner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runner {
     /// Its id.
     pub id: u64,
-    /// What people see; the deployment's mark stands at its end.
+    /// The description, which ends with the deployment's mark.
     pub description: String,
     /// `project_type`, `group_type` or `instance_type`.
     pub runner_type: String,
@@ -184,17 +187,17 @@ pub struct Runner {
     pub locked: Option<bool>,
     /// Takes jobs without tags.
     pub run_untagged: Option<bool>,
-    /// The tags; none where a list's entry does not say.
+    /// The tags; none in an entry of a list.
     pub tags: Option<Vec<String>>,
-    /// `online`, `offline`, `stale`, `never_contacted`, or a word of a newer GitLab.
+    /// `online`, `offline`, `stale`, `never_contacted`, or unknown.
     pub status: String,
-    /// The last contact of any of its managers. GitLab caches it.
+    /// The last contact of any of its managers (cached by GitLab).
     pub contacted: Option<jiff::Timestamp>,
-    /// Ids of the projects it serves; none where GitLab does not say.
+    /// Ids of its projects, if shown.
     pub projects: Option<Vec<u64>>,
-    /// Ids of the groups it serves.
+    /// Ids of its groups, if shown.
     pub groups: Option<Vec<u64>>,
-    /// Who made it, where GitLab says.
+    /// Id and name of its creator, if shown.
     pub creator: Option<(u64, String)>,
 }
 
@@ -210,7 +213,7 @@ impl Runner {
             id: number(&value["id"])?,
             description: text(&value["description"]).unwrap_or_default(),
             runner_type: text(&value["runner_type"]).unwrap_or_default(),
-            // The older field says the opposite.
+            // Older versions have `active`.
             paused: value["paused"].as_bool().unwrap_or(value["active"] == false),
             locked: value["locked"].as_bool(),
             run_untagged: value["run_untagged"].as_bool(),
@@ -224,21 +227,21 @@ impl Runner {
         })
     }
 
-    /// Whether a machine ever used its token.
+    /// Whether no machine ever used its token, as far as known.
     #[must_use]
     pub fn never_contacted(&self) -> bool {
         self.contacted.is_none() && (self.status == "never_contacted" || self.status == "stale")
     }
 }
 
-/// One machine that uses a runner's token.
+/// A machine that uses a runner's token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manager {
-    /// The machine's own id, `s_` or `r_` and hex.
+    /// The machine's id, `s_` or `r_` and hex.
     pub system_id: String,
     /// Version of gitlab-runner.
     pub version: Option<String>,
-    /// Its address as GitLab saw it.
+    /// Its IP address as GitLab sees it.
     pub address: Option<String>,
     /// Its last contact.
     pub contacted: Option<jiff::Timestamp>,
@@ -265,11 +268,11 @@ impl Manager {
 pub struct Pipeline {
     /// Its id.
     pub id: u64,
-    /// `pending`, `running`, `success` and so on, or a word of a newer GitLab.
+    /// `pending`, `running`, `success` and so on, or unknown.
     pub status: String,
-    /// Where people see it.
+    /// Its page.
     pub url: Option<String>,
-    /// Why it could not be made, one text.
+    /// Errors of the pipeline file.
     pub errors: Option<String>,
 }
 
@@ -285,10 +288,10 @@ impl Pipeline {
         })
     }
 
-    /// Whether nothing will happen to it by itself any more. Words that are not known are not the end.
+    /// Whether it has ended or waits for a manual job. Unknown statuses count as running.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped" | "manual")
+        is_over(&self.status)
     }
 }
 
@@ -303,11 +306,11 @@ pub struct Job {
     pub status: String,
     /// Its tags.
     pub tags: Vec<String>,
-    /// Why it failed, in GitLab's word.
+    /// GitLab's failure reason.
     pub failure_reason: Option<String>,
-    /// Whether the pipeline may succeed although it fails, or is never started.
+    /// Whether the pipeline can succeed without it.
     pub allow_failure: bool,
-    /// Which runner took it: id and description.
+    /// Its runner: id and description.
     pub runner: Option<(u64, String)>,
 }
 
@@ -327,13 +330,13 @@ impl Job {
         })
     }
 
-    /// Whether it is over.
+    /// As for a [`Pipeline`].
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped" | "manual")
+        is_over(&self.status)
     }
 
-    /// Whether this runner took it.
+    /// Whether it ran on this runner.
     #[must_use]
     pub fn ran_on(&self, runner: u64) -> bool {
         self.runner.as_ref().is_some_and(|(id, _)| *id == runner)

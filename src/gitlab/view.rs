@@ -1,4 +1,4 @@
-//! GitLab as a run sees it ([`View`]: reads, each asked at most once) and changes it ([`Hand`]).
+//! GitLab for a run: reads ([`View`], each at most once) and writes ([`Hand`]).
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -20,43 +20,40 @@ use crate::gitlab::pipeline;
 use crate::gitlab::runner::Verdict;
 use crate::x509::tls::Roots;
 
-/// GitLab's API, as far as this run has it.
+/// The connection to GitLab's API, if any.
 #[derive(Clone, Default)]
 pub struct Access {
     /// The connection.
     pub client: Option<Gitlab>,
     /// Why there is none.
     pub why_not: String,
-    /// Whom its clients believe.
+    /// The trusted roots.
     pub roots: Roots,
-    /// What decides about the proxy on the way to it.
+    /// The proxy variables.
     pub proxies: Variables,
 }
 
-/// GitLab, as the operator: nothing that is asked through it persists.
+/// Reads from GitLab as the operator.
 pub struct View {
-    /// What was asked for.
+    /// The run.
     pub run: Rc<Run>,
-    /// What is remembered.
+    /// Record and anchor.
     pub notes: Rc<Notes>,
     /// Limits for further clients.
     pub limits: Limits,
-    /// Where events go.
+    /// The sink for events.
     pub progress: Rc<dyn Reporter>,
-    /// What reads the files that the user names.
+    /// Reads the user's files.
     pub intake: Rc<Intake>,
     pub(super) access: Access,
-    /// What GitLab says of itself, of the token and of the project.
     pub(super) instance: OnceCell<Instance>,
-    /// What is to become of the runner.
     pub(super) runner: OnceCell<Verdict>,
-    /// How the pipeline file stands in the repository.
     pub(super) pipeline: OnceCell<pipeline::State>,
     pub(super) ca: OnceCell<GitlabCa>,
 }
 
 impl View {
-    /// A view through what there is of a connection.
+    /// A view with nothing read yet.
     #[must_use]
     pub fn new(
         run: Rc<Run>,
@@ -80,7 +77,7 @@ impl View {
         }
     }
 
-    /// The same, with what was asked so far, for a run and notes that a first look has completed.
+    /// The same view, with what was read so far, for another run and notes.
     #[must_use]
     pub fn completed(self, run: Rc<Run>, notes: Rc<Notes>) -> Self {
         Self { run, notes, ..self }
@@ -104,7 +101,7 @@ impl View {
         self.access.client.as_ref().map_or(self.run.now, Gitlab::now)
     }
 
-    /// What GitLab said of itself, of the token and of the project, if it was asked.
+    /// What [`super::facts::instance`] has read, if it was called.
     #[must_use]
     pub fn known(&self) -> Option<&Instance> {
         self.instance.get()
@@ -113,29 +110,29 @@ impl View {
     /// The connection.
     ///
     /// # Errors
-    /// OR0201 (exit 2) saying what is missing.
+    /// OR0201 (exit 2) without one.
     pub(super) fn client(&self) -> Result<&Gitlab> {
         self.access.client.as_ref().ok_or_else(|| {
-            Failure::new(Id::MissingInput, "this needs GitLab's API")
+            Failure::new(Id::MissingInput, "GitLab's API is not configured")
                 .detail("because", self.access.why_not.clone())
-                .hint("name the instance with --gitlab-url URL and a file with an access token with --gitlab-token-file PATH")
+                .hint("set --gitlab-url URL and --gitlab-token-file PATH")
         })
     }
 }
 
-/// A runner authentication token that GitLab has just shown, once.
+/// A new runner authentication token, which GitLab shows once.
 #[derive(Clone, Debug)]
 pub struct RunnerToken {
     /// The token.
     pub token: Secret,
-    /// When it ends (RFC 3339, UTC, whole seconds), if GitLab said so.
+    /// Its expiry (RFC 3339, UTC, whole seconds), if any.
     pub expires: Option<String>,
 }
 
-/// What changes GitLab, and all that a [`View`] shows.
+/// Writes to GitLab; dereferences to its [`View`].
 pub struct Hand {
     view: View,
-    /// Where it is recorded.
+    /// The journal of the record.
     pub journal: Journal,
 }
 
@@ -148,19 +145,19 @@ impl Deref for Hand {
 }
 
 impl Hand {
-    /// A hand on what this view shows.
+    /// A hand over this view.
     #[must_use]
     pub fn new(view: View, journal: Journal) -> Self {
         Self { view, journal }
     }
 
-    /// The view, given up.
+    /// The view alone.
     #[must_use]
     pub fn into_view(self) -> View {
         self.view
     }
 
-    /// How many requests that change something have been sent.
+    /// The number of changing requests sent.
     #[must_use]
     pub fn mutations(&self) -> usize {
         self.access.client.as_ref().map_or(0, Gitlab::mutations)

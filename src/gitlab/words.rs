@@ -1,25 +1,25 @@
-//! What GitLab's own words in a refusal mean, where they tell more than the status: one table. Pure.
+//! Known messages of GitLab that are more precise than the status.
 
 use crate::base::error::Id;
 
-/// One known refusal.
+/// A known refusal.
 #[derive(Debug)]
 pub(super) struct Known {
-    /// Any of these in GitLab's answer, in lower case.
+    /// Any of these in GitLab's message, in lower case.
     words: &'static [&'static str],
     /// The failure's id.
     pub id: Id,
     /// What follows "cannot commit .gitlab-ci.yml on main: ".
     pub why: &'static str,
-    /// What to do; each line stands alone.
+    /// What to do, one hint each.
     pub hints: &'static [&'static str],
-    /// Whether committing the file by hand is a way on.
+    /// Whether the file can be committed by hand instead.
     pub prints: bool,
-    /// Whether the same request may well be taken next time.
+    /// Whether the same request may succeed later.
     pub passes: bool,
 }
 
-/// The words are those of GitLab's source: `EE::Gitlab::Checks` (push rules),
+/// Source, in GitLab: `EE::Gitlab::Checks` (push rules),
 /// `Gitlab::Ci::Pipeline::Chain` (pipelines), `Ci::Runner` (runners), `Files::MultiService` (commits).
 const TABLE: &[Known] = &[
     Known {
@@ -28,8 +28,8 @@ const TABLE: &[Known] = &[
             "commit message contains the forbidden pattern",
         ],
         id: Id::CommitMessageRule,
-        why: "the project's rules do not take the commit message",
-        hints: &["give one that they take: --commit-message TEXT"],
+        why: "the project's push rules reject the commit message",
+        hints: &["use another commit message: --commit-message TEXT"],
         prints: true,
         passes: false,
     },
@@ -46,16 +46,16 @@ const TABLE: &[Known] = &[
             "not allowed to push code",
         ],
         id: Id::CommitRule,
-        why: "the project's rules do not take this commit",
-        hints: &["where they are about the branch, name another: --branch NAME"],
+        why: "the project's push rules reject the commit",
+        hints: &["if they restrict the branch name, use another branch: --branch NAME"],
         prints: true,
         passes: false,
     },
     Known {
         words: &["has changed since you started editing it", "file has changed since"],
         id: Id::PipelineFileDiffers,
-        why: "somebody changed the file meanwhile",
-        hints: &["run the same command again: it looks anew"],
+        why: "the file was changed meanwhile",
+        hints: &["run the same command again"],
         prints: false,
         passes: true,
     },
@@ -66,9 +66,9 @@ const TABLE: &[Known] = &[
             "no stages / jobs for this pipeline",
         ],
         id: Id::PipelineFiltered,
-        why: "the rules in the pipeline file leave no job to run",
+        why: "the rules in the pipeline file exclude all jobs",
         hints: &[
-            "let workflow: rules and the jobs' rules take pipelines of the source api ($CI_PIPELINE_SOURCE), or push a commit that they take",
+            "allow pipelines with the source api ($CI_PIPELINE_SOURCE) in workflow: rules and in the jobs' rules, or push a commit that the rules accept",
         ],
         prints: false,
         passes: false,
@@ -76,9 +76,9 @@ const TABLE: &[Known] = &[
     Known {
         words: &["identity verification is required"],
         id: Id::IdentityVerification,
-        why: "GitLab wants the token's user to verify their identity first",
+        why: "the token's user must verify their identity first",
         hints: &[
-            "verify it in GitLab (the pipelines page of the project offers it), then run the same command again",
+            "verify your identity on the project's pipelines page in GitLab, then run the same command again",
         ],
         prints: false,
         passes: false,
@@ -91,10 +91,10 @@ const TABLE: &[Known] = &[
             "not allowed to create protected branches",
         ],
         id: Id::ProtectedBranch,
-        why: "the token's user may not do that on this branch",
+        why: "the token's user may not do this on the branch",
         hints: &[
             "use another branch: --branch NAME",
-            "or let a Maintainer allow it (Settings, Repository, Protected branches)",
+            "or ask a Maintainer to allow it (Settings, Repository, Protected branches)",
         ],
         prints: false,
         passes: false,
@@ -102,18 +102,16 @@ const TABLE: &[Known] = &[
     Known {
         words: &["too many tags"],
         id: Id::TooManyTags,
-        why: "GitLab takes at most 50 tags for a runner",
-        hints: &["name fewer: --tags TAG,…"],
+        why: "a runner can have at most 50 tags",
+        hints: &["use fewer tags: --tags TAG,…"],
         prints: false,
         passes: false,
     },
     Known {
         words: &["maximum number of ci registered"],
         id: Id::RunnerLimit,
-        why: "the project or group has as many runners as it may have",
-        hints: &[
-            "delete runners that nobody uses (Settings, CI/CD, Runners), or create one for a group: --group PATH",
-        ],
+        why: "the project or group has reached its maximum number of runners",
+        hints: &["delete unused runners (Settings, CI/CD, Runners), or create a group runner: --group PATH"],
         prints: false,
         passes: false,
     },
@@ -131,7 +129,7 @@ mod tests {
     use crate::base::error::Id;
 
     #[test]
-    fn each_refusal_is_known_by_gitlabs_words() {
+    fn known_messages_have_their_failure_id() {
         for (words, id) in [
             ("Commit message does not follow the pattern '^ABC-[0-9]+'", Id::CommitMessageRule),
             ("Commit message contains the forbidden pattern 'outrigger'", Id::CommitMessageRule),
@@ -160,7 +158,6 @@ mod tests {
         }
         assert!(known("Description is too long (maximum is 1024 characters)").is_none());
         assert!(TABLE.iter().all(|known| !known.hints.is_empty()));
-        // Compared in lower case.
         assert!(TABLE.iter().flat_map(|known| known.words).all(|words| *words == words.to_lowercase()));
     }
 }

@@ -126,7 +126,12 @@ pub fn refuses(bed: &dyn Bed) {
     let (no_usage, no_usage_file) = whole(|ca| ca.key_usages = vec![KeyUsagePurpose::DigitalSignature]);
     let known = Some(ca.pem());
     let rows: [Row<'_>; 10] = [
-        ("neither in the bundle nor sent", of_ca(|_| {}), Some(other.pem()), "holds no CA that signed it"),
+        (
+            "neither in the bundle nor sent",
+            of_ca(|_| {}),
+            Some(other.pem()),
+            "does not contain the CA that signed it",
+        ),
         ("neither in the bundle nor sent", of_ca(|_| {}), None, "--gitlab-ca-file PATH"),
         ("self-signed and not in the bundle", identity(&[&own]), None, "--gitlab-ca-file PATH"),
         (
@@ -154,8 +159,8 @@ pub fn refuses(bed: &dyn Bed) {
             "common name",
         ),
         ("expired on", expired_ca, expired_ca_file, "renewed"),
-        ("no basicConstraints", no_ca, no_ca_file, "issued anew"),
-        ("key usage", no_usage, no_usage_file, "issued anew"),
+        ("no basicConstraints", no_ca, no_ca_file, "reissued"),
+        ("key usage", no_usage, no_usage_file, "reissued"),
     ];
     for (words, identity, ca, next) in rows {
         let (scene, site) = (Scene::new(bed, User::Admin), site(identity));
@@ -203,7 +208,9 @@ pub fn with_a_given_runner(bed: &dyn Bed) {
             .flag("--runner-token-file", scene.home.runner_token());
         let output = setup.arg("--dry-run").run().code(0);
         if refused {
-            let _ = output.says("gitlab-runner will refuse it").says("neither in the bundle nor sent");
+            let _ = output
+                .says("gitlab-runner will reject its certificate")
+                .says("neither in the bundle nor sent");
         } else {
             let _ = output.never_says("refuse");
         }

@@ -295,7 +295,7 @@ pub fn unreadable_kube_system(bed: &dyn Bed) {
         let _ = refused.says("OR0703").says("kube-system");
     }
     let torn = with_gitlab(&colleague, &site, colleague.teardown()).arg("--dry-run").run();
-    let _ = torn.says("whose it is cannot be told here").never_says("Nothing of");
+    let _ = torn.says("cannot find out whether the mark of runner").never_says("Nothing of");
     let stranger = scene.stranger(User::Nobody);
     let doubt = with_gitlab(&stranger, &site, stranger.command("setup")).run().code(7);
     let _ = doubt.says("OR0706").says("kube-system may not be read");

@@ -1,4 +1,4 @@
-//! The pipeline file: what it says, and how it differs from one that is there.
+//! The content of the pipeline file, and its difference from an existing file.
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -9,24 +9,24 @@ use crate::base::template;
 
 const TEMPLATE: &str = include_str!("../../../templates/gitlab-ci.yml");
 
-/// Where GitLab looks for it unless a project says otherwise.
+/// GitLab's default path.
 pub const DEFAULT_PATH: &str = ".gitlab-ci.yml";
 
-/// What the file depends on.
+/// The values of the template.
 #[derive(Clone, Copy, Debug)]
 pub struct PipelineFile<'a> {
-    /// For the comment at its top.
+    /// For the comment.
     pub deployment: &'a str,
-    /// Image of the job.
+    /// The job's image.
     pub image: &'a str,
-    /// Tags of the job: those of the runner.
+    /// The job's tags: those of the runner.
     pub tags: &'a [String],
-    /// Commands of the job.
+    /// The job's commands.
     pub script: &'a [String],
 }
 
 impl PipelineFile<'_> {
-    /// The text.
+    /// Renders the file.
     pub fn render(&self) -> Result<String> {
         let values = json!({
             "deployment": self.deployment, "image": self.image, "tags": self.tags, "script": self.script,
@@ -35,7 +35,7 @@ impl PipelineFile<'_> {
     }
 }
 
-/// SHA-256 in hex, to tell later whether a file is still as it was written.
+/// SHA-256 in hex, to detect later changes.
 #[must_use]
 pub fn digest(text: &str) -> String {
     template::hex(&Sha256::digest(text.as_bytes()))
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_articles_job() {
+    fn renders_the_articles_job() {
         let (tags, script) = (["k8s-runner".to_owned()], ["echo \"hello world!\"".to_owned()]);
         let text = file("alpine:latest", &tags, &script).render().expect("renders");
         let read: serde_json::Value = serde_yaml::from_str(&text).expect("YAML");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_show_what_goes_and_what_comes() {
+    fn difference_shows_removed_and_added_lines() {
         let lines = difference("a\nb\nc\nd\n", "a\nB\nc\nd\n");
         assert_eq!(lines, ["  a", "- b", "+ B", "  c"]);
         assert!(difference("a\n", "a\n").is_empty());
@@ -93,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_value_comes_back(image in ".*", tag in ".*", line in ".*") {
+        fn any_value_survives_yaml(image in ".*", tag in ".*", line in ".*") {
             let (tags, script) = ([tag.clone()], [line.clone()]);
             let text = file(&image, &tags, &script).render().expect("renders");
             for read in [

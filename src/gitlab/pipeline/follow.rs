@@ -1,4 +1,4 @@
-//! A pipeline found or triggered, followed with its jobs' logs, and judged.
+//! Finds or triggers a pipeline, follows it with its jobs' logs, and judges the result.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{Reason, State, judge, state, why_waiting};
-use crate::base::error::{Failure, Hint, Id, Result};
+use crate::base::error::{Command, Failure, Hint, Id, Result};
 use crate::base::event::Event;
 use crate::base::job_log::Log;
 use crate::base::wait::{self, Pace};
@@ -15,38 +15,38 @@ use crate::gitlab::runner::{self, Found, Ours, Verdict};
 use crate::gitlab::view::{Hand, View};
 use crate::gitlab::{Class, Gitlab, Job, Pipeline, Route};
 use crate::settings::check::duration_text;
-use crate::settings::shell_word;
 
-/// A job that waits longer than this is looked into.
+/// How long a job is pending before the reason is looked up.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// GitLab shows a pipeline of a new commit after a moment.
+/// How long GitLab may take to start the pipeline of a new commit.
 const APPEARS: Duration = Duration::from_secs(10);
-/// What is left for the last look, once `--wait` is over.
+/// Time for the last requests after the end of `--wait`.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// Waits for the runner, finds or triggers the pipeline of the branch's last commit (`committed`, if this run made
-/// it), follows it and judges it; the line to show.
+/// Waits for the runner, finds or triggers the pipeline of the branch's last commit (`committed`, if created in
+/// this run), follows it and returns its result in words.
 ///
 /// # Errors
-/// OR0912 (exit 9) for a pipeline that did not do what it must or a job that nobody can take, OR0806 (exit 8) when
-/// the time is over.
+/// As [`judge`]; OR0912 (exit 9) for a stuck job, OR0806 (exit 8) after `--wait`.
 pub async fn run(hand: &Hand, branch: &str, committed: Option<&str>) -> Result<String> {
     let state: &State = state(hand).await?;
+    let started = Instant::now();
+    let ends = started + hand.run.settings.wait;
     let follower = Follower {
         view: hand,
-        gitlab: hand.client()?.until(Instant::now() + hand.run.settings.wait + LAST_LOOK),
+        gitlab: hand.client()?.until(ends + LAST_LOOK),
         project: state.project.to_string(),
-        ends: Instant::now() + hand.run.settings.wait,
-        started: Instant::now(),
+        ends,
+        started,
     };
     follower.runner().await?;
     let sha = committed.map(str::to_owned).or_else(|| state.head.clone()).unwrap_or_default();
     let pipeline = follower.find_or_trigger(branch, &sha, committed.is_some()).await?;
     let (pipeline, jobs) = follower.follow(pipeline).await?;
-    follower.judge(&pipeline, &jobs).await
+    judge(&pipeline, &jobs, our_runner(hand).await?)
 }
 
-/// The pipeline of a commit, if it succeeded with a job on our runner: its id and the runner's.
+/// The ids of a commit's pipeline and of our runner, if the pipeline succeeded with a job on our runner.
 ///
 /// # Errors
 /// GitLab's refusal.
@@ -61,7 +61,7 @@ pub async fn succeeded(view: &View, project: u64, sha: &str) -> Result<Option<(u
     Ok(ours.filter(ran).map(|id| (pipeline.id, id)))
 }
 
-/// The id of our runner, where it is ours and known.
+/// The id of the deployment's runner, if known.
 async fn our_runner(view: &View) -> Result<Option<u64>> {
     if let Some(runner) = view.notes.record().gitlab.owned() {
         return Ok(Some(runner.id));
@@ -74,7 +74,7 @@ async fn our_runner(view: &View) -> Result<Option<u64>> {
 
 async fn latest(gitlab: &Gitlab, project: &str, sha: &str) -> Result<Option<Pipeline>> {
     let route = Route::of(&["projects", project, "pipelines"]).with("sha", sha).with("per_page", "20");
-    let list = gitlab.get("look for a pipeline of that commit", &route).await?;
+    let list = gitlab.get("list the pipelines of the commit", &route).await?;
     Ok(list.as_array().into_iter().flatten().filter_map(Pipeline::read).max_by_key(|pipeline| pipeline.id))
 }
 
@@ -87,7 +87,6 @@ async fn jobs(gitlab: &Gitlab, project: &str, pipeline: u64) -> Result<Vec<Job>>
     Ok(jobs)
 }
 
-/// One pipeline being followed.
 struct Follower<'a> {
     view: &'a View,
     gitlab: Gitlab,
@@ -101,7 +100,7 @@ impl Follower<'_> {
         self.view.progress.waiting("run-pipeline", what, self.started.elapsed());
     }
 
-    /// Looks until `look` breaks, or the time is over; what it saw last is told then.
+    /// Repeats `look` until it breaks or `--wait` is over.
     async fn until<T>(
         &self,
         first: u64,
@@ -110,24 +109,21 @@ impl Follower<'_> {
         let pace = Pace { deadline: self.ends, ..Pace::new(&self.view.limits, first, 3000) };
         wait::until(pace, |_, _| {}, look).await?.map_err(|last_seen| {
             let wait = duration_text(self.view.run.settings.wait);
-            Failure::new(Id::PipelineTimeout, format!("the pipeline has not ended within {wait}"))
+            Failure::new(Id::PipelineTimeout, format!("the pipeline has not finished within {wait}"))
                 .detail("last seen", last_seen)
-                .hint(format!(
-                    "wait longer: outrigger run-pipeline --wait 30m --deployment {}",
-                    shell_word(&self.view.run.names.deployment)
-                ))
+                .hint(("wait longer", Command::outrigger("run-pipeline --wait 30m")))
         })
     }
 
     /// Our runner as it is now.
     async fn look(&self) -> Result<Option<Box<Ours>>> {
-        match runner::find(self.view).await? {
-            Found::Ours(ours) => Ok(Some(ours)),
-            _ => Ok(None),
-        }
+        Ok(match runner::find(self.view).await? {
+            Found::Ours(ours) => Some(ours),
+            _ => None,
+        })
     }
 
-    /// Waits until a machine has used our runner's token.
+    /// Waits for the first contact of our runner.
     async fn runner(&self) -> Result<()> {
         let look = async || {
             let Some(ours) = self.look().await? else { return Ok(Break(())) };
@@ -140,31 +136,31 @@ impl Follower<'_> {
             }
             let machine = ours.managers.first();
             if machine.is_some() || !ours.runner.never_contacted() {
-                // GitLab may list the machine a moment after its contact.
+                // GitLab may list the machine only later.
                 let about = machine.map_or_else(String::new, |machine| {
-                    let version = machine.version.as_deref().unwrap_or("of unknown version");
+                    let version = machine.version.as_deref().unwrap_or("(version unknown)");
                     format!(": gitlab-runner {version}, system id {}", machine.system_id)
                 });
-                let text = format!("runner {id} has made contact{about}");
+                let text = format!("runner {id} has contacted GitLab{about}");
                 self.view.progress.event(&Event::Note { text });
                 return Ok(Break(()));
             }
-            self.waiting(&format!("the VM: runner {id} has not made contact yet"));
+            self.waiting(&format!("the VM: runner {id} has not contacted GitLab yet"));
             Ok(Continue(format!(
-                "runner {id} has never made contact: has its VM been booted with the launch script? How that went is on the VM, in /var/lib/outrigger/{}.json",
+                "runner {id} has never contacted GitLab; check that its VM booted with the launch script, whose result is on the VM in /var/lib/outrigger/{}.json",
                 self.view.run.names.deployment
             )))
         };
         self.until(500, look).await
     }
 
-    /// The pipeline that the commit's push has started, or one of ours.
+    /// The commit's pipeline, or a new one.
     async fn find_or_trigger(&self, branch: &str, sha: &str, pushed: bool) -> Result<Pipeline> {
         let look = async || {
             Ok(match latest(&self.gitlab, &self.project, sha).await? {
-                // A commit whose message asks for no pipeline gets one without jobs.
+                // A commit with [ci skip] gets a skipped pipeline without jobs.
                 Some(pipeline) if pipeline.status == "skipped" => Break(None),
-                // One that is over and did not end well is history: a new one is due.
+                // A finished pipeline of an earlier run is not reused.
                 Some(pipeline) if !pipeline.is_over() || pushed => Break(Some(pipeline)),
                 None if pushed => Continue(()),
                 _ => Break(None),
@@ -181,13 +177,13 @@ impl Follower<'_> {
             .post(&format!("run the pipeline of {branch}"), &route, &json!({"ref": branch}))
             .await?;
         Pipeline::read(&answer).ok_or_else(|| {
-            Failure::new(Id::NotGitlab, "GitLab's answer to the new pipeline holds none")
-                .hint("run the same command again: it looks for it first")
+            Failure::new(Id::NotGitlab, "GitLab's response to the pipeline creation is not a pipeline")
+                .hint("run the same command again: it looks for the pipeline first")
                 .passing()
         })
     }
 
-    /// Follows a pipeline to its end; returns it and its jobs as they were last seen.
+    /// Follows a pipeline to its end; returns it with its jobs.
     async fn follow(&self, mut pipeline: Pipeline) -> Result<(Pipeline, Vec<Job>)> {
         let mut logs: BTreeMap<u64, Log> = BTreeMap::new();
         let mut pending_since: Option<Instant> = None;
@@ -200,7 +196,7 @@ impl Follower<'_> {
                 let id = pipeline.id.to_string();
                 let route = Route::of(&["projects", &self.project, "pipelines", &id]);
                 let url = pipeline.url.take();
-                let value: Value = self.gitlab.get(&format!("look at pipeline {id}"), &route).await?;
+                let value: Value = self.gitlab.get(&format!("read pipeline {id}"), &route).await?;
                 let now = Pipeline::read(&value).unwrap_or_else(|| pipeline.clone());
                 pipeline = Pipeline { url, ..now };
             }
@@ -232,7 +228,7 @@ impl Follower<'_> {
         self.until(300, look).await
     }
 
-    /// Shows what is new in a job's log.
+    /// Shows the new lines of a job's log.
     async fn show(&self, job: &Job, log: &mut Log) -> Result<()> {
         if job.runner.is_none() {
             return Ok(());
@@ -241,7 +237,7 @@ impl Follower<'_> {
         let route = Route::of(&["projects", &self.project, "jobs", &id, "trace"]);
         let whole = match self.gitlab.text(&format!("read the log of job {id}"), &route).await {
             Ok(whole) => whole.unwrap_or_default(),
-            // Somebody may be allowed to see that a job ran, and not what it said.
+            // A user may see a job without its log.
             Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Scope) => return Ok(()),
             Err(refusal) => return Err(refusal.into()),
         };
@@ -255,7 +251,7 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Tells jobs that nobody can take from those that wait for their turn.
+    /// Fails for a job that no runner can take; shows what the other pending jobs wait for.
     async fn explain(&self, jobs: &[Job]) -> Result<()> {
         let ours = self.look().await?;
         match why_waiting(jobs, ours.as_ref().map(|ours| &ours.runner)) {
@@ -266,11 +262,6 @@ impl Follower<'_> {
             }
             None => Ok(()),
         }
-    }
-
-    /// Good if GitLab calls the pipeline good, and a job of it succeeded on our runner.
-    async fn judge(&self, pipeline: &Pipeline, jobs: &[Job]) -> Result<String> {
-        judge(pipeline, jobs, our_runner(self.view).await?)
     }
 }
 

@@ -1,5 +1,4 @@
-//! The pipeline: its file in the repository as it is and should be, found out once per run because two
-//! steps build on it; and in the files beside, what it says, why a job waits, and how a pipeline ended.
+//! The pipeline file in the repository, current and wanted, read once per run for two steps.
 
 mod file;
 pub mod follow;
@@ -21,47 +20,48 @@ use crate::deployment::plan::FileChange;
 use crate::deployment::run::Run;
 use crate::gitlab::facts::instance;
 use crate::gitlab::runner::{self, Verdict};
+use crate::gitlab::types::texts;
 use crate::gitlab::view::{Hand, View};
 use crate::gitlab::{Class, Gitlab, Project, Refusal, Route};
 
-/// The file as it is in the repository.
+/// The file in the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
-    /// What it says.
+    /// Its content.
     pub text: String,
     /// The last commit that touched it.
     pub commit: String,
 }
 
-/// How the repository stands, and what the file should say.
+/// The branch with its pipeline file, and the wanted content.
 #[derive(Clone, Debug)]
 pub struct State {
     /// The project, by id.
     pub project: u64,
-    /// Where CI reads its file from.
+    /// The path of the pipeline file.
     pub path: String,
     /// The branch.
     pub branch: String,
-    /// The branch's last commit; none if it does not exist.
+    /// The branch's last commit; none if the branch does not exist.
     pub head: Option<String>,
-    /// Where a new branch begins.
+    /// The branch that a new branch starts from.
     pub start: Option<String>,
-    /// Whether the caller may push to it, as far as GitLab says.
+    /// Whether the caller may push; true if unknown.
     pub may_push: bool,
     /// Whether it is protected.
     pub protected: bool,
-    /// The file there; none if there is none.
+    /// The file, if it exists.
     pub present: Option<Present>,
-    /// What it should say.
+    /// The wanted content.
     pub wanted: String,
-    /// What GitLab's lint says of that: errors, then warnings; none where it may not be asked.
+    /// Errors and warnings of GitLab's lint; none if the token may not lint.
     pub lint: Option<(Vec<String>, Vec<String>)>,
-    /// It differs from what is there in the tags alone, and these change at the runner with it.
+    /// Whether only the tags differ, and the runner's tags change as well.
     pub tags_only: bool,
 }
 
 impl State {
-    /// Whether the file says already what it should.
+    /// Whether the file has the wanted content.
     #[must_use]
     pub fn is_equal(&self) -> bool {
         self.present.as_ref().is_some_and(|present| present.text == self.wanted)
@@ -71,12 +71,12 @@ impl State {
 /// The state, once per run.
 ///
 /// # Errors
-/// Exit 2 without token or project; 3 for a project whose CI file is somewhere else; 4 for missing rights.
+/// Exit 2 without token or project; 3 for a project with its CI file elsewhere; 4 for missing rights.
 pub async fn state(view: &View) -> Result<&State> {
     view.pipeline.get_or_try_init(|| find(view)).await
 }
 
-/// What the file should say.
+/// The wanted content.
 ///
 /// # Errors
 /// OR0710 if the template does not render.
@@ -95,17 +95,17 @@ fn render(run: &Run, tags: &[String]) -> Result<String> {
     .render()
 }
 
-/// The path of the project's CI file, where it is one that a commit to the project can change.
+/// The path of the project's CI file, if in the project's own repository.
 fn path(project: &Project) -> Result<String> {
     match project.ci_config_path.as_deref() {
         None => Ok(DEFAULT_PATH.to_owned()),
         Some(path) if path.contains('@') || path.contains("://") => Err(Failure::new(
             Id::NoPipelineFile,
-            format!("{} reads its CI configuration from elsewhere", project.shown()),
+            format!("the CI configuration of {} is outside the project", project.shown()),
         )
-        .detail("it reads", path)
+        .detail("configuration", path)
         .hint((
-            "change that in GitLab (Settings, CI/CD, General pipelines), or commit the file there yourself",
+            "change that in GitLab (Settings, CI/CD, General pipelines), or commit the file yourself",
             Command::outrigger("commit-pipeline --print"),
         ))),
         Some(path) => Ok(path.to_owned()),
@@ -121,7 +121,7 @@ async fn find(view: &View) -> Result<State> {
     let branch = match (&view.run.settings.branch, &default) {
         (Some(branch), _) => branch.value.clone(),
         (None, Some(default)) => default.clone(),
-        // An empty repository has none yet; this is what GitLab calls the first.
+        // An empty repository; GitLab's default name.
         (None, None) => "main".to_owned(),
     };
     let wanted = wanted(&view.run)?;
@@ -133,7 +133,6 @@ async fn find(view: &View) -> Result<State> {
     let (there, mut present) = (there?, found?);
     let start = default.filter(|default| there.is_none() && *default != branch);
     if let Some(start) = &start {
-        // A new branch begins with the file of the old one.
         present = file_of(gitlab, &id, &path, start).await?;
     }
     let tags_only = match (&present, runner::verdict(view).await) {
@@ -162,10 +161,10 @@ async fn find(view: &View) -> Result<State> {
 
 async fn read_branch(gitlab: &Gitlab, project: &str, branch: &str) -> Result<Option<Value>, Refusal> {
     let route = Route::of(&["projects", project, "repository", "branches", branch]);
-    gitlab.get_opt(&format!("look at the branch {branch}"), &route).await
+    gitlab.get_opt(&format!("read the branch {branch}"), &route).await
 }
 
-/// Reads a file with the commit that touched it last; none if the file, the branch or any commit is missing.
+/// Reads a file with its last commit; none if the file or the branch does not exist.
 ///
 /// # Errors
 /// What GitLab refuses.
@@ -180,66 +179,50 @@ async fn file_of(gitlab: &Gitlab, project: &str, path: &str, reference: &str) ->
     };
     let encoded: String =
         value["content"].as_str().unwrap_or_default().chars().filter(|c| !c.is_whitespace()).collect();
-    let unreadable = || Failure::new(Id::NotGitlab, format!("GitLab's answer about {path} cannot be read"));
+    let unreadable = || Failure::new(Id::NotGitlab, format!("invalid response from GitLab for {path}"));
     let bytes = STANDARD.decode(encoded).map_err(|_| unreadable())?;
     Ok(Some(Present {
-        // Compared and shown as text; what is none differs in any case.
         text: String::from_utf8_lossy(&bytes).into_owned(),
         commit: value["last_commit_id"].as_str().unwrap_or_default().to_owned(),
     }))
 }
 
-/// GitLab's own judgement of the file: errors and warnings. None where the token may not ask.
+/// Errors and warnings of GitLab's lint; none if the token may not lint.
 async fn lint(
     gitlab: &Gitlab,
     project: &str,
     text: &str,
 ) -> Result<Option<(Vec<String>, Vec<String>)>, Refusal> {
+    use Class::{Forbidden, Invalid, Maintenance, NotFound, Scope};
     let route = Route::of(&["projects", project, "ci", "lint"]);
     let answer = match gitlab.check("lint the pipeline file", &route, &json!({"content": text})).await {
         Ok(answer) => answer,
-        Err(refusal)
-            if matches!(
-                refusal.class,
-                Class::Scope | Class::Forbidden | Class::NotFound | Class::Maintenance | Class::Invalid
-            ) =>
-        {
+        Err(one) if matches!(one.class, Scope | Forbidden | NotFound | Maintenance | Invalid) => {
             return Ok(None);
         }
         Err(refusal) => return Err(refusal),
     };
-    let texts = |field: &str| -> Vec<String> {
-        answer[field]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|one| one.as_str().map(str::to_owned))
-            .collect()
-    };
-    let mut errors = texts("errors");
+    let mut errors = texts(&answer["errors"]);
     if errors.is_empty() && answer["valid"] == false {
-        errors.push("it is not valid".to_owned());
+        errors.push("not valid".to_owned());
     }
-    Ok(Some((errors, texts("warnings"))))
+    Ok(Some((errors, texts(&answer["warnings"]))))
 }
 
-/// Commits one file. A lost answer is settled by reading the file: what it says is what counts.
+/// Commits one file; returns the commit. If the response is lost, the file is read to find out.
 ///
 /// # Errors
 /// GitLab's refusal.
 pub async fn commit(hand: &Hand, change: &FileChange) -> Result<String> {
     let gitlab = hand.client()?;
     let mut action = json!({"file_path": change.path});
-    match (&change.content, &change.before) {
-        (Some(content), None) => {
-            action["action"] = json!("create");
-            action["content"] = json!(content);
-        }
-        (Some(content), Some(_)) => {
-            action["action"] = json!("update");
-            action["content"] = json!(content);
-        }
-        (None, _) => action["action"] = json!("delete"),
+    action["action"] = json!(match (&change.content, &change.before) {
+        (Some(_), None) => "create",
+        (Some(_), Some(_)) => "update",
+        (None, _) => "delete",
+    });
+    if let Some(content) = &change.content {
+        action["content"] = json!(content);
     }
     if let Some(before) = change.before.as_ref().filter(|before| !before.is_empty()) {
         action["last_commit_id"] = json!(before);

@@ -1,16 +1,15 @@
-//! How a pipeline that is over ended: good if GitLab calls it good and a job of it succeeded on our runner.
-//! Other jobs (manual, skipped, allowed to fail, on other runners) are shown and not judged. Pure.
+//! The result of a finished pipeline: a success if GitLab says so and one of its jobs succeeded on our runner.
+//! Other jobs (manual, skipped, allowed to fail, on other runners) are shown, not judged.
 
 use std::fmt::Write as _;
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::gitlab::{Job, Pipeline};
 
-/// Judges a pipeline that is over. `ours` is the id of our runner, where it is known.
+/// Judges a finished pipeline. `ours` is the id of our runner, if known.
 ///
 /// # Errors
-/// Exit 9: OR0910 if GitLab does not call it good or nothing succeeded on our runner, OR0911 if all of it
-/// ran on others.
+/// Exit 9: OR0910 if it did not succeed, or no job on our runner did; OR0911 if no job ran on our runner.
 pub fn judge(pipeline: &Pipeline, jobs: &[Job], ours: Option<u64>) -> Result<String> {
     if pipeline.status != "success" {
         return Err(ended_badly(pipeline, jobs));
@@ -22,27 +21,20 @@ pub fn judge(pipeline: &Pipeline, jobs: &[Job], ours: Option<u64>) -> Result<Str
             .filter_map(|job| job.runner.as_ref().map(|(id, _)| id.to_string()))
             .collect();
         if by.is_empty() {
-            return Err(elsewhere("the pipeline succeeded, but no runner ran a job of it", jobs));
+            return Err(elsewhere("the pipeline succeeded, but none of its jobs ran on a runner", jobs));
         }
         return Ok(format!(
-            "the pipeline succeeded on runner {} (whether that is the one whose token was given is not known)",
+            "the pipeline succeeded on runner {} (not known whether the given token is that runner's)",
             by.join(", ")
         ));
     };
     let (on_ours, others): (Vec<&Job>, Vec<&Job>) =
         jobs.iter().partition(|job| job.status == "success" && job.ran_on(ours));
     if on_ours.is_empty() {
-        if let Some(job) = jobs.iter().find(|job| job.ran_on(ours)) {
-            return Err(with_reason(
-                Failure::new(
-                    Id::PipelineFailed,
-                    format!("the pipeline succeeded, but no job of it did on our runner {ours}"),
-                ),
-                job,
-            )
-            .hint(("its log is above; once that is mended", again())));
-        }
-        return Err(elsewhere(&format!("the pipeline succeeded, but not on our runner {ours}"), jobs));
+        return Err(match jobs.iter().find(|job| job.ran_on(ours)) {
+            Some(job) => failed(format!("the pipeline succeeded, but no job on our runner {ours} did"), job),
+            None => elsewhere(&format!("the pipeline succeeded, but not on our runner {ours}"), jobs),
+        });
     }
     let names: Vec<&str> = on_ours.iter().map(|job| job.name.as_str()).collect();
     let text = format!("{} succeeded on runner {ours}", names.join(", "));
@@ -53,7 +45,7 @@ pub fn judge(pipeline: &Pipeline, jobs: &[Job], ours: Option<u64>) -> Result<Str
     Ok(format!("{text}; not judged: {}", others.join(", ")))
 }
 
-/// A job that is not ours, and how it stands: `deploy (manual)`.
+/// A job that is not judged: `deploy (manual)`.
 fn shown(job: &Job) -> String {
     let mut about = job.status.clone();
     if job.allow_failure && job.status == "failed" {
@@ -65,7 +57,7 @@ fn shown(job: &Job) -> String {
     format!("{} ({about})", job.name)
 }
 
-/// GitLab does not call the pipeline good: the job that decided, or what GitLab says of the file.
+/// A pipeline that did not succeed: the decisive job, or the errors of the file.
 fn ended_badly(pipeline: &Pipeline, jobs: &[Job]) -> Failure {
     let failure = |message: String| Failure::new(Id::PipelineFailed, message);
     let with_status = |status: &str| jobs.iter().find(|job| job.status == status && !job.allow_failure);
@@ -79,27 +71,22 @@ fn ended_badly(pipeline: &Pipeline, jobs: &[Job]) -> Failure {
             Some(errors) => failure.detail("GitLab says", errors.clone()),
             None => failure,
         };
-        return failure.hint(("look at the pipeline in GitLab; once that is mended", again()));
+        return failure.hint(("see the pipeline in GitLab; once it is fixed", again()));
     };
     if pipeline.status == "manual" {
-        return failure(format!("the pipeline waits until somebody starts the job {}", job.name)).hint((
-            "start it in GitLab, or let it not block the pipeline (allow_failure: true), then",
-            again(),
-        ));
+        return failure(format!("the pipeline waits for the manual job {}", job.name))
+            .hint(("start it in GitLab, or set allow_failure: true for it, then", again()));
     }
-    with_reason(failure(format!("the job {} ended as {}", job.name, job.status)), job)
-        .hint(("its log is above; once that is mended", again()))
+    failed(format!("the job {} ended as {}", job.name, job.status), job)
 }
 
-fn with_reason(failure: Failure, job: &Job) -> Failure {
-    let failure = match &job.failure_reason {
-        Some(reason) => failure.detail("GitLab says", reason.clone()),
-        None => failure,
-    };
-    match &job.runner {
-        Some((id, _)) => failure.detail("it ran on", format!("runner {id}")),
-        None => failure.detail("it ran on", "no runner"),
+fn failed(message: String, job: &Job) -> Failure {
+    let mut failure = Failure::new(Id::PipelineFailed, message);
+    if let Some(reason) = &job.failure_reason {
+        failure = failure.detail("GitLab says", reason.clone());
     }
+    let runner = job.runner.as_ref().map_or_else(|| "no runner".to_owned(), |(id, _)| format!("runner {id}"));
+    failure.detail("ran on", runner).hint(("see its log above; once it is fixed", again()))
 }
 
 fn elsewhere(message: &str, jobs: &[Job]) -> Failure {
@@ -113,8 +100,8 @@ fn elsewhere(message: &str, jobs: &[Job]) -> Failure {
         )
         .collect();
     Failure::new(Id::PipelineElsewhere, message)
-        .detail("it ran on", if by.is_empty() { "no runner".to_owned() } else { by.join(", ") })
-        .hint("another runner takes jobs with these tags: choose tags of its own with --tags")
+        .detail("ran on", if by.is_empty() { "no runner".to_owned() } else { by.join(", ") })
+        .hint("another runner takes jobs with these tags: use other tags with --tags")
 }
 
 fn again() -> Command {
@@ -132,7 +119,7 @@ mod tests {
             name: name.to_owned(),
             status: status.to_owned(),
             allow_failure,
-            runner: runner.map(|id| (id, "somebody's".to_owned())),
+            runner: runner.map(|id| (id, "other runner".to_owned())),
             ..Job::default()
         }
     }
@@ -160,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn gitlabs_word_and_our_runner_both_count() {
+    fn success_needs_gitlabs_status_and_a_job_on_our_runner() {
         let id = |found: Result<String, (Id, String)>| found.expect_err("it is not good");
         let good = job("test", "success", false, Some(101));
         let broken = job("lint", "failed", false, Some(7));
@@ -175,7 +162,7 @@ mod tests {
         );
         assert_eq!(
             id(of("manual", &[good.clone(), job("deploy", "manual", false, None)], Some(101))).1,
-            "the pipeline waits until somebody starts the job deploy"
+            "the pipeline waits for the manual job deploy"
         );
         assert_eq!(id(of("failed", &[], Some(101))).1, "the pipeline 7 ended as failed");
         assert_eq!(id(of("skipped", &[], Some(101))).1, "the pipeline 7 ended as skipped");
@@ -190,6 +177,6 @@ mod tests {
             Id::PipelineElsewhere
         );
         assert_eq!(id(of("success", &[], None)).0, Id::PipelineElsewhere);
-        assert!(of("success", &[good], None).is_ok_and(|text| text.contains("is not known")));
+        assert!(of("success", &[good], None).is_ok_and(|text| text.contains("not known")));
     }
 }

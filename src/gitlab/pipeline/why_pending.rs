@@ -1,21 +1,21 @@
-//! Why a job waits, told from what GitLab says of job and runner. Pure.
+//! Why a job is pending.
 
 use crate::base::error::{Command, Hint};
 use crate::gitlab::{Job, Runner};
 
-/// Why nobody takes a job.
+/// Why a job is pending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It will not begin by itself; what to do about it.
+    /// No runner can take it; the reason and a hint.
     Never(String, Hint),
-    /// It may begin any moment: what is awaited.
+    /// It may start at any time; what it waits for.
     Later(String),
 }
 
-/// Judges the pending jobs of a pipeline. `ours` is our runner, where it can be seen.
+/// Judges the pending jobs of a pipeline. `ours` is our runner, if visible.
 ///
-/// Jobs of other runners are not ours to judge: none is called stuck while one of ours has succeeded, or
-/// is still to come.
+/// No job is stuck while a job on our runner has succeeded or can still start: the others may be for other
+/// runners.
 #[must_use]
 pub fn why_waiting(jobs: &[Job], ours: Option<&Runner>) -> Option<Reason> {
     let pending = || jobs.iter().filter(|job| job.status == "pending");
@@ -35,7 +35,7 @@ pub fn why_waiting(jobs: &[Job], ours: Option<&Runner>) -> Option<Reason> {
     }
 }
 
-/// Judges a job that has not begun.
+/// Judges a job that has not started.
 fn reason(job: &Job, ours: Option<&Runner>) -> Option<Reason> {
     if job.status != "pending" && job.status != "created" && job.status != "waiting_for_resource" {
         return None;
@@ -58,24 +58,27 @@ fn reason(job: &Job, ours: Option<&Runner>) -> Option<Reason> {
     if runner.tags.is_some() && !missing.is_empty() {
         return Some(Reason::Never(
             format!(
-                "{} asks for the tags {}, and runner {} has {}",
+                "{} requires the tags {}, but runner {} has {}",
                 job.name,
                 shown(&job.tags),
                 runner.id,
                 shown(have)
             ),
-            ("make them agree, with --tags or with", Command::outrigger("setup --commit-pipeline")).into(),
+            ("use the same tags in both, with --tags or with", Command::outrigger("setup --commit-pipeline"))
+                .into(),
         ));
     }
     if job.tags.is_empty() && runner.run_untagged == Some(false) {
         return Some(Reason::Never(
-            format!("{} has no tags, and runner {} takes tagged jobs only", job.name, runner.id),
-            format!("give the job the tags {} in the pipeline file", shown(have)).into(),
+            format!("{} has no tags, but runner {} takes tagged jobs only", job.name, runner.id),
+            format!("add the tags {} to the job in the pipeline file", shown(have)).into(),
         ));
     }
     Some(Reason::Later(match runner.status.as_str() {
-        "never_contacted" => format!("runner {} to make contact: has its VM been booted?", runner.id),
-        "offline" | "stale" => format!("runner {}, which GitLab calls {}", runner.id, runner.status),
+        "never_contacted" => {
+            format!("the first contact of runner {}: check that its VM has booted", runner.id)
+        }
+        "offline" | "stale" => format!("runner {}, which is {}", runner.id, runner.status),
         _ => format!("runner {} to take {}", runner.id, job.name),
     }))
 }
@@ -90,7 +93,7 @@ mod tests {
     use crate::gitlab::{Job, Runner};
 
     #[test]
-    fn stuck_is_told_from_slow() {
+    fn stuck_and_slow_jobs_differ() {
         let job = |status: &str, tags: &[&str]| Job {
             name: "test".to_owned(),
             status: status.to_owned(),
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_of_other_runners_are_waited_for_and_not_called_stuck() {
+    fn jobs_of_other_runners_are_not_stuck() {
         let job = |name: &str, status: &str, tag: &str, runner: Option<u64>| Job {
             name: name.to_owned(),
             status: status.to_owned(),
@@ -149,7 +152,7 @@ mod tests {
         let another = Some(Reason::Later("another runner to take deploy".to_owned()));
         assert_eq!(why(&[&theirs, &done], &ours), another);
         assert_eq!(why(&[&theirs, &to_come], &ours), another);
-        // Whatever comes first in the list, ours is what is waited for.
+        // Our runner's job is named, whatever its position.
         assert_eq!(why(&[&theirs, &waits], &ours), Some(Reason::Later("runner 101 to take test".to_owned())));
         assert_eq!(why(&[&theirs, &done], &paused), another);
         assert!(matches!(why(&[&theirs], &ours), Some(Reason::Never(..))));

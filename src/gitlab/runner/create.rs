@@ -1,5 +1,5 @@
-//! Makes the runner and its token. GitLab makes neither idempotent: what is about to happen goes to disk
-//! first, what came of it right after.
+//! Creates the runner and its token. Neither call is idempotent: the intent is recorded before, the result right
+//! after.
 
 use std::path::Path;
 
@@ -13,16 +13,15 @@ use crate::gitlab::credentials;
 use crate::gitlab::view::{Hand, RunnerToken};
 use crate::gitlab::{Class, Gitlab, Refusal, Route, number};
 
-/// A runner that GitLab has just made.
+/// A created runner.
 pub struct Made {
-    /// Which, for the reader.
+    /// The runner, in words.
     pub text: String,
-    /// Its token, shown once.
+    /// Its token.
     pub token: RunnerToken,
 }
 
-/// Intent to disk, POST, id to disk, before anything else. GitLab does not make this call idempotent:
-/// after a lost answer the runner is looked for by its mark.
+/// Creates the runner; if the response is lost, finds it by its mark.
 pub async fn create(hand: &Hand, body: &Value) -> Result<Made> {
     let gitlab = hand.client()?;
     intend(hand)?;
@@ -36,21 +35,18 @@ pub async fn create(hand: &Hand, body: &Value) -> Result<Made> {
             hand.journal.write(|record| record.gitlab.runner = RunnerNote::None)?;
             let forbidden = refusal.class == Class::Forbidden;
             let failure = Failure::from(refusal);
-            Err(if forbidden { not_allowed(failure) } else { failure })
+            if !forbidden {
+                return Err(failure);
+            }
+            // app/policies/project_policy.rb: project_runner_registration_allowed
+            Err(failure
+                .hint("or runner creation by members is disabled: ask an administrator (Admin, CI/CD, Runners) or an owner of the group")
+                .hint("or use the token of a runner that another user creates: --runner-token-file PATH"))
         }
     }
 }
 
-/// A refusal that need not be for a role (`app/policies/project_policy.rb`: `project_runner_registration_allowed`).
-fn not_allowed(failure: Failure) -> Failure {
-    failure
-        .hint(
-            "or an administrator (Admin, CI/CD, Runners) or an owner of the group has switched off that members create runners: then ask one of them",
-        )
-        .hint("or hand over the token of a runner that somebody else creates: --runner-token-file PATH")
-}
-
-/// Notes that a runner is about to be made, so that a run that is killed leaves a trace.
+/// Records the intent, so that a later run finds the runner of a killed one.
 fn intend(hand: &Hand) -> Result<()> {
     let url = hand.run.settings.gitlab_url.as_ref().map(|url| url.value.clone()).unwrap_or_default();
     hand.journal.write(|record| {
@@ -60,10 +56,10 @@ fn intend(hand: &Hand) -> Result<()> {
     })
 }
 
-/// Notes the runner that GitLab made and keeps its token for the script.
+/// Records the created runner and returns its token.
 async fn own(hand: &Hand, answer: &Value) -> Result<Made> {
     let Some(id) = number(&answer["id"]) else {
-        return Err(Failure::new(Id::NotGitlab, "GitLab's answer to the creation holds no runner")
+        return Err(Failure::new(Id::NotGitlab, "GitLab's response to the runner creation is not a runner")
             .hint("run the same command again: it looks for the runner by its mark")
             .passing());
     };
@@ -75,24 +71,23 @@ async fn own(hand: &Hand, answer: &Value) -> Result<Made> {
     Ok(Made { text: format!("runner {id}"), token })
 }
 
-/// The answer was lost: the runner is there or it is not.
+/// The response was lost: looks for the runner.
 async fn settled(hand: &Hand, refusal: Refusal) -> Result<Made> {
     match by_mark(hand, true).await? {
         Found::Ours(ours) => {
             let id = ours.runner.id;
             made(hand, id)?;
             let token = reset(hand, id).await?;
-            let text =
-                format!("runner {id} (its creation's answer was lost: found by its mark, given a new token)");
+            let text = format!("runner {id} (found by its mark after a lost response, token reset)");
             Ok(Made { text, token })
         }
         _ => Err(Failure::from(refusal)
-            .hint("whether the runner was made is not known: run the same command again, it looks first")
+            .hint("the runner may have been created: run the same command again, it looks for it first")
             .passing()),
     }
 }
 
-/// Makes the runner's token anew.
+/// Resets the runner's token.
 pub async fn reset(hand: &Hand, id: u64) -> Result<RunnerToken> {
     hand.journal.write(|record| {
         let made = record.gitlab.owned().map(|runner| runner.made.clone()).unwrap_or_default();
@@ -100,27 +95,32 @@ pub async fn reset(hand: &Hand, id: u64) -> Result<RunnerToken> {
     })?;
     let number = id.to_string();
     let route = Route::of(&["runners", &number, "reset_authentication_token"]);
-    let answer =
-        hand.client()?.post(&format!("make the token of runner {id} anew"), &route, &json!({})).await?;
+    let answer = hand.client()?.post(&format!("reset the token of runner {id}"), &route, &json!({})).await?;
     let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else {
-        return Err(Failure::new(Id::NotGitlab, format!("GitLab gave no new token for runner {id}"))
-            .hint("run the same command again")
-            .passing());
+        return Err(Failure::new(
+            Id::NotGitlab,
+            format!("GitLab's response has no new token for runner {id}"),
+        )
+        .hint("run the same command again")
+        .passing());
     };
     shown(token, &answer["token_expires_at"])
 }
 
-/// A token that GitLab has shown, and when it ends: gitlab-runner renews by that what is in its file.
+/// The token in a response, with its expiry, by which gitlab-runner renews it.
 fn shown(token: &str, expires: &Value) -> Result<RunnerToken> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::new(Id::NotGitlab, "GitLab gave a runner token that no header can carry"));
+        return Err(Failure::new(
+            Id::NotGitlab,
+            "GitLab's runner token contains a character that HTTP headers do not allow",
+        ));
     }
     let expires = expires.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let expires = expires.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     Ok(RunnerToken { token: Secret::new(token), expires })
 }
 
-/// Writes down which runner is ours.
+/// Records the runner.
 fn made(hand: &Hand, id: u64) -> Result<()> {
     hand.journal.write(|record| {
         let made = jiff::Timestamp::now().to_string();
@@ -128,22 +128,22 @@ fn made(hand: &Hand, id: u64) -> Result<()> {
     })
 }
 
-/// The article's way, on instances that still allow it.
+/// Registers a runner with a registration token, where GitLab still allows it.
 pub async fn register(hand: &Hand, body: &Value, path: &Path) -> Result<Made> {
     let token = credentials::read_secret(&hand.intake, path, "registration token").await?;
     if token.expose().contains("glrt-") || token.expose().is_empty() {
         return Err(Failure::new(
             Id::InvalidInput,
-            "the registration token file does not hold a registration token",
+            "the registration token file does not contain a registration token",
         )
         .detail(
             "because",
             if token.expose().is_empty() { "it is empty" } else { "it is a runner authentication token" },
         )
-        .hint("a runner authentication token belongs into --runner-token-file"));
+        .hint("use --runner-token-file for a runner authentication token"));
     }
     let url = hand.run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
-    // No access token goes with it: the registration token in the body is what counts.
+    // Without an access token: the registration token is in the body.
     let gitlab = Gitlab::connect(
         url,
         None,
@@ -160,7 +160,7 @@ pub async fn register(hand: &Hand, body: &Value, path: &Path) -> Result<Made> {
         Ok(answer) => own(hand, &answer).await,
         Err(refusal) if refusal.is_ambiguous() && hand.access.client.is_some() => settled(hand, refusal).await,
         Err(refusal) if refusal.is_ambiguous() => Err(Failure::from(refusal)
-            .hint("whether the runner was made is not known: look in GitLab (Settings, CI/CD, Runners) before you try again")),
+            .hint("the runner may have been created: check in GitLab (Settings, CI/CD, Runners) before you try again")),
         Err(refusal) => {
             let gone = refusal.class == Class::Gone;
             hand.journal.write(|record| record.gitlab.runner = RunnerNote::None)?;

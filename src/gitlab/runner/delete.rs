@@ -1,4 +1,4 @@
-//! Takes the runner away: paused, its jobs waited for, deleted, read back.
+//! Deletes the runner: pauses it, waits for its jobs, deletes it, verifies that it is gone.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -6,14 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::ago;
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::text::count;
 use crate::base::wait::{self, Pace};
 use crate::gitlab::view::Hand;
 use crate::gitlab::{Class, Gitlab, Manager, Route, Runner};
-use crate::settings::shell_word;
 
-/// A machine that has not been heard of for so long will not finish its job.
+/// A machine without contact for this long will not finish its job.
 const SILENT: Duration = Duration::from_secs(300);
 
 /// Pauses the runner and waits until no job runs on it.
@@ -32,7 +31,7 @@ pub async fn settle(hand: &Hand, id: u64) -> Result<Option<String>> {
             Ok(jobs) => jobs.len(),
             Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden | Class::NotFound) => {
                 return Ok(Break(Some(format!(
-                    "whether runner {id} has running jobs cannot be seen: {}",
+                    "cannot list the running jobs of runner {id}: {}",
                     refusal.message
                 ))));
             }
@@ -43,7 +42,7 @@ pub async fn settle(hand: &Hand, id: u64) -> Result<Option<String>> {
         }
         Ok(match silent_since(gitlab, &number).await? {
             Some(silent) => Break(Some(format!(
-                "not waiting for {}: its machine was last heard of {}",
+                "not waiting for {}: last contact of its machine {}",
                 count(jobs, "job"),
                 ago(silent, gitlab.now())
             ))),
@@ -59,16 +58,13 @@ pub async fn settle(hand: &Hand, id: u64) -> Result<Option<String>> {
     };
     wait::until(Pace::new(&hand.limits, 1000, 1000), tell, look).await?.map_err(|jobs| {
         Failure::new(Id::WaitTimeout, format!("{} still running on runner {id}", count(jobs, "job")))
-            .detail("meanwhile", format!("runner {id} is paused and takes no new jobs"))
-            .hint(format!(
-                "wait longer with --timeout 1h, or do not wait: outrigger teardown --now --deployment {}",
-                shell_word(&hand.run.names.deployment)
-            ))
+            .detail("state", format!("runner {id} is paused and takes no new jobs"))
+            .hint(("wait longer with --timeout 1h, or do not wait", Command::outrigger("teardown --now")))
     })
 }
 
-/// The last contact of the runner's machines, if all of them have been silent for too long. Older versions tell
-/// nothing of machines: there the runner's own last contact counts.
+/// The last contact of the runner's machines, if older than [`SILENT`]. Older GitLab versions show only the runner's
+/// own last contact.
 async fn silent_since(gitlab: &Gitlab, id: &str) -> Result<Option<jiff::Timestamp>> {
     let route = Route::of(&["runners", id, "managers"]);
     let managers = gitlab.get_opt("list the runner's machines", &route).await?;
@@ -80,7 +76,7 @@ async fn silent_since(gitlab: &Gitlab, id: &str) -> Result<Option<jiff::Timestam
         .filter_map(|one| Manager::read(one).contacted)
         .max();
     if last.is_none() {
-        let runner = gitlab.get_opt("look at the runner", &Route::of(&["runners", id])).await?;
+        let runner = gitlab.get_opt("read the runner", &Route::of(&["runners", id])).await?;
         last = runner.as_ref().and_then(Runner::read).and_then(|runner| runner.contacted);
     }
     let silent = |time: jiff::Timestamp| {
@@ -89,19 +85,16 @@ async fn silent_since(gitlab: &Gitlab, id: &str) -> Result<Option<jiff::Timestam
     Ok(last.filter(|last| silent(*last)))
 }
 
-/// Deletes the runner and reads back that it is gone.
+/// Deletes the runner and verifies that it is gone.
 pub async fn delete(hand: &Hand, id: u64) -> Result<()> {
     let gitlab = hand.client()?;
     let number = id.to_string();
     let route = Route::of(&["runners", &number]);
     gitlab.delete(&format!("delete runner {id}"), &route).await?;
-    let left = gitlab.get_opt(&format!("look whether runner {id} is gone"), &route).await?;
-    // Whatever is answered there that is no 404 is no proof that it is gone.
-    match left {
+    // Only a 404 proves that it is gone.
+    match gitlab.get_opt(&format!("verify that runner {id} is gone"), &route).await? {
         None => Ok(()),
-        Some(_) => {
-            Err(Failure::new(Id::NotRemoved, format!("runner {id} is still there after its deletion"))
-                .hint("run the same command again"))
-        }
+        Some(_) => Err(Failure::new(Id::NotRemoved, format!("runner {id} still exists after its deletion"))
+            .hint("run the same command again")),
     }
 }

@@ -1,4 +1,4 @@
-//! A runner's condition, in words.
+//! A runner's state in words.
 
 use super::Ours;
 use crate::gitlab::Manager;
@@ -10,7 +10,7 @@ pub fn hosts(ours: &Ours) -> String {
     let managers = &ours.managers;
     if managers.is_empty() {
         let contacted = !ours.runner.never_contacted();
-        return if contacted { "a machine that GitLab does not tell" } else { "no machine yet" }.to_owned();
+        return if contacted { "a machine that GitLab does not show" } else { "no machine yet" }.to_owned();
     }
     let one = |manager: &Manager| {
         let address = manager.address.as_deref().map(|address| format!(" at {address}")).unwrap_or_default();
@@ -31,7 +31,7 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
     }
 }
 
-/// "last contact 40 s ago", "paused, never made contact".
+/// For example "last contact 40 s ago" or "paused, no contact yet".
 #[must_use]
 pub fn condition(view: &View, ours: &Ours) -> String {
     let now = view.now();

@@ -1,4 +1,4 @@
-//! Looks for the runner: by the id that record or anchor hint at, or by its mark.
+//! Finds the runner by the id in record or anchor, or by its mark.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::gitlab::facts::instance;
 use crate::gitlab::view::View;
 use crate::gitlab::{Class, Gitlab, Manager, Refusal, Route, Runner, Scope};
 
-/// GitLab's replicas may lag so far behind a creation.
+/// The maximum lag of GitLab's replicas after a creation.
 const LAG: Duration = Duration::from_secs(10);
 
-/// What record and anchor say of the runner: where to look, and no more.
+/// What record and anchor contain about the runner; hints only.
 pub(super) struct Trace {
     /// Its id.
     id: Option<u64>,
-    /// Whether the record says so, which the anchor of everybody's cluster only hints at.
+    /// Whether it is from the record, not from the anchor.
     recorded: bool,
-    /// When a creation began that is not known to have ended.
+    /// The start of an unfinished creation.
     intent: Option<String>,
-    /// The runner existed, and its token was given.
+    /// The user provided the runner's token.
     pub(super) given: bool,
-    /// How much longer a replica may not show it.
+    /// How much longer replicas may lag.
     lag: Duration,
 }
 
@@ -45,16 +45,16 @@ pub(super) fn trace(view: &View) -> Trace {
         let noted = view.notes.noted(crate::deployment::names::RUNNER);
         let noted = noted.as_deref();
         trace.id = noted.and_then(|noted| noted.parse().ok());
-        // Noted by another machine, perhaps just now: one more look costs little.
+        // Another machine may have just noted it.
         trace.lag = if trace.id.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
-        // A mark in GitLab is on no runner but those that outrigger made.
+        // Only runners that outrigger created have a mark.
         let marked = view.notes.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Mark);
         trace.given = noted == Some(crate::deployment::names::GIVEN) && trace.intent.is_none() && !marked;
     }
     trace
 }
 
-/// Looks for the runner: by the id of record or anchor, else, where one may have been made, by its mark.
+/// Finds the runner by its id in record or anchor, or by its mark if one may have been created.
 ///
 /// # Errors
 /// See [`verdict`].
@@ -73,20 +73,17 @@ pub async fn find(view: &View) -> Result<Found> {
             found => return Ok(found),
         }
     }
-    // A first run has nothing to find: its id was minted just now.
+    // The deployment's id is new.
     let fresh = !view.notes.recorded && view.notes.vouched.is_none();
     if fresh {
         return Ok(Found::None);
     }
-    let scoped = view.run.settings.project.is_some()
-        || view.run.settings.group.is_some()
-        || view.run.settings.instance_runner;
-    if !scoped && intent.is_none() {
+    if !is_scoped(view) && intent.is_none() {
         return Ok(Found::None);
     }
     let young = intent.as_deref().is_some_and(|time| !self::lag(time, view.run.now).is_zero());
     match by_mark(view, young).await {
-        // Each creation is noted before it is tried: with a record and without such a note there was none.
+        // Each creation is recorded before it starts: a record without an intent means that there was none.
         Err(failure)
             if matches!(failure.id, Id::GitlabForbidden | Id::UnfinishedCreation)
                 && view.notes.recorded
@@ -98,22 +95,27 @@ pub async fn find(view: &View) -> Result<Found> {
     }
 }
 
-/// How much longer replicas may not show what was made at this time (RFC 3339).
+/// Whether the settings say what the runner is for.
+fn is_scoped(view: &View) -> bool {
+    let settings = &view.run.settings;
+    settings.project.is_some() || settings.group.is_some() || settings.instance_runner
+}
+
+/// The remaining lag of replicas after a creation at this time (RFC 3339).
 fn lag(made: &str, now: jiff::Timestamp) -> Duration {
     let Ok(made) = made.parse::<jiff::Timestamp>() else { return Duration::ZERO };
     let age = u64::try_from(now.as_second() - made.as_second()).unwrap_or(0);
     LAG.saturating_sub(Duration::from_secs(age))
 }
 
-/// The runner with this id, if it is ours. One that is not found is looked for again for as long as `lag`.
+/// The runner with this id, if it is ours. A 404 is retried for `lag`.
 ///
 /// # Errors
-/// OR0703 (exit 7) for a runner that we made, as is `recorded`, and that no longer says so itself: a second
-/// one must not follow from that.
+/// OR0703 (exit 7) for a `recorded` runner without our mark, so that no second one is created.
 async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Found> {
     let gitlab = view.client()?;
     let number = id.to_string();
-    let what = format!("look at runner {id}");
+    let what = format!("read runner {id}");
     let route = Route::of(&["runners", &number]);
     let look = async || {
         Ok(match gitlab.get_opt(&what, &route).await {
@@ -126,27 +128,26 @@ async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Fo
     let value = match answer {
         Ok(Some(value)) => value,
         Ok(None) => return Ok(Found::None),
-        // A note that leads to somebody else's runner leads nowhere.
+        // The anchor names another user's runner.
         Err(refusal) if refusal.class == Class::Forbidden && !recorded => return Ok(Found::None),
         Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => {
-            return Ok(Found::NotLooked(format!("the token may not look at runner {id}: {}", refusal.why())));
+            return Ok(Found::NotLooked(format!("the token may not read runner {id}: {}", refusal.why())));
         }
         Err(refusal) => return Err(refusal.into()),
     };
     let Some(runner) = Runner::read(&value) else {
-        // Only a 404 says that a runner is gone.
+        // Only a 404 proves that a runner is gone.
         return Ok(if recorded {
-            Found::NotLooked(format!("what is answered for runner {id} describes no runner"))
+            Found::NotLooked(format!("GitLab's response for runner {id} is not a runner"))
         } else {
             Found::None
         });
     };
-    // An id is a hint: only the mark makes it ours.
     let marks = view.notes.marks(&view.run);
     let marked = marks.judge(&runner.description);
     if marked == Marked::No {
         if !recorded {
-            // It may be ours by a name of the cluster that is not to be had here: no second one follows from that.
+            // Without the uid of kube-system it may be ours: no second one is created.
             let unnamed = view.notes.record().cluster.kube_system.is_empty();
             return if unnamed && mark::is_marked(&runner.description) {
                 Err(untold(id))
@@ -154,31 +155,31 @@ async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Fo
                 Ok(Found::None)
             };
         }
-        return Err(foreign(&format!("runner {id} no longer carries this deployment's mark"))
-            .detail("its description ended in", marks.written())
-            .detail("it is now", runner.description));
+        return Err(foreign(&format!("runner {id} no longer has this deployment's mark"))
+            .detail("mark", marks.written())
+            .detail("description", runner.description));
     }
     let outdated_mark = marked == Marked::Earlier;
-    // `--anchor-uid` stands for the ServiceAccount alone, and whoever may write its annotations can copy an id onto
-    // them, which a record then keeps: what an earlier outrigger wrote names its deployment in front.
+    // An id in the anchor's annotations may be copied; earlier versions of outrigger put the deployment's name in
+    // front of the mark.
     let known = view.notes.record().gitlab.owned().is_some_and(|known| known.id == id);
     let name = &view.run.names.deployment;
     let names_it = runner.description.starts_with(&format!("{name} on "));
     if !known && !names_it && runner.description.ends_with(&mark::id_alone(&view.notes.id())) {
-        return Err(foreign(&format!("runner {id} carries the id of {name}, and not its name"))
-            .detail("its description is", runner.description)
+        return Err(foreign(&format!("runner {id} has the id of {name}, but not its name"))
+            .detail("description", runner.description)
             .hint(format!(
-                "if it is this deployment's, let its description in GitLab begin with \"{name} on \""
+                "if it belongs to this deployment, put \"{name} on \" in front of its description in GitLab"
             )));
     }
     Ok(Found::Ours(Box::new(Ours { managers: managers(view, id).await?, runner, outdated_mark })))
 }
 
-/// Without the uid of `kube-system` a mark that was written with it cannot be told from another's.
+/// A mark contains the uid of `kube-system`, which is needed to compare it.
 fn untold(id: u64) -> Failure {
-    foreign(&format!("runner {id} carries a mark, and whose it is cannot be told here"))
-        .detail("because", "you may not read the namespace kube-system, whose uid the mark names")
-        .hint("use a context that may get the namespace kube-system (--context NAME), or the machine with the record")
+    foreign(&format!("cannot find out whether the mark of runner {id} is this deployment's"))
+        .detail("because", "the mark contains the uid of the namespace kube-system, which you may not read")
+        .hint("use a context that may get the namespace kube-system (--context NAME), or the machine that has the record")
         .hint("or leave the runner as it is: --skip create-runner")
 }
 
@@ -186,25 +187,20 @@ async fn managers(view: &View, id: u64) -> Result<Vec<Manager>> {
     let number = id.to_string();
     let route = Route::of(&["runners", &number, "managers"]);
     match view.client()?.get_opt(&format!("list the machines of runner {id}"), &route).await {
-        Ok(value) => Ok(value
-            .as_ref()
-            .and_then(Value::as_array)
-            .map(|list| list.iter().map(Manager::read).collect())
-            .unwrap_or_default()),
+        Ok(value) => Ok(value.iter().filter_map(Value::as_array).flatten().map(Manager::read).collect()),
         Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => Ok(Vec::new()),
         Err(refusal) => Err(refusal.into()),
     }
 }
 
-/// Looks through the list where our runner would be. With `patient`, again for as long as GitLab's
-/// replicas may lag.
+/// Finds the runner by its mark in the list of its scope; `patient` retries while GitLab's replicas may lag.
 ///
 /// # Errors
-/// OR0415 (exit 4) where the token may not list; OR0703 (exit 7) for two hits or another creator.
+/// OR0415 (exit 4) if the token may not list; OR0703 (exit 7) for two matches or another creator.
 pub async fn by_mark(view: &View, patient: bool) -> Result<Found> {
     let pace = Pace::new(&view.limits, 500, 3000).within(if patient { LAG } else { Duration::ZERO });
     let tell = |(): &(), waited| {
-        view.progress.waiting("create-runner", "GitLab to show whether the runner was made", waited);
+        view.progress.waiting("create-runner", "GitLab to list the created runner", waited);
     };
     match wait::until(pace, tell, async || Ok(listed(view).await?.map_or(Continue(()), Break))).await? {
         Ok(id) => by_id(view, id, LAG, false).await,
@@ -216,20 +212,20 @@ async fn listed(view: &View) -> Result<Option<u64>> {
     let gitlab = view.client()?;
     let instance = instance(view).await?;
     let Some(scope) = &instance.scope else {
-        return Err(Failure::new(Id::MissingInput, "it is not said where the runner would be")
-            .hint("name the project with --project PATH|ID"));
+        return Err(Failure::new(Id::MissingInput, "the runner's project or group is not set")
+            .hint("set --project PATH|ID"));
     };
     let items = match all(gitlab, scope).await {
         Ok(items) => items,
         Err(refusal) if refusal.class == Class::Scope => {
             return Err(Failure::new(
                 Id::UnfinishedCreation,
-                "a runner may have been made already, and this token may not list runners",
+                "a runner may already exist, but this token may not list runners",
             )
             .detail("GitLab says", refusal.message.clone())
-            .detail("what does", lists(&refusal))
+            .detail("required", lists(&refusal))
             .hint(format!(
-                "use a token that has {}, too, so that no second runner is made",
+                "use a token that also has {}, so that no second runner is created",
                 lists(&refusal)
             )));
         }
@@ -251,22 +247,19 @@ async fn listed(view: &View) -> Result<Option<u64>> {
             let known = view.notes.record().gitlab.owned().is_some_and(|known| known.id == one.id);
             match (creator, caller) {
                 (Some((creator, name)), Some(caller)) if creator != caller && !known => Err(foreign(
-                    &format!("runner {} carries this deployment's mark, and {name} made it", one.id),
+                    &format!("runner {} has this deployment's mark, but {name} created it", one.id),
                 )),
                 _ => Ok(Some(one.id)),
             }
         }
         several => {
             let ids: Vec<String> = several.iter().map(|runner| runner.id.to_string()).collect();
-            Err(foreign(&format!(
-                "runners {} carry this deployment's mark, and one could",
-                ids.join(" and ")
-            )))
+            Err(foreign(&format!("several runners have this deployment's mark: {}", ids.join(", "))))
         }
     }
 }
 
-/// The runners among which one of this scope stands.
+/// All runners of a scope.
 async fn all(gitlab: &Gitlab, scope: &Scope) -> std::result::Result<Vec<Value>, Refusal> {
     let id = match scope {
         Scope::Project(id) | Scope::Group(id) => id.to_string(),
@@ -280,69 +273,59 @@ async fn all(gitlab: &Gitlab, scope: &Scope) -> std::result::Result<Vec<Value>, 
     gitlab.list("list the runners", &route.with("type", scope.runner_type())).await
 }
 
-/// Whether GitLab stands for a ServiceAccount: a runner carries its mark, where nobody makes one but those who
-/// may for the project (or group, or instance) that the operator named.
+/// Whether GitLab vouches for a ServiceAccount: a runner of the scope that the operator set has its mark, and only
+/// users with rights there can create one.
 #[derive(Clone, Debug)]
 pub enum Stands {
-    /// This runner carries it.
+    /// This runner has it.
     For(Box<Runner>),
-    /// The runner with this id carries the deployment's id alone, which can be repeated.
+    /// The runner with this id has only the deployment's id, which can be copied.
     IdAlone(u64),
-    /// No runner does.
+    /// No runner has it.
     No,
-    /// Nobody could be asked; the reason.
+    /// GitLab was not asked; the reason.
     NotLooked(String),
-    /// GitLab was asked, and did not say.
+    /// The request failed.
     Failed(Box<Failure>),
 }
 
-/// Looks for a runner with one of these marks: at the id that an anchor notes, and in the list.
+/// Looks for a runner with one of these marks: by the anchor's id, and in the list.
 pub async fn stands(view: &View, hint: Option<u64>, marks: &Marks) -> Stands {
     let Some(gitlab) = &view.access.client else { return Stands::NotLooked(view.access.why_not.clone()) };
-    let named = view.run.settings.project.is_some()
-        || view.run.settings.group.is_some()
-        || view.run.settings.instance_runner;
-    if !named {
-        return Stands::NotLooked("it is not said whom the runner is for (--project)".to_owned());
+    if !is_scoped(view) {
+        return Stands::NotLooked("the runner's project is not set (--project)".to_owned());
     }
     let scope = match instance(view).await {
         Ok(instance) => instance.scope.clone(),
         Err(failure) => return Stands::Failed(Box::new(failure)),
     };
     let Some(scope) = scope else { return Stands::NotLooked("the project is not known".to_owned()) };
-    let mut found = Stands::No;
-    if let Some(id) = hint {
-        let number = id.to_string();
-        let route = Route::of(&["runners", &number]);
-        let live = gitlab.get_opt(&format!("look at runner {id}"), &route).await.ok().flatten();
-        if let Some(runner) = live.as_ref().and_then(Runner::read)
-            && serves(&runner, &scope, false)
-        {
-            match marks.judge(&runner.description) {
-                Marked::Current => return Stands::For(Box::new(runner)),
-                Marked::Earlier => found = Stands::IdAlone(id),
-                Marked::No => {}
-            }
+    let mut id_alone = Stands::No;
+    let mut judge = |runner: Runner| match marks.judge(&runner.description) {
+        Marked::Current => Some(Stands::For(Box::new(runner))),
+        Marked::Earlier => {
+            id_alone = Stands::IdAlone(runner.id);
+            None
+        }
+        Marked::No => None,
+    };
+    if let Some(id) = hint.map(|id| id.to_string()) {
+        let live = gitlab.get_opt(&format!("read runner {id}"), &Route::of(&["runners", &id])).await;
+        let live = live.ok().flatten().as_ref().and_then(Runner::read);
+        if let Some(found) = live.filter(|runner| serves(runner, &scope, false)).and_then(&mut judge) {
+            return found;
         }
     }
     let items = match all(gitlab, &scope).await {
         Ok(items) => items,
         Err(refusal) => return Stands::Failed(Box::new(refusal.into())),
     };
-    for runner in items.iter().filter_map(Runner::read) {
-        if runner.runner_type != scope.runner_type() {
-            continue;
-        }
-        match marks.judge(&runner.description) {
-            Marked::Current => return Stands::For(Box::new(runner)),
-            Marked::Earlier => found = Stands::IdAlone(runner.id),
-            Marked::No => {}
-        }
-    }
-    found
+    let mut runners =
+        items.iter().filter_map(Runner::read).filter(|runner| runner.runner_type == scope.runner_type());
+    runners.find_map(judge).unwrap_or(id_alone)
 }
 
-/// What a token needs for a list.
+/// What a token needs to list runners.
 fn lists(refusal: &Refusal) -> String {
     let permission = refusal.lack.as_ref().and_then(|lack| lack.permission);
     permission.map_or("the scope read_api", |permission| permission.name).to_owned()
@@ -350,7 +333,7 @@ fn lists(refusal: &Refusal) -> String {
 
 pub(super) fn foreign(message: &str) -> Failure {
     Failure::new(Id::AmbiguousRunner, message)
-        .hint("look at them in GitLab (Settings, CI/CD, Runners), and delete what nobody needs")
+        .hint("check them in GitLab (Settings, CI/CD, Runners), and delete unused ones")
         .hint("or use another deployment: --deployment NAME")
 }
 
@@ -359,7 +342,7 @@ mod tests {
     use super::lag;
 
     #[test]
-    fn what_was_just_made_may_not_be_shown_yet() {
+    fn replicas_may_lag_after_a_creation() {
         let now = jiff::Timestamp::from_second(1_000_000).expect("a time");
         let at =
             |seconds: i64| jiff::Timestamp::from_second(1_000_000 - seconds).expect("a time").to_string();

@@ -1,9 +1,7 @@
-//! Which runner at GitLab is this deployment's, and what is to become of it. Asked and decided once per
-//! run, because several steps build on it.
+//! The deployment's runner in GitLab, and what to do with it; decided once per run for several steps.
 //!
-//! A runner is ours if GitLab's own copy carries the deployment's mark ([`crate::deployment::mark`]) at the end of its
-//! description, and is of the type and for the project that the settings name. What record and anchor say
-//! are hints for finding it.
+//! A runner is ours if its description ends with the deployment's mark ([`crate::deployment::mark`]), and if it has
+//! the type and project of the settings. Record and anchor only help to find it.
 
 mod create;
 mod delete;
@@ -28,51 +26,51 @@ use crate::settings::{Reissue, Source};
 /// A runner of ours and the machines that use it.
 #[derive(Clone, Debug, Default)]
 pub struct Ours {
-    /// As GitLab keeps it.
+    /// The runner.
     pub runner: Runner,
-    /// Who used its token; empty where that cannot be seen.
+    /// The machines that use its token; empty if not visible.
     pub managers: Vec<Manager>,
-    /// Its description names a ServiceAccount that is no longer there, or is an earlier outrigger's.
+    /// Its mark is for an earlier ServiceAccount or of an earlier version of outrigger.
     pub outdated_mark: bool,
 }
 
-/// What was found.
+/// The result of a search.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// None that carries our mark.
+    /// No runner with our mark.
     None,
     /// Ours.
     Ours(Box<Ours>),
-    /// It could not be looked for; the reason.
+    /// Not looked for; the reason.
     NotLooked(String),
 }
 
-/// What is to become of it.
+/// What to do with the runner.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// It exists and its token was given: nothing of ours.
+    /// Nothing: the user provided the token of an existing runner.
     Given,
-    /// A registration token was given, the article's way.
+    /// Register it with a registration token, or keep the one found.
     Legacy(Found),
-    /// It is to be made, with this body.
+    /// Create it with this body.
     Create(Value),
-    /// It stays; with what differs from the settings, as the body of an update and as text.
+    /// Keep it, with its differences from the settings.
     Keep {
         /// The runner.
         ours: Box<Ours>,
-        /// What to set; null if nothing.
+        /// The body of the update; null for none.
         update: Value,
-        /// The differences, for the reader.
+        /// The differences in words.
         differs: Vec<String>,
-        /// Its token has to be made anew, and why.
+        /// Why its token must be reset, if so.
         reset: Option<String>,
     },
-    /// It cannot be looked at from here, and nothing has to be done about it.
+    /// Not looked at; the reason. Nothing to do.
     NotLooked(String),
 }
 
 impl Verdict {
-    /// Whether this run will have a token of the runner that no script has yet.
+    /// Whether this run gets a new token of the runner.
     #[must_use]
     pub fn brings_token(&self) -> bool {
         match self {
@@ -83,52 +81,51 @@ impl Verdict {
     }
 }
 
-/// What people see, with the mark at its end: of the ServiceAccount as it is when this is asked for.
+/// The runner's description, which ends with the mark of the current ServiceAccount.
 pub fn description(view: &View) -> String {
     let context = crate::base::message::text(&view.notes.record().cluster.context);
     let short: String = context.chars().take(80).collect();
     format!("{} on {short}, {}", view.run.names.deployment, view.notes.marks(&view.run).written())
 }
 
-/// Writes the mark of the ServiceAccount as it is now onto the runner with this id, behind what its
-/// description says otherwise.
+/// Updates the mark in a runner's description to the current ServiceAccount.
 ///
 /// # Errors
-/// GitLab's refusal; OR0703 (exit 7) where somebody changed the mark meanwhile.
+/// GitLab's refusal; OR0703 (exit 7) if the mark was removed meanwhile.
 pub async fn mark_anew(hand: &Hand, id: u64) -> Result<()> {
     let gitlab = hand.client()?;
     let number = id.to_string();
     let route = Route::of(&["runners", &number]);
-    let live = gitlab.get_opt(&format!("look at runner {id}"), &route).await?;
+    let live = gitlab.get_opt(&format!("read runner {id}"), &route).await?;
     let Some(runner) = live.as_ref().and_then(Runner::read) else { return Ok(()) };
     let marks = hand.notes.marks(&hand.run);
     match marks.judge(&runner.description) {
         Marked::Current => Ok(()),
         Marked::Earlier => {
             let body = json!({"description": marks.renewed(&runner.description)});
-            gitlab.put(&format!("mark runner {id} anew"), &route, &body).await?;
+            gitlab.put(&format!("update the mark of runner {id}"), &route, &body).await?;
             Ok(())
         }
-        Marked::No => Err(find::foreign(&format!("runner {id} no longer carries this deployment's mark"))
-            .detail("its description is", runner.description)),
+        Marked::No => Err(find::foreign(&format!("runner {id} no longer has this deployment's mark"))
+            .detail("description", runner.description)),
     }
 }
 
-/// Sets this on the runner with this id.
+/// Updates a runner.
 ///
 /// # Errors
 /// GitLab's refusal.
 pub async fn update(hand: &Hand, id: u64, body: &Value) -> Result<()> {
     let id = id.to_string();
-    hand.client()?.put(&format!("change runner {id}"), &Route::of(&["runners", &id]), body).await?;
+    hand.client()?.put(&format!("update runner {id}"), &Route::of(&["runners", &id]), body).await?;
     Ok(())
 }
 
 /// The verdict, once per run.
 ///
 /// # Errors
-/// OR0703 (exit 7) for two runners with our mark or one that somebody else made; OR0415 (exit 4) where
-/// an unfinished creation cannot be looked into.
+/// OR0703 (exit 7) for two runners with our mark, or another creator; OR0415 (exit 4) if the token may not list
+/// runners after an unfinished creation.
 pub async fn verdict(view: &View) -> Result<&Verdict> {
     view.runner.get_or_try_init(|| decide(view)).await
 }
@@ -153,11 +150,10 @@ async fn decide(view: &View) -> Result<Verdict> {
     let written = view.notes.script_digest().is_some();
     let ours = match find(view).await? {
         Found::NotLooked(why) => return Ok(Verdict::NotLooked(why)),
-        // A script is out already, and nothing here tells whose runner it is for.
+        // A script exists, and its runner cannot be looked up.
         Found::None if written && view.access.client.is_none() => {
             return Ok(Verdict::NotLooked(view.access.why_not.clone()));
         }
-        // Without the API nothing can be made; whoever needs it says so.
         Found::None => return Ok(Verdict::Create(body(view, instance(view).await?)?)),
         Found::Ours(ours) => ours,
     };
@@ -166,7 +162,7 @@ async fn decide(view: &View) -> Result<Verdict> {
     {
         return Err(elsewhere(&ours.runner, scope));
     }
-    // What nobody said here is as GitLab has it.
+    // Without a record, default tags do not override those in GitLab.
     let said = view.notes.recorded || settings.tags.source != Source::Default;
     let tags = said.then_some(settings.tags.value.as_slice());
     let (update, differs) = differences(&ours.runner, tags);
@@ -177,7 +173,7 @@ async fn decide(view: &View) -> Result<Verdict> {
     };
     let token = match place {
         TokenPlace::Lost => Token::Lost,
-        // What is in a file of the user's is delivered as far as that goes, and of no use to a script.
+        // In the user's file, and in no script.
         TokenPlace::InFile if view.run.alone => Token::Delivered,
         TokenPlace::InScript if written => Token::Delivered,
         _ => Token::Unknown,
@@ -186,7 +182,7 @@ async fn decide(view: &View) -> Result<Verdict> {
     Ok(Verdict::Keep { ours, update, differs, reset })
 }
 
-/// Whether a runner is for whom the settings say; where GitLab does not tell for whom it is, `untold` counts.
+/// Whether a runner is for this scope; `untold` if GitLab does not show its projects or groups.
 fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
     let among = |ids: &Option<Vec<u64>>, id: &u64| ids.as_ref().map_or(untold, |ids| ids.contains(id));
     runner.runner_type == scope.runner_type()
@@ -197,27 +193,29 @@ fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
         }
 }
 
-/// Moving a runner is no change of it: the old one would be left behind, its host with it.
+/// A runner cannot be moved to another project or group.
 fn elsewhere(runner: &Runner, scope: &Scope) -> Failure {
     let places = runner.projects.iter().chain(&runner.groups).flatten();
     let places: Vec<String> = places.map(|id| format!("#{id}")).collect();
-    Failure::new(Id::AnotherScope, format!("runner {} of this deployment is for somebody else", runner.id))
-        .detail(
-            "it is",
-            format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", "))
-                .trim_end(),
-        )
-        .detail("wanted is", format!("a {}", scope.noun()))
-        .hint(("take this one away first", Command::outrigger("teardown --only create-runner")))
-        .hint("or use another deployment: --deployment NAME")
+    Failure::new(
+        Id::AnotherScope,
+        format!("runner {} of this deployment is for another project or group", runner.id),
+    )
+    .detail(
+        "runner",
+        format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", ")).trim_end(),
+    )
+    .detail("wanted", format!("a {}", scope.noun()))
+    .hint(("delete this runner first", Command::outrigger("teardown --only create-runner")))
+    .hint("or use another deployment: --deployment NAME")
 }
 
-/// The body of `POST /user/runners`, but for the description: its mark names the ServiceAccount, which may be
-/// made in the same run.
+/// The body of `POST /user/runners` without the description: the ServiceAccount in its mark may be created in the
+/// same run.
 fn body(view: &View, instance: &Instance) -> Result<Value> {
     let scope = instance.scope.as_ref().ok_or_else(|| {
-        Failure::new(Id::MissingInput, "it is not said whom the runner is for")
-            .hint("name the project with --project PATH|ID")
+        Failure::new(Id::MissingInput, "the runner's project or group is not set")
+            .hint("set --project PATH|ID")
     })?;
     let mut body = json!({
         "runner_type": scope.runner_type(),
@@ -233,8 +231,8 @@ fn body(view: &View, instance: &Instance) -> Result<Value> {
     Ok(body)
 }
 
-/// What is to be set on a runner of ours. What allows more than setup would is taken back, tags follow
-/// the settings; that it is paused was somebody's will.
+/// The update for our runner, and the differences in words: restores `locked` and `run_untagged`, sets the tags of
+/// the settings. A pause is kept.
 fn differences(runner: &Runner, tags: Option<&[String]>) -> (Value, Vec<String>) {
     let mut update = json!({});
     let mut texts = Vec::new();
@@ -251,11 +249,11 @@ fn differences(runner: &Runner, tags: Option<&[String]>) -> (Value, Vec<String>)
     }
     if runner.run_untagged == Some(true) {
         update["run_untagged"] = json!(false);
-        texts.push("takes jobs without tags -> only tagged ones".to_owned());
+        texts.push("takes untagged jobs -> tagged jobs only".to_owned());
     }
     if runner.locked == Some(false) && runner.runner_type == "project_type" {
         update["locked"] = json!(true);
-        texts.push("may be enabled in other projects -> locked".to_owned());
+        texts.push("unlocked -> locked to its projects".to_owned());
     }
     (if texts.is_empty() { Value::Null } else { update }, texts)
 }
@@ -264,40 +262,40 @@ fn shown(tags: &[String]) -> String {
     if tags.is_empty() { "none".to_owned() } else { tags.join(",") }
 }
 
-/// What is known of a runner's token, which GitLab tells once.
+/// Where a runner's token is; GitLab shows it once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Token {
-    /// A script has it.
+    /// In a script.
     Delivered,
-    /// The last one made got into no script, and those before it are dead.
+    /// The current token is in no script.
     Lost,
-    /// Nothing.
+    /// Not known.
     Unknown,
 }
 
-/// Why the token is to be made anew. What no script has got is lost.
+/// Why the token must be reset, if so.
 fn reset_reason(ours: &Ours, token: Token, asked: bool) -> Result<Option<String>> {
     if asked {
         return Ok(Some("a new token (--reissue)".to_owned()));
     }
     match token {
         Token::Delivered => return Ok(None),
-        Token::Lost => return Ok(Some("a new token: the last one got into no script".to_owned())),
+        Token::Lost => return Ok(Some("a new token: the last one is in no script".to_owned())),
         Token::Unknown => {}
     }
     if ours.runner.never_contacted() && ours.managers.is_empty() {
-        return Ok(Some("a new token: no machine ever used the first".to_owned()));
+        return Ok(Some("a new token: no machine ever used the current one".to_owned()));
     }
     Err(Failure::new(
         Id::RunnerTokenUnknown,
-        format!("runner {} is in use, and its token is not known here", ours.runner.id),
+        format!("runner {} is in use, but this machine does not have its token", ours.runner.id),
     )
     .detail("used by", hosts(ours))
     .hint((
-        "a new token stops that host until the new script has run there",
+        "reset the token; that host stops until the new script has run there",
         Command::outrigger("setup --reissue runner"),
     ))
-    .hint("or hand over the token from its config.toml: --runner-token-file PATH"))
+    .hint("or use the token in its config.toml: --runner-token-file PATH"))
 }
 
 #[cfg(test)]
@@ -312,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_made_anew_by_itself_only_if_no_machine_ever_used_the_old_one() {
+    fn token_in_use_is_reset_only_on_request() {
         use Token::{Delivered, Lost, Unknown};
         assert!(reset_reason(&ours("never_contacted", false, 0), Unknown, false).expect("fine").is_some());
         assert!(reset_reason(&ours("online", true, 1), Delivered, false).expect("fine").is_none());
@@ -326,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_allows_more_is_taken_back_and_a_pause_is_kept() {
+    fn wider_access_is_restored_and_a_pause_kept() {
         let tags = |list: &[&str]| list.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
         let runner = Runner {
             runner_type: "project_type".to_owned(),
@@ -341,15 +339,15 @@ mod tests {
         let (update, texts) = differences(&wide, Some(&tags(&["c"])));
         assert_eq!(update, json!({"tag_list": ["c"], "run_untagged": false, "locked": true}));
         assert_eq!(texts[0], "tags b,a -> c");
-        // Nor is what nobody said here.
+        // Without tags in the settings.
         assert_eq!(differences(&runner, None), (Value::Null, Vec::new()));
-        // What GitLab does not say is no difference.
+        // Fields that GitLab does not show are not differences.
         let silent = Runner { tags: None, locked: None, run_untagged: None, ..runner };
         assert_eq!(differences(&silent, Some(&tags(&["c"]))).1.len(), 0);
     }
 
     #[test]
-    fn a_runner_serves_the_scope_that_it_was_made_for() {
+    fn runner_serves_its_own_scope_only() {
         let runner = Runner {
             runner_type: "project_type".to_owned(),
             projects: Some(vec![7, 8]),
@@ -357,7 +355,7 @@ mod tests {
         };
         assert!(serves(&runner, &Scope::Project(8), true) && !serves(&runner, &Scope::Project(9), true));
         assert!(!serves(&runner, &Scope::Group(7), true) && !serves(&runner, &Scope::Instance, true));
-        // What GitLab does not say is no difference, and no proof.
+        // Projects that GitLab does not show.
         let untold = Runner { projects: None, ..runner };
         assert!(serves(&untold, &Scope::Project(9), true) && !serves(&untold, &Scope::Project(9), false));
     }

@@ -424,7 +424,10 @@ fn check_runner_token(token: &Secret) -> Result<()> {
         return wrong("it is empty", create);
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return wrong("it holds a blank, a line break or another character that no token has", create);
+        return wrong(
+            "it contains a blank, a line break or another character that tokens do not have",
+            create,
+        );
     }
     // glrtr- is what such a token was once exchanged for: a runner's own, and good.
     if text.starts_with("GR1348941") {

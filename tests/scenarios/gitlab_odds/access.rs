@@ -34,7 +34,7 @@ pub fn invited_groups_and_custom_roles(bed: &'static Doubles) {
         ("invited_to_group", group, 0, "group runner"),
         ("both", project, 0, "runner"),
         ("custom", project, 0, "runner"),
-        ("invited_developer", project, 4, "you are   Developer"),
+        ("invited_developer", project, 4, "your role   Developer"),
         // A group is not seen by those who are invited to a project of it.
         ("invited", group, 3, "404 Group Not Found"),
         ("developer", group, 4, "role Owner"),
@@ -65,7 +65,7 @@ pub fn roles_that_gitlab_does_not_tell(bed: &'static Doubles) {
     site.gitlab.change_project(PROJECT, |project| project.public = true);
     let scene = Scene::new(bed, User::Admin);
     let preflight = site.project(&scene.home, scene.command("preflight"), "stranger").run().code(0);
-    let _ = preflight.says("GitLab does not tell").never_says("no member");
+    let _ = preflight.says("GitLab does not show").never_says("not a member");
     let _ = site.project(&scene.home, scene.command("setup"), "stranger").run().code(4).says("Insufficient");
     assert_eq!(site.gitlab.runners().len(), 0);
     let _ = site.project(&scene.home, scene.teardown(), "stranger").run().code(0);
@@ -205,7 +205,7 @@ pub fn members_who_may_not_create_runners(bed: &'static Doubles) {
         let scene = Scene::new(bed, User::Admin);
         let command = site.on(&scene.home, scene.command("setup"), token).args(place);
         let output = command.run().code(4).says("OR0413").says("Insufficient permissions");
-        let _ = output.says("switched off that members create runners").says("--runner-token-file");
+        let _ = output.says("runner creation by members is disabled").says("--runner-token-file");
     }
     let scene = Scene::new(bed, User::Admin);
     let _ = site.project(&scene.home, scene.command("setup"), "root").run().code(0);
@@ -233,7 +233,8 @@ pub fn silence_where_machines_are_not_told(bed: &'static Doubles) {
     let _ = teardown(&scene, &site).flag("--timeout", "3s").run().code(8).says("still running");
     drop(vm);
     site.gitlab.advance(Duration::from_secs(360));
-    let _ = teardown(&scene, &site).flag("--timeout", "20s").run().code(0).says("last heard of");
+    let _ =
+        teardown(&scene, &site).flag("--timeout", "20s").run().code(0).says("last contact of its machine");
     assert_eq!(site.gitlab.runners().len(), 0);
     // Who uses a token that is not known here is not named, and it is not said that nobody does.
     let site = older();
@@ -244,7 +245,7 @@ pub fn silence_where_machines_are_not_told(bed: &'static Doubles) {
     let anchor = scene.path("ServiceAccount");
     bed.admin().patch(&anchor, &super::json!({"metadata": {"annotations": annotations}}));
     let command = site.project(&colleague.home, colleague.command("setup"), "maintainer");
-    let _ = command.run().code(7).says("does not tell").never_says("no machine yet");
+    let _ = command.run().code(7).says("does not show").never_says("no machine yet");
 }
 
 /// A Geo secondary, or any other instance that cannot be written to.
@@ -261,7 +262,7 @@ pub fn read_only_instances(bed: &'static Doubles) {
     site.gitlab.set_read_only(true);
     let output = teardown(&scene, &site).arg("--now").run();
     assert!(matches!(output.code, Some(3 | 5)), "{output}");
-    let _ = output.says("read-only instance").never_says("leads elsewhere");
+    let _ = output.says("read-only instance").never_says("redirects to another address");
     site.gitlab.set_read_only(false);
     // A group's or the instance's runner is not looked into by a lint: the creation meets it.
     let scene = Scene::new(bed, User::Admin);

@@ -34,12 +34,12 @@ pub fn odd_answers(bed: &'static Doubles) {
     let body = |text: &str| Action::Headers(200, Vec::new(), text.to_owned(), "application/json".to_owned());
     for (what, action, words) in [
         ("a flood", Action::Flood(100 << 20), "larger than 8 MiB"),
-        ("nesting", body(&deep), "no JSON that can be read"),
-        ("half a text", body("{\"id\": 1"), "no JSON that can be read"),
-        ("another shape", body("[\"project\"]"), "holds no project"),
-        ("a drip", Action::Drip("{\"id\": 101}".to_owned(), Duration::from_secs(1)), "in time"),
-        ("silence", Action::Hang, "in time"),
-        ("a hang-up", Action::ResetBefore, "no connection to GitLab"),
+        ("nesting", body(&deep), "is not valid JSON"),
+        ("half a text", body("{\"id\": 1"), "is not valid JSON"),
+        ("another shape", body("[\"project\"]"), "is not a project"),
+        ("a drip", Action::Drip("{\"id\": 101}".to_owned(), Duration::from_secs(1)), "timed out"),
+        ("silence", Action::Hang, "timed out"),
+        ("a hang-up", Action::ResetBefore, "cannot connect to GitLab"),
         ("a sign-in page", Action::sign_in_page(), "sign-in page"),
         ("a bad gateway", Action::bad_gateway(), "502"),
         ("another content type", Action::ContentType("text/plain".to_owned()), "text/plain"),

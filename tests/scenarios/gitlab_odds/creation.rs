@@ -146,7 +146,7 @@ pub fn drift(bed: &'static Doubles) {
         |body: &Value| crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), body);
     put(&json!({"run_untagged": true, "locked": false}));
     let status = || site.project(&scene.home, scene.status(), "maintainer").run();
-    let _ = status().code(10).says("only tagged ones").says("locked");
+    let _ = status().code(10).says("tagged jobs only").says("locked");
     setup(&scene, &site).run().code(0);
     assert_eq!(site.gitlab.runners()[0]["run_untagged"], false);
     assert_eq!(site.gitlab.runners()[0]["locked"], true);

@@ -9,7 +9,7 @@ pub fn stuck_and_slow(bed: &'static Doubles) {
     // Never booted: the wait ends and says what was last seen.
     let site = Site::new();
     let (scene, vm) = with_machine(bed, &site, Behaviour::Silent);
-    let _ = run_pipeline(&scene, &site, "3s").run().code(8).says("never made contact");
+    let _ = run_pipeline(&scene, &site, "3s").run().code(8).says("never contacted GitLab");
     // Booted late: that is slow, not stuck.
     vm.set_behaviour(Behaviour::Succeed);
     let _ = run_pipeline(&scene, &site, "60s").run().code(0).says("succeeded on runner");
@@ -89,7 +89,7 @@ pub fn running_job(bed: &'static Doubles) {
     // A machine that is dead will not finish it.
     drop(vm);
     site.gitlab.advance(Duration::from_secs(360));
-    let _ = teardown(&scene, &site).run().code(0).says("last heard of");
+    let _ = teardown(&scene, &site).run().code(0).says("last contact of its machine");
     assert_eq!(site.gitlab.runners().len(), 0);
 
     let site = Site::new();

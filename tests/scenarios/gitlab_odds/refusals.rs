@@ -91,9 +91,9 @@ pub fn words(bed: &'static Doubles) {
             4,
             "--branch",
         ),
-        ("/pipeline", 422, "Something is not processable", "OR0346", 3, "GitLab's words"),
+        ("/pipeline", 422, "Something is not processable", "OR0346", 3, "GitLab's message"),
         ("/user/runners", 405, "405 Not Allowed", "OR0347", 3, "16.0"),
-        ("/user/runners", 422, "Unprocessable", "OR0346", 3, "GitLab's words"),
+        ("/user/runners", 422, "Unprocessable", "OR0346", 3, "GitLab's message"),
         (
             "/user/runners",
             400,
@@ -176,7 +176,7 @@ pub fn proxy_pages(bed: &'static Doubles) {
     // The token is not called bad for it.
     for code in [401, 403, 407] {
         let output = refused(page(code), "").code(4).says("OR0423").says("text/html").says("Proxy login");
-        let _ = output.never_says("GitLab says").never_says("does not take this token");
+        let _ = output.never_says("GitLab says").never_says("rejected the token");
     }
     for code in [400, 404] {
         let output = refused(page(code), "%2F").code(3).says("OR0310").says("%2F").says("numeric id");

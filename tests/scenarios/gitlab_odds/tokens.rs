@@ -49,7 +49,7 @@ pub fn scopes_and_roles(bed: &'static Doubles) {
         ("read_api", project, 4, "create_runner"),
         ("manage_runner", by_id, 4, "create_runner"),
         ("developer", project, 4, "Maintainer"),
-        ("reporter", project, 4, "you are"),
+        ("reporter", project, 4, "your role"),
         ("guest", project, 4, "Maintainer"),
         ("stranger", project, 3, "404 Project Not Found"),
         ("owner", group, 0, "group runner"),
@@ -340,5 +340,5 @@ pub fn addresses(bed: &'static Doubles) {
     // Without its relative root it is another server's page that answers.
     let scene = Scene::new(bed, User::Admin);
     let bare = url.trim_end_matches("/gitlab");
-    let _ = setup(&scene, &site).flag("--gitlab-url", bare).run().code(3).says("relative path");
+    let _ = setup(&scene, &site).flag("--gitlab-url", bare).run().code(3).says("relative URL root");
 }
