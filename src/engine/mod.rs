@@ -1,4 +1,4 @@
-//! Plans, applies and undoes a selection of steps. Knows the contract, and neither the steps nor what they are about.
+//! Plans, applies and undoes a selection of steps, through the contract only.
 
 mod select;
 
@@ -11,17 +11,17 @@ use crate::steps::contract::{AnyStep, Deciding, Forecast, Planned, Prints, Purpo
 
 pub use select::{drop_unasked, select};
 
-/// What every selected step decided, and what that promises.
+/// The decisions of all selected steps.
 #[derive(Default)]
 pub struct Plan {
     /// One for each step, in the order they are carried out.
     pub steps: Vec<Box<dyn Planned>>,
-    /// What could be told beforehand.
+    /// What the decisions promise.
     pub forecast: Forecast,
     shown: Vec<Vec<Line>>,
 }
 
-/// Lets every selected step look, side by side, and decide, in the list's order.
+/// Lets every selected step observe, concurrently, and decide, in order.
 pub async fn plan(r: Reads<'_>, selection: &[&'static dyn AnyStep]) -> Plan {
     decide(r, selection, Purpose::Setup).await
 }
@@ -46,7 +46,7 @@ async fn decide(r: Reads<'_>, selection: &[&'static dyn AnyStep], why: Purpose) 
             (Err(failure), _) => Box::new(Refused::new(step.info(), failure)),
         };
         planned.promise(&mut plan.forecast);
-        // Several steps may meet the same obstacle; it is said once.
+        // The same obstacle may be in the way of several steps; it is shown once.
         let mut lines = planned.lines();
         lines.retain(|line| match &line.failure {
             None => true,
@@ -74,8 +74,7 @@ impl Plan {
         self.shown.iter().flatten()
     }
 
-    /// Everything that is refused, the most telling first. What a survey said about missing rights covers what
-    /// other steps met for the same reason.
+    /// All refusals, the most important first. Missing rights found by a survey replace those of other steps.
     #[must_use]
     pub fn refusals(&self) -> Vec<Failure> {
         let mut failures: Vec<(bool, Failure)> = Vec::new();
@@ -92,7 +91,7 @@ impl Plan {
         failures
     }
 
-    /// How many changes it holds.
+    /// The number of changes.
     #[must_use]
     pub fn changes(&self) -> usize {
         self.all().filter(|line| line.decision.is_change() && !line.covered).count()
@@ -106,16 +105,16 @@ impl Plan {
         Event::Plan { lines, changes: self.changes() }
     }
 
-    /// What can be tried before anything is changed, without a server.
+    /// Local checks before any change.
     ///
     /// # Errors
-    /// The first that would fail.
+    /// The first failed check.
     pub fn ready(&self, r: Reads<'_>) -> Result<()> {
         self.steps.iter().try_for_each(|step| step.ready(r.run))
     }
 }
 
-/// One line of a plan as it is shown.
+/// A line of a plan for output.
 #[must_use]
 pub fn shown(step: &str, line: &Line) -> PlanLine {
     PlanLine {
@@ -126,7 +125,6 @@ pub fn shown(step: &str, line: &Line) -> PlanLine {
     }
 }
 
-/// How a decision is marked in a plan.
 fn mark(decision: Decision) -> Mark {
     match decision {
         Decision::Create => Mark::Create,
@@ -141,19 +139,18 @@ fn mark(decision: Decision) -> Mark {
     }
 }
 
-/// The failure that a signal asks for, and the count of requests that changed something: what the engine has to
-/// know of the servers.
+/// Interruption and changing requests, as seen by the engine.
 pub struct Watch<'a> {
-    /// The failure to end with, once asked to stop.
+    /// The failure to end with after a signal.
     pub stop: &'a dyn Fn() -> Option<Failure>,
-    /// How many requests that change something have been sent.
+    /// The number of changing requests sent.
     pub mutations: &'a dyn Fn() -> usize,
 }
 
-/// Carries a plan out; whether anything changed. Whatever happens, what is held is released.
+/// Applies a plan; returns whether anything changed. Temporary bindings are released in any case.
 ///
 /// # Errors
-/// What stopped it; a release that failed outweighs that.
+/// The first failure; a failed release takes precedence.
 pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<bool> {
     let Plan { steps, forecast, .. } = plan;
     let mut changed = false;
@@ -193,14 +190,14 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
             break;
         }
     }
-    // Also after a failure and an interruption, and where `--skip` left the milestone out.
+    // Also after a failure or an interruption, and if `--skip` excludes the milestone's step.
     for one in steps.iter_mut() {
         match one.release(w).await {
             Ok(Some(text)) if outcome.is_err() => {
                 w.progress.event(&Event::Undone { step: one.info().name.to_owned(), text });
             }
             Ok(_) => {}
-            // It outweighs what went wrong before it, and its command stands last.
+            // It takes precedence, and its command is printed last.
             Err(mut release) => {
                 release.also.extend(outcome.err().into_iter().flat_map(Failure::each));
                 outcome = Err(release);
@@ -210,9 +207,8 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
     outcome.map(|()| changed)
 }
 
-/// A failure in the middle: what was refused before anything changed stays "refused", the rest is
-/// "part-way" unless its own code says more. That the same command continues is said only of a failure
-/// that passes by itself.
+/// A failure during apply: after a change, "refused" becomes "partial". Only a temporary failure says that the same
+/// command continues.
 fn stopped(failure: Failure, step: &str, index: usize, started: bool) -> Failure {
     let part_way = |failure: Failure| match failure.kind {
         Kind::Refused | Kind::Unclassified | Kind::Usage if started && index > 0 => {
@@ -235,10 +231,10 @@ fn stopped(failure: Failure, step: &str, index: usize, started: bool) -> Failure
     failure.detail("stopped at", text)
 }
 
-/// Lets no new work begin and waits for what runs, before anything is taken away.
+/// Stops new work and waits for running work, before anything is removed.
 ///
 /// # Errors
-/// What still runs when the time is over.
+/// Work that still runs after the timeout.
 pub async fn settle(w: Writes<'_>, plan: &Plan) -> Result<()> {
     for one in &plan.steps {
         if let Some(text) = one.settle(w).await? {
@@ -248,7 +244,7 @@ pub async fn settle(w: Writes<'_>, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Undoes a plan of removals, going on past failures: of the steps that go `last`, or of the others.
+/// Undoes a plan of removals and continues after failures: of the steps undone `last`, or of the others.
 pub async fn undo(w: Writes<'_>, plan: &Plan, last: bool, watch: &Watch<'_>) -> Vec<Failure> {
     let mut failures = Vec::new();
     for one in plan.steps.iter().filter(|one| one.info().undone_last == last) {

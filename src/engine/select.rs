@@ -1,4 +1,4 @@
-//! Which steps a run is about.
+//! The steps of a run.
 
 use crate::base::error::{Failure, Id, Result};
 use crate::deployment::record::Record;
@@ -6,20 +6,17 @@ use crate::settings::Settings;
 use crate::steps::contract::AnyStep;
 use crate::steps::{self, STEPS};
 
-/// The steps that `--only`, `--skip` and `--from` leave, in the list's order.
+/// The steps selected by `--only`, `--skip` and `--from`, in order.
 ///
 /// # Errors
-/// Exit 2 naming every unknown step at once.
+/// Exit 2 with all unknown steps, or for an empty selection.
 pub fn select(only: &[String], skip: &[String], from: Option<&str>) -> Result<Vec<&'static dyn AnyStep>> {
     let named = only.iter().chain(skip).map(String::as_str).chain(from);
     let unknown: Vec<&str> = named.filter(|name| steps::find(name).is_none()).collect();
     if !unknown.is_empty() {
         let names: Vec<&str> = STEPS.iter().map(|step| step.info().name).collect();
-        return Err(Failure::new(
-            Id::InvalidInput,
-            format!("there is no step called {}", unknown.join(", ")),
-        )
-        .detail("the steps are", names.join(", ")));
+        return Err(Failure::new(Id::InvalidInput, format!("unknown step: {}", unknown.join(", ")))
+            .detail("steps", names.join(", ")));
     }
     let start = from.and_then(|name| STEPS.iter().position(|step| step.info().name == name)).unwrap_or(0);
     let among = |list: &[String], step: &dyn AnyStep| list.iter().any(|name| name == step.info().name);
@@ -29,13 +26,14 @@ pub fn select(only: &[String], skip: &[String], from: Option<&str>) -> Result<Ve
         .filter(|step| (only.is_empty() || among(only, *step)) && !among(skip, *step))
         .collect();
     if selected.is_empty() {
-        return Err(Failure::new(Id::InvalidInput, "the selection leaves no step to do")
-            .hint("look at --only, --skip and --from"));
+        return Err(
+            Failure::new(Id::InvalidInput, "no step is selected").hint("check --only, --skip and --from")
+        );
     }
     Ok(selected)
 }
 
-/// Takes out the steps that are done on request only and that nobody asked for; returns their names.
+/// Removes the optional steps that were not requested; returns their names.
 pub fn drop_unasked(
     selection: &mut Vec<&'static dyn AnyStep>,
     only: &[String],

@@ -1,5 +1,4 @@
-//! The article's optional step: rights for the operator to grant the Role, only where the API server
-//! refuses without them, and only until the Role and its binding exist.
+//! A temporary binding that lets the operator grant the Role, if the API server refuses otherwise.
 
 use serde_json::json;
 
@@ -20,7 +19,7 @@ use crate::steps::looks;
 /// See the module.
 pub struct BindAdmin;
 
-/// What decides about the manifests' content and place: printed commands have to repeat it.
+/// Settings that printed commands must repeat, because the manifests depend on them.
 const PLACES: &[&str] = &[
     "namespace",
     "runnerNamespace",
@@ -30,50 +29,50 @@ const PLACES: &[&str] = &[
     "namespaceAnnotations",
 ];
 
-/// What is known before it is decided.
+/// The observation.
 pub struct Seen {
-    /// What a killed run left, each with its uid where it is known.
+    /// Bindings left by an earlier run, with their uid if known.
     leftovers: Vec<(Ref, Option<String>)>,
     answer: Answer,
     operator: String,
-    /// What the operator may bind, where it could be needed; not asked a second time.
+    /// What the operator may bind, if needed; only for [`Purpose::Setup`].
     means: Option<Means>,
 }
 
-/// Whether the operator may make the temporary binding, and what keeps them from it.
+/// Whether the operator may create the temporary binding.
 struct Means {
     bind: bool,
-    /// `edit` lets nobody delete bindings: who cannot do so now could not take this one back.
+    /// Whether the operator may delete it; `edit` does not include that right.
     release: bool,
     refused: Option<Failure>,
 }
 
-/// What is done.
+/// An act.
 #[derive(Clone)]
 pub enum Act {
-    /// Take back what a killed run left.
+    /// Delete a binding left by an earlier run.
     Release(Ref, Option<String>),
-    /// Make the temporary binding.
+    /// Create the temporary binding.
     Bind(Object),
 }
 
-/// What is undone.
+/// An undo act.
 #[derive(Clone)]
 pub enum Undo {
-    /// Take back what a killed run left.
+    /// Delete a binding left by an earlier run.
     Release(Ref, Option<String>),
-    /// Take back what this run holds: a ClusterRole by name.
+    /// Delete the binding of this run to this ClusterRole.
     Held(&'static str),
 }
 
 impl Step for BindAdmin {
     const INFO: Info = Info {
         name: "bind-admin",
-        about: "Temporarily give yourself `edit` in the jobs' namespace, if needed to create the Role",
-        long: "Kubernetes lets nobody grant rights that they do not hold themselves. Where that stops you, a temporary \
-         RoleBinding of the built-in ClusterRole `edit`, in the jobs' namespace alone, is enough; it is removed \
-         again as soon as Role and RoleBinding exist, on failure and on Ctrl-C too. The article's cluster-admin \
-         binding is made only with --cluster-admin.",
+        about: "Temporarily give yourself `edit` in the job namespace, if needed to create the Role",
+        long: "Kubernetes lets users grant only rights that they have themselves. If you lack them, a temporary RoleBinding \
+         to the ClusterRole `edit` in the job namespace is enough; it is removed as soon as Role and RoleBinding \
+         exist, also on failure and on Ctrl-C. The article's cluster-admin binding is created only with \
+         --cluster-admin.",
         keys: &[
             "namespace",
             "runnerNamespace",
@@ -99,8 +98,7 @@ impl Step for BindAdmin {
         let leftovers = if why == Purpose::Setup { leftovers(r).await? } else { Vec::new() };
         let released = !leftovers.is_empty() && !r.run.settings.keep_admin_binding;
         let answer = match question(r).await? {
-            // What is left of an earlier run still grants its rights: once it is released, the Role
-            // will be refused again.
+            // The binding of an earlier run still grants its rights, and will be deleted first.
             Answer::MayGrant(_) if released => Answer::Needed,
             answer => answer,
         };
@@ -191,22 +189,22 @@ impl Step for BindAdmin {
                 }
             }
         }
-        Ok(format!("released {}", count(released, "temporary binding")))
+        Ok(format!("deleted {}", count(released, "temporary binding")))
     }
 }
 
-/// What the escalation question came to.
+/// Whether the operator may grant the Role.
 enum Answer {
-    /// There is nothing to grant.
+    /// Nothing to grant.
     NotNeeded(String),
-    /// The operator may grant it as things stand.
+    /// The operator may grant it.
     MayGrant(String),
     Needed,
-    /// It could not be asked; the reason.
+    /// Not known; the reason.
     Unasked(String),
 }
 
-/// Would the API server let the operator make the Role and its binding?
+/// Whether the API server allows the operator to create the Role and its binding.
 async fn question(r: Reads<'_>) -> Result<Answer> {
     let references = (r.run.names.role(), r.run.names.role_binding());
     let (role, binding) = tokio::join!(read(r, &references.0), read(r, &references.1));
@@ -227,7 +225,7 @@ async fn question(r: Reads<'_>) -> Result<Answer> {
         .is_some_and(|live| !live.is_terminating());
     let body = json!({"rules": rights::manifest()});
     let name = &r.run.names.role().name;
-    // The same rules under a name of their own: asking must not meet the Role that is there.
+    // Under another name than the existing Role's.
     let probe = if namespace_there {
         let reference = Ref::new(
             ObjectKind::Role,
@@ -247,7 +245,7 @@ async fn question(r: Reads<'_>) -> Result<Answer> {
     let asked = r.cluster.dry_run(&probe).await;
     match asked {
         Ok(()) => {
-            // Whoever passes by `escalate` alone may write the Role and then not bind it.
+            // `escalate` alone allows creating the Role, but not binding it.
             let (escalates, binds) =
                 tokio::join!(r.cluster.may(namespace, &escalate), r.cluster.may(namespace, &bind));
             if escalates.unwrap_or(false) && !binds.unwrap_or(true) {
@@ -259,7 +257,7 @@ async fn question(r: Reads<'_>) -> Result<Answer> {
             )))
         }
         Err(refusal) if refusal.is_escalation() => Ok(Answer::Needed),
-        // What a policy says of a ClusterRole is not about the Role.
+        // A policy for ClusterRoles may not apply to the Role.
         Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Admission) && !namespace_there => {
             Ok(Answer::Unasked(refusal.message))
         }
@@ -267,7 +265,7 @@ async fn question(r: Reads<'_>) -> Result<Answer> {
     }
 }
 
-/// Binding `edit` in a namespace that is not ours takes consent.
+/// Binding `edit` in an existing namespace needs consent.
 fn needs_consent(run: &Run) -> bool {
     run.is_used(&run.names.job_namespace)
         && !run.settings.accepts(Risk::TemporaryEdit)
@@ -279,7 +277,7 @@ fn role(run: &Run) -> &'static str {
     if run.settings.cluster_admin { "cluster-admin" } else { "edit" }
 }
 
-/// The binding that would be made in this run.
+/// The temporary binding of this run.
 fn binding(run: &Run, id: &str, operator: &str) -> Object {
     let name = format!("{}{}", run.names.temporary_prefix(), run.nonce);
     let reference = if run.settings.cluster_admin {
@@ -312,7 +310,7 @@ async fn means(r: Reads<'_>, operator: &str) -> Result<Means> {
         looks::look(r.cluster, &binding, true)
     );
     let refused = match look {
-        // That it may not be made at all is said with the ways on.
+        // Denied: reported with the alternatives.
         Look::Refused(failure) if failure.kind != Kind::Denied => Some(failure),
         _ => None,
     };
@@ -326,7 +324,7 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
         Answer::NotNeeded(why) | Answer::MayGrant(why) => {
             return Line::not_needed(format!("not needed: {why}"));
         }
-        // The second time nothing more will tell.
+        // The second time it stays unknown.
         Answer::Unasked(why) if seen.means.is_none() && !needs_consent(run) => {
             return Line::refuse(administrators_way(run, operator, why));
         }
@@ -334,11 +332,11 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
         Answer::Unasked(_) => true,
     };
     if needs_consent(run) {
-        let failure = Failure::new(Id::CannotGrant, format!("you may not grant the Role in {namespace}, and that namespace is not ours"))
-            .detail("it would take", "a temporary binding of `edit` there, which includes acting as any of that namespace's ServiceAccounts");
+        let failure = Failure::new(Id::CannotGrant, format!("you may not grant the Role in {namespace}, which outrigger did not create"))
+            .detail("required", "a temporary binding to `edit` there, which allows you to act as any ServiceAccount of that namespace");
         return Line::refuse(
             with_administrators_commands(run, failure, operator)
-                .hint("or accept it for the moment that it takes: --accept temporary-edit"),
+                .hint("or accept the temporary binding: --accept temporary-edit"),
         );
     }
     if let Some(means) = &seen.means {
@@ -348,12 +346,12 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
         if means.bind && !means.release && !run.settings.keep_admin_binding {
             let why = format!(
                 "you may bind `edit` in {namespace}, but not delete the RoleBinding again (with \
-                 --keep-admin-binding it would stay)"
+                 --keep-admin-binding it is kept)"
             );
             return Line::refuse(administrators_way(run, operator, &why));
         }
         if !means.bind && !unknown {
-            let why = "you may neither grant the Role nor bind anything that would let you";
+            let why = "you may neither grant the Role nor create the temporary binding";
             return Line::refuse(administrators_way(run, operator, why));
         }
     }
@@ -374,7 +372,7 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
         "kept afterwards (--keep-admin-binding); to remove it".to_owned()
     } else {
         format!(
-            "removed again after create-role (you may not yet grant the Role's {} rules); by hand",
+            "removed after create-role (you may not grant the Role's {} rules without it); to remove it by hand",
             rights::manifest().as_array().map_or(0, Vec::len)
         )
     };
@@ -383,10 +381,10 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
 
 fn leftover<A>(reference: &Ref, act: A) -> Line<A> {
     Line::new(Decision::Release, format!("{reference}, left by an earlier run"), act)
-        .detail("that run was killed, or told to keep it (--keep-admin-binding)")
+        .detail("that run was killed or had --keep-admin-binding")
 }
 
-/// Bindings that a killed run left: known from the record, or by label and id in the jobs' namespace.
+/// Bindings of earlier runs: from the record, or by label and id in the job namespace.
 async fn leftovers(r: Reads<'_>) -> Result<Vec<(Ref, Option<String>)>> {
     let prefix = r.run.names.temporary_prefix();
     let is_temporary = |reference: &Ref| {
@@ -421,7 +419,7 @@ async fn leftovers(r: Reads<'_>) -> Result<Vec<(Ref, Option<String>)>> {
             "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings?labelSelector={}%3D{}",
             "app.kubernetes.io%2Finstance", r.run.names.deployment
         );
-        // Who may not list them has the record still.
+        // Without the right to list them, the record is enough.
         for item in r.cluster.list_metadata("list temporary bindings", &path).await.unwrap_or_default() {
             let meta = &item["metadata"];
             let reference =
@@ -450,7 +448,7 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
     let ours = |words: &str| Command::Outrigger(words.to_owned(), PLACES);
     let failure = failure
         .hint((
-            format!("have an administrator apply these manifests, which give {operator} no new right"),
+            format!("have an administrator apply these manifests, which give {operator} no new rights"),
             ours("create-role --print > role.yaml"),
         ))
         .hint(kubectl("apply -f role.yaml".to_owned()));
@@ -463,7 +461,7 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
     } else {
         failure
             .hint((
-                "or create the namespaces, and have an administrator give you `edit` in the jobs' one",
+                "or create the namespaces, and have an administrator give you `edit` in the job namespace",
                 ours("create-namespaces --non-interactive"),
             ))
             .hint(edit)

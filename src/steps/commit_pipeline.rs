@@ -1,4 +1,4 @@
-//! The pipeline file with the article's job: printed, or committed.
+//! Prints or commits the pipeline file with the article's job.
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::deployment::plan::{Decision, FileChange, Line, Target};
@@ -14,17 +14,17 @@ use crate::steps::contract::{
 /// See the module.
 pub struct CommitPipeline;
 
-/// What is known before it is decided.
+/// The observation.
 pub enum Seen {
-    /// It was not asked for here, and cannot be looked at; the reason.
+    /// Not requested in this run, and not readable; the reason.
     NotLooked(String),
-    /// What certainly stands in the way.
+    /// Known obstacles.
     Obstacles(Vec<Failure>),
-    /// How the file stands.
+    /// The file.
     State(Box<State>),
-    /// To take our commit back: the file as it is, and what it said before.
+    /// For the revert: the current file, and its content before our commit.
     Revert(Option<Present>, Option<String>),
-    /// To leave it.
+    /// No revert.
     Stays,
 }
 
@@ -34,8 +34,8 @@ impl Step for CommitPipeline {
         about: "Commit the pipeline file, or print it",
         long: "The article's .gitlab-ci.yml: one job with the runner's tags, its image and its commands as settings. With \
          --print it goes to stdout; otherwise it is committed on the project's default branch, or on --branch, which \
-         is made if it is missing. A file that is there and says something else is shown as a difference and stays, \
-         unless --overwrite-pipeline says otherwise. setup includes this step with --commit-pipeline.",
+         is created if missing. An existing file with other content is shown as a difference and kept, \
+         unless --overwrite-pipeline is set. setup includes this step with --commit-pipeline.",
         keys: &[
             "gitlabUrl",
             "gitlabTokenFile",
@@ -116,7 +116,7 @@ impl Step for CommitPipeline {
         vec![match seen {
             Seen::Revert(now, earlier) => revert(d.run, &ours, &place, now.as_ref(), earlier.as_ref()),
             _ if d.run.options.gitlab_gone => Line::keep(format!("{place} (--gitlab-gone: not read back)")),
-            _ => Line::keep(format!("{place} stays; to take our commit back: --revert-pipeline")),
+            _ => Line::keep(format!("{place} stays; to revert the commit: --revert-pipeline")),
         }]
     }
 
@@ -148,30 +148,24 @@ fn decide(d: &Deciding<'_>, state: &State) -> Line<FileChange> {
         })
     };
     if state.is_equal() && state.start.is_none() {
-        return Line::keep(format!("kept: {path} on {branch} says it already"));
+        return Line::keep(format!("kept: {path} on {branch}"));
     }
     if let Some((errors, _)) = &state.lint
         && !errors.is_empty()
     {
-        let failure = Failure::new(Id::PipelineLint, format!("GitLab would not take this {path}"));
+        let failure = Failure::new(Id::PipelineLint, format!("GitLab's lint rejects the new {path}"));
         return Line::refuse(
             errors
                 .iter()
-                .fold(failure, |failure, error| failure.detail("its lint says", error.clone()))
-                .hint(("look at --image, --tags and --pipeline-script; to see the file", print())),
+                .fold(failure, |failure, error| failure.detail("lint error", error.clone()))
+                .hint(("check --image, --tags and --pipeline-script; to see the file", print())),
         );
     }
     if !state.may_push {
-        let why = if state.protected { "is protected" } else { "is not yours to push to" };
+        let kind = if state.protected { "protected branch" } else { "branch" };
         return Line::refuse(
-            Failure::new(
-                Id::GitlabForbidden,
-                format!("the branch {branch} {why}, and you may not push to it"),
-            )
-            .hint((
-                "commit on a branch of its own (--branch NAME), then merge it; or print the file",
-                print(),
-            )),
+            Failure::new(Id::GitlabForbidden, format!("you may not push to the {kind} {branch}"))
+                .hint(("commit to another branch (--branch NAME) and merge it; or print the file", print())),
         );
     }
     let change = FileChange {
@@ -193,27 +187,27 @@ fn decide(d: &Deciding<'_>, state: &State) -> Line<FileChange> {
     let differs = pipeline::difference(&present.text, &state.wanted);
     if !untouched(&present.text) && !d.run.settings.overwrite_pipeline {
         let failure =
-            Failure::new(Id::PipelineFileDiffers, format!("{place} is there and says something else"));
+            Failure::new(Id::PipelineFileDiffers, format!("{place} already exists with other content"));
         return Line::refuse(
             differs
                 .into_iter()
                 .fold(failure, |failure, line| failure.detail("", line))
-                .hint(("replace it with --overwrite-pipeline, commit on another branch with --branch NAME, or add the job yourself", print())),
+                .hint(("replace it with --overwrite-pipeline, commit to another branch with --branch NAME, or add the job yourself", print())),
         );
     }
     let line = Line::new(Decision::Update, place, change);
     let line = differs.into_iter().fold(line, Line::detail);
-    // create-runner's line says it already: "runner 101 and the pipeline file: tags a -> b".
+    // create-runner's line already shows it: "runner 101 and the pipeline file: tags a -> b".
     let covered = state.tags_only && d.forecast.tags_announced;
     Line { covered, ..linted(line, state) }
 }
 
 fn linted(line: Line<FileChange>, state: &State) -> Line<FileChange> {
     match &state.lint {
-        None => line.detail("not linted: the token may not ask"),
+        None => line.detail("not linted: the token may not lint"),
         Some((_, warnings)) if warnings.is_empty() => line.detail("GitLab's lint: valid"),
         Some((_, warnings)) => {
-            warnings.iter().fold(line, |line, warning| line.detail(format!("GitLab's lint warns: {warning}")))
+            warnings.iter().fold(line, |line, warning| line.detail(format!("lint warning: {warning}")))
         }
     }
 }
@@ -222,7 +216,7 @@ fn own(w: Writes<'_>, change: &FileChange, sha: &str) -> Result<()> {
     let url = w.run.settings.gitlab_url.as_ref().map(|url| url.value.clone()).unwrap_or_default();
     w.journal.write(|record| {
         let gitlab = &mut record.gitlab;
-        // A second commit of ours is still to be reverted to what was there before the first.
+        // A revert restores the content before the first of our commits.
         let before = match &gitlab.commit {
             Some(earlier) if earlier.path == change.path && earlier.branch == change.branch => {
                 earlier.before.clone()
@@ -243,7 +237,7 @@ fn own(w: Writes<'_>, change: &FileChange, sha: &str) -> Result<()> {
     })
 }
 
-/// What would take our commit back: only if the file is as we left it.
+/// The revert of our commit, only if the file is unchanged since.
 fn revert(
     run: &Run,
     ours: &OwnedCommit,
@@ -253,11 +247,11 @@ fn revert(
 ) -> Line<FileChange> {
     let Some(now) = now else { return Line::keep(format!("{place} (already gone)")) };
     if pipeline::digest(&now.text) != ours.content {
-        return Line::keep(format!("{place} has been changed since: it stays"));
+        return Line::keep(format!("kept {place}: changed since the commit"));
     }
     let text = match earlier {
-        Some(_) => format!("our commit {} of {place}: back to what it said before", short(&ours.sha)),
-        None => format!("our commit {} of {place}: the file goes", short(&ours.sha)),
+        Some(_) => format!("commit {} of {place}: restore the earlier content", short(&ours.sha)),
+        None => format!("commit {} of {place}: delete the file", short(&ours.sha)),
     };
     let change = FileChange {
         project: ours.project,
@@ -271,7 +265,7 @@ fn revert(
     Line::new(Decision::Remove, text, change).about(Target::Commit)
 }
 
-/// The commit's message: the user's, as it is, or ours.
+/// The commit message.
 fn message(run: &Run) -> String {
     match &run.settings.commit_message {
         Some(paragraphs) => paragraphs.value.join("\n\n"),
@@ -281,7 +275,7 @@ fn message(run: &Run) -> String {
     }
 }
 
-/// The message that takes it back. A message of the user's begins it: a project's rules may ask for that.
+/// The revert's message. It begins with the user's message, which push rules may require.
 fn revert_message(run: &Run, sha: &str) -> String {
     match &run.settings.commit_message {
         Some(_) => format!("{}\n\nReverts {}. [ci skip]", message(run), short(sha)),

@@ -101,13 +101,13 @@ fn decisions() {
                 "lint warns",
                 &[],
                 |_, seen| at(seen).lint = Some((Vec::new(), vec!["a doubtful rule".to_owned()])),
-                &["Create Write over nothing: GitLab's lint warns: a doubtful rule"],
+                &["Create Write over nothing: lint warning: a doubtful rule"],
             ),
             (
                 "lint may not be asked",
                 &[],
                 |_, seen| at(seen).lint = None,
-                &["Create Write over nothing: not linted: the token may not ask"],
+                &["Create Write over nothing: not linted: the token may not lint"],
             ),
             (
                 "may not push",
@@ -129,7 +129,9 @@ fn decisions() {
                 "somebody's file",
                 &[],
                 |_, seen| at(seen).present = present(OLD),
-                &["Refuse PipelineFileDiffers: says something else | -   tags: [a] | --overwrite-pipeline"],
+                &[
+                    "Refuse PipelineFileDiffers: already exists with other content | -   tags: [a] | --overwrite-pipeline",
+                ],
             ),
             (
                 "somebody's file, to be overwritten",

@@ -1,11 +1,10 @@
-//! The contract that every step keeps, and how the engine sees a step.
+//! The contract of all steps, and a step as the engine sees it.
 //!
-//! A step looks ([`Step::observe`], with [`Reads`], which cannot write), decides ([`Step::decide`], which reaches no
-//! server: it is a plain function of what was seen) and then carries out exactly what it announced
-//! ([`Step::apply`], with [`Writes`], one act of its own type at a time). What one step promises to later ones while
-//! they decide is a [`Forecast`]; what an applied step hands on is in [`Products`]. There is no other channel.
+//! A step observes ([`Step::observe`], with [`Reads`], which cannot write), decides ([`Step::decide`], a pure function)
+//! and applies what it announced ([`Step::apply`], with [`Writes`], one act at a time). Decisions pass a [`Forecast`]
+//! to later steps, applied steps pass [`Products`]; there is no other channel.
 //!
-//! A step is a file like this; with one line in [`STEPS`](crate::steps::STEPS) it is a subcommand:
+//! A complete step, which becomes a subcommand with one line in [`STEPS`](crate::steps::STEPS):
 //!
 //! ```
 //! use outrigger::base::error::Result;
@@ -46,7 +45,7 @@
 //! }
 //! ```
 //!
-//! To write while looking does not compile:
+//! Writing while observing does not compile:
 //!
 //! ```compile_fail,E0599
 //! # use outrigger::{deployment::object::Object, steps::contract::Reads};
@@ -55,7 +54,7 @@
 //! }
 //! ```
 //!
-//! nor to ask a server while deciding:
+//! nor does a request while deciding:
 //!
 //! ```compile_fail,E0609
 //! # use outrigger::steps::contract::Deciding;
@@ -64,7 +63,7 @@
 //! }
 //! ```
 //!
-//! nor to leave an act that was announced:
+//! nor an unhandled act:
 //!
 //! ```compile_fail,E0004
 //! # use outrigger::{base::error::Result, steps::contract::{Never, Outcome, Writes}};
@@ -97,35 +96,35 @@ use crate::settings::{Need, Settings};
 /// A future that stays on its thread.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// All that a step can look at. Nothing that is asked through it persists.
+/// What a step can read.
 #[derive(Clone, Copy)]
 pub struct Reads<'a> {
-    /// What was asked for.
+    /// The run.
     pub run: &'a Run,
-    /// What is remembered.
+    /// Record and anchor.
     pub notes: &'a Notes,
     /// The cluster, as the operator.
     pub cluster: &'a cluster::view::View,
     /// GitLab, as the operator.
     pub gitlab: &'a gitlab::view::View,
-    /// What reads the files that the user names.
+    /// Reads the user's files.
     pub intake: &'a Intake,
-    /// Where events go.
+    /// The sink for events.
     pub progress: &'a dyn Reporter,
 }
 
-/// All that a step can change, and all that it can look at.
+/// What a step can change and read.
 #[derive(Clone, Copy)]
 pub struct Writes<'a> {
-    /// What can be looked at.
+    /// What it can read.
     pub reads: Reads<'a>,
     /// The cluster, as the operator.
     pub cluster: &'a cluster::view::Hand,
     /// GitLab, as the operator.
     pub gitlab: &'a gitlab::view::Hand,
-    /// What is remembered from now on.
+    /// The journal of the record.
     pub journal: &'a Journal,
-    /// What earlier steps hand on, and where this one does.
+    /// Products of this step and earlier ones.
     pub products: &'a Products,
 }
 
@@ -137,34 +136,34 @@ impl<'a> Deref for Writes<'a> {
     }
 }
 
-/// All that a decision can depend on beside what was seen.
+/// What a decision depends on besides the observation.
 #[derive(Clone, Copy)]
 pub struct Deciding<'a> {
-    /// What was asked for.
+    /// The run.
     pub run: &'a Run,
-    /// What is remembered.
+    /// Record and anchor.
     pub notes: &'a Notes,
-    /// What the steps before have promised.
+    /// Promises of earlier steps.
     pub forecast: &'a Forecast,
 }
 
-/// Why a step looks.
+/// Why a step observes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To set up, or to tell whether it still is as setup would make it.
+    /// For setup and status.
     Setup,
-    /// To decide once more, right before it is applied, about what was [`Decision::Unknown`].
+    /// To decide again about [`Decision::Unknown`], right before apply.
     Again,
-    /// To take away.
+    /// For teardown.
     Teardown,
 }
 
-/// What the decisions so far promise to those that follow.
+/// Promises of earlier decisions to later ones.
 #[derive(Clone, Debug, Default)]
 pub struct Forecast {
-    /// Objects that no policy, quota or webhook could be asked about yet, each with the reason.
+    /// Objects without a dry run so far, with the reason.
     pub unlooked: Vec<(Ref, String)>,
-    /// The runner's line announces that the pipeline file's tags change with the runner's.
+    /// The runner's line already announces the new tags of the pipeline file.
     pub tags_announced: bool,
     /// The pipeline file will be committed.
     pub commit: bool,
@@ -178,33 +177,33 @@ impl Forecast {
     }
 }
 
-/// What applied steps hand on; each is set once.
+/// Products of applied steps; each is set once.
 #[derive(Default)]
 pub struct Products {
     /// The runner's cluster token.
     pub cluster_token: OnceCell<Secret>,
-    /// The runner authentication token that GitLab has shown.
+    /// The runner authentication token.
     pub runner_token: OnceCell<RunnerToken>,
-    /// The commit that this run made.
+    /// The commit of this run.
     pub commit: OnceCell<String>,
-    /// The launch script that this run wrote.
+    /// The launch script of this run.
     pub script: OnceCell<Written>,
 }
 
-/// A launch script that was written.
+/// A written launch script.
 pub struct Written {
-    /// Whether it holds the secrets, or the file beside it does.
+    /// Whether it or its secrets file contains the secrets.
     pub with_secrets: bool,
-    /// The script, where it was asked for on stdout.
+    /// The script, if it goes to stdout.
     pub to_stdout: Option<Secret>,
 }
 
-/// One thing that was checked, for the list that `preflight` prints.
+/// A check in the output of `preflight`.
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// What was checked.
     pub name: String,
-    /// How it went.
+    /// Its result.
     pub outcome: Judgement,
     /// In one line.
     pub text: String,
@@ -236,12 +235,11 @@ impl<A> From<Line<A>> for Decided<A> {
     }
 }
 
-/// What came of one act.
+/// The result of an act.
 pub struct Outcome<U> {
-    /// In a few words; empty if there is nothing to say.
+    /// The result in words, may be empty.
     pub text: String,
-    /// What has to be undone when the [`Milestone`] is reached that [`Info::holds_until`] names, and in any case at
-    /// the end of the run.
+    /// What must be undone at the [`Milestone`] of [`Info::holds_until`], at the latest at the end of the run.
     pub held: Vec<U>,
 }
 
@@ -251,14 +249,14 @@ impl<U> From<String> for Outcome<U> {
     }
 }
 
-/// Something that is reached once, and that a temporary right is held for.
+/// A point in the run until which a temporary right is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Milestone {
-    /// The Role and its binding are there.
+    /// The Role and its binding exist.
     RoleGranted,
 }
 
-/// Whether a step's product can go to stdout.
+/// Whether a step can print its product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prints {
     /// No.
@@ -268,7 +266,7 @@ pub enum Prints {
         /// Whether that takes a connection to the cluster.
         with_cluster: bool,
     },
-    /// Its subcommand does nothing else.
+    /// Its subcommand only prints.
     Always,
 }
 
@@ -276,11 +274,11 @@ pub enum Prints {
 pub struct Printed {
     /// The product.
     pub bytes: Vec<u8>,
-    /// Objects that somebody else will make from it: they count as ours by their id, once that is on disk.
+    /// Objects that an administrator creates from it: they count as ours by their id once recorded.
     pub intents: Vec<Ref>,
 }
 
-/// What a step is, as data: subcommand, help, `--only`, teardown's order and the README's table follow from it.
+/// A step as data, for subcommand, help, `--only`, teardown's order and the README's table.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each named where it is set")]
 pub struct Info {
     /// Subcommand and JSON name.
@@ -295,30 +293,30 @@ pub struct Info {
     pub flags: &'static [&'static str],
     /// What it needs of GitLab's side.
     pub gitlab: Need,
-    /// Whether its subcommand needs that also where a record exists.
+    /// Whether its subcommand needs that even with a record.
     pub gitlab_again: bool,
-    /// What it does, for steps that have to know whether another one is selected.
+    /// Its name for other steps that depend on whether it is selected.
     pub part: Option<Part>,
-    /// What its subcommand pulls in before itself.
+    /// The steps that its subcommand includes first.
     pub pulls_in: &'static [Part],
-    /// Whether `setup` and `status` include it without its being named.
+    /// Whether `setup` and `status` include it by default.
     pub is_wanted: fn(&Settings, Option<&Record>) -> bool,
-    /// It looks at what every other step would do, and changes nothing.
+    /// It checks all other steps and changes nothing.
     pub surveys: bool,
-    /// Whether taking back what it did takes the cluster.
+    /// Whether undoing it needs the cluster.
     pub undo_needs_cluster: bool,
-    /// It is undone when everything else is: the rest lives in what it made.
+    /// It is undone after all others, whose objects are inside its own.
     pub undone_last: bool,
-    /// What it holds is undone when this is reached.
+    /// Its temporary rights are undone at this milestone.
     pub holds_until: Option<Milestone>,
-    /// What is reached when it is done.
+    /// The milestone that it reaches.
     pub reaches: Option<Milestone>,
-    /// Whether its product can go to stdout.
+    /// Whether it can print its product.
     pub prints: Prints,
 }
 
 impl Info {
-    /// What most steps are.
+    /// The defaults.
     pub const DEFAULT: Info = Info {
         name: "",
         about: "",
@@ -339,7 +337,7 @@ impl Info {
     };
 }
 
-/// The effect of a step that has none.
+/// The act of a step without acts.
 #[derive(Clone, Copy, Debug)]
 pub enum Never {}
 
@@ -355,26 +353,26 @@ pub trait Step: Sync + 'static {
     /// What it can undo.
     type Undo: Clone + 'static;
 
-    /// Looks. Nothing persists of what it asks.
+    /// Reads what the decision needs.
     ///
     /// # Errors
-    /// What keeps the step from being decided: it becomes its only line.
+    /// The failure becomes the step's only line.
     async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Self::Seen>;
 
-    /// Decides about what was seen for [`Purpose::Setup`].
+    /// Decides for [`Purpose::Setup`].
     fn decide(&self, d: &Deciding<'_>, seen: &Self::Seen) -> Decided<Self::Act>;
 
-    /// Decides what to take away of what was seen for [`Purpose::Teardown`].
+    /// Decides what to remove for [`Purpose::Teardown`].
     fn decide_undo(&self, _d: &Deciding<'_>, _seen: &Self::Seen) -> Vec<Line<Self::Undo>> {
         Vec::new()
     }
 
-    /// Whether an act of a second look was announced by the first.
+    /// Whether an act of a second decision was announced by the first.
     fn within(&self, _act: &Self::Act, _announced: &[Self::Act]) -> bool {
         false
     }
 
-    /// What can be tried before anything is changed, without a server.
+    /// Local checks before any change.
     ///
     /// # Errors
     /// What would fail later.
@@ -382,22 +380,21 @@ pub trait Step: Sync + 'static {
         Ok(())
     }
 
-    /// Carries out one act.
+    /// Applies one act.
     ///
     /// # Errors
-    /// The run stops there; what is held is undone.
+    /// The run stops, and temporary rights are undone.
     async fn apply(&self, w: Writes<'_>, act: Self::Act) -> Result<Outcome<Self::Undo>>;
 
-    /// Tries what is there as it will be used: after apply, also what was kept, and in `status`. Returns what is
-    /// worth saying.
+    /// Tests the result as it will be used: after apply, even if kept, and in `status`. Returns the proof in words.
     ///
     /// # Errors
-    /// The proof that failed (exit 9).
+    /// The failed proof (exit 9).
     async fn prove(&self, _r: Reads<'_>, _products: &Products) -> Result<Option<String>> {
         Ok(None)
     }
 
-    /// The step's one line when it is done: `did` holds what came of each act.
+    /// The step's line after apply: `did` has the results of its acts.
     fn done(
         &self,
         _d: &Deciding<'_>,
@@ -412,24 +409,24 @@ pub trait Step: Sync + 'static {
         }
     }
 
-    /// Before anything is taken away: lets no new work begin and waits for what runs. Returns what is worth saying.
+    /// Before anything is removed: stops new work and waits for running work. Returns a note, if any.
     ///
     /// # Errors
-    /// What still runs when the time is over.
+    /// Work that still runs after the timeout.
     async fn settle(&self, _w: Writes<'_>, _acts: &[Self::Undo]) -> Result<Option<String>> {
         Ok(None)
     }
 
-    /// Takes these away, going on past failures, and reads back that they are gone. Returns what came of it.
+    /// Removes these, continues after failures, and verifies the removal. Returns the result in words.
     ///
     /// # Errors
-    /// All that failed, together.
+    /// All failures, joined.
     async fn undo(&self, w: Writes<'_>, acts: Vec<Self::Undo>) -> Result<String>;
 
-    /// What it makes, for stdout.
+    /// Its product for stdout.
     ///
     /// # Errors
-    /// What keeps it from being made.
+    /// Why it cannot be produced.
     async fn print(&self, _r: Reads<'_>) -> Result<Option<Printed>> {
         Ok(None)
     }
@@ -445,7 +442,7 @@ pub trait AnyStep: Sync {
     fn print<'a>(&'static self, r: Reads<'a>) -> Pending<'a, Result<Option<Printed>>>;
 }
 
-/// A step that has looked.
+/// A step after observation.
 pub trait Looked {
     /// Lets it decide about setting up.
     fn decide(self: Box<Self>, d: &Deciding<'_>) -> Box<dyn Planned>;
@@ -453,7 +450,7 @@ pub trait Looked {
     fn decide_undo(self: Box<Self>, d: &Deciding<'_>) -> Box<dyn Planned>;
 }
 
-/// A step that has decided.
+/// A step after its decision.
 pub trait Planned {
     /// What it is.
     fn info(&self) -> &'static Info;
@@ -522,7 +519,7 @@ impl<S: Step> Looked for Observed<S> {
 }
 
 impl<S: Step> Plan<S> {
-    /// Looks and decides once more about what was unknown, and holds the result against what was announced.
+    /// Observes and decides again, and compares the result with the announced acts.
     async fn again(&self, w: Writes<'_>, forecast: &Forecast) -> Result<Vec<Line<S::Act>>> {
         let seen = self.step.observe(w.reads, Purpose::Again).await?;
         let lines = self.step.decide(&Deciding { run: w.run, notes: w.notes, forecast }, &seen).lines;
@@ -532,9 +529,9 @@ impl<S: Step> Plan<S> {
                 return Err(failure.clone());
             }
             if line.act.as_ref().is_some_and(|act| !self.step.within(act, &announced)) {
-                let why = format!("{} is needed, which was not announced", line.text);
+                let why = format!("{} is required, but was not announced", line.text);
                 return Err(Failure::new(Id::NotAnnounced, why)
-                    .hint("run the same command again: it shows the plan as it is now"));
+                    .hint("run the same command again to see the new plan"));
             }
         }
         Ok(lines)
@@ -623,14 +620,14 @@ impl<S: Step> Planned for Plan<S> {
     }
 }
 
-/// A step that could not look: its one line says why.
+/// A step whose observation failed.
 pub struct Refused {
     info: &'static Info,
     failure: Failure,
 }
 
 impl Refused {
-    /// The line of a failure.
+    /// A step with this failure.
     #[must_use]
     pub fn new(info: &'static Info, failure: Failure) -> Self {
         Self { info, failure }
@@ -655,7 +652,6 @@ impl Planned for Refused {
         Box::pin(async { Err(self.failure.clone()) })
     }
     fn prove<'a>(&'a self, _: Reads<'a>, _: &'a Products) -> Pending<'a, Result<Option<String>>> {
-        // Nothing was seen that could be tried; its line says why.
         Box::pin(async { Ok(None) })
     }
     fn release<'a>(&'a mut self, _: Writes<'a>) -> Pending<'a, Result<Option<String>>> {

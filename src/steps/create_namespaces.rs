@@ -1,4 +1,4 @@
-//! The runner's namespace and the jobs' namespace, or existing ones used as they are.
+//! The runner namespace and the job namespace, created or used as they are.
 
 use std::time::Instant;
 
@@ -20,23 +20,23 @@ use crate::steps::looks::Looks;
 /// See the module.
 pub struct CreateNamespaces;
 
-/// One of the two namespaces as it is.
+/// One of the two namespaces.
 pub struct Place {
     reference: Ref,
     live: Option<Object>,
     is_job: bool,
-    /// What would be made of it.
+    /// The wanted manifest.
     wanted: Object,
-    /// The binding that lets the operator look into it before it goes.
+    /// A temporary binding for listing its objects before its deletion.
     look: Option<Object>,
 }
 
-/// Both, the runner's first.
+/// The observation: both namespaces, the runner's first.
 pub struct Seen {
     places: Vec<Place>,
-    /// What jobs can get at in a jobs' namespace that is not ours, in words.
+    /// What jobs can reach in an existing job namespace, in words.
     reach: Option<String>,
-    /// Our jobs can work there already: whoever made that accepted it.
+    /// The Role exists there already, so it was accepted before.
     works_already: bool,
     looks: Looks,
 }
@@ -53,18 +53,18 @@ pub enum Act {
 /// What is undone.
 #[derive(Clone)]
 pub enum Undo {
-    /// Let the operator look into it.
+    /// Create the temporary binding.
     Look(Object),
-    /// Delete the one with this uid, if nothing foreign is inside.
+    /// Delete the namespace with this uid, if it contains no foreign objects.
     Delete(Ref, String),
 }
 
 impl Step for CreateNamespaces {
     const INFO: Info = Info {
         name: "create-namespaces",
-        about: "Create the runner's namespace and the jobs' namespace",
-        long: "Job pods and the runner's own credential live in two namespaces, because whoever creates pods in a \
-         namespace can read every Secret in it. The jobs' namespace enforces Pod Security. With \
+        about: "Create the runner namespace and the job namespace",
+        long: "Job pods and the runner's credential are in two namespaces, because a user who creates pods in a \
+         namespace can read every Secret in it. The job namespace enforces Pod Security. With \
          --use-namespace an existing namespace is used as it is: never relabelled, never deleted.",
         keys: &[
             "namespace",
@@ -87,7 +87,7 @@ impl Step for CreateNamespaces {
         let [runner, job] = r.run.names.namespaces();
         let (runner_live, job_live) = tokio::join!(r.cluster.read(&runner), r.cluster.read(&job));
         if why != Purpose::Teardown {
-            // Labels pin the server's version, which is known by now unless it cannot be had.
+            // The labels pin the server's version, if it can be read.
             let _ = r.cluster.version().await;
         }
         let version = r.cluster.minor_version();
@@ -104,7 +104,7 @@ impl Step for CreateNamespaces {
             Purpose::Setup | Purpose::Again => survey(r, &mut seen).await,
             Purpose::Teardown => {
                 for place in seen.places.iter_mut().filter(|_| !r.run.options.keep_namespaces) {
-                    // One that is on its way already is only awaited.
+                    // A terminating namespace is only waited for.
                     let ours = |live: &Object| !live.is_terminating() && r.notes.owner(live) == Owner::Us;
                     if !r.run.is_used(&place.reference.name) && place.live.as_ref().is_some_and(ours) {
                         place.look =
@@ -129,7 +129,6 @@ impl Step for CreateNamespaces {
             Act::Create(object) => Some(object),
             Act::Relabel(_) => None,
         });
-        // The last one speaks for what goes into both.
         if let Some(line) = decided.lines.iter_mut().rfind(|line| line.decision == Decision::Create) {
             line.detail.push("policies and quotas inside are not known before it exists".into());
         }
@@ -199,7 +198,7 @@ impl Step for CreateNamespaces {
                         Err(failure) => {
                             let unreleased = temporary_binding::holds(w.cluster);
                             kept.push(failure);
-                            // Whoever could not give one right back takes no other.
+                            // No further temporary binding while one cannot be removed.
                             if unreleased {
                                 break;
                             }
@@ -217,11 +216,11 @@ impl Step for CreateNamespaces {
             0 => "nothing to delete".to_owned(),
             number => format!("{} gone after {} s", count(number, "namespace"), started.elapsed().as_secs()),
         };
-        Ok(agreed.iter().fold(text, |text, with| format!("{text}; with it {with}")))
+        Ok(agreed.iter().fold(text, |text, with| format!("{text}; including {with}")))
     }
 }
 
-/// What is to be known before a namespace is made, or used as it is.
+/// Reads what setup needs.
 async fn survey(r: Reads<'_>, seen: &mut Seen) {
     let job = &seen.places[1];
     if r.run.is_used(&job.reference.name) && job.live.as_ref().is_some_and(|live| !live.is_terminating()) {
@@ -235,7 +234,7 @@ async fn survey(r: Reads<'_>, seen: &mut Seen) {
     seen.looks = Looks::at(r.cluster, &made.iter().collect::<Vec<_>>()).await;
 }
 
-/// The line of a jobs' namespace that is used as it is, with what jobs can reach there.
+/// The line of an existing job namespace, with what jobs can reach there.
 fn shared(run: &Run, seen: &Seen, line: Line<Act>, reach: &str) -> Line<Act> {
     if line.decision != Decision::Keep {
         return line;
@@ -244,18 +243,18 @@ fn shared(run: &Run, seen: &Seen, line: Line<Act>, reach: &str) -> Line<Act> {
         line
     } else {
         Line::refuse(
-            Failure::new(Id::MissingConsent, format!("jobs in {} will be able to reach what is there already", seen.places[1].reference.name),
+            Failure::new(Id::MissingConsent, format!("jobs in {} can reach existing objects there", seen.places[1].reference.name),
             )
             .with_kind(crate::base::error::Kind::Refused)
-            .detail("in reach", reach)
-            .hint("use a namespace of its own (leave --use-namespace out), or accept it with --accept shared-namespace"),
+            .detail("reachable", reach)
+            .hint("use a separate namespace (omit --use-namespace), or accept it with --accept shared-namespace"),
         )
     };
     line.detail(format!("jobs can reach there: {reach}"))
 }
 
-/// A namespace on its way out that says it is this deployment's, where nothing here proves it: it is not
-/// touched, but it is not "nothing" either.
+/// A terminating namespace with this deployment's annotation, but without proof that it is ours: reported, not
+/// touched.
 fn others_end(d: &Deciding<'_>, live: &Object) -> Option<Line<Undo>> {
     let says = live.annotation(names::DEPLOYMENT) == Some(d.run.names.deployment.as_str());
     let unknown = d.notes.record().uid_of(&live.reference).is_none();
@@ -268,7 +267,7 @@ fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
         if run.is_used(name) {
             return Line::refuse(
                 Failure::new(Id::NamespaceMissing, format!("the namespace {name} does not exist"))
-                    .hint("leave out --use-namespace to have it made, or name one that exists"),
+                    .hint("omit --use-namespace to create it, or use an existing namespace"),
             );
         }
         let level = if place.is_job {
@@ -298,7 +297,7 @@ fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
     unmarked(run, live, if place.is_job { decide_level(run, place, live) } else { Line::keep(name) })
 }
 
-/// The labels and annotations that were asked for, a line each.
+/// The configured labels and annotations, one line each.
 fn marks(run: &Run) -> Vec<String> {
     let all =
         [("label", &run.settings.namespace_labels), ("annotation", &run.settings.namespace_annotations)];
@@ -306,8 +305,7 @@ fn marks(run: &Run) -> Vec<String> {
     all.iter().flat_map(|(what, pairs)| pairs.iter().map(move |pair| line(what, pair))).collect()
 }
 
-/// Labels and annotations are set when a namespace is created and never again: what a live one lacks is
-/// said, with the command that sets it.
+/// Labels and annotations are set only at creation: for an existing namespace the command is shown.
 fn unmarked(run: &Run, live: &Object, mut line: Line<Act>) -> Line<Act> {
     let name = shell_word(&live.reference.name);
     let mut commands = Vec::new();
@@ -335,7 +333,7 @@ fn unmarked(run: &Run, live: &Object, mut line: Line<Act>) -> Line<Act> {
     }
     line.notable = true;
     line.text = format!("{}: {} is not on it", line.text, lacks.join(", "));
-    let mut text = "labels and annotations are set at creation only; to set them now";
+    let mut text = "labels and annotations are set only at creation; to set them now";
     commands.into_iter().fold(line, |line, command| line.detail((std::mem::take(&mut text), command)))
 }
 
@@ -372,14 +370,14 @@ fn decide_level(run: &Run, place: &Place, live: &Object) -> Line<Act> {
             )
         }
         std::cmp::Ordering::Greater => Line::keep_stricter(format!(
-            "{name} enforces Pod Security {enforced}, stricter than {wanted}{by}: kept"
+            "kept {name}: it enforces Pod Security {enforced}, stricter than {wanted}{by}"
         ))
-        .detail("jobs that need more will be refused there; to loosen it: --force-conflicts"),
+        .detail("pods that need more are rejected there; to lower the level: --force-conflicts"),
         std::cmp::Ordering::Equal => Line::keep(name),
     }
 }
 
-/// What jobs can get at in a namespace that is not ours, in words; what may not be listed says so.
+/// What jobs can reach in an existing namespace, in words.
 async fn reach(view: &View, namespace: &str) -> String {
     let mut parts = Vec::new();
     for (noun, resource) in [
@@ -390,7 +388,7 @@ async fn reach(view: &View, namespace: &str) -> String {
         let path = format!("/api/v1/namespaces/{namespace}/{resource}");
         parts.push(match view.list_metadata(&format!("list {resource}"), &path).await {
             Ok(items) => count(items.len(), noun),
-            Err(_) => format!("{noun}s that may not be counted"),
+            Err(_) => format!("an unknown number of {noun}s (not listable)"),
         });
     }
     parts.join(", ")

@@ -1,4 +1,4 @@
-//! The runner's ServiceAccount, the jobs' ServiceAccount, the least-privilege Role and its binding.
+//! The runner's and the jobs' ServiceAccounts, the least-privilege Role and its RoleBinding.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -28,16 +28,16 @@ pub struct CreateRole;
 /// How long authorizers may lag behind a binding.
 const LAG: Duration = Duration::from_secs(10);
 
-/// The objects as they are.
+/// The observation.
 pub struct Seen {
-    /// What would be made, and what is there.
+    /// Wanted and existing objects.
     objects: Vec<(Object, Option<Object>)>,
-    /// The `default` ServiceAccount of the jobs' namespace, where that is ours.
+    /// The `default` ServiceAccount of the job namespace, if that is ours.
     default_account: Option<Object>,
     looks: Looks,
 }
 
-/// What is undone: the one with this uid.
+/// Deletes the object with this uid.
 #[derive(Clone)]
 pub struct Delete(Ref, String);
 
@@ -45,10 +45,9 @@ impl Step for CreateRole {
     const INFO: Info = Info {
         name: "create-role",
         about: "Create the runner's ServiceAccount and the least-privilege Role",
-        long: "Four objects: the runner's ServiceAccount; a ServiceAccount for jobs, which has no rights and no token; \
-         and, in the jobs' namespace, a Role with what the runner needs and no more, and the RoleBinding that gives it to the \
-         runner. Pulls in bind-admin where the cluster lets you grant the Role only with more rights. With --print \
-         the manifests go to stdout, for an administrator to apply.",
+        long: "Four objects: the runner's ServiceAccount; a ServiceAccount for jobs, without rights and token; and, in the \
+         job namespace, a Role with the rights that the runner needs, and its RoleBinding. Includes bind-admin if you \
+         need more rights to grant the Role. With --print the manifests go to stdout, for an administrator to apply.",
         keys: &[
             "namespace",
             "runnerNamespace",
@@ -82,7 +81,7 @@ impl Step for CreateRole {
         if why == Purpose::Teardown {
             return Ok(Seen { objects, default_account: None, looks: Looks::default() });
         }
-        // Whether the operator may grant the Role is another step's question, which has the server look at it.
+        // bind-admin does the Role's dry run.
         let elsewhere =
             |object: &Object| r.run.includes(Part::Grant) && object.reference.kind == ObjectKind::Role;
         let missing = objects.iter().filter(|(_, live)| live.is_none()).map(|(wanted, _)| wanted);
@@ -163,7 +162,7 @@ impl Step for CreateRole {
     }
 
     fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Delete>> {
-        // The anchor last: as long as it is there, another machine can find the rest.
+        // The anchor last: other machines find the rest through it.
         let lives = seen.objects.iter().rev().filter_map(|(_, live)| live.as_ref());
         lives
             .map(|live| match d.notes.owner(live) {
@@ -184,7 +183,7 @@ impl Step for CreateRole {
         for Delete(reference, uid) in acts {
             match w.cluster.delete(&reference, &uid).await {
                 Ok(None) => deleted += 1,
-                // It is waited for when the rest is done.
+                // Waited for at the end.
                 Ok(Some(live)) => held = format!("{held}; {}", deletion::shown(&live)),
                 Err(failure) => failures.push(failure),
             }
@@ -219,7 +218,7 @@ impl Step for CreateRole {
 fn document(text: &mut String, object: &Object) -> Result<()> {
     text.push_str("---\n");
     let yaml = serde_yaml::to_string(&object.value).map_err(|error| {
-        Failure::new(Id::Internal, format!("{} cannot be written as YAML: {error}", object.reference))
+        Failure::new(Id::Internal, format!("cannot write {} as YAML: {error}", object.reference))
     })?;
     text.push_str(&yaml);
     if !yaml.ends_with('\n') {
@@ -247,26 +246,26 @@ fn manifests(run: &Run, id: &str) -> Vec<Object> {
     vec![account, job_account, role, binding]
 }
 
-/// The settings that a colleague without the record needs, as JSON: nothing of one machine, and
-/// nothing that could aim somebody's token at another host.
+/// The settings for other machines without the record, as JSON: nothing specific to one machine, and nothing that
+/// could send a token to another host.
 fn settings_note(run: &Run) -> String {
     let mut settings = run.settings.recorded();
     settings.retain(|key, _| names::NOTED.contains(&key.as_str()));
     serde_json::to_string(&settings).unwrap_or_default()
 }
 
-/// In a namespace of ours, pods that name no ServiceAccount get no token either.
+/// In our own namespace, pods of the `default` ServiceAccount get no token either.
 fn quiet_default(run: &Run, live: Option<&Object>) -> Option<Line<Act>> {
     let quiet = |live: &Object| live.value["automountServiceAccountToken"] == json!(false);
     if run.is_used(&run.names.job_namespace) || live.is_some_and(quiet) {
         return None;
     }
     let reference = run.names.default_account();
-    let text = format!("{reference}: no token for pods that name no ServiceAccount");
+    let text = format!("{reference}: no token for pods without a ServiceAccount of their own");
     Some(Line::new(Decision::Update, text, Act::QuietDefault(reference)))
 }
 
-/// Waits for the `default` ServiceAccount, which a controller makes after its namespace.
+/// Updates the `default` ServiceAccount, which a controller creates after its namespace.
 async fn quieten(hand: &Hand, reference: &Ref) -> Result<()> {
     let patch = json!({"automountServiceAccountToken": false});
     let look = async || match hand.merge(reference, &patch).await {
@@ -276,7 +275,7 @@ async fn quieten(hand: &Hand, reference: &Ref) -> Result<()> {
     };
     let tell = |_: &Refusal, waited| {
         if wait::is_long(waited) {
-            hand.progress.waiting("create-role", &format!("{reference}, which the cluster makes"), waited);
+            hand.progress.waiting("create-role", &format!("the cluster to create {reference}"), waited);
         }
     };
     let pace = Pace::new(&hand.limits, 5, 1000).within(Duration::from_secs(30));

@@ -1,4 +1,4 @@
-//! The runner at GitLab: created with its tags and limits, since registering cannot set them any more.
+//! The runner in GitLab, created with its tags and limits.
 
 use serde_json::{Value, json};
 
@@ -18,52 +18,52 @@ use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, S
 /// See the module.
 pub struct CreateRunner;
 
-/// What is known before it is decided.
+/// The observation.
 pub enum Seen {
-    /// To set up.
+    /// For setup.
     Setup {
-        /// What is to become of the runner.
+        /// What to do with the runner.
         verdict: Verdict,
-        /// The project, for the reader.
+        /// The project in words.
         project: Option<String>,
-        /// What stands in the way of changing anything.
+        /// Obstacles to a change.
         obstacles: Vec<Failure>,
-        /// "last contact 40 s ago" of a runner of ours.
+        /// The state of our runner in words.
         condition: String,
     },
-    /// To take away: what was found, and its condition in words.
+    /// For teardown: the runner, and its state in words.
     Teardown(Found, String),
-    /// That GitLab no longer exists.
+    /// GitLab no longer exists.
     Gone,
 }
 
-/// What is done.
+/// An act.
 #[derive(Clone)]
 pub enum Act {
-    /// Make a runner with this body.
+    /// Create a runner with this body.
     Create(Value),
-    /// Register a runner with the registration token at hand and this body.
+    /// Register a runner with the registration token and this body.
     Register(Value),
-    /// Set this on the runner with this id.
+    /// Update the runner with this id.
     Update(u64, Value),
-    /// Let the description of the runner with this id name the ServiceAccount as it is now.
+    /// Update the mark of the runner with this id.
     Mark(u64),
-    /// Make the token of the runner with this id anew.
+    /// Reset the token of the runner with this id.
     Reset(u64),
 }
 
-/// What is undone: the runner with this id.
+/// Deletes the runner with this id.
 #[derive(Clone)]
 pub struct Delete(u64);
 
 impl Step for CreateRunner {
     const INFO: Info = Info {
         name: "create-runner",
-        about: "Create the runner at GitLab, or use one that exists",
+        about: "Create the runner in GitLab, or use an existing one",
         long: "Creates a project runner (or a group or instance runner) through GitLab's API: locked, for tagged jobs only. \
-         It is found again by the mark at the end of its description, which names the ServiceAccount, so that a second one is never made. \
-         GitLab shows its token once: setup puts it into the launch script; by itself this command writes it to \
-         --runner-token-out FILE. With --runner-token-file a runner that exists is used, and never changed.",
+         Later runs find it by the mark at the end of its description, which names the ServiceAccount. \
+         GitLab shows its token once: setup puts it into the launch script; this command alone writes it to \
+         --runner-token-out FILE. With --runner-token-file an existing runner is used and never changed.",
         keys: &[
             "gitlabUrl",
             "gitlabTokenFile",
@@ -149,17 +149,17 @@ impl Step for CreateRunner {
             Act::Update(id, body) => {
                 runner::update(w.gitlab, id, &body).await?;
                 note(w).await?;
-                format!("changed runner {id}")
+                format!("updated runner {id}")
             }
             Act::Mark(id) => {
                 runner::mark_anew(w.gitlab, id).await?;
                 note(w).await?;
-                format!("marked runner {id} anew")
+                format!("updated the mark of runner {id}")
             }
             Act::Reset(id) => {
                 let token = runner::reset(w.gitlab, id).await?;
                 keep(w, token).await?;
-                format!("runner {id} has a new token")
+                format!("reset the token of runner {id}")
             }
         };
         Ok(text.into())
@@ -178,7 +178,7 @@ impl Step for CreateRunner {
                 .into_iter()
                 .collect(),
             Seen::Teardown(Found::None, _) if recorded.is_empty() => Vec::new(),
-            Seen::Teardown(Found::None, _) => vec![Line::keep("the runner at GitLab (already gone)")],
+            Seen::Teardown(Found::None, _) => vec![Line::keep("the runner in GitLab (already gone)")],
             Seen::Teardown(Found::Ours(ours), condition) => {
                 let text = format!("runner {} ({condition})", ours.runner.id);
                 vec![Line::new(Decision::Remove, text, Delete(ours.runner.id)).about(Target::Runner)]
@@ -237,8 +237,8 @@ fn decide(
                 Act::Register(body),
             );
             vec![line
-                .detail("registration tokens are on their way out (GitLab 20.0), and anybody who has one can add runners")
-                .detail("without --gitlab-token-file the runner can be neither looked at nor deleted from here")]
+                .detail("registration tokens will be removed in GitLab 20.0, and anyone with the token can add runners")
+                .detail("without --gitlab-token-file outrigger can neither read nor delete the runner")]
         }
         Verdict::Create(body) => {
             let noun = match body["runner_type"].as_str() {
@@ -271,7 +271,7 @@ fn kept(
     let id = ours.runner.id;
     let mut lines = Vec::new();
     if !differs.is_empty() {
-        // The pipeline's jobs ask for the tags: both change together, and one line says so.
+        // The pipeline file requires the tags: one line for both changes.
         let both = update["tag_list"].is_array() && run.includes(Part::Commit);
         let what = if both { format!("runner {id} and the pipeline file") } else { format!("runner {id}") };
         let mut line = Line::new(
@@ -280,15 +280,15 @@ fn kept(
             Act::Update(id, update.clone()),
         );
         if update["tag_list"].is_array() && !both {
-            line = line
-                .detail("jobs ask for tags in the pipeline file, which stays as it is (--commit-pipeline)");
+            line =
+                line.detail("the tags in the pipeline file stay unchanged (--commit-pipeline updates them)");
         }
         lines.push(line);
     }
     if ours.outdated_mark {
         lines.push(
-            Line::new(Decision::Update, format!("runner {id}: its mark"), Act::Mark(id))
-                .detail("it is to name the ServiceAccount as it is now, at the end of the description"),
+            Line::new(Decision::Update, format!("runner {id}: the mark in its description"), Act::Mark(id))
+                .detail("the mark must name the current ServiceAccount"),
         );
     }
     if let Some(why) = reset {
@@ -303,7 +303,7 @@ fn kept(
         let line = Line::keep(format!("kept: runner {id}, {condition}"));
         lines.push(if ours.runner.paused {
             Line { notable: true, ..line }
-                .detail("it takes no jobs while it is paused: resume it in GitLab (Settings, CI/CD, Runners)")
+                .detail("a paused runner takes no jobs: resume it in GitLab (Settings, CI/CD, Runners)")
         } else {
             line
         });
@@ -311,7 +311,7 @@ fn kept(
     lines
 }
 
-/// By itself the step has nowhere to put the token but a file that is named.
+/// Checks `--runner-token-out`, which the step alone needs for the token.
 fn token_out(run: &Run, verdict: &Verdict) -> Result<Option<Failure>> {
     if !run.alone || !verdict.brings_token() {
         return Ok(None);
@@ -320,11 +320,9 @@ fn token_out(run: &Run, verdict: &Verdict) -> Result<Option<Failure>> {
         return Ok(Some(
             Failure::new(
                 Id::MissingInput,
-                "GitLab shows the runner's token once, and nothing is there to take it",
+                "GitLab shows the runner's token once, and --runner-token-out is not set",
             )
-            .hint(
-                "name a file for it with --runner-token-out FILE, or let setup put it into the launch script",
-            ),
+            .hint("set --runner-token-out FILE, or let setup put the token into the launch script"),
         ));
     };
     files::check_target(&path.value)?;
@@ -332,7 +330,7 @@ fn token_out(run: &Run, verdict: &Verdict) -> Result<Option<Failure>> {
     Ok(None)
 }
 
-/// Hands the token on; by itself the step writes it where it was asked for, and notes the runner.
+/// Hands on the token; the step alone also writes it to `--runner-token-out`.
 async fn keep(w: Writes<'_>, token: RunnerToken) -> Result<()> {
     if w.run.alone
         && let Some(path) = &w.run.settings.runner_token_out
@@ -344,7 +342,7 @@ async fn keep(w: Writes<'_>, token: RunnerToken) -> Result<()> {
     note(w).await
 }
 
-/// Notes the runner's id on the anchor, for machines without the record.
+/// The step alone: notes the runner's id on the anchor, for machines without the record.
 async fn note(w: Writes<'_>) -> Result<()> {
     if !w.run.alone {
         return Ok(());
@@ -367,10 +365,10 @@ fn unreachable(notes: &Notes, why: &str) -> Failure {
     let runner =
         gitlab.owned().map_or_else(|| "a runner".to_owned(), |runner| format!("runner {}", runner.id));
     let place = if gitlab.url.is_empty() { String::new() } else { format!(" at {}", gitlab.url) };
-    Failure::new(Id::MissingInput, format!("setup made {runner}{place}, which cannot be looked at"))
+    Failure::new(Id::MissingInput, format!("cannot read {runner}{place}, which setup created"))
         .detail("because", why)
         .hint(Command::outrigger("teardown --gitlab-token-file PATH"))
-        .hint("if that GitLab no longer exists: --gitlab-gone; to leave the runner for now: --skip create-runner")
+        .hint("if that GitLab no longer exists: --gitlab-gone; to keep the runner for now: --skip create-runner")
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ fn decisions_to_undo() {
                 "gone",
                 &[],
                 |_, seen| *seen = Seen::Teardown(Found::None, String::new()),
-                &["Keep: the runner at GitLab (already gone)"],
+                &["Keep: the runner in GitLab (already gone)"],
             ),
             (
                 "never made",

@@ -1,4 +1,4 @@
-//! The CA that verifies the endpoint which the runner will dial.
+//! The CA that verifies the runner's endpoint of the cluster.
 
 use crate::base::error::Result;
 use crate::base::text::count;
@@ -15,11 +15,10 @@ impl Step for ExtractCa {
     const INFO: Info = Info {
         name: "extract-ca",
         about: "Find the CA certificate that verifies the cluster's endpoint, as PEM on stdout",
-        long: "Connects to the endpoint that the runner will dial and finds which CA verifies it by the rules of Go, which \
-         the runner is made of: the kubeconfig's, the cluster's own, or the system's. Of a bundle only those certificates \
-         are taken that verify what the endpoint shows now, at each address of its name; when the cluster's CA is \
-         rotated, run setup again. As a subcommand it prints them to stdout, canonically; it writes no file and \
-         changes nothing.",
+        long: "Connects to the runner's endpoint and finds the CA that verifies it by Go's rules, as gitlab-runner does: \
+         the kubeconfig's, the cluster's own, or the system's. Of a bundle it takes only the certificates that verify \
+         the endpoint's current certificate at each address of its name; after a rotation of the cluster's CA, run \
+         setup again. The subcommand prints them to stdout as PEM; it changes nothing.",
         keys: &["kubernetesHost"],
         prints: Prints::Always,
         ..Info::DEFAULT
@@ -55,7 +54,7 @@ impl Step for ExtractCa {
             None if trust.ca_pem.is_none() => {
                 format!("no CA file is needed: the system's roots verify {}", trust.endpoint.url)
             }
-            // By itself it is what somebody compares with another source: in full.
+            // The step alone prints the whole fingerprint for comparison.
             None if d.run.alone => format!(
                 "SHA-256 {}, from {}, {} days left, verifies {}",
                 trust.fingerprint, trust.source, trust.days_left, trust.endpoint.url
@@ -72,11 +71,11 @@ impl Step for ExtractCa {
 
 fn summary(trust: &Trust) -> String {
     if trust.ca_pem.is_none() {
-        return format!("none needed: the system's roots verify it, {} days left", trust.days_left);
+        return format!("not needed: the system's roots verify it, {} days left", trust.days_left);
     }
     let left_out = match trust.left_out {
         0 => String::new(),
-        others => format!(" ({} there not needed)", count(others, "other certificate")),
+        others => format!(" ({} not needed)", count(others, "other certificate")),
     };
     format!(
         "{} from {}{left_out}, {} days left",

@@ -1,4 +1,4 @@
-//! The runner's credential for the cluster, and the proof that it does what it must and nothing more.
+//! The runner's cluster token, and the proof of its rights.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
@@ -27,31 +27,31 @@ use crate::steps::looks::Looks;
 /// See the module.
 pub struct IssueToken;
 
-/// Under a week, jobs stop before anybody remembers why.
+/// A shorter lifetime needs consent.
 const SHORT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// A controller that works takes milliseconds.
+/// A working controller takes milliseconds.
 const FILLED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What is known before it is decided.
+/// The observation.
 pub struct Seen {
     live: Option<Object>,
-    /// Asked for by itself, it must not find out half-way that there is no account to have a token.
+    /// The step alone: the ServiceAccount is missing.
     lacks_account: bool,
     looks: Looks,
 }
 
-/// What is done.
+/// An act.
 #[derive(Clone)]
 pub enum Act {
-    /// Make the Secret, which the cluster fills.
+    /// Create the Secret, which the cluster fills.
     Create(Object),
-    /// Delete the one with this uid, then make it.
+    /// Delete the Secret with this uid, then create it.
     Replace(String, Object),
     /// Request a token bound to this Secret (created first).
     Request(Object),
 }
 
-/// What is undone: the one with this uid.
+/// Deletes the Secret with this uid.
 #[derive(Clone)]
 pub struct Delete(Ref, String);
 
@@ -60,9 +60,9 @@ impl Step for IssueToken {
         name: "issue-token",
         about: "Issue the runner's cluster token and prove what it may do; never prints it",
         long: "By default a Secret of type kubernetes.io/service-account-token, which does not expire; with \
-         --token-lifetime a requested token, bound to a Secret of ours so that it can be revoked. Then the proof, with \
-         a fresh client built of host, CA and token alone, as the runner will be: who it is, exactly the Role's \
-         rights in three namespaces, and a list of things that it must not be able to do.",
+         --token-lifetime a requested token, bound to a Secret so that it can be revoked. Then tests it with a new \
+         client that has only host, CA and token, as the runner: its identity, exactly the Role's rights in three \
+         namespaces, and a list of rights that it must not have.",
         keys: &["namespace", "runnerNamespace", "kubernetesHost", "tokenLifetime", "accept", "reissue"],
         part: Some(Part::Token),
         ..Info::DEFAULT
@@ -87,7 +87,7 @@ impl Step for IssueToken {
         if due && !seen.lacks_account && r.run.settings.token_lifetime.is_some() {
             may_request(r.cluster).await?;
         }
-        // One that is there already has passed, and another of its name would be judged beside it.
+        // Not for an existing one, whose name would conflict.
         if seen.live.is_none() && !seen.lacks_account {
             seen.looks = Looks::at(r.cluster, &[&manifest(r.run, &r.notes.id())]).await;
         }
@@ -117,7 +117,7 @@ impl Step for IssueToken {
             }
             Act::Request(object) => {
                 if let Some(live) = w.cluster.read(&object.reference).await.map_err(Failure::from)? {
-                    // What would be granted is found out before the token in use is revoked.
+                    // A refusal must come before the current token is revoked.
                     request(w, &live).await?;
                     w.cluster.replace(&object.reference, live.uid()).await?;
                 }
@@ -125,7 +125,7 @@ impl Step for IssueToken {
                 match request(w, &handle).await {
                     Ok(token) => drop(w.products.cluster_token.set(token)),
                     Err(failure) => {
-                        // Nobody has that token: it goes with the Secret it hangs on.
+                        // The unused token is revoked with its Secret.
                         w.cluster.replace(&handle.reference, handle.uid()).await?;
                         return Err(failure);
                     }
@@ -168,16 +168,16 @@ impl Step for IssueToken {
     async fn undo(&self, w: Writes<'_>, acts: Vec<Delete>) -> Result<String> {
         let mut texts = Vec::new();
         for Delete(reference, uid) in acts {
-            // The token is read before its Secret goes, to see it refused afterwards.
+            // The token is needed to verify its revocation.
             let live = w.cluster.read(&reference).await.map_err(Failure::from)?;
             let token = live.and_then(|live| token_in(&live));
             let what = match w.cluster.delete(&reference, &uid).await? {
                 None => "deleted Secret".to_owned(),
-                // It is waited for when the rest is done; the token ends with the wish.
+                // Waited for at the end; the token is invalid from now on.
                 Some(live) => deletion::shown(&live),
             };
             texts.push(match token {
-                None => format!("{what}; revocation not verified (the token is not at hand)"),
+                None => format!("{what}; revocation not verified (token not available)"),
                 Some(token) => {
                     let waited = revoked(w.reads.cluster, &token).await?;
                     format!("{what}; the old token gets 401 (after {waited} s)")
@@ -191,21 +191,24 @@ impl Step for IssueToken {
 fn no_account(names: &Names) -> Failure {
     let message = format!("{} is not there yet, and a token is for an account", names.account());
     Failure::new(Id::MissingPrerequisite, message)
-        .hint(("everything in its order", Command::outrigger("setup")))
+        .hint(("run all steps", Command::outrigger("setup")))
         .hint(("step by step", Command::outrigger("create-namespaces")))
         .hint(Command::outrigger("create-role"))
 }
 
-/// Requesting a token is a right of its own, and the old one must not be gone when it turns out missing.
+/// Checked before the old token is revoked.
 async fn may_request(view: &View) -> Result<()> {
     let right = Right::new("", "serviceaccounts/token", "create");
     let namespace = &view.run.names.runner_namespace;
     if view.may(namespace, &right).await.map_err(Failure::from)? {
         return Ok(());
     }
-    Err(Failure::new(Id::MissingRights, "you may not request a token, which --token-lifetime needs")
-        .detail(format!("in {namespace}"), right.to_string())
-        .hint("ask an administrator for that right, or leave out --token-lifetime for a token that does not expire"))
+    Err(Failure::new(
+        Id::MissingRights,
+        "you may not create serviceaccounts/token, which --token-lifetime requires",
+    )
+    .detail(format!("in {namespace}"), right.to_string())
+    .hint("ask an administrator for that right, or omit --token-lifetime for a token that does not expire"))
 }
 
 fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
@@ -236,18 +239,16 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
             Some(_) => Act::Request(wanted),
         };
         return Line::new(Decision::Replace, format!("{reference}: {why}"), act)
-            .detail("the host that has the old token stops until the new script has run there");
+            .detail("the host with the old token stops until the new script has run there");
     }
     let line = Line::keep(reference.to_string());
     match d.notes.token_expires() {
         None => line,
-        Some(expires) => {
-            line.detail(format!("jobs stop at {expires}, unless --reissue cluster makes a new token before"))
-        }
+        Some(expires) => line.detail(format!("jobs stop at {expires}; --reissue cluster issues a new token")),
     }
 }
 
-/// A lifetime in the unit people think of it in.
+/// A lifetime in days, hours or minutes.
 fn span(value: Duration) -> String {
     match value.as_secs() {
         s if s >= 2 * 86_400 => count(usize::try_from(s / 86_400).unwrap_or(0), "day"),
@@ -273,18 +274,18 @@ fn token_in(secret: &Object) -> Option<Secret> {
     String::from_utf8(bytes).ok().filter(|token| !token.is_empty()).map(Secret::new)
 }
 
-/// The token from its Secret, waiting for the controller that fills it.
+/// The token from its Secret; waits for the controller to fill it.
 async fn filled(view: &View) -> Result<Option<Secret>> {
     let reference = view.run.names.token_secret();
     let look = async || {
         let Some(live) = view.read_again(&reference).await.map_err(Failure::from)? else {
             return Err(Failure::new(
                 Id::TokenSecretEmpty,
-                format!("{reference} vanished after it was made"),
+                format!("{reference} disappeared after its creation"),
             )
             .detail(
                 "likely because",
-                "its ServiceAccount was not there: the controller deletes such a Secret",
+                "its ServiceAccount does not exist: then the controller deletes the Secret",
             )
             .hint("run the same command again"));
         };
@@ -306,16 +307,16 @@ async fn filled(view: &View) -> Result<Option<Secret>> {
         Failure::new(Id::TokenSecretEmpty, format!("{reference} has not been filled within {waited} s"))
             .detail(
                 "likely because",
-                "this cluster's token controller is switched off, or an external signer keeps the keys",
+                "the cluster's token controller is disabled, or uses an external signer",
             )
             .hint((
-                "ask for a token with a lifetime instead",
+                "request a token with a lifetime instead",
                 Command::Whole(format!("{} --token-lifetime 365d", view.run.settings.equivalent_command())),
             ))
     })
 }
 
-/// Asks for a token bound to `handle` and judges how long it was granted for.
+/// Requests a token bound to `handle` and checks its lifetime.
 async fn request(w: Writes<'_>, handle: &Object) -> Result<Secret> {
     let asked = w.run.settings.token_lifetime.as_ref().map(|lifetime| lifetime.value).unwrap_or_default();
     let body = json!({
@@ -327,37 +328,42 @@ async fn request(w: Writes<'_>, handle: &Object) -> Result<Secret> {
     });
     let answer = w.cluster.request_token(&w.run.names.account(), &body).await.map_err(Failure::from)?;
     let token = Secret::new(answer["status"]["token"].as_str().unwrap_or_default());
-    let said: jiff::Timestamp =
-        answer["status"]["expirationTimestamp"].as_str().unwrap_or_default().parse().map_err(|_| {
-            Failure::new(Id::TokenClaims, "the server granted a token without saying when it ends")
-        })?;
-    // The token's own claim is what counts in the end, and both its ends are by the server's clock.
+    let said: jiff::Timestamp = answer["status"]["expirationTimestamp"]
+        .as_str()
+        .unwrap_or_default()
+        .parse()
+        .map_err(|_| Failure::new(Id::TokenClaims, "the token response has no expirationTimestamp"))?;
+    // The token's claims count, and both are by the server's clock.
     let (from, until) = claims::lifetime(&token).unwrap_or((w.run.now, said));
     let expires = said.min(until);
     let granted = Duration::from_secs(u64::try_from(expires.as_second() - from.as_second()).unwrap_or(0));
     let shortened = granted + Duration::from_secs(60) < asked;
     if (shortened || granted < SHORT) && !w.run.settings.accepts(Risk::Lifetime) {
-        return Err(Failure::new(Id::LifetimeShortened, if shortened {
-                format!("the cluster granted {} where {} were asked for", span(granted), span(asked))
+        return Err(Failure::new(
+            Id::LifetimeShortened,
+            if shortened {
+                format!("the cluster granted {} instead of the requested {}", span(granted), span(asked))
             } else {
-                format!("a token for {} is shorter than a week", span(granted))
+                format!("a token lifetime of {} is shorter than a week", span(granted))
             },
         )
-        .detail("jobs would stop at", expires.to_string())
-        .hint("leave out --token-lifetime for a token that does not expire, or accept it with --accept lifetime"));
+        .detail("jobs stop at", expires.to_string())
+        .hint(
+            "omit --token-lifetime for a token that does not expire, or accept it with --accept lifetime",
+        ));
     }
     w.journal.write(|record| record.token_expires = expires.to_string())?;
     Ok(token)
 }
 
-/// Waits until the old token is refused; API servers remember a good one for some 10 s.
+/// Waits until the old token is rejected; API servers cache a valid one for some 10 s.
 async fn revoked(view: &View, token: &Secret) -> Result<u64> {
     let client = proof::client(view, token).await?;
     let started = Instant::now();
     let look = async || {
         let answer = client
             .review(
-                "ask who the old token is",
+                "review the old token",
                 "authentication.k8s.io",
                 "selfsubjectreviews",
                 "SelfSubjectReview",
@@ -370,11 +376,11 @@ async fn revoked(view: &View, token: &Secret) -> Result<u64> {
             _ => Ok(Continue(())),
         }
     };
-    let tell = |(): &(), waited| view.progress.waiting("issue-token", "the old token to be refused", waited);
+    let tell = |(): &(), waited| view.progress.waiting("issue-token", "the old token to be rejected", waited);
     let pace = Pace::new(&view.limits, 500, 500).within(Duration::from_secs(60));
     wait::until(pace, tell, look).await?.map_err(|()| {
         Failure::new(Id::NotRemoved, "the old token is still accepted a minute after its Secret was deleted")
-            .hint("run the same command again; if it stays so, the API server caches tokens for long")
+            .hint("run the same command again; the API server may cache tokens for longer")
             .passing()
     })
 }

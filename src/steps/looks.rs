@@ -1,4 +1,4 @@
-//! Dry runs of what a step is about to make, side by side.
+//! Concurrent dry runs of the objects that a step would create.
 
 use futures_util::future::join_all;
 
@@ -9,7 +9,7 @@ use crate::deployment::object::{Object, Ref};
 use crate::deployment::plan::Line;
 use crate::steps::contract::Decided;
 
-/// What dry runs came to.
+/// The results of dry runs.
 #[derive(Clone, Debug, Default)]
 pub struct Looks {
     refused: Vec<(Ref, Failure)>,
@@ -17,7 +17,7 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// Lets the server look at each of these objects.
+    /// Dry-runs these objects.
     pub async fn at(view: &View, objects: &[&Object]) -> Self {
         let looks = join_all(objects.iter().map(|object| look(view, object, true))).await;
         let mut found = Self::default();
@@ -27,7 +27,7 @@ impl Looks {
         found
     }
 
-    /// Adds what one dry run came to.
+    /// Adds a result.
     pub fn add(&mut self, reference: &Ref, look: Look) {
         match look {
             Look::Passes => {}
@@ -36,8 +36,7 @@ impl Looks {
         }
     }
 
-    /// What these lines become: those that make a refused object go, and one line says why; what could not be
-    /// looked at is part of the forecast.
+    /// Replaces the lines of refused objects by one refusal, and adds objects without a dry run to the forecast.
     #[must_use]
     pub fn judge<A>(&self, lines: Vec<Line<A>>, made: impl Fn(&A) -> Option<&Object>) -> Decided<A> {
         let reference =
@@ -52,7 +51,7 @@ impl Looks {
             }
             unlooked.extend(self.unlooked.iter().filter(|(one, _)| is(one)).cloned());
         }
-        // The same rule tends to refuse several: said once, with what it says to each.
+        // One rule often refuses several objects.
         kept.extend(Failure::together(refused).map(Line::refuse));
         let mut decided = Decided::lines(kept);
         decided.forecast.unlooked = unlooked;
@@ -60,7 +59,7 @@ impl Looks {
     }
 }
 
-/// Lets the server look at one object; without `ask`, only says whether it could.
+/// Dry-runs an object; without `ask`, only checks its namespace.
 pub async fn look(view: &View, object: &Object, ask: bool) -> Look {
     if let Some(namespace) = &object.reference.namespace
         && !view.takes_objects(namespace).await

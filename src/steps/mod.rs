@@ -1,7 +1,7 @@
-//! THE list of steps.
+//! The list of steps.
 //!
-//! Adding a step is one file that keeps the [`contract`] and one line in [`STEPS`]: subcommand, help, plan, `--only`,
-//! teardown's order and the README's table follow from it. Steps never use each other and never print.
+//! A new step is one file that implements the [`contract`] and one line in [`STEPS`]. Steps never use each other and
+//! never print.
 
 mod bind_admin;
 mod commit_pipeline;
@@ -43,7 +43,7 @@ pub fn find(name: &str) -> Option<&'static dyn AnyStep> {
     STEPS.iter().copied().find(|step| step.info().name == name)
 }
 
-/// A step with those that its subcommand pulls in, in the list's order.
+/// A step and the steps that its subcommand includes, in order.
 #[must_use]
 pub fn with_pulled_in(step: &'static dyn AnyStep) -> Vec<&'static dyn AnyStep> {
     let info = step.info();

@@ -1,10 +1,10 @@
-//! Everything that could fail later, found now and reported at once.
+//! Checks for everything that could fail later, reported together.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::base::error::{Failure, Hint, Id, Kind, Result};
+use crate::base::error::{Command, Failure, Hint, Id, Kind, Result};
 use crate::base::event::Outcome as Judgement;
 use crate::base::text::count;
 use crate::cluster::dry_run::{self, Look};
@@ -27,30 +27,30 @@ use crate::steps::looks;
 /// See the module.
 pub struct Preflight;
 
-/// What was found. What a question failed with is kept: all that is wrong is reported at once.
+/// The observation, including failures, which are reported together.
 pub struct Seen {
     kubeconfig: String,
     server: Result<String>,
     operator: Result<String>,
     rights: Result<Rights>,
     trust: Result<Trust>,
-    /// What the rules of the jobs' namespace refuse of a job's Secret and pod.
+    /// Refused dry runs of a job's Secret and pod.
     jobs: Vec<Failure>,
-    /// What of these could not be asked about, and why.
+    /// Those without a dry run, with the reason.
     unlooked: Vec<(Ref, String)>,
     gitlab: Gitlab,
     exec_plugin: Option<String>,
-    /// Both namespaces are there, so that everything in them can be looked at.
+    /// Both namespaces exist, so that objects in them can be checked.
     complete: bool,
 }
 
-/// GitLab's side.
+/// The checks of GitLab.
 enum Gitlab {
-    /// No instance is named.
+    /// No GitLab URL is set.
     None,
-    /// This run has nothing to do there; why.
+    /// Not needed in this run; the reason.
     Skipped(String),
-    /// What it says, and what stands in the way of making the runner.
+    /// GitLab's responses, and obstacles to creating the runner.
     Asked(Result<Box<Instance>>, Vec<Failure>),
 }
 
@@ -58,10 +58,10 @@ impl Step for Preflight {
     const INFO: Info = Info {
         name: "preflight",
         about: "Check everything that could fail later; changes nothing",
-        long: "Asks the API server who you are, what it is, and for each right that the run will need (-v names them); \
-         judges the certificate as the runner will; and lets every step of setup look and decide, the question \
-         whether you may grant the Role among them. All that is wrong is reported at once. It never writes.",
-        // Whatever decides about another step's plan: preflight shows how each of them would fare.
+        long: "Checks the API server's version, your identity and each right that setup needs (-v lists them); verifies the \
+         certificate as the runner does; and plans every step of setup, including whether you may grant the Role. \
+         All problems are reported together. It never writes.",
+        // All settings that the plans of other steps depend on.
         keys: &[
             "namespace",
             "runnerNamespace",
@@ -137,7 +137,7 @@ impl Step for Preflight {
                 found.add("rights", Judgement::Skipped, why.clone(), Vec::new());
             }
             Ok(Rights { asked, denied: None, .. }) => {
-                let all = format!("all {} that setup needs of you", count(asked.len(), "right"));
+                let all = format!("all {} that setup needs", count(asked.len(), "right"));
                 let detail = asked.iter().filter(|_| d.run.options.verbose > 0);
                 let detail = detail.map(|(place, right)| format!("{right} in {place}").into()).collect();
                 found.add("rights", Judgement::Pass, all, detail);
@@ -156,12 +156,12 @@ impl Step for Preflight {
             Err(failure) => found.fail("certificate", failure),
         }
         let mut warnings = Vec::new();
-        // What is asked about only resembles a job, so that this is a warning.
+        // Only a warning: real job pods may differ.
         for failure in &seen.jobs {
             let said = failure.details.iter().map(|(label, text)| format!("{label}: {text}").into());
             let detail: Vec<Hint> = said.chain(failure.hints.iter().cloned()).collect();
             found.add("jobs", Judgement::Warn, failure.message.clone(), detail.clone());
-            let line = Line::keep_stricter(format!("jobs will be refused: {}", failure.message));
+            let line = Line::keep_stricter(format!("job pods will be rejected: {}", failure.message));
             warnings.push(detail.into_iter().fold(line, Line::detail));
         }
         about_gitlab(d.run, &seen.gitlab, &mut found);
@@ -192,7 +192,7 @@ impl Step for Preflight {
     }
 }
 
-/// What is said where nothing was found; of what nobody could look at, nothing is.
+/// The summary without a failure.
 fn verdict(complete: bool) -> &'static str {
     if complete { "nothing in the way" } else { "nothing in the way of what can be looked at now" }
 }
@@ -226,7 +226,7 @@ impl Found {
     }
 }
 
-/// What GitLab has to say, where this run has anything to do there: a runner whose token is given needs nothing.
+/// Checks GitLab, if this run uses its API.
 async fn gitlab(r: Reads<'_>) -> Gitlab {
     let skipped = |why: &str| match r.run.settings.gitlab_url {
         Some(_) => Gitlab::Skipped(why.to_owned()),
@@ -240,20 +240,20 @@ async fn gitlab(r: Reads<'_>) -> Gitlab {
         || r.run.includes(Part::Pipeline)
         || !matches!(runner::verdict(r.gitlab).await, Ok(Verdict::Given));
     if !concerned {
-        return skipped("the runner's token is given");
+        return skipped("--runner-token-file is set");
     }
     let found = match instance(r.gitlab).await {
         Ok(found) => found,
         Err(failure) => return Gitlab::Asked(Err(failure), Vec::new()),
     };
-    // Alone it cannot know what is to come; a run knows its steps.
+    // Alone, it assumes that setup will create the runner.
     let makes_runner = r.run.alone || r.run.includes(Part::Runner);
     let creates = matches!(runner::verdict(r.gitlab).await, Ok(Verdict::Create(_)));
     let obstacles = if makes_runner && !creates { Vec::new() } else { facts::obstacles(found, For::Runner) };
     Gitlab::Asked(Ok(Box::new(found.clone())), obstacles)
 }
 
-/// GitLab's side: who the token is, what it may do, whether GitLab and the runner go together.
+/// The findings for GitLab: version, token, project.
 fn about_gitlab(run: &Run, gitlab: &Gitlab, into: &mut Found) {
     let (found, obstacles) = match gitlab {
         Gitlab::None => return,
@@ -262,7 +262,7 @@ fn about_gitlab(run: &Run, gitlab: &Gitlab, into: &mut Found) {
         Gitlab::Asked(Ok(found), obstacles) => (found, obstacles),
     };
     let url = run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
-    let version = found.version.as_deref().unwrap_or("version not known");
+    let version = found.version.as_deref().unwrap_or("unknown version");
     match versions(found.version.as_deref(), &run.settings.runner_version.value) {
         Ok(warning) => {
             let outcome = if warning.is_empty() { Judgement::Pass } else { Judgement::Warn };
@@ -292,8 +292,8 @@ fn about_gitlab(run: &Run, gitlab: &Gitlab, into: &mut Found) {
     }
 }
 
-/// Whether a GitLab and a gitlab-runner go together: an older runner works with a newer GitLab, the
-/// reverse is not promised; runners are made this way since GitLab 16.
+/// Checks the versions: GitLab 16.0 or later, and a gitlab-runner that is not newer than GitLab, which GitLab does not
+/// support.
 fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
     let pair = |text: &str| -> Option<(u32, u32)> {
         let mut parts = text.split('.');
@@ -306,21 +306,20 @@ fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
     if gitlab < (16, 0) {
         return Err(Failure::new(
             Id::GitlabTooOld,
-            format!("GitLab {}.{} is too old: runners are created this way since 16.0", gitlab.0, gitlab.1),
+            format!("GitLab {}.{} is too old: outrigger needs 16.0 or later", gitlab.0, gitlab.1),
         )
         .hint("upgrade GitLab"));
     }
     match pair(runner) {
         Some(runner) if runner > gitlab => Ok(vec![format!(
-            "gitlab-runner {}.{} is newer than GitLab {}.{}, which is not promised to work: --runner-version chooses another",
+            "gitlab-runner {}.{} is newer than GitLab {}.{}, which GitLab does not support: set an older --runner-version",
             runner.0, runner.1, gitlab.0, gitlab.1
         )]),
         _ => Ok(Vec::new()),
     }
 }
 
-/// What the rules of a job namespace that is there already say to a job's Secret and pod: refusals that
-/// setup itself would never meet; and what could not be asked about.
+/// Dry runs of a job's Secret and pod in an existing job namespace: the refused ones, and those not done.
 async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
     let (mut refused, mut unlooked) = (Vec::new(), Vec::new());
     let namespace = Ref::cluster(ObjectKind::Namespace, &r.run.names.job_namespace);
@@ -328,7 +327,7 @@ async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
     if !there || in_place(r.cluster).await {
         return (refused, unlooked);
     }
-    // A file that cannot be read is refused by the step that needs it.
+    // launch-script reports a file that cannot be read.
     let extra = runner_config::read(r.run, r.intake).await.unwrap_or_default();
     let objects = [job_pod::secret(&r.run.names), job_pod::pod(r.run, &extra)];
     let looks = objects.iter().map(|object| looks::look(r.cluster, object, true));
@@ -340,7 +339,7 @@ async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
                 refused.push(failure);
                 continue;
             }
-            Look::Refused(_) => "you may not create a job's pod or Secret yourself".to_owned(),
+            Look::Refused(_) => "you may not create pods and Secrets of jobs yourself".to_owned(),
             Look::NotLooked(why) => why,
         };
         unlooked.push((object.reference.clone(), why));
@@ -348,7 +347,7 @@ async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
     (refused, unlooked)
 }
 
-/// Whether what setup makes in the cluster is there already, and ours.
+/// Whether the objects of setup already exist and are ours.
 async fn in_place(view: &View) -> bool {
     let names = &view.run.names;
     view.are_ours(&[names.account(), names.role(), names.role_binding()]).await
@@ -360,7 +359,7 @@ struct Rights {
     skipped: Option<String>,
 }
 
-/// The rights that setup uses, by namespace. What `bind-admin` has to find out is not among them.
+/// The rights that setup needs, by namespace, without those that `bind-admin` checks.
 fn needed(run: &Run) -> Vec<(String, Right)> {
     let names = &run.names;
     let rbac = "rbac.authorization.k8s.io";
@@ -385,23 +384,19 @@ fn needed(run: &Run) -> Vec<(String, Right)> {
     list
 }
 
-/// One rules review per namespace; what it does not show is asked for one by one, because a review
-/// may be incomplete and a right limited to names does not show as itself.
+/// One rules review per namespace, then one access review for each right that is not in it: a rules review may be
+/// incomplete.
 async fn missing_rights(r: Reads<'_>) -> Result<Rights> {
     let needed = needed(r.run);
     let asked: Vec<_> = needed.iter().map(|(place, right)| (where_of(place, right), right.clone())).collect();
     if in_place(r.cluster).await {
-        return Ok(Rights {
-            asked,
-            denied: None,
-            skipped: Some("everything is in place already".to_owned()),
-        });
+        return Ok(Rights { asked, denied: None, skipped: Some("all objects already exist".to_owned()) });
     }
     let review = |namespace: String| async move {
         let spec = json!({"namespace": namespace});
         r.cluster
             .review(
-                "ask for your rights",
+                "review your rights",
                 "authorization.k8s.io",
                 "selfsubjectrulesreviews",
                 "SelfSubjectRulesReview",
@@ -447,19 +442,17 @@ fn where_of(namespace: &str, right: &Right) -> String {
     if right.resource == "namespaces" { "the cluster".to_owned() } else { namespace.to_owned() }
 }
 
-/// `OpenShift` lets users request projects, whose namespaces they may not create.
+/// `OpenShift` users request projects instead of creating namespaces.
 const PROJECTS: &str = "project.openshift.io";
 
 async fn denied(r: Reads<'_>, missing: &[(String, Right)]) -> Result<Failure> {
     let who = r.cluster.operator().await.map(|operator| operator.name.clone()).unwrap_or_default();
-    let mut failure = Failure::new(
-        Id::MissingRights,
-        format!("{who} lacks {} that this needs", count(missing.len(), "right")),
-    );
+    let mut failure =
+        Failure::new(Id::MissingRights, format!("{who} lacks {}", count(missing.len(), "right")));
     for (namespace, right) in missing {
         failure = failure.detail(format!("in {}", where_of(namespace, right)), right.to_string());
     }
-    failure = failure.hint("ask an administrator for these, or use a context that has them: --context NAME");
+    failure = failure.hint("ask an administrator for them, or use another context: --context NAME");
     if !missing.iter().any(|(_, right)| right.resource == "namespaces" && right.verb == "create") {
         return Ok(failure);
     }
@@ -467,9 +460,10 @@ async fn denied(r: Reads<'_>, missing: &[(String, Right)]) -> Result<Failure> {
     if !r.cluster.may("", &request).await.map_err(Failure::from)? {
         return Ok(dry_run::made_by_others(&r.run.settings, failure));
     }
-    failure = failure.hint("or request the namespaces as projects, which bring the rights inside them:");
+    let mut text = "or request the namespaces as projects, which include rights in them";
     for namespace in r.run.names.namespaces().iter().filter(|one| !r.run.is_used(&one.name)) {
-        failure = failure.hint(format!("  oc new-project {}", shell_word(&namespace.name)));
+        let command = Command::Whole(format!("oc new-project {}", shell_word(&namespace.name)));
+        failure = failure.hint((std::mem::take(&mut text), command));
     }
     Ok(failure.hint(dry_run::with_used_namespaces(&r.run.settings)))
 }

@@ -118,7 +118,10 @@ fn decisions() {
                         .jobs
                         .push(failure(Id::AdmissionRefused).detail("it says", "no").hint("ask for more"));
                 },
-                &[WELL, "Keep!: jobs will be refused: it is AdmissionRefused | it says: no | ask for more"],
+                &[
+                    WELL,
+                    "Keep!: job pods will be rejected: it is AdmissionRefused | it says: no | ask for more",
+                ],
             ),
             (
                 "a policy will refuse jobs, and something fails",
@@ -127,7 +130,7 @@ fn decisions() {
                     at(seen).jobs.push(failure(Id::AdmissionRefused));
                     at(seen).server = Err(failure(Id::ClusterUnreachable));
                 },
-                &["Refuse ClusterUnreachable", "Keep!: jobs will be refused"],
+                &["Refuse ClusterUnreachable", "Keep!: job pods will be rejected"],
             ),
             ("GitLab is fine", &[], |_, seen| at(seen).gitlab = asked("99.1.0", Vec::new()), &[WELL]),
             (
@@ -156,7 +159,7 @@ fn findings() {
     at(&mut seen).rights = Ok(Rights { asked: vec![right], denied: None, skipped: None });
     at(&mut seen).trust.as_mut().expect("it is trusted").warnings.push("it ends soon".to_owned());
     at(&mut seen).jobs.push(failure(Id::AdmissionRefused));
-    at(&mut seen).gitlab = Gitlab::Skipped("the runner's token is given".to_owned());
+    at(&mut seen).gitlab = Gitlab::Skipped("--runner-token-file is set".to_owned());
     at(&mut seen).exec_plugin = Some("aws".to_owned());
     let findings = world.deciding(|d| Preflight.decide(d, &seen)).findings;
     let found: Vec<_> = findings

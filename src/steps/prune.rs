@@ -1,4 +1,4 @@
-//! What earlier settings left behind: no step, as no setting names it any more.
+//! Removes objects of earlier settings, which belong to no step.
 
 use crate::base::error::{Failure, Result};
 use crate::cluster::{deletion, namespace, remains, temporary_binding};
@@ -9,20 +9,20 @@ use crate::deployment::record::Owned;
 use crate::deployment::run::Run;
 use crate::steps::contract::{Reads, Writes};
 
-/// What is done about it.
+/// An act.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// Let the operator look into a namespace before it goes.
+    /// Create a temporary binding for listing a namespace before its deletion.
     Look(Object),
     /// Delete the object with this uid.
     Delete(Ref, String),
 }
 
-/// Objects of the record that today's settings no longer name, if they are still there; with `all` also the
-/// right to look into a namespace before it goes, where the operator may not.
+/// The recorded objects that the current settings no longer use; with `all` also temporary bindings for listing
+/// namespaces before their deletion.
 ///
 /// # Errors
-/// What cannot be read.
+/// A failed read.
 pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
     let stale = stale(r.run, &r.notes.record().objects);
     let mut lines = Vec::new();
@@ -33,14 +33,14 @@ pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
             let binding = temporary_binding::to_look_into(r.cluster, &owned.object.name).await?;
             lines.extend(binding.map(|binding| temporary_binding::look_line(binding).map(Act::Look)));
         }
-        let text = format!("{} (the settings have moved)", deletion::shown(&live));
+        let text = format!("{} (no longer in the settings)", deletion::shown(&live));
         let target = Target::Object(owned.object.clone());
         lines.push(Line::new(Decision::Remove, text, Act::Delete(owned.object, owned.uid)).about(target));
     }
     Ok(lines)
 }
 
-/// What today's settings no longer name, in the order in which it goes.
+/// Recorded objects that the current settings no longer use, in the order of deletion.
 fn stale(run: &Run, objects: &[Owned]) -> Vec<Owned> {
     let names = &run.names;
     let mut current =
@@ -59,16 +59,15 @@ fn stale(run: &Run, objects: &[Owned]) -> Vec<Owned> {
     stale
 }
 
-/// A uid is no secret, and today's settings do not speak for this object: it has to say itself whose it is.
+/// A uid can be known to others, so the object's own annotation is required as well.
 fn is_ours(live: &Object, owned: &Owned, id: &str) -> bool {
     live.uid() == owned.uid && live.annotation(ID) == Some(id)
 }
 
-/// Deletes what the settings no longer name; a namespace only if nothing else is inside. Goes on past
-/// failures, and waits in the end.
+/// Deletes these objects, namespaces only if empty; continues after failures and waits for the deletions.
 ///
 /// # Errors
-/// All that failed, together.
+/// All failures, joined.
 pub async fn apply(w: Writes<'_>, lines: &[Line<Act>]) -> Result<()> {
     let mut failures = Vec::new();
     let mut asked = Vec::new();

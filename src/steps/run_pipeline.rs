@@ -1,4 +1,4 @@
-//! The first pipeline: found or triggered, followed with its jobs' logs, and judged.
+//! Finds or triggers the first pipeline, follows it and judges the result.
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::deployment::plan::{Decision, Line};
@@ -11,17 +11,17 @@ use crate::steps::contract::{Decided, Deciding, Info, Never, Outcome, Purpose, R
 /// See the module.
 pub struct RunPipeline;
 
-/// What is known before it is decided.
+/// The observation.
 pub enum Seen {
-    /// What certainly stands in the way.
+    /// Known obstacles.
     Obstacles(Vec<Failure>),
-    /// How the file stands, and the pipeline and runner with which its last commit has succeeded already.
+    /// The file, and the pipeline and runner that succeeded for its last commit.
     State(Box<State>, Option<(u64, u64)>),
-    /// There is nothing to take away.
+    /// Nothing to remove.
     Nothing,
 }
 
-/// What is done: the pipeline of this branch is found or triggered, and followed.
+/// Finds or triggers the pipeline of this branch and follows it.
 #[derive(Clone)]
 pub struct Follow(String);
 
@@ -29,11 +29,10 @@ impl Step for RunPipeline {
     const INFO: Info = Info {
         name: "run-pipeline",
         about: "Run the pipeline, show its log, and check that it ran on our runner",
-        long: "Waits until the runner has made contact, finds the pipeline of the branch's last commit or triggers one, and \
-         shows the job's log as it grows. Ends well only if GitLab says that the pipeline succeeded and a job of it \
-         succeeded on this deployment's runner; other jobs are shown and not judged. A job that \
-         nobody can take (tags, a paused runner) is told from one that waits for its turn. --wait bounds it all. \
-         setup includes this step with --run-pipeline.",
+        long: "Waits for the runner's first contact, finds the pipeline of the branch's last commit or triggers one, and \
+         streams the jobs' logs. It succeeds only if the pipeline succeeds and one of its jobs succeeds on this \
+         deployment's runner; other jobs are shown, not judged. It fails at once for a job that no runner can take \
+         (tags, a paused runner). --wait limits the total time. setup includes this step with --run-pipeline.",
         keys: &[
             "gitlabUrl",
             "gitlabTokenFile",
@@ -88,7 +87,7 @@ impl Step for RunPipeline {
             return run(format!("the pipeline of {branch}, once its file is committed")).into();
         }
         let (Some(sha), Some(_)) = (&state.head, &state.present) else {
-            let message = format!("there is no {} on {branch}", state.path);
+            let message = format!("no {} on {branch}", state.path);
             return Line::refuse(
                 Failure::new(Id::NoPipelineFile, message)
                     .hint(("commit it first", Command::outrigger("commit-pipeline"))),

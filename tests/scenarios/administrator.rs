@@ -128,7 +128,7 @@ pub fn used_namespace(bed: &dyn Bed) {
     let setup = || scene.setup().flag("--use-namespace", &theirs).arg("--accept-shared-namespace");
     let output: Output = {
         bed.mark();
-        let output = setup().run().code(4).says("--accept temporary-edit").says("acting as any");
+        let output = setup().run().code(4).says("--accept temporary-edit").says("act as any");
         assert_eq!(listing(&writes(bed)), "");
         output
     };

@@ -275,7 +275,7 @@ pub fn jobs(bed: &dyn Bed) {
         output.says("--runner-config").says(&format!("describe limitrange -n {jobs}"))
     };
     let _ = warned(scene.command("preflight").args(used).run().code(0));
-    let _ = warned(scene.setup().arg("--dry-run").args(used).run().code(0)).says("jobs will be refused");
+    let _ = warned(scene.setup().arg("--dry-run").args(used).run().code(0)).says("job pods will be rejected");
     let limits = scene.home.input(
         "limits.toml",
         "[[runners]]\n[runners.kubernetes]\ncpu_limit = \"1\"\nhelper_cpu_limit = \"1\"\n",
@@ -285,7 +285,7 @@ pub fn jobs(bed: &dyn Bed) {
     // Who may not make pods is told that nobody asked.
     let other = scene.elsewhere(User::Binder);
     let output = other.command("preflight").args(used).arg("--allow-temporary-edit").run().code(0);
-    let _ = output.says(&format!("Pod {jobs}/")).says("you may not create a job's pod or Secret yourself");
+    let _ = output.says(&format!("Pod {jobs}/")).says("you may not create pods and Secrets of jobs yourself");
     assert_same("looking", &standing, &world(bed.admin()));
     bed.admin().delete(&format!("/api/v1/namespaces/{jobs}"));
     assert_same("all of it", &before, &world(bed.admin()));
@@ -298,7 +298,7 @@ pub fn labels(bed: &dyn Bed) {
     scene.set_up();
     bed.mark();
     let change = || scene.setup().flag("--namespace-label", "owner=platform");
-    let output = change().run().code(0).says("owner=platform is not on it").says("at creation only");
+    let output = change().run().code(0).says("owner=platform is not on it").says("only at creation");
     assert_eq!(listing(&writes(bed)), "", "a live namespace is not relabelled");
     let shell = Shell::new(&scene.home, bed.admin(), bed.kubectl(), &bed.kubeconfig(User::Admin));
     let lines: Vec<_> =

@@ -6,7 +6,7 @@ use super::{Scene, listing, writes};
 use crate::common::bed::{Bed, User};
 use crate::common::world::{assert_same, world};
 
-/// Runs `setup` where everything is in place already.
+/// Runs `setup` where all objects already exist.
 fn assert_nothing_to_do(scene: &Scene<'_>, extra: &[&str]) {
     let before = world(scene.bed.admin());
     scene.bed.mark();

@@ -79,7 +79,7 @@ pub fn stricter_namespace(bed: &dyn Bed) {
     let edited = world(bed.admin());
     let output =
         scene.setup().run().code(0).says("enforces Pod Security restricted").says("--force-conflicts");
-    let _ = output.says("kubectl-label").says("jobs that need more will be refused there");
+    let _ = output.says("kubectl-label").says("pods that need more are rejected there");
     scene.status().run().code(0).says("enforces Pod Security restricted");
     assert_same("setup with a stricter level", &edited, &world(bed.admin()));
 
@@ -122,7 +122,7 @@ fn crippled<'a>(bed: &'a dyn Bed, scene: &'a Scene<'a>) -> Option<crate::common:
 pub fn token_never_filled(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let Some(setup) = crippled(bed, &scene) else { return };
-    let output = setup.run().code(8).says("controller is switched off");
+    let output = setup.run().code(8).says("token controller is disabled");
     assert!(!scene.home.script(&scene.deployment).exists(), "no script without a token");
     // Never a silent change of kind; but the command that changes it, which works as it is printed.
     let kind = |expected: &str| {

@@ -25,7 +25,7 @@ pub fn whole_way(bed: &dyn Bed) {
     let script = scene.home.script(&scene.deployment);
     let command = setup(&scene, &site).args(["--commit-pipeline", "--run-pipeline"]);
     let (output, vm) = site.run_with_vm(&scene.home, &script, &command);
-    let output = output.code(0).says("hello world!").says("succeeded on runner").says("has made contact");
+    let output = output.code(0).says("hello world!").says("succeeded on runner").says("has contacted GitLab");
     // The runner writes a progress bar in parts, each with a time and a stream before it.
     let output = output.says("fetched 100 %").never_says("fetched 50 %").never_says("00O").never_says("01O");
     assert!(!output.stderr().contains("section_start"), "GitLab's own marks are not shown\n{output}");

@@ -35,7 +35,7 @@ pub fn all_well(bed: &dyn Bed) {
         .says("edit for binder@example.com")
         .says("All checks passed");
     // Nobody named a GitLab: not looked at, and said so.
-    let _ = output.says("skipped: the launch script needs GitLab's address");
+    let _ = output.says("skipped: the launch script needs the GitLab URL");
     let _ = preflight(&scene, &["-v"], 0)
         .says(&format!("roles create (rbac.authorization.k8s.io) in {}", scene.job_namespace()));
     scene.set_up();

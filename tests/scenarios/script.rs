@@ -50,7 +50,7 @@ pub fn update_form(bed: &dyn Bed) {
     let output = changed.clone().arg("--replace-entry").run().code(0).says("no secrets");
     assert!(!text(&scene).contains("somebody changed our entry"), "{output}");
     // With the token at hand it is the whole script again.
-    let _ = scene.setup().flag("--image", "debian:12").run().code(0).says("holds two secrets");
+    let _ = scene.setup().flag("--image", "debian:12").run().code(0).says("contains two secrets");
     assert!(setting(&text(&scene), "bearer").is_some());
 }
 
@@ -87,7 +87,7 @@ pub fn by_itself(bed: &dyn Bed) {
     let _ = scene.command("issue-token").run().code(3).says("OR0319");
     let _ = scene.command("create-namespaces").run().code(0);
     let _ = scene.command("create-role").run().code(0);
-    let _ = alone().run().code(0).says("holds two secrets").says("works: may do exactly");
+    let _ = alone().run().code(0).says("contains two secrets").says("works: may do exactly");
     scene.watch_cluster_token();
     assert!(setting(&text(&scene), "bearer").is_some(), "the cluster's token is in it");
     // To stdout and nowhere else; not where it would be seen.
@@ -162,7 +162,7 @@ pub fn token_that_ends(bed: &dyn Bed) {
     fs::write(&record, known.to_string()).expect("the record is ours");
     let uid = secret_uid(&scene);
     let _ = scene.status().run().code(10).says("the old one ended at 2020-01-02T03:04:05Z");
-    let _ = setup().run().code(0).says("holds two secrets").never_says("Jobs stop at 2020");
+    let _ = setup().run().code(0).says("contains two secrets").never_says("Jobs stop at 2020");
     assert_ne!(secret_uid(&scene), uid);
     // And back to one that does not end: nothing is said of an end any more.
     let _ = scene.teardown().run().code(0).says("revocation not verified");
@@ -183,16 +183,16 @@ pub fn installation(bed: &dyn Bed) {
     let _ = refused(bed, &scene.home, &bad, 2).says("--job-limit").says("1 to 1000");
 
     let plan = |command: Cli<'_>| refused(bed, &scene.home, &command.arg("--dry-run"), 0);
-    let _ = plan(scene.setup()).says("by apt, from signed lists").says("SHA-256 is not known here");
+    let _ = plan(scene.setup()).says("by apt from a signed repository").says("SHA-256 is not known");
     let sha256 = "0123456789abcdef".repeat(4);
-    let _ = plan(scene.setup().flag("--deb-sha256", &*sha256)).says("its SHA-256 is checked");
+    let _ = plan(scene.setup().flag("--deb-sha256", &*sha256)).says("its SHA-256 is verified");
     let _ = plan(
         binary
             .clone()
             .flag("--binary-sha256", &*sha256)
             .flag("--binary-url", "https://mirror.example.com/gr"),
     )
-    .says("installs the binary")
+    .says("installs the gitlab-runner binary")
     .says("--binary-url https://mirror.example.com/gr");
 
     let config = scene.home.input(

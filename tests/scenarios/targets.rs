@@ -44,7 +44,7 @@ pub fn plans(bed: &dyn Bed) {
         let setup = scene.setup().flag("--target", target.name).arg("--dry-run");
         let output = refused(bed, &scene.home, &setup, 0);
         let secrets =
-            if target.separate { "launch.sh.secrets beside it holds both" } else { "holds two secrets" };
+            if target.separate { "launch.sh.secrets beside it holds both" } else { "contains two secrets" };
         let _ = output
             .says(&format!("for {} (--target {}): runs {}", target.title, target.name, target.runs))
             .says(&format!("can be read by {}", target.readers))
@@ -218,7 +218,7 @@ pub fn separate(bed: &dyn Bed) {
 
     // An update for the host takes no secrets along, and names no file of them.
     let update = scene.command("setup").flag("--image", "debian:13").run().code(0);
-    let _ = update.says("it keeps the tokens on the host").says("'sudo sh ./launch.sh && rm -f ./launch.sh'");
+    let _ = update.says("keeps the tokens on the host").says("'sudo sh ./launch.sh && rm -f ./launch.sh'");
     assert!(!secrets.exists());
     // With both tokens at hand they are written again; the secrets stay out of the script on the way back.
     let _ = setup().flag("--image", "debian:12").run().code(0).says("and launch.sh.secrets");
@@ -262,12 +262,12 @@ pub fn moved(bed: &dyn Bed) {
     assert_eq!(read(&script), first, "nothing was written");
     let _ = scene.setup().flag("--target", "ssh").run().code(0).says("launch.sh.secrets");
     let _ = scene.command("setup").run().code(0).says("Nothing to change");
-    let _ = scene.setup().flag("--secrets", "inline").run().code(0).says("holds two secrets");
+    let _ = scene.setup().flag("--secrets", "inline").run().code(0).says("contains two secrets");
     assert!(holds(&read(&script), "bearer"));
     assert!(secrets.exists(), "what it was written to before stays until teardown");
     // What was recorded for SSH does not keep the next place from its own way.
     let _ = scene.setup().flag("--secrets", "separate").run().code(0);
-    let _ = scene.setup().flag("--target", "lightsail").run().code(0).says("holds two secrets");
+    let _ = scene.setup().flag("--target", "lightsail").run().code(0).says("contains two secrets");
 
     // Locking is a difference on the machine; it is left aside where there is nothing to lock.
     let _ = scene.setup().arg("--lock-metadata").run().code(0).says("closes the VM's way to its metadata");

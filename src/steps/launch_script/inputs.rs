@@ -1,4 +1,4 @@
-//! What the launch script is made from: settings, the cluster's address and CA, and what the user adds.
+//! The inputs of the launch script: settings, the cluster's address and CA, and the user's additions.
 
 use crate::base::error::Result;
 use crate::base::secret::Secret;
@@ -10,22 +10,22 @@ use crate::machine::script_files::Delivery;
 use crate::machine::{Entry, Installer, LaunchScript as Script, Method, ScriptSecrets};
 use crate::settings::{PodSecurity, Source};
 
-/// Everything that decides about the script's text, but for the secrets.
+/// All inputs of the script except the secrets.
 #[derive(Clone)]
 pub struct Inputs {
-    /// The kubeconfig's context, for the script's head.
+    /// The kubeconfig's context, for a comment.
     pub context: String,
-    /// What verifies the cluster's endpoint.
+    /// The CA of the cluster's endpoint.
     pub trust: Trust,
-    /// What verifies GitLab.
+    /// The CA of GitLab.
     pub gitlab_ca: GitlabCa,
-    /// What `--runner-config` adds to the runner's entry.
+    /// The additions of `--runner-config`.
     pub extra: toml::Table,
-    /// Where it goes, and how its secrets travel.
+    /// The paths of script and secrets, and the target.
     pub delivery: Delivery,
 }
 
-/// GitLab's address, if it is known.
+/// GitLab's URL, if set.
 #[must_use]
 pub fn gitlab_url(run: &Run) -> Option<&str> {
     run.settings.gitlab_url.as_ref().map(|url| url.value.as_str())
@@ -37,7 +37,7 @@ pub fn method(run: &Run) -> Method {
     *run.settings.install_method
 }
 
-/// The SHA-256 that the package or the binary must have, if it is known.
+/// The expected SHA-256 of the package or binary, if known.
 #[must_use]
 pub fn sha256(run: &Run) -> Option<&str> {
     let (method, settings) = (method(run), &run.settings);
@@ -95,11 +95,11 @@ impl Inputs {
         }
     }
 
-    /// What the target is handed, a warning if it barely fits, and what was done to it to fit. Without secrets
-    /// anywhere it is for a host that is up: the plain script, whatever a new VM would have been handed.
+    /// The document for the target, a size warning, and how it was shortened. Without secrets it is the plain script,
+    /// for an existing host.
     ///
     /// # Errors
-    /// OR0711 for a script that is too long for the target.
+    /// OR0711 if the script is too long for the target.
     pub fn document(
         &self,
         run: &Run,

@@ -24,39 +24,38 @@ use inputs::{Inputs, gitlab_url, method, sha256};
 /// See the module.
 pub struct LaunchScript;
 
-/// More than the tokens have, which are not there yet when the script's size is checked: some 1,000 bytes
-/// for the cluster's, 50 for GitLab's.
+/// Upper bounds for the tokens' lengths in the size check: about 1,000 bytes for the cluster's, 50 for GitLab's.
 const LONGEST_BEARER: usize = 1_200;
 const LONGEST_RUNNER: usize = 100;
 
-/// What is known before it is decided.
+/// The observation.
 pub enum Seen {
-    /// To set up.
+    /// For setup.
     Setup(Box<Setup>),
-    /// To take away: the lines about its files.
+    /// For teardown: the lines for its files.
     Teardown(Vec<Line<std::path::PathBuf>>),
 }
 
-/// What is known before it is written.
+/// The observation for setup.
 pub struct Setup {
     inputs: Inputs,
-    /// What is to become of the runner; none where that is not asked, because the script cannot be made anyway.
+    /// What happens to the runner; none if the script cannot be written anyway.
     verdict: Option<Verdict>,
     /// The Secret of the cluster token.
     live: Option<Object>,
-    /// The runner's token as it was given.
+    /// The runner's token of `--runner-token-file`.
     given: Result<Option<Secret>>,
-    /// Whether a file is there already.
+    /// Whether the file exists.
     exists: bool,
-    /// What is in the way of writing the files.
+    /// Why the files cannot be written.
     in_the_way: Option<Failure>,
 }
 
-/// What is done: the script is written.
+/// Writes the script.
 #[derive(Clone)]
 pub struct Write {
     inputs: Inputs,
-    /// The runner's token as it was given; otherwise it comes from GitLab.
+    /// The token of `--runner-token-file`; otherwise it comes from GitLab.
     given: Option<Secret>,
 }
 
@@ -65,12 +64,12 @@ impl Step for LaunchScript {
         name: "launch-script",
         about: "Write the script that a VM runs at first boot",
         long: "A POSIX shell script that installs gitlab-runner from its apt repository and configures one [[runners]] \
-         entry. It holds two tokens, so it is written readable by you only; delete it after use. Where it will run \
-         (--target) decides how long it may be, who can read it back there, and whether the tokens go into a file \
-         of their own beside it (--secrets); --print-commands prints the commands that bring it there, --uninstall the \
-         script that takes everything back on a host that lives on. It is compared by \
-         the digest of its inputs, so a deleted script is no difference. When inputs changed and the tokens are not \
-         at hand, an update script without secrets is written, which keeps the tokens on the host.",
+         entry. It contains two tokens, so only you can read the file; delete it after use. The target \
+         (--target) determines its maximum size, who can read it there, and whether the tokens go into a separate \
+         file (--secrets). --print-commands prints the commands that copy it there, --uninstall a script that \
+         removes everything from a host that stays in use. outrigger compares the digest of the inputs, so a deleted \
+         script is not a difference. If the inputs change and the tokens are not available, it writes an update \
+         script without secrets, which keeps the tokens on the host.",
         keys: &[
             "gitlabUrl",
             "gitlabTokenFile",
@@ -104,7 +103,7 @@ impl Step for LaunchScript {
         ],
         flags: &["secrets-to-stdout", "print-commands", "uninstall"],
         gitlab: Need::Runner,
-        // The cluster token that it writes, proven as ever.
+        // It needs a tested cluster token.
         pulls_in: &[Part::Token],
         undo_needs_cluster: false,
         ..Info::DEFAULT
@@ -179,7 +178,7 @@ impl Step for LaunchScript {
         let kind = if with_secrets {
             made.map(|made| format!(", {made}")).unwrap_or_default()
         } else {
-            " (an update script without secrets: it keeps the tokens on the host)".to_owned()
+            " (an update script without secrets, which keeps the tokens on the host)".to_owned()
         };
         #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
         let kilobytes = size as f64 / 1000.0;
@@ -214,12 +213,12 @@ impl Step for LaunchScript {
     }
 }
 
-/// Why no script can be made, whatever else is known.
+/// The failure if the script cannot be written for lack of settings.
 fn lacks_source(run: &Run) -> Option<Failure> {
     if gitlab_url(run).is_none() {
         return Some(
-            Failure::new(Id::MissingInput, "the launch script needs GitLab's address")
-                .hint("name it with --gitlab-url URL"),
+            Failure::new(Id::MissingInput, "the launch script needs the GitLab URL")
+                .hint("set --gitlab-url URL"),
         );
     }
     if method(run) != Method::Binary || sha256(run).is_some() {
@@ -228,20 +227,20 @@ fn lacks_source(run: &Run) -> Option<Failure> {
     let version = &run.settings.runner_version.value;
     Some(
         Failure::new(Id::MissingInput, format!("no SHA-256 is known for the gitlab-runner {version} binary"))
-            .detail("because", "a binary is trusted for its SHA-256 alone, and none is known for this one")
-            .hint("take it from GitLab's signed release.sha256 of that version: --binary-sha256 HEX")
-            .hint("or have apt check signatures: --install-method apt"),
+            .detail("because", "outrigger verifies a binary only by its SHA-256")
+            .hint("copy it from GitLab's signed release.sha256 of that version: --binary-sha256 HEX")
+            .hint("or let apt verify signatures: --install-method apt"),
     )
 }
 
-/// What makes the whole script due, with both tokens.
+/// Reasons for a new script with both tokens.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each named where it is set")]
 struct Due {
-    /// Its inputs are those of the script that was written.
+    /// The inputs have not changed.
     same: bool,
-    /// It was made for another target, or with its secrets elsewhere.
+    /// The target or the place of the secrets has changed.
     another: bool,
-    /// A token in it is no longer the deployment's.
+    /// A token in it is outdated.
     reissued: bool,
     bearer_at_hand: bool,
     has_runner_token: bool,
@@ -250,7 +249,7 @@ struct Due {
 fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
     let written = d.notes.script_digest();
     let live = seen.live.as_ref();
-    // A host with the old token would stop: a script with both secrets is due.
+    // A host with the old token would stop.
     let stale = renewal::script_is_stale(d.run, d.notes, live);
     let another = written.is_some() && seen.inputs.delivery.is_another(d.notes);
     let renewed = live.is_none_or(|live| renewal::renewal(d.run, d.notes, live).is_some());
@@ -270,7 +269,7 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     let settings = &d.run.settings;
     let written = d.notes.script_digest().is_some();
     if gitlab_url(d.run).is_none() && written {
-        return Ok(Line::keep("not compared: without --gitlab-url its inputs are not known"));
+        return Ok(Line::keep("not compared: --gitlab-url is not set"));
     }
     if let Some(failure) = lacks_source(d.run) {
         return Err(failure);
@@ -292,17 +291,19 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
         return Err(lacks_runner_token(&due, verdict));
     }
     if due.reissued && !due.bearer_at_hand {
-        return Err(Failure::new(Id::MissingInput, "a script with a new token needs the cluster token, too")
-            .detail("because", "a requested one is known to its host alone")
-            .hint("take new ones of both: --reissue all"));
+        return Err(Failure::new(
+            Id::MissingInput,
+            "a script with a new runner token also needs the cluster token",
+        )
+        .detail("because", "a requested one is known to its host alone")
+        .hint("reissue both tokens: --reissue all"));
     }
-    // Known now, so that nothing is made for a token that cannot be used, or for a file that cannot be written.
+    // Refused before anything is created.
     let given = seen.given.clone()?;
     if let Some(failure) = &seen.in_the_way {
         return Err(failure.clone());
     }
     let with_secrets = due.has_runner_token && due.bearer_at_hand;
-    // Too long a script is refused before anything is made for it.
     let (runner_token, bearer_token) =
         (Secret::new("x".repeat(LONGEST_RUNNER)), Secret::new("x".repeat(LONGEST_BEARER)));
     let inline = (with_secrets && !delivery.placement.separate).then_some(ScriptSecrets {
@@ -312,9 +313,9 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     });
     let (_, warning, _) = seen.inputs.document(d.run, inline, with_secrets)?;
     let secrets = match delivery.secrets().and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned)) {
-        _ if !with_secrets => "no secrets: it keeps the tokens on the host".to_owned(),
-        None => "holds two secrets".to_owned(),
-        Some(name) => format!("no secrets: {} beside it holds both", name.to_string_lossy()),
+        _ if !with_secrets => "no secrets; keeps the tokens on the host".to_owned(),
+        None => "contains two secrets".to_owned(),
+        Some(name) => format!("no secrets; {} next to it contains both", name.to_string_lossy()),
     };
     let custom = given.as_ref().is_some_and(has_custom_prefix);
     let decision = if written { Decision::Update } else { Decision::Create };
@@ -332,7 +333,7 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
         });
     }
     if custom {
-        line = line.detail("the runner's token has a prefix of this instance's own: gitlab-runner will not renew it by itself, and `gitlab-runner unregister` on the host would delete the runner at GitLab");
+        line = line.detail("the runner's token has an instance-specific prefix: gitlab-runner will not renew it, and `gitlab-runner unregister` on the host would delete the runner in GitLab");
     }
     let added = config_entry::added(&seen.inputs.extra);
     if !added.is_empty() {
@@ -353,13 +354,13 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     Ok(line)
 }
 
-/// Whether the script that was written last still serves.
+/// Whether the last script is still current.
 fn is_kept(d: &Deciding<'_>, seen: &Setup, due: &Due) -> bool {
     let settings = &d.run.settings;
     let by_flag = |source: &Source| matches!(source, Source::Flag(_));
     let asked_again =
         d.run.alone && settings.script.as_ref().is_some_and(|script| by_flag(&script.source)) && !seen.exists;
-    // The digest does not tell what the script does with an entry that somebody changed.
+    // replaceEntry is not part of the digest.
     let to_replace = settings.replace_entry && settings.sources.get("replaceEntry").is_some_and(by_flag);
     due.same && !due.reissued && !asked_again && !to_replace
 }
@@ -373,25 +374,24 @@ fn lacks_runner_token(due: &Due, verdict: &Verdict) -> Failure {
     }
     match verdict {
         Verdict::Keep { .. } => failure
-            .detail("because", "GitLab shows it once, and the script that has it is out")
-            .hint("make both tokens anew: --reissue all; or hand over the present one: --runner-token-file PATH"),
+            .detail("because", "GitLab shows it once, and it is already in an earlier script")
+            .hint("reissue both tokens: --reissue all; or use the current one: --runner-token-file PATH"),
         _ => failure.hint(
-            "put it into a file that only you can read and name it with --runner-token-file PATH, or let setup create the runner: --gitlab-token-file PATH --project PATH|ID",
+            "put it into a file that only you can read and set --runner-token-file PATH, or let setup create the runner: --gitlab-token-file PATH --project PATH|ID",
         ),
     }
 }
 
-/// How gitlab-runner gets onto the machine, and what is checked of it.
+/// How gitlab-runner is installed and verified.
 fn installs(run: &Run) -> String {
-    let known =
-        if sha256(run).is_some() { "its SHA-256 is checked" } else { "its SHA-256 is not known here" };
+    let known = if sha256(run).is_some() { "its SHA-256 is verified" } else { "its SHA-256 is not known" };
     match method(run) {
-        Method::Binary => format!("installs the binary of gitlab-runner; {known}"),
-        method => format!("installs gitlab-runner by {}, from signed lists; {known}", method.word()),
+        Method::Binary => format!("installs the gitlab-runner binary; {known}"),
+        method => format!("installs gitlab-runner by {} from a signed repository; {known}", method.word()),
     }
 }
 
-/// Where a part of the installation comes from, and who said so.
+/// A setting of the installation with its source.
 fn given_by(flag: &'static str, value: &Sourced<String>) -> String {
     match &value.source {
         Source::Flag(_) => format!("{flag} {}", value.value),
@@ -407,14 +407,13 @@ async fn given_token(r: Reads<'_>) -> Result<Option<Secret>> {
     Ok(Some(token))
 }
 
-/// What is certainly no runner authentication token is refused before anything is made. Instances may
-/// set a prefix of their own in front of `glrt-`, so only known wrong kinds are named.
+/// Refuses other kinds of tokens. An instance can put its own prefix in front of `glrt-`.
 fn check_runner_token(token: &Secret) -> Result<()> {
     let text = token.expose();
     let wrong = |why: &str, hint: &str| {
         Err(Failure::new(
             Id::InvalidInput,
-            "the runner token file does not hold a runner authentication token",
+            "the runner token file does not contain a runner authentication token",
         )
         .detail("because", why)
         .hint(hint.to_owned()))
@@ -429,32 +428,32 @@ fn check_runner_token(token: &Secret) -> Result<()> {
             create,
         );
     }
-    // glrtr- is what such a token was once exchanged for: a runner's own, and good.
+    // glrtr- is valid as well: registration returns it.
     if text.starts_with("GR1348941") {
         return wrong(
-            "it is a registration token, with which the article made a runner; GitLab has switched that off by default",
+            "it is a registration token, which GitLab disables by default",
             "let setup create the runner: --gitlab-token-file PATH --project PATH|ID; where registration tokens are still allowed: --legacy-registration-token-file PATH",
         );
     }
     if text.starts_with("glpat-") {
-        return wrong("it is a personal access token: that belongs into --gitlab-token-file", create);
+        return wrong("it is a personal access token: use --gitlab-token-file", create);
     }
     Ok(())
 }
 
-/// Whether an instance has put its own prefix before `glrt-`, which gitlab-runner 19 does not look for.
+/// Whether the instance has its own prefix before `glrt-`, which gitlab-runner 19 does not recognise.
 fn has_custom_prefix(token: &Secret) -> bool {
     let text = token.expose();
     text.contains("-glrt-") && !text.starts_with("glrt-")
 }
 
-/// Remembers what was written: in the record, and on the anchor for other machines.
+/// Notes the written script in the record, and on the anchor for other machines.
 async fn note(w: Writes<'_>, digest: &str, delivery: &Delivery, with_secrets: bool) -> Result<()> {
     let secret = w.cluster.read(&w.run.names.token_secret()).await.map_err(Failure::from)?;
     w.journal.write(|record| {
         digest.clone_into(&mut record.script_digest);
         record.script_target = delivery.noted();
-        // A token that create-runner wrote to a file comes back in such a file: that runner is ours.
+        // The file may contain the token that create-runner wrote: that runner is ours.
         let owned = record.gitlab.owned();
         let in_file = owned.is_some_and(|runner| runner.token == TokenPlace::InFile);
         if w.run.settings.runner_token_file.is_some() {
@@ -471,7 +470,7 @@ async fn note(w: Writes<'_>, digest: &str, delivery: &Delivery, with_secrets: bo
             secret.uid().clone_into(&mut record.script_secret);
         }
     })?;
-    // A merge patch: null takes away the expiry of a token that was followed by one without.
+    // In a merge patch, null removes an annotation.
     let some = |text: &String| (!text.is_empty()).then(|| text.clone());
     let annotations = {
         let record = w.notes.record();

@@ -118,7 +118,7 @@ fn decisions() {
                 &["--script", "/tmp/none/s"],
                 |world, _| world.run.alone = true,
                 &[
-                    "Update Write: /tmp/none/s (no secrets: it keeps the tokens on the host) | run it on the host again",
+                    "Update Write: /tmp/none/s (no secrets; keeps the tokens on the host) | run it on the host again",
                 ],
             ),
             (
@@ -231,7 +231,7 @@ fn decisions() {
                 "inputs have changed",
                 &[],
                 |world, _| change(world),
-                &["Update Write: no secrets: it keeps the tokens on the host | its inputs have changed"],
+                &["Update Write: no secrets; keeps the tokens on the host | its inputs have changed"],
             ),
             (
                 "inputs have changed, with a token that is given",
@@ -249,7 +249,7 @@ fn decisions() {
                     change(world);
                     give(seen, "glrt-t");
                 },
-                &["Update Given: no secrets: it keeps the tokens on the host"],
+                &["Update Given: no secrets; keeps the tokens on the host"],
             ),
             (
                 "what is added and where it comes from is told",

@@ -238,7 +238,7 @@ pub fn registration_tokens(bed: &'static Doubles) {
             assert_eq!(site.gitlab.runners().len(), 0);
             continue;
         }
-        let _ = output.code(0).says("GitLab 20.0").says("deleted from here");
+        let _ = output.code(0).says("GitLab 20.0").says("can neither read nor delete");
         assert_eq!(site.gitlab.runners().len(), 1);
         let _ = legacy(scene.command("setup")).code(0);
         assert_eq!(site.gitlab.runners().len(), 1, "registered once");
