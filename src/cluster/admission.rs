@@ -1,8 +1,7 @@
-//! Which part of admission refused a request, read from the API server's words.
+//! Finds the part of admission that refused a request, from the API server's message.
 //!
-//! Admission runs after authorization: the caller may do it, and a policy, a quota or a webhook of the
-//! cluster objects. Its refusals have the codes of other refusals (403, 422, 400, 500), so the message
-//! tells them apart. Its shapes are those of Kubernetes 1.37: `apiserver/pkg/admission/errors.go`,
+//! Admission uses the status codes of other refusals (403, 422, 400, 500), so only the message distinguishes it. The
+//! messages are those of Kubernetes 1.37: `apiserver/pkg/admission/errors.go`,
 //! `…/plugin/policy/validating/dispatcher.go`, `…/plugin/webhook/errors/statuserror.go`,
 //! `apiserver/pkg/util/webhook/webhook.go`, `…/plugin/resourcequota/controller.go`,
 //! `pod-security-admission/admission/admission.go`, `plugin/pkg/admission/limitranger/admission.go`,
@@ -13,32 +12,31 @@ use std::fmt;
 /// The part of admission that refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// A `ValidatingAdmissionPolicy`, by name, and its binding; the binding is empty where none is named.
+    /// A `ValidatingAdmissionPolicy` and its binding, which may be empty.
     Policy(String, String),
-    /// A webhook that answered no: Gatekeeper, Kyverno, a provider's own.
+    /// A webhook that denied the request: Gatekeeper, Kyverno, a provider's own.
     Webhook(String),
-    /// A webhook that could not be called, or answered nonsense, and lets nothing pass meanwhile.
+    /// A webhook that could not be called or sent an invalid response.
     WebhookDown(String),
-    /// A webhook that answers no dry runs: nothing is known of the request itself.
+    /// A webhook that does not support dry runs.
     NoDryRun(String),
     /// Pod Security, with level and version, such as `restricted:latest`.
     PodSecurity(String),
-    /// A `ResourceQuota`, by name; empty where the server names none.
+    /// A `ResourceQuota`; the name may be empty.
     Quota(String),
-    /// A `LimitRange`; the server does not name it.
+    /// A `LimitRange`, without a name in the message.
     LimitRange,
     /// The namespace is being deleted.
     Terminating,
-    /// Admission, by a part that does not name itself.
+    /// Another admission plugin.
     Unnamed,
 }
 
 impl Gate {
-    /// The part that refused with this status and message; none where authorization, validation or
-    /// something else did.
+    /// The part of admission that refused; `None` for other refusals, such as authorization and validation.
     #[must_use]
     pub fn of(code: u16, message: &str) -> Option<Self> {
-        // Policies and webhooks choose their status themselves, so it says nothing about them.
+        // Policies and webhooks can set any status.
         if let Some(name) = between(message, "ValidatingAdmissionPolicy '", "'")
             && message.contains(" denied request: ")
         {
@@ -59,7 +57,6 @@ impl Gate {
         if code != 403 {
             return None;
         }
-        // What a kind's or a plugin's author forbids stands behind this; authorization speaks of a user.
         let why = message.split_once(" is forbidden: ")?.1;
         if is_authorization(why) {
             return None;
@@ -76,13 +73,10 @@ impl Gate {
                 return Some(Self::Quota(rest.split(end).next().unwrap_or_default().to_owned()));
             }
         }
-        if ["insufficient quota to ", "quota usage is negative for "]
-            .iter()
-            .any(|start| why.starts_with(start))
-        {
+        if why.starts_with("insufficient quota to ") || why.starts_with("quota usage is negative for ") {
             return Some(Self::Quota(String::new()));
         }
-        // Several of them stand in brackets.
+        // Several limits are in brackets.
         let first = why.trim_start_matches('[');
         let limit = first.starts_with("maximum ") || first.starts_with("minimum ");
         if (limit && first.contains(" usage per ")) || first.contains(" max limit to request ratio per ") {
@@ -98,11 +92,10 @@ impl Gate {
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Policy(name, binding) if binding.is_empty() => {
-                write!(f, "the ValidatingAdmissionPolicy {name}")
-            }
             Self::Policy(name, binding) => {
-                write!(f, "the ValidatingAdmissionPolicy {name} (binding {binding})")
+                let binding =
+                    if binding.is_empty() { String::new() } else { format!(" (binding {binding})") };
+                write!(f, "the ValidatingAdmissionPolicy {name}{binding}")
             }
             Self::Webhook(name) | Self::WebhookDown(name) | Self::NoDryRun(name) => {
                 write!(f, "the admission webhook {name}")
@@ -117,8 +110,7 @@ impl fmt::Display for Gate {
     }
 }
 
-/// Whether the reason behind `is forbidden:` is that of authorization, or of the check that nobody grants
-/// what they do not hold.
+/// Whether the text after `is forbidden:` is that of authorization or of the RBAC escalation check.
 fn is_authorization(why: &str) -> bool {
     let of_a_user = why.starts_with("User \"") || why.starts_with("user \"");
     (of_a_user && (why.contains("\" cannot ") || why.contains(" is attempting to grant ")))
@@ -138,7 +130,7 @@ mod tests {
 
     /// Real messages: of Kubernetes 1.37 where no other place is named.
     #[test]
-    fn admission_is_told_from_authorization() {
+    fn admission_is_distinguished_from_authorization() {
         let named = |kind: fn(String) -> Gate, name: &str| Some(kind(name.to_owned()));
         let policy = |name: &str, binding: &str| Some(Gate::Policy(name.to_owned(), binding.to_owned()));
         for (code, message, expected) in [

@@ -1,4 +1,4 @@
-//! kube's client, made of kube's own parts, but for one: who the server is, [`tls`] decides.
+//! Builds kube's client from kube's own layers, with the certificate verifier of [`tls`].
 
 #![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
 
@@ -13,9 +13,8 @@ use kube::client::{Body, ConfigExt as _, RustlsTlsError};
 use crate::x509::tls::{self, Roots};
 use crate::x509::{Bundle, Certificate};
 
-/// The client of a configuration: kube's layers and timeouts, over connections whose server [`tls`] has
-/// accepted. (kube's own `Client::try_from` verifies by webpki and has no hook for another verifier.)
-#[expect(clippy::needless_pass_by_value, reason = "it is made for this one client")]
+/// Builds the client. (kube's own `Client::try_from` has no hook for another verifier than webpki.)
+#[expect(clippy::needless_pass_by_value, reason = "each configuration serves one client")]
 pub(super) fn build(config: kube::Config) -> kube::Result<kube::Client> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
@@ -36,7 +35,7 @@ pub(super) fn build(config: kube::Config) -> kube::Result<kube::Client> {
             over(&config, with_login(&proxy, Tunnel::new(proxy.clone(), http)), &settings(&config)?)
         }
         Some("https") => {
-            // The connection to the proxy itself, as with client-go, believes the same CA.
+            // As in client-go, the same CA verifies the proxy's own certificate.
             let tls = settings(&config)?;
             let secured = HttpsConnectorBuilder::new()
                 .with_tls_config(tls.clone())
@@ -49,13 +48,13 @@ pub(super) fn build(config: kube::Config) -> kube::Result<kube::Client> {
     }
 }
 
-/// The operator's identity, and whom the operator believes.
+/// TLS settings: client certificate and trusted CAs.
 fn settings(config: &kube::Config) -> kube::Result<rustls::ClientConfig> {
     let given = config.root_cert.as_ref().map(|ders| Bundle {
         certificates: ders.iter().filter_map(|der| Certificate::from_der(der).ok()).collect(),
         ..Bundle::default()
     });
-    // Without certificates of its own: what kube's verifier cannot load must not stop ours.
+    // kube fails on a CA that its verifier cannot load; ours may still accept it.
     let mut bare = config.clone();
     bare.root_cert = Some(Vec::new());
     let mut tls = bare.rustls_client_config()?;
@@ -63,7 +62,7 @@ fn settings(config: &kube::Config) -> kube::Result<rustls::ClientConfig> {
     Ok(tls)
 }
 
-/// User name and password of a proxy, as they stand in its URL.
+/// User name and password in the proxy's URL, still percent-encoded.
 fn login(proxy: &http::Uri) -> Option<&str> {
     proxy.authority()?.as_str().rsplit_once('@').map(|(login, _)| login)
 }
@@ -80,7 +79,7 @@ fn with_login<C>(proxy: &http::Uri, tunnel: Tunnel<C>) -> Tunnel<C> {
     }
 }
 
-/// Takes `%41` out of a part of a URL.
+/// Decodes `%41`; leaves an invalid escape as it is.
 fn unescaped(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -135,7 +134,7 @@ mod tests {
     use super::unescaped;
 
     #[test]
-    fn a_proxy_login_is_taken_out_of_its_escapes() {
+    fn proxy_login_is_percent_decoded() {
         assert_eq!(unescaped("user:pa%40ss%3Aword"), b"user:pa@ss:word");
         assert_eq!(unescaped("a%+1%4"), b"a%+1%4");
     }

@@ -1,15 +1,14 @@
-//! Objects whose deletion has begun: who holds them, in words. Pure.
+//! Objects that are being deleted, and what blocks their deletion. Pure.
 //!
-//! A server that accepts a deletion keeps the object, with `metadata.deletionTimestamp`, until its
-//! `metadata.finalizers` are gone; a namespace until its content, every `spec.finalizers` and every API
-//! group's answer are (kubernetes: `pkg/controller/namespace/deletion/namespaced_resources_deleter.go`).
-//! Whoever put a finalizer there takes it away; outrigger never does.
+//! An object with a `metadata.deletionTimestamp` remains until its `metadata.finalizers` are removed; a namespace
+//! until it is empty, its `spec.finalizers` are removed and every API group responds (kubernetes:
+//! `pkg/controller/namespace/deletion/namespaced_resources_deleter.go`). outrigger never removes finalizers.
 
 use crate::base::error::{Command, Failure, Hint, Id};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::settings::shell_word;
 
-/// Who puts well-known finalizers there: the end of the part before the slash, or the whole name.
+/// Owners of well-known finalizers, by the end of the part before the slash, or the whole name.
 const OWNERS: &[(&str, &str)] = &[
     ("cattle.io", "Rancher"),
     ("kyverno.io", "Kyverno"),
@@ -17,7 +16,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("projectcapsule.dev", "Capsule"),
     ("capsule.clastix.io", "Capsule"),
     ("external-secrets.io", "External Secrets"),
-    ("foregroundDeletion", "the garbage collector, until what it owns is gone"),
+    ("foregroundDeletion", "the garbage collector, until its dependents are deleted"),
     ("kubernetes.io/pvc-protection", "the cluster, until no pod uses it"),
 ];
 
@@ -30,19 +29,18 @@ fn finalizer(name: &str) -> String {
     }
 }
 
-/// The names of finalizers at a place in an object.
 fn finalizers<'a>(object: &'a Object, place: &str) -> impl Iterator<Item = &'a str> {
     object.value[place]["finalizers"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str)
 }
 
-/// What the server says holds up a namespace: the messages of its conditions.
+/// The message of a namespace's condition, if it is true.
 fn trouble<'a>(object: &'a Object, kind: &str) -> Option<&'a str> {
     let conditions = object.value["status"]["conditions"].as_array()?;
     let found = conditions.iter().find(|one| one["type"] == kind && one["status"] == "True")?;
     found["message"].as_str()
 }
 
-/// The API groups, as `group/version`, that do not answer and so hold up a namespace's deletion.
+/// The API groups, as `group/version`, that block a namespace's deletion because they do not respond.
 #[must_use]
 pub fn silent_groups(object: &Object) -> Vec<String> {
     let message = trouble(object, "NamespaceDeletionDiscoveryFailure").unwrap_or_default();
@@ -54,7 +52,7 @@ pub fn silent_groups(object: &Object) -> Vec<String> {
         .collect()
 }
 
-/// The kinds that still have objects in a namespace on its way out: resource and group.
+/// The kinds with objects left in a namespace that is being deleted: resource and group.
 #[must_use]
 pub fn kinds_inside(object: &Object) -> Vec<(String, String)> {
     let message = trouble(object, "NamespaceContentRemaining").unwrap_or_default();
@@ -66,38 +64,33 @@ pub fn kinds_inside(object: &Object) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Who holds an object whose deletion has begun; empty if nobody is named.
+/// What blocks an object's deletion.
 #[must_use]
 pub fn holders(object: &Object) -> Vec<String> {
     let mut held: Vec<String> = finalizers(object, "metadata").map(finalizer).collect();
-    // The namespace controller's own is there until the content is gone: it holds nothing by itself.
+    // The namespace controller removes its own finalizer, `kubernetes`, when the namespace is empty.
     held.extend(finalizers(object, "spec").filter(|name| *name != "kubernetes").map(finalizer));
-    held.extend(silent_groups(object).iter().map(|group| format!("the API {group}, which does not answer")));
+    held.extend(silent_groups(object).iter().map(|group| format!("the API {group}, which does not respond")));
     held
 }
 
-/// An object as the plan shows it: with who holds it, if its deletion has begun.
+/// An object for the plan, with what blocks its deletion.
 #[must_use]
 pub fn shown(object: &Object) -> String {
     let reference = &object.reference;
-    if !object.is_terminating() {
-        return reference.to_string();
-    }
     match holders(object).first() {
-        Some(holder) => format!("{reference} (is being deleted; held by {holder})"),
+        _ if !object.is_terminating() => reference.to_string(),
+        Some(holder) => format!("{reference} (is being deleted; waits for {holder})"),
         None => format!("{reference} (is being deleted)"),
     }
 }
 
-/// The command that shows an object, for pasting.
-fn look(reference: &Ref) -> Command {
+/// A kubectl command about one object.
+pub(super) fn kubectl(verb: &str, reference: &Ref, flags: &str) -> Command {
     let scope =
         reference.namespace.as_deref().map(|name| format!(" -n {}", shell_word(name))).unwrap_or_default();
-    Command::kubectl(format!(
-        "get{scope} {} {} -o yaml",
-        reference.kind.resource().trim_end_matches('s'),
-        shell_word(&reference.name)
-    ))
+    let kind = reference.kind.resource().trim_end_matches('s');
+    Command::kubectl(format!("{verb}{scope} {kind} {}{flags}", shell_word(&reference.name)))
 }
 
 fn described(failure: Failure, object: &Object, inside: &[String]) -> Failure {
@@ -105,7 +98,7 @@ fn described(failure: Failure, object: &Object, inside: &[String]) -> Failure {
         failure.detail("since", object.value["metadata"]["deletionTimestamp"].as_str().unwrap_or_default());
     let held = holders(object);
     if !held.is_empty() {
-        failure = failure.detail("held by", held.join(", "));
+        failure = failure.detail("waits for", held.join(", "));
     }
     if !inside.is_empty() {
         failure = failure.detail("inside", inside.join(", "));
@@ -120,26 +113,26 @@ fn described(failure: Failure, object: &Object, inside: &[String]) -> Failure {
     }
     for group in silent_groups(object) {
         let (name, version) = group.split_once('/').unwrap_or((&group, ""));
-        failure = failure.hint(mend(name, version));
+        failure = failure.hint(repair(name, version));
     }
     let finalized = finalizers(object, "metadata").next().is_some() || !inside.is_empty();
     if finalized || finalizers(object, "spec").any(|name| name != "kubernetes") {
         failure = failure.hint(
-            "whoever put a finalizer there takes it away, and outrigger never does: see whether that controller runs",
+            "the controller that set a finalizer has to remove it, outrigger never does: check that the controller runs",
         );
     }
-    failure.hint(("look at it", look(&object.reference)))
+    failure.hint(("to inspect it", kubectl("get", &object.reference, " -o yaml")))
 }
 
-/// What to do about an API group that another server should answer for.
+/// The hint for an aggregated API that does not respond.
 #[must_use]
-pub fn mend(group: &str, version: &str) -> Hint {
+pub fn repair(group: &str, version: &str) -> Hint {
     let name = format!("{version}.{group}");
     let command = Command::kubectl(format!("get apiservice {} -o yaml", shell_word(&name)));
-    Hint::new(format!("mend or remove the APIService {name}"), command)
+    Hint::new(format!("repair or remove the APIService {name}"), command)
 }
 
-/// The failure for an object whose deletion was asked for and has not ended.
+/// The failure for a deletion that has not completed.
 #[must_use]
 pub fn unfinished(object: &Object, inside: &[String]) -> Failure {
     let message = format!("{} is still being deleted", object.reference);
@@ -156,7 +149,7 @@ pub fn in_the_way(object: &Object) -> Failure {
         format!("{reference} is being deleted")
     };
     described(Failure::new(Id::BeingDeleted, message), object, &[])
-        .hint("wait until it is gone, then run the same command again")
+        .hint("wait for the deletion, then run the same command again")
 }
 
 #[cfg(test)]
@@ -169,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn finalizers_are_named_with_who_puts_them_there() {
+    fn finalizers_are_shown_with_their_owners() {
         let held = namespace(json!({
             "metadata": {"finalizers": ["controller.cattle.io/namespace-auth", "example.com/hold"]},
             "spec": {"finalizers": ["kubernetes", "example.org/other"]},
@@ -187,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_read_in_the_controllers_words() {
-        // Word for word as kube-controller-manager 1.37 writes them.
+    fn conditions_of_kube_controller_manager_are_read() {
+        // Messages of kube-controller-manager 1.37.
         let stuck = namespace(json!({"status": {"conditions": [
             {"type": "NamespaceDeletionDiscoveryFailure", "status": "True", "message": "Discovery failed for some \
                 groups, 1 failing: unable to retrieve the complete list of server APIs: metrics.k8s.io/v1beta1: \

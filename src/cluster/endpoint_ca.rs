@@ -1,7 +1,7 @@
-//! Which CA verifies the very endpoint that the runner will dial, judged by Go's rules.
+//! Finds the CA that verifies the runner's endpoint by Go's rules.
 //!
-//! That outrigger itself can connect proves nothing: the operator's path (a proxy, another host name) is
-//! not the runner's. `gitlab::endpoint_ca` answers the same for GitLab.
+//! outrigger's own connection does not prove this: it may use a proxy or another host name. `gitlab::endpoint_ca` is
+//! the counterpart for GitLab.
 
 use std::time::Duration;
 
@@ -13,43 +13,42 @@ use crate::deployment::object::{Kind as ObjectKind, Ref};
 use crate::x509::tls::{self, Served};
 use crate::x509::{self, Bundle, Host, Narrowed};
 
-/// What verifies the endpoint.
+/// The CA of the runner's endpoint.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    /// The endpoint that the runner will dial.
+    /// The runner's endpoint.
     pub endpoint: Endpoint,
-    /// What of the CA bundle verifies the endpoint now, canonical; `None` where the system's roots are the
-    /// answer.
+    /// The certificates that verify the endpoint, canonical PEM; `None` if the system's roots do.
     pub ca_pem: Option<String>,
     /// SHA-256 fingerprint of the anchor.
     pub fingerprint: String,
     /// Days until the anchor expires.
     pub days_left: i64,
-    /// Where the CA was found, for the plan.
+    /// Source of the CA, for the plan.
     pub source: String,
-    /// How many certificates `ca_pem` has.
+    /// Number of certificates in `ca_pem`.
     pub members: usize,
-    /// How many more the bundle has, which do not verify the endpoint.
+    /// Number of other certificates in the bundle.
     pub left_out: usize,
-    /// Set when the endpoint cannot be reached from here: TLS is unproven, the VM will check it.
+    /// Why TLS is unproven: the endpoint cannot be reached from here.
     pub unproven: Option<String>,
-    /// Worth saying: bundle members dropped, an early expiry.
+    /// For example bundle members dropped, an early expiry.
     pub warnings: Vec<String>,
 }
 
 struct Candidate {
     source: String,
     bundle: Bundle,
-    /// The certificates this machine trusts for the public web.
+    /// This machine's trusted roots.
     system: bool,
-    /// What the cluster publishes for its own pods.
+    /// `kube-root-ca.crt`.
     from_cluster: bool,
 }
 
-/// Finds the CAs that the runner needs, once per run.
+/// Finds the runner's CA, once per run.
 ///
 /// # Errors
-/// OR0306 with one detail per candidate when none verifies the endpoint.
+/// OR0306 with one detail per candidate if none verifies the endpoint.
 pub async fn trust(view: &View) -> Result<&Trust> {
     view.trust.get_or_try_init(|| find(view)).await
 }
@@ -61,9 +60,9 @@ async fn find(view: &View) -> Result<Trust> {
     };
     let own = view.run.settings.kubernetes_host.is_none() || endpoint == view.target.endpoint;
     if !endpoint.prefix.is_empty() {
-        return Err(Failure::new(Id::EndpointCertificate, format!("{} has a path, as Rancher's and other proxies' addresses do", endpoint.url))
-            .detail("because", "such a proxy accepts its own tokens only: the runner's would be refused")
-            .hint("name the API server itself with --kubernetes-host https://host[:port] (Rancher: the Authorized Cluster Endpoint)"));
+        return Err(Failure::new(Id::EndpointCertificate, format!("{} has a path, like the address of Rancher or another proxy", endpoint.url))
+            .detail("because", "such a proxy accepts only its own tokens, not the runner's")
+            .hint("use the API server's own address: --kubernetes-host https://host[:port] (Rancher: the Authorized Cluster Endpoint)"));
     }
     let name = match (&view.target.tls_server_name, own) {
         (Some(name), true) if *name != endpoint.host => {
@@ -73,7 +72,7 @@ async fn find(view: &View) -> Result<Trust> {
             )
             .detail("because", "the runner has no such setting (tls-server-name)")
             .hint(format!(
-                "name an address that stands in the certificate: --kubernetes-host https://{name}:{}",
+                "use an address that is in the certificate: --kubernetes-host https://{name}:{}",
                 endpoint.port
             )));
         }
@@ -92,24 +91,18 @@ async fn find(view: &View) -> Result<Trust> {
     let mut refusals = Vec::new();
     let served = match served {
         Ok(served) => served,
-        // Who answers in another language was reached: that is a wrong address, not a distant one.
-        Err(fault) if !own && fault != tls::DialFault::NotTls => {
-            return unreachable(view, &endpoint, candidates, &fault.to_string());
-        }
-        // The operator's way leads through a proxy, which the runner will not have.
-        Err(fault) if own && view.target.proxied() => {
+        // Another address may be reachable from the VM only, unless it responds without TLS; the kubeconfig's
+        // own may be reachable through its proxy only.
+        Err(fault) if if own { view.target.proxied() } else { fault != tls::DialFault::NotTls } => {
             return unreachable(view, &endpoint, candidates, &fault.to_string());
         }
         Err(fault) => {
             return Err(Failure::new(
                 Id::ClusterUnreachable,
-                format!("no TLS connection to {}", endpoint.url),
+                format!("cannot connect to {} with TLS", endpoint.url),
             )
             .detail("because", fault.to_string())
-            .hint((
-                "check the server's address, and whether this machine may reach it",
-                Command::kubectl("version"),
-            )));
+            .hint(("check the server's address and the network; to compare", Command::kubectl("version"))));
         }
     };
     let mut not_here = None;
@@ -129,7 +122,7 @@ async fn find(view: &View) -> Result<Trust> {
         warnings.extend(elsewhere(&narrowed, &served));
         if candidate.system {
             let ca = anchor.map(x509::Certificate::label).unwrap_or_default();
-            warnings.push(format!("the VM has to trust {ca} by itself, as the public web's CAs are"));
+            warnings.push(format!("the VM's own root certificates have to include {ca}"));
         } else {
             let dropped = candidate.bundle.dropped.iter();
             warnings.extend(dropped.map(|why| format!("left out of the bundle: {why}")));
@@ -152,16 +145,15 @@ async fn find(view: &View) -> Result<Trust> {
     }
     let mut failure = Failure::new(
         Id::EndpointCertificate,
-        format!("no CA verifies {} as the runner will see it", endpoint.url),
+        format!("no CA verifies the certificate of {} for the runner", endpoint.url),
     );
     for (source, why) in refusals {
         failure = failure.detail(source, why);
     }
-    Err(failure.hint("the runner's TLS is Go's, which refuses what some other clients accept: mend the certificate or the CA, or name another address with --kubernetes-host"))
+    Err(failure.hint("the runner uses Go's TLS, which is stricter than some other clients: replace the certificate or the CA, or use another address: --kubernetes-host"))
 }
 
-/// What the VM may meet at an address, whoever can reach it from here. `served` is what it led to here: a name
-/// tells nothing by itself.
+/// Warns of addresses that the VM may not reach. `served` contains the addresses to which the name resolves here.
 fn warnings_about(endpoint: &Endpoint, served: &[Served]) -> Vec<String> {
     let mut warnings = Vec::new();
     let url = &endpoint.url;
@@ -169,35 +161,35 @@ fn warnings_about(endpoint: &Endpoint, served: &[Served]) -> Vec<String> {
     let (reach, leads) = match (endpoint.reach(), served.iter().find(near)) {
         (Reach::Anywhere, Some(served)) => {
             let peer = served.address.ip();
-            (address::reach_of(peer), format!("{url} leads here to {peer}, which is"))
+            (address::reach_of(peer), format!("{url} resolves here to {peer}, which is"))
         }
         (reach, _) => (reach, format!("{url} is")),
     };
     match reach {
-        Reach::ThisMachine => warnings.push(format!("{leads} an address of this machine: a VM elsewhere cannot dial it (--kubernetes-host names another)")),
-        Reach::LinkLocal => warnings.push(format!("{leads} a link-local address: the VM has to be on that network segment (--kubernetes-host names another)")),
+        Reach::ThisMachine => warnings.push(format!("{leads} an address of this machine: the VM cannot reach it (use another one: --kubernetes-host)")),
+        Reach::LinkLocal => warnings.push(format!("{leads} a link-local address: the VM has to be on that network segment (use another one: --kubernetes-host)")),
         Reach::Private => warnings.push(format!("{leads} a private address: the VM has to be in that network")),
         Reach::Anywhere => {}
     }
     if endpoint.host.ends_with(".gke.goog") {
-        warnings.push("GKE's DNS endpoint takes ServiceAccount tokens only where the cluster allows it (enableK8sTokensViaDns)".to_owned());
+        warnings.push("GKE's DNS endpoint accepts ServiceAccount tokens only if the cluster allows it (enableK8sTokensViaDns)".to_owned());
     }
     warnings
 }
 
-/// [`x509::narrow`] over what a server shows at all of its addresses.
+/// [`x509::narrow`] over the chains of all addresses.
 fn narrow(bundle: &Bundle, served: &[Served], host: &Host, now: jiff::Timestamp) -> Narrowed {
     let chains: Vec<&[Vec<u8>]> = served.iter().map(|served| served.chain.as_slice()).collect();
     x509::narrow(bundle, &chains, host, now)
 }
 
-/// The addresses of the name at which another certificate is shown, one that is not accepted.
+/// A warning for each address whose certificate is not accepted.
 fn elsewhere(narrowed: &Narrowed, served: &[Served]) -> Vec<String> {
     let refused = served.iter().zip(&narrowed.verdicts).filter(|(_, verdict)| !verdict.accepted);
     refused
         .map(|(served, verdict)| {
             format!(
-                "at {} another certificate is shown, which the runner will refuse: {}",
+                "{} serves another certificate, which the runner will refuse: {}",
                 served.address,
                 verdict.why.join("; ")
             )
@@ -205,14 +197,14 @@ fn elsewhere(narrowed: &Narrowed, served: &[Served]) -> Vec<String> {
         .collect()
 }
 
-/// An endpoint that does not answer here: the cluster's own CA, and nothing proven.
+/// For an endpoint that cannot be reached from here: the cluster's own CA, unproven.
 fn unreachable(view: &View, endpoint: &Endpoint, candidates: Vec<Candidate>, why: &str) -> Result<Trust> {
-    // Behind a proxy the kubeconfig's CA has verified this very server.
+    // Through the proxy, the kubeconfig's CA verified this server.
     let own = *endpoint == view.target.endpoint;
     let Some(candidate) = candidates.into_iter().find(|candidate| own || candidate.from_cluster) else {
         return Err(Failure::new(Id::EndpointCertificate, format!("{} cannot be reached from here, and the cluster's own CA may not be read", endpoint.url))
             .detail("because", why)
-            .hint("run this where that address can be reached, or ask for the right to get the ConfigMap kube-root-ca.crt"));
+            .hint("run this on a machine that can reach that address, or get the right to read the ConfigMap kube-root-ca.crt"));
     };
     let anchor = candidate.bundle.certificates.first();
     Ok(Trust {
@@ -223,7 +215,7 @@ fn unreachable(view: &View, endpoint: &Endpoint, candidates: Vec<Candidate>, why
         members: candidate.bundle.certificates.len(),
         left_out: 0,
         unproven: Some(format!(
-            "{} cannot be reached from here ({why}): TLS is unproven, the VM will check it",
+            "{} cannot be reached from here ({why}): TLS is unproven, the VM will verify it",
             endpoint.url
         )),
         warnings: warnings_about(endpoint, &[]),
@@ -231,40 +223,26 @@ fn unreachable(view: &View, endpoint: &Endpoint, candidates: Vec<Candidate>, why
     })
 }
 
-/// Every place a CA can come from, in the order of preference.
+/// Possible CAs, in order of preference.
 async fn candidates(view: &View, own: bool) -> Vec<Candidate> {
-    let mut found = Vec::new();
-    let from_kubeconfig = || {
-        let bundle = x509::read_bundle(view.target.ca.as_deref()?).ok()?;
-        let source = "your kubeconfig".to_owned();
-        Some(Candidate { source, bundle, system: false, from_cluster: false })
+    let candidate = |source: &str, bundle, system, from_cluster| Candidate {
+        source: source.to_owned(),
+        bundle,
+        system,
+        from_cluster,
     };
-    if own {
-        found.extend(from_kubeconfig());
+    let kubeconfig = view.target.ca.as_deref().and_then(|ca| x509::read_bundle(ca).ok());
+    let kubeconfig = kubeconfig.map(|bundle| candidate("your kubeconfig", bundle, false, false));
+    if own && kubeconfig.is_some() {
+        return kubeconfig.into_iter().collect();
     }
-    let needs_more = !own || found.is_empty();
-    if needs_more {
-        let reference = Ref::new(ObjectKind::ConfigMap, "default", "kube-root-ca.crt");
-        if let Ok(Some(map)) = view.read(&reference).await
-            && let Some(text) = map.value["data"]["ca.crt"].as_str()
-            && let Ok(bundle) = x509::read_bundle(text.as_bytes())
-        {
-            found.push(Candidate {
-                source: "kube-root-ca.crt in the cluster".to_owned(),
-                bundle,
-                system: false,
-                from_cluster: true,
-            });
-        }
-        if !own {
-            found.extend(from_kubeconfig());
-        }
-        if let Some(bundle) = tls::system_roots() {
-            let source = "the system's roots".to_owned();
-            found.push(Candidate { source, bundle, system: true, from_cluster: false });
-        }
-    }
-    found
+    let reference = Ref::new(ObjectKind::ConfigMap, "default", "kube-root-ca.crt");
+    let map = view.read(&reference).await.ok().flatten();
+    let published =
+        map.and_then(|map| x509::read_bundle(map.value["data"]["ca.crt"].as_str()?.as_bytes()).ok());
+    let published = published.map(|bundle| candidate("kube-root-ca.crt in the cluster", bundle, false, true));
+    let system = tls::system_roots().map(|bundle| candidate("the system's roots", bundle, true, false));
+    [published, kubeconfig, system].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -272,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_judged_for_the_vm() {
+    fn addresses_out_of_the_vms_reach_are_warned_of() {
         let about = |url: &str| {
             warnings_about(&Endpoint::parse(url, "the server").expect("a good address"), &[]).join("\n")
         };
@@ -293,13 +271,12 @@ mod tests {
         for near in ["169.254.7.7", "[fe80::1]"] {
             assert!(about(&format!("https://{near}")).contains("a link-local address"), "{near}");
         }
-        // A name is judged by what it led to.
         let named = Endpoint::parse("https://api.example.com:6443", "the server").expect("a good address");
         let led = |peer: &str| {
             let address = std::net::SocketAddr::new(peer.parse().expect("an address"), 6443);
             warnings_about(&named, &[Served { address, chain: Vec::new() }]).join("\n")
         };
-        assert!(led("127.0.0.1").contains("leads here to 127.0.0.1, which is an address of this machine"));
+        assert!(led("127.0.0.1").contains("resolves here to 127.0.0.1, which is an address of this machine"));
         assert!(led("::1").contains("an address of this machine"));
         assert!(led("10.0.0.9").contains("a private address"));
         assert_eq!(led("34.77.12.8"), "");

@@ -1,30 +1,27 @@
-//! What a namespace holds although none of its users put it there: kinds that only the system makes,
-//! objects that a platform gives to every namespace, and what generators keep in it. Tables with their
-//! sources. Pure.
+//! Objects in a namespace that no user created: kinds of the system, objects that a platform creates in every
+//! namespace, and objects of generators. Tables with their sources. Pure.
 //!
-//! A label proves nothing about who wrote it. The tables decide what is named and what may be agreed to
-//! (`--accept generated`); nothing outside of a namespace of ours is ever deleted because of them.
+//! A label does not prove its author. The tables only decide what is reported and what `--accept generated`
+//! covers, within namespaces that outrigger created.
 
 use serde_json::Value;
 
 use crate::deployment::object::Served;
 
-/// How a kind is judged as a whole.
+/// How a whole kind counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Weight {
-    /// It holds nothing of a user's: it is not looked at.
+    /// No user data: not listed.
     Nothing,
-    /// It does nothing by itself: it counts where it can be seen, and counts as empty where it may not
-    /// be listed.
+    /// No effect by itself: counts if it can be listed, else counts as empty.
     Inert,
 }
 
-/// A kind (or with `*` a whole group) that only the system makes, or that cannot matter.
+/// A kind (or with `*` a whole group).
 struct Kind {
     group: &'static str,
     resource: &'static str,
     weight: Weight,
-    /// Where it says so.
     #[expect(dead_code, reason = "for the reader of the table")]
     source: &'static str,
 }
@@ -71,25 +68,25 @@ fn weight(group: &str, resource: &str) -> Option<Weight> {
     KINDS.iter().find(fits).map(|row| row.weight)
 }
 
-/// Whether a kind holds nothing of a user's: traces of what happened, and views of what is kept elsewhere.
+/// Whether a kind contains no user data: events, metrics, views of other objects.
 #[must_use]
 pub fn is_passing(group: &str, resource: &str) -> bool {
     weight(group, resource) == Some(Weight::Nothing)
 }
 
-/// Whether a kind that may not be listed can be taken for empty.
+/// Whether a kind that may not be listed counts as empty.
 #[must_use]
 pub fn is_inert(group: &str, resource: &str) -> bool {
     weight(group, resource).is_some()
 }
 
-/// Whether a whole API group holds nothing that is stored.
+/// Whether a whole API group stores no objects.
 #[must_use]
 pub fn is_passing_group(group: &str) -> bool {
     KINDS.iter().any(|row| row.group == group && row.resource == "*")
 }
 
-/// Objects that every namespace has, or that a platform puts into each: not foreign.
+/// Whether an object is one that Kubernetes or a platform creates in every namespace.
 ///
 /// Sources: kubernetes pkg/controller/serviceaccount (`default`) and pkg/controller/certificates/rootcacertpublisher
 /// (`kube-root-ca.crt`); openshift/openshift-controller-manager (`builder`, `deployer`, their dockercfg
@@ -101,7 +98,7 @@ pub fn is_passing_group(group: &str) -> bool {
 pub fn is_furniture(served: &Served, meta: &Value) -> bool {
     let name = meta["name"].as_str().unwrap_or_default();
     match (served.group.as_str(), served.resource.as_str()) {
-        // OpenShift makes builder, deployer and (with its pipelines) pipeline, each with secrets of its own.
+        // OpenShift: builder, deployer, pipeline, each with Secrets.
         ("", "serviceaccounts") => matches!(name, "default" | "builder" | "deployer" | "pipeline"),
         ("", "secrets") => ["default", "builder", "deployer", "pipeline"].iter().any(|account| {
             let rest = name.strip_prefix(account).unwrap_or_default();
@@ -124,27 +121,25 @@ pub fn is_furniture(served: &Served, meta: &Value) -> bool {
                 | "openshift-pipelines-edit"
                 | "pipelines-scc-rolebinding"
         ),
-        // The Operator Lifecycle Manager copies each operator's description into every namespace.
         ("operators.coreos.com", "clusterserviceversions") => meta["labels"]["olm.copiedFrom"].is_string(),
         _ => false,
     }
 }
 
-/// By what an object of a generator is known.
+/// Identifies an object of a generator.
 enum Mark {
-    /// A label with this key.
+    /// Label key.
     Label(&'static str),
-    /// An annotation with this key, without another one.
+    /// Annotation key; the second must be absent.
     Annotation(&'static str, Option<&'static str>),
-    /// An owner of this group and kind.
+    /// Owner's group and kind.
     Owner(&'static str, &'static str),
 }
 
-/// A controller that keeps objects in other people's namespaces, and makes them anew when they are deleted.
+/// A controller that recreates its objects in namespaces when they are deleted.
 struct Generator {
     name: &'static str,
     mark: Mark,
-    /// Where it says so.
     #[expect(dead_code, reason = "for the reader of the table")]
     source: &'static str,
 }
@@ -223,7 +218,7 @@ static GENERATORS: &[Generator] = &[
         "kubernetes-replicator",
         Mark::Annotation(
             "replicator.v1.mittwald.de/replicated-from-version",
-            // A user made that one to be filled.
+            // Created by a user.
             Some("replicator.v1.mittwald.de/replicate-from"),
         ),
         "mittwald/kubernetes-replicator: ReplicatedFromVersionAnnotation",
@@ -235,7 +230,7 @@ static GENERATORS: &[Generator] = &[
     ),
 ];
 
-/// The generator that an object is marked as being of.
+/// The generator of an object.
 #[must_use]
 pub fn generator_of(meta: &Value) -> Option<&'static str> {
     let marked = |row: &&Generator| match row.mark {
@@ -263,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn furniture_is_not_foreign_and_everything_else_is() {
+    fn only_objects_of_every_namespace_are_furniture() {
         let is_furniture =
             |group, resource, name| super::is_furniture(&served(group, resource), &json!({"name": name}));
         assert!(is_furniture("", "serviceaccounts", "default"));
@@ -276,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_judged_by_the_table_alone() {
+    fn kinds_count_as_in_the_table() {
         assert!(is_passing("metrics.k8s.io", "pods") && is_passing_group("metrics.k8s.io"));
         assert!(!is_passing("", "podtemplates") && is_inert("", "podtemplates"));
         assert!(!is_inert("", "secrets") && !is_inert("example.com", "podtemplates"));
@@ -284,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_is_known_by_label_annotation_or_owner() {
+    fn generator_is_identified_by_label_annotation_or_owner() {
         let labelled = json!({"labels": {"generate.kyverno.io/policy-name": "deny-all"}});
         assert_eq!(generator_of(&labelled), Some("Kyverno"));
         let owned =

@@ -1,4 +1,4 @@
-//! Which cluster this is, and whether it is the one that the deployment lives on.
+//! Identifies the cluster and compares it with the recorded one.
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::cluster::Class;
@@ -7,10 +7,10 @@ use crate::deployment::object::{Kind as ObjectKind, Ref};
 use crate::deployment::record::ClusterIdentity;
 use crate::x509;
 
-/// Which cluster this is, by the uid of `kube-system` and by its CA.
+/// Identifies the cluster by the uid of `kube-system` and by its CA; a uid that may not be read stays empty.
 ///
 /// # Errors
-/// Where the server is not reached; what may not be read stays empty.
+/// If the server cannot be reached.
 pub async fn identity(view: &View) -> Result<ClusterIdentity> {
     let reference = Ref::cluster(ObjectKind::Namespace, "kube-system");
     let kube_system = match view.read(&reference).await {
@@ -28,11 +28,11 @@ pub async fn identity(view: &View) -> Result<ClusterIdentity> {
     })
 }
 
-/// Refuses a cluster that is not the recorded one, before anything is written; reads the deployment's
-/// ServiceAccount on the way, which everything that follows needs.
+/// Refuses a cluster other than the recorded one; also reads the deployment's ServiceAccount, which all later
+/// steps need.
 ///
 /// # Errors
-/// OR0305 (exit 3) naming both.
+/// OR0305 (exit 3) with both identities.
 pub async fn check(hand: &Hand) -> Result<()> {
     let account = hand.run.names.account();
     let (now, _) = tokio::join!(identity(hand), hand.read(&account));
@@ -45,12 +45,8 @@ pub async fn check(hand: &Hand) -> Result<()> {
         !known.ca_fingerprint.is_empty() && known.ca_fingerprint != *fingerprint
     };
     let describe = |context: &str, server: &str, uid: &str| {
-        let identity = if uid.is_empty() {
-            "kube-system may not be read".to_owned()
-        } else {
-            format!("kube-system {uid}")
-        };
-        format!("{context} at {server} ({identity})")
+        let uid = if uid.is_empty() { "may not be read" } else { uid };
+        format!("{context} at {server} (kube-system {uid})")
     };
     if differs {
         return Err(Failure::new(
@@ -59,13 +55,13 @@ pub async fn check(hand: &Hand) -> Result<()> {
         )
         .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
         .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
-        .hint("leave out --context, or name the deployment that lives there with --deployment NAME")
+        .hint("omit --context, or name the deployment on this cluster: --deployment NAME")
         .hint((
             format!("if {} no longer exists", known.context),
             Command::outrigger("teardown --cluster-gone"),
         )));
     }
-    // By its CA it is the same one: what may not be read at this time is still known, and named by marks.
+    // The CA is the same: keep the recorded uid if it may not be read now.
     let kube_system = if uid.is_empty() { known.kube_system } else { uid.clone() };
     hand.journal.note(|record| record.cluster = ClusterIdentity { kube_system, ..now });
     Ok(())

@@ -1,6 +1,5 @@
-//! A job's Secret and pod as the runner will make them, so that the rules of a namespace can be asked
-//! before the first job meets them. Shape of gitlab-runner 19.4 (`executors/kubernetes/kubernetes.go`):
-//! a build and a helper container, an init container, volumes that end with the pod.
+//! A job's Secret and pod as gitlab-runner 19.4 creates them (`executors/kubernetes/kubernetes.go`), for a dry run
+//! before the first job.
 
 use serde_json::{Value, json};
 
@@ -8,13 +7,8 @@ use crate::deployment::names::Names;
 use crate::deployment::object::{Kind, Object, Ref};
 use crate::deployment::run::Run;
 
-/// The group and user of containers where Pod Security restricted forbids root: see `script/entry.rs`.
+/// User and group of containers under Pod Security `restricted`: see `script/entry.rs`.
 const UNPRIVILEGED: u32 = 59_417;
-
-/// Under this name they are asked about; nothing is ever stored under it.
-fn reference(names: &Names, kind: Kind) -> Ref {
-    Ref::new(kind, &names.job_namespace, &format!("{}-question", names.deployment))
-}
 
 /// The Secret with a job's registry credentials.
 #[must_use]
@@ -22,8 +16,7 @@ pub fn secret(names: &Names) -> Object {
     object(names, Kind::Secret, &json!({"type": "Opaque"}))
 }
 
-/// The pod of a job that asks for nothing special. It runs as the `default` ServiceAccount, because the
-/// jobs' own may not exist yet.
+/// The pod of an ordinary job, with the `default` ServiceAccount, as the jobs' own may not exist yet.
 #[must_use]
 pub fn pod(run: &Run, extra: &toml::Table) -> Object {
     let nothing = toml::Table::new();
@@ -67,10 +60,12 @@ pub fn pod(run: &Run, extra: &toml::Table) -> Object {
 
 fn object(names: &Names, kind: Kind, body: &Value) -> Object {
     let none = std::collections::BTreeMap::new();
-    Object::manifest(reference(names, kind), &none, &none, body)
+    // For dry runs only: never stored.
+    let reference = Ref::new(kind, &names.job_namespace, &format!("{}-question", names.deployment));
+    Object::manifest(reference, &none, &none, body)
 }
 
-/// Requests and limits that the runner's entry sets for a container.
+/// A container's requests and limits in the runner's config.toml entry.
 fn resources(extra: &toml::Table, prefix: &str) -> Value {
     let mut resources = json!({});
     for (name, resource) in [("cpu", "cpu"), ("memory", "memory"), ("ephemeral_storage", "ephemeral-storage")]

@@ -1,5 +1,4 @@
-//! Job pods that are still running when a deployment is taken away. They do not die with the runner's
-//! ServiceAccount: unobserved, they would run on.
+//! Job pods that still run at teardown. They would keep running without the runner's ServiceAccount.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -13,20 +12,19 @@ use crate::cluster::view::{Hand, View};
 use crate::cluster::{Class, Cluster};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 
-/// What gitlab-runner's labels on its pods begin with.
+/// Prefixes of gitlab-runner's labels on its pods.
 const LABELS: [&str; 2] = ["manager.runner.gitlab.com/", "job.runner.gitlab.com/"];
 
-const UNSEEN: &str = "whether jobs are running cannot be seen: you may not list pods";
+const UNSEEN: &str = "it is unknown whether jobs are running: you may not list pods";
 
-/// Waits until no job pod is left in the jobs' namespace, or deletes them with `--now`. Returns what is
-/// worth saying. Who may not see them borrows `look`, the binding that teardown is going to need there
-/// anyway; it stays held.
+/// Waits until no job pod is left in the job namespace, or deletes them with `--now`; returns a remark. `look` is
+/// the temporary RoleBinding that teardown needs there to list pods; it stays held.
 ///
 /// # Errors
-/// OR0801 (exit 8) naming the pods that still run when the run's time is over; nothing was removed then.
+/// OR0801 (exit 8) with the pods that still run at the deadline; nothing was removed.
 pub async fn settle(hand: &Hand, look: Option<&Object>) -> Result<Option<String>> {
     let namespace = Ref::cluster(ObjectKind::Namespace, &hand.run.names.job_namespace);
-    // What is in a namespace on its way out goes with it.
+    // A namespace being deleted deletes its pods.
     if hand.read(&namespace).await.map_err(Failure::from)?.is_none_or(|live| live.is_terminating()) {
         return Ok(None);
     }
@@ -37,7 +35,7 @@ pub async fn settle(hand: &Hand, look: Option<&Object>) -> Result<Option<String>
             bound => drop(bound?),
         }
     }
-    // Authorizers lag behind a binding.
+    // A binding takes effect with a delay.
     let lag = if seeing { Duration::from_secs(5) } else { Duration::ZERO };
     let look = async || Ok(running(hand, &hand.api).await?.map_or(Continue(()), Break));
     let seen = wait::until(Pace::new(&hand.limits, 100, 100).within(lag), |(), _| {}, look).await?;
@@ -84,7 +82,7 @@ pub async fn settle(hand: &Hand, look: Option<&Object>) -> Result<Option<String>
             ),
         )
         .detail("among them", names.join(", "))
-        .hint(("wait longer with --timeout 1h, or end them", Command::outrigger("teardown --now")))
+        .hint(("wait longer with --timeout 1h, or delete them", Command::outrigger("teardown --now")))
     })
 }
 
@@ -96,7 +94,7 @@ async fn running(view: &View, cluster: &Cluster) -> Result<Option<Pods>> {
     let namespace = &view.run.names.job_namespace;
     let mut path = format!("/api/v1/namespaces/{namespace}/pods");
     if view.run.is_used(namespace) {
-        // Another runner may work there: only pods that run as our jobs' account are ours to judge.
+        // Another runner may use the namespace: only pods with this deployment's job account count.
         path = format!("{path}?fieldSelector=spec.serviceAccountName%3D{}", view.run.job_account);
     }
     let items = match cluster.list_metadata("list job pods", &path).await {
@@ -127,7 +125,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn pods_are_known_by_the_runners_labels() {
+    fn job_pods_are_recognized_by_labels() {
         assert!(is_runners(&json!({"manager.runner.gitlab.com/name": "x"})));
         assert!(!is_runners(&json!({"app": "web"})));
         assert!(!is_runners(&json!(null)));

@@ -11,10 +11,10 @@ use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::yaml::{self, Repeated};
 
-/// Hundreds of clusters with their CAs in one file.
+/// Largest kubeconfig read, in bytes: room for hundreds of clusters with their CAs.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
-/// What selects a context.
+/// Selects a context.
 #[derive(Debug, Default)]
 pub struct Selection<'a> {
     /// `--kubeconfig` (or its recorded value).
@@ -25,7 +25,7 @@ pub struct Selection<'a> {
     pub as_user: Option<&'a str>,
 }
 
-/// What the files say together. Not `Debug`: it holds secrets.
+/// All kubeconfig files merged. Not `Debug`: it contains secrets.
 #[derive(Default)]
 pub(super) struct Kubeconfig {
     pub clusters: BTreeMap<String, Cluster>,
@@ -107,10 +107,10 @@ pub(super) struct Context {
     pub user: String,
 }
 
-/// The context names of the kubeconfig and its current one, for a question or an error.
+/// The context names and the current context.
 ///
 /// # Errors
-/// OR0301 (exit 3) for a kubeconfig that is missing or cannot be read.
+/// OR0301 (exit 3) if the kubeconfig is missing or invalid.
 pub async fn contexts(
     selection: &Selection<'_>,
     env: &BTreeMap<String, String>,
@@ -121,10 +121,8 @@ pub async fn contexts(
     Ok((names, Some(config.current).filter(|name| !name.is_empty())))
 }
 
-/// Reads `--kubeconfig`, else the files of `KUBECONFIG`, else `~/.kube/config`; returns the files read.
-///
-/// The first file that has a name wins with the whole entry, and the first current context counts. A file
-/// of the list may be missing, the one of the flag may not.
+/// Reads `--kubeconfig`, else the files in `KUBECONFIG`, else `~/.kube/config`; returns the files read.
+/// Of entries with the same name, and of current contexts, the first counts.
 pub(super) async fn read(
     file: Option<&Path>,
     env: &BTreeMap<String, String>,
@@ -143,51 +141,47 @@ pub(super) async fn read(
     let mut read = Vec::new();
     for path in &candidates {
         let Some(bytes) = intake.aims(path, LONGEST).await? else { continue };
-        let next = parse(&bytes, path).map_err(|why| {
-            Failure::new(Id::UnusableKubeconfig, format!("the kubeconfig {} cannot be read", path.display()))
+        let mut next = parse(&bytes, path).map_err(|why| {
+            Failure::new(Id::UnusableKubeconfig, format!("invalid kubeconfig {}", path.display()))
                 .detail("because", why)
-                .hint("name another one with --kubeconfig FILE, or in KUBECONFIG")
+                .hint("use another one: --kubeconfig FILE, or KUBECONFIG")
         })?;
         read.push(path.clone());
-        for (name, cluster) in next.clusters {
-            merged.clusters.entry(name).or_insert(cluster);
+        // `append` overwrites: earlier files win.
+        next.clusters.append(&mut merged.clusters);
+        next.users.append(&mut merged.users);
+        next.contexts.append(&mut merged.contexts);
+        if !merged.current.is_empty() {
+            next.current = merged.current;
         }
-        for (name, user) in next.users {
-            merged.users.entry(name).or_insert(user);
-        }
-        for (name, context) in next.contexts {
-            merged.contexts.entry(name).or_insert(context);
-        }
-        if merged.current.is_empty() {
-            merged.current = next.current;
-        }
+        merged = next;
     }
     if !read.is_empty() {
         return Ok((merged, read));
     }
-    let mut failure = Failure::new(Id::UnusableKubeconfig, "there is no kubeconfig");
+    let mut failure = Failure::new(Id::UnusableKubeconfig, "no kubeconfig found");
     for path in &candidates {
         failure = failure.detail("looked for", path.display().to_string());
     }
     Err(failure.hint((
-        "name one with --kubeconfig FILE, or in KUBECONFIG; to see what kubectl uses",
+        "name one with --kubeconfig FILE, or in KUBECONFIG; to show the one kubectl uses",
         Command::Whole("kubectl config view".to_owned()),
     )))
 }
 
-/// Reads one file. Errors name the entry and never show a value: it could be a secret.
+/// Reads one file. Errors name the entry and never show a value, which could be a secret.
 fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
-    let text = decode(bytes).ok_or("it is neither UTF-8 nor UTF-16 text")?;
+    let text = decode(bytes).ok_or("not UTF-8 or UTF-16 text")?;
     let documents: Vec<Value> = yaml::read(&text, Repeated::LastCounts).map_err(|fault| {
         let at = fault.line.map(|line| format!(" (line {line})")).unwrap_or_default();
-        format!("it is no YAML and no JSON{at}")
+        format!("neither valid YAML nor JSON{at}")
     })?;
     let mut value = documents.into_iter().next().unwrap_or_default();
     drop_nulls(&mut value);
     let mut object = match value {
         Value::Null => return Ok(Kubeconfig::default()),
         Value::Object(object) => object,
-        _ => return Err("it is no mapping".to_owned()),
+        _ => return Err("not a mapping".to_owned()),
     };
     let mut take = |key: &str| object.remove(key).unwrap_or_default();
     let mut config = Kubeconfig {
@@ -197,10 +191,10 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
         current: match take("current-context") {
             Value::Null => String::new(),
             Value::String(name) => name,
-            _ => return Err("its current-context is no text".to_owned()),
+            _ => return Err("current-context is not a string".to_owned()),
         },
     };
-    // Relative to the file that names them.
+    // Paths are relative to the kubeconfig.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let dir = path.parent().unwrap_or(Path::new("/"));
     let resolve = |file: &mut String| {
@@ -220,7 +214,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
     Ok(config)
 }
 
-/// One of the lists of named entries. A name that stands twice is refused, as by kubectl.
+/// A list of named entries. Refuses a duplicate name, as kubectl does.
 fn entries<T: Default + DeserializeOwned>(
     list: Value,
     key: &str,
@@ -229,35 +223,35 @@ fn entries<T: Default + DeserializeOwned>(
     let items = match list {
         Value::Null => Vec::new(),
         Value::Array(items) => items,
-        _ => return Err(format!("its {key} are no list")),
+        _ => return Err(format!("{key} is not a list")),
     };
     let mut found = BTreeMap::new();
     for item in items {
         let Value::Object(mut item) = item else {
-            return Err(format!("an entry of its {key} is no mapping"));
+            return Err(format!("an entry of {key} is not a mapping"));
         };
         let name = match item.remove("name") {
             None => String::new(),
             Some(Value::String(name)) => name,
-            Some(_) => return Err(format!("a name in its {key} is no text: put it in quotes")),
+            Some(_) => return Err(format!("a name in {key} is not a string: put it in quotes")),
         };
         let entry = match item.remove(inner) {
             None => T::default(),
-            // Only what was expected is told: the rest of the library's text shows the value.
+            // The rest of the library's message shows the value.
             Some(value) => serde_json::from_value(value).map_err(|error| {
                 let text = error.to_string();
                 let expected = text.rsplit_once("expected ").map_or("another type", |(_, expected)| expected);
-                format!("in its {key}, a value of {name:?} should be {expected}")
+                format!("in {key}, a value of {name:?} must be {expected}")
             })?,
         };
         if found.insert(name.clone(), entry).is_some() {
-            return Err(format!("its {key} have {name:?} twice"));
+            return Err(format!("duplicate name {name:?} in {key}"));
         }
     }
     Ok(found)
 }
 
-/// For kubectl, null is the same as nothing.
+/// kubectl treats null as absent.
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(object) => {
@@ -269,7 +263,7 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Text in UTF-8, or in UTF-16 with its mark, as PowerShell writes it.
+/// Decodes UTF-8, or UTF-16 with a byte order mark (PowerShell's default).
 fn decode(bytes: &[u8]) -> Option<String> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
@@ -319,18 +313,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_no_value_is_shown() {
+    fn errors_name_the_entry_and_show_no_value() {
         for (text, why) in [
-            ("users: canary", "no list"),
-            ("users: [canary]", "no mapping"),
-            ("users: [{name: u, user: {token: [canary]}}]", "\"u\" should be a string"),
-            ("users: [{name: u, user: {token: 4711}}]", "\"u\" should be a string"),
-            ("users: [{name: u, user: canary}]", "\"u\" should be"),
+            ("users: canary", "not a list"),
+            ("users: [canary]", "not a mapping"),
+            ("users: [{name: u, user: {token: [canary]}}]", "\"u\" must be a string"),
+            ("users: [{name: u, user: {token: 4711}}]", "\"u\" must be a string"),
+            ("users: [{name: u, user: canary}]", "\"u\" must be"),
             ("clusters: [{name: c, cluster: {insecure-skip-tls-verify: \"canary\"}}]", "a boolean"),
-            ("users: [{name: u}, {name: u}]", "twice"),
+            ("users: [{name: u}, {name: u}]", "duplicate name"),
             ("users:\n- {name: u, user: {token: canary", "line"),
-            ("canary", "no mapping"),
-            ("current-context: [canary]", "no text"),
+            ("canary", "not a mapping"),
+            ("current-context: [canary]", "not a string"),
         ] {
             let found = parsed(text).err().unwrap_or_else(|| panic!("taken: {text}"));
             assert!(

@@ -1,4 +1,4 @@
-//! A login by an exec plugin, renewed before its credentials end.
+//! Credentials from an exec plugin, renewed before they expire.
 
 #![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
 
@@ -14,21 +14,20 @@ use super::refusal::Refusal;
 use crate::base::error::{Command, Failure, Id, Kind, Result};
 use crate::base::request::Limits;
 
-/// What it takes to log in again.
 pub(super) struct Login {
     plugin: Plugin,
-    /// The client's configuration but for the credentials.
+    /// The client's configuration without credentials.
     config: kube::Config,
     expires: Cell<Option<jiff::Timestamp>>,
-    /// Held while the plugin runs: requests side by side need it once.
+    /// Held while the plugin runs, so that concurrent requests run it once.
     busy: tokio::sync::Mutex<()>,
 }
 
 impl Login {
-    /// Logs in for the first time, within the limits; returns the configuration with the credentials, too.
+    /// Runs the plugin; returns the configuration with its credentials.
     ///
     /// # Errors
-    /// OR0404, of kind `Deadline` where the plugin does not end in time: it is ended then.
+    /// OR0404, of kind `Deadline` if the plugin timed out and was killed.
     pub async fn first(
         plugin: &Plugin,
         config: &kube::Config,
@@ -42,7 +41,7 @@ impl Login {
                 .with_kind(Kind::Deadline)
                 .passing()
                 .detail("the plugin", plugin.shown())
-                .hint(("let it ask what it has to, then try again", Command::kubectl("version")))
+                .hint(("answer its prompts with kubectl, then try again", Command::kubectl("version")))
         })??;
         let login = Self {
             plugin: plugin.clone(),
@@ -53,13 +52,13 @@ impl Login {
         Ok((with(config.clone(), &credential), login))
     }
 
-    /// Whether the credentials end within the next minute.
+    /// Whether the credentials expire within the next minute.
     fn is_over(&self) -> bool {
         let now = jiff::Timestamp::now().as_second();
         self.expires.get().is_some_and(|end| end.as_second() <= now + 60)
     }
 
-    /// Replaces the client where its credentials are about to end.
+    /// Replaces the client if its credentials are about to expire.
     pub async fn renew(&self, what: &str, client: &RefCell<kube::Client>) -> Result<(), Refusal> {
         if !self.is_over() {
             return Ok(());
@@ -76,7 +75,7 @@ impl Login {
     }
 }
 
-/// The configuration with what a plugin gave.
+/// Adds the plugin's credentials to the configuration.
 fn with(mut config: kube::Config, credential: &Credential) -> kube::Config {
     config.auth_info.token = credential.token.as_ref().map(|token| token.expose().to_owned().into());
     if let Some((certificate, key)) = &credential.identity {

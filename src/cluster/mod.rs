@@ -1,9 +1,8 @@
-//! The only user of kube: requests with deadlines, our own retry policy, and every error translated
-//! once, into words and an exit code.
+//! The only user of kube: requests with deadlines, a retry policy, and one translation of errors.
 //!
-//! Requests are sent through kube's client (TLS, proxies, exec plugins, impersonation) but built and
-//! read here, because the client's own retries replay creations and know no total deadline, and its
-//! error texts can carry a plugin's output.
+//! kube's client sends the requests (TLS, proxies, impersonation). They are built and read here, because the
+//! client's own retries repeat creations and ignore the total deadline, and its errors can contain a
+//! plugin's output.
 
 #![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
 
@@ -53,27 +52,27 @@ use login::Login;
 pub use refusal::{Class, Refusal};
 pub use target::{Target, load};
 
-/// The largest answer read: a list of metadata of a busy namespace stays far below.
+/// Largest response read, in bytes.
 const BODY_LIMIT: usize = 32 * 1024 * 1024;
-/// Requests under way at once. The client speaks HTTP/1.1, so each lane is a connection.
+/// Concurrent requests. The client speaks HTTP/1.1, so each lane is a connection.
 pub const LANES: usize = 4;
-/// The pauses before a retry: the first, and the longest.
+/// First and longest pause before a retry.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// Name under which our writes appear in `managedFields`.
+/// Field manager of all writes.
 pub const FIELD_MANAGER: &str = "outrigger";
 
 /// A connection to one API server as one identity.
 #[derive(Clone)]
 pub struct Cluster {
-    /// None where there is no cluster to speak to.
+    /// None for [`Cluster::absent`].
     client: Option<Rc<RefCell<kube::Client>>>,
-    /// Where the client's credentials end and a plugin gives new ones.
+    /// Renews the credentials of an exec plugin.
     login: Option<Rc<Login>>,
     sender: Sender,
 }
 
 impl Cluster {
-    /// Connects as the operator of a kubeconfig context. Runs the exec plugin, if there is one.
+    /// Connects with the credentials of the kubeconfig context; runs its exec plugin, if any.
     pub async fn connect(target: &Target, limits: &Limits) -> Result<Self> {
         let (client, login) = match &target.plugin {
             None => (build(target.config.clone()), None),
@@ -86,14 +85,13 @@ impl Cluster {
         Ok(Self { login, ..Self::over(Some(client), &target.address(), limits) })
     }
 
-    /// Stands for a cluster that no longer exists, or that a command does not need: every request is
-    /// refused without being sent.
+    /// For a run without a cluster: every request fails without being sent.
     #[must_use]
     pub fn absent(target: &Target, limits: &Limits) -> Self {
         Self::over(None, &target.address(), limits)
     }
 
-    /// Connects with nothing but what the runner will have.
+    /// Connects with only the runner's own host, CA and token.
     pub fn as_runner(
         endpoint: &Endpoint,
         ca_pem: Option<&str>,
@@ -101,14 +99,13 @@ impl Cluster {
         limits: &Limits,
     ) -> Result<Self> {
         let client = build(target::bare(endpoint, ca_pem, token)?).map_err(|error| {
-            Failure::new(Id::Internal, "no client can be built from host, CA and token")
+            Failure::new(Id::Internal, "cannot build a client from host, CA and token")
                 .detail("because", answer::innermost(&error))
         })?;
         Ok(Self::over(Some(client), &endpoint.url, limits))
     }
 
-    /// As the operator, through the operator's path, but with another token: for an endpoint that
-    /// cannot be reached from here.
+    /// Connects through the kubeconfig's endpoint and proxy, but with another token.
     pub fn with_token(target: &Target, token: &str, limits: &Limits) -> Result<Self> {
         let mut config = target.config.clone();
         config.auth_info = user::bearer(token)?;
@@ -121,15 +118,14 @@ impl Cluster {
         Self { client, login: None, sender: Sender::new(address, limits, LANES, PAUSES) }
     }
 
-    /// The same connection for what must be done even after an interruption or past the deadline,
-    /// within `grace`.
+    /// The same connection for cleanup: ignores an interruption, and may pass the deadline by `grace`.
     #[must_use]
     pub fn for_cleanup(&self, grace: Duration) -> Self {
         Self { sender: self.sender.for_cleanup(grace), ..self.clone() }
     }
 
-    /// The same connection for what may be of no avail, such as an API that another server should answer for:
-    /// each request is tried a few times, and gets a part of the time that is left.
+    /// The same connection for requests that may never succeed, such as those to an aggregated API: three
+    /// attempts each, at most a quarter of the remaining time per attempt.
     #[must_use]
     pub fn impatient(&self) -> Self {
         let mut sender = self.sender.clone();
@@ -139,18 +135,18 @@ impl Cluster {
         Self { sender, ..self.clone() }
     }
 
-    /// Tells every request and its status to `sink` (for `-v`); never bodies or headers.
+    /// Reports method, path and status of each request (for `-v`); never bodies or headers.
     pub fn trace_to(&mut self, sink: Trace) {
         self.sender.trace_to(sink);
     }
 
-    /// How many requests that change something have been sent.
+    /// Number of mutating requests sent.
     #[must_use]
     pub fn mutations(&self) -> usize {
         self.sender.mutations()
     }
 
-    /// Reads an object; `None` when it does not exist.
+    /// Reads an object; `None` if it does not exist.
     pub async fn get(&self, reference: &Ref) -> Result<Option<Object>, Refusal> {
         let what = format!("get {reference}");
         match self.send(&what, "GET", &reference.path(), None, Effect::Reads).await {
@@ -160,48 +156,51 @@ impl Cluster {
         }
     }
 
-    /// Creates an object by POST; an existing one is a refusal of class `AlreadyExists`.
+    /// Creates an object; class `AlreadyExists` if the name is taken.
     pub async fn create(&self, object: &Object) -> Result<Object, Refusal> {
         let path =
             format!("{}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict", object.reference.collection());
-        let value = self
-            .send(&format!("create {}", object.reference), "POST", &path, Some(&object.value), Effect::Makes)
-            .await?;
-        Ok(Object { reference: object.reference.clone(), value })
+        self.write("create", "POST", &path, &object.reference, &object.value, Effect::Makes).await
     }
 
-    /// Asks whether a creation would pass every check, admission included; stores nothing.
+    /// Dry run of a creation, admission included.
     pub async fn dry_run(&self, object: &Object) -> Result<(), Refusal> {
         let path = format!("{}?dryRun=All&fieldManager={FIELD_MANAGER}", object.reference.collection());
-        self.send(&format!("create {}", object.reference), "POST", &path, Some(&object.value), Effect::Reads)
-            .await
-            .map(drop)
+        self.write("create", "POST", &path, &object.reference, &object.value, Effect::Reads).await.map(drop)
     }
 
-    /// Forced server-side apply of an object whose metadata carries the uid and resourceVersion of
-    /// the one that was judged ours, so that a swap in between is refused.
+    /// Forced server-side apply. The manifest carries uid and resourceVersion of the object that was
+    /// examined, so that the server refuses if it was replaced or changed since.
     pub async fn apply(&self, object: &Object) -> Result<Object, Refusal> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}&force=true", object.reference.path());
-        let value = self
-            .send(&format!("update {}", object.reference), "APPLY", &path, Some(&object.value), Effect::Sets)
-            .await?;
-        Ok(Object { reference: object.reference.clone(), value })
+        self.write("update", "APPLY", &path, &object.reference, &object.value, Effect::Sets).await
     }
 
-    /// Merge patch, for the one field that we set on an object which is not ours.
+    /// Merge patch, for a field of an object that outrigger did not create.
     pub async fn merge(&self, reference: &Ref, patch: &Value) -> Result<Object, Refusal> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", reference.path());
-        let value =
-            self.send(&format!("patch {reference}"), "MERGE", &path, Some(patch), Effect::Sets).await?;
+        self.write("patch", "MERGE", &path, reference, patch, Effect::Sets).await
+    }
+
+    async fn write(
+        &self,
+        word: &str,
+        verb: &str,
+        path: &str,
+        reference: &Ref,
+        body: &Value,
+        effect: Effect,
+    ) -> Result<Object, Refusal> {
+        let value = self.send(&format!("{word} {reference}"), verb, path, Some(body), effect).await?;
         Ok(Object { reference: reference.clone(), value })
     }
 
-    /// Deletes the object with this very uid; gone already is fine.
+    /// Deletes the object with this uid; succeeds if it does not exist.
     pub async fn delete(&self, reference: &Ref, uid: &str) -> Result<(), Refusal> {
         self.delete_path(&format!("delete {reference}"), &reference.path(), uid).await
     }
 
-    /// The same for a kind that is never ours, by its path: job pods.
+    /// [`Self::delete`] by path, for job pods.
     pub async fn delete_path(&self, what: &str, path: &str, uid: &str) -> Result<(), Refusal> {
         let body = json!({
             "kind": "DeleteOptions", "apiVersion": "v1",
@@ -214,16 +213,15 @@ impl Cluster {
         }
     }
 
-    /// Reads a path that is no object of ours: version, discovery, lists.
+    /// Reads any path: version, discovery, lists.
     pub async fn read(&self, what: &str, path: &str) -> Result<Value, Refusal> {
         self.send(what, "GET", path, None, Effect::Reads).await
     }
 
-    /// Lists names and metadata only, so that no Secret's content is transferred; without `managedFields`,
-    /// which are the largest part and tell nothing here.
+    /// Lists metadata only, so that no Secret's content is transferred; without `managedFields`.
     ///
     /// # Errors
-    /// Of class `Malformed` for a list that does not end, as [`Pages`] has it.
+    /// Class `Malformed` if the list exceeds the limits of [`Pages`].
     pub async fn list_metadata(&self, what: &str, path: &str) -> Result<Vec<Value>, Refusal> {
         let mut items = Pages::default();
         let mut next = String::new();
@@ -233,9 +231,7 @@ impl Cluster {
             let mut value = self.send(what, "LIST", &page, None, Effect::Reads).await?;
             if let Some(Value::Array(mut page)) = value.get_mut("items").map(Value::take) {
                 for metadata in page.iter_mut().filter_map(|item| item.get_mut("metadata")) {
-                    if let Some(metadata) = metadata.as_object_mut() {
-                        metadata.remove("managedFields");
-                    }
+                    metadata.as_object_mut().map(|metadata| metadata.remove("managedFields"));
                 }
                 items.add(page).map_err(|why| Refusal::endless(what, &why))?;
             }
@@ -248,7 +244,7 @@ impl Cluster {
         }
     }
 
-    /// Sends a review (of access, rules or identity): a POST that stores nothing.
+    /// Sends a review (of access, rules or identity), which stores nothing; returns its status.
     pub async fn review(
         &self,
         what: &str,
@@ -264,14 +260,14 @@ impl Cluster {
         let mut answer = self
             .send(what, "POST", &format!("/apis/{group}/v1/{resource}"), Some(&body), Effect::Reads)
             .await?;
-        // An index would panic where the answer is no object.
+        // Indexing panics if the response is not an object.
         Ok(answer.get_mut("status").map(Value::take).unwrap_or_default())
     }
 
-    /// Asks for a token by TokenRequest. Not repeated: each answer is a live credential.
+    /// Sends a TokenRequest. Not retried: each response is a valid credential.
     pub async fn request_token(&self, account: &Ref, body: &Value) -> Result<Value, Refusal> {
         let path = format!("{}/token", account.path());
-        self.send(&format!("request a token of {account}"), "POST", &path, Some(body), Effect::Makes).await
+        self.send(&format!("request a token for {account}"), "POST", &path, Some(body), Effect::Makes).await
     }
 
     async fn send(
@@ -307,13 +303,16 @@ impl Cluster {
         }
         let request = request
             .body(kube::client::Body::from(bytes))
-            .map_err(|error| Refusal::local(what, &format!("the request cannot be built: {error}")))?;
+            .map_err(|error| Refusal::local(what, &format!("cannot build the request: {error}")))?;
         let Some(client) = &self.client else { return Err(Refusal::absent(what)) };
         if let Some(login) = &self.login {
             login.renew(what, client).await?;
         }
         let client = client.borrow().clone();
-        let response = client.send(request).await.map_err(|error| self.broken(what, &error))?;
+        let response = client.send(request).await.map_err(|error| match tls::untrusted(&error) {
+            Some(untrusted) => certificate::refusal(what, &self.sender.address, untrusted),
+            None => Refusal::transport(what, &error),
+        })?;
         let (parts, body) = response.into_parts();
         let code = parts.status.as_u16();
         self.sender.trace(method, path.split('?').next().unwrap_or(path), code);
@@ -327,21 +326,11 @@ impl Cluster {
         };
         if parts.status.is_success() {
             answer::json(&bytes).map_err(|error| match error {
-                NotRead::TooMuch => Refusal::endless(what, "the answer has too many values to be read"),
+                NotRead::TooMuch => Refusal::endless(what, "the response has too many values"),
                 NotRead::NotJson(_) => Refusal::not_json(what, code, &header("content-type"), &bytes),
             })
         } else {
             Err(Refusal::status(what, code, &header("content-type"), &header("retry-after"), &bytes))
-        }
-    }
-}
-
-impl Cluster {
-    /// A request without an answer.
-    fn broken(&self, what: &str, error: &kube::Error) -> Refusal {
-        match tls::untrusted(error) {
-            Some(untrusted) => certificate::refusal(what, &self.sender.address, untrusted),
-            None => Refusal::transport(what, error),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What lives in a namespace, and the deletion of one that holds nothing foreign.
+//! Lists a namespace's contents, and deletes it if it contains no foreign objects.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow::{Break, Continue};
@@ -16,50 +16,48 @@ use crate::cluster::view::{Hand, View};
 use crate::cluster::{Class, Cluster, LANES, Refusal};
 use crate::deployment::object::{Ref, Served};
 
-/// Something that does not answer: a whole API group, or one kind.
+/// An API group, or one kind, that does not respond.
 #[derive(Clone, Debug, Default)]
 pub struct Silent {
     group: String,
     version: String,
-    /// The one kind, where the rest of the group answers.
+    /// The kind; empty for the whole group.
     resource: String,
-    /// The server's words, or the transport's.
+    /// The server's or the transport's message.
     said: String,
 }
 
-/// Every kind that can be listed in a namespace, and what does not say which it has.
+/// All kinds that can be listed in a namespace, and the APIs that do not respond.
 #[derive(Clone, Debug, Default)]
 pub struct Kinds {
     served: Vec<Served>,
     silent: Vec<Silent>,
 }
 
-/// What keeps a namespace from being deleted.
+/// The objects that prevent the deletion of a namespace.
 #[derive(Default)]
 struct Found {
-    /// Objects of others, as `resource/name`.
+    /// Foreign objects, as `resource/name`.
     foreign: Vec<String>,
-    /// Objects that a generator keeps there: its name, and `resource/name`.
+    /// Objects of generators: generator, `resource/name`.
     generated: Vec<(&'static str, String)>,
     /// Kinds that may not be listed.
     hidden: Vec<String>,
     silent: Vec<Silent>,
 }
 
-/// Begins the deletion of a namespace of ours, if everything in it goes by itself; one that is being
-/// deleted already only has to be awaited. Returns what else goes with it because that was agreed to.
+/// Starts the deletion of a namespace that outrigger created, unless it contains foreign objects. Returns the
+/// generated objects that are deleted with it.
 ///
 /// # Errors
-/// OR0501 (exit 5) naming what is inside, OR0505 (exit 8) naming an API that does not answer, OR0506 (exit 5)
-/// naming what generators keep there; the namespace then stays.
+/// The namespace was kept: OR0501 (exit 5) with its contents, OR0505 (exit 8) with the API that does not
+/// respond, OR0506 (exit 5) with the generated objects.
 pub async fn delete_if_empty(hand: &Hand, reference: &Ref, uid: &str) -> Result<Option<String>> {
-    let leaving =
-        hand.read(reference).await.map_err(Failure::from)?.is_some_and(|live| live.is_terminating());
-    if leaving {
+    if hand.read(reference).await.map_err(Failure::from)?.is_some_and(|live| live.is_terminating()) {
         return Ok(None);
     }
     let looked = look(hand, &reference.name).await;
-    // Whatever came of it, a right that was borrowed for looking goes back first.
+    // Remove a temporary RoleBinding first, even if the look failed.
     crate::cluster::temporary_binding::release_held(hand).await?;
     let found = looked?;
     if let Some(failure) = obstacle(hand, reference, &found) {
@@ -69,28 +67,24 @@ pub async fn delete_if_empty(hand: &Hand, reference: &Ref, uid: &str) -> Result<
     Ok((!found.generated.is_empty()).then(|| by_generator(&found.generated).join("; ")))
 }
 
-/// Why a namespace stays, if it does.
+/// Why a namespace has to be kept, if it has to.
 fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
-    let stays = |id, why: &str| Failure::new(id, format!("{reference} stays: {why}"));
-    let keep = "to end well with the namespaces in place: --keep-namespaces";
+    let stays = |id, why: &str| Failure::new(id, format!("kept {reference}: {why}"));
+    let keep = "to keep the namespaces without an error: --keep-namespaces";
     let generated = |failure: Failure| {
         by_generator(&found.generated)
             .into_iter()
             .fold(failure, |failure, line| failure.detail("generated", line))
     };
-    let inside: Vec<String> = found
-        .foreign
-        .iter()
-        .cloned()
-        .chain(found.hidden.iter().map(|resource| format!("{resource} (may not be listed)")))
-        .collect();
+    let hidden = found.hidden.iter().map(|resource| format!("{resource} (may not be listed)"));
+    let inside: Vec<String> = found.foreign.iter().cloned().chain(hidden).collect();
     if let Some(first) = found.silent.first() {
         let what = if first.resource.is_empty() {
-            format!("the API {} does not answer", first.group)
+            format!("the API {} does not respond", first.group)
         } else {
             format!("{} cannot be listed", first.shown())
         };
-        let mut failure = stays(Id::ApiSilent, &format!("{what}, so nobody can tell what it holds there"));
+        let mut failure = stays(Id::ApiSilent, &format!("{what}, so its objects there are unknown"));
         for one in &found.silent {
             failure = failure.detail(one.shown(), one.said.clone());
         }
@@ -99,42 +93,38 @@ fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
         }
         failure = generated(failure);
         for one in found.silent.iter().filter(|one| one.group.contains('.')) {
-            failure = failure.hint(deletion::mend(&one.group, &one.version));
+            failure = failure.hint(deletion::repair(&one.group, &one.version));
         }
         return Some(
             failure
-                .hint("Kubernetes ends the deletion of no namespace while an API does not answer")
+                .hint("Kubernetes completes no namespace deletion while an API does not respond")
                 .hint(keep),
         );
     }
-    if !found.hidden.is_empty() {
+    if !inside.is_empty() {
         let why = if found.foreign.is_empty() {
-            "you may not see everything in it"
+            "you may not list everything in it"
         } else {
-            "something in it is not ours"
+            "it contains objects outrigger did not create"
         };
-        let failure = stays(Id::NotRemoved, why).detail("inside", summary(&inside));
-        return Some(
-            generated(failure)
-                .hint("run it again with --cluster-admin, which lets you look into that namespace alone for a moment,")
-                .hint(format!("or have somebody delete it who may see everything in it; {keep}")),
-        );
-    }
-    if !found.foreign.is_empty() {
-        let failure = stays(Id::NotRemoved, "something in it is not ours").detail("inside", summary(&inside));
-        return Some(generated(failure).hint(format!("move or delete that, then run it again; {keep}")));
+        let failure = generated(stays(Id::NotRemoved, why).detail("inside", summary(&inside)));
+        return Some(if found.hidden.is_empty() {
+            failure.hint(format!("move or delete them, then run it again; {keep}"))
+        } else {
+            failure
+                .hint("run it again with --cluster-admin, which temporarily binds cluster-admin to you in this namespace,")
+                .hint(format!("or ask an administrator to delete it; {keep}"))
+        });
     }
     if found.generated.is_empty() || view.accept_generated.get() {
         return None;
     }
-    view.generated.borrow_mut().push(format!(
-        "{}: {}",
-        reference.name,
-        by_generator(&found.generated).join("; ")
-    ));
-    Some(generated(stays(Id::GeneratedObjects, "generators keep objects in it")).hint(format!(
-        "they make them anew as long as it is there; to delete it with them: --accept generated; {keep}"
-    )))
+    let line = format!("{}: {}", reference.name, by_generator(&found.generated).join("; "));
+    view.generated.borrow_mut().push(line);
+    Some(
+        generated(stays(Id::GeneratedObjects, "it contains objects that generators recreate"))
+            .hint(format!("to delete them with the namespace: --accept generated; {keep}")),
+    )
 }
 
 impl Silent {
@@ -162,14 +152,13 @@ fn by_generator(generated: &[(&'static str, String)]) -> Vec<String> {
         .collect()
 }
 
-/// Looks, and looks again for a while if a right that was just bound is not honoured yet: as long as pods may
-/// not be listed, and where something else may not, until two looks in a row agree on what. A right can come into
-/// force between one list of a look and the next.
+/// Lists the namespace's contents. With a temporary RoleBinding, which takes effect with a delay, repeats this
+/// for up to 5 s until pods may be listed, and until two looks in a row agree on the kinds that may not.
 async fn look(view: &View, namespace: &str) -> Result<Found> {
     let held = view.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
     let mut before: Option<Vec<String>> = None;
     let look = async || {
-        // What is ours and could not be deleted by itself is not foreign: it goes with its namespace.
+        // Recorded objects that could not be deleted by themselves are not foreign.
         let ours = view.notes.record().objects.iter().map(|owned| owned.uid.clone()).collect();
         let kinds = view.served.get_or_try_init(|| discover(view)).await?;
         let mut found = inhabitants(&view.api.impatient(), namespace, &kinds.served, &ours).await?;
@@ -184,8 +173,7 @@ async fn look(view: &View, namespace: &str) -> Result<Found> {
     Ok(wait::until(pace, |_, _| {}, look).await?.unwrap_or_else(|found| found))
 }
 
-/// Everything in a namespace that keeps it from being deleted: here alone every namespaced kind is
-/// listed. What may not be listed counts as foreign, unless nothing of a user's can be there.
+/// Lists every namespaced kind. One that may not be listed counts as foreign, unless it is inert.
 async fn inhabitants(
     cluster: &Cluster,
     namespace: &str,
@@ -197,7 +185,7 @@ async fn inhabitants(
         let path = format!("{}/namespaces/{namespace}/{resource}", one.root);
         (one, cluster.list_metadata(&format!("list {resource}"), &path).await)
     });
-    // No more at once than are asked for at once: each may be large.
+    // Buffered, as each list may be large.
     let mut lists = std::pin::pin!(futures_util::stream::iter(lists).buffered(LANES));
     let mut found = Found::default();
     while let Some((one, items)) = lists.next().await {
@@ -228,7 +216,7 @@ async fn inhabitants(
             let name = format!("{resource}/{}", meta["name"].as_str().unwrap_or_default());
             match generated::generator_of(meta) {
                 Some(generator) => found.generated.push((generator, name)),
-                None if goes_with_its_owner(meta, served) => {}
+                None if has_namespaced_owners(meta, served) => {}
                 None => found.foreign.push(name),
             }
         }
@@ -236,20 +224,20 @@ async fn inhabitants(
     Ok(found)
 }
 
-/// Whether nothing more can be asked in this run: no fault of what was asked for.
+/// Whether no further request of this run can succeed.
 fn ends_the_run(refusal: &Refusal) -> bool {
     matches!(refusal.class, Class::Interrupted | Class::Unauthorized | Class::Credentials)
         || refusal.is_over()
         || refusal.is_endless()
 }
 
-/// Every listable namespaced kind, in one of its versions; and what could not be found out.
+/// Discovers every listable namespaced kind, each in one version.
 async fn discover(view: &View) -> Result<Kinds> {
     let cluster = view.api.impatient();
     let mut roots = vec![(String::new(), "v1".to_owned(), "/api/v1".to_owned())];
     let groups = view.api.read("list the API groups", "/apis").await.map_err(Failure::from)?;
     for group in groups["groups"].as_array().into_iter().flatten() {
-        // All versions, the preferred one first: some kinds are served in another one alone.
+        // All versions, preferred first: some kinds exist in another version only.
         let preferred = &group["preferredVersion"]["groupVersion"];
         let versions = group["versions"].as_array().into_iter().flatten().map(|one| &one["groupVersion"]);
         let others = versions.filter(|version| *version != preferred);
@@ -260,7 +248,7 @@ async fn discover(view: &View) -> Result<Kinds> {
     }
     let answers = futures_util::future::join_all(roots.iter().map(|(_, _, root)| {
         let cluster = &cluster;
-        async move { cluster.read(&format!("ask what {root} serves"), root).await }
+        async move { cluster.read(&format!("list the kinds of {root}"), root).await }
     }))
     .await;
     let mut kinds = Kinds::default();
@@ -269,16 +257,15 @@ async fn discover(view: &View) -> Result<Kinds> {
             Ok(answer) => answer,
             Err(refusal) if ends_the_run(&refusal) => return Err(refusal.into()),
             Err(_) if generated::is_passing_group(&group) => {
-                let mut hint = deletion::mend(&group, &version);
+                let mut hint = deletion::repair(&group, &version);
                 hint.text = format!(
-                    "the API {group} does not answer. It holds nothing, but Kubernetes ends the deletion of a \
-                     namespace only when every API answers: {}",
+                    "the API {group} does not respond. It stores no objects, but Kubernetes completes a \
+                     namespace deletion only when every API responds: {}",
                     hint.text
                 );
                 view.progress.event(&Event::Advice(hint));
                 continue;
             }
-            // Another server should answer, and does not: nobody can tell what is there.
             Err(refusal) => {
                 kinds.silent.push(Silent { group, version, said: refusal.message, ..Silent::default() });
                 continue;
@@ -303,17 +290,16 @@ async fn discover(view: &View) -> Result<Kinds> {
     Ok(kinds)
 }
 
-/// An object whose owners all live in namespaces: each is listed here in its own right, or gone, and then
-/// this one follows it. With an owner beyond the namespace it is somebody's. Annotations are no proof
-/// here: anybody can write ours on what is theirs.
-fn goes_with_its_owner(meta: &Value, served: &[Served]) -> bool {
+/// Whether all owners are of namespaced kinds: each owner is listed itself, or gone, and the object with it.
+/// outrigger's annotations are not considered, as anybody can set them.
+fn has_namespaced_owners(meta: &Value, served: &[Served]) -> bool {
     let owners = meta["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let lives_here = |owner: &Value| {
+    let namespaced = |owner: &Value| {
         let version = owner["apiVersion"].as_str().unwrap_or_default();
         let group = version.split_once('/').map_or("", |(group, _)| group);
         served.iter().any(|one| one.group == group && owner["kind"] == one.kind.as_str())
     };
-    !owners.is_empty() && owners.iter().all(lives_here)
+    !owners.is_empty() && owners.iter().all(namespaced)
 }
 
 fn summary(found: &[String]) -> String {
@@ -333,16 +319,16 @@ mod tests {
     }
 
     #[test]
-    fn what_dies_with_its_owner_is_not_foreign() {
+    fn object_with_namespaced_owners_only_is_not_foreign() {
         let served = [served("apps", "replicasets", "ReplicaSet")];
-        let owned = |owners: Value| goes_with_its_owner(&json!({"ownerReferences": owners}), &served);
+        let owned = |owners: Value| has_namespaced_owners(&json!({"ownerReferences": owners}), &served);
         let replicas = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "uid": "x"});
         let tenant = json!({"apiVersion": "example.com/v1", "kind": "Tenant", "uid": "y"});
         assert!(owned(json!([replicas])));
-        assert!(!owned(json!([replicas, tenant])), "one owner lives beyond the namespace");
+        assert!(!owned(json!([replicas, tenant])), "one owner is cluster-scoped");
         assert!(!owned(json!([])));
         let ours = json!({"annotations": {"outrigger.dev/deployment": "demo"}});
-        assert!(!goes_with_its_owner(&ours, &served));
+        assert!(!has_namespaced_owners(&ours, &served));
     }
 
     #[test]

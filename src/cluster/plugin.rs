@@ -1,7 +1,7 @@
 //! Exec plugins of a kubeconfig (client.authentication.k8s.io), run once per login.
 //!
-//! kube's own way runs a plugin three times for one client, waits for it without end, and panics on a token
-//! that no header can carry.
+//! kube's implementation runs a plugin three times per client, has no timeout, and panics on a token that is
+//! invalid in an HTTP header.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,11 +17,13 @@ use crate::base::secret::Secret;
 use crate::base::yaml::{self, Repeated};
 use crate::x509::tls;
 
-/// The largest credential read.
+/// Largest output read, in bytes.
 const LONGEST: u64 = 1024 * 1024;
 const GROUP: &str = "client.authentication.k8s.io/";
+/// What [`fits_header`] found.
+pub(super) const BAD_TOKEN: &str =
+    "its token contains a character that is invalid in an HTTP header (a line break or blank?)";
 
-/// A plugin, ready to be run.
 #[derive(Clone)]
 pub(super) struct Plugin {
     path: PathBuf,
@@ -38,26 +40,24 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
-/// What a plugin gave.
 pub(super) struct Credential {
     pub token: Option<Secret>,
-    /// Client certificate and its key, PEM.
+    /// Client certificate and key, PEM.
     pub identity: Option<(String, Secret)>,
-    /// When it has to be asked again.
     pub expires: Option<jiff::Timestamp>,
 }
 
-/// Whether a header can carry the token. Every token passes here, wherever it comes from: the HTTP library
-/// ends the process on another.
+/// Whether the token is valid in an HTTP header. Every token is checked: the HTTP library panics on an
+/// invalid one.
 pub(super) fn fits_header(token: &str) -> bool {
     !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl Plugin {
-    /// `dropped` are the variables that it does not get, `path` is where it was found.
+    /// `dropped` are environment variables to remove.
     ///
     /// # Errors
-    /// Why kubectl would not run it either.
+    /// The reason why kubectl refuses the plugin too.
     pub fn new(
         exec: &Exec,
         cluster: &Cluster,
@@ -68,23 +68,23 @@ impl Plugin {
         let known = [format!("{GROUP}v1"), format!("{GROUP}v1beta1")];
         if !known.contains(&exec.api_version) {
             return Err(format!(
-                "its exec plugin has the apiVersion {:?}: {} and {} are supported",
+                "unsupported exec plugin apiVersion {:?} (supported: {}, {})",
                 exec.api_version, known[0], known[1]
             ));
         }
         match exec.interactive_mode.as_str() {
             "Never" | "IfAvailable" | "Always" => {}
             "" if exec.api_version == known[1] => {}
-            "" => return Err("its exec plugin lacks interactiveMode, which v1 requires".to_owned()),
+            "" => return Err("the exec plugin has no interactiveMode, which v1 requires".to_owned()),
             other => {
-                let why = "Never, IfAvailable and Always are known";
-                return Err(format!("its exec plugin has the interactiveMode {other:?}: {why}"));
+                let known = "Never, IfAvailable, Always";
+                return Err(format!("invalid exec plugin interactiveMode {other:?} (supported: {known})"));
             }
         }
         if exec.env.iter().any(|variable| variable.name.is_empty()) {
-            return Err("its exec plugin has a variable without a name".to_owned());
+            return Err("the exec plugin has an environment variable without a name".to_owned());
         }
-        // It gets no terminal: what it prints could hold a token, and what is typed is meant for us.
+        // No terminal: its output could contain a token, and the input belongs to outrigger.
         let mut spec = json!({"interactive": false});
         if exec.provide_cluster_info {
             spec["cluster"] = described(cluster, ca);
@@ -100,22 +100,21 @@ impl Plugin {
         })
     }
 
-    /// Its path, for people.
     pub fn shown(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// Runs it. Dropping the future ends the process.
+    /// Runs the plugin. Dropping the future kills it.
     ///
     /// # Errors
-    /// OR0404; what the plugin printed is not in it.
+    /// OR0404, without the plugin's output.
     pub async fn run(&self) -> Result<Credential> {
         let failed = |why: String| {
-            Failure::new(Id::CredentialPlugin, "the kubeconfig's credentials could not be had")
+            Failure::new(Id::CredentialPlugin, "the kubeconfig's exec plugin failed")
                 .detail("the plugin", self.shown())
                 .detail("because", why)
                 .hint((
-                    "what it printed is not shown, as it may hold a token; to see it",
+                    "its output is not shown, as it may contain a token; to see it",
                     Command::kubectl("version"),
                 ))
         };
@@ -131,24 +130,23 @@ impl Plugin {
         for name in &self.dropped {
             command.env_remove(name);
         }
-        let mut child =
-            command.spawn().map_err(|error| failed(format!("it could not be started: {error}")))?;
+        let mut child = command.spawn().map_err(|error| failed(format!("cannot start it: {error}")))?;
         let mut bytes = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             let read = stdout.take(LONGEST + 1).read_to_end(&mut bytes).await;
-            read.map_err(|error| failed(format!("what it printed could not be read: {error}")))?;
+            read.map_err(|error| failed(format!("cannot read its output: {error}")))?;
         }
         if u64::try_from(bytes.len()).is_ok_and(|length| length > LONGEST) {
             return Err(failed("it printed more than 1 MiB".to_owned()));
         }
-        let status = child.wait().await.map_err(|error| failed(format!("it was lost: {error}")))?;
+        let status = child.wait().await.map_err(|error| failed(format!("cannot wait for it: {error}")))?;
         if !status.success() {
-            return Err(failed(format!("it ended with {status}")));
+            return Err(failed(status.to_string()));
         }
         self.read(&bytes).map_err(failed)
     }
 
-    /// Reads an `ExecCredential`, with the checks that client-go makes.
+    /// Reads an `ExecCredential`, with the checks of client-go.
     fn read(&self, bytes: &[u8]) -> Result<Credential, String> {
         let text = std::str::from_utf8(bytes).ok();
         let answer: Option<Value> =
@@ -158,16 +156,14 @@ impl Plugin {
         };
         let version = answer["apiVersion"].as_str().unwrap_or_default();
         if version != self.version {
-            // Only a name of the group is shown: the field could hold anything.
+            // The field could contain anything: only a version of this group is shown.
             let version = if version.starts_with(GROUP) { version } else { "another one" };
-            return Err(format!("it was asked for apiVersion {} and answered with {version}", self.version));
+            return Err(format!("it returned apiVersion {version}, expected {}", self.version));
         }
         let given = |key: &str| answer["status"][key].as_str().filter(|text| !text.is_empty());
         let token = given("token");
         if token.is_some_and(|token| !fits_header(token)) {
-            return Err(
-                "its token holds a character that no header can carry (a line break or blank?)".to_owned()
-            );
+            return Err(BAD_TOKEN.to_owned());
         }
         let identity = match (given("clientCertificateData"), given("clientKeyData")) {
             (Some(certificate), Some(key)) => {
@@ -175,22 +171,18 @@ impl Plugin {
                 Some((certificate.to_owned(), Secret::new(key)))
             }
             (None, None) if token.is_none() => {
-                return Err("it gave neither a token nor a client certificate".to_owned());
+                return Err("it returned neither a token nor a client certificate".to_owned());
             }
             (None, None) => None,
-            _ => return Err("it gave a client certificate or a key, and not both".to_owned()),
+            _ => return Err("it returned a client certificate or a key, not both".to_owned()),
         };
-        let expires = match given("expirationTimestamp") {
-            None => None,
-            Some(text) => {
-                Some(text.parse().map_err(|_| "its expirationTimestamp is no RFC 3339 time".to_owned())?)
-            }
-        };
+        let expires = given("expirationTimestamp").map(str::parse).transpose();
+        let expires = expires.map_err(|_| "its expirationTimestamp is not an RFC 3339 time".to_owned())?;
         Ok(Credential { token: token.map(Secret::new), identity, expires })
     }
 }
 
-/// The cluster as `provideClusterInfo` tells it.
+/// The cluster in the form of `provideClusterInfo`.
 fn described(cluster: &Cluster, ca: Option<&[u8]>) -> Value {
     let mut told = json!({"server": cluster.server, "config": null});
     for (key, value) in [("tls-server-name", &cluster.tls_server_name), ("proxy-url", &cluster.proxy_url)] {

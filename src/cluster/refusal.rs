@@ -1,4 +1,4 @@
-//! What went wrong with a request, and the one translation of it into a [`Failure`].
+//! Errors of requests, and their translation into a [`Failure`].
 
 use std::time::Duration;
 
@@ -6,24 +6,25 @@ use serde_json::Value;
 
 use super::admission::Gate;
 use super::target::Target;
+use super::user::unusable;
 use crate::base::answer;
 use crate::base::error::{Command, Failure, Id};
 use crate::base::request::{self, Refused};
 
-/// The cases that callers tell apart.
+/// The class of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// 401.
     Unauthorized,
-    /// 403: a missing permission, or an escalation.
+    /// 403: missing permission or privilege escalation.
     Forbidden,
-    /// Admission, whatever its status: a policy, a quota, a webhook; [`Refusal::gate`] says which.
+    /// Admission (policy, quota, webhook), with any status; see [`Refusal::gate`].
     Admission,
     /// 404.
     NotFound,
-    /// 409 because the name is taken.
+    /// 409: the name is taken.
     AlreadyExists,
-    /// 409 because it changed meanwhile, or a precondition does not hold.
+    /// 409: changed meanwhile, or a failed precondition.
     Conflict,
     /// 422 or 400.
     Invalid,
@@ -31,37 +32,38 @@ pub enum Class {
     Throttled,
     /// 5xx.
     Server,
-    /// No answer in time.
+    /// Timed out.
     Timeout,
-    /// No connection, or it broke.
+    /// No connection, or it was lost.
     Unreachable,
     /// The certificate was not accepted.
     Certificate,
-    /// An answer that is none of an API server.
+    /// The response is not that of an API server.
     Malformed,
-    /// There is no cluster to ask in this run.
+    /// The run has no cluster.
     Absent,
-    /// A signal came before the request was sent.
+    /// A signal arrived before the request was sent.
     Interrupted,
-    /// Credentials could not be had.
+    /// Could not get credentials.
     Credentials,
 }
 
-/// A request that did not succeed.
+/// A failed request.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Which case it is.
+    /// Its class.
     pub class: Class,
-    /// HTTP status, 0 without an answer.
+    /// HTTP status, 0 without a response.
     pub code: u16,
-    /// The server's own words, or the transport's.
+    /// The server's or the transport's message.
     pub message: String,
-    /// What was asked for: verb and object.
+    /// The request: verb and object.
     pub what: String,
-    /// How long the server asked us to wait.
+    /// The response's `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// Which part of admission refused, with [`Class::Admission`].
+    /// The part of admission that refused, with [`Class::Admission`].
     pub gate: Option<Gate>,
+    /// The complete failure, if it does not follow from the class.
     ending: Option<Failure>,
 }
 
@@ -78,17 +80,15 @@ impl Refusal {
         }
     }
 
-    /// A server whose certificate was not accepted; everything is said in `failure`.
     pub(super) fn untrusted(what: &str, why: &str, failure: Failure) -> Self {
         Self { ending: Some(failure), ..Self::of(Class::Certificate, 0, what, why) }
     }
 
-    /// The plugin failed when the credentials had to be renewed.
     pub(super) fn login(what: &str, failure: Failure) -> Self {
         Self { ending: Some(failure), ..Self::of(Class::Credentials, 0, what, "the login failed") }
     }
 
-    /// Whether the run's time was over before the request was sent.
+    /// Whether the run's deadline passed before the request was sent.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.class == Class::Timeout && self.message.starts_with(request::OVER)
@@ -102,13 +102,13 @@ impl Refusal {
         Self::of(Class::Malformed, 0, what, why)
     }
 
-    /// More came, or was to come, than anything here can need.
+    /// The response exceeds a limit.
     pub(super) fn endless(what: &str, why: &str) -> Self {
         let failure = answer::endless(what, why);
         Self { ending: Some(failure), ..Self::of(Class::Malformed, 200, what, why) }
     }
 
-    /// Whether the server sent more than is read: whatever else it is asked, it may do so again.
+    /// Whether the response exceeded a limit.
     #[must_use]
     pub fn is_endless(&self) -> bool {
         self.class == Class::Malformed && self.ending.is_some()
@@ -116,41 +116,38 @@ impl Refusal {
 
     pub(super) fn body(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         if error.is::<http_body_util::LengthLimitError>() {
-            return Self::endless(what, "the answer is larger than 32 MiB");
+            return Self::endless(what, "the response is larger than 32 MiB");
         }
-        Self::of(Class::Unreachable, 0, what, format!("the answer broke off: {error}"))
+        Self::of(
+            Class::Unreachable,
+            0,
+            what,
+            format!("the connection was lost while reading the response: {error}"),
+        )
     }
 
-    /// The library's error can hold a plugin's output and environment, so only known parts are shown.
+    /// Shows known parts only: the library's error can contain a plugin's output and environment.
     pub(super) fn transport(what: &str, error: &kube::Error) -> Self {
         match error {
-            kube::Error::Auth(_) => Self::of(
-                Class::Credentials,
-                0,
-                what,
-                "the credentials of the kubeconfig could not be renewed",
-            ),
+            kube::Error::Auth(_) => {
+                Self::of(Class::Credentials, 0, what, "cannot renew the kubeconfig's credentials")
+            }
             kube::Error::Api(status) => Self::of(Class::Server, status.code, what, status.message.clone()),
             other => {
-                let mut chain = Vec::new();
-                let mut next: Option<&dyn std::error::Error> = Some(other);
-                let mut certificate = false;
-                while let Some(error) = next {
-                    certificate |= error.is::<rustls::Error>() || error.to_string().contains("certificate");
-                    chain.push(error.to_string());
-                    next = error.source();
-                }
-                let message = chain.last().cloned().unwrap_or_default();
+                let chain = std::iter::successors(Some(other as &dyn std::error::Error), |one| one.source());
+                let certificate = chain
+                    .clone()
+                    .any(|one| one.is::<rustls::Error>() || one.to_string().contains("certificate"));
                 let class = if certificate { Class::Certificate } else { Class::Unreachable };
-                Self::of(class, 0, what, message)
+                Self::of(class, 0, what, chain.last().map(ToString::to_string).unwrap_or_default())
             }
         }
     }
 
     pub(super) fn not_json(what: &str, code: u16, content_type: &str, bytes: &[u8]) -> Self {
-        // What calls itself JSON may be a good answer cut short, with a token in what came of it.
+        // Truncated JSON is not shown: it may contain a token.
         let message = if content_type.contains("json") {
-            format!("status {code}, and what came with it is no JSON")
+            format!("invalid JSON in the response (status {code})")
         } else {
             foreign_answer(code, content_type, bytes)
         };
@@ -168,7 +165,7 @@ impl Refusal {
         let gate = status.and_then(|_| Gate::of(code, &message));
         let class = match (code, reason) {
             _ if gate.is_some() => Class::Admission,
-            // A plugin of a server that has just started; it says so with a 403.
+            // An admission plugin while the server starts; it responds with 403.
             (403, _) if message.ends_with("not yet ready to handle request") => Class::Server,
             (401, _) => Class::Unauthorized,
             (403, _) => Class::Forbidden,
@@ -184,18 +181,17 @@ impl Refusal {
         Self { retry_after, gate, ..Self::of(class, code, what, message) }
     }
 
-    /// Whether the server refused because the caller would grant more than they hold.
+    /// Whether the server refused to grant more than the caller holds.
     #[must_use]
     pub fn is_escalation(&self) -> bool {
         self.class == Class::Forbidden
             && self.message.contains("attempting to grant RBAC permissions not currently held")
     }
 
-    /// Whether nobody knows if the request was carried out.
+    /// Whether the request may have been carried out.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
-        matches!(self.class, Class::Timeout | Class::Unreachable | Class::Malformed)
-            || self.class == Class::Server
+        matches!(self.class, Class::Timeout | Class::Unreachable | Class::Malformed | Class::Server)
     }
 }
 
@@ -212,8 +208,7 @@ impl Refused for Refusal {
         self.code == 0
     }
 
-    /// A webhook that does not answer seldom comes back within a run, and each try costs the seconds that the
-    /// server gives it.
+    /// Not for a webhook that does not respond: each attempt takes the webhook's full timeout.
     fn heals(&self) -> bool {
         let later = matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable);
         let starting = self.class == Class::Server && self.code == 403;
@@ -234,15 +229,14 @@ impl Refused for Refusal {
 }
 
 fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
-    let kind = if content_type.is_empty() { "no content type" } else { content_type };
+    let kind = if content_type.is_empty() { "untyped" } else { content_type };
     let start = answer::beginning(bytes);
-    format!("status {code} with {kind}, which is no answer of a Kubernetes API server: {start}")
+    format!("unexpected {kind} response (status {code}), is this a Kubernetes API server? It begins: {start}")
 }
 
 /// Translates a failure to build the client.
 pub(super) fn connecting(error: &kube::Error, target: &Target) -> Failure {
-    Failure::new(Id::UnusableKubeconfig, format!("the context {:?} cannot be used", target.context))
-        .detail("because", answer::innermost(error))
+    unusable(&target.context, answer::innermost(error))
 }
 
 impl From<Refusal> for Failure {
@@ -252,23 +246,20 @@ impl From<Refusal> for Failure {
         }
         let what = &refusal.what;
         let (id, message) = match refusal.class {
-            Class::Unauthorized => (
-                Id::UnknownCredentials,
-                format!("the cluster does not know these credentials (cannot {what})"),
-            ),
+            Class::Unauthorized => {
+                (Id::UnknownCredentials, format!("cannot {what}: the cluster rejects these credentials"))
+            }
             Class::Credentials => (Id::CredentialPlugin, format!("cannot {what}")),
             Class::Forbidden if refusal.is_escalation() => {
-                (Id::CannotGrant, format!("may not {what}: it grants more than you hold"))
+                (Id::CannotGrant, format!("may not {what}: it grants more rights than you have"))
             }
             Class::Forbidden => (Id::MissingRights, format!("may not {what}")),
             Class::Admission => return refused_by_admission(&refusal),
-            Class::AlreadyExists => (Id::ForeignObject, format!("cannot {what}: one is there already")),
-            Class::Conflict => {
-                (Id::ForeignObject, format!("cannot {what}: it is not the one that was looked at"))
-            }
-            Class::Throttled => (Id::ClusterThrottled, format!("cannot {what}: the server is throttling")),
-            Class::Timeout => (Id::WaitTimeout, format!("cannot {what} in time")),
-            Class::Server => (Id::ClusterError, format!("cannot {what}: the server has an error")),
+            Class::AlreadyExists => (Id::ForeignObject, format!("cannot {what}: it already exists")),
+            Class::Conflict => (Id::ForeignObject, format!("cannot {what}: conflicting change")),
+            Class::Throttled => (Id::ClusterThrottled, format!("cannot {what}: too many requests")),
+            Class::Timeout => (Id::WaitTimeout, format!("cannot {what}: timed out")),
+            Class::Server => (Id::ClusterError, format!("cannot {what}: server error")),
             Class::Unreachable | Class::Absent => {
                 (Id::ClusterUnreachable, format!("cannot {what}: no connection to the API server"))
             }
@@ -280,19 +271,22 @@ impl From<Refusal> for Failure {
                 (Id::ClusterRefused, format!("cannot {what}"))
             }
         };
-        let failure = Failure::new(id, message).detail("the server says", refusal.message.clone());
+        let served = refusal.code != 0 && refusal.class != Class::Malformed;
+        let label = if served { "the server says" } else { "because" };
+        let failure = Failure::new(id, message).detail(label, refusal.message.clone());
         match refusal.class {
             Class::Unauthorized | Class::Credentials => {
-                failure.hint("log in again, or name another context with --context NAME")
+                failure.hint("log in again, or use another context: --context NAME")
             }
-            Class::Forbidden => failure
-                .hint("ask an administrator of the cluster, or name another context with --context NAME"),
-            Class::Conflict => failure.hint("run the same command again: it looks anew").passing(),
+            Class::Forbidden => {
+                failure.hint("ask the cluster's administrator, or use another context: --context NAME")
+            }
+            Class::Conflict => failure.hint("run the same command again").passing(),
             Class::Timeout | Class::Throttled | Class::Server => {
-                failure.hint("run the same command again; a longer wait: --timeout 15m")
+                failure.hint("run the same command again; to wait longer: --timeout 15m")
             }
             Class::Unreachable => failure.hint((
-                "check the server's address, and whether this machine may reach it",
+                "check the server's address and the network; to compare",
                 Command::kubectl("version"),
             )),
             _ => failure,
@@ -300,23 +294,25 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// Says which rule of the cluster refused, not that a right is missing. What can be done depends on the
-/// object: `crate::cluster::dry_run` adds that.
+/// The failure for a refusal by admission; `crate::cluster::dry_run` adds the hints for the object.
 fn refused_by_admission(refusal: &Refusal) -> Failure {
     let what = &refusal.what;
     let gate = refusal.gate.clone().unwrap_or(Gate::Unnamed);
     let (id, message) = match gate {
         Gate::Quota(_) | Gate::LimitRange => (Id::QuotaExceeded, format!("cannot {what}: {gate} forbids it")),
-        Gate::WebhookDown(_) => (Id::WebhookDown, format!("cannot {what}: {gate} does not answer")),
+        Gate::WebhookDown(_) => (Id::WebhookDown, format!("cannot {what}: {gate} does not respond")),
         Gate::Terminating => (Id::BeingDeleted, format!("cannot {what}: its namespace is being deleted")),
         _ => (Id::AdmissionRefused, format!("cannot {what}: {gate} forbids it")),
     };
     let failure = Failure::new(id, message).detail("the server says", refusal.message.clone());
     match gate {
         Gate::WebhookDown(name) => failure
-            .hint((format!("the cluster lets nothing pass until {name} answers: have whoever keeps it mend it, or see whose it is"), Command::kubectl("get validatingwebhookconfigurations,mutatingwebhookconfigurations")))
+            .hint((
+                format!("the webhook {name} has to be repaired or removed; to find it"),
+                Command::kubectl("get validatingwebhookconfigurations,mutatingwebhookconfigurations"),
+            ))
             .lasting(),
-        Gate::Terminating => failure.hint("wait until it is gone, then run the same command again"),
+        Gate::Terminating => failure.hint("wait for the deletion, then run the same command again"),
         _ => failure,
     }
 }
@@ -348,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_html_is_named_as_such() {
+    fn html_response_is_shown() {
         let refusal = Refusal::not_json("get version", 200, "text/html", b"<html>\n<b>Sign  in</b>");
         let failure = Failure::from(refusal);
         assert_eq!(failure.kind.exit_code(), 3);

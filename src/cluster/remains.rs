@@ -1,5 +1,5 @@
-//! What is left of what we made. An object is known until a read shows that it is gone: a deletion that the
-//! server accepted is only a wish as long as somebody holds the object.
+//! Deletion of recorded objects. An object stays in the record until a read shows that it is gone, as finalizers
+//! can block an accepted deletion.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
@@ -11,14 +11,13 @@ use crate::cluster::deletion;
 use crate::cluster::view::{Hand, View};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 
-/// What is kept of the run's time for the last look and for writing down what is left.
+/// Time reserved for the last look and for saving the record.
 const MARGIN: Duration = Duration::from_secs(2);
-/// What that last look may take.
+/// Limit of that last look.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
 impl Hand {
-    /// Asks for the deletion of an object of ours by uid, and looks what became of it: what is still there,
-    /// held by a finalizer, is returned and stays known.
+    /// Deletes an object by uid and reads it again; returns it if it still exists.
     pub async fn delete(&self, reference: &Ref, uid: &str) -> Result<Option<Object>> {
         let known = self.read(reference).await.ok().flatten();
         if !known.is_some_and(|live| live.uid() == uid && live.is_terminating()) {
@@ -27,7 +26,7 @@ impl Hand {
         self.look_again(&self.api, reference, uid).await
     }
 
-    /// Reads an object that is to be gone. It is forgotten when it is, or when another one has its name.
+    /// Reads a deleted object; removes it from the record if it is gone or replaced, else returns it.
     pub async fn look_again(&self, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<Option<Object>> {
         let live = cluster.get(reference).await.map_err(Failure::from)?;
         self.changed(reference, live.clone());
@@ -38,10 +37,10 @@ impl Hand {
         Ok(left)
     }
 
-    /// Deletes an object of ours to make it anew: waits until it is gone.
+    /// Deletes an object and waits until it is gone.
     ///
     /// # Errors
-    /// OR0504 (exit 8) naming who holds it.
+    /// OR0504 (exit 8) with what blocks the deletion.
     pub async fn replace(&self, reference: &Ref, uid: &str) -> Result<()> {
         let mut asked = false;
         let look = async || {
@@ -58,8 +57,8 @@ impl Hand {
     }
 }
 
-/// Waits until these objects (each with its uid) are gone, or the run's time is over; looks at least once.
-/// Returns a failure (OR0504, exit 8) for each that is still there, with who holds it.
+/// Waits until these objects (each with its uid) are gone, or until the deadline; looks at least once. Returns a
+/// failure (OR0504, exit 8) for each that still exists.
 pub async fn wait(hand: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Failure> {
     let deadline = hand.limits.deadline.checked_sub(MARGIN).unwrap_or(hand.limits.deadline);
     let pace = Pace { deadline, ..Pace::new(&hand.limits, 20, 1000) };
@@ -87,10 +86,9 @@ pub async fn wait(hand: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Fai
     let cluster = hand.api.for_cleanup(LAST_LOOK).impatient();
     let mut failures = Vec::new();
     for live in &left {
-        let inside = if live.reference.kind == ObjectKind::Namespace {
-            held_inside(&cluster, live).await
-        } else {
-            Vec::new()
+        let inside = match live.reference.kind {
+            ObjectKind::Namespace => held_inside(&cluster, live).await,
+            _ => Vec::new(),
         };
         hand.awaited.borrow_mut().push(live.reference.clone());
         failures.push(deletion::unfinished(live, &inside));
@@ -98,8 +96,8 @@ pub async fn wait(hand: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Fai
     failures
 }
 
-/// The objects in a namespace on its way out that are held there, with their finalizers; what may not be
-/// listed is left out.
+/// The objects left in a namespace that is being deleted, with their finalizers; without those that may not be
+/// listed.
 async fn held_inside(cluster: &Cluster, namespace: &Object) -> Vec<String> {
     let mut held = Vec::new();
     for (resource, group) in deletion::kinds_inside(namespace) {
@@ -107,7 +105,7 @@ async fn held_inside(cluster: &Cluster, namespace: &Object) -> Vec<String> {
             "/api/v1".to_owned()
         } else {
             let path = format!("/apis/{group}");
-            let Ok(about) = cluster.read(&format!("ask for the versions of {group}"), &path).await else {
+            let Ok(about) = cluster.read(&format!("list the versions of {group}"), &path).await else {
                 continue;
             };
             format!("/apis/{}", about["preferredVersion"]["groupVersion"].as_str().unwrap_or_default())
@@ -130,8 +128,8 @@ async fn held_inside(cluster: &Cluster, namespace: &Object) -> Vec<String> {
     held
 }
 
-/// Looks once more at everything that is remembered: what is gone is forgotten, what is on its way is waited
-/// for. Returns a failure for each object that is still on its way and was not reported yet.
+/// Reads all recorded objects again and waits for those that are being deleted. Returns a failure for each that
+/// remains and was not reported yet.
 pub async fn settle(hand: &Hand) -> Result<Vec<Failure>> {
     let remembered = hand.notes.record().objects.clone();
     if remembered.is_empty() {
@@ -142,7 +140,7 @@ pub async fn settle(hand: &Hand) -> Result<Vec<Failure>> {
     for owned in remembered {
         let live = hand.look_again(&cluster, &owned.object, &owned.uid).await?;
         let awaited = hand.awaited.borrow();
-        // What is in a namespace that was reported is named there.
+        // The failure for a namespace lists its objects.
         let reported = awaited.contains(&owned.object)
             || owned.object.namespace.as_deref().is_some_and(|namespace| {
                 awaited.iter().any(|one| one.kind == ObjectKind::Namespace && one.name == namespace)
@@ -154,8 +152,7 @@ pub async fn settle(hand: &Hand) -> Result<Vec<Failure>> {
     Ok(wait(hand, "teardown", &leaving).await)
 }
 
-/// What must be gone before the record may be: everything remembered, but for namespaces that are used as
-/// they are.
+/// A failure for each recorded object that still exists, except used namespaces: the record has to be kept.
 pub async fn left(view: &View) -> Result<Vec<Failure>> {
     let remembered = view.notes.record().objects.clone();
     let mut failures = Vec::new();
@@ -170,7 +167,7 @@ pub async fn left(view: &View) -> Result<Vec<Failure>> {
                 failures.push(deletion::unfinished(&live, &[]));
             }
             Some(live) => {
-                failures.push(Failure::new(Id::NotRemoved, format!("{} is still there", live.reference)));
+                failures.push(Failure::new(Id::NotRemoved, format!("{} still exists", live.reference)));
             }
         }
     }

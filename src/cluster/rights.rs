@@ -1,11 +1,11 @@
-//! RBAC rules as sets: what the runner needs, and how a live Role compares with it.
+//! RBAC rules as sets: the runner's rights, and their comparison with a live Role.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Value, json};
 
-/// One right: a verb on a resource, optionally on one name only.
+/// A verb on a resource, optionally limited to one object name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// API group; empty for the core group.
@@ -14,7 +14,7 @@ pub struct Right {
     pub resource: String,
     /// Verb.
     pub verb: String,
-    /// The one object it is limited to; empty for all.
+    /// Object name; empty for all.
     pub name: String,
 }
 
@@ -25,7 +25,7 @@ impl Right {
         Self { group: group.into(), resource: resource.into(), verb: verb.into(), name: String::new() }
     }
 
-    /// Whether holding `self` includes `other`, wildcards read as the authorizer reads them.
+    /// Whether `self` includes `other`, with the authorizer's wildcards.
     #[must_use]
     pub fn covers(&self, other: &Right) -> bool {
         let matches = |mine: &str, theirs: &str| mine == "*" || mine == theirs;
@@ -54,10 +54,9 @@ impl fmt::Display for Right {
     }
 }
 
-/// What gitlab-runner's Kubernetes executor calls in the job namespace, by resource.
+/// The requests of gitlab-runner's Kubernetes executor in the job namespace; see also [`occasional`].
 ///
-/// `list` and `watch` on pods spare it polling. `pods/log` is not here: only opt-in features use it.
-/// Nothing here reads a Secret. What is for bad days alone is in [`occasional`].
+/// `list` and `watch` on pods replace polling. Only opt-in features use `pods/log`. None reads a Secret.
 const NEEDED: &[(&str, &[&str])] = &[
     ("pods", &["create", "get", "delete", "list", "watch"]),
     ("pods/exec", &["create"]),
@@ -66,9 +65,9 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("events", &["list"]),
 ];
 
-/// Of these, what a job that goes well need not call. `events list` feeds the runner's diagnostics;
-/// `secrets delete` cleans up when a pod could not be made. Without `pods list` the runner does not watch
-/// at all (it asks before), but it lists only where the server cannot stream a list as a watch.
+/// Of these, the ones that a successful job may not use. `events list` is for diagnostics; `secrets delete` cleans
+/// up if a pod could not be created. The runner watches pods only if it may list them, but lists them only if
+/// the server cannot stream a list as a watch.
 #[must_use]
 pub fn occasional() -> BTreeSet<Right> {
     [("events", "list"), ("secrets", "delete"), ("pods", "list")]
@@ -95,13 +94,13 @@ pub fn needed() -> BTreeSet<Right> {
         .collect()
 }
 
-/// The Role's size in words.
+/// For example `5 rules, 11 verbs`.
 #[must_use]
 pub fn summary() -> String {
     format!("{} rules, {} verbs", NEEDED.len(), needed().len())
 }
 
-/// Takes `rules` of a Role, or `resourceRules` of a rules review, apart.
+/// Parses the `rules` of a Role or the `resourceRules` of a rules review.
 #[must_use]
 pub fn rights(rules: &Value) -> BTreeSet<Right> {
     let strings = |value: &Value| -> Vec<String> {
@@ -131,7 +130,7 @@ pub fn rights(rules: &Value) -> BTreeSet<Right> {
     set
 }
 
-/// Back into `rules`, one per resource and name, in a stable order.
+/// The set as `rules`, one per resource and name, in a stable order.
 #[must_use]
 pub fn to_manifest(set: &BTreeSet<Right>) -> Value {
     let mut keys: Vec<(&str, &str, &str)> = set
@@ -155,16 +154,16 @@ pub fn to_manifest(set: &BTreeSet<Right>) -> Value {
         .collect()
 }
 
-/// A live set of rights against the wanted one.
+/// Differences between live and wanted rights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// Rights that are there and should not be.
+    /// Live, but not wanted.
     pub more: Vec<Right>,
-    /// Rights that should be there and are not.
+    /// Wanted, but not live.
     pub less: Vec<Right>,
 }
 
-/// Compares by coverage, so that a wildcard shows as more, never as equal.
+/// Compares by coverage: a wildcard counts as more, never as equal.
 #[must_use]
 pub fn compare(live: &BTreeSet<Right>, wanted: &BTreeSet<Right>) -> Comparison {
     Comparison {
@@ -178,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_role_is_small_and_reads_no_secret() {
+    fn role_cannot_read_secrets() {
         assert_eq!(manifest().as_array().expect("a list").len(), 5);
         assert_eq!(needed().len(), 11);
         assert_eq!(summary(), "5 rules, 11 verbs");
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_are_more_and_never_equal() {
+    fn wildcard_is_more_and_never_equal() {
         let wild = rights(&json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]));
         let comparison = compare(&wild, &needed());
         assert_eq!(comparison.more.len(), 1);
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_limit_is_less() {
+    fn right_limited_to_a_name_is_less() {
         let limited = rights(
             &json!([{"apiGroups": [""], "resources": ["events"], "verbs": ["list"], "resourceNames": ["x"]}]),
         );
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_survives_the_way_through_a_manifest() {
+    fn set_round_trips_through_manifest() {
         assert_eq!(rights(&to_manifest(&needed())), needed());
     }
 }

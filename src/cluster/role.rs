@@ -1,28 +1,27 @@
-//! How the live ServiceAccounts, Role and `RoleBinding` compare with what they should be. Pure.
+//! Compares live ServiceAccounts, Role and `RoleBinding` with their manifests. Pure.
 
 use serde_json::{Value, json};
 
 use crate::cluster::rights;
 use crate::deployment::names;
-use crate::deployment::object::Ref;
-use crate::deployment::object::{Kind as ObjectKind, Object};
+use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::deployment::plan::{Decision, Line};
 
-/// What is done about one of `create-role`'s objects.
+/// A change to one of `create-role`'s objects.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// POST this manifest.
+    /// Create this manifest.
     Create(Object),
-    /// Forced apply; the object carries uid and resourceVersion of the one that was judged.
+    /// Forced apply; carries uid and resourceVersion of the live object.
     Apply(Object),
-    /// Delete the one with this uid, then POST the manifest.
+    /// Delete the object with this uid, then create the manifest.
     Replace(String, Object),
-    /// Switch off token automounting on a namespace's `default` ServiceAccount, once it is there.
+    /// Disable token automounting on a namespace's `default` ServiceAccount, once it exists.
     QuietDefault(Ref),
 }
 
-/// Decides about one of `create-role`'s objects that is ours or missing. What allows more is mended; what allows less is kept,
-/// unless `force`.
+/// Decides about an object that is missing or belongs to the deployment. Extra rights are removed; missing rights
+/// are restored only with `force`.
 #[must_use]
 pub fn decide(wanted: Object, live: Option<&Object>, force: bool) -> Line<Act> {
     let reference = wanted.reference.clone();
@@ -40,8 +39,8 @@ pub fn decide(wanted: Object, live: Option<&Object>, force: bool) -> Line<Act> {
     }
 }
 
-/// A change of a live object: its metadata stays byte for byte, because any change to the metadata of
-/// a Role or RoleBinding is judged as an escalation; uid and resourceVersion pin the very object.
+/// An update that leaves labels and annotations unchanged, because the server treats any metadata change of a
+/// Role or RoleBinding as an escalation.
 fn update(wanted: &Object, live: &Object, body: &[(&str, Value)]) -> Act {
     let mut object = wanted.clone();
     let meta = &mut object.value["metadata"];
@@ -73,14 +72,13 @@ fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line<Act> {
             line.detail(if force {
                 format!("+ {right}")
             } else {
-                format!("{right} is missing, and stays so without --force-conflicts")
+                format!("{right} is missing; to restore it: --force-conflicts")
             })
         })
     };
     if comparison.more.is_empty() && !force {
         return shown(Line::keep_stricter(format!("{name} allows less than the runner needs{by}: kept")));
     }
-    // What allows more is taken back; what somebody tightened stays, unless told otherwise.
     let target = if force {
         rights::manifest()
     } else {
@@ -105,14 +103,9 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {
     if live.value["roleRef"]["name"] != wanted.value["roleRef"]["name"]
         || live.value["roleRef"]["kind"] != "Role"
     {
-        return Line::new(
-            Decision::Replace,
-            format!(
-                "{name} refers to another role ({})",
-                live.value["roleRef"]["name"].as_str().unwrap_or_default()
-            ),
-            Act::Replace(live.uid().to_owned(), wanted),
-        );
+        let role = live.value["roleRef"]["name"].as_str().unwrap_or_default();
+        let text = format!("{name} refers to another role ({role})");
+        return Line::new(Decision::Replace, text, Act::Replace(live.uid().to_owned(), wanted));
     }
     let subject = |value: &Value| {
         [&value["kind"], &value["namespace"], &value["name"]]
@@ -128,12 +121,12 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {
     }
     if extra.is_empty() && !force {
         return Line::keep_stricter(format!("{name} no longer binds the runner{by}: kept"))
-            .detail("the runner can do nothing; to bind it again: --force-conflicts");
+            .detail("the runner has no rights; to bind it again: --force-conflicts");
     }
     let subjects = if bound || force { wanted.value["subjects"].clone() } else { json!([]) };
     let line = Line::new(
         Decision::Update,
-        format!("{name} binds others than the runner{by}"),
+        format!("{name} binds other subjects than the runner{by}"),
         update(&wanted, live, &[("subjects", subjects), ("roleRef", live.value["roleRef"].clone())]),
     );
     extra
@@ -142,36 +135,36 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {
 }
 
 fn decide_account(wanted: &Object, live: &Object) -> Line<Act> {
-    let mut line = Line::keep(live.reference.to_string());
     let mut changes = Vec::new();
     if live.value["automountServiceAccountToken"] != json!(false) {
-        changes.push("automountServiceAccountToken is not false".to_owned());
+        changes.push("automountServiceAccountToken is not false");
     }
     if let Some(note) = wanted.annotation(names::SETTINGS)
         && live.annotation(names::SETTINGS) != Some(note)
     {
-        changes.push("its note of the settings is out of date".to_owned());
+        changes.push("its settings annotation is out of date");
     }
-    if !changes.is_empty() {
-        let mut object = wanted.clone();
-        // What other steps noted on the anchor stays.
-        for key in [
-            names::SCRIPT_DIGEST,
-            names::SCRIPT_SECRET,
-            names::SCRIPT_TARGET,
-            names::TOKEN_EXPIRES,
-            names::RUNNER,
-            names::ID,
-            names::DEPLOYMENT,
-        ] {
-            if let Some(value) = live.annotation(key) {
-                object.value["metadata"]["annotations"][key] = json!(value);
-            }
+    if changes.is_empty() {
+        return Line::keep(live.reference.to_string());
+    }
+    let mut object = wanted.clone();
+    let meta = &mut object.value["metadata"];
+    // Keep other steps' annotations on the anchor.
+    for key in [
+        names::SCRIPT_DIGEST,
+        names::SCRIPT_SECRET,
+        names::SCRIPT_TARGET,
+        names::TOKEN_EXPIRES,
+        names::RUNNER,
+        names::ID,
+        names::DEPLOYMENT,
+    ] {
+        if let Some(value) = live.annotation(key) {
+            meta["annotations"][key] = json!(value);
         }
-        object.value["metadata"]["uid"] = json!(live.uid());
-        object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
-        line = Line::new(Decision::Update, live.reference.to_string(), Act::Apply(object));
-        line = changes.into_iter().fold(line, Line::detail);
     }
-    line
+    meta["uid"] = json!(live.uid());
+    meta["resourceVersion"] = json!(live.resource_version());
+    let line = Line::new(Decision::Update, live.reference.to_string(), Act::Apply(object));
+    changes.into_iter().fold(line, Line::detail)
 }

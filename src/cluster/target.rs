@@ -1,7 +1,6 @@
-//! From a kubeconfig's context to a target that is safe to hand to the client.
+//! Validates a kubeconfig context and builds the client's configuration from it.
 //!
-//! The client library panics on some inputs and reads others differently from kubectl, so everything is
-//! judged here, and its configuration is made here: none of its own loading is used.
+//! kube's own loading is not used: it panics on some inputs and reads others differently from kubectl.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,24 +15,24 @@ use crate::base::files::Intake;
 use crate::base::proxy::{self, Proxy};
 use crate::x509;
 
-/// What the kubeconfig says about the chosen context, checked.
+/// The chosen context, validated.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Name of the context.
     pub context: String,
-    /// Where that name came from, for the plan.
+    /// Source of that name, for the plan.
     pub context_source: String,
-    /// The API server as the operator dials it.
+    /// The API server.
     pub endpoint: Endpoint,
-    /// The CA bundle of the kubeconfig, as found; `None` means the system's roots.
+    /// The kubeconfig's CA bundle; `None` means the system's roots.
     pub ca: Option<Vec<u8>>,
-    /// Name to expect in the certificate instead of the host.
+    /// Name expected in the certificate instead of the host.
     pub tls_server_name: Option<String>,
-    /// Resolved path of the exec plugin, if one is used.
+    /// Path of the exec plugin, if one is used.
     pub exec_plugin: Option<String>,
-    /// Files that were read.
+    /// Files read.
     pub files: Vec<PathBuf>,
-    /// The proxy on the operator's own way to the server.
+    /// Proxy between this machine and the server.
     pub proxy: Option<Proxy>,
     pub(super) plugin: Option<Plugin>,
     /// Without the plugin's credentials.
@@ -41,10 +40,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// The target of a run without a cluster. `context` and `url` are what is known of it, for people.
+    /// The target of a run without a cluster; an invalid `url` is replaced with a placeholder.
     ///
     /// # Errors
-    /// None in practice: a fixed address stands in for one that cannot be read.
+    /// None in practice.
     pub fn absent(context: &str, url: &str) -> Result<Self> {
         let endpoint = Endpoint::parse(url, "the record")
             .or_else(|_| Endpoint::parse("https://cluster.invalid", "a stand-in"))?;
@@ -63,13 +62,13 @@ impl Target {
         })
     }
 
-    /// Whether the operator's own way to the server leads through a proxy.
+    /// Whether this machine reaches the server through a proxy.
     #[must_use]
     pub fn proxied(&self) -> bool {
         self.proxy.is_some()
     }
 
-    /// The server and the way to it, for error messages.
+    /// The server and its proxy, for error messages.
     pub(super) fn address(&self) -> String {
         match &self.proxy {
             Some(proxy) => format!("{} through {proxy}", self.endpoint.url),
@@ -78,10 +77,10 @@ impl Target {
     }
 }
 
-/// Reads the kubeconfig and judges the chosen context.
+/// Reads the kubeconfig and validates the chosen context.
 ///
 /// # Errors
-/// Exit 2 for a context that is missing or unknown, exit 3 for anything that makes it unusable.
+/// Exit 2 if no context is given, exit 3 if it is unknown or invalid.
 pub async fn load(
     selection: &Selection<'_>,
     env: &BTreeMap<String, String>,
@@ -97,7 +96,7 @@ pub async fn load(
         None => {
             return Err(Failure::new(Id::MissingInput, "the kubeconfig has no current context")
                 .detail("it has", names.join(", "))
-                .hint("name one with --context NAME"));
+                .hint("name one: --context NAME"));
         }
     };
     let Some(chosen) = config.contexts.get(&context) else {
@@ -106,63 +105,49 @@ pub async fn load(
             format!("the kubeconfig has no context {context:?}"),
         )
         .detail("it has", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
-        .hint("name one of these with --context NAME"));
+        .hint("name one of these: --context NAME"));
     };
 
     let unusable = |why: String| unusable(&context, why);
-    let cluster = config.clusters.get(&chosen.cluster).ok_or_else(|| {
-        unusable(format!("it names the cluster {:?}, which the kubeconfig does not describe", chosen.cluster))
-    })?;
+    let undefined =
+        |kind: &str, name: &str| unusable(format!("it refers to the {kind} {name:?}, which is not defined"));
+    let cluster =
+        config.clusters.get(&chosen.cluster).ok_or_else(|| undefined("cluster", &chosen.cluster))?;
     let endpoint = Endpoint::parse(&cluster.server, "the server of this context,")?;
     if cluster.insecure_skip_tls_verify {
         return Err(Failure::new(
-            Id::TlsVerificationOff, format!("the context {context:?} switches off the check of the server's certificate"),
+            Id::TlsVerificationOff, format!("context {context:?} disables TLS verification"),
         )
-        .detail("because", "insecure-skip-tls-verify is set: anybody on the way could read the token, and the runner has no such setting")
-        .hint(("remove insecure-skip-tls-verify, and put the cluster's CA into the kubeconfig", Command::Whole("kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs".to_owned()))));
+        .detail("because", "insecure-skip-tls-verify is set: a third party could intercept the token, and the runner has no such setting")
+        .hint(("remove insecure-skip-tls-verify and add the cluster's CA to the kubeconfig", Command::Whole("kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs".to_owned()))));
     }
-    let ca = data(
-        intake,
-        "certificate-authority",
-        &cluster.certificate_authority_data,
-        &cluster.certificate_authority,
-    )
-    .await
-    .map_err(|why| why.into_failure(&context))?;
-    let roots = match &ca {
-        None => None,
-        // In the form that the library reads, so that text Go accepts does not stop it.
-        Some(bytes) => {
-            let bundle = x509::read_bundle(bytes).map_err(|fault| unusable(format!("its CA {fault}")))?;
-            Some(bundle.certificates.iter().map(|certificate| certificate.der().to_vec()).collect())
-        }
-    };
+    let (inline, file) = (&cluster.certificate_authority_data, &cluster.certificate_authority);
+    let ca = data(intake, &context, "certificate-authority", inline, file).await?;
+    let roots = ca.as_deref().map(ders).transpose();
+    let roots = roots.map_err(|fault| unusable(format!("invalid certificate-authority: {fault}")))?;
     let user = match chosen.user.as_str() {
         "" => return Err(unusable("it names no user".to_owned())),
-        name => config.users.get(name).ok_or_else(|| {
-            unusable(format!("it names the user {name:?}, which the kubeconfig does not describe"))
-        })?,
+        name => config.users.get(name).ok_or_else(|| undefined("user", name))?,
     };
     let proxy = match cluster.proxy_url.as_str() {
         "" => proxy::from_env(env, true, &endpoint.host, endpoint.port)?,
         url => Some(proxy::from_kubeconfig(url)?),
     };
 
-    let uri = endpoint.url.parse().map_err(|_| unusable("its server is no valid URL".to_owned()))?;
+    let uri = endpoint.url.parse().map_err(|_| unusable("its server is not a valid URL".to_owned()))?;
     let mut config = base(uri);
     config.root_cert = roots;
     config.tls_server_name = Some(cluster.tls_server_name.clone()).filter(|name| !name.is_empty());
     config.proxy_url = proxy.as_ref().map(library_url).transpose()?;
-    config.auth_info =
-        auth_info(user, selection.as_user, intake).await.map_err(|why| why.into_failure(&context))?;
+    config.auth_info = auth_info(&context, user, selection.as_user, intake).await?;
     let logs_in = config.auth_info.token.is_some() || config.auth_info.username.is_some();
-    // kubectl would ask for a name and a password.
+    // kubectl prompts for a user name and a password.
     if !logs_in && user.exec.is_none() && config.auth_info.client_certificate_data.is_none() {
         return Err(unusable(format!("its user {:?} has no credentials", chosen.user))
-            .hint("log in first, as for kubectl, or name another context with --context NAME"));
+            .hint("log in first, as for kubectl, or use another context: --context NAME"));
     }
     let plugin = match &user.exec {
-        // A token that stands there counts, as for kubectl: nothing is left for the plugin to do.
+        // As in kubectl, a token in the kubeconfig has precedence over the plugin.
         Some(exec) if !logs_in => {
             let path = found(exec, env)?;
             Some(Plugin::new(exec, cluster, ca.as_deref(), &path, ours(env)).map_err(unusable)?)
@@ -183,8 +168,8 @@ pub async fn load(
     })
 }
 
-/// Where the plugin is. As with Go, a program is not taken from where the operator happens to be: an entry of
-/// PATH that is empty or relative leads nowhere.
+/// The plugin's path. As in Go, empty and relative entries of PATH are ignored, so that no program is run from
+/// the working directory.
 fn found(exec: &Exec, env: &BTreeMap<String, String>) -> Result<PathBuf> {
     let command = &exec.command;
     let runs =
@@ -198,17 +183,16 @@ fn found(exec: &Exec, env: &BTreeMap<String, String>) -> Result<PathBuf> {
             .find(runs)
     };
     file.ok_or_else(|| {
-        let text = format!("the kubeconfig's exec plugin {command:?} is not there");
+        let text = format!("exec plugin {command:?} not found");
         let mut failure = Failure::new(Id::CredentialPlugin, text);
         if !exec.install_hint.is_empty() {
             failure = failure.detail("the kubeconfig says", exec.install_hint.clone());
         }
-        failure.hint("install it, or use a kubeconfig that does not need it")
+        failure.hint("install it, or use a kubeconfig without it")
     })
 }
 
-/// Variables that a plugin does not get: it is somebody else's program, and our secrets are none of its
-/// business.
+/// Environment variables to withhold from a plugin: they may contain secrets.
 fn ours(env: &BTreeMap<String, String>) -> Vec<String> {
     let ours = |name: &&String| {
         name.starts_with("OUTRIGGER_") || name.starts_with("GITLAB_") || *name == "OAUTH_TOKEN"
@@ -216,15 +200,14 @@ fn ours(env: &BTreeMap<String, String>) -> Vec<String> {
     env.keys().filter(ours).cloned().collect()
 }
 
-/// The proxy as it stands in the client's configuration.
 fn library_url(proxy: &Proxy) -> Result<http::Uri> {
     proxy.url(proxy.scheme.name()).expose().parse().map_err(|_| {
-        Failure::new(Id::InvalidProxy, format!("{proxy} cannot be used for the cluster"))
+        Failure::new(Id::InvalidProxy, format!("{proxy} is invalid for the cluster"))
             .detail("because", "its user name or password is not percent-encoded")
     })
 }
 
-/// The library's configuration for an address, with our limits and nothing else.
+/// kube's configuration for an address, with our timeouts only.
 fn base(uri: http::Uri) -> kube::Config {
     let mut config = kube::Config::new(uri);
     config.default_retry = false;
@@ -234,27 +217,23 @@ fn base(uri: http::Uri) -> kube::Config {
     config
 }
 
-/// A configuration that holds nothing but what the runner will have: host, CA and token. The runner dials the
-/// server itself, so no proxy of the operator's is in it.
+/// A configuration with the runner's host, CA and token only. The runner connects directly, so it has no proxy.
 pub(super) fn bare(endpoint: &Endpoint, ca_pem: Option<&str>, token: &str) -> Result<kube::Config> {
-    let uri = endpoint
-        .url
-        .parse()
-        .map_err(|_| Failure::new(Id::UnusableKubeconfig, format!("{:?} is no valid URL", endpoint.url)))?;
+    let uri = endpoint.url.parse().map_err(|_| {
+        Failure::new(Id::UnusableKubeconfig, format!("{:?} is not a valid URL", endpoint.url))
+    })?;
     let mut config = base(uri);
-    config.root_cert = match ca_pem {
-        None => None,
-        Some(pem) => Some(
-            x509::read_bundle(pem.as_bytes())
-                .map_err(|fault| Failure::new(Id::EndpointCertificate, format!("the CA {fault}")))?
-                .certificates
-                .iter()
-                .map(|certificate| certificate.der().to_vec())
-                .collect(),
-        ),
-    };
+    let roots = ca_pem.map(|pem| ders(pem.as_bytes())).transpose();
+    config.root_cert =
+        roots.map_err(|fault| Failure::new(Id::EndpointCertificate, format!("invalid CA: {fault}")))?;
     config.auth_info = bearer(token)?;
     Ok(config)
+}
+
+/// The bundle's certificates in the library's form; it refuses some PEM texts that Go accepts.
+fn ders(pem: &[u8]) -> Result<Vec<Vec<u8>>, x509::BundleFault> {
+    let bundle = x509::read_bundle(pem)?;
+    Ok(bundle.certificates.iter().map(|certificate| certificate.der().to_vec()).collect())
 }
 
 #[cfg(test)]
@@ -264,11 +243,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plugin_is_not_taken_from_where_the_operator_happens_to_be() {
+    fn plugin_is_never_found_in_the_working_directory() {
         let exec = |command: &str| Exec { command: command.to_owned(), ..Exec::default() };
         let path = |list: &str| BTreeMap::from([("PATH".to_owned(), list.to_owned())]);
         assert_eq!(found(&exec("sh"), &path("/nowhere:/bin")).expect("it is there"), Path::new("/bin/sh"));
-        // A file of the package's own directory, in which tests run; and one that nobody can run.
+        // Files in the working directory of the test, and one that is not executable.
         for (command, list) in
             [("mod.rs", "src/cluster"), ("mod.rs", ""), ("Cargo.toml", "."), ("passwd", "/etc")]
         {

@@ -1,5 +1,5 @@
-//! A right that the operator borrows from the cluster for a moment: made under a journalled random
-//! name, held in the context, and taken back whatever happens.
+//! The temporary RoleBinding that gives the operator a ClusterRole: created under a recorded random name, and
+//! removed at the end of the run in any case.
 
 use std::time::Duration;
 
@@ -15,23 +15,19 @@ use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::record;
 use crate::deployment::run::Run;
-use crate::settings::shell_word;
 
-/// The binding that would let the operator look into a namespace of ours before it is deleted, where
-/// they may not; `None` where they may, or where nothing may be bound.
-///
-/// The ClusterRole `edit` shows nearly everything; `--cluster-admin` binds cluster-admin there, in that
-/// namespace alone, which shows all of it.
+/// The binding that the operator needs to list a namespace's contents before its deletion; `None` if they may
+/// list pods there, or may not bind. The ClusterRole is `edit`, or `cluster-admin` with `--cluster-admin`.
 pub async fn to_look_into(view: &View, namespace: &str) -> Result<Option<Object>> {
     let look = Right::new("", "pods", "list");
-    // What a killed run left there still grants its rights, and is taken back before the look.
+    // A binding left by a killed run still grants its rights, but is removed before the look.
     let prefix = view.run.names.temporary_prefix();
-    let lent = {
+    let left_over = {
         let record = view.notes.record();
         let known = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
         known.into_iter().any(|object| object.name.starts_with(&prefix))
     };
-    if !lent && view.api.may(namespace, &look).await.map_err(Failure::from)? {
+    if !left_over && view.api.may(namespace, &look).await.map_err(Failure::from)? {
         return Ok(None);
     }
     let role = if view.run.settings.cluster_admin { "cluster-admin" } else { "edit" };
@@ -40,43 +36,38 @@ pub async fn to_look_into(view: &View, namespace: &str) -> Result<Option<Object>
     if !view.api.may(namespace, &bind).await.map_err(Failure::from)? {
         return Ok(None);
     }
-    let name = format!("{}{}", view.run.names.temporary_prefix(), record::random_hex(4)?);
-    let operator = view.operator().await?.name.clone();
-    Ok(Some(manifest(
-        &view.run,
-        &view.notes.id(),
-        Ref::new(ObjectKind::RoleBinding, namespace, &name),
-        role,
-        &operator,
-    )))
+    let name = format!("{prefix}{}", record::random_hex(4)?);
+    let reference = Ref::new(ObjectKind::RoleBinding, namespace, &name);
+    let operator = &view.operator().await?.name;
+    Ok(Some(manifest(&view.run, &view.notes.id(), reference, role, operator)))
 }
 
-/// The line of the plan for such a binding.
+/// The plan's line for such a binding.
 #[must_use]
 pub fn look_line(binding: Object) -> Line<Object> {
     let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
     let namespace = binding.reference.namespace.as_deref().unwrap_or_default();
-    let text = format!("RoleBinding in {namespace}: {role} for you, to see what is inside");
+    let text = format!("RoleBinding in {namespace}: {role} for you, to list its contents");
     let undo = undo_command(&binding.reference);
     let target = Target::Look(binding.clone());
     Line::new(Decision::Create, text, binding)
         .about(target)
-        .detail(("removed again right after; by hand", undo))
+        .detail(("removed right after; to remove it by hand", undo))
 }
 
-/// Whether this very binding is held: it was made earlier in the run.
+/// Whether this run holds this binding.
 #[must_use]
 pub fn is_held(view: &View, reference: &Ref) -> bool {
     view.held.borrow().as_ref().is_some_and(|(held, _)| held == reference)
 }
 
-/// Whether any binding is held.
+/// Whether this run holds any binding.
 #[must_use]
 pub fn holds(view: &View) -> bool {
     view.held.borrow().is_some()
 }
 
-/// Takes back what is held.
+/// Removes the binding that this run holds.
 pub async fn release_held(hand: &Hand) -> Result<()> {
     let held = hand.held.borrow().clone();
     let Some((reference, uid)) = held else { return Ok(()) };
@@ -97,30 +88,21 @@ pub fn manifest(run: &Run, id: &str, reference: Ref, cluster_role: &str, operato
     object
 }
 
-/// The command that takes a binding away by hand.
+/// The command that removes a binding.
 #[must_use]
 pub fn undo_command(reference: &Ref) -> Command {
-    let scope = reference
-        .namespace
-        .as_deref()
-        .map(|namespace| format!(" -n {}", shell_word(namespace)))
-        .unwrap_or_default();
-    Command::kubectl(format!(
-        "delete{scope} {} {}",
-        reference.kind.resource().trim_end_matches('s'),
-        shell_word(&reference.name)
-    ))
+    deletion::kubectl("delete", reference, "")
 }
 
-/// Makes a temporary binding and holds it. Where its creation fails for any other reason than that it is not
-/// allowed, it may have happened: then it is looked for and taken back.
+/// Creates a temporary binding and holds it. If the creation fails for another reason than missing rights, the
+/// binding may exist and is removed.
 ///
 /// # Errors
-/// The refusal, or that what was made could not be taken back.
+/// The refusal, or the failure to remove the binding.
 pub async fn bind(hand: &Hand, binding: &Object) -> Result<String> {
-    // The plan has said so, where there was one to see: whoever is killed in between has to be able to undo it.
+    // A quiet run has shown no plan with this command, which is needed if the run is killed.
     if hand.run.options.quiet {
-        let text = "a temporary binding is made for a moment; should it stay behind";
+        let text = "creating a temporary binding; if it is left behind, remove it";
         let command = undo_command(&binding.reference);
         hand.progress.event(&Event::Advice(Hint::new(text, command)));
     }
@@ -150,12 +132,11 @@ pub async fn bind(hand: &Hand, binding: &Object) -> Result<String> {
     })
 }
 
-/// Deletes one temporary binding. Without a uid the object is looked for first, and only one with our
-/// id and our prefix is taken.
+/// Deletes a temporary binding. Without a uid, only one with this deployment's id.
 pub async fn release_one(hand: &Hand, reference: &Ref, uid: Option<&str>) -> Result<()> {
     let cluster = hand.api.for_cleanup(Duration::from_secs(20));
     let failed = |why: String| {
-        Failure::new(Id::TemporaryBindingLeft, format!("the temporary {reference} could not be removed"))
+        Failure::new(Id::TemporaryBindingLeft, format!("could not remove the temporary {reference}"))
             .detail("because", why)
             .hint(undo_command(reference))
     };
@@ -165,29 +146,23 @@ pub async fn release_one(hand: &Hand, reference: &Ref, uid: Option<&str>) -> Res
             Ok(Some(live)) if live.annotation(names::ID) == Some(hand.notes.id().as_str()) => {
                 live.uid().to_owned()
             }
-            Ok(_) => {
-                return hand.journal.forget(reference);
-            }
+            Ok(_) => return hand.journal.forget(reference),
             Err(refusal) => return Err(failed(refusal.message)),
         },
     };
     cluster.delete(reference, &uid).await.map_err(|refusal| failed(refusal.message))?;
-    // As long as a finalizer holds it, it grants its rights.
+    // Until its finalizers are removed, it grants its rights.
     match cluster.get(reference).await {
         Ok(Some(live)) if live.uid() == uid => {
             let held = deletion::holders(&live).join(", ");
             hand.changed(reference, Some(live));
-            Err(failed(format!("its deletion is held by {held}, and it grants its rights until then")))
+            Err(failed(format!("its deletion waits for {held}, and it grants its rights until then")))
         }
-        // Whoever may not read it has the server's word that it is deleted.
-        Ok(_) => forget(hand, reference),
-        Err(refusal) if refusal.class == crate::cluster::Class::Forbidden => forget(hand, reference),
-        Err(refusal) => Err(failed(refusal.message)),
+        Err(refusal) if refusal.class != crate::cluster::Class::Forbidden => Err(failed(refusal.message)),
+        // If it may not be read, the accepted deletion has to do.
+        _ => {
+            hand.changed(reference, None);
+            hand.journal.forget(reference)
+        }
     }
-}
-
-/// It is gone, whatever our own disk says to that.
-fn forget(hand: &Hand, reference: &Ref) -> Result<()> {
-    hand.changed(reference, None);
-    hand.journal.forget(reference)
 }

@@ -1,6 +1,5 @@
-//! The cluster as a run sees it ([`View`]: reads, reviews and dry runs, each asked at most once) and changes it
-//! ([`Hand`]: every creation is recorded before and after it happens). Steps get the one while they look and
-//! decide, and the other only to apply what was announced.
+//! A run's access to the cluster: [`View`] for reads, reviews and dry runs, [`Hand`] for changes, each of them
+//! recorded before and after the request. Steps observe and decide with the one, and apply with the other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,7 +28,7 @@ use crate::deployment::ownership::{self, Owner};
 use crate::deployment::run::Run;
 use crate::settings::{Risk, check};
 
-/// Who the API server says the operator is.
+/// The operator's identity on the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
     /// User name, byte for byte.
@@ -40,33 +39,32 @@ pub struct Operator {
 
 type Seen = Rc<OnceCell<Option<Object>>>;
 
-/// The cluster, as the operator: nothing that is asked through it persists.
+/// Access to the cluster that changes nothing.
 pub struct View {
-    /// What was asked for.
+    /// Settings and names.
     pub run: Rc<Run>,
-    /// What is remembered.
+    /// Record and anchor.
     pub notes: Rc<Notes>,
-    /// What the kubeconfig says.
+    /// The kubeconfig context.
     pub target: Target,
-    /// Limits for further clients.
+    /// Deadline and timeouts.
     pub limits: Limits,
-    /// Where events go.
+    /// Sink of events.
     pub progress: Rc<dyn Reporter>,
     pub(super) api: Cluster,
     pub(super) trust: OnceCell<Trust>,
-    /// Every kind that can be listed in a namespace, and what could not be found out about that.
     pub(super) served: OnceCell<Kinds>,
-    /// The temporary binding that the operator holds now, with its uid.
+    /// The temporary binding that exists now, with its uid.
     pub(super) held: RefCell<Option<(Ref, String)>>,
-    /// Whether a temporary binding was made during this run: authorizers lag behind it.
+    /// Whether this run created a temporary binding, which takes effect with a delay.
     pub(super) bound: Cell<bool>,
-    /// Whether this run made the binding that gives the runner its rights.
+    /// Whether this run created the runner's RoleBinding, which takes effect with a delay.
     pub(super) granted: Cell<bool>,
-    /// Objects that were waited for in vain, and reported.
+    /// Objects reported as still being deleted.
     pub(super) awaited: RefCell<Vec<Ref>>,
-    /// Whether namespaces may go with what generators keep in them: by flag, or by a yes on a terminal.
+    /// Whether generated objects may be deleted with their namespace (`--accept generated`, or confirmed).
     pub accept_generated: Cell<bool>,
-    /// What generators keep in namespaces that stay for that reason alone, one line for each.
+    /// One line for each namespace kept only because of generated objects.
     pub generated: RefCell<Vec<String>>,
     operator: OnceCell<Operator>,
     version: OnceCell<String>,
@@ -74,7 +72,7 @@ pub struct View {
 }
 
 impl View {
-    /// A view through this connection.
+    /// A view over this connection.
     #[must_use]
     pub fn new(
         run: Rc<Run>,
@@ -105,13 +103,13 @@ impl View {
         }
     }
 
-    /// The same, with what was read so far, for a run and notes that a first look has completed.
+    /// Replaces run and notes; keeps what was read.
     #[must_use]
     pub fn completed(self, run: Rc<Run>, notes: Rc<Notes>) -> Self {
         Self { run, notes, ..self }
     }
 
-    /// Reads an object, at most once per run.
+    /// Reads an object, once per run.
     pub async fn read(&self, reference: &Ref) -> Result<Option<Object>, Refusal> {
         let cell = Rc::clone(self.seen.borrow_mut().entry(reference.clone()).or_default());
         let live = cell.get_or_try_init(|| self.api.get(reference)).await?;
@@ -128,7 +126,7 @@ impl View {
         Ok(live)
     }
 
-    /// Takes note of an object as it is now.
+    /// Updates the cached object.
     pub fn changed(&self, reference: &Ref, now: Option<Object>) {
         if *reference == self.run.names.account() {
             self.notes.see_anchor(now.as_ref());
@@ -136,18 +134,18 @@ impl View {
         self.seen.borrow_mut().insert(reference.clone(), Rc::new(OnceCell::new_with(Some(now))));
     }
 
-    /// Whether each of these objects is there and ours.
+    /// Whether all of these objects exist and belong to the deployment.
     pub async fn are_ours(&self, references: &[Ref]) -> bool {
         for reference in references {
-            match self.read(reference).await {
-                Ok(Some(live)) if self.notes.owner(&live) == Owner::Us => {}
-                _ => return false,
+            let live = self.read(reference).await.ok().flatten();
+            if live.is_none_or(|live| self.notes.owner(&live) != Owner::Us) {
+                return false;
             }
         }
         true
     }
 
-    /// Whether a namespace takes objects; one that may not be read is taken to.
+    /// Whether a namespace accepts new objects; assumed if it may not be read.
     pub async fn takes_objects(&self, namespace: &str) -> bool {
         match self.read(&Ref::cluster(crate::deployment::object::Kind::Namespace, namespace)).await {
             Ok(live) => live.is_some_and(|live| !live.is_terminating()),
@@ -160,12 +158,12 @@ impl View {
         self.api.list_metadata(what, path).await
     }
 
-    /// Lets the server judge a creation; nothing is stored.
+    /// Dry run of a creation.
     pub async fn dry_run(&self, object: &Object) -> Result<(), Refusal> {
         self.api.dry_run(object).await
     }
 
-    /// A review of the operator's own rights or name; its status.
+    /// Sends a review; returns its status.
     pub async fn review(
         &self,
         what: &str,
@@ -177,22 +175,22 @@ impl View {
         self.api.review(what, group, resource, kind, spec).await
     }
 
-    /// Whether the operator may do one thing.
+    /// Whether the operator has a right.
     pub async fn may(&self, namespace: &str, right: &Right) -> Result<bool, Refusal> {
         self.api.may(namespace, right).await
     }
 
-    /// Who the operator is, asked of the server.
+    /// The operator's identity, from the server.
     ///
     /// # Errors
-    /// OR0405 (exit 4) for a name that cannot stand in a binding and in a command to paste.
+    /// OR0405 (exit 4) for a name that is unsafe in a binding or a command.
     pub async fn operator(&self) -> Result<&Operator> {
         self.operator
             .get_or_try_init(|| async {
                 let status = self
                     .api
                     .review(
-                        "ask who you are",
+                        "get your user name",
                         "authentication.k8s.io",
                         "selfsubjectreviews",
                         "SelfSubjectReview",
@@ -206,9 +204,9 @@ impl View {
                     let name = check::escaped(name);
                     return Err(Failure::new(
                         Id::UnprintableUser,
-                        format!("the server knows you as {name}, which {why}"),
+                        format!("your user name on the cluster is {name}, which {why}"),
                     )
-                    .hint("use credentials that belong to another user: --context NAME"));
+                    .hint("use a context with another user: --context NAME"));
                 }
                 let groups = user["groups"].as_array().into_iter().flatten();
                 Ok(Operator {
@@ -229,7 +227,7 @@ impl View {
             .await
     }
 
-    /// The server's minor version as Pod Security names it, such as `v1.37`, once [`Self::version`] is known.
+    /// The minor version, such as `v1.37`, once [`Self::version`] was read.
     #[must_use]
     pub fn minor_version(&self) -> Option<String> {
         let mut parts = self.version.get()?.trim_start_matches('v').split('.');
@@ -243,7 +241,7 @@ impl View {
 }
 
 impl Cluster {
-    /// Whether whoever this connection speaks for may do one thing.
+    /// Whether this connection's user has a right.
     pub async fn may(&self, namespace: &str, right: &Right) -> Result<bool, Refusal> {
         let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
         let spec = json!({"resourceAttributes": {
@@ -252,7 +250,7 @@ impl Cluster {
         }});
         let status = self
             .review(
-                &format!("ask about {right}"),
+                &format!("check permission: {right}"),
                 "authorization.k8s.io",
                 "selfsubjectaccessreviews",
                 "SelfSubjectAccessReview",
@@ -263,10 +261,10 @@ impl Cluster {
     }
 }
 
-/// What changes the cluster, and all that a [`View`] shows.
+/// Changes the cluster; also a [`View`].
 pub struct Hand {
     view: View,
-    /// Where it is recorded.
+    /// Records intents and results.
     pub journal: Journal,
 }
 
@@ -279,27 +277,26 @@ impl Deref for Hand {
 }
 
 impl Hand {
-    /// A hand on what this view shows.
+    /// Adds write access to a view.
     #[must_use]
     pub fn new(view: View, journal: Journal) -> Self {
         Self { view, journal }
     }
 
-    /// The view, given up.
+    /// Gives up write access.
     #[must_use]
     pub fn into_view(self) -> View {
         self.view
     }
 
-    /// How many requests that change something have been sent.
+    /// Number of mutating requests sent.
     #[must_use]
     pub fn mutations(&self) -> usize {
         self.api.mutations()
     }
 
-    /// Creates an object: intent to disk, POST, uid to disk.
-    ///
-    /// A lost answer is settled by looking: an object that carries our id is the one we sent.
+    /// Creates an object: records the intent, sends the request, records the uid. After a lost response, an object
+    /// with this deployment's id counts as created.
     pub async fn create(&self, object: &Object) -> Result<Object> {
         let reference = &object.reference;
         self.journal.intend(reference)?;
@@ -311,7 +308,7 @@ impl Hand {
                     Ok(Some(live)) if live.annotation(ID) == Some(self.notes.id().as_str()) => live,
                     Ok(Some(live)) if refusal.class == Class::AlreadyExists => {
                         self.journal.forget(reference)?;
-                        return Err(ownership::foreign(&live, "it appeared between the plan and now"));
+                        return Err(ownership::foreign(&live, "it was created after the plan"));
                     }
                     Ok(None) => {
                         self.journal.forget(reference)?;
@@ -334,7 +331,7 @@ impl Hand {
         dry_run::failure(&self.run.settings, object, refusal)
     }
 
-    /// Applies a change to an object that was judged ours.
+    /// Updates an object of the deployment.
     pub async fn apply(&self, object: &Object) -> Result<Object> {
         let made = self.api.apply(object).await.map_err(|why| self.refused(object, why))?;
         self.changed(&object.reference, Some(made.clone()));
@@ -342,24 +339,24 @@ impl Hand {
         Ok(made)
     }
 
-    /// Sets fields of an object, whoever set the others.
+    /// Merge patch, also of an object that outrigger did not create.
     pub async fn merge(&self, reference: &Ref, patch: &Value) -> Result<Object, Refusal> {
         let live = self.api.merge(reference, patch).await?;
         self.changed(reference, Some(live.clone()));
         Ok(live)
     }
 
-    /// Asks for a token of a ServiceAccount.
+    /// Sends a TokenRequest for a ServiceAccount.
     pub async fn request_token(&self, account: &Ref, body: &Value) -> Result<Value, Refusal> {
         self.api.request_token(account, body).await
     }
 
-    /// Notes that the runner's rights have just been given: authorizers lag behind that.
+    /// Notes that this run created the runner's RoleBinding.
     pub fn granted(&self) {
         self.granted.set(true);
     }
 
-    /// Repeats what is denied although it was just granted: authorizers lag behind a binding.
+    /// Retries a denied attempt after a temporary binding, which takes effect with a delay.
     pub async fn after_binding<T, F>(&self, limit: Duration, mut attempt: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,

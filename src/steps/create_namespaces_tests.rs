@@ -235,7 +235,7 @@ fn decisions_to_undo() {
                     seen.places[JOB].look = Some(binding);
                 },
                 &[
-                    "Create Look demo-admin-1: edit for you, to see what is inside | kubectl delete -n demo-jobs rolebinding demo-admin-1",
+                    "Create Look demo-admin-1: edit for you, to list its contents | kubectl delete -n demo-jobs rolebinding demo-admin-1",
                     "Remove Delete demo-jobs uid-demo-jobs",
                     "Remove Delete demo uid-demo",
                 ],

@@ -98,7 +98,7 @@ fn decisions() {
                 &[
                     KEEP,
                     KEEP,
-                    "Keep!: allows less than the runner needs | stays so without --force-conflicts",
+                    "Keep!: allows less than the runner needs | to restore it: --force-conflicts",
                     KEEP,
                 ],
             ),
@@ -114,7 +114,7 @@ fn decisions() {
                 |_, seen| {
                     *rules(seen) = vec![json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]})];
                 },
-                &[KEEP, KEEP, "Update Apply 5: - pods * | is missing, and stays so", KEEP],
+                &[KEEP, KEEP, "Update Apply 5: - pods * | is missing; to restore it: --force-conflicts", KEEP],
             ),
             (
                 "the Role allows more and less, forced",
@@ -138,7 +138,7 @@ fn decisions() {
                 "the binding binds others, too",
                 &[],
                 |_, seen| others(seen, true),
-                &[KEEP, KEEP, KEEP, "Update Apply [\"demo\"]: binds others | - User /mallory"],
+                &[KEEP, KEEP, KEEP, "Update Apply [\"demo\"]: binds other subjects | - User /mallory"],
             ),
             (
                 "the binding binds others instead: they go, the runner is not bound again",
@@ -186,7 +186,7 @@ fn decisions() {
                 "the anchor's note is of other settings",
                 &[],
                 |_, seen| at(seen, ACCOUNT).value["metadata"]["annotations"][names::SETTINGS] = json!("{}"),
-                &["Update Apply ServiceAccount: note of the settings is out of date", KEEP, KEEP, KEEP],
+                &["Update Apply ServiceAccount: settings annotation is out of date", KEEP, KEEP, KEEP],
             ),
             (
                 "pods that name no account get a token",

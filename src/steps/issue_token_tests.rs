@@ -86,14 +86,14 @@ fn decisions() {
                 REQUESTED,
                 |world, _| "2025-12-01T00:00:00Z".clone_into(&mut world.record.token_expires),
                 &[
-                    "Replace Request Opaque: the old one ended at 2025-12-01T00:00:00Z | stops until the new script",
+                    "Replace Request Opaque: the old one expired at 2025-12-01T00:00:00Z | stops until the new script",
                 ],
             ),
             (
                 "requested, and in no script",
                 REQUESTED,
                 |world, _| world.record.script_secret.clear(),
-                &["Replace Request Opaque: has reached no script"],
+                &["Replace Request Opaque: written to no script"],
             ),
             (
                 "readable, and in no script: it can be read again",

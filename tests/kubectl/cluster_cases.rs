@@ -47,7 +47,7 @@ fn files() -> Vec<Case> {
         case("a list with empty names").env("KUBECONFIG", "::@DIR@/config:").at(TOKEN),
         case("a list of files that are missing").env("KUBECONFIG", "@DIR@/one:@DIR@/two").fails(&[
             "OR0301",
-            "there is no kubeconfig",
+            "no kubeconfig found",
             "/one",
             "/two",
         ]),
@@ -109,7 +109,7 @@ fn files() -> Vec<Case> {
                 let users = config["users"].as_array_mut().expect("a list");
                 users.push(user("u", "canary-second"));
             })
-            .fails(&["OR0301", "users have \"u\" twice"]),
+            .fails(&["OR0301", "duplicate name \"u\" in users"]),
         case("an entry that nobody uses is broken")
             .changed(|config| {
                 let users = config["users"].as_array_mut().expect("a list");
@@ -119,12 +119,12 @@ fn files() -> Vec<Case> {
                 contexts.push(json!({"name": "null", "context": null}));
             })
             .at(TOKEN),
-        case("no YAML")
+        case("valid YAML")
             .file("config", "users: [{name: u, user: {token: canary")
-            .fails(&["OR0301", "no YAML"]),
+            .fails(&["OR0301", "valid YAML"]),
         case("a token that is a number")
             .changed(|config| config["users"][0]["user"]["token"] = json!(4711))
-            .fails(&["OR0301", "\"u\" should be a string"]),
+            .fails(&["OR0301", "\"u\" must be a string"]),
     ]
 }
 
@@ -271,6 +271,6 @@ fn trust() -> Vec<Case> {
         with("insecure-skip-tls-verify and a CA", json!({"insecure-skip-tls-verify": true}))
             .fails(&["OR0304"]),
         with("insecure-skip-tls-verify that is text", json!({"insecure-skip-tls-verify": "true"}))
-            .fails(&["OR0301", "\"c\" should be a boolean"]),
+            .fails(&["OR0301", "\"c\" must be a boolean"]),
     ]
 }

@@ -185,7 +185,7 @@ pub fn webhook_down(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let dead = By::Dead { name: WEBHOOK.to_owned(), url: "https://127.0.0.1:1/".to_owned() };
     let rules = Rules::new(bed, &[need_owner(dead)], namespace("probe"));
-    let output = refused_before(&scene, &[], 8).says("OR0821").says(WEBHOOK).says("does not answer");
+    let output = refused_before(&scene, &[], 8).says("OR0821").says(WEBHOOK).says("does not respond");
     let _ = output.says("connection refused").never_says("a longer wait").never_says("retry");
     drop(rules);
     scene.setup().run().code(0);

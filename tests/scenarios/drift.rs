@@ -185,6 +185,6 @@ pub fn shortened_lifetime(bed: &dyn Bed) {
         .args(["--token-lifetime", "30d", "--accept-lifetime", "--reissue", "cluster"])
         .run()
         .code(0);
-    accepting.run().code(0).says("reached no script");
+    accepting.run().code(0).says("was written to no script");
     assert_holds_secrets(&scene);
 }

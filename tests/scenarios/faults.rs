@@ -472,7 +472,7 @@ fn cut_short(bed: &'static Doubles) {
     let output = scene.setup().flag("--token-lifetime", "30d").args(["-v", "-v", "-v"]).run();
     bed.cluster.clear_faults();
     assert!(matches!(output.code, Some(5 | 8)), "{output}");
-    let _ = output.says("is no JSON");
+    let _ = output.says("invalid JSON");
     let _ = scene.setup().run().code(0);
     let _ = scene.teardown().run().code(0);
 }
@@ -494,7 +494,7 @@ fn proofs_that_fail(bed: &'static Doubles) {
     // The operator asks who he is once, and for the version once, before the token does.
     let parts = [
         ("GET", "-token", 1, swapped, "OR0901", "claim sub"),
-        ("POST", "selfsubjectreviews", 1, renamed, "OR0902", "the token is proxy"),
+        ("POST", "selfsubjectreviews", 1, renamed, "OR0902", "the token belongs to proxy"),
         ("POST", "selfsubjectreviews", 1, refusal(401, "Unauthorized"), "OR0902", "does not accept"),
         ("GET", "/version", 1, refusal(403, "Forbidden"), "OR0906", "/version"),
     ];

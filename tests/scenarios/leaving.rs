@@ -131,7 +131,7 @@ pub fn hidden(bed: &dyn Bed) {
     }
     scene.set_up();
     let output = scene.teardown().run().code(5).says("secrets (may not be listed)");
-    let _ = output.says("whether jobs are running cannot be seen").says(&scene.job_namespace());
+    let _ = output.says("it is unknown whether jobs are running").says(&scene.job_namespace());
     for kind in ["ServiceAccount", "Secret", "Role", "RoleBinding"] {
         assert_eq!(bed.admin().get(&scene.path(kind)), None, "{kind} goes all the same");
     }

@@ -65,7 +65,7 @@ pub fn everything_at_once(bed: &dyn Bed) {
     bed.mark();
     let output = scene.command("preflight").run().code(7);
     let output = output.says(&format!("Namespace {runner} is in the way and is not ours"));
-    let output = output.says(&format!("the namespace {jobs} is being deleted")).says("wait until it is gone");
+    let output = output.says(&format!("the namespace {jobs} is being deleted")).says("wait for the deletion");
     let _ = output.says("limited@example.com may not grant the Role").says("kubectl apply -f role.yaml");
     assert_eq!(listing(&writes(bed)), "", "preflight never writes");
 

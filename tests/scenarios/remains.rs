@@ -208,8 +208,9 @@ pub fn dead_metrics(bed: &dyn Bed) {
     let dead = DeadApi::register(bed, "metrics.k8s.io", "v1beta1");
     for _ in 0..2 {
         let output = scene.teardown().args(["--timeout", "45s"]).run().code(8).never_says("OR0501");
-        let output = output.says("the API metrics.k8s.io/v1beta1, which does not answer");
-        let _ = output.says("mend or remove the APIService v1beta1.metrics.k8s.io").never_says("Nothing of");
+        let output = output.says("the API metrics.k8s.io/v1beta1, which does not respond");
+        let _ =
+            output.says("repair or remove the APIService v1beta1.metrics.k8s.io").never_says("Nothing of");
         assert_known(&scene, true);
     }
     drop(dead);
@@ -227,8 +228,8 @@ pub fn dead_api(bed: &dyn Bed) {
         let dead = DeadApi::register(bed, "widgets.example.com", "v1");
         for _ in 0..2 {
             let output = scene.teardown().args(["--timeout", "60s"]).run().code(8).says("OR0505");
-            let output = output.says("the API widgets.example.com does not answer").never_says("OR0501");
-            let _ = output.says("mend or remove the APIService v1.widgets.example.com");
+            let output = output.says("the API widgets.example.com does not respond").never_says("OR0501");
+            let _ = output.says("repair or remove the APIService v1.widgets.example.com");
             assert_eq!(scene.temporary_bindings(), [""; 0]);
         }
         for place in ["runner Namespace", "job Namespace"] {
@@ -277,7 +278,7 @@ pub fn generated(bed: &dyn Bed) {
                 bed.admin().create(&object);
             }
         }
-        let output = scene.teardown().run().code(5).says("OR0506").says("generators keep objects in it");
+        let output = scene.teardown().run().code(5).says("OR0506").says("objects that generators recreate");
         let output = output.says("networkpolicies/default-deny").says("(by Kyverno)");
         let output = output.says("configmaps/corporate-roots (by trust-manager)");
         let output =

@@ -87,7 +87,7 @@ pub fn by_itself(bed: &dyn Bed) {
     let _ = scene.command("issue-token").run().code(3).says("OR0319");
     let _ = scene.command("create-namespaces").run().code(0);
     let _ = scene.command("create-role").run().code(0);
-    let _ = alone().run().code(0).says("contains two secrets").says("works: may do exactly");
+    let _ = alone().run().code(0).says("contains two secrets").says("works: has exactly");
     scene.watch_cluster_token();
     assert!(setting(&text(&scene), "bearer").is_some(), "the cluster's token is in it");
     // To stdout and nowhere else; not where it would be seen.
@@ -161,7 +161,7 @@ pub fn token_that_ends(bed: &dyn Bed) {
     known["token_expires"] = json!("2020-01-02T03:04:05Z");
     fs::write(&record, known.to_string()).expect("the record is ours");
     let uid = secret_uid(&scene);
-    let _ = scene.status().run().code(10).says("the old one ended at 2020-01-02T03:04:05Z");
+    let _ = scene.status().run().code(10).says("the old one expired at 2020-01-02T03:04:05Z");
     let _ = setup().run().code(0).says("contains two secrets").never_says("Jobs stop at 2020");
     assert_ne!(secret_uid(&scene), uid);
     // And back to one that does not end: nothing is said of an end any more.

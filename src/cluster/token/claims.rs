@@ -1,5 +1,4 @@
-//! What a ServiceAccount token says of itself. Its signature is the server's business; here only the
-//! claims are compared with the live ServiceAccount.
+//! Claims of a ServiceAccount token. The server verifies its signature.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,21 +9,21 @@ use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::deployment::names::Names;
 
-/// Compares subject, namespace, name and uid with the ServiceAccount they have to name. Tokens from a
-/// Secret and requested ones spell these claims differently.
+/// Compares subject, namespace, name and uid with the ServiceAccount. Secret tokens and requested tokens name these
+/// claims differently.
 ///
 /// # Errors
-/// OR0901 (exit 9) naming the claim; the token itself is in no message.
+/// OR0901 (exit 9) with the claim, without the token.
 pub fn check_claims(token: &Secret, names: &Names, uid: &str) -> Result<()> {
     let wrong = |what: &str, found: &str| {
-        Failure::new(Id::TokenClaims, format!("the token's claim {what} is not that of {}", names.account()))
+        Failure::new(Id::TokenClaims, format!("the token's {what} does not match {}", names.account()))
             .detail("it says", if found.is_empty() { "nothing" } else { found })
-            .hint(("take a new one", Command::outrigger("issue-token --reissue cluster")))
+            .hint(("issue a new one", Command::outrigger("issue-token --reissue cluster")))
     };
     if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(wrong("alphabet", "a character that no header can carry"));
+        return Err(wrong("alphabet", "a character that is invalid in an HTTP header"));
     }
-    let claims = claims(token).ok_or_else(|| wrong("set", "no JSON that can be read"))?;
+    let claims = claims(token).ok_or_else(|| wrong("payload", "invalid JSON"))?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let nested = &claims["kubernetes.io"];
     let either = |flat: &str, nested: &Value| {
@@ -45,7 +44,7 @@ pub fn check_claims(token: &Secret, names: &Names, uid: &str) -> Result<()> {
     Ok(())
 }
 
-/// From when until when a token says that it is good; `None` for one that does not expire.
+/// Times of issue and expiry; `None` for a token that does not expire.
 #[must_use]
 pub fn lifetime(token: &Secret) -> Option<(Timestamp, Timestamp)> {
     let claims = claims(token)?;
@@ -61,7 +60,6 @@ fn claims(token: &Secret) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::error::Id;
     use serde_json::json;
 
     fn token(claims: &Value) -> Secret {
@@ -73,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_are_read_and_another_uid_is_refused() {
+    fn claims_of_both_token_types_are_compared() {
         let legacy = json!({"sub": "system:serviceaccount:r:d", "kubernetes.io/serviceaccount/namespace": "r",
             "kubernetes.io/serviceaccount/service-account.name": "d", "kubernetes.io/serviceaccount/service-account.uid": "u"});
         let requested = json!({"sub": "system:serviceaccount:r:d",
@@ -87,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused_without_showing_it() {
+    fn invalid_token_is_refused_and_not_shown() {
         for bad in ["", "canary", "a.canary.c", "a.e30.c\nx"] {
             let failure = check_claims(&Secret::new(bad), &names(), "u").expect_err(bad);
             assert!(!format!("{failure:?}").contains("canary"));

@@ -1,7 +1,6 @@
-//! Whose bindings give the runner's account rights beyond its Role.
+//! Finds the bindings that give the runner's ServiceAccount rights beyond its Role.
 //!
-//! Looked at only where the proof found such rights. A binding is named if the role behind it gives one
-//! of them; of a role that may not be read that is not known, and it is named as a possibility.
+//! A binding whose role may not be read is reported with "perhaps".
 
 use std::collections::BTreeSet;
 
@@ -13,48 +12,46 @@ use crate::cluster::view::View;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-/// A right and the namespace it holds in; empty for the whole cluster.
+/// A namespace (empty for the whole cluster) and a right in it.
 pub type Placed = (String, Right);
 
-/// A binding that gives, or may give, one of the rights.
 struct Source {
-    /// To the runner's own account, not to everybody.
+    /// Bound to the runner's ServiceAccount, not to a group.
     direct: bool,
     shown: String,
 }
 
 struct Found {
     sources: Vec<Source>,
-    /// Bindings that may not be listed are among the places to look.
+    /// Some bindings may not be listed.
     hidden: bool,
 }
 
-/// The failure for rights that the runner must never have, whoever gave them.
+/// The failure for forbidden rights.
 pub async fn forbidden(view: &View, rights: &[Placed]) -> Failure {
     let found = find(view, rights).await;
     let failure = Failure::new(
         Id::ForbiddenRights,
-        format!("the runner's token may do what it must not: {}", shown(&rights[..1])),
+        format!("the runner's token has a forbidden right: {}", shown(&rights[..1])),
     );
     let failure = if rights.len() > 1 { failure.detail("in all", shown(rights)) } else { failure };
     failure
         .detail("given by", given_by(&found, |_| true))
-        .hint("take that right away, then run the same command again")
+        .hint("remove that right, then run the same command again")
 }
 
-/// Judges other rights beyond the Role: a warning where somebody gave them to everybody, a failure where
-/// they were given to the runner itself.
+/// Reports other rights beyond the Role: a warning if a group has them, else a failure.
 ///
 /// # Errors
-/// OR0904 (exit 9) naming the binding.
+/// OR0904 (exit 9) with the binding.
 pub async fn judge(view: &View, rights: &[Placed]) -> Result<()> {
     let found = find(view, rights).await;
     let direct = found.sources.iter().any(|source| source.direct);
     if direct || (found.sources.is_empty() && !found.hidden) {
-        return Err(Failure::new(Id::ExtraRights, "the runner's token may do more than the Role says")
+        return Err(Failure::new(Id::ExtraRights, "the runner's token has more rights than the Role")
             .detail("it may also", shown(rights))
             .detail("given by", given_by(&found, |source| source.direct || !direct))
-            .hint("take that right away, then run the same command again"));
+            .hint("remove that right, then run the same command again"));
     }
     view.progress.warn(format!(
         "the runner's token may also: {}; given by {}",
@@ -93,7 +90,7 @@ fn given_by(found: &Found, which: impl Fn(&Source) -> bool) -> String {
     }
 }
 
-/// Every binding to the runner's account, or to a group that it is in, which gives one of the rights.
+/// Finds bindings of one of the rights to the runner's ServiceAccount or its groups.
 async fn find(view: &View, rights: &[Placed]) -> Found {
     let namespaces: BTreeSet<&str> =
         rights.iter().map(|(place, _)| place.as_str()).filter(|place| !place.is_empty()).collect();

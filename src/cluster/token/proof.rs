@@ -1,5 +1,5 @@
-//! The proof that the runner's credential does what it must, and nothing that it must not: asked with
-//! a fresh client built of host, CA and token alone.
+//! Proves that the runner's token has the Role's rights and none of the forbidden ones, with a client that has
+//! only host, CA and token.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow::{Break, Continue};
@@ -18,8 +18,8 @@ use crate::cluster::{Class, Cluster, Refusal};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-/// A client as the runner's will be. Where its endpoint cannot be reached from here, the operator's
-/// path is taken, and plan and result say that TLS is unproven.
+/// A client like the runner's. If the runner's endpoint cannot be reached from here, through the kubeconfig's
+/// endpoint: plan and result then say that TLS is unproven.
 pub async fn client(view: &View, token: &Secret) -> Result<Cluster> {
     let trust = trust(view).await?;
     if trust.unproven.is_some() {
@@ -28,28 +28,23 @@ pub async fn client(view: &View, token: &Secret) -> Result<Cluster> {
     Cluster::as_runner(&trust.endpoint, trust.ca_pem.as_deref(), token.expose(), &view.limits)
 }
 
-/// Proves the token and returns the line to show.
+/// Proves the token; returns the line to show.
 ///
 /// # Errors
-/// Exit 9, saying which proof failed. A denial right after the binding is asked again for 10 s,
-/// because authorizers lag behind it.
+/// Exit 9 with the failed proof. Denials are retried for 10 s if this run created the RoleBinding, which takes
+/// effect with a delay.
 pub async fn prove(view: &View, token: &Secret) -> Result<String> {
     let client = client(view, token).await?;
     let lags =
-        |failure: &Failure| matches!(failure.id, Id::LackingRights | Id::MissingRights) && just_bound(view);
+        |failure: &Failure| matches!(failure.id, Id::LackingRights | Id::MissingRights) && view.granted.get();
     let look = async || match once(view, &client).await {
         Err(failure) if lags(&failure) => Ok(Continue(failure)),
         other => other.map(Break),
     };
     let tell = |_: &Failure, waited| {
-        view.progress.waiting("issue-token", "the cluster to honour the new binding", waited);
+        view.progress.waiting("issue-token", "the new RoleBinding to take effect", waited);
     };
     wait::until(Pace::new(&view.limits, 20, 1000).within(Duration::from_secs(10)), tell, look).await?
-}
-
-/// Whether this run made the binding that gives the runner its rights.
-fn just_bound(view: &View) -> bool {
-    view.granted.get()
 }
 
 async fn once(view: &View, client: &Cluster) -> Result<String> {
@@ -59,7 +54,7 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
     let places = [job, runner, "default"];
     let (who, version, rights, critical) = tokio::join!(
         client.review(
-            "ask who the token is",
+            "get the token's user name",
             "authentication.k8s.io",
             "selfsubjectreviews",
             "SelfSubjectReview",
@@ -67,21 +62,21 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
         ),
         client.read("read the version as the runner", "/version"),
         futures_util::future::join_all(places.map(|place| review(client, place))),
-        critical(view, client, job, runner),
+        critical(client, job, runner),
     );
-    let who = who.map_err(|refusal| unusable(view, &refusal))?;
+    let who = who.map_err(|refusal| unusable(&refusal))?;
     let name = who["userInfo"]["username"].as_str().unwrap_or_default();
     if name != names.account_user() {
         return Err(Failure::new(
             Id::TokenIdentity,
-            format!("the token is {name}, not {}", names.account_user()),
+            format!("the token belongs to {name}, not to {}", names.account_user()),
         )
-        .hint(("take a new one", Command::outrigger("issue-token --reissue cluster"))));
+        .hint(reissue()));
     }
     version.map_err(|refusal| {
-        Failure::new(Id::LackingRights, "the runner's token may not read /version, which every job needs")
+        Failure::new(Id::LackingRights, "the runner's token may not read /version, as every job does")
             .detail("the server says", refusal.message)
-            .hint("bind the ClusterRole system:public-info-viewer to system:authenticated, as clusters have it by default")
+            .hint("bind the ClusterRole system:public-info-viewer to system:authenticated, the Kubernetes default")
     })?;
     let (critical, tried) = critical?;
     if !critical.is_empty() {
@@ -113,15 +108,15 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
         extra_rights::judge(view, &beyond).await?;
     }
     Ok(format!(
-        "works: may do exactly what the Role says{}, and none of {tried} things it must not",
-        if beyond.is_empty() { "" } else { ", what others gave it (see the warning)" }
+        "works: has exactly the Role's rights{}, and none of {tried} forbidden ones",
+        if beyond.is_empty() { "" } else { ", others' bindings apart (see the warning)" }
     ))
 }
 
 async fn review(client: &Cluster, namespace: &str) -> Result<(BTreeSet<Right>, bool), Refusal> {
     let status = client
         .review(
-            "ask for the token's rights",
+            "list the token's rights",
             "authorization.k8s.io",
             "selfsubjectrulesreviews",
             "SelfSubjectRulesReview",
@@ -131,7 +126,7 @@ async fn review(client: &Cluster, namespace: &str) -> Result<(BTreeSet<Right>, b
     Ok((rights::rights(&status["resourceRules"]), status["incomplete"] == true))
 }
 
-/// What Kubernetes' own default bindings give everybody: `system:basic-user`, and since 1.33
+/// Rights of everybody by Kubernetes' default bindings: `system:basic-user`, and since 1.33
 /// `system:cluster-trust-bundle-discovery` (public CA certificates).
 fn is_everybodys(right: &Right) -> bool {
     right.group == "certificates.k8s.io"
@@ -143,21 +138,22 @@ fn is_everybodys(right: &Right) -> bool {
                 || right.group == "authentication.k8s.io" && right.resource == "selfsubjectreviews")
 }
 
-fn unusable(view: &View, refusal: &Refusal) -> Failure {
+fn reissue() -> (&'static str, Command) {
+    ("issue a new one", Command::outrigger("issue-token --reissue cluster"))
+}
+
+fn unusable(refusal: &Refusal) -> Failure {
     match refusal.class {
         Class::Unauthorized => {
             Failure::new(Id::TokenIdentity, "the cluster does not accept the runner's token")
                 .detail("the server says", refusal.message.clone())
-                .hint(format!(
-                    "take a new one: outrigger issue-token --reissue cluster --deployment {}",
-                    view.run.names.deployment
-                ))
+                .hint(reissue())
         }
         _ => refusal.into(),
     }
 }
 
-/// Rights that a rules review did not show, asked for one by one.
+/// Checks one by one the rights that an incomplete rules review did not contain.
 async fn still_denied(client: &Cluster, job: &str, rights: Vec<Right>) -> Result<Vec<Right>> {
     let answers = futures_util::future::join_all(rights.iter().map(|right| client.may(job, right))).await;
     let mut denied = Vec::new();
@@ -190,18 +186,15 @@ async fn too_little(view: &View, client: &Cluster, less: &[Right]) -> Failure {
     {
         failure = failure.detail(
             "likely because",
-            format!("the Role was last written by {writer}; setup does not loosen what somebody tightened"),
+            format!("the Role was last written by {writer}; setup does not restore removed rights"),
         );
     }
-    failure.hint(format!(
-        "outrigger create-role --force-conflicts --deployment {}",
-        crate::settings::shell_word(&view.run.names.deployment)
-    ))
+    failure.hint(Command::outrigger("create-role --force-conflicts"))
 }
 
-/// Things the runner must not be able to do. The reads are tried, the rest is asked. Returns what it
-/// can do of them and where, and how many were looked at.
-async fn critical(view: &View, client: &Cluster, job: &str, runner: &str) -> Result<(Vec<Placed>, usize)> {
+/// Checks forbidden rights: reads by request, the others by review. Returns those that the token has, and the
+/// number of rights checked.
+async fn critical(client: &Cluster, job: &str, runner: &str) -> Result<(Vec<Placed>, usize)> {
     let secrets = Right::new("", "secrets", "list");
     let tried = [job, runner, "kube-system"]
         .map(|place| (place, format!("/api/v1/namespaces/{place}/secrets?limit=1")));
@@ -232,11 +225,11 @@ async fn critical(view: &View, client: &Cluster, job: &str, runner: &str) -> Res
         match answer {
             Ok(_) => found.push(((*place).to_owned(), secrets.clone())),
             Err(refusal) if refusal.class == Class::Forbidden => {}
-            Err(refusal) => return Err(unusable(view, &refusal)),
+            Err(refusal) => return Err(unusable(&refusal)),
         }
     }
     for ((place, right), answer) in asked.iter().zip(answers) {
-        if answer.map_err(|refusal| unusable(view, &refusal))? {
+        if answer.map_err(|refusal| unusable(&refusal))? {
             found.push(((*place).to_owned(), right.clone()));
         }
     }

@@ -1,22 +1,21 @@
-//! Whether the cluster token that was issued still serves the script that was written.
+//! Whether the issued cluster token is still valid for the written script.
 //!
-//! A token in a Secret of the cluster's own kind can be read again; a requested one is known to whoever
-//! got the answer alone. So the anchor and the record note the uid of the Secret that the last script's
-//! token hangs on: a run that ended between the request and the script leaves a token in nobody's hands,
-//! which must not pass for one that is in place.
+//! A token in a ServiceAccount token Secret can be read again, a requested token cannot. So the anchor and the record
+//! contain the uid of the Secret to which the last script's token is bound: a requested token that was not written
+//! to a script is lost.
 
 use crate::deployment::notes::Notes;
 use crate::deployment::object::{FILLED_BY_CLUSTER, Object};
 use crate::deployment::run::Run;
 use crate::settings::Reissue;
 
-/// Whether the token in this Secret can be read from it at any time.
+/// Whether the Secret contains its token.
 #[must_use]
 pub fn is_readable(secret: &Object) -> bool {
     secret.value["type"] == FILLED_BY_CLUSTER
 }
 
-/// Why the token of a live Secret has to be issued anew; `None` when it may stay.
+/// Why a live Secret's token has to be replaced, if it has to.
 #[must_use]
 pub fn renewal(run: &Run, notes: &Notes, live: &Object) -> Option<String> {
     let requested = run.settings.token_lifetime.is_some();
@@ -34,14 +33,15 @@ pub fn renewal(run: &Run, notes: &Notes, live: &Object) -> Option<String> {
         return None;
     }
     if notes.script_secret() != live.uid() {
-        return Some("a new token: the one that was requested has reached no script".to_owned());
+        return Some("a new token: the requested one was written to no script".to_owned());
     }
     let ended = notes.token_expires().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    ended.filter(|ended| *ended <= run.now).map(|ended| format!("a new token: the old one ended at {ended}"))
+    ended
+        .filter(|ended| *ended <= run.now)
+        .map(|ended| format!("a new token: the old one expired at {ended}"))
 }
 
-/// Whether the script that was written last holds a token that is no longer the deployment's, or will
-/// not be after this run.
+/// Whether the last script's token is not the deployment's token after this run.
 #[must_use]
 pub fn script_is_stale(run: &Run, notes: &Notes, live: Option<&Object>) -> bool {
     let Some(live) = live else { return true };
