@@ -114,7 +114,12 @@ fn decisions() {
                 |_, seen| {
                     *rules(seen) = vec![json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]})];
                 },
-                &[KEEP, KEEP, "Update Apply 5: - pods * | is missing; to restore it: --force-conflicts", KEEP],
+                &[
+                    KEEP,
+                    KEEP,
+                    "Update Apply 5: - pods * | is missing; to restore it: --force-conflicts",
+                    KEEP,
+                ],
             ),
             (
                 "the Role allows more and less, forced",
