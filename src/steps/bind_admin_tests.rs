@@ -72,10 +72,8 @@ fn decisions() {
                 "needed",
                 &[],
                 |_, _| {},
-                &[
-                    "Create Bind RoleBinding edit: demo-jobs: edit for ann | removed again after create-role | \
-               kubectl delete -n demo-jobs rolebinding demo-admin-0000abcd",
-                ],
+                &["Create Bind RoleBinding edit: demo-jobs: edit for ann | removed after create-role | \
+               kubectl delete -n demo-jobs rolebinding demo-admin-0000abcd"],
             ),
             (
                 "needed, with cluster-admin",
@@ -96,7 +94,7 @@ fn decisions() {
                 &[],
                 |_, seen| may(seen, false, true),
                 &[
-                    "Refuse CannotGrant: nor bind anything that would let you | outrigger create-role --print | --user=ann",
+                    "Refuse CannotGrant: nor create the temporary binding | outrigger create-role --print | --user=ann",
                 ],
             ),
             (
@@ -131,7 +129,7 @@ fn decisions() {
                 USED,
                 |_, seen| again(seen),
                 &[
-                    "Refuse CannotGrant: that namespace is not ours | --accept temporary-edit | give you `edit` there",
+                    "Refuse CannotGrant: which outrigger did not create | --accept temporary-edit | give you `edit` there",
                 ],
             ),
             (

@@ -80,7 +80,7 @@ fn decisions() {
                     at(seen).present = present(NEW);
                     at(seen).may_push = false;
                 },
-                &["Keep: .gitlab-ci.yml on main says it already"],
+                &["Keep: =kept: .gitlab-ci.yml on main"],
             ),
             (
                 "equal where the new branch begins",
@@ -95,7 +95,7 @@ fn decisions() {
                 "lint finds errors",
                 &[],
                 |_, seen| at(seen).lint = Some((vec!["no stages".to_owned()], Vec::new())),
-                &["Refuse PipelineLint: its lint says: no stages"],
+                &["Refuse PipelineLint: lint error: no stages"],
             ),
             (
                 "lint warns",
@@ -113,7 +113,7 @@ fn decisions() {
                 "may not push",
                 &[],
                 |_, seen| at(seen).may_push = false,
-                &["Refuse GitlabForbidden: the branch main is not yours to push to | --branch NAME"],
+                &["Refuse GitlabForbidden: you may not push to the branch main | --branch NAME"],
             ),
             (
                 "may not push to a protected branch",
@@ -123,7 +123,7 @@ fn decisions() {
                     at(seen).protected = true;
                     at(seen).present = present(OLD);
                 },
-                &["Refuse GitlabForbidden: the branch main is protected"],
+                &["Refuse GitlabForbidden: you may not push to the protected branch main"],
             ),
             (
                 "somebody's file",
@@ -242,19 +242,19 @@ fn decisions_to_undo() {
                 "untouched",
                 &[],
                 |_, _| {},
-                &["Remove Delete over c0ffee00: our commit 01234567 | the file goes"],
+                &["Remove Delete over c0ffee00: commit 01234567 | delete the file"],
             ),
             (
                 "untouched, and there was one before",
                 &[],
                 |_, seen| *seen = Seen::Revert(present(OLD), Some(NEW.to_owned())),
-                &["Remove Write over c0ffee00: back to what it said before"],
+                &["Remove Write over c0ffee00: restore the earlier content"],
             ),
             (
                 "changed since",
                 &[],
                 |_, seen| *seen = Seen::Revert(present(NEW), None),
-                &["Keep: has been changed since: it stays"],
+                &["Keep: changed since the commit"],
             ),
             ("gone", &[], |_, seen| *seen = Seen::Revert(None, None), &["Keep: already gone"]),
             ("not asked for", &[], |_, seen| *seen = Seen::Stays, &["Keep: --revert-pipeline"]),

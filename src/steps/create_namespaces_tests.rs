@@ -79,7 +79,7 @@ fn decisions() {
                 "used as they are, and missing",
                 USED,
                 |_, seen| seen.places.iter_mut().for_each(|place| place.live = None),
-                &["Refuse NamespaceMissing: leave out --use-namespace", "Refuse NamespaceMissing: demo-jobs"],
+                &["Refuse NamespaceMissing: omit --use-namespace", "Refuse NamespaceMissing: demo-jobs"],
             ),
             (
                 "used as they are, without consent to what jobs can reach",
@@ -87,7 +87,7 @@ fn decisions() {
                 used,
                 &[
                     "Keep: a user who can create pods there can read the runner's token",
-                    "Refuse MissingConsent: in reach: 2 Secrets | --accept shared-namespace",
+                    "Refuse MissingConsent: reachable: 2 Secrets | --accept shared-namespace",
                 ],
             ),
             (

@@ -80,7 +80,7 @@ fn decisions() {
                     "Create Create ServiceAccount: demo-jobs/demo-job",
                     "Create Create Role: 5 rules, 11 verbs",
                     "Create Create RoleBinding",
-                    "Update Quiet default: no token for pods that name no ServiceAccount",
+                    "Update Quiet default: no token for pods without a ServiceAccount of their own",
                 ],
             ),
             (

@@ -97,7 +97,7 @@ fn decisions() {
                 "the article's way",
                 &["--tags", "a"],
                 |_, seen| *seen = verdict(Verdict::Legacy(Found::None)),
-                &["Create Register a: the article's way | GitLab 20.0 | neither looked at nor deleted"],
+                &["Create Register a: the article's way | GitLab 20.0 | can neither read nor delete"],
             ),
             (
                 "the article's way, done before",
@@ -119,7 +119,7 @@ fn decisions() {
                 "paused",
                 &[],
                 |_, seen| *seen = kept(|ours| ours.runner.paused = true, &Value::Null, &[], None),
-                &["Keep!: it takes no jobs while it is paused"],
+                &["Keep!: a paused runner takes no jobs"],
             ),
             (
                 "other tags: the pipeline file stays",
@@ -149,7 +149,9 @@ fn decisions() {
                 "its mark is of an earlier ServiceAccount",
                 &[],
                 |_, seen| *seen = kept(|ours| ours.outdated_mark = true, &Value::Null, &[], None),
-                &["Update Mark 101: its mark | name the ServiceAccount as it is now"],
+                &[
+                    "Update Mark 101: the mark in its description | the mark must name the current ServiceAccount",
+                ],
             ),
             (
                 "a new token, and nobody has the old one",

@@ -31,13 +31,13 @@ fn decisions() {
                 "one of several",
                 &[],
                 |_, seen| seen.as_mut().expect("one").left_out = 2,
-                &["Keep: (2 other certificates there not needed)"],
+                &["Keep: (2 other certificates not needed)"],
             ),
             (
                 "the system's roots",
                 &[],
                 |_, seen| seen.as_mut().expect("one").ca_pem = None,
-                &["Keep: none needed: the system's roots verify it"],
+                &["Keep: not needed: the system's roots verify it"],
             ),
             (
                 "warnings, and what could not be proven",

@@ -73,7 +73,7 @@ fn decisions() {
                 "in place, requested",
                 REQUESTED,
                 |_, _| {},
-                &["Keep: jobs stop at 2026-02-01T00:00:00Z, unless --reissue cluster"],
+                &["Keep: jobs stop at 2026-02-01T00:00:00Z; --reissue cluster"],
             ),
             (
                 "expiry that is no time is not repeated",

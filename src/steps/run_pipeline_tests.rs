@@ -57,7 +57,7 @@ fn decisions() {
                     let Seen::State(state, _) = seen else { return };
                     state.present = None;
                 },
-                &["Refuse NoPipelineFile: there is no .gitlab-ci.yml on main | outrigger commit-pipeline"],
+                &["Refuse NoPipelineFile: no .gitlab-ci.yml on main | outrigger commit-pipeline"],
             ),
             (
                 "there is no branch",

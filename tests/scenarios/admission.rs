@@ -101,8 +101,8 @@ fn token_probe() -> Value {
 
 /// What the refusal of a rule never says: that somebody lacks a right, or that another try helps.
 fn no_right_is_missing(output: Output) -> Output {
-    let output = output.never_says("ask an administrator").never_says("or name another context");
-    output.never_says("goes on from here").never_says("All checks passed")
+    let output = output.never_says("ask an administrator").never_says("or use another context");
+    output.never_says("goes on from here").never_says("All checks")
 }
 
 /// Finds it in `preflight`, in the plan and in `setup`, each before anything is made.
@@ -186,7 +186,7 @@ pub fn webhook_down(bed: &dyn Bed) {
     let dead = By::Dead { name: WEBHOOK.to_owned(), url: "https://127.0.0.1:1/".to_owned() };
     let rules = Rules::new(bed, &[need_owner(dead)], namespace("probe"));
     let output = refused_before(&scene, &[], 8).says("OR0821").says(WEBHOOK).says("does not respond");
-    let _ = output.says("connection refused").never_says("a longer wait").never_says("retry");
+    let _ = output.says("connection refused").never_says("to wait longer").never_says("retry");
     drop(rules);
     scene.setup().run().code(0);
     scene.teardown().run().code(0);
@@ -198,7 +198,7 @@ pub fn token_secrets(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let before = world(bed.admin());
     let rules = Rules::new(bed, &[no_token_secrets(policy_by(""))], token_probe());
-    let output = scene.command("preflight").run().code(0).says("5 objects not looked at yet");
+    let output = scene.command("preflight").run().code(0).says("5 objects not checked yet");
     let output =
         output.says(&format!("Secret {0}/{0}-token: the namespace {0} does not exist yet", scene.deployment));
     let _ = output.says("All checks that are possible now passed.");

@@ -322,7 +322,7 @@ pub fn inputs_through_pipes(bed: &dyn Bed) {
     let command = scene.setup().args(["--config", "-", "--dry-run"]).stdin("tags: [from-stdin]\n");
     let _ = command.run().code(0).says("tags from-stdin");
     let command = scene.setup().args(["--config", "-"]).flag("--runner-token-file", "-").stdin("tags: [a]\n");
-    let _ = refused(bed, &scene.home, &command, 2).says("is stdin, which --config reads already");
+    let _ = refused(bed, &scene.home, &command, 2).says("is stdin, which --config already reads");
     assert_same("dry runs", &before, &world(bed.admin()));
 }
 

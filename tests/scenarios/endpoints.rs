@@ -54,7 +54,10 @@ pub fn refused_by_the_runner(bed: &dyn Bed) {
         let ca = self_signed(params);
         let url = front::serve(bed, &[&issued(local_params(), &ca)], false);
         let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &ca.pem()));
-        let output = refused(bed, &scene.home, &setup, 3).says("OR0303").says(words).says("kubectl");
+        let output = refused(bed, &scene.home, &setup, 3)
+            .says("OR0303")
+            .says(words)
+            .says("the runner refuses it for the same reason");
         assert!(bed.requests().is_empty(), "{output}");
         // The same where it is the runner's endpoint alone.
         let both = kubeconfig(&scene, |cluster| {

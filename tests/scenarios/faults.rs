@@ -493,7 +493,7 @@ fn proofs_that_fail(bed: &'static Doubles) {
     let renamed = edit(|review| review["status"]["userInfo"]["username"] = "proxy".into());
     // The operator asks who he is once, and for the version once, before the token does.
     let parts = [
-        ("GET", "-token", 1, swapped, "OR0901", "claim sub"),
+        ("GET", "-token", 1, swapped, "OR0901", "the token's sub does not match"),
         ("POST", "selfsubjectreviews", 1, renamed, "OR0902", "the token belongs to proxy"),
         ("POST", "selfsubjectreviews", 1, refusal(401, "Unauthorized"), "OR0902", "does not accept"),
         ("GET", "/version", 1, refusal(403, "Forbidden"), "OR0906", "/version"),
@@ -539,7 +539,7 @@ pub fn disk_fills_up(bed: &'static Doubles) {
         assert_eq!(scene.temporary_bindings(), [""; 0], "{what}: released all the same\n{output}");
         let done = output.code == Some(0);
         if !done {
-            let _ = output.says("OR0503").says("free the disk");
+            let _ = output.says("OR0503").says("free disk space");
         }
         disk.free();
         let again = scene.setup().run();
@@ -579,7 +579,7 @@ fn lists_without_end(bed: &'static Doubles) {
     for (action, says) in [
         (empty, "the list has more than 100 pages"),
         (full, "the list has more than 10000 entries"),
-        (numbers, "the answer has too many values"),
+        (numbers, "the response has too many values"),
     ] {
         scene.set_up();
         let place = format!("/namespaces/{}/configmaps", scene.job_namespace());

@@ -149,7 +149,7 @@ pub fn bad_names(bed: &dyn Bed) {
     assert!(matches!(same.code, Some(2 | 3)), "equal namespaces are refused\n{same}");
     // Whatever else is wrong is said with the deployment's name, not one by one.
     let all = scene.setup().flag("--deployment", "Upper").flag("--namespace", "a_b").flag("--timeout", "5x");
-    let output = refused(bed, &scene.home, &all, 2).says("3 values").says("--deployment");
+    let output = refused(bed, &scene.home, &all, 2).says("3 invalid values").says("--deployment");
     let _ = output.says("--namespace").says("--timeout");
     let command = scene.setup().arg("--no-such-flag");
     refused(bed, &scene.home, &command, 2);
@@ -232,7 +232,7 @@ pub fn odd_outputs(bed: &dyn Bed) {
         assert!(untouched(&path), "{what} is no longer what it was");
         // What took the script's place since would not be removed in its stead.
         put(&script);
-        let _ = scene.teardown().arg("--dry-run").run().code(0).says("it stays");
+        let _ = scene.teardown().arg("--dry-run").run().code(0).says("it is not this deployment's");
         assert!(untouched(&script), "{what} is no longer what it was");
         let away = script.with_extension(format!("away-{number}"));
         fs::rename(&script, away).expect("a folder of ours");
@@ -240,7 +240,7 @@ pub fn odd_outputs(bed: &dyn Bed) {
     }
     assert_same("teardowns that cannot write their receipt", &standing, &world(bed.admin()));
     fs::create_dir(&script).expect("a folder of ours");
-    let _ = scene.teardown().run().code(0).says("it stays");
+    let _ = scene.teardown().run().code(0).says("it is not this deployment's");
     assert!(script.is_dir());
 
     // Somebody's own script at that place.
@@ -305,17 +305,20 @@ pub fn tokens_in_the_wrong_place(bed: &dyn Bed) {
         (setup().flag("--config", &pat), no_file),
         (setup().flag("--receipt", &pat), "unexpected argument"),
         (setup().env("OUTRIGGER_GITLAB_TOKEN_FILE", &pat), no_file),
-        (setup().flag("--gitlab-url", format!("https://oauth2:{pat}@gitlab.example.com")), "holds a token"),
-        (setup().flag("--gitlab-url", format!("https://me:{password}@gitlab.example.com")), "not usable"),
-        (setup().flag("--gitlab-url", format!("me:{password}@gitlab.example.com")), "not usable"),
-        (setup().flag("--kubernetes-host", format!("https://{job}@10.0.0.1")), "holds a token"),
-        (setup().flag("--apt-url", format!("https://me:{pat}@mirror.example.com")), "holds a token"),
+        (
+            setup().flag("--gitlab-url", format!("https://oauth2:{pat}@gitlab.example.com")),
+            "contains a token",
+        ),
+        (setup().flag("--gitlab-url", format!("https://me:{password}@gitlab.example.com")), "invalid"),
+        (setup().flag("--gitlab-url", format!("me:{password}@gitlab.example.com")), "invalid"),
+        (setup().flag("--kubernetes-host", format!("https://{job}@10.0.0.1")), "contains a token"),
+        (setup().flag("--apt-url", format!("https://me:{pat}@mirror.example.com")), "contains a token"),
         (
             setup().flag("--pipeline-script", format!("curl -H 'PRIVATE-TOKEN: {pat}' https://x")),
-            "holds a token",
+            "contains a token",
         ),
-        (setup().flag("--tags", &runner), "holds a token"),
-        (setup().flag("--project", &pat), "holds a token"),
+        (setup().flag("--tags", &runner), "contains a token"),
+        (setup().flag("--project", &pat), "contains a token"),
         (setup().arg(&pat), "unexpected argument"),
         (setup().arg(format!("--token={pat}")), "unexpected argument"),
         (setup().arg(format!("--gitlab-token-fil={pat}")), "unexpected argument"),

@@ -299,7 +299,7 @@ pub fn foreign_keys(bed: &dyn Bed) {
     let privileged = "[[runners]]\n[runners.kubernetes]\nprivileged = true\n";
     let host = "[[runners]]\n[[runners.kubernetes.volumes.Host_Path]]\nname = \"host\"\nmount_path = \"/host\"\nhost_path = \"/\"\n";
     for text in [privileged, host] {
-        let _ = refused(bed, &scene.home, &with(text), 3).says("Pod Security baseline excludes");
+        let _ = refused(bed, &scene.home, &with(text), 3).says("Pod Security baseline forbids");
         let _ = with(text).args(["--pod-security", "privileged", "--dry-run"]).run().code(0);
     }
     // What is added is named before it is written, and no value of it.

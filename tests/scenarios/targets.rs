@@ -43,8 +43,11 @@ pub fn plans(bed: &dyn Bed) {
     for target in TARGETS {
         let setup = scene.setup().flag("--target", target.name).arg("--dry-run");
         let output = refused(bed, &scene.home, &setup, 0);
-        let secrets =
-            if target.separate { "launch.sh.secrets beside it holds both" } else { "contains two secrets" };
+        let secrets = if target.separate {
+            "launch.sh.secrets next to it contains both"
+        } else {
+            "contains two secrets"
+        };
         let _ = output
             .says(&format!("for {} (--target {}): runs {}", target.title, target.name, target.runs))
             .says(&format!("can be read by {}", target.readers))
@@ -86,7 +89,7 @@ pub fn printed_commands(bed: &dyn Bed) {
     assert_eq!(read(&script), before);
     // A file that is gone is said beside the commands, as one that is somebody else's.
     fs::remove_file(&script).expect("setup wrote it");
-    let _ = commands("ec2").run().code(0).says("launch.sh is not there").says("aws ec2 run-instances");
+    let _ = commands("ec2").run().code(0).says("launch.sh does not exist").says("aws ec2 run-instances");
     fs::write(&script, "#!/bin/sh\n").expect("a folder of ours");
     let _ = commands("ec2").run().code(0).says("is not this deployment's script");
     let elsewhere = commands("hetzner").flag("--script", "/mnt/it's here/run.sh");
@@ -100,9 +103,7 @@ pub fn uninstall(bed: &dyn Bed) {
     let uninstall = || scene.command("launch-script").arg("--uninstall");
     let _ = refused(bed, &scene.home, &uninstall(), 2).says("OR0201").says("--gitlab-url URL");
     let two = uninstall().arg("--print-commands");
-    let _ = refused(bed, &scene.home, &two, 2)
-        .says("OR0202")
-        .says("--uninstall does not go with --print-commands");
+    let _ = refused(bed, &scene.home, &two, 2).says("OR0202").says("cannot be used with --print-commands");
     // Without a record it is told; nothing of the cluster is known then.
     let told = uninstall().flag("--gitlab-url", "https://gitlab.example.com");
     let output = refused(bed, &scene.home, &told, 0);
@@ -122,7 +123,7 @@ pub fn uninstall(bed: &dyn Bed) {
         assert!(text.contains(&format!("\t{name}='{said}'")), "{said}\n{text}");
     }
     // Teardown says what it cannot reach, and how to go there: before the record is gone.
-    let machine = "the VM stays, it is not ours to remove: delete it (Amazon Lightsail)";
+    let machine = "the VM stays, because outrigger did not create it: delete it (Amazon Lightsail)";
     let command = format!("outrigger launch-script --uninstall --deployment {}", scene.deployment);
     let _ = scene.teardown().arg("--dry-run").run().code(0).says(machine).says(&command);
     let elsewhere = scene.elsewhere(User::Admin);
@@ -214,7 +215,7 @@ pub fn separate(bed: &dyn Bed) {
     fs::remove_file(&secrets).expect("it is there");
     let _ = scene.command("setup").run().code(0).says("Nothing to change");
     let commands = scene.command("launch-script").arg("--print-commands");
-    let _ = commands.run().code(0).says("launch.sh.secrets is not there").says("scp -p");
+    let _ = commands.run().code(0).says("launch.sh.secrets does not exist").says("scp -p");
 
     // An update for the host takes no secrets along, and names no file of them.
     let update = scene.command("setup").flag("--image", "debian:13").run().code(0);
@@ -226,7 +227,7 @@ pub fn separate(bed: &dyn Bed) {
 
     let output = scene.teardown().run().code(0);
     assert!(!script.exists() && !secrets.exists(), "{output}");
-    let _ = output.says("launch.sh.secrets").says("Nothing of");
+    let _ = output.says("launch.sh.secrets").says("Removed ");
     assert!(!script.parent().expect("a folder").exists(), "an empty folder does not stay");
 }
 
@@ -244,7 +245,7 @@ pub fn left_over(bed: &dyn Bed) {
         scene.teardown().arg("--dry-run").run().code(0).says("run.sh (already gone)").says("run.sh.secrets");
     let ours = read(&secrets);
     fs::write(&secrets, format!("# mine\n{ours}")).expect("a folder of ours");
-    let _ = scene.teardown().arg("--dry-run").run().code(0).says("it stays");
+    let _ = scene.teardown().arg("--dry-run").run().code(0).says("it is not this deployment's");
     fs::write(&secrets, ours).expect("a folder of ours");
     let _ = scene.teardown().run().code(0);
     assert!(!secrets.exists() && place.exists(), "the folder is the user's");
@@ -270,7 +271,12 @@ pub fn moved(bed: &dyn Bed) {
     let _ = scene.setup().flag("--target", "lightsail").run().code(0).says("contains two secrets");
 
     // Locking is a difference on the machine; it is left aside where there is nothing to lock.
-    let _ = scene.setup().arg("--lock-metadata").run().code(0).says("closes the VM's way to its metadata");
+    let _ = scene
+        .setup()
+        .arg("--lock-metadata")
+        .run()
+        .code(0)
+        .says("blocks the VM's access to its metadata service");
     let _ = scene.command("setup").run().code(0).says("Nothing to change");
     let _ = scene.elsewhere(User::Admin).setup().run().code(0).says("Nothing to change");
     let azure = scene.setup().flag("--target", "azure").run().code(0);

@@ -131,7 +131,7 @@ fn decisions() {
                 "GitLab's address is not known",
                 &[],
                 |world, _| world.run.settings.gitlab_url = None,
-                &["Keep: not compared: without --gitlab-url"],
+                &["Keep: not compared: --gitlab-url is not set"],
             ),
             (
                 "first, and GitLab's address is not known",
@@ -164,7 +164,7 @@ fn decisions() {
                     at(seen).verdict = Some(Verdict::Create(json!({})));
                     at(seen).live = None;
                 },
-                &["Create Write: holds two secrets | its secrets can be read by | installs"],
+                &["Create Write: contains two secrets | its secrets can be read by | installs"],
             ),
             (
                 "first, and the runner's token is out",
@@ -188,7 +188,7 @@ fn decisions() {
                     first(world);
                     give(seen, "glrt-t");
                 },
-                &["Create Given: holds two secrets"],
+                &["Create Given: contains two secrets"],
             ),
             (
                 "first, with a token of an instance's own prefix",
@@ -197,7 +197,7 @@ fn decisions() {
                     first(world);
                     give(seen, "acme-glrt-t");
                 },
-                &["Create Given: has a prefix of this instance's own"],
+                &["Create Given: has an instance-specific prefix"],
             ),
             (
                 "first, with a file that holds something else",
@@ -225,7 +225,7 @@ fn decisions() {
                     first(world);
                     give(seen, "glrt-t");
                 },
-                &["Create Given: no secrets: s.secrets beside it holds both"],
+                &["Create Given: no secrets; s.secrets next to it contains both"],
             ),
             (
                 "inputs have changed",
@@ -240,7 +240,7 @@ fn decisions() {
                     change(world);
                     give(seen, "glrt-t");
                 },
-                &["Update Given: holds two secrets | its inputs have changed"],
+                &["Update Given: contains two secrets | its inputs have changed"],
             ),
             (
                 "inputs have changed, and a requested token is not at hand",
@@ -279,19 +279,19 @@ fn decisions() {
                     at(seen).live = None;
                     at(seen).verdict = Some(keep(true));
                 },
-                &["Update Write: holds two secrets"],
+                &["Update Write: contains two secrets"],
             ),
             (
                 "reissue of both",
                 &["--reissue", "all"],
                 |_, seen| at(seen).verdict = Some(keep(true)),
-                &["Update Write: holds two secrets"],
+                &["Update Write: contains two secrets"],
             ),
             (
                 "reissue of the runner's token, and a requested one is not at hand",
                 &["--reissue", "runner", "--token-lifetime", "31d"],
                 |_, seen| at(seen).verdict = Some(keep(true)),
-                &["Refuse MissingInput: needs the cluster token, too | --reissue all"],
+                &["Refuse MissingInput: also needs the cluster token | --reissue all"],
             ),
             (
                 "for another target",
@@ -306,7 +306,7 @@ fn decisions() {
                     "another".clone_into(&mut world.record.script_target);
                     give(seen, "glrt-t");
                 },
-                &["Update Given: holds two secrets"],
+                &["Update Given: contains two secrets"],
             ),
             (
                 "a file is in the way",

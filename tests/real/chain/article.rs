@@ -133,7 +133,7 @@ fn article(chain: &Chain, root: Root, level: &str) {
     let found = audit::read(&log, mark, &account);
     assert_eq!(found.refused, Vec::<String>::new(), "{trace}");
 
-    let _ = command("teardown").arg("--yes").arg("--revert-pipeline").run().code(0).says("Nothing of ");
+    let _ = command("teardown").arg("--yes").arg("--revert-pipeline").run().code(0).says("Removed ");
     assert_same("after teardown", &before.0, &world(cluster.admin()));
     let after = site.world();
     let kept: Vec<_> = after.iter().filter(|(key, value)| before.1.get(*key) != Some(*value)).collect();
