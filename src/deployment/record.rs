@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::base::error::{Failure, Id, Result};
 use crate::base::files;
@@ -198,7 +199,9 @@ impl Record {
                 .detail("because", why)
                 .hint("move it away; outrigger then finds the deployment through its ServiceAccount")
         };
-        let record: Self = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
+        let parsed = serde_json::from_slice(&bytes).map(with_runner_note);
+        let record: Self =
+            parsed.and_then(serde_json::from_value).map_err(|error| unusable(error.to_string()))?;
         if record.schema != SCHEMA {
             return Err(unusable(format!(
                 "its schema is {}, but this version of outrigger supports {SCHEMA}",
@@ -274,10 +277,62 @@ pub fn random_hex(bytes: usize) -> Result<String> {
     Ok(buffer.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
 }
 
+/// Records of before kept the runner, its intent and its token's place in four fields.
+fn with_runner_note(mut record: Value) -> Value {
+    if let Some(gitlab) = record.get_mut("gitlab").and_then(Value::as_object_mut)
+        && gitlab.get("runner").is_none_or(|runner| runner.is_null() || runner.get("id").is_some())
+    {
+        let is = |name: &str| gitlab.get(name) == Some(&Value::Bool(true));
+        let place = match (is("token_lost"), is("handed_over")) {
+            (true, _) => TokenPlace::Lost,
+            (_, true) => TokenPlace::InFile,
+            _ => TokenPlace::InScript,
+        };
+        let note = match (gitlab.get("intent"), gitlab.get("runner")) {
+            (Some(Value::String(since)), _) => json!({ "creating": since }),
+            (_, Some(Value::Object(runner))) => {
+                json!({"ours": {"id": runner.get("id"), "made": runner.get("made").and_then(Value::as_str).unwrap_or(""), "token": place}})
+            }
+            _ => json!("none"),
+        };
+        gitlab.insert("runner".to_owned(), note);
+    }
+    record
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::error::Id;
+
+    #[test]
+    fn runners_of_earlier_records_are_read() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let made = "2026-01-01T00:00:00Z";
+        let ours = |token| RunnerNote::Ours(OwnedRunner { id: 7, made: made.to_owned(), token });
+        let runner = json!({"id": 7, "made": made});
+        for (gitlab, expected) in [
+            (json!({"url": "u", "runner": null, "intent": null}), RunnerNote::None),
+            (
+                json!({"runner": null, "intent": made, "token_lost": true}),
+                RunnerNote::Creating(made.to_owned()),
+            ),
+            (json!({"runner": runner, "token_lost": true}), ours(TokenPlace::Lost)),
+            (json!({"runner": runner, "handed_over": true}), ours(TokenPlace::InFile)),
+            (json!({"runner": runner}), ours(TokenPlace::InScript)),
+        ] {
+            let mut record = Record::new("demo").expect("random numbers");
+            record.gitlab.runner = RunnerNote::None;
+            let mut text = serde_json::to_value(&record).expect("a record");
+            text["gitlab"] = gitlab.clone();
+            files::write_private(&Record::path(dir.path(), "demo"), text.to_string().as_bytes())
+                .expect("saved");
+            let mut back = Record::load(dir.path(), "demo").expect("readable").expect("there");
+            assert_eq!(back.gitlab.runner, expected, "{gitlab}");
+            back.save(dir.path()).expect("saved");
+            assert_eq!(Record::load(dir.path(), "demo").expect("readable"), Some(std::mem::take(&mut back)));
+        }
+    }
 
     #[test]
     fn a_record_survives_the_disk_and_a_newer_schema_is_refused() {
