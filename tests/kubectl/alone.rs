@@ -130,7 +130,7 @@ pub fn addresses() -> Result<(), Failed> {
         ("https://kubernetes.docker.internal:6443", "is an address of this machine"),
         ("https://0.0.0.0:6443", "is an address of this machine"),
         ("https://here.example.com:6443", "resolves here to 127.0.0.1, which is an address of this machine"),
-        ("https://inside.example.com:6443", "leads here to 10.1.2.3, which is a private address"),
+        ("https://inside.example.com:6443", "resolves here to 10.1.2.3, which is a private address"),
         ("https://10.1.2.3:6443", "https://10.1.2.3:6443 is a private address"),
         ("https://169.254.1.1:6443", "is a link-local address"),
         ("https://192.0.2.7:6443", ""),
