@@ -46,7 +46,7 @@ fn settled(text: &str) -> String {
             ("SHA-256 ", |c| c.is_ascii_hexdigit() || ":….".contains(c)),
             ("on main (", |c| c.is_ascii_hexdigit()),
             ("of main (", |c| c.is_ascii_hexdigit()),
-            ("our commit ", |c| c.is_ascii_hexdigit()),
+            ("commit ", |c| c.is_ascii_hexdigit()),
             ("reverted in ", |c| c.is_ascii_hexdigit()),
             ("Checking out ", |c| c.is_ascii_hexdigit()),
             ("teardown at ", |c| !c.is_whitespace()),
