@@ -272,7 +272,9 @@ fn login(text: &str) -> Option<usize> {
 /// A value such as `user:password@host` without its user and password; a digest stays.
 fn without_login(value: &str) -> String {
     let Some((login, host)) = value.rsplit_once('@') else { return value.to_owned() };
-    let is_url = value.contains("://");
+    // In `user:password@://` and `user:pass://word@host` no scheme stands in front.
+    let is_scheme = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let is_url = login.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme));
     let is_login = !is_url && login.contains(':') && !login.contains(' ') && !host.starts_with("sha256:");
     if is_login { format!("{MASK}@{host}") } else { value.to_owned() }
 }
@@ -342,6 +344,8 @@ mod tests {
         }
         assert_eq!(quoted("oauth2:secret@gitlab.example.com"), "\"[masked]@gitlab.example.com\"");
         assert_eq!(quoted("me:pa/ss@word@host"), "\"[masked]@host\"");
+        assert_eq!(quoted("user:secret@://"), "\"[masked]@://\"");
+        assert_eq!(quoted("user:se://cret@host"), "\"[masked]@host\"");
         assert_eq!(quoted("alpine:3@sha256:abc"), "\"alpine:3@sha256:abc\"");
         assert_eq!(quoted("a\"b\\c\u{202e}\n"), r#""a\"b\\c\u{202e}\n""#);
     }
