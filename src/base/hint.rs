@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-/// A command for pasting. Whoever names one gives its words alone: deployment, context, kubeconfig and
-/// whatever else makes it mean the same in another directory and a fresh shell is added on the way to the
-/// terminal, where the run's settings are known.
+/// A command to paste. It holds only the command's own words: `Settings::complete` adds the deployment, context,
+/// kubeconfig and absolute paths when it is printed, so that it works in any directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// What follows `outrigger`, each word quoted for the shell; and the keys of the settings that it takes

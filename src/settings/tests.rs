@@ -338,6 +338,8 @@ fn printed_commands_aim_at_the_same_deployment_and_cluster() {
             Command::Outrigger("create-role --context b > f".to_owned(), &["namespace"]),
             "outrigger create-role --context b --deployment demo --kubeconfig /k.yaml --namespace jobs > f",
         ),
+        // All deployments are listed.
+        (Command::outrigger("list"), "outrigger list"),
         (Command::outrigger("help settings"), "outrigger help settings"),
         (Command::kubectl("version"), r"kubectl --kubeconfig /k.yaml --context 'it'\''s' version"),
         (Command::Whole("kubectl version".to_owned()), "kubectl version"),

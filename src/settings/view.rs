@@ -154,7 +154,8 @@ impl Settings {
             let shared = row.group == Group::Connection && !row.key.ends_with("imeout");
             let said = words.split(' ').any(|word| word == row.dashed);
             let cluster = matches!(row.key, "kubeconfig" | "context" | "as" | "anchorUid");
-            (shared || keys.contains(&row.key)) && !said && !(elsewhere && cluster)
+            let listed = words.starts_with("list") && row.key == "deployment";
+            (shared || keys.contains(&row.key)) && !said && !(elsewhere && cluster) && !listed
         };
         let line = self.command(&format!("outrigger {words}"), accepted);
         file.map_or_else(|| line.clone(), |file| format!("{line} > {file}"))

@@ -109,11 +109,13 @@ impl Step for IssueToken {
             Act::Create(object) => {
                 w.journal.note(|record| record.token_expires.clear());
                 w.cluster.create(&object).await?;
+                keep_filled(w).await?;
             }
             Act::Replace(uid, object) => {
                 w.journal.note(|record| record.token_expires.clear());
                 w.cluster.replace(&object.reference, &uid).await?;
                 w.cluster.create(&object).await?;
+                keep_filled(w).await?;
             }
             Act::Request(object) => {
                 if let Some(live) = w.cluster.read(&object.reference).await.map_err(Failure::from)? {
@@ -139,8 +141,10 @@ impl Step for IssueToken {
         if r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?.is_none() {
             return Ok(None);
         }
-        let token = match products.cluster_token.get() {
-            Some(token) => Some(token.clone()),
+        let issued = products.cluster_token.get().cloned();
+        let fresh = issued.is_some();
+        let token = match issued {
+            Some(token) => Some(token),
             None => filled(r.cluster).await?,
         };
         let Some(token) = token else {
@@ -148,7 +152,7 @@ impl Step for IssueToken {
         };
         let account = r.cluster.read(&r.run.names.account()).await.map_err(Failure::from)?;
         claims::check_claims(&token, &r.run.names, account.as_ref().map(Object::uid).unwrap_or_default())?;
-        let text = proof::prove(r.cluster, &token).await?;
+        let text = proof::prove(r.cluster, &token, fresh).await?;
         let _ = products.cluster_token.set(token);
         Ok(Some(text))
     }
@@ -186,6 +190,14 @@ impl Step for IssueToken {
         }
         Ok(texts.join("; "))
     }
+}
+
+/// Waits for the token of a new Secret, and hands it on.
+async fn keep_filled(w: Writes<'_>) -> Result<()> {
+    if let Some(token) = filled(w.reads.cluster).await? {
+        let _ = w.products.cluster_token.set(token);
+    }
+    Ok(())
 }
 
 fn no_account(names: &Names) -> Failure {

@@ -42,6 +42,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("hangs_in_the_middle", hangs_midway),
     ("authorizer_lags_behind_the_binding", authorizer_lags),
     ("proofs_that_fail", proofs_that_fail),
+    ("token_that_is_accepted_late", token_that_is_accepted_late),
 ];
 
 fn fault(method: Option<&str>, path_contains: &str, skip: usize, times: usize, action: Action) -> Fault {
@@ -508,6 +509,16 @@ fn proofs_that_fail(bed: &'static Doubles) {
         let _ = scene.setup().run().code(0);
         let _ = scene.teardown().run().code(0);
     }
+}
+
+/// The API server may still have the Secret of before it was filled.
+fn token_that_is_accepted_late(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let refusal = Action::Status(401, "Unauthorized".to_owned(), "Unauthorized".to_owned());
+    bed.cluster.inject(fault(Some("POST"), "selfsubjectreviews", 1, 3, refusal));
+    let output = scene.setup().run();
+    bed.cluster.clear_faults();
+    let _ = output.code(0);
 }
 
 fn hangs_midway(bed: &'static Doubles) {

@@ -28,21 +28,25 @@ pub async fn client(view: &View, token: &Secret) -> Result<Cluster> {
     Cluster::as_runner(&trust.endpoint, trust.ca_pem.as_deref(), token.expose(), &view.limits)
 }
 
-/// Proves the token; returns the line to show.
+/// Proves the token; returns the line to show. `fresh`: this run issued it.
 ///
 /// # Errors
-/// Exit 9 with the failed proof. Denials are retried for 10 s if this run created the RoleBinding, which takes
-/// effect with a delay.
-pub async fn prove(view: &View, token: &Secret) -> Result<String> {
+/// Exit 9 with the failed proof. For 10 s these are retried: denials, if this run created the RoleBinding, which
+/// takes effect with a delay; and a fresh token that is not accepted. The API server compares a token with its cached
+/// copy of the Secret (`pkg/serviceaccount/legacy.go`), which is at first the one that was not filled yet.
+pub async fn prove(view: &View, token: &Secret, fresh: bool) -> Result<String> {
     let client = client(view, token).await?;
-    let lags =
-        |failure: &Failure| matches!(failure.id, Id::LackingRights | Id::MissingRights) && view.granted.get();
+    let lags = |failure: &Failure| match failure.id {
+        Id::LackingRights | Id::MissingRights => view.granted.get(),
+        Id::TokenIdentity => fresh,
+        _ => false,
+    };
     let look = async || match once(view, &client).await {
         Err(failure) if lags(&failure) => Ok(Continue(failure)),
         other => other.map(Break),
     };
     let tell = |_: &Failure, waited| {
-        view.progress.waiting("issue-token", "the new RoleBinding to take effect", waited);
+        view.progress.waiting("issue-token", "the new token and RoleBinding to take effect", waited);
     };
     wait::until(Pace::new(&view.limits, 20, 1000).within(Duration::from_secs(10)), tell, look).await?
 }
