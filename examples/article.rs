@@ -175,8 +175,8 @@ impl Shell {
         let code = self.runtime.block_on(outrigger::run(
             args,
             &self.env,
-            |options| outrigger::output::ui::Ui::system(&self.env, options),
-            &mut outrigger::commands::wizard::TerminalAsk,
+            |options| outrigger::Ui::system(&self.env, options),
+            &mut outrigger::TerminalAsk,
         ));
         if code != expected {
             return Err(format!("exit {code} instead of {expected}: {line}").into());

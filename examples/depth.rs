@@ -16,8 +16,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use outrigger::output::ui::{Streams, Ui};
-use outrigger::settings::RunOptions;
+use outrigger::RunOptions;
+use outrigger::{Streams, Ui};
 use outrigger_doubles::cluster::{FakeCluster, Options, seed_rbac};
 
 const DELAY: Duration = Duration::from_millis(50);
@@ -132,8 +132,7 @@ fn timed(home: &Path, line: &str) -> Result<Duration, Box<dyn Error>> {
         Ui::new(Box::new(std::io::sink()), Box::new(std::io::sink()), Streams::default(), &env, options)
     };
     let started = Instant::now();
-    let code =
-        runtime.block_on(outrigger::run(args, &env, quiet, &mut outrigger::commands::wizard::TerminalAsk));
+    let code = runtime.block_on(outrigger::run(args, &env, quiet, &mut outrigger::TerminalAsk));
     if code != 0 {
         return Err(format!("{line} ended with {code}").into());
     }

@@ -34,26 +34,57 @@ use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::Instant;
 
-pub mod base;
-pub mod cluster;
-pub mod commands;
-pub mod deployment;
-pub mod engine;
-pub mod gitlab;
-pub mod machine;
-pub mod output;
-pub mod settings;
-pub mod steps;
-pub mod x509;
+mod base;
+mod cluster;
+mod commands;
+mod deployment;
+mod engine;
+mod gitlab;
+mod machine;
+mod output;
+mod settings;
+mod steps;
+mod x509;
 
 use base::cancel::Cancel;
 use base::error::{Failure, Id, Kind};
 use base::event::{Event, Reporter as _};
 use commands::cli::{self, Invocation};
 use commands::session::Outside;
-use commands::wizard::Ask;
-use output::ui::Ui;
-use settings::RunOptions;
+
+pub use commands::wizard::{Ask, AskError, Check, TerminalAsk};
+pub use output::ui::{Streams, Ui};
+pub use settings::RunOptions;
+
+/// What the tests look at from outside. Nothing else uses it, and it changes without notice.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::base::error::{Failure, Kind};
+    pub use crate::base::event::Event;
+    pub use crate::base::files::Intake;
+    pub use crate::base::job_log::Log;
+    pub use crate::base::secret::Secret;
+    pub use crate::base::template::hex;
+    pub use crate::base::{message, proxy};
+    pub use crate::cluster::{Endpoint, Selection, contexts, load, rights};
+    pub use crate::commands::{cli, step_help};
+    pub use crate::deployment::mark;
+    pub use crate::deployment::record::Record;
+    pub use crate::gitlab::permissions;
+    pub use crate::machine::launch_script::{Packed, packed};
+    pub use crate::machine::placement::Placement;
+    pub use crate::machine::uninstall::Uninstall;
+    pub use crate::machine::{
+        Entry, Installer, LaunchScript, Method, ScriptSecrets, commands, config_entry, is_ours, secrets_file,
+        target,
+    };
+    pub use crate::output::{Human, json_line};
+    pub use crate::settings::{
+        DEFAULT_APT_URL, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION, Inputs, resolve,
+    };
+    pub use crate::steps::STEPS;
+    pub use crate::x509::{Bundle, BundleFault, Certificate, Host, Verdict, judge, read_bundle, tls};
+}
 
 /// Makes ring the process's TLS provider: two libraries would otherwise each look for their own and
 /// find none. Call it first; a second call does nothing.

@@ -17,8 +17,8 @@ fn main() -> ExitCode {
     let code = runtime.block_on(outrigger::run(
         std::env::args_os().collect(),
         &env,
-        |options| outrigger::output::ui::Ui::system(&env, options),
-        &mut outrigger::commands::wizard::TerminalAsk,
+        |options| outrigger::Ui::system(&env, options),
+        &mut outrigger::TerminalAsk,
     ));
     // A plugin that hangs must not keep us.
     runtime.shutdown_background();

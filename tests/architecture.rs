@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use outrigger::base::error::Kind;
-use outrigger::steps::STEPS;
+use outrigger::internal::Kind;
+use outrigger::internal::STEPS;
 
 /// The rooms from the ground up, and whom each may use. `lib.rs` and `main.rs` stand over all of them.
 const ROOMS: &[(&str, &[&str])] = &[
@@ -272,7 +272,7 @@ fn nobody_prints_or_exits() {
     assert_none("only ui.rs writes to the terminal, only main.rs ends the process", &wrong);
 }
 
-/// Who may print byte for byte, past [`outrigger::base::message`], and what.
+/// Who may print byte for byte, past `base::message`, and what.
 const PRODUCTS: &[(&str, &str)] = &[
     (".product(", "src/output/ui.rs"),
     // The pages of the program itself.
@@ -323,7 +323,7 @@ fn every_step_is_a_file_and_a_subcommand() {
         .collect();
     assert_eq!(files, steps.iter().map(|name| (*name).to_owned()).collect(), "files of src/steps and STEPS");
 
-    let command = outrigger::commands::cli::command(&outrigger::commands::step_help());
+    let command = outrigger::internal::cli::command(&outrigger::internal::step_help());
     let subcommands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
     let expected: Vec<&str> =
         ["setup"].into_iter().chain(steps).chain(["teardown", "status", "list", "explain"]).collect();
@@ -410,7 +410,7 @@ fn the_readme_tells_the_permissions() {
     let readme = read("README.md");
     let named: BTreeSet<&str> =
         readme.lines().filter(|line| line.contains("Runner: ") || line.contains(": Read")).collect();
-    let wrong = outrigger::gitlab::permissions::all()
+    let wrong = outrigger::internal::permissions::all()
         .filter(|permission| !named.iter().any(|line| line.contains(permission.name)))
         .map(|permission| permission.name.to_owned())
         .collect();

@@ -18,18 +18,18 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Failed, Trial};
-use outrigger::base::event::Event;
-use outrigger::base::files::Intake;
-use outrigger::base::job_log::Log;
-use outrigger::base::message;
-use outrigger::base::secret::Secret;
-use outrigger::commands::wizard::{Ask, AskError, Check};
-use outrigger::deployment::record::Record;
-use outrigger::output::ui::{Streams, Ui};
-use outrigger::output::{Human, json_line};
-use outrigger::settings::{Inputs, resolve};
-use outrigger::x509::{Host, judge, read_bundle};
-use outrigger::{cluster, machine};
+use outrigger::internal::Event;
+use outrigger::internal::Intake;
+use outrigger::internal::Log;
+use outrigger::internal::Record;
+use outrigger::internal::Secret;
+use outrigger::internal::message;
+use outrigger::internal::{Host, judge, read_bundle};
+use outrigger::internal::{Human, json_line};
+use outrigger::internal::{Inputs, resolve};
+use outrigger::internal::{Selection, config_entry, contexts, load};
+use outrigger::{Ask, AskError, Check};
+use outrigger::{Streams, Ui};
 use outrigger_doubles::cluster::{Action, FakeCluster, Fault, Options};
 use outrigger_doubles::gitlab::{self, FakeGitlab, PROJECT};
 use serde_json::{Value, json};
@@ -268,7 +268,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// What a failure says must be possible to show.
-fn shown<T>(result: Result<T, outrigger::base::error::Failure>) {
+fn shown<T>(result: Result<T, outrigger::internal::Failure>) {
     if let Err(failure) = result {
         let event = Event::Failed(failure);
         let _ = json_line(&event);
@@ -282,15 +282,15 @@ fn kubeconfig() -> Run {
     Box::new(move |input| {
         let path = home.path().join("config");
         fs::write(&path, input).unwrap();
-        let selection = cluster::Selection { file: Some(&path), ..cluster::Selection::default() };
-        shown(runtime.block_on(cluster::load(&selection, &env, &Intake::default())));
-        shown(runtime.block_on(cluster::contexts(&selection, &env, &Intake::default())));
+        let selection = Selection { file: Some(&path), ..Selection::default() };
+        shown(runtime.block_on(load(&selection, &env, &Intake::default())));
+        shown(runtime.block_on(contexts(&selection, &env, &Intake::default())));
     })
 }
 
 fn settings() -> Run {
     let matches =
-        outrigger::commands::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
+        outrigger::internal::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
     let (home, env) = home();
     Box::new(move |input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
@@ -305,7 +305,7 @@ fn runner_config() -> Run {
     Box::new(|input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
         for level in ["privileged", "baseline", "restricted"] {
-            shown(machine::config_entry::parse(text, level));
+            shown(config_entry::parse(text, level));
         }
     })
 }
@@ -313,7 +313,7 @@ fn runner_config() -> Run {
 fn record() -> Run {
     let (home, env) = home();
     let matches =
-        outrigger::commands::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
+        outrigger::internal::cli::parse(vec!["outrigger".into(), "setup".into()], &[]).expect("arguments").1;
     Box::new(move |input| {
         use std::os::unix::fs::PermissionsExt as _;
         let path = Record::path(home.path(), "kubernetes-runner");

@@ -82,14 +82,12 @@ impl<'a> Parts<'a> {
     }
 
     /// `host:port`, or the host alone.
-    #[must_use]
     pub fn authority(&self) -> String {
         self.port.map_or_else(|| self.host.clone(), |port| format!("{}:{port}", self.host))
     }
 }
 
 /// Judges a host: a name, or an address with or without brackets and zone.
-#[must_use]
 pub fn reach(host: &str) -> Reach {
     let name = bare(host);
     if let Some(address) = ip(&name) {
@@ -104,7 +102,6 @@ pub fn reach(host: &str) -> Reach {
 }
 
 /// Judges an address.
-#[must_use]
 pub fn reach_of(address: IpAddr) -> Reach {
     match address.to_canonical() {
         // The unspecified address dials this very machine.
@@ -119,7 +116,6 @@ pub fn reach_of(address: IpAddr) -> Reach {
 
 /// Whether what is sent to the host never leaves this machine: `localhost` and the names below it
 /// (RFC 6761 §6.3), 127.0.0.0/8, `::1`, also as `::ffff:127.0.0.1`.
-#[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let name = bare(host);
     match ip(&name) {

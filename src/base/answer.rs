@@ -69,7 +69,6 @@ fn text(value: &Value) -> usize {
 }
 
 /// The failure for an answer, or a list, that is not read to its end. Nothing is decided by a part of it.
-#[must_use]
 pub fn endless(what: &str, why: &str) -> Failure {
     Failure::new(Id::AnswerTooLarge, format!("cannot {what}: the server's response is too large"))
         .detail("because", why)
@@ -77,14 +76,12 @@ pub fn endless(what: &str, why: &str) -> Failure {
 }
 
 /// The first words of an answer that is not what it should be, on one line.
-#[must_use]
 pub fn beginning(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect()
 }
 
 /// The last cause of an error: the libraries' outer ones repeat it.
-#[must_use]
 pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .last()
@@ -132,7 +129,6 @@ impl Pages {
     }
 
     /// The entries, once the last page is in.
-    #[must_use]
     pub fn into_items(self) -> Vec<Value> {
         self.items
     }

@@ -22,7 +22,6 @@ impl Cancel {
     }
 
     /// The failure to end with (OR0102), once asked to stop.
-    #[must_use]
     pub fn requested(&self) -> Option<Failure> {
         self.kind.get().map(|kind| Failure::new(Id::Interrupted, "interrupted").with_kind(kind))
     }

@@ -22,19 +22,16 @@ macro_rules! catalogue {
             pub const ALL: &[Id] = &[$(Id::$name),*];
 
             /// The stable code: `OR` and four digits, the first two name the area.
-            #[must_use]
             pub fn code(self) -> &'static str {
                 match self { $(Id::$name => $code,)* }
             }
 
             /// Decides the exit code, unless [`Failure::with_kind`](super::error::Failure::with_kind) says more.
-            #[must_use]
             pub fn kind(self) -> Kind {
                 match self { $(Id::$name => Kind::$kind,)* }
             }
 
             /// One line, lower case, no full stop: what happened, without the values.
-            #[must_use]
             pub fn title(self) -> &'static str {
                 match self { $(Id::$name => $title,)* }
             }

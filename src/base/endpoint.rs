@@ -51,7 +51,6 @@ impl Endpoint {
     }
 
     /// From where it can be dialled, judged by its host.
-    #[must_use]
     pub fn reach(&self) -> Reach {
         address::reach(&self.host)
     }

@@ -42,7 +42,6 @@ pub enum Kind {
 
 impl Kind {
     /// The process exit code of this kind.
-    #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Unclassified => 1,
@@ -63,7 +62,6 @@ impl Kind {
     /// Which of several failures names the exit code: the most telling first.
     ///
     /// 4, 7, 8 and 9 win over 5 and 3: they say what to do next, "part-way" only says where we are.
-    #[must_use]
     pub fn weight(self) -> u8 {
         match self {
             Kind::Interrupted | Kind::Terminated => 11,
@@ -123,14 +121,12 @@ impl Failure {
     }
 
     /// Adds a labelled line.
-    #[must_use]
     pub fn detail(mut self, label: impl Into<String>, text: impl Into<String>) -> Self {
         self.details.push((label.into(), text.into()));
         self
     }
 
     /// Adds what to do: words, a [`Command`], or both as a pair.
-    #[must_use]
     pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hints.push(hint.into());
         self
@@ -138,7 +134,6 @@ impl Failure {
 
     /// Marks a failure that stays until somebody changes something (a policy, a refused value),
     /// although failures of its kind usually pass. No run promises that the same command continues.
-    #[must_use]
     pub fn lasting(mut self) -> Self {
         self.lasting = Some(true);
         self
@@ -146,7 +141,6 @@ impl Failure {
 
     /// Marks a failure that the same command may well not meet again (a conflict, maintenance),
     /// although failures of its kind usually last.
-    #[must_use]
     pub fn passing(mut self) -> Self {
         self.lasting = Some(false);
         self
@@ -154,19 +148,16 @@ impl Failure {
 
     /// Whether the same command fails again until somebody changes something. The kind decides, unless
     /// [`lasting`](Self::lasting) or [`passing`](Self::passing) was said.
-    #[must_use]
     pub fn is_lasting(&self) -> bool {
         self.lasting.unwrap_or_else(|| self.kind.is_lasting())
     }
 
     /// Whether it only says what a run would still have to be told: no fault of what is there.
-    #[must_use]
     pub fn is_missing_input(&self) -> bool {
         self.id == Id::MissingInput
     }
 
     /// Whether it says which rights the operator lacks.
-    #[must_use]
     pub fn is_missing_rights(&self) -> bool {
         self.id == Id::MissingRights
     }
@@ -174,7 +165,6 @@ impl Failure {
     /// Several failures of one step as one; none if there are none. The most telling one leads, and one that
     /// lasts makes the whole last. Those that say the same of other objects are told within it, the others
     /// stay failures of their own, with their kinds and hints.
-    #[must_use]
     pub fn together(failures: Vec<Self>) -> Option<Self> {
         let lasting = failures.iter().any(Self::is_lasting);
         let mut failures: Vec<_> = failures.into_iter().flat_map(Self::each).collect();
@@ -204,7 +194,6 @@ impl Failure {
 
     /// The same failure under another kind, for a caller that knows more than the callee; what else went wrong
     /// keeps its own. Whether it lasts is decided by its cause, so that stays.
-    #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.lasting = Some(self.is_lasting());
         self.kind = kind;

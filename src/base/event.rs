@@ -201,7 +201,6 @@ pub trait Reporter: Sync {
 
 impl Mark {
     /// One character for it, or three without UTF-8.
-    #[must_use]
     pub fn glyph(self, unicode: bool) -> &'static str {
         match self {
             Mark::Create => "+",
@@ -217,7 +216,6 @@ impl Mark {
     }
 
     /// The word for it in JSON.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Mark::Create => "create",
@@ -235,7 +233,6 @@ impl Mark {
 
 impl Outcome {
     /// The word for it.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Outcome::Pass => "pass",

@@ -267,7 +267,6 @@ impl std::fmt::Debug for Intake {
 
 impl Intake {
     /// One that a signal ends, and that tells `warn` what is odd about a file.
-    #[must_use]
     pub fn new(cancel: &Cancel, warn: impl Fn(String) + 'static) -> Self {
         Self { cancel: cancel.clone(), warn: Some(Box::new(warn)), read: RefCell::default() }
     }
@@ -505,7 +504,6 @@ pub fn remove_empty_dir(path: &Path) {
 }
 
 /// The names in a directory, sorted; none when it does not exist.
-#[must_use]
 pub fn list(path: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         fs::read_dir(path).map(|dir| dir.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
@@ -548,7 +546,6 @@ pub fn lock(path: &Path) -> Result<Lock> {
 }
 
 /// Whether a path lies inside a git work tree, looking upwards for `.git`.
-#[must_use]
 pub fn in_git_work_tree(path: &Path) -> bool {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute.ancestors().skip(1).any(|dir| dir.join(".git").exists())

@@ -17,7 +17,6 @@ impl LogLine {
     }
 
     /// The line without colour.
-    #[must_use]
     pub fn plain(&self) -> String {
         without_colour(&self.0)
     }

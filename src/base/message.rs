@@ -43,7 +43,6 @@ const SURELY: usize = 16;
 /// True for characters that no value may hold and no output shows: C0 and C1 controls, and those that
 /// reorder or hide text or show as nothing (bidirectional controls, line separators, and what Unicode calls
 /// `Default_Ignorable_Code_Point`, with the blank of Braille).
-#[must_use]
 pub fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -61,13 +60,11 @@ fn is_break(c: char) -> bool {
 /// The text as one line: each line break, with the white space around it, becomes one blank; what is hostile
 /// is left out, secrets are masked, and [`LONGEST`] bounds it. White space in front stays only where no
 /// break stood there.
-#[must_use]
 pub fn line(text: &str) -> String {
     bounded(text, LONGEST)
 }
 
 /// [`line`] for a command, which must be pasted whole: its bound is that of what Linux takes for one argument.
-#[must_use]
 pub fn command(text: &str) -> String {
     bounded(text, 128 * 1024)
 }
@@ -105,25 +102,21 @@ fn bounded(text: &str, longest: usize) -> String {
 }
 
 /// [`line`] without white space in front: no outside text passes for a command, which is indented.
-#[must_use]
 pub fn text(text: &str) -> String {
     line(text).trim_start().to_owned()
 }
 
 /// A report of several lines, each ended and each by these rules.
-#[must_use]
 pub fn report(lines: &[String]) -> String {
     lines.iter().fold(String::new(), |report, one| report + line(one).trim_end() + "\n")
 }
 
 /// Several lines, such as a usage error, with the same rules for each; their breaks are our own.
-#[must_use]
 pub fn lines(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The value in quotes with hostile characters written as `\u{…}`, secrets masked, and [`LONGEST`] for a bound.
-#[must_use]
 pub fn quoted(value: &str) -> String {
     let mut out = String::from("\"");
     let end = value.char_indices().nth(LONGEST).map(|(at, _)| at);
@@ -144,7 +137,6 @@ pub fn quoted(value: &str) -> String {
 
 /// Whether a value is a token, and no file's name: it begins as one does, perhaps behind an instance's own
 /// prefix. `./` in front makes a file's name of anything.
-#[must_use]
 pub fn is_token(value: &str) -> bool {
     let value = value.trim();
     let plain = !value.is_empty() && value.chars().all(is_token_char);
@@ -159,7 +151,6 @@ pub fn is_token(value: &str) -> bool {
 
 /// Whether a whole token stands somewhere in a value, such as a command: no setting may hold one, as settings
 /// are recorded, printed and committed.
-#[must_use]
 pub fn holds_token(value: &str) -> bool {
     /// What GitLab puts behind a prefix has 20 characters or more.
     const WHOLE: usize = 16;
@@ -177,7 +168,6 @@ pub fn holds_token(value: &str) -> bool {
 
 /// The text with what is certainly a secret masked: tokens by their prefix, JSON web tokens, bearer tokens,
 /// private keys, and the user and password of URLs.
-#[must_use]
 pub fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

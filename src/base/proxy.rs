@@ -40,7 +40,6 @@ impl Scheme {
     }
 
     /// As it stands in a URL.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -73,7 +72,6 @@ pub struct Proxy {
 
 impl Proxy {
     /// The URL for a library, with the credentials.
-    #[must_use]
     pub fn url(&self, scheme: &str) -> Secret {
         let userinfo =
             self.userinfo.as_ref().map(|secret| format!("{}@", secret.expose())).unwrap_or_default();
@@ -81,7 +79,6 @@ impl Proxy {
     }
 
     /// The URL without the credentials.
-    #[must_use]
     pub fn shown(&self) -> String {
         format!("{}://{}", self.scheme.name(), self.authority)
     }
@@ -99,7 +96,6 @@ pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
     /// Those of an environment.
-    #[must_use]
     pub fn of(env: &BTreeMap<String, String>) -> Self {
         const COUNT: [&str; 4] = ["http_proxy", "https_proxy", "no_proxy", "request_method"];
         let counts = |name: &String| COUNT.contains(&name.to_ascii_lowercase().as_str());
@@ -191,7 +187,6 @@ fn unusable(source: &str, value: &str, why: &str) -> Failure {
 }
 
 /// A URL as it may be shown: whatever could be a user name or password is left out.
-#[must_use]
 pub fn without_userinfo(value: &str) -> String {
     let start = value.find("://").map_or(0, |at| at + 3);
     // Not only up to the first slash: a password may hold one that should have been encoded.

@@ -89,7 +89,6 @@ pub struct Sender {
 impl Sender {
     /// For one server: at most `lanes` requests are under way at once, and a retry waits at least the first of
     /// `pauses`, at most the second.
-    #[must_use]
     pub fn new(address: &str, limits: &Limits, lanes: usize, pauses: (Duration, Duration)) -> Self {
         Self {
             address: Rc::from(address),
@@ -106,7 +105,6 @@ impl Sender {
     }
 
     /// For what must be done even after an interruption or past the deadline, within `grace`.
-    #[must_use]
     pub fn for_cleanup(&self, grace: Duration) -> Self {
         let deadline = (Instant::now() + grace).max(self.deadline);
         Self { cancel: Cancel::default(), deadline, ..self.clone() }
@@ -125,7 +123,6 @@ impl Sender {
     }
 
     /// How many requests that change something were sent, each counted once however often it was tried.
-    #[must_use]
     pub fn mutations(&self) -> usize {
         self.mutations.get()
     }

@@ -16,7 +16,6 @@ impl Secret {
     }
 
     /// The value itself: call it only where the value is put to its purpose.
-    #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }

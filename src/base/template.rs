@@ -51,7 +51,6 @@ pub(crate) fn rendered(
 }
 
 /// Bytes as lower-case hex.
-#[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a String cannot fail.
@@ -61,13 +60,11 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// One shell word that means exactly `value`, in every POSIX shell. `value` must have no NUL byte.
-#[must_use]
 pub fn shell_quote(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
 /// A value as one word for a POSIX shell: bare where that is safe, else in single quotes.
-#[must_use]
 pub fn shell_word(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
     if !value.is_empty() && value.chars().all(plain) && !value.starts_with('=') {
@@ -81,7 +78,6 @@ pub fn shell_word(value: &str) -> String {
 ///
 /// Escapes what the format demands and nothing else, in the form that the runner's own TOML writer
 /// uses: the entry is recognised by comparing text, also after the runner has rewritten the file.
-#[must_use]
 pub fn toml_string(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 2);
     out.push('"');
@@ -106,7 +102,6 @@ pub fn toml_string(value: &str) -> String {
 
 /// A YAML scalar that means exactly `value` to readers of YAML 1.1 and 1.2 alike: a JSON string, with
 /// what one of them takes for a line break or leaves out written as an escape.
-#[must_use]
 pub fn yaml_string(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 2);
     for c in serde_json::Value::from(value).to_string().chars() {

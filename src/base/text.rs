@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 /// A duration in words: `0.5 s`, `12 s`, `3 min 20 s`.
-#[must_use]
 pub fn human_duration(value: Duration) -> String {
     match value.as_secs() {
         0 if value.as_millis() >= 50 => format!("{:.1} s", value.as_secs_f64()),
@@ -14,7 +13,6 @@ pub fn human_duration(value: Duration) -> String {
 }
 
 /// "3 objects", "1 object".
-#[must_use]
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -24,7 +24,6 @@ pub struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     /// Pauses from `first` to `longest`, in milliseconds, until shortly before the run's time is over.
-    #[must_use]
     pub fn new(limits: &'a Limits, first: u64, longest: u64) -> Self {
         let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
         let deadline = limits.deadline.checked_sub(Duration::from_secs(1)).unwrap_or(limits.deadline);
@@ -32,13 +31,11 @@ impl<'a> Pace<'a> {
     }
 
     /// For `time` from now: where the run's time is over before, a request says so.
-    #[must_use]
     pub fn within(self, time: Duration) -> Self {
         Self { deadline: std::time::Instant::now() + time, ..self }
     }
 
     /// For `time` from now, or until shortly before the run's time is over.
-    #[must_use]
     pub fn or_within(self, time: Duration) -> Self {
         Self { deadline: self.deadline.min(std::time::Instant::now() + time), ..self }
     }
@@ -73,7 +70,6 @@ pub async fn until<T, S>(
 }
 
 /// Half a second: a wait that is over by then is not worth a line.
-#[must_use]
 pub fn is_long(waited: Duration) -> bool {
     waited >= Duration::from_millis(500)
 }

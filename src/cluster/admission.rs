@@ -34,7 +34,6 @@ pub enum Gate {
 
 impl Gate {
     /// The part of admission that refused; `None` for other refusals, such as authorization and validation.
-    #[must_use]
     pub fn of(code: u16, message: &str) -> Option<Self> {
         // Policies and webhooks can set any status.
         if let Some(name) = between(message, "ValidatingAdmissionPolicy '", "'")

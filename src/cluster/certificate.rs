@@ -17,7 +17,6 @@ pub(super) fn refusal(what: &str, url: &str, untrusted: &Untrusted) -> Refusal {
 }
 
 /// The failure for a certificate that Go accepts and outrigger's TLS library does not support.
-#[must_use]
 pub fn only_the_runner(url: &str, why: &str) -> Failure {
     Failure::new(Id::ClusterTlsUnsupported, format!("the runner could connect to {url}, but outrigger cannot"))
         .detail("because", why)

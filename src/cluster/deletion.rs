@@ -41,7 +41,6 @@ fn trouble<'a>(object: &'a Object, kind: &str) -> Option<&'a str> {
 }
 
 /// The API groups, as `group/version`, that block a namespace's deletion because they do not respond.
-#[must_use]
 pub fn silent_groups(object: &Object) -> Vec<String> {
     let message = trouble(object, "NamespaceDeletionDiscoveryFailure").unwrap_or_default();
     let list = message.rsplit_once("server APIs: ").map_or("", |(_, list)| list);
@@ -53,7 +52,6 @@ pub fn silent_groups(object: &Object) -> Vec<String> {
 }
 
 /// The kinds with objects left in a namespace that is being deleted: resource and group.
-#[must_use]
 pub fn kinds_inside(object: &Object) -> Vec<(String, String)> {
     let message = trouble(object, "NamespaceContentRemaining").unwrap_or_default();
     let list = message.split_once("remaining: ").map_or("", |(_, list)| list);
@@ -65,7 +63,6 @@ pub fn kinds_inside(object: &Object) -> Vec<(String, String)> {
 }
 
 /// What blocks an object's deletion.
-#[must_use]
 pub fn holders(object: &Object) -> Vec<String> {
     let mut held: Vec<String> = finalizers(object, "metadata").map(finalizer).collect();
     // The namespace controller removes its own finalizer, `kubernetes`, when the namespace is empty.
@@ -75,7 +72,6 @@ pub fn holders(object: &Object) -> Vec<String> {
 }
 
 /// An object for the plan, with what blocks its deletion.
-#[must_use]
 pub fn shown(object: &Object) -> String {
     let reference = &object.reference;
     match holders(object).first() {
@@ -125,7 +121,6 @@ fn described(failure: Failure, object: &Object, inside: &[String]) -> Failure {
 }
 
 /// The hint for an aggregated API that does not respond.
-#[must_use]
 pub fn repair(group: &str, version: &str) -> Hint {
     let name = format!("{version}.{group}");
     let command = Command::kubectl(format!("get apiservice {} -o yaml", shell_word(&name)));
@@ -133,14 +128,12 @@ pub fn repair(group: &str, version: &str) -> Hint {
 }
 
 /// The failure for a deletion that has not completed.
-#[must_use]
 pub fn unfinished(object: &Object, inside: &[String]) -> Failure {
     let message = format!("{} is still being deleted", object.reference);
     described(Failure::new(Id::StillDeleting, message), object, inside)
 }
 
 /// The failure for an object that setup needs and that is being deleted.
-#[must_use]
 pub fn in_the_way(object: &Object) -> Failure {
     let reference = &object.reference;
     let message = if reference.kind == ObjectKind::Namespace {

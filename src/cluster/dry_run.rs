@@ -31,7 +31,6 @@ pub async fn look(view: &View, object: &Object) -> Look {
 }
 
 /// The failure for a refused creation, with hints for the object.
-#[must_use]
 pub fn failure(settings: &Settings, object: &Object, refusal: Refusal) -> Failure {
     let (class, gate) = (refusal.class, refusal.gate.clone());
     let failure = Failure::from(refusal);
@@ -91,7 +90,6 @@ fn ways(settings: &Settings, object: &Object, gate: &Gate, failure: Failure) -> 
 }
 
 /// Adds a hint for `--use-namespace`, with which outrigger creates no namespace.
-#[must_use]
 pub fn made_by_others(settings: &Settings, failure: Failure) -> Failure {
     let names = to_make(settings).join(" and ");
     failure.hint((
@@ -101,7 +99,6 @@ pub fn made_by_others(settings: &Settings, failure: Failure) -> Failure {
 }
 
 /// The same setup in existing namespaces.
-#[must_use]
 pub fn with_used_namespaces(settings: &Settings) -> Command {
     Command::Whole(format!(
         "{} --use-namespace {}",

@@ -69,19 +69,16 @@ fn weight(group: &str, resource: &str) -> Option<Weight> {
 }
 
 /// Whether a kind contains no user data: events, metrics, views of other objects.
-#[must_use]
 pub fn is_passing(group: &str, resource: &str) -> bool {
     weight(group, resource) == Some(Weight::Nothing)
 }
 
 /// Whether a kind that may not be listed counts as empty.
-#[must_use]
 pub fn is_inert(group: &str, resource: &str) -> bool {
     weight(group, resource).is_some()
 }
 
 /// Whether a whole API group stores no objects.
-#[must_use]
 pub fn is_passing_group(group: &str) -> bool {
     KINDS.iter().any(|row| row.group == group && row.resource == "*")
 }
@@ -94,7 +91,6 @@ pub fn is_passing_group(group: &str) -> bool {
 /// (`openshift-service-ca.crt`); openshift-pipelines/operator (`pipeline`, the two `config-` `ConfigMaps`,
 /// `openshift-pipelines-edit`, `pipelines-scc-rolebinding`); istio/istio (`istio-ca-root-cert`,
 /// `istio-ca-crl`); operator-framework/operator-lifecycle-manager (`olm.copiedFrom`).
-#[must_use]
 pub fn is_furniture(served: &Served, meta: &Value) -> bool {
     let name = meta["name"].as_str().unwrap_or_default();
     match (served.group.as_str(), served.resource.as_str()) {
@@ -231,7 +227,6 @@ static GENERATORS: &[Generator] = &[
 ];
 
 /// The generator of an object.
-#[must_use]
 pub fn generator_of(meta: &Value) -> Option<&'static str> {
     let marked = |row: &&Generator| match row.mark {
         Mark::Label(key) => meta["labels"][key].is_string(),

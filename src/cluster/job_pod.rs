@@ -11,13 +11,11 @@ use crate::deployment::run::Run;
 const UNPRIVILEGED: u32 = 59_417;
 
 /// The Secret with a job's registry credentials.
-#[must_use]
 pub fn secret(names: &Names) -> Object {
     object(names, Kind::Secret, &json!({"type": "Opaque"}))
 }
 
 /// The pod of an ordinary job, with the `default` ServiceAccount, as the jobs' own may not exist yet.
-#[must_use]
 pub fn pod(run: &Run, extra: &toml::Table) -> Object {
     let nothing = toml::Table::new();
     let extra = extra.get("kubernetes").and_then(toml::Value::as_table);

@@ -86,7 +86,6 @@ impl Cluster {
     }
 
     /// For a run without a cluster: every request fails without being sent.
-    #[must_use]
     pub fn absent(target: &Target, limits: &Limits) -> Self {
         Self::over(None, &target.address(), limits)
     }
@@ -119,14 +118,12 @@ impl Cluster {
     }
 
     /// The same connection for cleanup: ignores an interruption, and may pass the deadline by `grace`.
-    #[must_use]
     pub fn for_cleanup(&self, grace: Duration) -> Self {
         Self { sender: self.sender.for_cleanup(grace), ..self.clone() }
     }
 
     /// The same connection for requests that may never succeed, such as those to an aggregated API: three
     /// attempts each, at most a quarter of the remaining time per attempt.
-    #[must_use]
     pub fn impatient(&self) -> Self {
         let mut sender = self.sender.clone();
         let remaining = sender.deadline.saturating_duration_since(Instant::now());
@@ -141,7 +138,6 @@ impl Cluster {
     }
 
     /// Number of mutating requests sent.
-    #[must_use]
     pub fn mutations(&self) -> usize {
         self.sender.mutations()
     }

@@ -89,7 +89,6 @@ impl Refusal {
     }
 
     /// Whether the run's deadline passed before the request was sent.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         self.class == Class::Timeout && self.message.starts_with(request::OVER)
     }
@@ -109,7 +108,6 @@ impl Refusal {
     }
 
     /// Whether the response exceeded a limit.
-    #[must_use]
     pub fn is_endless(&self) -> bool {
         self.class == Class::Malformed && self.ending.is_some()
     }
@@ -182,14 +180,12 @@ impl Refusal {
     }
 
     /// Whether the server refused to grant more than the caller holds.
-    #[must_use]
     pub fn is_escalation(&self) -> bool {
         self.class == Class::Forbidden
             && self.message.contains("attempting to grant RBAC permissions not currently held")
     }
 
     /// Whether the request may have been carried out.
-    #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         matches!(self.class, Class::Timeout | Class::Unreachable | Class::Malformed | Class::Server)
     }

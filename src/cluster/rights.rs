@@ -20,13 +20,11 @@ pub struct Right {
 
 impl Right {
     /// A right on all objects of a resource.
-    #[must_use]
     pub fn new(group: &str, resource: &str, verb: &str) -> Self {
         Self { group: group.into(), resource: resource.into(), verb: verb.into(), name: String::new() }
     }
 
     /// Whether `self` includes `other`, with the authorizer's wildcards.
-    #[must_use]
     pub fn covers(&self, other: &Right) -> bool {
         let matches = |mine: &str, theirs: &str| mine == "*" || mine == theirs;
         let resource = matches(&self.resource, &other.resource)
@@ -68,7 +66,6 @@ const NEEDED: &[(&str, &[&str])] = &[
 /// Of these, the ones that a successful job may not use. `events list` is for diagnostics; `secrets delete` cleans
 /// up if a pod could not be created. The runner watches pods only if it may list them, but lists them only if
 /// the server cannot stream a list as a watch.
-#[must_use]
 pub fn occasional() -> BTreeSet<Right> {
     [("events", "list"), ("secrets", "delete"), ("pods", "list")]
         .into_iter()
@@ -77,7 +74,6 @@ pub fn occasional() -> BTreeSet<Right> {
 }
 
 /// The Role's `rules`, one per resource.
-#[must_use]
 pub fn manifest() -> Value {
     NEEDED
         .iter()
@@ -86,7 +82,6 @@ pub fn manifest() -> Value {
 }
 
 /// The same as a set.
-#[must_use]
 pub fn needed() -> BTreeSet<Right> {
     NEEDED
         .iter()
@@ -95,13 +90,11 @@ pub fn needed() -> BTreeSet<Right> {
 }
 
 /// For example `5 rules, 11 verbs`.
-#[must_use]
 pub fn summary() -> String {
     format!("{} rules, {} verbs", NEEDED.len(), needed().len())
 }
 
 /// Parses the `rules` of a Role or the `resourceRules` of a rules review.
-#[must_use]
 pub fn rights(rules: &Value) -> BTreeSet<Right> {
     let strings = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
@@ -131,7 +124,6 @@ pub fn rights(rules: &Value) -> BTreeSet<Right> {
 }
 
 /// The set as `rules`, one per resource and name, in a stable order.
-#[must_use]
 pub fn to_manifest(set: &BTreeSet<Right>) -> Value {
     let mut keys: Vec<(&str, &str, &str)> = set
         .iter()
@@ -164,7 +156,6 @@ pub struct Comparison {
 }
 
 /// Compares by coverage: a wildcard counts as more, never as equal.
-#[must_use]
 pub fn compare(live: &BTreeSet<Right>, wanted: &BTreeSet<Right>) -> Comparison {
     Comparison {
         more: live.iter().filter(|right| !wanted.iter().any(|want| want.covers(right))).cloned().collect(),

@@ -22,7 +22,6 @@ pub enum Act {
 
 /// Decides about an object that is missing or belongs to the deployment. Extra rights are removed; missing rights
 /// are restored only with `force`.
-#[must_use]
 pub fn decide(wanted: Object, live: Option<&Object>, force: bool) -> Line<Act> {
     let reference = wanted.reference.clone();
     let Some(live) = live else {

@@ -63,7 +63,6 @@ impl Target {
     }
 
     /// Whether this machine reaches the server through a proxy.
-    #[must_use]
     pub fn proxied(&self) -> bool {
         self.proxy.is_some()
     }

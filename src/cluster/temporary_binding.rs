@@ -43,7 +43,6 @@ pub async fn to_look_into(view: &View, namespace: &str) -> Result<Option<Object>
 }
 
 /// The plan's line for such a binding.
-#[must_use]
 pub fn look_line(binding: Object) -> Line<Object> {
     let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
     let namespace = binding.reference.namespace.as_deref().unwrap_or_default();
@@ -56,13 +55,11 @@ pub fn look_line(binding: Object) -> Line<Object> {
 }
 
 /// Whether this run holds this binding.
-#[must_use]
 pub fn is_held(view: &View, reference: &Ref) -> bool {
     view.held.borrow().as_ref().is_some_and(|(held, _)| held == reference)
 }
 
 /// Whether this run holds any binding.
-#[must_use]
 pub fn holds(view: &View) -> bool {
     view.held.borrow().is_some()
 }
@@ -77,7 +74,6 @@ pub async fn release_held(hand: &Hand) -> Result<()> {
 }
 
 /// A temporary binding of a ClusterRole to the operator.
-#[must_use]
 pub fn manifest(run: &Run, id: &str, reference: Ref, cluster_role: &str, operator: &str) -> Object {
     let body = json!({
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role},
@@ -89,7 +85,6 @@ pub fn manifest(run: &Run, id: &str, reference: Ref, cluster_role: &str, operato
 }
 
 /// The command that removes a binding.
-#[must_use]
 pub fn undo_command(reference: &Ref) -> Command {
     deletion::kubectl("delete", reference, "")
 }

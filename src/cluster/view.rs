@@ -73,7 +73,6 @@ pub struct View {
 
 impl View {
     /// A view over this connection.
-    #[must_use]
     pub fn new(
         run: Rc<Run>,
         notes: Rc<Notes>,
@@ -104,7 +103,6 @@ impl View {
     }
 
     /// Replaces run and notes; keeps what was read.
-    #[must_use]
     pub fn completed(self, run: Rc<Run>, notes: Rc<Notes>) -> Self {
         Self { run, notes, ..self }
     }
@@ -228,7 +226,6 @@ impl View {
     }
 
     /// The minor version, such as `v1.37`, once [`Self::version`] was read.
-    #[must_use]
     pub fn minor_version(&self) -> Option<String> {
         let mut parts = self.version.get()?.trim_start_matches('v').split('.');
         let mut number = || {
@@ -278,19 +275,16 @@ impl Deref for Hand {
 
 impl Hand {
     /// Adds write access to a view.
-    #[must_use]
     pub fn new(view: View, journal: Journal) -> Self {
         Self { view, journal }
     }
 
     /// Gives up write access.
-    #[must_use]
     pub fn into_view(self) -> View {
         self.view
     }
 
     /// Number of mutating requests sent.
-    #[must_use]
     pub fn mutations(&self) -> usize {
         self.api.mutations()
     }

@@ -103,7 +103,6 @@ Exit codes
 ";
 
 /// The whole command line.
-#[must_use]
 pub fn command(steps: &[StepHelp]) -> Command {
     let styles =
         Styles::styled().header(AnsiColor::Green.on_default().bold()).literal(AnsiColor::Cyan.on_default());

@@ -135,7 +135,6 @@ fn no_stdout(error: std::io::Error) -> Failure {
 }
 
 /// The names of all steps, for the command line.
-#[must_use]
 pub fn step_help() -> Vec<cli::StepHelp> {
     STEPS
         .iter()

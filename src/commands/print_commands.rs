@@ -26,6 +26,19 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     }
     let path = absolute(&path);
     let placement = placement(&settings)?;
+    let Some(text) = commands::commands(&placement, &settings.deployment.value, &path) else {
+        let target = placement.target;
+        return Err(Failure::new(
+            Id::InvalidInput,
+            format!("--print-commands has no commands for --target {}", target.name),
+        )
+        .detail("has", commands::TARGETS.join(", "))
+        .hint(format!(
+            "give {} to the VM as its {} when you create it; docs/targets.md has the option of each cloud's own tool",
+            path.display(),
+            target.field
+        )));
+    };
     let warn = |text: String| outside.ui.event(&Event::Warning { text });
     let ours = |text: &str| machine::is_ours(text, &settings.deployment.value);
     let write = settings.complete(&Command::outrigger("launch-script --script FILE"));
@@ -43,7 +56,6 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
         let write = settings.complete(&Command::outrigger(format!("launch-script --target {now}")));
         warn(format!("the script was written for {before}; to write it for {now}: {write}"));
     }
-    let text = commands::commands(&placement, &settings.deployment.value, &path);
     write_product(outside, text.as_bytes())?;
     Ok(Ended::well(false, ""))
 }

@@ -84,19 +84,16 @@ pub struct Session {
 
 impl Session {
     /// What was asked for.
-    #[must_use]
     pub fn run(&self) -> &Run {
         &self.cluster.run
     }
 
     /// What is remembered.
-    #[must_use]
     pub fn notes(&self) -> &Notes {
         &self.cluster.notes
     }
 
     /// What steps look at.
-    #[must_use]
     pub fn reads(&self) -> Reads<'_> {
         Reads {
             run: self.run(),
@@ -109,7 +106,6 @@ impl Session {
     }
 
     /// What steps change.
-    #[must_use]
     pub fn writes(&self) -> Writes<'_> {
         Writes {
             reads: self.reads(),
@@ -121,7 +117,6 @@ impl Session {
     }
 
     /// How many requests that change something have been sent, to whichever server.
-    #[must_use]
     pub fn mutations(&self) -> usize {
         self.cluster.mutations() + self.gitlab.mutations()
     }
@@ -196,7 +191,6 @@ impl Session {
     }
 
     /// The failure to end with, once asked to stop.
-    #[must_use]
     pub fn stop(&self) -> Option<Failure> {
         self.cluster.limits.cancel.requested()
     }
@@ -439,7 +433,6 @@ impl Outside<'_> {
     }
 
     /// Limits of every request of this run.
-    #[must_use]
     pub fn limits(&self, settings: &Settings) -> Limits {
         let ui = Rc::clone(&self.ui);
         Limits {

@@ -51,7 +51,6 @@ pub enum Marked {
 /// The mark of a deployment: `outrigger:1:` and the unpadded base64url of a SHA-256 over its parts, each on a
 /// line of its own. `cluster` is one of [`identities`], `account` the ServiceAccount's uid; it is empty where
 /// the ServiceAccount does not exist yet.
-#[must_use]
 pub fn mark(deployment: Deployment<'_>, cluster: &str, account: &str) -> String {
     let Deployment { name, namespace, id } = deployment;
     let parts = [PREFIX, name, namespace, cluster, id, account].join("\n");
@@ -59,20 +58,17 @@ pub fn mark(deployment: Deployment<'_>, cluster: &str, account: &str) -> String 
 }
 
 /// The mark that outrigger wrote before [`mark`]: the id alone.
-#[must_use]
 pub fn id_alone(id: &str) -> String {
     format!("outrigger {id}")
 }
 
 /// Whether a description ends in the mark of some deployment.
-#[must_use]
 pub fn is_marked(description: &str) -> bool {
     description.rsplit(' ').next().is_some_and(|last| last.starts_with(PREFIX))
 }
 
 /// The names of a cluster in a mark, the better one first: by the uid of `kube-system`, and by its CA where
 /// that may not be read.
-#[must_use]
 pub fn identities(cluster: &ClusterIdentity) -> Vec<String> {
     let named = [("kube-system ", &cluster.kube_system), ("ca ", &cluster.ca_fingerprint)];
     let found: Vec<String> = named
@@ -85,7 +81,6 @@ pub fn identities(cluster: &ClusterIdentity) -> Vec<String> {
 
 impl Marks {
     /// How a runner's description stands to these.
-    #[must_use]
     pub fn judge(&self, description: &str) -> Marked {
         let ends = |marks: &[String]| {
             marks.iter().any(|mark| {
@@ -102,13 +97,11 @@ impl Marks {
     }
 
     /// The mark that is written.
-    #[must_use]
     pub fn written(&self) -> &str {
         self.current.first().map_or("", String::as_str)
     }
 
     /// A description that carries the written mark in place of an earlier one, and what people wrote before it.
-    #[must_use]
     pub fn renewed(&self, description: &str) -> String {
         let old = self.earlier.iter().find(|mark| description.ends_with(mark.as_str()));
         let text = old.map_or(description, |old| &description[..description.len() - old.len()]);

@@ -62,7 +62,6 @@ pub struct Names {
 /// Whether a deployment of this name could have made an object, with whatever settings: the kinds and names that
 /// follow from its name, in a namespace that is not the cluster's own. What a file says is held against this
 /// before it becomes a path or is deleted.
-#[must_use]
 pub fn could_be_of(deployment: &str, object: &Ref) -> bool {
     let place = object.namespace.as_deref();
     let placed = place.is_some_and(|place| check::namespace(place).is_ok());
@@ -83,7 +82,6 @@ pub fn could_be_of(deployment: &str, object: &Ref) -> bool {
 
 impl Names {
     /// The names for these settings.
-    #[must_use]
     pub fn of(settings: &Settings) -> Self {
         Self {
             deployment: settings.deployment.value.clone(),
@@ -93,43 +91,36 @@ impl Names {
     }
 
     /// The runner's ServiceAccount: the anchor.
-    #[must_use]
     pub fn account(&self) -> Ref {
         Ref::new(Kind::ServiceAccount, &self.runner_namespace, &self.deployment)
     }
 
     /// The ServiceAccount that job pods run as; it has no rights and no token.
-    #[must_use]
     pub fn job_account(&self) -> Ref {
         Ref::new(Kind::ServiceAccount, &self.job_namespace, &format!("{}-job", self.deployment))
     }
 
     /// The `default` ServiceAccount of the job namespace.
-    #[must_use]
     pub fn default_account(&self) -> Ref {
         Ref::new(Kind::ServiceAccount, &self.job_namespace, "default")
     }
 
     /// The least-privilege Role.
-    #[must_use]
     pub fn role(&self) -> Ref {
         Ref::new(Kind::Role, &self.job_namespace, &self.deployment)
     }
 
     /// Its binding to the runner's account.
-    #[must_use]
     pub fn role_binding(&self) -> Ref {
         Ref::new(Kind::RoleBinding, &self.job_namespace, &self.deployment)
     }
 
     /// The token Secret, or the Secret that a requested token is bound to.
-    #[must_use]
     pub fn token_secret(&self) -> Ref {
         Ref::new(Kind::Secret, &self.runner_namespace, &format!("{}-token", self.deployment))
     }
 
     /// The two namespaces, the runner's first.
-    #[must_use]
     pub fn namespaces(&self) -> [Ref; 2] {
         [
             Ref::cluster(Kind::Namespace, &self.runner_namespace),
@@ -138,19 +129,16 @@ impl Names {
     }
 
     /// How the API server names the runner's account.
-    #[must_use]
     pub fn account_user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.runner_namespace, self.deployment)
     }
 
     /// What every temporary binding's name begins with.
-    #[must_use]
     pub fn temporary_prefix(&self) -> String {
         format!("{}-admin-", self.deployment)
     }
 
     /// The recommended labels.
-    #[must_use]
     pub fn labels(&self) -> BTreeMap<String, String> {
         [
             ("app.kubernetes.io/name", "gitlab-runner"),
@@ -166,7 +154,6 @@ impl Names {
     /// A manifest of ours: labels, and the annotations that say whose it is. Nothing versioned is
     /// put there, because metadata of a Role cannot be changed any more once the operator's rights
     /// are released.
-    #[must_use]
     pub fn manifest(&self, reference: Ref, id: &str, body: &Value) -> Object {
         let annotations = BTreeMap::from([
             (DEPLOYMENT.to_owned(), self.deployment.clone()),
@@ -178,7 +165,6 @@ impl Names {
     /// A namespace of ours; the jobs' one enforces a Pod Security level and warns of what would not
     /// pass the strictest; in the runner's one, where no pods belong, nothing else passes. The levels are pinned to `version` (such as `v1.37`), so that an upgrade of
     /// the cluster does not tighten the rules under running pipelines.
-    #[must_use]
     pub fn namespace_manifest(
         &self,
         reference: Ref,
@@ -200,7 +186,6 @@ impl Names {
 }
 
 /// A namespace that is about to be created, with the labels and annotations that the settings ask for.
-#[must_use]
 pub fn marked(mut namespace: Object, settings: &Settings) -> Object {
     let metadata = &mut namespace.value["metadata"];
     for (field, pairs) in

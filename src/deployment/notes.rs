@@ -28,7 +28,6 @@ pub struct Notes {
 
 impl Notes {
     /// From a record that was read from disk, or is new.
-    #[must_use]
     pub fn new(record: Record, recorded: bool) -> Self {
         Self { record: RefCell::new(record), recorded, ..Self::default() }
     }
@@ -39,13 +38,11 @@ impl Notes {
     }
 
     /// The deployment's id.
-    #[must_use]
     pub fn id(&self) -> String {
         self.record.borrow().id.clone()
     }
 
     /// Whose a live object is.
-    #[must_use]
     pub fn owner(&self, live: &Object) -> Owner {
         let vouched = self.vouched.as_ref().map(|vouched| vouched.id.as_str());
         ownership::judge(live, &self.record.borrow(), vouched)
@@ -65,13 +62,11 @@ impl Notes {
     }
 
     /// The deployment's ServiceAccount, if it is there and ours. Nothing else may be believed of it.
-    #[must_use]
     pub fn anchor(&self) -> Option<Object> {
         self.anchor.borrow().clone().filter(|live| self.owner(live) == Owner::Us)
     }
 
     /// What an annotation of the anchor says; none for an empty one.
-    #[must_use]
     pub fn noted(&self, annotation: &str) -> Option<String> {
         self.anchor()?.annotation(annotation).filter(|text| !text.is_empty()).map(str::to_owned)
     }
@@ -82,26 +77,22 @@ impl Notes {
     }
 
     /// The digest of the launch script that was written last.
-    #[must_use]
     pub fn script_digest(&self) -> Option<String> {
         self.either(|record| &record.script_digest, names::SCRIPT_DIGEST)
     }
 
     /// Which target that script was made for.
-    #[must_use]
     pub fn script_target(&self) -> Option<String> {
         self.either(|record| &record.script_target, names::SCRIPT_TARGET)
     }
 
     /// The uid of the Secret that the token in that script hangs on; empty if none with a token was written.
-    #[must_use]
     pub fn script_secret(&self) -> String {
         self.either(|record| &record.script_secret, names::SCRIPT_SECRET).unwrap_or_default()
     }
 
     /// When the cluster token ends (RFC 3339); none for one that does not. It is printed, and whoever may write
     /// the anchor's annotations may put words there: what is no time counts for nothing.
-    #[must_use]
     pub fn token_expires(&self) -> Option<String> {
         let text = self.either(|record| &record.token_expires, names::TOKEN_EXPIRES)?;
         text.parse::<jiff::Timestamp>().ok().map(|time| time.to_string())
@@ -109,7 +100,6 @@ impl Notes {
 
     /// The marks that the deployment's runner in GitLab may carry. With a record, or where the operator named
     /// the ServiceAccount's uid, earlier ones count, too.
-    #[must_use]
     pub fn marks(&self, run: &Run) -> Marks {
         let live = self.anchor();
         let record = self.record.borrow();
@@ -151,7 +141,6 @@ pub struct Journal {
 
 impl Journal {
     /// Writes into this state directory.
-    #[must_use]
     pub fn new(notes: Rc<Notes>, dir: PathBuf) -> Self {
         Self { notes, dir }
     }

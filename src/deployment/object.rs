@@ -24,7 +24,6 @@ pub enum Kind {
 
 impl Kind {
     /// API group (empty for the core group), as RBAC rules name it.
-    #[must_use]
     pub fn group(self) -> &'static str {
         match self {
             Kind::Role | Kind::RoleBinding | Kind::ClusterRole | Kind::ClusterRoleBinding => {
@@ -35,13 +34,11 @@ impl Kind {
     }
 
     /// `apiVersion` of its manifests.
-    #[must_use]
     pub fn api_version(self) -> &'static str {
         if self.group().is_empty() { "v1" } else { "rbac.authorization.k8s.io/v1" }
     }
 
     /// Resource name as in URLs and RBAC rules.
-    #[must_use]
     pub fn resource(self) -> &'static str {
         match self {
             Kind::Namespace => "namespaces",
@@ -92,19 +89,16 @@ pub struct Ref {
 
 impl Ref {
     /// A namespaced object.
-    #[must_use]
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         Self { kind, namespace: Some(namespace.to_owned()), name: name.to_owned() }
     }
 
     /// A cluster-scoped object.
-    #[must_use]
     pub fn cluster(kind: Kind, name: &str) -> Self {
         Self { kind, namespace: None, name: name.to_owned() }
     }
 
     /// URL path of the collection it lives in.
-    #[must_use]
     pub fn collection(&self) -> String {
         let root = if self.kind.group().is_empty() {
             "/api/v1".to_owned()
@@ -120,7 +114,6 @@ impl Ref {
     }
 
     /// URL path of the object itself.
-    #[must_use]
     pub fn path(&self) -> String {
         format!("{}/{}", self.collection(), segment(&self.name))
     }
@@ -166,7 +159,6 @@ impl fmt::Debug for Object {
 
 impl Object {
     /// A manifest with `labels` and `annotations`; `body` holds every field outside `metadata`.
-    #[must_use]
     pub fn manifest(
         reference: Ref,
         labels: &BTreeMap<String, String>,
@@ -189,19 +181,16 @@ impl Object {
     }
 
     /// The server's identity for this very object; empty on a manifest not sent yet.
-    #[must_use]
     pub fn uid(&self) -> &str {
         self.meta("uid")
     }
 
     /// The server's version of it, opaque.
-    #[must_use]
     pub fn resource_version(&self) -> &str {
         self.meta("resourceVersion")
     }
 
     /// Whether its deletion has begun.
-    #[must_use]
     pub fn is_terminating(&self) -> bool {
         !self.meta("deletionTimestamp").is_empty()
     }
@@ -211,19 +200,16 @@ impl Object {
     }
 
     /// One label.
-    #[must_use]
     pub fn label(&self, key: &str) -> Option<&str> {
         self.value["metadata"]["labels"][key].as_str()
     }
 
     /// One annotation.
-    #[must_use]
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.value["metadata"]["annotations"][key].as_str()
     }
 
     /// Who last wrote the field at this path, and when, from `managedFields`: for messages.
-    #[must_use]
     pub fn last_writer(&self, path: &[&str]) -> Option<String> {
         let entries = self.value["metadata"]["managedFields"].as_array()?;
         let wrote = |entry: &&Value| {

@@ -38,7 +38,6 @@ pub struct Vouched {
 }
 
 /// The id on the anchor, if each of the others that are there carries it, too.
-#[must_use]
 pub fn agreed_id<'a>(anchor: &Object, others: impl IntoIterator<Item = &'a Object>) -> Option<String> {
     let id = anchor.annotation(ID).filter(|id| !id.is_empty())?;
     others.into_iter().all(|other| other.annotation(ID) == Some(id)).then(|| id.to_owned())
@@ -49,7 +48,6 @@ pub fn agreed_id<'a>(anchor: &Object, others: impl IntoIterator<Item = &'a Objec
 const SAME_ID: &str = ", with this deployment's id: a run on another machine may have reissued it";
 
 /// Judges one live object.
-#[must_use]
 pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
     let carried = live.annotation(ID).unwrap_or_default();
     if let Some(uid) = record.uid_of(&live.reference) {
@@ -74,7 +72,6 @@ pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
 }
 
 /// The failure for an object that is in the way; `kubectl` begins a command that reaches this cluster.
-#[must_use]
 pub fn foreign(live: &Object, why: &str) -> Failure {
     let reference = &live.reference;
     let quote = crate::settings::shell_word;

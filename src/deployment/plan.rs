@@ -30,7 +30,6 @@ pub enum Decision {
 
 impl Decision {
     /// Whether carrying it out changes anything.
-    #[must_use]
     pub fn is_change(self) -> bool {
         !matches!(self, Decision::Keep | Decision::NotNeeded | Decision::Refuse)
     }
@@ -126,26 +125,22 @@ impl<A> Line<A> {
     }
 
     /// Something that cannot be done.
-    #[must_use]
     pub fn refuse(failure: Failure) -> Self {
         Self { failure: Some(failure.clone()), ..Self::plain(Decision::Refuse, failure.message) }
     }
 
     /// Something that waits for what nobody gave here; no difference, but worth a word.
-    #[must_use]
     pub fn not_looked(text: impl Into<String>) -> Self {
         Self { notable: true, ..Self::keep(text) }
     }
 
     /// Adds a line of detail.
-    #[must_use]
     pub fn detail(mut self, detail: impl Into<Hint>) -> Self {
         self.detail.push(detail.into());
         self
     }
 
     /// Says what it is about.
-    #[must_use]
     pub fn about(self, target: Target) -> Self {
         Self { target: Some(target), ..self }
     }

@@ -116,13 +116,11 @@ pub struct GitlabSide {
 
 impl GitlabSide {
     /// Whether anything may be there because of us.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runner == RunnerNote::None
     }
 
     /// The runner that outrigger created.
-    #[must_use]
     pub fn owned(&self) -> Option<&OwnedRunner> {
         if let RunnerNote::Ours(runner) = &self.runner { Some(runner) } else { None }
     }
@@ -181,7 +179,6 @@ pub struct Record {
 
 impl Record {
     /// Where a deployment's record lives.
-    #[must_use]
     pub fn path(state_dir: &Path, deployment: &str) -> PathBuf {
         state_dir.join(format!("{deployment}.json"))
     }
@@ -235,7 +232,6 @@ impl Record {
     }
 
     /// The uid recorded for an object.
-    #[must_use]
     pub fn uid_of(&self, object: &Ref) -> Option<&str> {
         self.objects.iter().find(|owned| owned.object == *object).map(|owned| owned.uid.as_str())
     }

@@ -43,19 +43,16 @@ pub struct Run {
 
 impl Run {
     /// Whether the selected steps do this.
-    #[must_use]
     pub fn includes(&self, part: Part) -> bool {
         self.parts.contains(&part)
     }
 
     /// Whether a namespace is one the user named with `--use-namespace`.
-    #[must_use]
     pub fn is_used(&self, namespace: &str) -> bool {
         self.settings.use_namespaces.iter().any(|used| used == namespace)
     }
 
     /// Where the launch script goes.
-    #[must_use]
     pub fn script_path(&self) -> PathBuf {
         match &self.settings.script {
             Some(path) => path.value.clone(),

@@ -75,7 +75,6 @@ impl Plan {
     }
 
     /// All refusals, the most important first. Missing rights found by a survey replace those of other steps.
-    #[must_use]
     pub fn refusals(&self) -> Vec<Failure> {
         let mut failures: Vec<(bool, Failure)> = Vec::new();
         for (step, lines) in self.steps.iter().zip(&self.shown) {
@@ -92,13 +91,11 @@ impl Plan {
     }
 
     /// The number of changes.
-    #[must_use]
     pub fn changes(&self) -> usize {
         self.all().filter(|line| line.decision.is_change() && !line.covered).count()
     }
 
     /// The plan as an event.
-    #[must_use]
     pub fn shown(&self) -> Event {
         let lines = self.lines().flat_map(|(step, lines)| lines.iter().map(move |line| (step, line)));
         let lines = lines.filter(|(_, line)| !line.covered).map(|(step, line)| shown(step, line)).collect();
@@ -115,7 +112,6 @@ impl Plan {
 }
 
 /// A line of a plan for output.
-#[must_use]
 pub fn shown(step: &str, line: &Line) -> PlanLine {
     PlanLine {
         step: step.to_owned(),

@@ -28,7 +28,6 @@ pub enum Token {
 }
 
 /// The first variable with a token, and the token.
-#[must_use]
 pub fn from_env(env: &BTreeMap<String, String>) -> Option<(&'static str, Secret)> {
     TOKENS.iter().find_map(|name| {
         let value = env.get(*name).filter(|value| !value.is_empty())?;

@@ -258,7 +258,6 @@ impl Instance {
     }
 
     /// The failure if the caller's role is known to be too low to create the runner.
-    #[must_use]
     pub fn lacks_role(&self) -> Option<Failure> {
         if self.admin == Some(true) {
             return None;
@@ -319,7 +318,6 @@ pub enum Purpose {
 }
 
 /// All known obstacles to a purpose.
-#[must_use]
 pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
     let mut found = Vec::new();
     if let Some(token) = &instance.token {

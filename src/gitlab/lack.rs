@@ -43,7 +43,6 @@ impl Lack {
     }
 
     /// The missing permission or the sufficient scopes; empty if unknown.
-    #[must_use]
     pub fn remedy(&self) -> String {
         self.permission.map_or_else(|| self.scopes.clone(), |permission| permission.name.to_owned())
     }

@@ -32,7 +32,6 @@ pub mod view;
 mod way;
 mod words;
 
-pub use lack::Lack;
 pub use refusal::{Class, Refusal, when_writable};
 pub use types::{Access, AccessToken, Job, Manager, Pipeline, Project, Runner, Scope, number};
 
@@ -71,13 +70,11 @@ pub struct Route<'a> {
 
 impl<'a> Route<'a> {
     /// A route of these segments; a `/` inside one is escaped.
-    #[must_use]
     pub fn of(segments: &[&'a str]) -> Self {
         Self { segments: segments.to_vec(), query: Vec::new() }
     }
 
     /// Adds a parameter.
-    #[must_use]
     pub fn with(mut self, key: &'a str, value: &'a str) -> Self {
         self.query.push((key, value));
         self
@@ -139,13 +136,11 @@ impl Gitlab {
     }
 
     /// The same connection for cleanup, which runs for up to `grace` even after an interruption or the deadline.
-    #[must_use]
     pub fn for_cleanup(&self, grace: Duration) -> Self {
         Self { sender: self.sender.for_cleanup(grace), ..self.clone() }
     }
 
     /// The same connection with another deadline.
-    #[must_use]
     pub fn until(&self, deadline: Instant) -> Self {
         let mut sender = self.sender.clone();
         sender.deadline = deadline;
@@ -158,20 +153,17 @@ impl Gitlab {
     }
 
     /// The number of changing requests sent.
-    #[must_use]
     pub fn mutations(&self) -> usize {
         self.sender.mutations()
     }
 
     /// The time by GitLab's clock, for comparison with times that GitLab returns.
-    #[must_use]
     pub fn now(&self) -> jiff::Timestamp {
         let ours = jiff::Timestamp::now();
         jiff::Timestamp::from_second(ours.as_second() + self.ahead.get()).unwrap_or(ours)
     }
 
     /// The URL without a trailing slash.
-    #[must_use]
     pub fn url(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
     }

@@ -170,7 +170,6 @@ pub fn all() -> impl Iterator<Item = &'static Permission> {
 }
 
 /// The permission for a call, its path below `/api/v4` as segments.
-#[must_use]
 pub fn of(method: &str, segments: &[&str]) -> Option<&'static Permission> {
     let fits = |path: &str| {
         let mut wanted = path.split('/');
@@ -181,7 +180,6 @@ pub fn of(method: &str, segments: &[&str]) -> Option<&'static Permission> {
 }
 
 /// The page `outrigger help gitlab-token`.
-#[must_use]
 pub fn page() -> String {
     let mut page = String::from(
         "\

@@ -165,7 +165,6 @@ impl Refusal {
     }
 
     /// Whether the request may have been carried out.
-    #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         matches!(self.class, Class::Timeout | Class::Unreachable | Class::Server)
             || (self.class == Class::Malformed && matches!(self.code, 0 | 200..=299))
@@ -180,7 +179,6 @@ impl Refusal {
     }
 
     /// GitLab's message, with the advice for a relative URL root.
-    #[must_use]
     pub fn why(&self) -> String {
         match self.lack.as_ref().and_then(|lack| lack.below_root()) {
             Some(more) => format!("{} ({more})", self.message),
@@ -379,7 +377,6 @@ fn told(failure: Failure, refusal: &Refusal) -> Failure {
 }
 
 /// Adds the hint for a read-only GitLab, by its message.
-#[must_use]
 pub fn when_writable(failure: Failure, words: &str) -> Failure {
     if words.contains("read-only instance") {
         return failure.hint(

@@ -19,7 +19,6 @@ fn is_over(status: &str) -> bool {
 }
 
 /// An id, as a number or as text.
-#[must_use]
 pub fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
@@ -37,7 +36,6 @@ impl Access {
     pub const OWNER: Access = Access(50);
 
     /// GitLab's name of the role.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match self.0 {
             0..=4 => "not a member",
@@ -71,7 +69,6 @@ pub struct AccessToken {
 
 impl AccessToken {
     /// Reads `GET /personal_access_tokens/self`.
-    #[must_use]
     pub fn read(value: &Value) -> Self {
         let scopes = texts(&value["scopes"]);
         let listed = |field: &str| value[field].as_array().is_some_and(|list| !list.is_empty());
@@ -86,7 +83,6 @@ impl AccessToken {
     }
 
     /// Whether it has one of these scopes, or is fine-grained.
-    #[must_use]
     pub fn has_any(&self, scopes: &[&str]) -> bool {
         self.granular || self.scopes.iter().any(|scope| scopes.contains(&scope.as_str()))
     }
@@ -111,7 +107,6 @@ pub struct Project {
 
 impl Project {
     /// Reads `GET /projects/:id`.
-    #[must_use]
     pub fn read(value: &Value) -> Option<Self> {
         let permissions = &value["permissions"];
         let level = |place: &str| number(&permissions[place]["access_level"]);
@@ -130,7 +125,6 @@ impl Project {
     }
 
     /// Path and id, for messages.
-    #[must_use]
     pub fn shown(&self) -> String {
         match &self.path {
             Some(path) => format!("{path} (#{})", self.id),
@@ -152,7 +146,6 @@ pub enum Scope {
 
 impl Scope {
     /// GitLab's `runner_type`.
-    #[must_use]
     pub fn runner_type(&self) -> &'static str {
         match self {
             Scope::Project(_) => "project_type",
@@ -162,7 +155,6 @@ impl Scope {
     }
 
     /// The noun for messages.
-    #[must_use]
     pub fn noun(&self) -> &'static str {
         match self {
             Scope::Project(_) => "project runner",
@@ -203,7 +195,6 @@ pub struct Runner {
 
 impl Runner {
     /// Reads an entry of a list, or `GET /runners/:id`.
-    #[must_use]
     pub fn read(value: &Value) -> Option<Self> {
         let ids = |field: &str| {
             value[field].as_array().map(|list| list.iter().filter_map(|one| number(&one["id"])).collect())
@@ -228,7 +219,6 @@ impl Runner {
     }
 
     /// Whether no machine ever used its token, as far as known.
-    #[must_use]
     pub fn never_contacted(&self) -> bool {
         self.contacted.is_none() && (self.status == "never_contacted" || self.status == "stale")
     }
@@ -251,7 +241,6 @@ pub struct Manager {
 
 impl Manager {
     /// Reads an entry of `GET /runners/:id/managers`.
-    #[must_use]
     pub fn read(value: &Value) -> Self {
         Self {
             system_id: text(&value["system_id"]).unwrap_or_default(),
@@ -278,7 +267,6 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Reads a pipeline, or an entry of a list.
-    #[must_use]
     pub fn read(value: &Value) -> Option<Self> {
         Some(Self {
             id: number(&value["id"])?,
@@ -289,7 +277,6 @@ impl Pipeline {
     }
 
     /// Whether it has ended or waits for a manual job. Unknown statuses count as running.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         is_over(&self.status)
     }
@@ -316,7 +303,6 @@ pub struct Job {
 
 impl Job {
     /// Reads an entry of `GET /projects/:id/pipelines/:pid/jobs`.
-    #[must_use]
     pub fn read(value: &Value) -> Option<Self> {
         let runner = &value["runner"];
         Some(Self {
@@ -331,13 +317,11 @@ impl Job {
     }
 
     /// As for a [`Pipeline`].
-    #[must_use]
     pub fn is_over(&self) -> bool {
         is_over(&self.status)
     }
 
     /// Whether it ran on this runner.
-    #[must_use]
     pub fn ran_on(&self, runner: u64) -> bool {
         self.runner.as_ref().is_some_and(|(id, _)| *id == runner)
     }

@@ -54,7 +54,6 @@ pub struct View {
 
 impl View {
     /// A view with nothing read yet.
-    #[must_use]
     pub fn new(
         run: Rc<Run>,
         notes: Rc<Notes>,
@@ -78,31 +77,26 @@ impl View {
     }
 
     /// The same view, with what was read so far, for another run and notes.
-    #[must_use]
     pub fn completed(self, run: Rc<Run>, notes: Rc<Notes>) -> Self {
         Self { run, notes, ..self }
     }
 
     /// Whether there is a connection.
-    #[must_use]
     pub fn is_connected(&self) -> bool {
         self.access.client.is_some()
     }
 
     /// Why there is none.
-    #[must_use]
     pub fn why_not(&self) -> &str {
         &self.access.why_not
     }
 
     /// The time by GitLab's clock, or by ours without a connection.
-    #[must_use]
     pub fn now(&self) -> jiff::Timestamp {
         self.access.client.as_ref().map_or(self.run.now, Gitlab::now)
     }
 
     /// What [`super::facts::instance`] has read, if it was called.
-    #[must_use]
     pub fn known(&self) -> Option<&Instance> {
         self.instance.get()
     }
@@ -146,19 +140,16 @@ impl Deref for Hand {
 
 impl Hand {
     /// A hand over this view.
-    #[must_use]
     pub fn new(view: View, journal: Journal) -> Self {
         Self { view, journal }
     }
 
     /// The view alone.
-    #[must_use]
     pub fn into_view(self) -> View {
         self.view
     }
 
     /// The number of changing requests sent.
-    #[must_use]
     pub fn mutations(&self) -> usize {
         self.access.client.as_ref().map_or(0, Gitlab::mutations)
     }

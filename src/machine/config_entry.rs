@@ -182,7 +182,6 @@ pub fn parse(text: &str, level: &str) -> Result<Table> {
 
 /// Every key that the user adds, with those of the tables below: for the plan, where no value is shown, as some
 /// are secrets.
-#[must_use]
 pub fn added(extra: &Table) -> Vec<String> {
     fn walk(table: &Table, path: &str, found: &mut Vec<String>) {
         for (name, value) in table {
@@ -325,7 +324,6 @@ const RESTRICTED: &[&str] = &[
 
 impl Entry<'_> {
     /// The text, without tokens and paths.
-    #[must_use]
     pub fn parts(&self) -> Parts {
         let mut extra = self.extra.cloned().unwrap_or_default();
         let mut kubernetes = match extra.remove("kubernetes") {

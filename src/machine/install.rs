@@ -31,14 +31,12 @@ pub struct Installer<'a> {
 const KNOWN: &[(&str, Method, &str)] = &[];
 
 /// The SHA-256 of what GitLab published as this version for amd64, if it is known here.
-#[must_use]
 pub fn known_sha256(method: Method, version: &str) -> Option<&'static str> {
     KNOWN.iter().find(|(v, m, _)| *v == version && *m == method).map(|(_, _, sha256)| *sha256)
 }
 
 /// GitLab's binary of this version for amd64. Source: "Download the binary" in GitLab's installation
 /// pages, under the host that answers on IPv4 and IPv6.
-#[must_use]
 pub fn default_binary_url(version: &str) -> String {
     format!(
         "https://s3.dualstack.us-east-1.amazonaws.com/gitlab-runner-downloads/v{version}/binaries/gitlab-runner-linux-amd64"
@@ -47,7 +45,6 @@ pub fn default_binary_url(version: &str) -> String {
 
 impl Installer<'_> {
     /// Where the binary is.
-    #[must_use]
     pub fn binary(&self) -> String {
         self.binary_url.map_or_else(|| default_binary_url(self.version), str::to_owned)
     }

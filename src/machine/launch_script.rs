@@ -102,7 +102,6 @@ impl LaunchScript<'_> {
     ///
     /// Secrets are not among them, nor is the template, our version, the target or what only the head shows: a
     /// new outrigger makes no difference to a machine. (The script itself recognises new tokens.)
-    #[must_use]
     pub fn digest(&self) -> String {
         let installer = &self.installer;
         let fingerprint = installer.fingerprint();
@@ -219,12 +218,12 @@ impl LaunchScript<'_> {
                     runner_expires => self.secrets.and_then(|s| s.runner_expires).unwrap_or_default(),
                     runner_token => self.secrets.map_or("", |s| s.runner_token.expose()),
                     bearer_token => self.secrets.map_or("", |s| s.bearer_token.expose()),
-                    shared => self.target.is_shared(),
+                    shared => self.target.is_host(),
             target => self.target.title,
-            target_runs => self.target.runs.to_string(),
+            target_runs => self.target.runs(),
             target_readers => self.target.readers,
             target_metadata => self.target.metadata,
-            target_copies => self.target.copies,
+            target_copies => self.target.keeps_copies(),
             lock_metadata => self.lock_metadata,
                 };
         if !brief {
@@ -315,7 +314,6 @@ pub enum Packed {
 
 /// The script with a part of it compressed, for a shell to unpack: the same text, which a person reads with the
 /// command above it. What is cut short unpacks to nothing, and nothing runs.
-#[must_use]
 pub fn packed(script: &str, part: Packed) -> String {
     let at = match part {
         Packed::Code => script.rfind(CODE),
@@ -339,7 +337,6 @@ pub fn packed(script: &str, part: Packed) -> String {
 }
 
 /// Is `text` a launch script or update script of ours for this deployment?
-#[must_use]
 pub fn is_ours(text: &str, deployment: &str) -> bool {
     text.lines().any(|line| {
         line.strip_prefix(HEADER)

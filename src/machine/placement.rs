@@ -1,6 +1,6 @@
 //! What the settings ask for: a target, and how the secrets travel there. What it cannot take is refused.
 
-use super::target::{self, Runs, Target};
+use super::target::{self, Target};
 use crate::base::error::{Failure, Id, Result};
 use crate::settings::{Secrets, Settings, Source};
 
@@ -29,16 +29,16 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
             .hint(instead)
     };
     let mut lock_metadata = settings.lock_metadata;
-    if let (true, Some((why, instead))) = (lock_metadata, target.no_lock) {
+    if let (true, Some(why)) = (lock_metadata, target.no_lock) {
         if !settings.sources.get("lockMetadata").is_some_and(Source::is_remembered) {
-            return Err(refuse("--lock-metadata", why, instead));
+            return Err(refuse("--lock-metadata", why, "omit --lock-metadata"));
         }
         lock_metadata = false;
     }
-    let mut separate = target.separate;
+    let mut separate = target.is_host();
     if let Some(how) = &settings.secrets {
         separate = how.value == Secrets::Separate;
-        if separate && target.runs != Runs::OnDemand {
+        if separate && !target.is_host() {
             if !how.source.is_remembered() {
                 return Err(refuse(
                     "--secrets separate",
@@ -46,7 +46,7 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
                     "create the VM without a script and copy both files to it: --target ssh; or keep the secrets in the script: --secrets inline",
                 ));
             }
-            separate = target.separate;
+            separate = target.is_host();
         }
     }
     if separate && settings.script.as_ref().is_some_and(|path| path.value.as_os_str() == "-") {

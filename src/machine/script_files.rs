@@ -9,7 +9,7 @@ use crate::deployment::notes::Notes;
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::Run;
 use crate::machine::placement::{Placement, placement};
-use crate::machine::target::{self, Runs};
+use crate::machine::target;
 use crate::machine::{self, ScriptSecrets, commands, secrets_file};
 
 /// Where this run's script goes, and how its secrets travel.
@@ -31,7 +31,6 @@ impl Delivery {
     }
 
     /// The path of the file with the secrets, where there is to be one.
-    #[must_use]
     pub fn secrets(&self) -> Option<PathBuf> {
         self.placement.separate.then(|| secrets_file::path_beside(&self.script))
     }
@@ -42,13 +41,11 @@ impl Delivery {
 
     /// Whether the last script was made for another target, or with its secrets elsewhere: such a script
     /// is another one, although the machine would look the same.
-    #[must_use]
     pub fn is_another(&self, notes: &Notes) -> bool {
         notes.script_target().is_some_and(|noted| noted != self.noted())
     }
 
     /// What is remembered of it for [`Self::is_another`].
-    #[must_use]
     pub fn noted(&self) -> String {
         let beside = if self.placement.separate { ", separate" } else { "" };
         format!("{}{beside}", self.placement.target.name)
@@ -95,11 +92,10 @@ impl Delivery {
     }
 
     /// For the plan: where it is for, when it runs there, and who can read it back.
-    #[must_use]
     pub fn about<A>(&self, line: Line<A>, with_secrets: bool) -> Line<A> {
         let target = self.placement.target;
         let line =
-            line.detail(format!("for {} (--target {}): runs {}", target.title, target.name, target.runs));
+            line.detail(format!("for {} (--target {}): runs {}", target.title, target.name, target.runs()));
         let line = if with_secrets && !self.placement.separate {
             line.detail(format!("its secrets can be read by {}", target.readers))
         } else {
@@ -113,7 +109,6 @@ impl Delivery {
     }
 
     /// What to do with the files next.
-    #[must_use]
     pub fn next(&self, with_secrets: bool) -> Vec<Hint> {
         let target = self.placement.target;
         let shown = if self.to_stdout() {
@@ -121,7 +116,7 @@ impl Delivery {
         } else {
             absolute(&self.script).display().to_string()
         };
-        let mut lines = if target.runs == Runs::OnDemand && !self.to_stdout() {
+        let mut lines = if target.is_host() && !self.to_stdout() {
             let separate = self.placement.separate && with_secrets;
             let [copy, run] = commands::over_ssh(&absolute(&self.script), separate, "USER@HOST");
             let host = if with_secrets { "the VM (Ubuntu 24.04 or Debian 12)" } else { "the runner's host" };
@@ -138,7 +133,7 @@ impl Delivery {
         } else {
             vec![Hint::new("Run this as root on the runner's host", Command::Whole(shown))]
         };
-        if with_secrets && !self.to_stdout() {
+        if with_secrets && !self.to_stdout() && commands::TARGETS.contains(&target.name) {
             lines.push(Hint::new(
                 "Print the commands for this, and to remove the script afterwards",
                 Command::outrigger("launch-script --print-commands"),
@@ -149,7 +144,6 @@ impl Delivery {
 }
 
 /// The path as it is meant wherever a command is pasted.
-#[must_use]
 pub fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -192,7 +186,7 @@ pub fn undo_lines(run: &Run, notes: &Notes) -> Result<Vec<Line<PathBuf>>> {
 /// What the script made of a machine is out of our reach; whose it is to take back, and how.
 fn machine_line(run: &Run) -> Line<PathBuf> {
     let (text, way) = match target::of(*run.settings.target) {
-        target if target.runs == Runs::OnDemand => (
+        target if target.is_host() => (
             "the launch script's changes on the host stay".to_owned(),
             "to undo them, first run on the host the script printed by",
         ),

@@ -9,7 +9,6 @@ use crate::base::secret::Secret;
 const HEADER: &str = "# outrigger-launch-secrets deployment=";
 
 /// Where the secrets of the script at `script` lie: the same name with `.secrets` behind it.
-#[must_use]
 pub fn path_beside(script: &Path) -> PathBuf {
     let mut path = OsString::from(script);
     path.push(".secrets");
@@ -18,7 +17,6 @@ pub fn path_beside(script: &Path) -> PathBuf {
 
 /// What the file says: its mark, then `runner_token=` and `bearer_token=`, a line each, and
 /// `runner_expires=` where that token ends.
-#[must_use]
 pub fn text(deployment: &str, secrets: ScriptSecrets<'_>) -> Secret {
     let expires = secrets.runner_expires.map(|time| format!("runner_expires={time}\n")).unwrap_or_default();
     Secret::new(format!(
@@ -29,7 +27,6 @@ pub fn text(deployment: &str, secrets: ScriptSecrets<'_>) -> Secret {
 }
 
 /// Is `text` a file with secrets that was written for this deployment?
-#[must_use]
 pub fn is_ours(text: &str, deployment: &str) -> bool {
     text.lines().next().and_then(|line| line.strip_prefix(HEADER)) == Some(deployment)
 }

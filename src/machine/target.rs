@@ -11,8 +11,6 @@
 //! What stays on the disk: cloud-init's `helpers.py` and `cc_scripts_user`; GCE's guest agent runs a
 //! startup script without cloud-init.
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -20,51 +18,17 @@ use crate::base::error::{Failure, Id, Result};
 use crate::base::template::yaml_string;
 use crate::settings::Place;
 
-/// When a place runs the script.
+/// How the script reaches the machine, and when it runs there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runs {
-    /// At the first boot; a copy of the disk with a new instance id counts as a new one.
-    Once,
-    /// At each boot.
-    EveryBoot,
-    /// When somebody does it.
-    OnDemand,
-}
-
-impl fmt::Display for Runs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Once => "once, at first boot",
-            Self::EveryBoot => "at every boot",
-            Self::OnDemand => "when you run it",
-        })
-    }
-}
-
-/// What the place is handed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// The script as it is.
-    Script,
-    /// A cloud-init document that writes the script to disk and runs it.
+pub enum Delivery {
+    /// cloud-init runs it at the first boot; a copy of the disk with a new instance id counts as a new one.
+    FirstBoot,
+    /// The same, in a cloud-init document that writes the script to disk and runs it.
     CloudConfig,
-}
-
-/// How much a place takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// The most, in bytes.
-    pub bytes: usize,
-    /// From more than this on, in bytes, a warning is due: others have seen less accepted.
-    pub warn_above: usize,
-    /// The bytes of its base64 are counted, not its own.
-    pub in_base64: bool,
-}
-
-impl Limit {
-    const fn of(bytes: usize) -> Self {
-        Self { bytes, warn_above: bytes, in_base64: false }
-    }
+    /// A guest agent without cloud-init runs it at each boot.
+    EveryBoot,
+    /// You copy it to a host that is up, and run it.
+    Copy,
 }
 
 /// A place where a launch script can run.
@@ -76,26 +40,32 @@ pub struct Target {
     pub title: &'static str,
     /// What it calls the thing that it is handed.
     pub field: &'static str,
-    /// How much it takes; none where only the disk limits it.
-    pub limit: Option<Limit>,
-    /// When it runs the script.
-    pub runs: Runs,
-    /// What it is handed.
-    pub form: Form,
+    /// The most that it takes, in bytes; none where only the disk limits it.
+    pub limit: Option<usize>,
+    /// How the script gets there.
+    pub delivery: Delivery,
     /// Who can read the script back, and for how long.
     pub readers: &'static str,
     /// A metadata service gives the script to every process on the VM.
     pub metadata: bool,
-    /// cloud-init leaves copies of the script on the VM's disk.
-    pub copies: bool,
-    /// Why the script cannot close the VM's way to its metadata service there, and what to do instead.
-    pub no_lock: Option<(&'static str, &'static str)>,
-    /// Its secrets go into a file of their own unless told otherwise.
-    pub separate: bool,
+    /// Why the script cannot close the VM's way to its metadata service there.
+    pub no_lock: Option<&'static str>,
 }
 
-const VM_USERS: &str = "every user of the VM (metadata service), root, copies of its disk";
-const LEAVE_AWAY: &str = "omit --lock-metadata";
+/// The smallest limit of a cloud that takes a cloud-init document: EC2's.
+const SMALLEST_FOR_DOCUMENTS: usize = 16_384;
+
+/// A cloud whose metadata service gives the user data to every process of the VM, until the VM is deleted.
+const CLOUD: Target = Target {
+    name: "",
+    title: "",
+    field: "user data",
+    limit: None,
+    delivery: Delivery::FirstBoot,
+    readers: "every user of the VM (metadata service), root, copies of its disk",
+    metadata: true,
+    no_lock: None,
+};
 
 /// All of them, in the order of [`Place`].
 pub static TARGETS: &[Target] = &[
@@ -103,188 +73,132 @@ pub static TARGETS: &[Target] = &[
         name: "lightsail",
         title: "Amazon Lightsail",
         field: "launch script",
-        limit: Some(Limit::of(14_336)),
-        runs: Runs::Once,
-        form: Form::Script,
-        readers: VM_USERS,
-        metadata: true,
-        copies: true,
-        no_lock: None,
-        separate: false,
+        limit: Some(14_336),
+        ..CLOUD
     },
     Target {
         name: "ec2",
         title: "Amazon EC2",
-        field: "user data",
-        limit: Some(Limit::of(16_384)),
-        runs: Runs::Once,
-        form: Form::Script,
+        limit: Some(16_384),
         readers: "every user of the VM (metadata service), root, copies of its disk, users allowed to describe the instance; as long as they exist",
-        metadata: true,
-        copies: true,
-        no_lock: None,
-        separate: false,
+        ..CLOUD
     },
     Target {
         name: "gce",
         title: "Google Compute Engine",
         field: "startup script",
-        limit: Some(Limit::of(262_144)),
-        runs: Runs::EveryBoot,
-        form: Form::Script,
+        limit: Some(262_144),
+        delivery: Delivery::EveryBoot,
         readers: "every user of the VM (metadata server), users allowed to read the instance; until the metadata key is removed",
-        metadata: true,
-        copies: false,
-        no_lock: Some((
-            "the guest agent gets its SSH keys and this script from the metadata server",
-            "omit --lock-metadata; once the runner is online, remove the key startup-script, as outrigger launch-script --print-commands shows",
-        )),
-        separate: false,
+        no_lock: Some("the guest agent gets its SSH keys and this script from the metadata server"),
+        ..CLOUD
     },
     Target {
         name: "azure",
         title: "Azure",
         field: "custom data",
-        limit: Some(Limit::of(65_535)),
-        runs: Runs::Once,
-        form: Form::Script,
+        limit: Some(65_535),
         readers: "root on the VM (ovf-env.xml, cloud-init), copies of its disk; as long as they exist",
         metadata: false,
-        copies: true,
-        no_lock: Some(("Azure's metadata service does not have the custom data", LEAVE_AWAY)),
-        separate: false,
+        no_lock: Some("Azure's metadata service does not have the custom data"),
+        ..CLOUD
     },
-    Target {
-        name: "digitalocean",
-        title: "DigitalOcean",
-        field: "user data",
-        limit: Some(Limit::of(65_536)),
-        runs: Runs::Once,
-        form: Form::Script,
-        readers: VM_USERS,
-        metadata: true,
-        copies: true,
-        no_lock: None,
-        separate: false,
-    },
-    Target {
-        name: "hetzner",
-        title: "Hetzner Cloud",
-        field: "user data",
-        limit: Some(Limit::of(32_768)),
-        runs: Runs::Once,
-        form: Form::Script,
-        readers: VM_USERS,
-        metadata: true,
-        copies: true,
-        no_lock: None,
-        separate: false,
-    },
+    Target { name: "digitalocean", title: "DigitalOcean", limit: Some(65_536), ..CLOUD },
+    Target { name: "hetzner", title: "Hetzner Cloud", limit: Some(32_768), ..CLOUD },
     Target {
         name: "openstack",
         title: "OpenStack",
-        field: "user data",
-        limit: Some(Limit { bytes: 65_535, warn_above: 65_535, in_base64: true }),
-        runs: Runs::Once,
-        form: Form::Script,
+        // 65,535 bytes of base64, which has four bytes for three.
+        limit: Some(49_149),
         readers: "every user of the VM (metadata service, config drive), root, copies of its disk, the cloud's administrators; as long as they exist",
-        metadata: true,
-        copies: true,
-        no_lock: None,
-        separate: false,
+        ..CLOUD
     },
     Target {
         name: "ssh",
         title: "a host over SSH",
         field: "script",
-        limit: None,
-        runs: Runs::OnDemand,
-        form: Form::Script,
+        delivery: Delivery::Copy,
         readers: "you and root on the host; until you delete your files",
         metadata: false,
-        copies: false,
-        no_lock: Some(("a script that is copied over SSH is not in a metadata service", LEAVE_AWAY)),
-        separate: true,
+        no_lock: Some("a script that is copied over SSH is not in a metadata service"),
+        ..CLOUD
     },
     Target {
         name: "cloud-config",
         title: "a cloud with cloud-init",
-        field: "user data",
-        // No cloud's own. The smallest that takes such a document is EC2's.
-        limit: Some(Limit { bytes: usize::MAX, warn_above: 16_384, in_base64: false }),
-        runs: Runs::Once,
-        form: Form::CloudConfig,
+        delivery: Delivery::CloudConfig,
         readers: "every user of the VM on most clouds (metadata service), root, copies of its disk; as long as they exist",
-        metadata: true,
-        copies: true,
-        no_lock: None,
-        separate: false,
+        ..CLOUD
     },
     Target {
         name: "nocloud",
         title: "a VM with a NoCloud seed",
         field: "user-data file",
-        limit: None,
-        runs: Runs::Once,
-        form: Form::Script,
         readers: "users allowed to read the seed, root on the VM, copies of its disk; as long as they exist",
         metadata: false,
-        copies: true,
-        no_lock: Some(("a NoCloud seed is a disk or a directory, not a metadata service", LEAVE_AWAY)),
-        separate: false,
+        no_lock: Some("a NoCloud seed is a disk or a directory, not a metadata service"),
+        ..CLOUD
     },
 ];
 
 /// The target that a setting names.
-#[must_use]
 pub fn of(place: Place) -> &'static Target {
     &TARGETS[place as usize]
 }
 
 /// The target of a name.
-#[must_use]
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }
 
 impl Target {
-    /// Whether a runner of somebody else's may be there, of which everything but our entry stays as it is:
-    /// the script for such a machine is longer. Elsewhere the machine is made for this one runner.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.runs == Runs::OnDemand
+    /// Whether it is a host that is up: its secrets go into a file of their own unless told otherwise, and a
+    /// runner of somebody else's may be there, of which everything but our entry stays as it is, which takes
+    /// a longer script. Elsewhere the machine is made for this one runner.
+    pub fn is_host(&self) -> bool {
+        self.delivery == Delivery::Copy
+    }
+
+    /// When it runs the script, as the rest of a sentence.
+    pub fn runs(&self) -> &'static str {
+        match self.delivery {
+            Delivery::FirstBoot | Delivery::CloudConfig => "once, at first boot",
+            Delivery::EveryBoot => "at every boot",
+            Delivery::Copy => "when you run it",
+        }
+    }
+
+    /// Whether cloud-init leaves copies of the script on the VM's disk.
+    pub fn keeps_copies(&self) -> bool {
+        matches!(self.delivery, Delivery::FirstBoot | Delivery::CloudConfig)
     }
 
     /// What the target is handed, made of the rendered script: the script itself, or a document around it
     /// that keeps the script's mark, so that it is known as ours.
-    #[must_use]
     pub fn wrap(&self, script: &str, deployment: &str) -> String {
-        match self.form {
-            Form::Script => script.to_owned(),
-            Form::CloudConfig => cloud_config(script, deployment),
+        match self.delivery {
+            Delivery::CloudConfig => cloud_config(script, deployment),
+            _ => script.to_owned(),
         }
     }
 
-    /// Whether `document`, as [`Self::wrap`] made it, fits; a warning where it barely does.
+    /// Whether `document`, as [`Self::wrap`] made it, fits; a warning where some clouds would not take it.
     ///
     /// # Errors
     /// OR0711 (exit 3) with both sizes.
     pub fn check_size(&self, document: &str) -> Result<Option<String>> {
-        let Some(limit) = self.limit else { return Ok(None) };
-        let (size, counted) = if limit.in_base64 {
-            (document.len().div_ceil(3) * 4, " in base64")
-        } else {
-            (document.len(), "")
-        };
-        if size > limit.bytes {
+        let size = document.len();
+        if let Some(limit) = self.limit.filter(|limit| size > *limit) {
             return Err(Failure::new(
-                Id::ScriptValue, format!("the script has {size} bytes{counted}, but {} accepts at most {}", self.title, limit.bytes),
+                Id::ScriptValue,
+                format!("the script has {size} bytes, but {} accepts at most {limit}", self.title),
             )
             .hint("if the CA bundle is the cause: run this where its server is reachable, so that only the needed certificates are included, or shorten the file")
             .hint("or copy the script to the VM, without a size limit: --target ssh"));
         }
-        Ok((size > limit.warn_above).then(|| {
-            format!("{size} bytes, more than the {} bytes that some clouds accept", limit.warn_above)
+        let warn = self.delivery == Delivery::CloudConfig && size > SMALLEST_FOR_DOCUMENTS;
+        Ok(warn.then(|| {
+            format!("{size} bytes, more than the {SMALLEST_FOR_DOCUMENTS} bytes that some clouds accept")
         }))
     }
 }
@@ -315,7 +229,7 @@ fn cloud_config(script: &str, deployment: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Form, Runs, TARGETS, find};
+    use super::{Delivery, TARGETS, find};
     use crate::base::error::Id;
     use crate::settings::setting;
 
@@ -333,7 +247,6 @@ mod tests {
             // Where no metadata service has the script, there is none to lock.
             assert!(target.metadata || target.no_lock.is_some(), "{name}");
             assert_eq!(target.metadata, target.readers.contains("metadata ser"), "{name}");
-            assert_eq!(target.separate, target.runs == Runs::OnDemand, "{name}");
             // It stands in a comment line of the script, which is cut at 200 characters.
             assert!(target.readers.len() < 160, "{name}");
         }
@@ -346,12 +259,11 @@ mod tests {
         let failure = sized("lightsail", 14_337).expect_err("too long");
         assert_eq!((failure.id, failure.kind.exit_code()), (Id::ScriptValue, 3));
         assert!(failure.message.contains("14337") && failure.message.contains("14336"));
-        // Base64 has four bytes for three.
         assert_eq!(sized("openstack", 49_149).expect("65,532 bytes of base64"), None);
-        assert!(sized("openstack", 49_150).expect_err("65,536").message.contains("65536 bytes in base64"));
+        assert!(sized("openstack", 49_150).expect_err("65,536 of base64").message.contains("at most 49149"));
         assert_eq!(sized("ssh", 1_000_000).expect("no limit"), None);
         assert!(sized("cloud-config", 1_000_000).expect("no limit of its own").is_some());
-        for target in TARGETS.iter().filter(|target| target.form == Form::Script) {
+        for target in TARGETS.iter().filter(|target| target.delivery != Delivery::CloudConfig) {
             assert_eq!(target.wrap("a\n", "web"), "a\n");
         }
     }

@@ -7,7 +7,6 @@ use crate::base::error::Id;
 const PAGES: &str = include_str!("explain.txt");
 
 /// The page of a failure, with its title in front.
-#[must_use]
 pub fn page(id: Id) -> String {
     let begins = format!("{id}\n\n");
     let text = PAGES.split_once(begins.as_str()).map_or("", |(_, after)| after);
@@ -22,7 +21,6 @@ fn is_code(text: &str) -> bool {
 }
 
 /// The page of a failure by its code; case does not matter.
-#[must_use]
 pub fn explain(code: &str) -> Option<String> {
     Id::ALL.iter().find(|id| id.code().eq_ignore_ascii_case(code)).map(|id| page(*id))
 }

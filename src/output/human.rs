@@ -24,7 +24,6 @@ pub struct Human {
 
 impl Human {
     /// Paragraphs, set anew for the width here: a wide terminal does not make long lines easier to read.
-    #[must_use]
     pub fn prose(&self, text: &str) -> String {
         let columns = self.width.min(100);
         let paragraphs = text.trim_end().split("\n\n");
@@ -34,7 +33,6 @@ impl Human {
     }
 
     /// The text of an event, newline included; empty for events that leave no line.
-    #[must_use]
     pub fn render(&self, event: &Event) -> String {
         let text = match &shown(event) {
             Event::Header { deployment, rows } => self.header(deployment, rows),
@@ -69,7 +67,6 @@ impl Human {
     }
 
     /// The line of a step that runs, without newline: for a spinner.
-    #[must_use]
     pub fn running(&self, step: &str, text: &str) -> String {
         let line = format!("{}{}", pad(&message::text(step), STEP), message::text(text));
         let line = if self.unicode { line } else { ascii(&line) };

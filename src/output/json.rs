@@ -12,7 +12,6 @@ use crate::base::message::is_hostile;
 const SCHEMA: &str = "outrigger/1.0";
 
 /// One event as one line of JSON, newline included.
-#[must_use]
 pub fn render(event: &Event) -> String {
     match &shown(event) {
         Event::Header { deployment, rows } => {

@@ -36,7 +36,6 @@ pub struct Streams {
 
 impl Streams {
     /// What the process's own streams are.
-    #[must_use]
     pub fn system() -> Self {
         Self {
             stdin_tty: io::stdin().is_terminal(),
@@ -75,7 +74,6 @@ pub struct Ui {
 
 impl Ui {
     /// A writer on the given streams.
-    #[must_use]
     pub fn new(
         stdout: Box<dyn Write + Send>,
         stderr: Box<dyn Write + Send>,
@@ -113,7 +111,6 @@ impl Ui {
     }
 
     /// A writer on the process's own streams; the prompts' colours follow the same decision.
-    #[must_use]
     pub fn system(env: &BTreeMap<String, String>, options: &RunOptions) -> Self {
         let streams = Streams::system();
         console::set_colors_enabled(colour(env, streams.stdout_tty));
@@ -123,13 +120,11 @@ impl Ui {
 
     /// Whether somebody is there to answer: stdin and stderr are terminals, and neither
     /// `--non-interactive`, `CI` nor `-o json` says otherwise.
-    #[must_use]
     pub fn interactive(&self) -> bool {
         self.interactive
     }
 
     /// Whether stdout is a terminal, where a secret has no business.
-    #[must_use]
     pub fn stdout_is_terminal(&self) -> bool {
         self.streams.stdout_tty
     }
@@ -140,7 +135,6 @@ impl Ui {
     }
 
     /// How text is rendered here.
-    #[must_use]
     pub fn human(&self) -> Human {
         self.human
     }

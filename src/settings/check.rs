@@ -105,7 +105,6 @@ pub fn version(value: &str) -> Result<String, String> {
 }
 
 /// Whether a version is lower than another; what is no version is lower than all.
-#[must_use]
 pub fn is_older(value: &str, other: &str) -> bool {
     let parts = |value: &str| -> Option<Vec<u32>> {
         version(value).ok()?.split('.').map(|part| part.parse().ok()).collect()
@@ -276,7 +275,6 @@ pub fn token_lifetime(value: &str) -> Result<Duration, String> {
 }
 
 /// The shortest way to write a duration that [`duration`] reads back.
-#[must_use]
 pub fn duration_text(value: Duration) -> String {
     let n = value.as_secs();
     match n {

@@ -123,7 +123,6 @@ fn scalar(value: &Value) -> Result<String, String> {
 }
 
 /// A comma-separated list; empty items are kept, so that their check can name them.
-#[must_use]
 pub fn split(text: &str) -> Vec<String> {
     text.split(',').map(|item| item.trim_matches(' ').to_owned()).collect()
 }

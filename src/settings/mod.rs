@@ -22,7 +22,7 @@ pub use options::{OPTIONS, RunOptions, run_options};
 pub use resolve::{Remembered, resolve};
 pub use row::{Group, Kind, Row};
 pub use table::*;
-pub use value::{InstallMethod, Output, Place, PodSecurity, PullPolicy, Reissue, Risk, Secrets};
+pub use value::{InstallMethod, Output, Place, PodSecurity, Reissue, Risk, Secrets};
 pub use view::{Missing, Need, missing_failure};
 
 /// Where a value came from.
@@ -48,7 +48,6 @@ pub enum Source {
 
 impl Source {
     /// Whether an earlier run said it, on this machine or another, and nobody in this one.
-    #[must_use]
     pub fn is_remembered(&self) -> bool {
         matches!(self, Source::Record | Source::Note(_))
     }

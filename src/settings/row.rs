@@ -40,7 +40,6 @@ pub enum Group {
 
 impl Group {
     /// The heading shown in the help.
-    #[must_use]
     pub fn heading(self) -> &'static str {
         match self {
             Group::Connection => "Deployment and cluster",
@@ -54,7 +53,6 @@ impl Group {
     }
 
     /// True for the groups every command accepts.
-    #[must_use]
     pub fn is_global(self) -> bool {
         matches!(self, Group::Connection | Group::Output)
     }
@@ -166,13 +164,11 @@ impl Row {
     }
 
     /// The variable to name to a user: the field's own name where there is one, else ours.
-    #[must_use]
     pub fn env_name(&self) -> Option<&'static str> {
         self.also.first().copied().or(self.env)
     }
 
     /// `--flag VALUE`, as it is written in help and errors.
-    #[must_use]
     pub fn usage(&self) -> String {
         if self.value.is_empty() { self.dashed.to_owned() } else { format!("{} {}", self.dashed, self.value) }
     }
@@ -287,7 +283,6 @@ macro_rules! table {
             }
 
             /// The value and source of a setting by its key; none if it has no value.
-            #[must_use]
             pub fn view(&self, key: &str) -> Option<(Vec<String>, Source)> {
                 let row = $rows.iter().position(|row| row.key == key)?;
                 let (texts, source) = match row {

@@ -165,7 +165,6 @@ table! {
 }
 
 /// The setting with this key.
-#[must_use]
 pub fn setting(key: &str) -> Option<&'static Row> {
     SETTINGS.iter().find(|row| row.key == key)
 }

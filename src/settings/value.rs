@@ -154,7 +154,6 @@ macro_rules! choices {
 
         impl $name {
             /// The word for it on the command line.
-            #[must_use]
             pub fn word(self) -> &'static str {
                 <Self as One>::CHOICES[self as usize]
             }
@@ -281,7 +280,6 @@ choices! {
 
 impl PodSecurity {
     /// The level that a namespace's label names; what is no level forbids nothing.
-    #[must_use]
     pub fn of_label(label: &str) -> Self {
         Self::parse(label).unwrap_or(Self::Privileged)
     }

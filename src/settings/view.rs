@@ -35,7 +35,6 @@ pub struct Missing {
 
 impl Missing {
     /// The setting with this key is missing.
-    #[must_use]
     pub fn new(key: &str, note: impl Into<String>) -> Self {
         let row = setting(key);
         let dash = || "–".to_owned();
@@ -49,7 +48,6 @@ impl Missing {
 }
 
 /// One failure that lists all that is missing (exit 2).
-#[must_use]
 pub fn missing_failure(missing: Vec<Missing>) -> Failure {
     let width =
         |of: fn(&Missing) -> &String| missing.iter().map(|m| of(m).chars().count()).max().unwrap_or(0);
@@ -71,13 +69,11 @@ fn place(path: &str) -> String {
 
 impl Settings {
     /// Whether a risk was accepted.
-    #[must_use]
     pub fn accepts(&self, risk: Risk) -> bool {
         self.accept.contains(&risk)
     }
 
     /// Where the launch script goes when nobody says.
-    #[must_use]
     pub fn default_script(&self) -> std::path::PathBuf {
         self.state_dir.join(&self.deployment.value).join("launch.sh")
     }
@@ -85,7 +81,6 @@ impl Settings {
     /// What the record keeps for the next run, defaults included, so that a newer outrigger's
     /// defaults make no difference (but for where gitlab-runner comes from: see [`Row::default`]).
     /// No secret, no consent, nothing meant for one run.
-    #[must_use]
     pub fn recorded(&self) -> BTreeMap<String, Vec<String>> {
         let rows = SETTINGS.iter().filter(|row| row.recorded);
         rows.filter_map(|row| Some((row, self.view(row.key)?.0)))
@@ -99,7 +94,6 @@ impl Settings {
 
     /// What the selected steps need and nobody gave. The context is the engine's to judge: it has
     /// read the kubeconfig. `has_gitlab_token`: the environment holds one, or somebody typed it.
-    #[must_use]
     pub fn missing(&self, need: Need, has_gitlab_token: bool) -> Vec<Missing> {
         let mut missing = Vec::new();
         if need == Need::Nothing {
@@ -128,13 +122,11 @@ impl Settings {
     }
 
     /// The command that does the same without questions: what was given or answered, nothing else.
-    #[must_use]
     pub fn equivalent_command(&self) -> String {
         self.command("outrigger setup --non-interactive", |_| true)
     }
 
     /// A command as it may be pasted anywhere: aimed at this run's deployment and cluster.
-    #[must_use]
     pub fn complete(&self, command: &Command) -> String {
         let (words, keys) = match command {
             Command::Whole(line) => return line.clone(),

@@ -223,7 +223,6 @@ pub struct Decided<A> {
 
 impl<A> Decided<A> {
     /// These lines, and no promise.
-    #[must_use]
     pub fn lines(lines: Vec<Line<A>>) -> Self {
         Self { lines, findings: Vec::new(), forecast: Forecast::default() }
     }
@@ -628,7 +627,6 @@ pub struct Refused {
 
 impl Refused {
     /// A step with this failure.
-    #[must_use]
     pub fn new(info: &'static Info, failure: Failure) -> Self {
         Self { info, failure }
     }

@@ -37,7 +37,6 @@ impl Looks {
     }
 
     /// Replaces the lines of refused objects by one refusal, and adds objects without a dry run to the forecast.
-    #[must_use]
     pub fn judge<A>(&self, lines: Vec<Line<A>>, made: impl Fn(&A) -> Option<&Object>) -> Decided<A> {
         let reference =
             |line: &Line<A>| line.act.as_ref().and_then(&made).map(|object| object.reference.clone());

@@ -38,13 +38,11 @@ pub static STEPS: &[&dyn AnyStep] = &[
 ];
 
 /// The step of a name.
-#[must_use]
 pub fn find(name: &str) -> Option<&'static dyn AnyStep> {
     STEPS.iter().copied().find(|step| step.info().name == name)
 }
 
 /// A step and the steps that its subcommand includes, in order.
-#[must_use]
 pub fn with_pulled_in(step: &'static dyn AnyStep) -> Vec<&'static dyn AnyStep> {
     let info = step.info();
     let belongs = |other: &&'static dyn AnyStep| {

@@ -41,7 +41,6 @@ pub struct Bundle {
 
 impl Bundle {
     /// The bundle as every reader takes it: 64 columns, `\n`, nothing between the blocks.
-    #[must_use]
     pub fn to_pem(&self) -> String {
         let mut text = String::new();
         for certificate in &self.certificates {

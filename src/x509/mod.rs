@@ -49,37 +49,31 @@ impl Certificate {
     }
 
     /// The certificate as it was signed.
-    #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
     /// The subject's distinguished name, for example `CN=kubernetes`; `(no subject)` when empty.
-    #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
     /// SHA-256 over the DER as openssl prints it: `9F:3A:…`.
-    #[must_use]
     pub fn fingerprint_sha256(&self) -> String {
         colon_hex(&Sha256::digest(&self.der))
     }
 
     /// Last second of validity. "No well-defined expiry" (the year 9999) is [`Timestamp::MAX`].
-    #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
     /// Whole days until the certificate expires, rounded down; negative once it has.
-    #[must_use]
     pub fn days_left(&self, now: Timestamp) -> i64 {
         (self.not_after.as_second() - now.as_second()).div_euclid(24 * 60 * 60)
     }
 
     /// Name and the start of the fingerprint, which tells CAs of equal name apart.
-    #[must_use]
     pub fn label(&self) -> String {
         label(&self.subject, &self.der)
     }
@@ -102,7 +96,6 @@ pub enum Host {
 
 impl Host {
     /// Reads a host as it stands in a URL, IPv6 with or without brackets.
-    #[must_use]
     pub fn parse(text: &str) -> Self {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         bare.parse().map_or_else(|_| Host::Name(text.to_owned()), Host::Ip)

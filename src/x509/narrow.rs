@@ -19,7 +19,6 @@ pub struct Narrowed {
 impl Narrowed {
     /// The verdict on the first chain that can be connected with, else on the first that Go takes, else on
     /// the first of all.
-    #[must_use]
     pub fn verdict(&self) -> Option<&Verdict> {
         let mut verdicts = self.verdicts.iter();
         let here = verdicts.clone().find(|verdict| verdict.accepted_here());
@@ -29,7 +28,6 @@ impl Narrowed {
 
 /// Judges the chains that a server shows and keeps of the bundle what verifies them: what Go accepts with
 /// the whole bundle, it accepts with that part.
-#[must_use]
 pub fn narrow(bundle: &Bundle, chains: &[&[Vec<u8>]], host: &Host, now: Timestamp) -> Narrowed {
     let verdicts: Vec<Verdict> = chains.iter().map(|chain| judge(bundle, chain, host, now)).collect();
     let mut distinct = Bundle { dropped: bundle.dropped.clone(), ..Bundle::default() };

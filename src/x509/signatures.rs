@@ -15,7 +15,6 @@ use x509_parser::asn1_rs::{Any, FromDer as _};
 use super::parse::Facts;
 
 /// Every algorithm that outrigger verifies, for certificates and for handshakes.
-#[must_use]
 pub fn algorithms() -> WebPkiSupportedAlgorithms {
     static ALL: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
         let ring = rustls::crypto::ring::default_provider().signature_verification_algorithms;

@@ -39,7 +39,6 @@ pub struct Verdict {
 
 impl Verdict {
     /// Whether this program, too, may and can connect.
-    #[must_use]
     pub fn accepted_here(&self) -> bool {
         self.accepted && self.not_here.is_none()
     }
@@ -92,7 +91,6 @@ impl Reasons {
 /// Where the chain needs a signature that outrigger cannot check (see [`super::signatures`]), names and
 /// key identifiers have to do, and `not_here` is set: such a verdict tells what Go does, and is no
 /// ground for a connection. So is one whose certificate policies are constrained, which are not modelled.
-#[must_use]
 pub fn judge(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) -> Verdict {
     let mut reasons = Reasons::default();
     let mut served = Vec::new();
@@ -181,7 +179,6 @@ pub fn judge(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) ->
 }
 
 /// The names of those who issued the certificates of a chain, as they stand in them.
-#[must_use]
 pub fn issuers(chain: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let served = chain.iter().filter_map(|der| parse(der).ok());
     served.map(|facts| facts.x509.issuer().as_raw().to_vec()).collect()

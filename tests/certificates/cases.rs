@@ -1,6 +1,6 @@
 //! The table: every input on which Go and rustls, or hope and truth, differ.
 
-use outrigger::x509::read_bundle;
+use outrigger::internal::read_bundle;
 use rcgen::{
     BasicConstraints, CidrSubnet, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyUsagePurpose,
     NameConstraints, SerialNumber, date_time_ymd,

@@ -81,7 +81,7 @@ pub fn serve_as(bed: &dyn Bed, identity: &Identity, with_path: bool) -> String {
     install_tls_provider();
     let server = identity.server();
     let mut roots = rustls::RootCertStore::empty();
-    let ca = outrigger::x509::read_bundle(bed.ca_pem().as_bytes()).expect("the bed's CA");
+    let ca = outrigger::internal::read_bundle(bed.ca_pem().as_bytes()).expect("the bed's CA");
     for one in &ca.certificates {
         roots.add(CertificateDer::from(one.der().to_vec())).expect("the bed's CA");
     }

@@ -265,7 +265,7 @@ async fn api_server(stream: TcpStream, tls: TlsAcceptor) -> Option<()> {
     let place = SocketAddr::new(place.ip().to_canonical(), place.port());
     let mut stream = tls.accept(stream).await.ok()?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| {
-        let certificate = outrigger::x509::Certificate::from_der(der).expect("a certificate");
+        let certificate = outrigger::internal::Certificate::from_der(der).expect("a certificate");
         format!(" with the certificate {}", certificate.label())
     });
     loop {

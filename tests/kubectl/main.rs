@@ -4,7 +4,7 @@
 //! namespace with proxies and API servers that write down who came and how: the same server must be reached,
 //! the same way, with the same credentials, or both must refuse. A difference is named in `cases.rs` with its
 //! reason; one that is not named fails, and so does a named one that is none.
-//! `go/NAME` holds [`outrigger::base::proxy`] against `golang.org/x/net/http/httpproxy`, on rows and at random.
+//! `go/NAME` holds outrigger's proxy rules against `golang.org/x/net/http/httpproxy`, on rows and at random.
 //!
 //! Without kubectl (`KUBEBUILDER_ASSETS`, made by `tests/real/build-control-plane.sh`), namespaces or Go the
 //! cases are ignored with the reason, or fail if `OUTRIGGER_REQUIRE_TIERS=1`.

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use libtest_mimic::{Completion, Failed, Trial};
-use outrigger::base::proxy;
-use outrigger::cluster::Endpoint;
+use outrigger::internal::Endpoint;
+use outrigger::internal::proxy;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use outrigger::base::secret::Secret;
-use outrigger::machine::{LaunchScript, ScriptSecrets};
-use outrigger::settings::{DEFAULT_APT_URL, DEFAULT_RUNNER_VERSION};
+use outrigger::internal::Secret;
+use outrigger::internal::{DEFAULT_APT_URL, DEFAULT_RUNNER_VERSION};
+use outrigger::internal::{LaunchScript, ScriptSecrets};
 
 use super::machine::Machine;
 use super::sample::{
@@ -381,8 +381,10 @@ fn a_token_that_ends_is_one_that_the_runner_can_renew() {
             machine.succeed(shell, &LaunchScript { secrets: None, ..with_image(&script, "debian:13") });
             assert_eq!(times(&machine), [obtained, expires]);
             let machine = Machine::new();
-            machine
-                .write("secrets", outrigger::machine::secrets_file::text("kubernetes-runner", ends).expose());
+            machine.write(
+                "secrets",
+                outrigger::internal::secrets_file::text("kubernetes-runner", ends).expose(),
+            );
             let script = LaunchScript { secrets: None, ..script.clone() };
             let path = machine.path("secrets").display().to_string();
             assert!(machine.run_file(shell, "root/script", &text(&script), &[&path]).status.success());

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use outrigger::base::secret::Secret;
-use outrigger::machine::target::find;
-use outrigger::machine::{LaunchScript, ScriptSecrets};
+use outrigger::internal::Secret;
+use outrigger::internal::target::find;
+use outrigger::internal::{LaunchScript, ScriptSecrets};
 use proptest::prelude::*;
 use toml::{Table, Value};
 

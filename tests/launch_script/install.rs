@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use outrigger::machine::{LaunchScript, Method};
-use outrigger::settings::{DEFAULT_APT_URL, DEFAULT_RUNNER_VERSION};
+use outrigger::internal::{DEFAULT_APT_URL, DEFAULT_RUNNER_VERSION};
+use outrigger::internal::{LaunchScript, Method};
 use sha2::{Digest as _, Sha256};
 
 use super::machine::Machine;
@@ -154,7 +154,7 @@ fn the_helper_images_can_stay_away() {
 fn what_is_downloaded_has_the_hash_that_was_named() {
     let tokens = tokens();
     let bytes = "a binary";
-    let good = outrigger::base::template::hex(&Sha256::digest(bytes));
+    let good = outrigger::internal::hex(&Sha256::digest(bytes));
     let bad = good.chars().rev().collect::<String>();
     for shell in shells() {
         for method in [Method::Apt, Method::Binary] {

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use outrigger::machine::LaunchScript;
-use outrigger::settings::DEFAULT_KEY_FINGERPRINT;
+use outrigger::internal::DEFAULT_KEY_FINGERPRINT;
+use outrigger::internal::LaunchScript;
 
 use super::sample::{ACCOUNT, text};
 

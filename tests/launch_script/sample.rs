@@ -2,12 +2,12 @@
 
 use std::process::{Command, Stdio};
 
-use outrigger::base::secret::Secret;
-use outrigger::machine::target::find;
-use outrigger::machine::{Entry, Installer, LaunchScript, Method, ScriptSecrets};
-use outrigger::settings::{
+use outrigger::internal::Secret;
+use outrigger::internal::target::find;
+use outrigger::internal::{
     DEFAULT_APT_URL, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION,
 };
+use outrigger::internal::{Entry, Installer, LaunchScript, Method, ScriptSecrets};
 
 pub const RUNNER_TOKEN: &str = "glrt-EXAMPLE-not-a-token";
 pub const BEARER_TOKEN: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6IkVYQU1QTEUifQ.EXAMPLE.not-a-token";

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use outrigger::machine::uninstall::Uninstall;
-use outrigger::machine::{LaunchScript, Method};
+use outrigger::internal::Uninstall;
+use outrigger::internal::{LaunchScript, Method};
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
@@ -152,7 +152,7 @@ fn a_machine_of_its_own_is_as_it_was() {
 #[test]
 fn a_binary_goes_with_its_unit() {
     let tokens = tokens();
-    let sha256 = outrigger::base::template::hex(&Sha256::digest("a binary"));
+    let sha256 = outrigger::internal::hex(&Sha256::digest("a binary"));
     for shell in shells() {
         let machine = Machine::new();
         let before = disk(&machine);

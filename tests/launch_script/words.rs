@@ -7,10 +7,10 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use outrigger::base::secret::Secret;
-use outrigger::machine::launch_script::{Packed, packed};
-use outrigger::machine::target::find;
-use outrigger::machine::{LaunchScript, Method, ScriptSecrets, is_ours};
+use outrigger::internal::Secret;
+use outrigger::internal::target::find;
+use outrigger::internal::{LaunchScript, Method, ScriptSecrets, is_ours};
+use outrigger::internal::{Packed, packed};
 
 use sha2::{Digest as _, Sha256};
 

@@ -28,7 +28,7 @@ const DEBUG_TEXT: [&str; 5] =
 macro_rules! local_fixture {
     ($name:literal) => {{
         use rustls::pki_types::pem::PemObject as _;
-        let read = |pem: &[u8]| outrigger::x509::read_bundle(pem).expect("a fixture").certificates;
+        let read = |pem: &[u8]| outrigger::internal::read_bundle(pem).expect("a fixture").certificates;
         let chain = include_bytes!(concat!("../data/certificates/local-", $name, ".chain.pem"));
         let key = include_bytes!(concat!("../data/certificates/local-", $name, ".key.pem"));
         let ca = include_str!(concat!("../data/certificates/local-", $name, ".ca.pem")).to_owned();
@@ -237,7 +237,7 @@ pub fn bundles(bed: &dyn Bed) {
         let scene = Scene::new(bed, User::Admin);
         let config = with_ca(&scene, &(strangers(count - 1).concat() + &right));
         let printed = scene.command("extract-ca").flag("--kubeconfig", &config).run().code(0);
-        let canonical = outrigger::x509::read_bundle(right.as_bytes()).expect("PEM").to_pem();
+        let canonical = outrigger::internal::read_bundle(right.as_bytes()).expect("PEM").to_pem();
         assert_eq!(printed.stdout(), canonical, "{count}\n{printed}");
         let left_out = match count - 1 {
             1 => "1 other certificate".to_owned(),
@@ -267,7 +267,7 @@ pub fn gitlab_bundles(bed: &dyn Bed) {
     let _ = setup.run().code(0).says("8 other certificates");
     let script = script(&scene);
     assert!(script.contains(ca.pem().trim_end()));
-    let of_cluster = outrigger::x509::read_bundle(bed.ca_pem().as_bytes()).expect("PEM");
+    let of_cluster = outrigger::internal::read_bundle(bed.ca_pem().as_bytes()).expect("PEM");
     assert_eq!(script.matches("BEGIN CERTIFICATE").count(), 1 + of_cluster.certificates.len());
     let _ = setup.run().code(0).says("Nothing to change");
 }

@@ -137,7 +137,7 @@ pub fn odd_bundles(bed: &dyn Bed) {
         let scene = Scene::new(bed, User::Admin);
         let path = kubeconfig(&scene, |cluster| cluster["certificate-authority-data"] = json!(data));
         let output = scene.command("extract-ca").flag("--kubeconfig", path).run().code(0);
-        let expected = outrigger::x509::read_bundle(ca.as_bytes()).expect("PEM").to_pem();
+        let expected = outrigger::internal::read_bundle(ca.as_bytes()).expect("PEM").to_pem();
         assert_eq!(output.stdout(), expected, "{what}\n{output}");
         let _ = output.says("SHA-256").says("days left");
     }

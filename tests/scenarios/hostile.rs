@@ -62,7 +62,7 @@ fn assert_harmless(what: &str, output: &Output) {
 }
 
 fn assert_text(place: &str, text: &str) {
-    let hostile = |c: char| outrigger::base::message::is_hostile(c) && c != '\n';
+    let hostile = |c: char| outrigger::internal::message::is_hostile(c) && c != '\n';
     if let Some(c) = text.chars().find(|c| hostile(*c)) {
         panic!("{place}: {c:?} is in\n{}", text.escape_debug());
     }

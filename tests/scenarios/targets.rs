@@ -8,7 +8,8 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use outrigger::machine::target::TARGETS;
+use outrigger::internal::commands::TARGETS as WITH_COMMANDS;
+use outrigger::internal::target::TARGETS;
 
 use super::input::refused;
 use super::{Scene, listing, writes};
@@ -43,13 +44,13 @@ pub fn plans(bed: &dyn Bed) {
     for target in TARGETS {
         let setup = scene.setup().flag("--target", target.name).arg("--dry-run");
         let output = refused(bed, &scene.home, &setup, 0);
-        let secrets = if target.separate {
+        let secrets = if target.is_host() {
             "launch.sh.secrets next to it contains both"
         } else {
             "contains two secrets"
         };
         let _ = output
-            .says(&format!("for {} (--target {}): runs {}", target.title, target.name, target.runs))
+            .says(&format!("for {} (--target {}): runs {}", target.title, target.name, target.runs()))
             .says(&format!("can be read by {}", target.readers))
             .says(secrets);
     }
@@ -65,6 +66,11 @@ pub fn printed_commands(bed: &dyn Bed) {
         |target: &str| scene.command("launch-script").arg("--print-commands").flag("--target", target);
     bed.mark();
     for target in TARGETS {
+        if !WITH_COMMANDS.contains(&target.name) {
+            let none = format!("no commands for --target {}", target.name);
+            let _ = commands(target.name).run().code(2).says("OR0202").says(&none).says("docs/targets.md");
+            continue;
+        }
         let output = commands(target.name).run().code(0);
         let text = output.stdout();
         assert!(text.contains(&script.display().to_string()), "{output}");
@@ -89,12 +95,12 @@ pub fn printed_commands(bed: &dyn Bed) {
     assert_eq!(read(&script), before);
     // A file that is gone is said beside the commands, as one that is somebody else's.
     fs::remove_file(&script).expect("setup wrote it");
-    let _ = commands("ec2").run().code(0).says("launch.sh does not exist").says("aws ec2 run-instances");
+    let _ = commands("ssh").run().code(0).says("launch.sh does not exist").says("scp -p");
     fs::write(&script, "#!/bin/sh\n").expect("a folder of ours");
-    let _ = commands("ec2").run().code(0).says("is not this deployment's script");
-    let elsewhere = commands("hetzner").flag("--script", "/mnt/it's here/run.sh");
-    let _ = elsewhere.run().code(0).says(r"--user-data-from-file '/mnt/it'\''s here/run.sh'");
-    let _ = commands("ec2").flag("--script", "-").run().code(2).says("--script FILE");
+    let _ = commands("ssh").run().code(0).says("is not this deployment's script");
+    let elsewhere = commands("cloud-config").flag("--script", "/mnt/it's here/run.sh");
+    let _ = elsewhere.run().code(0).says(r"--config-file '/mnt/it'\''s here/run.sh'");
+    let _ = commands("ssh").flag("--script", "-").run().code(2).says("--script FILE");
 }
 
 /// The way back is printed from what is known on this machine, by asking nobody.
@@ -154,7 +160,7 @@ pub fn impossible(bed: &dyn Bed) {
         (&["--secrets", "none"], "\"none\" is not one of inline, separate", ""),
         (&["--target", "ssh", "--lock-metadata"], "--target ssh", "omit --lock-metadata"),
         (&["--target", "azure", "--lock-metadata"], "does not have the custom data", "omit --lock-metadata"),
-        (&["--target", "gce", "--lock-metadata"], "SSH keys", "--print-commands"),
+        (&["--target", "gce", "--lock-metadata"], "SSH keys", "omit --lock-metadata"),
         (&["--target", "nocloud", "--lock-metadata"], "not a metadata service", "omit --lock-metadata"),
         (&["--secrets", "separate"], "--target lightsail", "--target ssh"),
         (

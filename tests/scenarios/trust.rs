@@ -176,13 +176,13 @@ pub fn mark_in_another_project(bed: &dyn Bed) {
     // What a tenant can compute over the squat, on a runner of a project of their own.
     let kube_system = bed.admin().get("/api/v1/namespaces/kube-system").expect("every cluster has it");
     let cluster = format!("kube-system {}", kube_system["metadata"]["uid"].as_str().expect("a uid"));
-    let deployment = outrigger::deployment::mark::Deployment {
+    let deployment = outrigger::internal::mark::Deployment {
         name: &scene.deployment,
         namespace: &scene.deployment,
         id: FORGED,
     };
     let mark =
-        outrigger::deployment::mark::mark(deployment, &cluster, &scene.anchor_uid().expect("it is there"));
+        outrigger::internal::mark::mark(deployment, &cluster, &scene.anchor_uid().expect("it is there"));
     let make = |project: u64| {
         let body = json!({"runner_type": "project_type", "project_id": project, "tag_list": ["x"],
             "run_untagged": false, "description": format!("squat, {mark}")});

@@ -45,7 +45,6 @@ pub fn check_claims(token: &Secret, names: &Names, uid: &str) -> Result<()> {
 }
 
 /// Times of issue and expiry; `None` for a token that does not expire.
-#[must_use]
 pub fn lifetime(token: &Secret) -> Option<(Timestamp, Timestamp)> {
     let claims = claims(token)?;
     let time = |name: &str| claims[name].as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok());

@@ -10,13 +10,11 @@ use crate::deployment::run::Run;
 use crate::settings::Reissue;
 
 /// Whether the Secret contains its token.
-#[must_use]
 pub fn is_readable(secret: &Object) -> bool {
     secret.value["type"] == FILLED_BY_CLUSTER
 }
 
 /// Why a live Secret's token has to be replaced, if it has to.
-#[must_use]
 pub fn renewal(run: &Run, notes: &Notes, live: &Object) -> Option<String> {
     let requested = run.settings.token_lifetime.is_some();
     if run.settings.reissue.contains(&Reissue::Cluster) {
@@ -42,7 +40,6 @@ pub fn renewal(run: &Run, notes: &Notes, live: &Object) -> Option<String> {
 }
 
 /// Whether the last script's token is not the deployment's token after this run.
-#[must_use]
 pub fn script_is_stale(run: &Run, notes: &Notes, live: Option<&Object>) -> bool {
     let Some(live) = live else { return true };
     let noted = notes.script_secret();

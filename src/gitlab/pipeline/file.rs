@@ -36,13 +36,11 @@ impl PipelineFile<'_> {
 }
 
 /// SHA-256 in hex, to detect later changes.
-#[must_use]
 pub fn digest(text: &str) -> String {
     template::hex(&Sha256::digest(text.as_bytes()))
 }
 
 /// The difference as lines that begin with `-`, `+` or a space, with one line of context.
-#[must_use]
 pub fn difference(old: &str, new: &str) -> Vec<String> {
     let diff = TextDiff::from_lines(old, new);
     let mut lines = Vec::new();

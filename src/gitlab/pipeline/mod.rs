@@ -62,7 +62,6 @@ pub struct State {
 
 impl State {
     /// Whether the file has the wanted content.
-    #[must_use]
     pub fn is_equal(&self) -> bool {
         self.present.as_ref().is_some_and(|present| present.text == self.wanted)
     }

@@ -16,7 +16,6 @@ pub enum Reason {
 ///
 /// No job is stuck while a job on our runner has succeeded or can still start: the others may be for other
 /// runners.
-#[must_use]
 pub fn why_waiting(jobs: &[Job], ours: Option<&Runner>) -> Option<Reason> {
     let pending = || jobs.iter().filter(|job| job.status == "pending");
     let reasons: Vec<Reason> = pending().filter_map(|job| reason(job, ours)).collect();

@@ -5,7 +5,6 @@ use crate::gitlab::Manager;
 use crate::gitlab::view::View;
 
 /// The machines that use a runner's token, in words.
-#[must_use]
 pub fn hosts(ours: &Ours) -> String {
     let managers = &ours.managers;
     if managers.is_empty() {
@@ -20,7 +19,6 @@ pub fn hosts(ours: &Ours) -> String {
 }
 
 /// How long ago something happened, in words.
-#[must_use]
 pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
     let seconds = u64::try_from(now.as_second() - time.as_second()).unwrap_or(0);
     match seconds {
@@ -32,7 +30,6 @@ pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
 }
 
 /// For example "last contact 40 s ago" or "paused, no contact yet".
-#[must_use]
 pub fn condition(view: &View, ours: &Ours) -> String {
     let now = view.now();
     let contact =

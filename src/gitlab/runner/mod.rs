@@ -8,7 +8,7 @@ mod delete;
 mod describe;
 mod find;
 
-pub use create::{Made, create, register, reset};
+pub use create::{create, register, reset};
 pub use delete::{delete, settle};
 pub use describe::{ago, condition, hosts};
 pub use find::{Stands, by_mark, find, stands};
@@ -71,7 +71,6 @@ pub enum Verdict {
 
 impl Verdict {
     /// Whether this run gets a new token of the runner.
-    #[must_use]
     pub fn brings_token(&self) -> bool {
         match self {
             Verdict::Create(_) | Verdict::Legacy(Found::None) => true,

@@ -26,19 +26,16 @@ pub struct Inputs {
 }
 
 /// GitLab's URL, if set.
-#[must_use]
 pub fn gitlab_url(run: &Run) -> Option<&str> {
     run.settings.gitlab_url.as_ref().map(|url| url.value.as_str())
 }
 
 /// How gitlab-runner is installed.
-#[must_use]
 pub fn method(run: &Run) -> Method {
     *run.settings.install_method
 }
 
 /// The expected SHA-256 of the package or binary, if known.
-#[must_use]
 pub fn sha256(run: &Run) -> Option<&str> {
     let (method, settings) = (method(run), &run.settings);
     let given = if method == Method::Binary { &settings.binary_sha256 } else { &settings.deb_sha256 };
@@ -51,7 +48,6 @@ pub fn sha256(run: &Run) -> Option<&str> {
 
 impl Inputs {
     /// The script with these secrets, or without any.
-    #[must_use]
     pub fn script<'a>(&'a self, run: &'a Run, secrets: Option<ScriptSecrets<'a>>) -> Script<'a> {
         let settings = &run.settings;
         let is_default = [&settings.apt_url, &settings.key_url, &settings.key_fingerprint]

@@ -44,14 +44,12 @@ impl Default for Roots {
 
 impl Roots {
     /// As client-go does it: the given CA alone, or this machine's roots where there is none.
-    #[must_use]
     pub fn of_cluster(given: Option<Bundle>) -> Self {
         Self { system: given.is_none(), given, file: None }
     }
 
     /// As gitlab-runner does it with `tls-ca-file`: this machine's roots, and the given ones beside them.
     /// (`network/client.go`, `addTLSCA`.)
-    #[must_use]
     pub fn of_gitlab(given: Option<(Bundle, PathBuf)>) -> Self {
         let (given, file) = given.unzip();
         Self { given, file, system: true }
@@ -118,7 +116,6 @@ impl fmt::Display for Untrusted {
 impl Error for Untrusted {}
 
 /// The refused certificate behind an error of an HTTP client, if there is one.
-#[must_use]
 pub fn untrusted<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Untrusted> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -139,7 +136,6 @@ pub fn untrusted<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Untrusted> 
 /// The certificates this machine trusts for the public web; none if it has no such store.
 ///
 /// What cannot be read or loaded is in [`Bundle::dropped`].
-#[must_use]
 pub fn system_roots() -> Option<Bundle> {
     let found = rustls_native_certs::load_native_certs();
     let mut bundle =

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use outrigger::cluster::rights;
+use outrigger::internal::rights;
 use outrigger_doubles::gitlab::PROJECT;
 use serde_json::json;
 

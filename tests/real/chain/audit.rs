@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use outrigger::cluster::rights::Right;
+use outrigger::internal::rights::Right;
 use serde_json::Value;
 
 /// The requests of a user in one namespace.

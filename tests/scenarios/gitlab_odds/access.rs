@@ -169,7 +169,7 @@ pub fn permissions_of_the_help_page(bed: &'static Doubles) {
         format!("{action}_{resource}").to_lowercase().replace(' ', "_")
     };
     let mut permissions: Vec<String> =
-        outrigger::gitlab::permissions::all().map(|permission| symbol(permission.name)).collect();
+        outrigger::internal::permissions::all().map(|permission| symbol(permission.name)).collect();
     // What is given as one comprises these.
     permissions.extend(["read_repository_file", "read_pipeline_job"].map(str::to_owned));
     let permissions: Vec<&str> = permissions.iter().map(String::as_str).collect();

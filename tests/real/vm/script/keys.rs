@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use outrigger::base::template::hex;
+use outrigger::internal::hex;
 use sha2::{Digest as _, Sha256};
 
 use super::super::vm::Vm;
