@@ -332,12 +332,19 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
         Answer::Unasked(_) => true,
     };
     if needs_consent(run) {
-        let failure = Failure::new(Id::CannotGrant, format!("you may not grant the Role in {namespace}, which outrigger did not create"))
-            .detail("required", "a temporary binding to `edit` there, which allows you to act as any ServiceAccount of that namespace");
-        return Line::refuse(
-            with_administrators_commands(run, failure, operator)
-                .hint("or accept the temporary binding: --accept temporary-edit"),
-        );
+        let failure = Failure::new(
+            Id::MissingConsent,
+            format!(
+                "creating the Role in {namespace} takes a temporary binding to `edit`, which requires consent"
+            ),
+        )
+        .detail("because", "outrigger did not create that namespace, and you may not grant the Role there")
+        .detail(
+            "allows",
+            "you to act as any ServiceAccount of that namespace, until outrigger deletes the binding",
+        )
+        .hint("accept the temporary binding: --accept temporary-edit");
+        return Line::refuse(with_administrators_commands(run, failure, operator));
     }
     if let Some(means) = &seen.means {
         if let Some(failure) = &means.refused {
@@ -446,9 +453,10 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
     let binding = shell_word(&format!("{}-bootstrap", names.deployment));
     let kubectl = |words: String| Command::Whole(format!("kubectl {words}"));
     let ours = |words: &str| Command::Outrigger(words.to_owned(), PLACES);
+    let or = if failure.hints.is_empty() { "" } else { "or " };
     let failure = failure
         .hint((
-            format!("have an administrator apply these manifests, which give {operator} no new rights"),
+            format!("{or}have an administrator apply these manifests, which give {operator} no new rights"),
             ours("create-role --print > role.yaml"),
         ))
         .hint(kubectl("apply -f role.yaml".to_owned()));

@@ -129,7 +129,7 @@ fn decisions() {
                 USED,
                 |_, seen| again(seen),
                 &[
-                    "Refuse CannotGrant: which outrigger did not create | --accept temporary-edit | give you `edit` there",
+                    "Refuse MissingConsent: outrigger did not create | --accept temporary-edit | give you `edit` there",
                 ],
             ),
             (
@@ -177,7 +177,7 @@ fn decisions() {
                     unasked(seen);
                     again(seen);
                 },
-                &["Refuse CannotGrant: --accept temporary-edit"],
+                &["Refuse MissingConsent: --accept temporary-edit"],
             ),
             ("second look: needed", &[], |_, seen| again(seen), &["Create Bind RoleBinding edit"]),
             (

@@ -29,6 +29,8 @@ pub struct IssueToken;
 
 /// A shorter lifetime needs consent.
 const SHORT: Duration = Duration::from_secs(7 * 24 * 3600);
+const LONGER: &str =
+    "omit --token-lifetime for a token that does not expire, or accept it with --accept lifetime";
 /// A working controller takes milliseconds.
 const FILLED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -227,7 +229,15 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
     let reference = d.run.names.token_secret();
     let wanted = manifest(d.run, &d.notes.id());
     let requested = d.run.settings.token_lifetime.as_ref();
+    let short = requested.map(|lifetime| lifetime.value).filter(|lifetime| *lifetime < SHORT);
+    let refused = short.filter(|_| !d.run.settings.accepts(Risk::Lifetime)).map(|lifetime| {
+        let message = format!("a token lifetime of {} is shorter than a week", span(lifetime));
+        Failure::new(Id::MissingConsent, message).hint(LONGER)
+    });
     let Some(live) = live else {
+        if let Some(failure) = refused {
+            return Line::refuse(failure);
+        }
         return match requested {
             None => {
                 let text = format!("{reference} of type service-account-token, does not expire");
@@ -246,6 +256,9 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
         return Line::refuse(deletion::in_the_way(live));
     }
     if let Some(why) = renewal::renewal(d.run, d.notes, live) {
+        if let Some(failure) = refused {
+            return Line::refuse(failure);
+        }
         let act = match requested {
             None => Act::Replace(live.uid().to_owned(), wanted),
             Some(_) => Act::Request(wanted),
@@ -349,20 +362,13 @@ async fn request(w: Writes<'_>, handle: &Object) -> Result<Secret> {
     let (from, until) = claims::lifetime(&token).unwrap_or((w.run.now, said));
     let expires = said.min(until);
     let granted = Duration::from_secs(u64::try_from(expires.as_second() - from.as_second()).unwrap_or(0));
-    let shortened = granted + Duration::from_secs(60) < asked;
-    if (shortened || granted < SHORT) && !w.run.settings.accepts(Risk::Lifetime) {
+    if granted + Duration::from_secs(60) < asked && !w.run.settings.accepts(Risk::Lifetime) {
         return Err(Failure::new(
             Id::LifetimeShortened,
-            if shortened {
-                format!("the cluster granted {} instead of the requested {}", span(granted), span(asked))
-            } else {
-                format!("a token lifetime of {} is shorter than a week", span(granted))
-            },
+            format!("the cluster granted {} instead of the requested {}", span(granted), span(asked)),
         )
         .detail("jobs stop at", expires.to_string())
-        .hint(
-            "omit --token-lifetime for a token that does not expire, or accept it with --accept lifetime",
-        ));
+        .hint(LONGER));
     }
     w.journal.write(|record| record.token_expires = expires.to_string())?;
     Ok(token)

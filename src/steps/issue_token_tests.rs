@@ -29,6 +29,7 @@ fn shown(act: &Act) -> String {
 }
 
 const REQUESTED: &[&str] = &["--token-lifetime", "31d"];
+const SHORT: &[&str] = &["--token-lifetime", "20h"];
 
 #[test]
 fn decisions() {
@@ -50,6 +51,19 @@ fn decisions() {
                 |_, seen| seen.live = None,
                 &["Create Request Opaque: token for 31 days"],
             ),
+            (
+                "missing, requested for less than a week",
+                SHORT,
+                |_, seen| seen.live = None,
+                &["Refuse MissingConsent: 20 hours is shorter than a week | --accept lifetime"],
+            ),
+            (
+                "missing, requested for less than a week, with consent",
+                &["--token-lifetime", "20h", "--accept", "lifetime"],
+                |_, seen| seen.live = None,
+                &["Create Request Opaque: token for 20 hours"],
+            ),
+            ("in place, requested for less than a week", SHORT, |_, _| {}, &["Keep"]),
             (
                 "missing, without an account to have it",
                 &[],

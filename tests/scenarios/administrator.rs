@@ -16,11 +16,11 @@ fn shell<'a>(scene: &'a Scene<'_>) -> Shell<'a> {
     Shell::new(&scene.home, bed.admin(), bed.kubectl(), &bed.kubeconfig(User::Admin))
 }
 
-/// A setup that is refused for certain: with exit 4, before anything is made.
-fn refused(scene: &Scene<'_>, setup: &Cli<'_>) -> Vec<String> {
+/// A setup that is refused for certain, before anything is made: with exit 4, or 2 where consent would help.
+fn refused(scene: &Scene<'_>, setup: &Cli<'_>, exit: i32) -> Vec<String> {
     let before = world(scene.bed.admin());
     scene.bed.mark();
-    let output = setup.run().code(4);
+    let output = setup.run().code(exit);
     assert_eq!(listing(&writes(scene.bed)), "", "a refusal that is certain comes before the first write");
     assert_same("a refused setup", &before, &world(scene.bed.admin()));
     commands(&output)
@@ -37,7 +37,7 @@ fn ways(lines: &[String]) -> (&[String], &[String]) {
 pub fn manifests(bed: &dyn Bed) {
     let mut scene = Scene::new(bed, User::Limited);
     let before = world(bed.admin());
-    let lines = refused(&scene, &scene.setup());
+    let lines = refused(&scene, &scene.setup(), 4);
     let (first, _) = ways(&lines);
     let shell = shell(&scene);
     shell.run_all(first);
@@ -58,7 +58,7 @@ pub fn temporary_edit(bed: &dyn Bed) {
     // Places and cluster are repeated in what is printed, or it would be about other namespaces.
     let jobs = format!("{}-elsewhere", scene.deployment);
     let setup = || scene.setup().flag("--namespace", &jobs);
-    let lines = refused(&scene, &setup());
+    let lines = refused(&scene, &setup(), 4);
     let (_, second) = ways(&lines);
     let (undo, lend) = second.split_last().expect("the undo comes last");
     let shell = shell(&scene);
@@ -84,7 +84,7 @@ pub fn odd_user_name(bed: &dyn Bed) {
         "subjects": [{"apiGroup": RBAC, "kind": "User", "name": name}],
     }));
     let setup = || scene.setup().flag("--as", name);
-    let lines = refused(&scene, &setup());
+    let lines = refused(&scene, &setup(), 4);
     let (_, second) = ways(&lines);
     let (undo, lend) = second.split_last().expect("the undo comes last");
     let shell = shell(&scene);
@@ -128,7 +128,7 @@ pub fn used_namespace(bed: &dyn Bed) {
     let setup = || scene.setup().flag("--use-namespace", &theirs).arg("--accept-shared-namespace");
     let output: Output = {
         bed.mark();
-        let output = setup().run().code(4).says("--accept temporary-edit").says("act as any");
+        let output = setup().run().code(2).says("OR0206").says("--accept temporary-edit").says("act as any");
         assert_eq!(listing(&writes(bed)), "");
         output
     };
@@ -144,7 +144,7 @@ pub fn used_namespace(bed: &dyn Bed) {
     // By manifests, in their namespace.
     let again = scene.elsewhere(User::Binder);
     let setup = || again.setup().flag("--use-namespace", &theirs).arg("--accept-shared-namespace");
-    let lines = refused(&again, &setup());
+    let lines = refused(&again, &setup(), 2);
     let shell = shell(&again);
     shell.run_all(ways(&lines).0);
     setup().run().code(0);
