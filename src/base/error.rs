@@ -9,7 +9,7 @@
 use std::fmt;
 
 pub use super::catalogue::Id;
-pub use super::hint::{Command, Hint};
+pub use super::hint::{Aim, Command, Hint};
 
 /// What a failure means for whoever called us: it alone decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,23 +2,58 @@
 
 use std::fmt;
 
-/// A command to paste. It holds only the command's own words: `Settings::complete` adds the deployment, context,
-/// kubeconfig and absolute paths when it is printed, so that it works in any directory.
+/// A command to paste. It holds only the command's own words: `Settings::complete` adds what its [`Aim`] asks
+/// for and absolute paths when it is printed, so that it works in any directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// What follows `outrigger`, each word quoted for the shell; and the keys of the settings that it takes
-    /// beside those that every command takes.
-    Outrigger(String, &'static [&'static str]),
+    /// What follows `outrigger`, each word quoted for the shell.
+    Outrigger(String, Aim),
     /// What follows `kubectl`.
     Kubectl(String),
     /// Complete as it is.
     Whole(String),
 }
 
+/// The settings that a command of outrigger repeats, if this run was given them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Those of the deployment and the cluster, and these.
+    Cluster(&'static [&'static str]),
+    /// Those of the deployment without the cluster's, and these.
+    Deployment(&'static [&'static str]),
+    /// Where the records are.
+    Records,
+    /// None.
+    Nothing,
+}
+
+/// Without a record, `teardown` finds a deployment by its places.
+const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces"];
+
 impl Command {
-    /// A command of outrigger.
+    /// A command of outrigger for this deployment in this cluster.
     pub fn outrigger(words: impl Into<String>) -> Self {
-        Command::Outrigger(words.into(), &[])
+        Command::Outrigger(words.into(), Aim::Cluster(&[]))
+    }
+
+    /// `outrigger teardown` with these flags.
+    pub fn teardown(flags: &str) -> Self {
+        Command::Outrigger(format!("teardown {flags}").trim_end().to_owned(), Aim::Cluster(PLACES))
+    }
+
+    /// `outrigger teardown` for a cluster that no longer exists.
+    pub fn teardown_without_cluster() -> Self {
+        Command::Outrigger("teardown --cluster-gone".to_owned(), Aim::Deployment(PLACES))
+    }
+
+    /// `outrigger list`.
+    pub fn list() -> Self {
+        Command::Outrigger("list".to_owned(), Aim::Records)
+    }
+
+    /// `outrigger help`, `outrigger explain`.
+    pub fn page(words: impl Into<String>) -> Self {
+        Command::Outrigger(words.into(), Aim::Nothing)
     }
 
     /// A command of kubectl.

@@ -56,10 +56,7 @@ pub async fn check(hand: &Hand) -> Result<()> {
         .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
         .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
         .hint("omit --context, or name the deployment on this cluster: --deployment NAME")
-        .hint((
-            format!("if {} no longer exists", known.context),
-            Command::outrigger("teardown --cluster-gone"),
-        )));
+        .hint((format!("if {} no longer exists", known.context), Command::teardown_without_cluster())));
     }
     // The CA is the same: keep the recorded uid if it may not be read now.
     let kube_system = if uid.is_empty() { known.kube_system } else { uid.clone() };

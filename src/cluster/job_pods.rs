@@ -82,7 +82,7 @@ pub async fn settle(hand: &Hand, look: Option<&Object>) -> Result<Option<String>
             ),
         )
         .detail("among them", names.join(", "))
-        .hint(("wait longer with --timeout 1h, or delete them", Command::outrigger("teardown --now")))
+        .hint(("wait longer with --timeout 1h, or delete them", Command::teardown("--now")))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::base::error::{Command, Failure, Id, Result};
+use crate::base::error::{Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::files;
 use crate::commands::session::Outside;
@@ -40,10 +40,15 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
         )));
     };
     let warn = |text: String| outside.ui.event(&Event::Warning { text });
+    let advise = |text: String, words: String| {
+        outside.ui.event(&Event::Advice(Hint::new(text, Command::outrigger(words))));
+    };
     let ours = |text: &str| machine::is_ours(text, &settings.deployment.value);
-    let write = settings.complete(&Command::outrigger("launch-script --script FILE"));
     match files::read(&path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
-        None => warn(format!("{} does not exist (deleted after use?); to write it: {write}", path.display())),
+        None => advise(
+            format!("{} does not exist (deleted after use?); to write it", path.display()),
+            "launch-script --script FILE".to_owned(),
+        ),
         Some(text) if !ours(&text) => warn(format!("{} is not this deployment's script", path.display())),
         Some(_) => {}
     }
@@ -53,8 +58,8 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     let before = record.map(|record| record.script_target).unwrap_or_default();
     let (before, now) = (before.split(',').next().unwrap_or_default(), placement.target.name);
     if !before.is_empty() && before != now {
-        let write = settings.complete(&Command::outrigger(format!("launch-script --target {now}")));
-        warn(format!("the script was written for {before}; to write it for {now}: {write}"));
+        let text = format!("the script was written for {before}; to write it for {now}");
+        advise(text, format!("launch-script --target {now}"));
     }
     write_product(outside, text.as_bytes())?;
     Ok(Ended::well(false, ""))

@@ -181,7 +181,7 @@ fn next(session: &Session) -> Result<Vec<Hint>> {
         let text = "Check it from a machine without a record, such as CI";
         lines.push(Hint::new(text, elsewhere(&run.settings, uid)));
     }
-    lines.push(Hint::new("Remove it", Command::outrigger("teardown")));
+    lines.push(Hint::new("Remove it", Command::teardown("")));
     Ok(lines)
 }
 

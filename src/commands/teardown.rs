@@ -47,7 +47,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
             "teardown requires confirmation, and there is no terminal to ask on",
         )
         .hint("add --yes")
-        .hint(("to see what teardown would remove", Command::outrigger("teardown --dry-run"))));
+        .hint(("to see what teardown would remove", Command::teardown("--dry-run"))));
     }
     check_record(&options, &known)?;
     let needs = Needs { writes: !options.dry_run, no_cluster: options.cluster_gone, ..Needs::default() };
@@ -102,8 +102,7 @@ fn check_record(options: &RunOptions, (settings, record): &Known) -> Result<()> 
         return Ok(());
     }
     let message = format!("this machine has no record of deployment {}", settings.deployment.value);
-    Err(Failure::new(Id::NoRecord, message)
-        .hint(("to list the recorded deployments", Command::outrigger("list"))))
+    Err(Failure::new(Id::NoRecord, message).hint(("to list the recorded deployments", Command::list())))
 }
 
 /// Lets the selected steps decide what goes. Cluster, GitLab and disk are independent: one that is not there does
@@ -111,19 +110,17 @@ fn check_record(options: &RunOptions, (settings, record): &Known) -> Result<()> 
 async fn plan(session: &Session, options: &RunOptions) -> Result<Removal> {
     let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
     crate::gitlab::facts::check_recorded(&session.gitlab)?;
-    let out_of_reach =
-        if options.cluster_gone {
-            None
-        } else {
-            match identity::check(&session.cluster).await {
-                Ok(()) => None,
-                Err(failure) if failure.kind == Kind::Deadline => Some(failure.hint((
-                    "if that cluster no longer exists",
-                    Command::outrigger("teardown --cluster-gone"),
-                ))),
-                Err(failure) => return Err(failure),
+    let out_of_reach = if options.cluster_gone {
+        None
+    } else {
+        match identity::check(&session.cluster).await {
+            Ok(()) => None,
+            Err(failure) if failure.kind == Kind::Deadline => {
+                Some(failure.hint(("if that cluster no longer exists", Command::teardown_without_cluster())))
             }
-        };
+            Err(failure) => return Err(failure),
+        }
+    };
     session.certain()?;
     let reached = !options.cluster_gone && out_of_reach.is_none();
     if !reached {
@@ -276,7 +273,7 @@ fn to_look_into_jobs<'a>(run: &Run, plan: &'a Plan) -> Option<&'a Object> {
 fn go_on(failures: Vec<Failure>) -> Vec<Failure> {
     // What generators keep there goes only with a consent that was read.
     let generated = failures.iter().any(|failure| failure.id == Id::GeneratedObjects);
-    let again = Command::outrigger(if generated { "teardown --accept generated" } else { "teardown" });
+    let again = Command::teardown(if generated { "--accept generated" } else { "" });
     let one = |failure: Failure| {
         let failure = match failure.kind {
             Kind::Unclassified | Kind::Refused => failure.with_kind(Kind::Partial),

@@ -305,7 +305,7 @@ pub fn check_recorded(view: &View) -> Result<()> {
         .detail("recorded", known.url)
         .detail("now", format!("{} ({})", url.value, url.source))
         .hint("omit --gitlab-url, or use another deployment: --deployment NAME")
-        .hint(("if the recorded GitLab no longer exists", Command::outrigger("teardown --gitlab-gone"))))
+        .hint(("if the recorded GitLab no longer exists", Command::teardown("--gitlab-gone"))))
 }
 
 /// What GitLab is used for.

@@ -71,7 +71,7 @@ impl Lack {
         let usual = if self.granular {
             Hint::new(
                 "use a token with that permission; to list all permissions that outrigger needs",
-                Command::outrigger("help gitlab-token"),
+                Command::page("help gitlab-token"),
             )
         } else {
             "use a token with the scope api; create_runner and manage_runner are enough for a runner in a project given by its numeric id".into()

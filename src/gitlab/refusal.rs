@@ -397,7 +397,7 @@ fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
             Some(lack) => lack.explain(failure),
             None => failure,
         },
-        Class::Forbidden if said.contains("rotation deadline") => failure.hint(("the runner's token can no longer be renewed; delete the runner, then run setup again", Command::outrigger("teardown --only create-runner"))),
+        Class::Forbidden if said.contains("rotation deadline") => failure.hint(("the runner's token can no longer be renewed; delete the runner, then run setup again", Command::teardown("--only create-runner"))),
         Class::Forbidden => failure.hint(
             "required role: for runners Maintainer of the project, Owner of the group or administrator; for commits and pipelines Developer, or Maintainer if the branch is protected",
         ),

@@ -200,7 +200,7 @@ impl Human {
         let labels = std::iter::once("do this").chain(std::iter::repeat(""));
         rows.extend(labels.zip(failure.hints.iter().cloned()));
         if !matches!(failure.kind, Kind::Usage | Kind::Refused | Kind::Interrupted | Kind::Terminated) {
-            rows.push(("more", Command::outrigger(format!("explain {}", failure.id)).into()));
+            rows.push(("more", Command::page(format!("explain {}", failure.id)).into()));
         }
         let label = rows.iter().map(|(label, _)| width(label)).max().unwrap_or(0);
         for (name, hint) in rows {

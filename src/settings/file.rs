@@ -97,7 +97,7 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     }
     let mut failure = failure(format!("invalid settings file {}", path.display()));
     failure.details = problems;
-    Err(failure.hint(Command::outrigger("help settings")))
+    Err(failure.hint(Command::page("help settings")))
 }
 
 fn scalars(value: &Value, kind: Kind) -> Result<Vec<String>, String> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Inputs, Need, Risk, Settings, Source, missing_failure, resolve, run_options, shell_word};
 use super::{Kind, OPTIONS, Row, SETTINGS};
-use crate::base::error::{Command, Failure, Id};
+use crate::base::error::{Aim, Command, Failure, Id};
 use crate::commands::cli;
 
 type Env = BTreeMap<String, String>;
@@ -326,21 +326,21 @@ fn printed_commands_aim_at_the_same_deployment_and_cluster() {
         ),
         // Without a record, teardown finds things by their places.
         (
-            Command::outrigger("teardown --now"),
+            Command::teardown("--now"),
             r"outrigger teardown --now --deployment demo --kubeconfig /k.yaml --context 'it'\''s' --namespace jobs",
         ),
         // The cluster of this run is another one, or none.
         (
-            Command::outrigger("teardown --cluster-gone"),
+            Command::teardown_without_cluster(),
             "outrigger teardown --cluster-gone --deployment demo --namespace jobs",
         ),
         (
-            Command::Outrigger("create-role --context b > f".to_owned(), &["namespace"]),
+            Command::Outrigger("create-role --context b > f".to_owned(), Aim::Cluster(&["namespace"])),
             "outrigger create-role --context b --deployment demo --kubeconfig /k.yaml --namespace jobs > f",
         ),
         // All deployments are listed.
-        (Command::outrigger("list"), "outrigger list"),
-        (Command::outrigger("help settings"), "outrigger help settings"),
+        (Command::list(), "outrigger list"),
+        (Command::page("help settings"), "outrigger help settings"),
         (Command::kubectl("version"), r"kubectl --kubeconfig /k.yaml --context 'it'\''s' version"),
         (Command::Whole("kubectl version".to_owned()), "kubectl version"),
     ] {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::table::setting;
 use super::{Group, Kind, Risk, Row, SETTINGS, Settings, Source};
-use crate::base::error::{Command, Failure, Id};
+use crate::base::error::{Aim, Command, Failure, Id};
 use crate::base::template::shell_word;
 use crate::base::text::count;
 
@@ -128,26 +128,24 @@ impl Settings {
 
     /// A command as it may be pasted anywhere: aimed at this run's deployment and cluster.
     pub fn complete(&self, command: &Command) -> String {
-        let (words, keys) = match command {
+        let (words, aim) = match command {
             Command::Whole(line) => return line.clone(),
             Command::Kubectl(words) => return format!("{} {words}", self.kubectl()),
-            Command::Outrigger(words, keys) => (words, *keys),
+            Command::Outrigger(words, aim) => (words, *aim),
         };
         // A redirection stays last.
         let (words, file) = words.split_once(" > ").map_or((words.as_str(), None), |(a, b)| (a, Some(b)));
-        let keys = match words.split(' ').next() {
-            Some("help" | "explain") => return command.to_string(),
-            // Without a record, the places are what it is found by.
-            Some("teardown") => &["namespace", "runnerNamespace", "useNamespaces"],
-            _ => keys,
-        };
-        let elsewhere = words.contains("--cluster-gone") || words.starts_with("list");
         let accepted = |row: &Row| {
-            let shared = row.group == Group::Connection && !row.key.ends_with("imeout");
-            let said = words.split(' ').any(|word| word == row.dashed);
             let cluster = matches!(row.key, "kubeconfig" | "context" | "as" | "anchorUid");
-            let listed = words.starts_with("list") && row.key == "deployment";
-            (shared || keys.contains(&row.key)) && !said && !(elsewhere && cluster) && !listed
+            let shared = row.group == Group::Connection && !row.key.ends_with("imeout");
+            let asked = match aim {
+                Aim::Cluster(keys) => shared || keys.contains(&row.key),
+                Aim::Deployment(keys) => (shared && !cluster) || keys.contains(&row.key),
+                Aim::Records => shared && !cluster && row.key != "deployment",
+                Aim::Nothing => return false,
+            };
+            // The words may say it themselves.
+            asked && !words.split(' ').any(|word| word == row.dashed)
         };
         let line = self.command(&format!("outrigger {words}"), accepted);
         file.map_or_else(|| line.clone(), |file| format!("{line} > {file}"))

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::base::error::{Command, Failure, Id, Kind, Result};
+use crate::base::error::{Aim, Command, Failure, Id, Kind, Result};
 use crate::base::text::count;
 use crate::cluster::dry_run::{self, Look};
 use crate::cluster::rights::{self, Right};
@@ -452,7 +452,7 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
     let namespace = shell_word(&names.job_namespace);
     let binding = shell_word(&format!("{}-bootstrap", names.deployment));
     let kubectl = |words: String| Command::Whole(format!("kubectl {words}"));
-    let ours = |words: &str| Command::Outrigger(words.to_owned(), PLACES);
+    let ours = |words: &str| Command::Outrigger(words.to_owned(), Aim::Cluster(PLACES));
     let or = if failure.hints.is_empty() { "" } else { "or " };
     let failure = failure
         .hint((

@@ -59,7 +59,7 @@ pub async fn settle(hand: &Hand, id: u64) -> Result<Option<String>> {
     wait::until(Pace::new(&hand.limits, 1000, 1000), tell, look).await?.map_err(|jobs| {
         Failure::new(Id::WaitTimeout, format!("{} still running on runner {id}", count(jobs, "job")))
             .detail("state", format!("runner {id} is paused and takes no new jobs"))
-            .hint(("wait longer with --timeout 1h, or do not wait", Command::outrigger("teardown --now")))
+            .hint(("wait longer with --timeout 1h, or do not wait", Command::teardown("--now")))
     })
 }
 

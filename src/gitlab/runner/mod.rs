@@ -205,7 +205,7 @@ fn elsewhere(runner: &Runner, scope: &Scope) -> Failure {
         format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", ")).trim_end(),
     )
     .detail("wanted", format!("a {}", scope.noun()))
-    .hint(("delete this runner first", Command::outrigger("teardown --only create-runner")))
+    .hint(("delete this runner first", Command::teardown("--only create-runner")))
     .hint("or use another deployment: --deployment NAME")
 }
 
