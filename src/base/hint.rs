@@ -1,27 +1,24 @@
-//! What to do next: words, and the command that does it, by type.
+//! Instructions for the user: text and commands.
 
 use std::fmt;
 
-/// A command to paste. It holds only the command's own words: `Settings::complete` adds the deployment, context,
-/// kubeconfig and absolute paths when it is printed, so that it works in any directory.
+/// A command to paste. When it is printed, `Settings::complete` adds the deployment, context, kubeconfig and
+/// absolute paths, so that it works in any directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// What follows `outrigger`, each word quoted for the shell; and the keys of the settings that it takes
-    /// beside those that every command takes.
+    /// The words after `outrigger`, each quoted for the shell, and the keys of further settings to add.
     Outrigger(String, &'static [&'static str]),
-    /// What follows `kubectl`.
+    /// The words after `kubectl`.
     Kubectl(String),
-    /// Complete as it is.
+    /// A complete command.
     Whole(String),
 }
 
 impl Command {
-    /// A command of outrigger.
     pub fn outrigger(words: impl Into<String>) -> Self {
         Command::Outrigger(words.into(), &[])
     }
 
-    /// A command of kubectl.
     pub fn kubectl(words: impl Into<String>) -> Self {
         Command::Kubectl(words.into())
     }
@@ -37,17 +34,16 @@ impl fmt::Display for Command {
     }
 }
 
-/// A line for the reader: words, a command, or a command with the words that say what it is for.
+/// Text, a command, or a command with text that says its purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
-    /// The words; no colon where a command follows. Empty for a command alone.
+    /// Without a colon before the command; empty for a command alone.
     pub text: String,
     /// Never wrapped.
     pub command: Option<Command>,
 }
 
 impl Hint {
-    /// A command, and what it is for.
     pub fn new(text: impl Into<String>, command: Command) -> Self {
         Self { text: text.into(), command: Some(command) }
     }
