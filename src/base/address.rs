@@ -1,24 +1,22 @@
-//! From where a host can be dialled, judged by its name or address alone.
-//!
-//! One answer for everybody who asks: the plan's warnings, the check of settings, the choice of a proxy.
+//! Classifies a host by its name or address alone: from which networks it can be reached. Used by the plan's
+//! warnings, the checks of settings and the choice of a proxy.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// From where an address can be dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// From this machine alone: loopback, the unspecified address, a name that containers use for their host.
+    /// Only from this machine: loopback, the unspecified address, a name that containers use for their host.
     ThisMachine,
-    /// From the same network segment alone.
+    /// Only from the same network segment.
     LinkLocal,
-    /// From a private network.
+    /// Only from a private network.
     Private,
-    /// Nothing speaks against dialling it from elsewhere.
+    /// No restriction is known.
     Anywhere,
 }
 
-/// Names that container tools on a workstation resolve to that workstation and nobody else resolves:
-/// Docker Desktop, Podman, minikube, k3d, Lima, Rancher Desktop.
+/// Names that only container tools resolve, to the workstation that they run on: Docker Desktop, Podman,
+/// minikube, k3d, Lima, Rancher Desktop.
 const HOST_NAMES: [&str; 9] = [
     "docker.internal",
     "host.containers.internal",
@@ -31,26 +29,24 @@ const HOST_NAMES: [&str; 9] = [
     "ip6-localhost",
 ];
 
-/// A URL taken apart.
+/// The parts of a URL.
 #[derive(Debug)]
 pub struct Parts<'a> {
     /// In lower case.
     pub scheme: String,
-    /// User name and password as they are written, if any are.
+    /// User name and password, not decoded.
     pub userinfo: Option<&'a str>,
-    /// In lower case, as DNS has it; an IPv6 address in brackets.
+    /// In lower case, in ASCII (IDNA); an IPv6 address in brackets.
     pub host: String,
-    /// The port, if one is written.
     pub port: Option<u16>,
-    /// What is behind: path, query, fragment.
+    /// Path, query and fragment.
     pub path: &'a str,
 }
 
 impl<'a> Parts<'a> {
-    /// Takes `scheme://[user[:password]@]host[:port][/…]` apart, or says in one phrase what is wrong with it.
+    /// Parses `scheme://[user[:password]@]host[:port][/…]`. The error completes a sentence: "has no host".
     ///
-    /// [`url::Url`] would drop a port that is the scheme's own and mend what is broken; here what is written
-    /// counts.
+    /// [`url::Url`] is not used because it drops a scheme's default port and repairs invalid URLs.
     pub fn of(url: &'a str) -> Result<Self, &'static str> {
         if url.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
             return Err("contains white space, a control character or a backslash");
@@ -87,7 +83,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Judges a host: a name, or an address with or without brackets and zone.
+/// Classifies a host: a name, or an address with or without brackets and zone.
 pub fn reach(host: &str) -> Reach {
     let name = bare(host);
     if let Some(address) = ip(&name) {
@@ -101,10 +97,9 @@ pub fn reach(host: &str) -> Reach {
     }
 }
 
-/// Judges an address.
 pub fn reach_of(address: IpAddr) -> Reach {
     match address.to_canonical() {
-        // The unspecified address dials this very machine.
+        // A connection to the unspecified address reaches this machine.
         address if address.is_loopback() || address.is_unspecified() => Reach::ThisMachine,
         IpAddr::V4(v4) if v4.is_link_local() => Reach::LinkLocal,
         IpAddr::V6(v6) if v6.is_unicast_link_local() => Reach::LinkLocal,
@@ -114,7 +109,7 @@ pub fn reach_of(address: IpAddr) -> Reach {
     }
 }
 
-/// Whether what is sent to the host never leaves this machine: `localhost` and the names below it
+/// Whether traffic to the host never leaves this machine: `localhost` and the names below it
 /// (RFC 6761 §6.3), 127.0.0.0/8, `::1`, also as `::ffff:127.0.0.1`.
 pub fn is_loopback(host: &str) -> bool {
     let name = bare(host);
@@ -124,19 +119,19 @@ pub fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// RFC 6598, as carriers and overlay networks use it.
+/// The shared address space of RFC 6598, which carriers and overlay networks use.
 fn is_shared(address: Ipv4Addr) -> bool {
     let octets = address.octets();
     octets[0] == 100 && octets[1] & 0b1100_0000 == 64
 }
 
-/// Without brackets, in lower case, without the root's dot.
+/// The host in lower case, without brackets and without a trailing dot.
 fn bare(host: &str) -> String {
     let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// The address that a host is; a zone (`fe80::1%eth0`) is left out.
+/// Parses an address; a zone (`fe80::1%eth0`) is ignored.
 fn ip(host: &str) -> Option<IpAddr> {
     let without_zone = host.split_once('%').map_or(host, |(address, _)| address);
     host.parse().ok().or_else(|| without_zone.parse::<Ipv6Addr>().ok().map(IpAddr::V6))
@@ -147,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_more_than_one_address() {
+    fn recognizes_every_form_of_loopback() {
         for host in [
             "localhost",
             "LOCALHOST",
@@ -177,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_told_apart() {
+    fn classifies_addresses_by_network() {
         for host in ["169.254.1.1", "fe80::1", "[fe80::1%eth0]", "::ffff:169.254.0.9"] {
             assert_eq!(reach(host), Reach::LinkLocal, "{host}");
         }

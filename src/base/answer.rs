@@ -1,29 +1,26 @@
-//! The JSON of answers and the pages of lists, and the memory that they may take.
+//! Parses JSON responses and collects the pages of lists, with limits on memory.
 
 use serde_json::Value;
 
 use super::error::{Failure, Id};
 
-/// The most that one answer may weigh, see [`weight`]: a page of five hundred objects with all their metadata
-/// stays at a third of it.
+/// The limit of one response in units of [`weight`]. A page of 500 objects with all their metadata takes about a
+/// third of it.
 const HEAVIEST: usize = 1_000_000;
-/// What an object with members weighs: its map is far larger than a number.
+/// The weight of an object with members: its map needs far more memory than a number.
 const OBJECT: usize = 8;
 
-/// Why an answer was not read as JSON.
+/// Why a response was not parsed.
 #[derive(Debug)]
 pub enum NotRead {
-    /// Its values would take too much memory.
+    /// Its values need too much memory.
     TooMuch,
-    /// It is no JSON, or nested deeper than the parser takes.
+    /// It is not JSON, or is nested deeper than the parser accepts.
     NotJson(serde_json::Error),
 }
 
-/// Reads the JSON of an answer whose bytes are bounded already. Two bytes can make a value of thirty, so the
-/// values are counted before any is made.
-///
-/// # Errors
-/// [`NotRead`]; nothing of the answer is in it but a position.
+/// Parses a response whose size in bytes is already limited. Two bytes can become a value of 30 bytes, so the
+/// values are counted before any is created. The error contains a position, but no text of the response.
 pub fn json(bytes: &[u8]) -> Result<Value, NotRead> {
     let (mut weight, mut in_string, mut escaped, mut opened) = (1, false, false, false);
     for byte in bytes {
@@ -48,7 +45,7 @@ pub fn json(bytes: &[u8]) -> Result<Value, NotRead> {
     serde_json::from_slice(bytes).map_err(NotRead::NotJson)
 }
 
-/// What a value takes in memory, in numbers.
+/// The memory of a value, as a multiple of a number's.
 fn weight(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(weight).sum::<usize>(),
@@ -58,7 +55,7 @@ fn weight(value: &Value) -> usize {
     }
 }
 
-/// The bytes of the texts in a value.
+/// The total length in bytes of the strings in a value.
 fn text(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
@@ -68,20 +65,20 @@ fn text(value: &Value) -> usize {
     }
 }
 
-/// The failure for an answer, or a list, that is not read to its end. Nothing is decided by a part of it.
+/// The failure (OR0323) for a response or list that exceeds a limit. No part of it is used.
 pub fn endless(what: &str, why: &str) -> Failure {
     Failure::new(Id::AnswerTooLarge, format!("cannot {what}: the server's response is too large"))
         .detail("because", why)
         .hint("check the address of the server")
 }
 
-/// The first words of an answer that is not what it should be, on one line.
+/// The first 120 characters of an unexpected response, on one line.
 pub fn beginning(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect()
 }
 
-/// The last cause of an error: the libraries' outer ones repeat it.
+/// The last cause of an error; the outer errors of the libraries repeat it.
 pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .last()
@@ -89,8 +86,7 @@ pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         .unwrap_or_default()
 }
 
-/// One list while its pages come in, whichever server they come from: a server that always has a next page
-/// must not take all memory, nor all time.
+/// Collects the pages of one list, with limits in case a server always returns a next page.
 #[derive(Debug, Default)]
 pub struct Pages {
     items: Vec<Value>,
@@ -100,17 +96,14 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// The most pages of one list.
     pub const PAGES: usize = 100;
-    /// The most entries of one list: more than a cluster keeps in one namespace, or GitLab in one project.
+    /// More entries than a cluster keeps in one namespace, or GitLab in one project.
     pub const ITEMS: usize = 10_000;
-    /// The most bytes of text in one list.
+    /// Bytes of strings.
     const TEXT: usize = 16 * 1024 * 1024;
 
-    /// Adds a page.
-    ///
-    /// # Errors
-    /// Why the list is not read further; what is looked for could be in the rest, so there is no part of it.
+    /// Adds a page. The error says which limit the list exceeds; the caller must not use the part read so far,
+    /// because the rest could contain the entry that it looks for.
     pub fn add(&mut self, page: Vec<Value>) -> Result<(), String> {
         self.count += 1;
         self.weight += page.iter().map(weight).sum::<usize>();
@@ -128,7 +121,6 @@ impl Pages {
         Err(most)
     }
 
-    /// The entries, once the last page is in.
     pub fn into_items(self) -> Vec<Value> {
         self.items
     }
@@ -141,7 +133,7 @@ mod tests {
     use super::{HEAVIEST, NotRead, Pages, json, weight};
 
     #[test]
-    fn values_are_counted_before_they_are_made() {
+    fn refuses_a_response_with_too_many_values_before_parsing() {
         for text in [
             "[]".to_owned(),
             "{}".to_owned(),
@@ -150,14 +142,14 @@ mod tests {
             format!("[{}0]", "{\"a\":0},".repeat(1000)),
         ] {
             let value = json(text.as_bytes()).expect("small");
-            // What was counted in the text is never less than what was made of it.
+            // The weight counted in the text is never less than the weight of the value.
             assert!(weight(&value) <= HEAVIEST);
         }
         let many = format!("[{}0]", "0,".repeat(HEAVIEST));
         assert!(matches!(json(many.as_bytes()), Err(NotRead::TooMuch)));
         let many = format!("[{}0]", "{\"\":0},".repeat(HEAVIEST / 9 + 1));
         assert!(matches!(json(many.as_bytes()), Err(NotRead::TooMuch)));
-        // Inside of a text nothing counts.
+        // The content of a string is not counted.
         let text = format!("\"{}\"", "{,[".repeat(HEAVIEST));
         assert!(json(text.as_bytes()).is_ok());
         let deep = "[".repeat(100_000);
@@ -165,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_end() {
+    fn refuses_a_list_over_each_limit() {
         let one = || vec![json!({"metadata": {"name": "a"}})];
         let mut pages = Pages::default();
         let end = (0..).find_map(|_| pages.add(one()).err()).expect("it ends");

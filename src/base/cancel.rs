@@ -1,4 +1,4 @@
-//! The signal to stop: set once, awaited by whatever waits.
+//! The request to stop after a signal.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Failure, Id, Kind, Result};
 
-/// Told to stop by a signal; shared by everything that sends requests or waits.
+/// Set by a signal; clones share it. All code that sends requests or waits checks it.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel {
     token: CancellationToken,
@@ -21,15 +21,12 @@ impl Cancel {
         self.token.cancel();
     }
 
-    /// The failure to end with (OR0102), once asked to stop.
+    /// OR0102 after [`Self::stop`].
     pub fn requested(&self) -> Option<Failure> {
         self.kind.get().map(|kind| Failure::new(Id::Interrupted, "interrupted").with_kind(kind))
     }
 
-    /// Waits for something that may be dropped half-way, which a request may not: a signal ends the wait at once.
-    ///
-    /// # Errors
-    /// OR0102, once asked to stop.
+    /// Waits for `work`, and drops it with OR0102 on a signal. Not for requests, which must not be dropped.
     pub async fn unless_requested<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         let done = self.token.run_until_cancelled(work).await;
         done.ok_or_else(|| self.requested().unwrap_or_else(|| Failure::new(Id::Interrupted, "interrupted")))

@@ -1,7 +1,7 @@
-//! The catalogue of failures: one row for each, and the only place where codes, exit codes and titles are
-//! said. The page that `outrigger explain` shows for each is in `output/explain.txt`.
+//! The catalogue of failures: the only definition of codes, exit codes and titles, one row per failure. The
+//! pages of `outrigger explain` are in `output/explain.txt`.
 //!
-//! A code is never reused. A new failure takes the next free one of its area: 01 outrigger itself, 02 input,
+//! A code is never reused. A new failure takes the next free code of its area: 01 outrigger itself, 02 input,
 //! 03 refused before the first write, 04 rights, 05 left part-way, 06 locked, 07 in the way, 08 time, 09 proof,
 //! 10 status.
 
@@ -11,27 +11,27 @@ use super::error::Kind;
 
 macro_rules! catalogue {
     ($($name:ident = $code:literal, $kind:ident, $title:literal;)*) => {
-        /// A failure that a user may meet. [`code`](Id::code) is what scripts see.
+        /// A failure that a user can see. Scripts see its [`code`](Id::code).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Id {
             $(#[doc = concat!($code, ": ", $title)] $name,)*
         }
 
         impl Id {
-            /// All of them, in the order of their codes.
+            /// In the order of their codes.
             pub const ALL: &[Id] = &[$(Id::$name),*];
 
-            /// The stable code: `OR` and four digits, the first two name the area.
+            /// The stable code: `OR` and four digits, of which the first two are the area.
             pub fn code(self) -> &'static str {
                 match self { $(Id::$name => $code,)* }
             }
 
-            /// Decides the exit code, unless [`Failure::with_kind`](super::error::Failure::with_kind) says more.
+            /// Decides the exit code, unless [`Failure::with_kind`](super::error::Failure::with_kind) replaces it.
             pub fn kind(self) -> Kind {
                 match self { $(Id::$name => Kind::$kind,)* }
             }
 
-            /// One line, lower case, no full stop: what happened, without the values.
+            /// One line in lower case without a full stop and without values.
             pub fn title(self) -> &'static str {
                 match self { $(Id::$name => $title,)* }
             }
@@ -53,7 +53,7 @@ catalogue! {
     NoRecord = "OR0207", Refused, "this machine has no record of the deployment";
     UnusableKubeconfig = "OR0301", Refused, "cannot use the kubeconfig";
     ClusterUnreachable = "OR0302", Deadline, "cannot reach the API server";
-    ClusterCertificate = "OR0303", Refused, "the API server's certificate is invalid";
+    ClusterCertificate = "OR0303", Refused, "the API server's certificate is not trusted";
     TlsVerificationOff = "OR0304", Refused, "the kubeconfig disables TLS verification";
     AnotherCluster = "OR0305", Refused, "another cluster than the recorded one";
     EndpointCertificate = "OR0306", Refused, "the runner would reject the API server's certificate";
@@ -62,7 +62,7 @@ catalogue! {
     NotGitlab = "OR0310", Refused, "the GitLab URL does not lead to a GitLab API";
     GitlabReadOnly = "OR0311", Refused, "GitLab is read-only";
     GitlabNotFound = "OR0312", Refused, "not found in GitLab, or not visible to the token";
-    GitlabCertificate = "OR0313", Refused, "GitLab's certificate is invalid";
+    GitlabCertificate = "OR0313", Refused, "GitLab's certificate is not trusted";
     ClusterTlsUnsupported = "OR0314", Refused, "outrigger's TLS library does not support the API server's certificate";
     AnotherGitlab = "OR0315", Refused, "the deployment's runner is on another GitLab instance";
     NoPipelineFile = "OR0316", Refused, "there is no pipeline file";
@@ -145,7 +145,7 @@ mod tests {
     use super::Id;
 
     #[test]
-    fn codes_are_in_order_and_never_used_twice() {
+    fn codes_are_unique_and_in_order() {
         assert!(Id::ALL.windows(2).all(|pair| pair[0].code() < pair[1].code()));
         let digits = |id: &Id| {
             id.code().strip_prefix("OR").is_some_and(|rest| rest.len() == 4 && rest.parse::<u16>().is_ok())

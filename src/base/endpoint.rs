@@ -4,10 +4,10 @@ use crate::base::address::{self, Parts, Reach};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::without_userinfo;
 
-/// An API server address taken apart.
+/// The parts of an API server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The URL as the runner will get it: scheme and host in lower case, without a trailing slash.
+    /// The URL for the runner: scheme and host in lower case, without a trailing slash.
     pub url: String,
     /// Host without brackets.
     pub host: String,
@@ -18,10 +18,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes an `https://host[:port][/prefix]` apart; `what` names the value in an error.
-    ///
-    /// # Errors
-    /// Exit 3 for anything else, with the reason.
+    /// Parses `https://host[:port][/prefix]`, and fails with OR0301 (exit 3) for anything else. `what` names the
+    /// value in the error.
     pub fn parse(url: &str, what: &str) -> Result<Self> {
         let refuse = |why: &str| {
             let url = without_userinfo(url);
@@ -50,7 +48,7 @@ impl Endpoint {
         Ok(Self { url, host, port: parts.port.unwrap_or(443), prefix: prefix.to_owned() })
     }
 
-    /// From where it can be dialled, judged by its host.
+    /// The networks from which the host can be reached.
     pub fn reach(&self) -> Reach {
         address::reach(&self.host)
     }
@@ -62,7 +60,7 @@ mod tests {
     use crate::base::error::Id;
 
     #[test]
-    fn endpoints_are_taken_apart_or_refused_with_a_reason() {
+    fn parses_https_addresses_and_refuses_others() {
         let plain = Endpoint::parse("https://34.77.12.8/", "the server").expect("fine");
         assert_eq!((plain.host.as_str(), plain.port, plain.prefix.as_str()), ("34.77.12.8", 443, ""));
         let six = Endpoint::parse("https://[::1]:6443", "the server").expect("fine");

@@ -1,36 +1,34 @@
-//! The one failure type that reaches a user, and the exit table.
+//! The failure type that users see, and the exit codes.
 //!
-//! A [`Failure`] says what went wrong, why in the words of whoever refused, and the exact next
-//! command. Its [`id`](Failure::id) is a row of the
-//! [catalogue](super::catalogue). Inside a
-//! module any error type will do; at a module's edge it becomes a `Failure`, where the knowledge
-//! for the hint is.
+//! A [`Failure`] contains what went wrong, the reason in the words of the server or file, and the next command.
+//! Its [`id`](Failure::id) is a row of the [catalogue](super::catalogue). Modules may use other error types
+//! internally and convert them to a `Failure` at their interface, where the hint is known.
 
 use std::fmt;
 
 pub use super::catalogue::Id;
 pub use super::hint::{Aim, Command, Hint};
 
-/// What a failure means for whoever called us: it alone decides the exit code.
+/// The class of a failure. It alone decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// No better class known (exit 1).
+    /// No other class applies (exit 1).
     Unclassified,
     /// Wrong or missing input (exit 2).
     Usage,
-    /// Preflight, settings or the user refused it; nothing was changed (exit 3).
+    /// A check, a setting or the user stopped the run before the first change (exit 3).
     Refused,
     /// Authentication or permission (exit 4).
     Denied,
-    /// Stopped part-way, or teardown left something (exit 5).
+    /// The run changed a part only, or teardown left something (exit 5).
     Partial,
     /// Another run holds this deployment (exit 6).
     Locked,
-    /// An object is in the way and is not ours (exit 7).
+    /// An object or file exists that outrigger did not create (exit 7).
     Foreign,
-    /// A wait or a deadline ran out (exit 8).
+    /// A wait timed out (exit 8).
     Deadline,
-    /// A credential does not do what it must, or does what it must not (exit 9).
+    /// A credential lacks a required permission, or has a forbidden one (exit 9).
     Proof,
     /// Changes are pending (exit 10): `status`, and `--dry-run --exit-code`.
     Pending,
@@ -41,7 +39,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The process exit code of this kind.
+    /// The exit code of the process.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Unclassified => 1,
@@ -59,9 +57,9 @@ impl Kind {
         }
     }
 
-    /// Which of several failures names the exit code: the most telling first.
+    /// Of several failures, the one with the highest weight decides the exit code.
     ///
-    /// 4, 7, 8 and 9 win over 5 and 3: they say what to do next, "part-way" only says where we are.
+    /// Exit codes 4, 7, 8 and 9 weigh more than 5 and 3, because they say what to do next.
     pub fn weight(self) -> u8 {
         match self {
             Kind::Interrupted | Kind::Terminated => 11,
@@ -78,36 +76,34 @@ impl Kind {
         }
     }
 
-    /// Whether a failure of this kind stays until somebody changes something, unless the failure says
-    /// otherwise: only what time alone ends (a wait, a lock, a signal) is passing.
+    /// Whether the same command is expected to fail again until something is changed: not after a timeout, a
+    /// lock or a signal.
     fn is_lasting(self) -> bool {
         !matches!(self, Kind::Deadline | Kind::Locked | Kind::Interrupted | Kind::Terminated)
     }
 }
 
-/// A failure as the user sees it.
-///
-/// Texts may hold names that came from a server or a file: the terminal writer strips control
-/// characters, so nothing here needs to. They never hold a secret.
+/// A failure as the user sees it. Its texts may contain names from a server or a file, whose control characters
+/// the renderings remove. They never contain a secret.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Which failure of the catalogue it is.
+    /// The row of the catalogue.
     pub id: Id,
     /// Decides the exit code.
     pub kind: Kind,
-    /// One sentence, lower case, no full stop: what is wrong, with the value that is wrong.
+    /// One sentence in lower case without a full stop, with the wrong value.
     pub message: String,
-    /// Labelled lines under the message, for example `("the server says", "…")`.
+    /// Labelled lines below the message, for example `("the server says", "…")`.
     pub details: Vec<(String, String)>,
-    /// What to do now; each line stands alone.
+    /// Independent instructions.
     pub hints: Vec<Hint>,
-    /// What else went wrong in the same step, each a failure of its own for the reader.
+    /// Other failures of the same step.
     pub also: Vec<Failure>,
     lasting: Option<bool>,
 }
 
 impl Failure {
-    /// A failure without details or hints yet, of the kind that the catalogue gives it.
+    /// A failure of the catalogue's kind, without details and hints.
     pub fn new(id: Id, message: impl Into<String>) -> Self {
         Self {
             id,
@@ -126,45 +122,45 @@ impl Failure {
         self
     }
 
-    /// Adds what to do: words, a [`Command`], or both as a pair.
+    /// Adds an instruction: text, a [`Command`], or both as a pair.
     pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Marks a failure that stays until somebody changes something (a policy, a refused value),
-    /// although failures of its kind usually pass. No run promises that the same command continues.
+    /// Marks a failure that stays until something is changed (a policy, a refused value), although failures of
+    /// its kind usually pass. The report then does not suggest to repeat the command.
     pub fn lasting(mut self) -> Self {
         self.lasting = Some(true);
         self
     }
 
-    /// Marks a failure that the same command may well not meet again (a conflict, maintenance),
-    /// although failures of its kind usually last.
+    /// Marks a failure that may pass without a change (a conflict, maintenance), although failures of its kind
+    /// usually last.
     pub fn passing(mut self) -> Self {
         self.lasting = Some(false);
         self
     }
 
-    /// Whether the same command fails again until somebody changes something. The kind decides, unless
-    /// [`lasting`](Self::lasting) or [`passing`](Self::passing) was said.
+    /// Whether the same command is expected to fail again until something is changed. The kind decides, unless
+    /// [`lasting`](Self::lasting) or [`passing`](Self::passing) was called.
     pub fn is_lasting(&self) -> bool {
         self.lasting.unwrap_or_else(|| self.kind.is_lasting())
     }
 
-    /// Whether it only says what a run would still have to be told: no fault of what is there.
+    /// Whether a required value is missing, so that nothing existing is wrong.
     pub fn is_missing_input(&self) -> bool {
         self.id == Id::MissingInput
     }
 
-    /// Whether it says which rights the operator lacks.
+    /// Whether the operator lacks permissions.
     pub fn is_missing_rights(&self) -> bool {
         self.id == Id::MissingRights
     }
 
-    /// Several failures of one step as one; none if there are none. The most telling one leads, and one that
-    /// lasts makes the whole last. Those that say the same of other objects are told within it, the others
-    /// stay failures of their own, with their kinds and hints.
+    /// Combines the failures of one step; `None` if there are none. The failure with the highest weight comes
+    /// first, and the result lasts if one of them lasts. Failures with the same id and kind are merged into one;
+    /// the others keep their kinds and hints in `also`.
     pub fn together(failures: Vec<Self>) -> Option<Self> {
         let lasting = failures.iter().any(Self::is_lasting);
         let mut failures: Vec<_> = failures.into_iter().flat_map(Self::each).collect();
@@ -186,14 +182,14 @@ impl Failure {
         Some(Self { also: told.collect(), lasting: Some(lasting), ..first })
     }
 
-    /// The failure and what else went wrong with it, one by one.
+    /// The failure itself, then those in `also`.
     pub fn each(mut self) -> impl Iterator<Item = Self> {
         let also = std::mem::take(&mut self.also);
         std::iter::once(self).chain(also)
     }
 
-    /// The same failure under another kind, for a caller that knows more than the callee; what else went wrong
-    /// keeps its own. Whether it lasts is decided by its cause, so that stays.
+    /// Replaces the kind, for a caller that knows more than the callee. Whether the failure lasts does not
+    /// change, and the failures in `also` keep their kinds.
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.lasting = Some(self.is_lasting());
         self.kind = kind;
@@ -209,7 +205,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The result of everything that can fail in front of a user.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 #[cfg(test)]
@@ -217,7 +212,7 @@ mod tests {
     use super::{Failure, Id, Kind};
 
     #[test]
-    fn only_waits_locks_and_signals_pass_by_themselves() {
+    fn only_timeouts_locks_and_signals_pass_without_a_change() {
         let of = |kind| {
             let id = Id::ALL.iter().find(|id| id.kind() == kind).copied();
             id.map_or_else(
@@ -234,7 +229,7 @@ mod tests {
             assert!(of(kind).is_lasting(), "{kind:?}");
             assert!(!of(kind).passing().is_lasting(), "{kind:?}");
         }
-        // Another exit code does not change the cause.
+        // Another kind does not change whether the failure lasts.
         assert!(of(Kind::Refused).with_kind(Kind::Partial).is_lasting());
         assert!(!of(Kind::Deadline).with_kind(Kind::Refused).is_lasting());
         let several = |failures| Failure::together(failures).expect("at least one");
@@ -243,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_one_step_keep_their_kinds_and_hints() {
+    fn combined_failures_keep_their_kinds_and_hints() {
         let left = |name: &str| {
             Failure::new(Id::NotRemoved, format!("{name} is left")).hint(format!("delete {name}"))
         };

@@ -1,32 +1,30 @@
-//! What happens, as events, and their two renderings: text for people, JSON lines for programs.
+//! Events of a run; they are rendered as text and as JSON lines.
 //!
-//! The vocabulary of the JSON lines is [`Event`] and nothing else; `schema` changes its minor number
-//! when a field or type is added, its major number when one changes or goes.
+//! Each JSON line is one [`Event`]. `schema` gets a new minor number when a field or type is added, and a new
+//! major number when one changes or is removed.
 
 use std::time::Duration;
 
 use crate::base::error::Failure;
 use crate::base::hint::{Command, Hint};
-
 use crate::base::job_log::LogLine;
 
-/// Something happened that a user may want to know.
-///
-/// Its strings may hold outside text: both renderings pass each of them through [`crate::base::message`].
+/// An event to report. Its strings may contain outside text: both renderings pass each of them through
+/// [`crate::base::message`].
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// What this run works on: label, value and where the value came from.
+    /// The deployment and the settings of the run.
     Header {
-        /// Name of the deployment.
+        /// Its name.
         deployment: String,
-        /// Label, value, source.
+        /// Label, value, source of the value.
         rows: Vec<(String, String, String)>,
     },
-    /// What would be done.
+    /// The plan.
     Plan {
-        /// Its lines, in order.
+        /// In the order of execution.
         lines: Vec<PlanLine>,
-        /// How many of them change something.
+        /// The number of lines that change something.
         changes: usize,
     },
     /// A step begins.
@@ -34,71 +32,71 @@ pub enum Event {
         /// The step.
         step: String,
     },
-    /// A step ended well.
+    /// A step succeeded.
     StepDone {
         /// The step.
         step: String,
-        /// Whether anything is different now.
+        /// Whether it changed anything.
         changed: bool,
-        /// Whether all it is about was in place already.
+        /// Whether everything was in place already.
         kept: bool,
-        /// What came of it.
+        /// The result.
         text: String,
     },
-    /// A step waits; sent again as long as it does.
+    /// A step waits; repeated while it waits.
     StepWaiting {
         /// The step.
         step: String,
-        /// What is awaited.
+        /// The awaited state.
         what: String,
-        /// For how long already.
+        /// Time waited so far.
         waited: Duration,
     },
-    /// A step failed; why comes in [`Event::Failed`].
+    /// A step failed; the reason follows in [`Event::Failed`].
     StepFailed {
         /// The step.
         step: String,
-        /// In short.
+        /// A summary.
         text: String,
     },
     /// One check of preflight or proof.
     Check {
-        /// What was checked.
+        /// Its name.
         name: String,
-        /// How it went.
+        /// Its outcome.
         outcome: Outcome,
-        /// In one line.
+        /// One line.
         text: String,
-        /// More lines.
+        /// Further lines.
         detail: Vec<Hint>,
     },
-    /// Something to know although nothing failed.
+    /// A warning.
     Warning {
-        /// What.
+        /// The text.
         text: String,
     },
-    /// A warning, and the command that goes with it.
+    /// A warning with a command.
     Advice(Hint),
     /// A plain status line.
     Note {
         /// The line.
         text: String,
     },
-    /// What to do next.
+    /// The next steps for the user.
     Next {
         /// The lines.
         lines: Vec<Hint>,
     },
-    /// A request is tried again after a pause.
+    /// A request is retried after a pause.
     Retry {
-        /// Which request.
+        /// The request.
         what: String,
         /// The pause.
         wait: Duration,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// A line of a job's log: text and colour only.
+    /// A filtered line of a job's log.
     Log {
         /// The job.
         job: String,
@@ -109,7 +107,7 @@ pub enum Event {
     Undone {
         /// The step.
         step: String,
-        /// What came of it.
+        /// The result.
         text: String,
     },
     /// The run failed.
@@ -118,19 +116,19 @@ pub enum Event {
     Finished {
         /// The exit code.
         exit: u8,
-        /// Whether anything is different now.
+        /// Whether the run changed anything.
         changed: bool,
-        /// How long it took.
+        /// The duration.
         seconds: f64,
-        /// How it ended, in one line.
+        /// The result in one line.
         text: String,
-        /// What has to be remembered, below it; empty if nothing. It may end in a command.
+        /// A reminder to show below it, or empty. It may end in a command.
         last: String,
     },
 }
 
 impl Event {
-    /// Every command that it names.
+    /// All commands in the event.
     pub fn commands(&mut self) -> impl Iterator<Item = &mut Command> {
         let hints: Vec<&mut Hint> = match self {
             Event::Plan { lines, .. } => lines.iter_mut().flat_map(|line| &mut line.detail).collect(),
@@ -147,60 +145,49 @@ impl Event {
 /// One line of a plan.
 #[derive(Clone, Debug)]
 pub struct PlanLine {
-    /// The step that does it.
     pub step: String,
-    /// What kind of change.
     pub mark: Mark,
-    /// What.
     pub text: String,
-    /// More lines, such as a diff.
+    /// Further lines, such as a diff.
     pub detail: Vec<Hint>,
 }
 
-/// What a line of the plan does.
+/// The kind of change of a plan line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// Makes something.
     Create,
-    /// Changes something in place.
+    /// Changes an object in place.
     Update,
-    /// Removes something and makes it anew.
+    /// Removes an object and creates it again.
     Replace,
-    /// Removes something.
     Remove,
-    /// Gives back a right held for a moment.
+    /// Removes a temporary permission.
     Release,
-    /// Leaves it as it is.
+    /// Leaves an existing object unchanged.
     Keep,
-    /// Has nothing to do.
     NotNeeded,
-    /// Will not.
     Refuse,
-    /// Is known only once an earlier step is done.
+    /// Known only after an earlier step.
     Unknown,
 }
 
-/// How a check went.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Well.
     Pass,
-    /// Not well, but good enough.
+    /// A problem that does not stop the run.
     Warn,
-    /// Badly.
     Fail,
-    /// It was not made.
     Skipped,
 }
 
-/// Whoever shows events.
+/// A receiver of events.
 pub trait Reporter: Sync {
-    /// Shows one event.
     fn event(&self, event: &Event);
 }
 
 impl Mark {
-    /// One character for it, or three without UTF-8.
+    /// One character, or up to three ASCII characters if not `unicode`.
     pub fn glyph(self, unicode: bool) -> &'static str {
         match self {
             Mark::Create => "+",
@@ -215,7 +202,7 @@ impl Mark {
         }
     }
 
-    /// The word for it in JSON.
+    /// The value in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Mark::Create => "create",
@@ -232,7 +219,7 @@ impl Mark {
 }
 
 impl Outcome {
-    /// The word for it.
+    /// The value in JSON and in text.
     pub fn word(self) -> &'static str {
         match self {
             Outcome::Pass => "pass",
@@ -244,12 +231,10 @@ impl Outcome {
 }
 
 impl dyn Reporter + '_ {
-    /// Shows a warning.
     pub fn warn(&self, text: impl Into<String>) {
         self.event(&Event::Warning { text: text.into() });
     }
 
-    /// Shows that a step waits.
     pub fn waiting(&self, step: &str, what: &str, waited: Duration) {
         self.event(&Event::StepWaiting { step: step.to_owned(), what: what.to_owned(), waited });
     }

@@ -1,9 +1,9 @@
-//! The only writer and the only reader of files.
+//! All reading and writing of files.
 //!
-//! What is outrigger's own (record, lock, script) is written atomically, private from the first byte, and never
-//! through a link; it is believed only if nobody else could have written it, by the rules of ssh's `StrictModes`.
-//! What the user names is read once by [`Intake`], without end nowhere, on another thread than the one that hears
-//! signals. Either is opened once, and what is judged is what was opened.
+//! outrigger's own files (record, lock, script) are written atomically, with mode 0600 from the first byte, and
+//! never through a link. They are read only if no other user could have written them, by the rules of ssh's
+//! `StrictModes`. Files that the user names are read once by [`Intake`], with a size limit, on another thread
+//! than the one that receives signals. Each file is opened once, and the checks apply to the open file.
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that the ban protects")]
 
@@ -24,10 +24,10 @@ use rustix::fs::OFlags;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Command, Failure, Id, Kind, Result};
 
-/// The most that is read of one of our own files, and of an input that is text written by hand.
+/// The size limit in bytes of outrigger's own files and of input files written by hand.
 const SMALL: u64 = 1024 * 1024;
 
-/// A held lock; dropping it lets go.
+/// A held lock; dropping it releases it.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -45,7 +45,7 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
         .hint("free disk space or fix the permissions, then run the same command again")
 }
 
-/// Makes a directory and its missing parents, mode 0700.
+/// Creates a directory and its missing parents with mode 0700.
 pub fn make_dir(path: &Path) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -54,7 +54,8 @@ pub fn make_dir(path: &Path) -> Result<()> {
         .map_err(|error| failed("create the directory", path, &error))
 }
 
-/// Refuses a target that is a link, a directory, a FIFO or somebody else's; absent is fine.
+/// Refuses a target that is not a regular file, has several links or belongs to another user (OR0702, exit 7).
+/// A missing target is accepted.
 pub fn check_target(path: &Path) -> Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -69,28 +70,28 @@ pub fn check_target(path: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a target that could not be written: not ours to write, a read-only or full disk, a directory
-/// that is closed to us. Asked before anything else is changed; that it holds later nobody can promise.
-///
-/// # Errors
-/// Exit 7 as [`check_target`], exit 3 where the disk would refuse.
+/// The nearest existing directory above a path: missing directories are created in it.
+fn nearest_dir(path: &Path) -> std::io::Result<Option<PathBuf>> {
+    let absolute = std::path::absolute(path)?;
+    Ok(absolute.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok()).map(Path::to_owned))
+}
+
+/// Checks before the first change that a target can be written; the check cannot guarantee that it can be
+/// written later. Fails with exit 7 as [`check_target`], and with exit 3 if the directory is not writable or
+/// the disk is full.
 pub fn check_writable(path: &Path) -> Result<()> {
-    /// More than the largest file of ours, and its copy that is renamed into place.
+    /// Larger than outrigger's largest file together with the temporary copy that is renamed into place.
     const ROOM: u64 = 64 * 1024;
     check_target(path)?;
     let cannot = |error: &std::io::Error| failed("write", path, error).with_kind(Kind::Refused);
-    let absolute = std::path::absolute(path).map_err(|error| cannot(&error))?;
-    // Directories that are missing will be made in the nearest that is there.
-    let Some(dir) = absolute.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok()) else {
-        return Ok(());
-    };
-    if !fs::metadata(dir).map_err(|error| cannot(&error))?.is_dir() {
+    let Some(dir) = nearest_dir(path).map_err(|error| cannot(&error))? else { return Ok(()) };
+    if !fs::metadata(&dir).map_err(|error| cannot(&error))?.is_dir() {
         return Err(cannot(&std::io::ErrorKind::NotADirectory.into()));
     }
-    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+    rustix::fs::access(&dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
         .map_err(|error| cannot(&error.into()))?;
-    let Ok(disk) = rustix::fs::statvfs(dir) else { return Ok(()) };
-    // A file system that counts neither blocks nor inodes says zero.
+    let Ok(disk) = rustix::fs::statvfs(&dir) else { return Ok(()) };
+    // A file system that counts neither blocks nor inodes reports zero.
     let short = disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM;
     if short || (disk.f_files > 0 && disk.f_favail < 3) {
         return Err(cannot(&std::io::ErrorKind::StorageFull.into()));
@@ -98,22 +99,17 @@ pub fn check_writable(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replaces `path` by `bytes` in one rename, mode 0600 from the first byte, synced to disk: for what holds
-/// secrets, or is believed when it is read again.
-///
-/// # Errors
-/// Exit 7 for a target that is not ours to write, exit 3 (OR0204) for a place where others could swap it, exit 5
-/// when the disk refuses; the old file is then untouched and no temporary file stays.
+/// Writes a file that holds secrets or that outrigger reads again: one rename replaces `path`, mode 0600 from
+/// the first byte, synced to disk. Fails with exit 7 as [`check_target`], with OR0204 (exit 3) as
+/// [`check_place`], and with OR0503 (exit 5) on an I/O error; the old file then stays and no temporary file
+/// remains.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     check_target(path)?;
     check_place(path)?;
     write(path, bytes)
 }
 
-/// The same for what is only shown to the user: it may lie where others may write.
-///
-/// # Errors
-/// As [`write_private`], but for the place.
+/// [`write_private`] for a file that outrigger does not read again: other users may write to its directory.
 pub fn write_shown(path: &Path, bytes: &[u8]) -> Result<()> {
     check_target(path)?;
     write(path, bytes)
@@ -124,7 +120,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    // Made with mode 0600, under a name that was not there; removed again unless it becomes `path`.
+    // Created with mode 0600 under a new name; removed on drop unless it is renamed to `path`.
     (|| -> std::io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".outrigger-").tempfile_in(dir)?;
         file.write_all(bytes)?;
@@ -135,7 +131,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     .map_err(|error| failed("write", path, &error))
 }
 
-/// Opens for reading, whatever it is, without waiting for anybody: a FIFO opens at once.
+/// Opens any kind of file for reading without blocking: a FIFO opens before it has a writer.
 fn open(path: &Path, more: OFlags) -> std::io::Result<(File, Metadata)> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | more;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
@@ -144,17 +140,17 @@ fn open(path: &Path, more: OFlags) -> std::io::Result<(File, Metadata)> {
     Ok((file, meta))
 }
 
-/// Whether a group that may write is the user's private one (with the user's own number), as distributions make
-/// it: nobody else is in it. Debian's ssh sees it so, too.
+/// Whether other users may write. A group whose number is the user's own is the user's private group, as
+/// distributions create it, and has no other members; Debian's ssh applies the same rule.
 fn others_write(meta: &Metadata) -> bool {
     let group = meta.mode() & 0o020 != 0 && meta.gid() != rustix::process::geteuid().as_raw();
     group || meta.mode() & 0o002 != 0
 }
 
-/// Why somebody else decides what is there; `None` if that is the user or root alone.
+/// Why another user than root can change the content; `None` if only the user or root can.
 fn anothers(meta: &Metadata) -> Option<String> {
     let (owner, user) = (meta.uid(), rustix::process::geteuid().as_raw());
-    // Who may write to a sticky directory can add to it, and not replace what is there.
+    // In a sticky directory, other users can create files but not replace existing ones.
     let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
     if owner != user && owner != 0 {
         Some(format!("another user owns it (uid {owner})"))
@@ -181,19 +177,13 @@ fn distrust(path: &Path, why: String) -> Failure {
     }
 }
 
-/// Refuses a place for our own files where another user could put or replace them: each directory on the way
-/// must be the user's or root's, and writable by nobody else (a sticky one such as `/tmp` is well). Those that
-/// are missing will be ours.
-///
-/// # Errors
-/// OR0204 (exit 3) naming the directory.
+/// Refuses a location where another user could create or replace outrigger's files (OR0204, exit 3): each
+/// existing directory above `path` must belong to the user or root and be writable by no one else, or be sticky
+/// like `/tmp`.
 pub fn check_place(path: &Path) -> Result<()> {
     let cannot = |error: &std::io::Error| failed("check", path, error).with_kind(Kind::Refused);
-    let absolute = std::path::absolute(path).map_err(|error| cannot(&error))?;
-    let Some(dir) = absolute.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok()) else {
-        return Ok(());
-    };
-    // Links on the way are followed, and it is the way behind them that counts.
+    let Some(dir) = nearest_dir(path).map_err(|error| cannot(&error))? else { return Ok(()) };
+    // Links are followed; the directories above the resolved path are checked.
     let dir = fs::canonicalize(dir).map_err(|error| cannot(&error))?;
     for dir in dir.ancestors() {
         let meta = fs::symlink_metadata(dir).map_err(|error| cannot(&error))?;
@@ -204,11 +194,8 @@ pub fn check_place(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads a file of ours (at most 1 MiB), `None` when there is none: not through a link, and only if nobody else
-/// could have written it.
-///
-/// # Errors
-/// OR0702 (exit 3) for what is no regular file, OR0204 (exit 3) for what others may write.
+/// Reads one of outrigger's files (at most 1 MiB); `None` if it does not exist. Fails with OR0702 (exit 3) for
+/// a link or anything but a regular file, and with OR0204 (exit 3) if other users could have written it.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     let cannot = |error: &std::io::Error| failed("read", path, error).with_kind(Kind::Refused);
     let odd = |why| refuse(path, why).with_kind(Kind::Refused);
@@ -239,19 +226,18 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// What an input is for: what may be said of the file that it is in.
+/// The purpose of an input file, which decides about warnings of its owner and mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
-    /// A token: others should not read it.
+    /// A token: other users should not read it.
     Secret,
-    /// Settings or a kubeconfig: whoever writes it aims us, or names a program that runs as the user.
+    /// Settings or a kubeconfig: it names servers, and programs that run as the user.
     Aims,
-    /// Anything else.
     Plain,
 }
 
-/// Reads what the user names: files, what a shell's `<(…)` makes, stdin. Each is read once, however often it is
-/// asked for, because a pipe gives what it has once.
+/// Reads inputs that the user names: files, a shell's `<(…)`, stdin. Each is read once and cached, because a
+/// pipe can be read only once.
 #[derive(Default)]
 pub struct Intake {
     cancel: Cancel,
@@ -266,48 +252,34 @@ impl std::fmt::Debug for Intake {
 }
 
 impl Intake {
-    /// One that a signal ends, and that tells `warn` what is odd about a file.
+    /// `cancel` ends a read; `warn` gets the warnings about a file's owner and mode.
     pub fn new(cancel: &Cancel, warn: impl Fn(String) + 'static) -> Self {
         Self { cancel: cancel.clone(), warn: Some(Box::new(warn)), read: RefCell::default() }
     }
 
-    /// Reads a token from a file, or from stdin for `-`; `None` when there is no such file. Others who may read
-    /// the file, or own it, are warned of.
-    ///
-    /// # Errors
-    /// Exit 2 for too much, exit 3 for what cannot be read, 130 or 143 for a signal.
+    /// Reads a token of at most 1 MiB from a file, or from stdin for `-`; `None` if the file does not exist.
+    /// Warns if another user owns the file or can read it. Fails with exit 2 if it is larger, exit 3 if it
+    /// cannot be read, exit 130 or 143 on a signal; so do the other methods.
     pub async fn secret(&self, path: &Path) -> Result<Option<Rc<Vec<u8>>>> {
         self.get(path, path.as_os_str() == "-", SMALL, Use::Secret).await
     }
 
-    /// The same for a file alone: `-` is the name of one.
-    ///
-    /// # Errors
-    /// As [`Self::secret`].
+    /// [`Self::secret`] without stdin: `-` is a file name.
     pub async fn secret_file(&self, path: &Path) -> Result<Option<Rc<Vec<u8>>>> {
         self.get(path, false, SMALL, Use::Secret).await
     }
 
-    /// Reads a small text from a file, or from stdin for `-`.
-    ///
-    /// # Errors
-    /// As [`Self::secret`].
+    /// Reads at most 1 MiB from a file, or from stdin for `-`; warns if other users can change the file.
     pub async fn text(&self, path: &Path) -> Result<Option<Rc<Vec<u8>>>> {
         self.get(path, path.as_os_str() == "-", SMALL, Use::Aims).await
     }
 
-    /// Reads a file of at most `most` bytes (whole MiB) that names servers and programs.
-    ///
-    /// # Errors
-    /// As [`Self::secret`].
+    /// Reads a file of at most `most` bytes (whole MiB); warns if other users can change it.
     pub async fn aims(&self, path: &Path, most: u64) -> Result<Option<Rc<Vec<u8>>>> {
         self.get(path, false, most, Use::Aims).await
     }
 
     /// Reads a file of at most 1 MiB.
-    ///
-    /// # Errors
-    /// As [`Self::secret`].
     pub async fn file(&self, path: &Path) -> Result<Option<Rc<Vec<u8>>>> {
         self.get(path, false, SMALL, Use::Plain).await
     }
@@ -319,7 +291,12 @@ impl Intake {
         let stop = Stop(Arc::default());
         let (whole, stopped) = (path.to_owned(), Arc::clone(&stop.0));
         let work = tokio::task::spawn_blocking(move || {
-            if stdin { from_stdin(most, &stopped) } else { from_file(&whole, most, what, &stopped) }
+            if stdin {
+                // Left in blocking mode, because the parent process shares it.
+                drain(std::io::stdin(), false, true, most, &stopped)
+            } else {
+                from_file(&whole, most, what, &stopped)
+            }
         });
         let read = self.cancel.unless_requested(work).await?;
         let read = read.map_err(|error| failed("read", path, &std::io::Error::other(error)))?;
@@ -348,7 +325,7 @@ fn refuse_input(path: &Path, why: &str) -> Failure {
         .hint("name another file")
 }
 
-/// Ends the reading when nobody waits for it any more.
+/// Ends the reading thread when the future that waits for it is dropped.
 struct Stop(Arc<AtomicBool>);
 
 impl Drop for Stop {
@@ -374,12 +351,12 @@ impl From<std::io::Error> for Unread {
     }
 }
 
-/// The bytes, and what is to be warned of.
+/// The bytes, and a warning about the file.
 type Taken = std::result::Result<(Vec<u8>, Option<String>), Unread>;
 
 fn from_file(path: &Path, most: u64, what: Use, stop: &AtomicBool) -> Taken {
-    // Links are followed: kubeconfigs and mounted tokens are links as often as not, for kubectl, too.
-    let (mut file, meta) = open(path, OFlags::empty())?;
+    // Links are followed, as by kubectl: kubeconfigs and mounted tokens are often links.
+    let (file, meta) = open(path, OFlags::empty())?;
     let kind = meta.file_type();
     if kind.is_file() {
         if meta.len() > most {
@@ -395,41 +372,32 @@ fn from_file(path: &Path, most: u64, what: Use, stop: &AtomicBool) -> Taken {
     if !kind.is_fifo() && !kind.is_char_device() {
         return Err(Unread::Odd("it is neither a file nor a pipe".to_owned()));
     }
-    // A FIFO has its first writer yet to come, where a shell's pipe has had it.
-    let mut came = !kind.is_fifo() || is_shells_pipe(&file);
-    let mut bytes = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        if !came {
-            came = readable(&file)?;
-            continue;
-        }
-        let mut part = [0; 8192];
-        match file.read(&mut part) {
-            Ok(0) => return bounded(bytes, most, None),
-            Ok(length) => bytes.extend_from_slice(&part[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => drop(readable(&file)?),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
-        if length_of(&bytes) > most {
-            return Err(Unread::TooLong);
-        }
-    }
-    Err(Unread::System(std::io::ErrorKind::Interrupted.into()))
+    // A FIFO may still wait for its first writer; a shell's pipe has had it.
+    let has_writer = !kind.is_fifo() || is_shells_pipe(&file);
+    drain(file, has_writer, false, most, stop)
 }
 
-fn from_stdin(most: u64, stop: &AtomicBool) -> Taken {
-    // Not made non-blocking: it is shared with whoever started us.
-    let mut stdin = std::io::stdin();
+/// Reads to the end. The source is polled before the first read unless it is `ready`, and before each read if it
+/// is `blocking`.
+fn drain(
+    mut source: impl std::io::Read + AsFd,
+    mut ready: bool,
+    blocking: bool,
+    most: u64,
+    stop: &AtomicBool,
+) -> Taken {
     let mut bytes = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        if !readable(&stdin)? {
+        if !ready {
+            ready = readable(&source)?;
             continue;
         }
+        ready = !blocking;
         let mut part = [0; 8192];
-        match stdin.read(&mut part) {
+        match source.read(&mut part) {
             Ok(0) => return bounded(bytes, most, None),
             Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => drop(readable(&source)?),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
@@ -448,7 +416,7 @@ fn bounded(bytes: Vec<u8>, most: u64, concern: Option<String>) -> Taken {
     if length_of(&bytes) > most { Err(Unread::TooLong) } else { Ok((bytes, concern)) }
 }
 
-/// Waits a moment for something to read, or for the end.
+/// Waits 50 ms for data or for the end of the stream.
 fn readable(file: &impl AsFd) -> std::io::Result<bool> {
     let mut fds = [PollFd::new(file, PollFlags::IN)];
     let moment = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -459,8 +427,8 @@ fn readable(file: &impl AsFd) -> std::io::Result<bool> {
     }
 }
 
-/// Whether this is a pipe without a name, as a shell's `<(…)` makes it: its writer was there from the start, and
-/// may have ended already.
+/// Whether this is an unnamed pipe, as a shell's `<(…)` creates it: it had a writer from the start, which may
+/// have ended already.
 #[cfg(target_os = "linux")]
 fn is_shells_pipe(file: &File) -> bool {
     const PIPEFS: i128 = 0x5049_5045;
@@ -472,7 +440,7 @@ fn is_shells_pipe(_: &File) -> bool {
     false
 }
 
-/// What others may do with a file that they should not.
+/// A warning if other users have access that the file's purpose excludes.
 fn concern(meta: &Metadata, what: Use) -> Option<String> {
     let owner = meta.uid();
     let foreign = owner != 0 && owner != rustix::process::geteuid().as_raw();
@@ -489,7 +457,7 @@ fn concern(meta: &Metadata, what: Use) -> Option<String> {
     }
 }
 
-/// Removes a file; gone already is fine.
+/// Removes a file; false if it did not exist.
 pub fn remove(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -498,12 +466,12 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// Removes a directory if it is empty; anything else is left as it is.
+/// Removes a directory if it is empty, and ignores errors.
 pub fn remove_empty_dir(path: &Path) {
     let _ = fs::remove_dir(path);
 }
 
-/// The names in a directory, sorted; none when it does not exist.
+/// The paths in a directory, sorted; empty if it cannot be read.
 pub fn list(path: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         fs::read_dir(path).map(|dir| dir.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
@@ -511,10 +479,7 @@ pub fn list(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Takes the lock file beside a record, without waiting.
-///
-/// # Errors
-/// Exit 6 when another process holds it.
+/// Takes the lock file beside a record without waiting. Fails with OR0601 (exit 6) if another process holds it.
 pub fn lock(path: &Path) -> Result<Lock> {
     check_target(path)?;
     check_place(path)?;
@@ -545,7 +510,7 @@ pub fn lock(path: &Path) -> Result<Lock> {
     }
 }
 
-/// Whether a path lies inside a git work tree, looking upwards for `.git`.
+/// Whether a directory above the path contains `.git`.
 pub fn in_git_work_tree(path: &Path) -> bool {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute.ancestors().skip(1).any(|dir| dir.join(".git").exists())
@@ -558,7 +523,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn writes_are_private_and_leave_no_temporary_file() {
+    fn private_files_have_mode_0600_and_leave_no_temporary_file() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("record.json");
         write_private(&path, b"one").expect("first write");
@@ -569,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_or_a_directory_is_refused_and_untouched() {
+    fn refuses_to_write_through_a_link_or_to_a_directory() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let target = dir.path().join("target");
         fs::write(&target, b"theirs").expect("written");
@@ -584,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_written_is_not_believed() {
+    fn refuses_files_and_directories_that_others_can_write() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("record.json");
         let mode = |path: &Path, mode| {
@@ -600,12 +565,12 @@ mod tests {
         mode(dir.path(), 0o777);
         assert_eq!(read(&path).expect_err("the directory").id, Id::WritableByOthers);
         assert_eq!(write_private(&path, b"two").expect_err("the directory").id, Id::WritableByOthers);
-        assert!(write_shown(&path, b"two").is_ok(), "a receipt is not believed");
+        assert!(write_shown(&path, b"two").is_ok(), "outrigger does not read it again");
         assert_eq!(lock(&dir.path().join("lock")).expect_err("the directory").id, Id::WritableByOthers);
         let below = dir.path().join("not/yet/there.json");
         assert_eq!(check_place(&below).expect_err("above it").id, Id::WritableByOthers);
         mode(dir.path(), 0o1777);
-        assert!(read(&path).is_ok(), "nobody can replace what is in a sticky one");
+        assert!(read(&path).is_ok(), "other users cannot replace files in a sticky directory");
         mode(dir.path(), 0o700);
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("linked");
@@ -614,7 +579,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn inputs_are_read_once_and_links_are_followed() {
+    async fn reads_an_input_once_and_follows_links() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (path, link) = (dir.path().join("config"), dir.path().join("link"));
         fs::write(&path, b"one").expect("written");
@@ -633,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_lock_is_refused_with_exit_6() {
+    fn refuses_a_second_lock_with_exit_6() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("lock");
         let held = lock(&path).expect("first");

@@ -1,4 +1,4 @@
-//! What to do next: words, and the command that does it, by type.
+//! Instructions for the user: text and commands.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use std::fmt;
 /// for and absolute paths when it is printed, so that it works in any directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// What follows `outrigger`, each word quoted for the shell.
+    /// The words after `outrigger`, each quoted for the shell.
     Outrigger(String, Aim),
-    /// What follows `kubectl`.
+    /// The words after `kubectl`.
     Kubectl(String),
-    /// Complete as it is.
+    /// A complete command.
     Whole(String),
 }
 
@@ -31,7 +31,7 @@ pub enum Aim {
 const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces"];
 
 impl Command {
-    /// A command of outrigger for this deployment in this cluster.
+    /// For this deployment in this cluster.
     pub fn outrigger(words: impl Into<String>) -> Self {
         Command::Outrigger(words.into(), Aim::Cluster(&[]))
     }
@@ -56,7 +56,6 @@ impl Command {
         Command::Outrigger(words.into(), Aim::Nothing)
     }
 
-    /// A command of kubectl.
     pub fn kubectl(words: impl Into<String>) -> Self {
         Command::Kubectl(words.into())
     }
@@ -72,17 +71,16 @@ impl fmt::Display for Command {
     }
 }
 
-/// A line for the reader: words, a command, or a command with the words that say what it is for.
+/// Text, a command, or a command with text that says its purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
-    /// The words; no colon where a command follows. Empty for a command alone.
+    /// Without a colon before the command; empty for a command alone.
     pub text: String,
     /// Never wrapped.
     pub command: Option<Command>,
 }
 
 impl Hint {
-    /// A command, and what it is for.
     pub fn new(text: impl Into<String>, command: Command) -> Self {
         Self { text: text.into(), command: Some(command) }
     }

@@ -1,42 +1,40 @@
-//! A job's log as it may be shown: text, tabs and colour; no cursor, no links, no marks of GitLab's own.
+//! Filters a job's log for the terminal: text, tabs and colour pass; cursor control, links and GitLab's section
+//! markers do not.
 
 use crate::base::message::{is_hostile, masked};
 
-/// The most characters of a line that is shown.
+/// Characters of a line that are shown at most.
 const WIDEST: usize = 32 * 1024;
 
-/// A line of a job's log as it may be shown: text, tabs and colour alone, and no known token. Only [`Log`]
-/// makes one.
+/// A filtered line of a job's log: only text, tabs and colour, known tokens masked. Only [`Log`] creates one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine(String);
 
 impl LogLine {
-    /// The line with its colours.
     pub(crate) fn coloured(&self) -> &str {
         &self.0
     }
 
-    /// The line without colour.
     pub fn plain(&self) -> String {
         without_colour(&self.0)
     }
 }
 
-/// The new, whole lines of a growing log, with the runner's time stamps removed and its parts of one line joined.
+/// Splits a growing log into complete lines, removes the runner's time stamps and joins the parts of a line.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// How many bytes have been read.
+    /// Bytes read so far.
     read: usize,
-    /// The last line's beginning, while its end is not there yet.
+    /// The beginning of the last, incomplete line.
     open: String,
-    /// Lines that their stream may continue, in the order in which they began; one for each stream.
+    /// Stream and text of lines that their stream may continue; one per stream, in the order of their beginning.
     held: Vec<(String, String)>,
 }
 
 impl Log {
-    /// Takes the whole log as it is now, and returns the lines that are new.
+    /// Takes the whole current log and returns its new lines.
     pub fn update(&mut self, whole: &str) -> Vec<LogLine> {
-        // A log that was erased, or is another job's, begins anew.
+        // The log was erased, or belongs to another job: start again.
         if !whole.is_char_boundary(self.read) || whole.len() < self.read {
             *self = Self::default();
         }
@@ -50,7 +48,7 @@ impl Log {
         lines
     }
 
-    /// What is left once the job is over: lines without an end, and lines that nothing continued.
+    /// Returns the remaining lines once the job is over: an incomplete line, and lines without a continuation.
     pub fn finish(&mut self) -> Vec<LogLine> {
         let rest = std::mem::take(&mut self.open);
         let mut lines = Vec::new();
@@ -61,8 +59,8 @@ impl Log {
         lines
     }
 
-    /// Takes one line of the file. A stamped one that its stream may continue is held back until the
-    /// stream's next line tells, or the job is over.
+    /// Takes one line. A stamped line that its stream may continue is held until the stream's next line, or
+    /// until the job is over.
     fn take(&mut self, line: &str, lines: &mut Vec<LogLine>) {
         let line = line.strip_suffix('\n').unwrap_or(line);
         let Some(stamped) = Stamped::read(line) else {
@@ -70,15 +68,11 @@ impl Log {
             return;
         };
         let begun = self.held.iter().position(|(stream, _)| stream == stamped.stream);
-        let begun = begun.map(|at| self.held.remove(at).1);
-        let text = match begun {
-            Some(begun) if stamped.continues => begun + stamped.text,
-            Some(begun) => {
-                lines.extend(clean(&begun));
-                stamped.text.to_owned()
-            }
-            None => stamped.text.to_owned(),
-        };
+        let mut text = begun.map(|at| self.held.remove(at).1).unwrap_or_default();
+        if begun.is_some() && !stamped.continues {
+            lines.extend(clean(&std::mem::take(&mut text)));
+        }
+        text.push_str(stamped.text);
         if stamped.may_go_on() {
             self.held.push((stamped.stream.to_owned(), text));
         } else {
@@ -88,7 +82,7 @@ impl Log {
 }
 
 /// A line as gitlab-runner 19.0 and newer write it (`FF_TIMESTAMPS`): `2026-05-22T12:43:46.962646Z 00O hello`.
-/// After the time come the stream (two hex digits, then `O` or `E`) and a blank, or `+` if the text
+/// After the time follow the stream (two hex digits, then `O` or `E`) and a space, or `+` if the text
 /// continues the stream's last line (gitlab-runner, `common/buildlogger/internal/timestamper`).
 struct Stamped<'a> {
     stream: &'a str,
@@ -99,10 +93,10 @@ struct Stamped<'a> {
 impl<'a> Stamped<'a> {
     /// Bytes before the text.
     const HEADER: usize = 32;
-    /// The runner writes a line that is longer than this in parts.
+    /// The runner writes a longer line, in bytes, in parts.
     const LONGEST: usize = 8 * 1024;
 
-    /// None for a line without a stamp.
+    /// `None` for a line without a time stamp.
     fn read(line: &'a str) -> Option<Self> {
         let bytes = line.as_bytes();
         let stamp = bytes.len() >= Self::HEADER
@@ -125,14 +119,14 @@ impl<'a> Stamped<'a> {
         })
     }
 
-    /// Whether the stream's next line may continue this one: the runner ends a line early after a carriage
-    /// return and where a line is too long for its buffer, and nowhere else.
+    /// Whether the stream's next line may continue this one: the runner ends a line early only after a carriage
+    /// return and when the line exceeds its buffer.
     fn may_go_on(&self) -> bool {
         self.text.contains('\r') || self.text.len() + Self::HEADER > Self::LONGEST
     }
 }
 
-/// One line as it may be shown; none if it held only marks.
+/// Filters one line; `None` if it consists only of control sequences and markers.
 fn clean(line: &str) -> Option<LogLine> {
     let line = line.trim_end_matches(['\n', '\r']);
     let line = line.char_indices().nth(WIDEST).map_or(line, |(at, _)| &line[..at]);
@@ -151,7 +145,7 @@ fn clean(line: &str) -> Option<LogLine> {
         } else {
             match c {
                 '\t' => out.push('\t'),
-                // What was written over is not shown: progress bars end in their last state.
+                // Overwritten text is dropped: of a progress bar, only the last state is shown.
                 '\r' => {
                     let after = &rest[1..];
                     if !after.is_empty() && section_mark(after).is_none() && !after.starts_with("\u{1b}[0K") {
@@ -168,14 +162,13 @@ fn clean(line: &str) -> Option<LogLine> {
     if text.trim().is_empty() && had_text && out != line {
         return None;
     }
-    // A colour that is not ended would run on into our own lines.
+    // Reset the colour, so that it does not continue into outrigger's own lines.
     if out.contains('\u{1b}') {
         out.push_str("\u{1b}[0m");
     }
     Some(LogLine(masked(&out)))
 }
 
-/// The text without colour.
 fn without_colour(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
@@ -186,7 +179,7 @@ fn without_colour(line: &str) -> String {
     out + rest
 }
 
-/// What follows `section_start:1560896352:name\r`, GitLab's mark of a part that can be folded.
+/// The text after `section_start:1560896352:name\r`, GitLab's marker of a collapsible section.
 fn section_mark(text: &str) -> Option<&str> {
     let rest = text.strip_prefix("section_start:").or_else(|| text.strip_prefix("section_end:"))?;
     let (time, rest) = rest.split_once(':')?;
@@ -197,13 +190,13 @@ fn section_mark(text: &str) -> Option<&str> {
     Some(&rest[end..])
 }
 
-/// Splits an escape sequence (with what belongs to it) from what follows.
+/// Splits an escape sequence, with its parameters or payload, from the text after it.
 fn escape(text: &str) -> (&str, &str) {
     let bytes = text.as_bytes();
     let end = match bytes.get(1) {
-        // CSI: parameters, then one final byte.
+        // CSI: parameters, then a final byte.
         Some(b'[') => bytes[2..].iter().position(|byte| (0x40..=0x7e).contains(byte)).map(|at| at + 3),
-        // OSC and its kin: up to BEL or ST.
+        // OSC, DCS, APC, PM, SOS: up to BEL or ST.
         Some(b']' | b'P' | b'_' | b'^' | b'X') => {
             let bell = text.find('\u{7}').map(|at| at + 1);
             let st = text[1..].find("\u{1b}\\").map(|at| at + 3);
@@ -212,11 +205,11 @@ fn escape(text: &str) -> (&str, &str) {
         Some(byte) if byte.is_ascii() => Some(2),
         Some(_) | None => Some(1),
     };
-    // One that never ends takes the rest of the line with it.
+    // A sequence without an end extends to the end of the line.
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// Select Graphic Rendition, and nothing else.
+/// Whether the sequence is Select Graphic Rendition.
 fn is_colour(sequence: &str) -> bool {
     sequence.strip_prefix("\u{1b}[").and_then(|rest| rest.strip_suffix('m')).is_some_and(|numbers| {
         numbers.len() <= 32 && numbers.bytes().all(|byte| byte.is_ascii_digit() || byte == b';')
@@ -260,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_grows_by_whole_lines_and_may_begin_anew() {
+    fn returns_complete_lines_and_restarts_after_an_erased_log() {
         let mut log = Log::default();
         assert_eq!(log.update("one\ntw"), ["one"]);
         assert_eq!(log.update("one\ntw"), [""; 0]);
@@ -270,7 +263,7 @@ mod tests {
         assert_eq!(log.finish(), [""; 0]);
     }
 
-    /// What is shown of a log that arrives in portions of so many bytes.
+    /// The lines of a log that arrives in portions of `portion` bytes.
     fn shown(whole: &str, portion: usize) -> Vec<LogLine> {
         let mut log = Log::default();
         let mut lines = Vec::new();
@@ -282,13 +275,13 @@ mod tests {
         lines
     }
 
-    /// A line as the runner stamps it.
+    /// A line with the runner's time stamp.
     fn stamp(mark: &str, text: &str) -> String {
         format!("2026-11-26T17:24:51.980629Z {mark}{text}\n")
     }
 
     #[test]
-    fn stamped_lines_are_shown_without_stamps_and_joined() {
+    fn removes_time_stamps_and_joins_the_parts_of_a_line() {
         let section = [
             stamp("00O ", "section_start:1792000000:step_script\r\u{1b}[0K"),
             stamp("00O+", "\u{1b}[0K\u{1b}[36;1mExecuting\u{1b}[0;m"),
@@ -301,7 +294,7 @@ mod tests {
         let long = |n: usize| "x".repeat(n);
         let cases: &[(&[String], &[&str])] = &[
             (&section, &["\u{1b}[36;1mExecuting\u{1b}[0;m\u{1b}[0m", "hello", "world", "Cleaning up"]),
-            // A progress bar ends in its last state, also where another stream writes in between.
+            // Only the last state of a progress bar is shown, even if another stream writes in between.
             (
                 &[
                     stamp("01O ", "10 %\r"),
@@ -312,17 +305,17 @@ mod tests {
                 ],
                 &["careful", "100 %", "done"],
             ),
-            // A line of more than 8 KiB comes in parts.
+            // A line of more than 8 KiB arrives in parts.
             (
                 &[stamp("01O ", &long(8200)), stamp("01O+", &long(8193)), stamp("01O+", "end")],
                 &[&format!("{}end", long(16_393))],
             ),
-            // Windows' line ends, an empty line, and one that nothing continued.
+            // Windows line ends, an empty line, and a line without a continuation.
             (
                 &[stamp("01O ", "a\r"), stamp("01O ", "b\r"), stamp("01O ", ""), stamp("0fE ", "c\r")],
                 &["a", "b", "", "c"],
             ),
-            // A part whose beginning is not there is shown by itself.
+            // A continuation without a beginning is shown alone.
             (&[stamp("01O+", "rest")], &["rest"]),
             (
                 &["2026-05-22T12:43:46.962646Z is a time\n".to_owned()],
@@ -339,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_nothing_can_continue_is_shown_at_once() {
+    fn shows_a_complete_line_at_once() {
         let mut log = Log::default();
         assert_eq!(log.update(&stamp("01O ", "hello")), ["hello"]);
     }

@@ -1,20 +1,19 @@
-//! The one way of outside text into a message: what a server, a file, the environment or the command line
-//! says becomes one bounded line without anything that steers a terminal, hides text or is a secret.
+//! Cleans outside text for messages: text from a server, a file, the environment or the command line becomes
+//! one bounded line without terminal control, hidden text and secrets.
 //!
-//! Nobody has to remember it: the report passes every string of every event through here before it renders
-//! it, the user interface all that is printed beside events. What is printed byte for byte (a script, a
-//! manifest, a certificate) has an entrance of its own, [`crate::output::ui::Ui::product`].
+//! The renderings of events pass every string of every event through this module, and the user interface
+//! passes everything else that it prints. Only output that must stay byte for byte (a script, a manifest, a
+//! certificate) goes through [`crate::output::ui::Ui::product`] instead.
 
 use std::fmt::Write as _;
 
-/// The most characters of one message; what is longer ends in a note of how much was left out.
+/// Characters of one message at most; a longer one ends in the number of characters left out.
 pub const LONGEST: usize = 4000;
 
-/// What stands in place of a secret.
 const MASK: &str = "[masked]";
 
-/// How the tokens of GitLab begin (doc/security/tokens/_index.md, "Token prefixes", of GitLab 19), and that of
-/// registration tokens. An instance may put a prefix of its own before them.
+/// Prefixes of GitLab's tokens (doc/security/tokens/_index.md, "Token prefixes", of GitLab 19) and of
+/// registration tokens. An instance may put its own prefix before them.
 const PREFIXES: &[&str] = &[
     "glpat-",
     "gloas-",
@@ -34,15 +33,15 @@ const PREFIXES: &[&str] = &[
     "_gitlab_session=",
 ];
 
-/// So many characters behind a prefix make a token: fewer are a word about tokens.
+/// Characters after a prefix that a token has at least: with fewer, the text is prose about tokens.
 const LEAST: usize = 5;
-/// So many make one whatever they are; fewer without a digit, a capital letter or an underscore are a name, such
-/// as `glrt-runner`.
+/// With this many characters after a prefix, the text is a token. With fewer, it is a name such as `glrt-runner`
+/// if it has no digit, capital letter or underscore.
 const SURELY: usize = 16;
 
-/// True for characters that no value may hold and no output shows: C0 and C1 controls, and those that
-/// reorder or hide text or show as nothing (bidirectional controls, line separators, and what Unicode calls
-/// `Default_Ignorable_Code_Point`, with the blank of Braille).
+/// True for characters that are refused in values and removed from output: C0 and C1 controls, and characters
+/// that reorder or hide text or are invisible (bidirectional controls, line separators, Unicode's
+/// `Default_Ignorable_Code_Point`, and the blank Braille pattern).
 pub fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -52,19 +51,19 @@ pub fn is_hostile(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether a line ends here: on a terminal, in a file, or by Unicode.
+/// Whether the character separates lines or columns: on a terminal, in a file, or by Unicode.
 fn is_break(c: char) -> bool {
     matches!(c, '\t'..='\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// The text as one line: each line break, with the white space around it, becomes one blank; what is hostile
-/// is left out, secrets are masked, and [`LONGEST`] bounds it. White space in front stays only where no
-/// break stood there.
+/// The text as one line of at most [`LONGEST`] characters: each line break, with the white space around it,
+/// becomes one space; hostile characters are removed and secrets masked. Leading white space stays unless a
+/// line break follows it.
 pub fn line(text: &str) -> String {
     bounded(text, LONGEST)
 }
 
-/// [`line`] for a command, which must be pasted whole: its bound is that of what Linux takes for one argument.
+/// [`line`] for a command, which must stay complete: the bound is Linux's limit for one argument.
 pub fn command(text: &str) -> String {
     bounded(text, 128 * 1024)
 }
@@ -81,7 +80,7 @@ fn bounded(text: &str, longest: usize) -> String {
             }
             after_break = true;
         } else if !(is_hostile(c) || after_break && c == ' ') {
-            // Trimming may have taken the blank of an earlier break.
+            // Trimming may have removed the space of an earlier break.
             if after_break && !(out.is_empty() || out.ends_with(' ')) {
                 out.push(' ');
             }
@@ -101,22 +100,22 @@ fn bounded(text: &str, longest: usize) -> String {
     out
 }
 
-/// [`line`] without white space in front: no outside text passes for a command, which is indented.
+/// [`line`] without leading white space: outside text cannot look like a command, which is indented.
 pub fn text(text: &str) -> String {
     line(text).trim_start().to_owned()
 }
 
-/// A report of several lines, each ended and each by these rules.
+/// Cleans the lines of a report and ends each with a line break.
 pub fn report(lines: &[String]) -> String {
     lines.iter().fold(String::new(), |report, one| report + line(one).trim_end() + "\n")
 }
 
-/// Several lines, such as a usage error, with the same rules for each; their breaks are our own.
+/// Cleans each line of a text whose line breaks are outrigger's own, such as a usage error.
 pub fn lines(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The value in quotes with hostile characters written as `\u{…}`, secrets masked, and [`LONGEST`] for a bound.
+/// The value in quotes, at most [`LONGEST`] characters, hostile characters as `\u{…}`, secrets masked.
 pub fn quoted(value: &str) -> String {
     let mut out = String::from("\"");
     let end = value.char_indices().nth(LONGEST).map(|(at, _)| at);
@@ -135,8 +134,8 @@ pub fn quoted(value: &str) -> String {
     out
 }
 
-/// Whether a value is a token, and no file's name: it begins as one does, perhaps behind an instance's own
-/// prefix. `./` in front makes a file's name of anything.
+/// Whether a value is a token and not a file name: it has a token's prefix, perhaps after an instance's own
+/// prefix. A value with `./` in front is always a file name.
 pub fn is_token(value: &str) -> bool {
     let value = value.trim();
     let plain = !value.is_empty() && value.chars().all(is_token_char);
@@ -149,10 +148,10 @@ pub fn is_token(value: &str) -> bool {
     plain && (known || web_token(value) == Some(value.len()))
 }
 
-/// Whether a whole token stands somewhere in a value, such as a command: no setting may hold one, as settings
+/// Whether a value, such as a command, contains a complete token. Settings must not contain one, because they
 /// are recorded, printed and committed.
 pub fn holds_token(value: &str) -> bool {
-    /// What GitLab puts behind a prefix has 20 characters or more.
+    /// GitLab's tokens have 20 characters or more after the prefix.
     const WHOLE: usize = 16;
     let known = |prefix: &str| {
         value.match_indices(prefix).any(|(at, _)| {
@@ -166,12 +165,12 @@ pub fn holds_token(value: &str) -> bool {
             .any(|(at, _)| !value[..at].ends_with(is_token_char) && web_token(&value[at..]).is_some())
 }
 
-/// The text with what is certainly a secret masked: tokens by their prefix, JSON web tokens, bearer tokens,
-/// private keys, and the user and password of URLs.
+/// Masks known secrets: tokens by their prefix, JSON Web Tokens, bearer tokens, private keys, and the user and
+/// password of URLs.
 pub fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    // The last character that was taken over: a name that goes on is no beginning of a token.
+    // The preceding character: a web token does not begin in the middle of a name.
     let mut before = ' ';
     while let Some(c) = rest.chars().next() {
         let found = secret(rest, before);
@@ -186,14 +185,14 @@ pub fn masked(text: &str) -> String {
     out
 }
 
-/// Of a secret at the very beginning of the text: how many bytes are shown, and where it ends.
+/// For a secret at the beginning of the text: the number of bytes to show, and the end of the secret.
 fn secret(text: &str, before: char) -> Option<(usize, usize)> {
     for prefix in PREFIXES {
         if let Some(rest) = text.strip_prefix(prefix) {
             let length = run(rest, |c| is_token_char(c) && c != '.');
             let is_name = rest[..length].chars().all(|c| c.is_ascii_lowercase() || c == '-');
             if length >= SURELY || (length >= LEAST && !is_name) {
-                // Routable tokens go on behind a dot.
+                // Routable tokens contain dots.
                 return Some((prefix.len(), prefix.len() + run_with_dots(rest)));
             }
         }
@@ -219,7 +218,7 @@ fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
-/// How many bytes go on like this, within the most that a credential takes.
+/// The length in bytes of the leading run of matching characters, of which 2048 are read at most.
 fn run(text: &str, is_part: impl Fn(char) -> bool) -> usize {
     const MOST: usize = 2048;
     text.char_indices()
@@ -228,13 +227,13 @@ fn run(text: &str, is_part: impl Fn(char) -> bool) -> usize {
         .map_or(text.len(), |(_, (at, _))| at)
 }
 
-/// A token's characters; the dot that ends a sentence is none.
+/// The length of the leading token characters, without the dots that end a sentence.
 fn run_with_dots(text: &str) -> usize {
     let whole = run(text, is_token_char);
     text[..whole].trim_end_matches('.').len()
 }
 
-/// Where a JSON web token ends: a header and a payload, and perhaps a signature (RFC 7519).
+/// The end of a JSON Web Token: a header, a payload and perhaps a signature (RFC 7519).
 fn web_token(text: &str) -> Option<usize> {
     let end = run_with_dots(text);
     let mut parts = text[..end].split('.');
@@ -242,16 +241,16 @@ fn web_token(text: &str) -> Option<usize> {
     (header.starts_with("eyJ") && header.len() >= 10 && payload.len() >= 5).then_some(end)
 }
 
-/// Where the user and password at the beginning of a URL's authority end; the `@` stays.
+/// The end of the user and password at the beginning of a URL's authority, before the `@`.
 fn login(text: &str) -> Option<usize> {
     let whole = run(text, |c| !c.is_whitespace());
     let strict = run(text, |c| !c.is_whitespace() && !matches!(c, '/' | '?' | '#' | '"' | '\'' | '<' | '>'));
     if let Some(at) = text[..strict].rfind('@') {
-        // A variable's name, as scripts of jobs have it, is no secret.
+        // The name of a variable, as in job scripts, is not a secret.
         let named = text[..at].split_once(':').is_some_and(|(_, password)| password.starts_with('$'));
         return (at > 0 && !named).then_some(at);
     }
-    // A password with a slash in it: what looks like a port is none.
+    // A password may contain a slash: digits after the colon are a port, anything else is a password.
     let (_, port) = text[..strict].split_once(':')?;
     if text.starts_with('[') || port.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -259,10 +258,10 @@ fn login(text: &str) -> Option<usize> {
     text[..whole].rfind('@').filter(|at| *at > 0)
 }
 
-/// A value such as `user:password@host` without its user and password; a digest stays.
+/// Masks the user and password of a value such as `user:password@host`; an image digest stays.
 fn without_login(value: &str) -> String {
     let Some((login, host)) = value.rsplit_once('@') else { return value.to_owned() };
-    // In `user:password@://` and `user:pass://word@host` no scheme stands in front.
+    // `user:password@://` and `user:pass://word@host` do not begin with a scheme.
     let is_scheme = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     let is_url = login.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme));
     let is_login = !is_url && login.contains(':') && !login.contains(' ') && !host.starts_with("sha256:");
@@ -298,7 +297,7 @@ mod tests {
         let long = "x".repeat(LONGEST);
         assert_eq!(line(&long), long);
         assert_eq!(line(&format!("{long}yy")), format!("{long}… (2 characters more)"));
-        // A token that the bound would cut is masked all the same.
+        // A token that the bound cuts is still masked.
         let cut = format!("{}glpat-0123456789", "x".repeat(LONGEST - 12));
         assert!(line(&cut).ends_with("glpat-[masked]… (4 characters more)"), "{}", line(&cut));
     }
@@ -319,7 +318,7 @@ mod tests {
             ("\"https://user@host\"", "\"https://[masked]@host\""),
             ("https://u:pa/ss@host", "https://[masked]@host"),
             ("-----BEGIN PRIVATE KEY----- MIIabc -----END", "-----BEGIN PRIVATE KEY-----[masked]-----END"),
-            // None of them is a secret.
+            // Not secrets.
             ("--deployment glrt-runner", "--deployment glrt-runner"),
             ("a token (glrt-…) or glrt- alone", "a token (glrt-…) or glrt- alone"),
             ("Bearer token", "Bearer token"),

@@ -1,4 +1,5 @@
-//! What knows nothing of the subject, and imports nothing from above.
+//! General building blocks without domain knowledge: errors, files, requests, secrets, text. Imports no
+//! other room.
 
 pub mod address;
 pub mod answer;

@@ -1,12 +1,12 @@
-//! Which proxy leads to a server: decided here, for the cluster and for GitLab, and nowhere else.
+//! Chooses the proxy for a server, for the cluster and for GitLab.
 //!
-//! The rules for the environment are those of Go's `golang.org/x/net/http/httpproxy`, which kubectl,
-//! glab and gitlab-runner follow: `HTTPS_PROXY` and `NO_PROXY` (or in lower case), `HTTP_PROXY` for plain
-//! http only, never `ALL_PROXY`. The HTTP libraries get what was decided and look at no variable themselves:
-//! they know other rules, and refuse lists that Go takes. `tests/real/go/proxy` holds this against Go.
+//! The rules for the environment are those of Go's `golang.org/x/net/http/httpproxy`, which kubectl, glab and
+//! gitlab-runner use: `HTTPS_PROXY` and `NO_PROXY` (or in lower case), `HTTP_PROXY` for plain http only, never
+//! `ALL_PROXY`. The HTTP libraries get the result and do not read the variables: their rules differ, and they
+//! refuse lists that Go accepts. `tests/real/go/proxy` compares this module with Go.
 //!
-//! Different from Go on purpose: a variable that cannot be understood is refused and not ignored, because
-//! a credential would then take a way that nobody chose.
+//! One deliberate difference from Go: an invalid variable is refused, not ignored, because credentials would
+//! otherwise bypass the intended proxy.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,14 +18,14 @@ use crate::base::address::Parts;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
 
-/// How to speak to a proxy.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// A tunnel by CONNECT.
+    /// A CONNECT tunnel.
     Http,
-    /// The same over TLS.
+    /// A CONNECT tunnel over TLS.
     Https,
-    /// SOCKS version 5; the proxy resolves names, as with Go.
+    /// SOCKS 5; the proxy resolves names, as with Go.
     Socks5,
 }
 
@@ -39,7 +39,7 @@ impl Scheme {
         }
     }
 
-    /// As it stands in a URL.
+    /// The scheme in a URL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -57,21 +57,21 @@ impl Scheme {
     }
 }
 
-/// A proxy that was decided on. Shown without its user name and password.
+/// A chosen proxy. `Display` and `Debug` hide its user name and password.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    /// How to speak to it.
+    /// The protocol.
     pub scheme: Scheme,
     /// `host:port`, an IPv6 address in brackets.
     pub authority: String,
     /// User name and password, percent-encoded as in a URL.
     pub userinfo: Option<Secret>,
-    /// The variable that names it, or the kubeconfig.
+    /// The variable that sets it, or the kubeconfig.
     pub source: String,
 }
 
 impl Proxy {
-    /// The URL for a library, with the credentials.
+    /// The URL with the credentials and a given scheme, for a library.
     pub fn url(&self, scheme: &str) -> Secret {
         let userinfo =
             self.userinfo.as_ref().map(|secret| format!("{}@", secret.expose())).unwrap_or_default();
@@ -90,27 +90,20 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// The variables that count, kept for connections made later. `Debug` shows their names.
+/// The proxy variables, kept for later connections. `Debug` shows only their names.
 #[derive(Clone, Default)]
 pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    /// Those of an environment.
+    /// Selects the proxy variables of an environment.
     pub fn of(env: &BTreeMap<String, String>) -> Self {
-        const COUNT: [&str; 4] = ["http_proxy", "https_proxy", "no_proxy", "request_method"];
-        let counts = |name: &String| COUNT.contains(&name.to_ascii_lowercase().as_str());
-        Self(
-            env.iter()
-                .filter(|(name, _)| counts(name))
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
-        )
+        const NAMES: [&str; 4] = ["http_proxy", "https_proxy", "no_proxy", "request_method"];
+        let mut variables = env.clone();
+        variables.retain(|name, _| NAMES.contains(&name.to_ascii_lowercase().as_str()));
+        Self(variables)
     }
 
-    /// The proxy for a server; see [`from_env`].
-    ///
-    /// # Errors
-    /// As [`from_env`].
+    /// See [`from_env`].
     pub fn proxy(&self, https: bool, host: &str, port: u16) -> Result<Option<Proxy>> {
         from_env(&self.0, https, host, port)
     }
@@ -122,13 +115,10 @@ impl fmt::Debug for Variables {
     }
 }
 
-/// The proxy for a server by the environment's rules; `None` means that it is dialled directly.
-///
-/// `host` is without brackets, `https` says whether the server speaks TLS.
-///
-/// # Errors
-/// Exit 3 for a proxy variable that would count here and cannot be understood, and for `HTTP_PROXY` in a CGI
-/// program, where a request could set it (<https://go.dev/s/cgihttpproxy>).
+/// The proxy for a server by the rules for the environment; `None` for a direct connection. `host` has no
+/// brackets; `https` is true if the server uses TLS. Fails with OR0350 (exit 3) if the variable that applies is
+/// invalid, and for `HTTP_PROXY` in a CGI program, where a request could set it
+/// (<https://go.dev/s/cgihttpproxy>).
 pub fn from_env(env: &BTreeMap<String, String>, https: bool, host: &str, port: u16) -> Result<Option<Proxy>> {
     let names = if https { ["HTTPS_PROXY", "https_proxy"] } else { ["HTTP_PROXY", "http_proxy"] };
     let Some((name, value)) = first(env, names) else { return Ok(None) };
@@ -140,7 +130,7 @@ pub fn from_env(env: &BTreeMap<String, String>, https: bool, host: &str, port: u
         return Err(unusable(name, "", "REQUEST_METHOD is set, so a CGI request could set this variable")
             .hint("unset REQUEST_METHOD if this is not a CGI program"));
     }
-    // Go takes host:port for a plain HTTP proxy.
+    // As Go: host:port is an HTTP proxy.
     let whole = match value.split_once("://") {
         Some(_) => value.to_owned(),
         None => format!("http://{value}"),
@@ -148,10 +138,8 @@ pub fn from_env(env: &BTreeMap<String, String>, https: bool, host: &str, port: u
     parse(&whole, name).map(Some)
 }
 
-/// The proxy that a kubeconfig names for its cluster. It is used whatever `NO_PROXY` says, as by kubectl.
-///
-/// # Errors
-/// Exit 3 for what cannot be understood; kubectl, too, refuses one without a scheme.
+/// The proxy of a cluster in a kubeconfig; as in kubectl, `NO_PROXY` does not apply. Fails with OR0350 (exit 3)
+/// if it is invalid or, as in kubectl, has no scheme.
 pub fn from_kubeconfig(value: &str) -> Result<Proxy> {
     let name = "proxy-url of the kubeconfig";
     if !value.contains("://") {
@@ -168,7 +156,7 @@ fn first<'a>(env: &'a BTreeMap<String, String>, names: [&'static str; 2]) -> Opt
     })
 }
 
-/// Takes a proxy's URL apart; what is behind the host counts for nobody.
+/// Parses a proxy's URL; its path is ignored.
 fn parse(value: &str, source: &str) -> Result<Proxy> {
     let refuse = |why: &str| unusable(source, value, why);
     let parts = Parts::of(value).map_err(|why| refuse(&format!("it {why}")))?;
@@ -186,18 +174,18 @@ fn unusable(source: &str, value: &str, why: &str) -> Failure {
         .hint("use the form http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT; list hosts to reach directly in NO_PROXY")
 }
 
-/// A URL as it may be shown: whatever could be a user name or password is left out.
+/// The URL without anything that could be a user name or password.
 pub fn without_userinfo(value: &str) -> String {
     let start = value.find("://").map_or(0, |at| at + 3);
-    // Not only up to the first slash: a password may hold one that should have been encoded.
+    // Also after the first slash: a password may contain a slash that should be encoded.
     match value.rfind('@').filter(|at| *at >= start) {
         Some(at) => format!("{}…@{}", &value[..start], &value[at + 1..]),
         None => value.to_owned(),
     }
 }
 
-/// Whether no proxy is to be used for a server: `localhost` and loopback addresses never, others if the
-/// list names them.
+/// Whether to connect to a server directly: always for `localhost` and loopback addresses, otherwise if
+/// `NO_PROXY` contains it.
 fn excepted(list: &str, host: &str, port: u16) -> bool {
     let host = ascii(host.trim()).to_lowercase();
     let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
@@ -207,7 +195,7 @@ fn excepted(list: &str, host: &str, port: u16) -> bool {
     list.split(',').map(|entry| entry.trim().to_lowercase()).any(|entry| names(&entry, &host, address, port))
 }
 
-/// Whether one entry of `NO_PROXY` names the server.
+/// Whether an entry of `NO_PROXY` covers the server.
 fn names(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
     match entry {
         "" => return false,
@@ -232,8 +220,8 @@ fn names(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
     fits && (host.ends_with(&below) || host == name)
 }
 
-/// An entry's host and port, as Go's `net.SplitHostPort` sees them: an IPv6 address has a port only behind
-/// brackets, and what cannot be split is a host as a whole.
+/// Splits an entry like Go's `net.SplitHostPort`: an IPv6 address has a port only after brackets, and an entry
+/// that cannot be split is a host.
 fn host_and_port(entry: &str) -> (&str, &str) {
     if let Some(rest) = entry.strip_prefix('[') {
         return match rest.split_once(']') {
@@ -249,7 +237,7 @@ fn host_and_port(entry: &str) -> (&str, &str) {
     }
 }
 
-/// An IPv6 network that maps IPv4 addresses as the network of those.
+/// Converts a network of IPv4-mapped IPv6 addresses to the IPv4 network.
 fn canonical(network: IpNet) -> IpNet {
     match (network.addr().to_canonical(), network.prefix_len()) {
         (IpAddr::V4(address), length @ 96..) if network.addr().is_ipv6() => {
@@ -259,7 +247,7 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// A host in the form that DNS has it in; what is no name stays as it is.
+/// The host name in ASCII (IDNA); an invalid name is returned unchanged.
 fn ascii(host: &str) -> String {
     if host.is_ascii() {
         return host.to_owned();

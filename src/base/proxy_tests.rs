@@ -20,18 +20,18 @@ fn direct(list: &str, host: &str, port: u16) -> bool {
 }
 
 #[test]
-fn a_list_may_have_blanks_and_empty_entries() {
+fn no_proxy_may_contain_spaces_and_empty_entries() {
     for list in ["a.example,", ",a.example", " a.example , ", "x,,a.example", "\ta.example"] {
         assert!(direct(list, "a.example", 443), "{list:?}");
         assert!(!direct(list, "b.example", 443), "{list:?}");
     }
-    // A blank separates nothing, for Go as for us.
+    // As in Go, a space does not separate entries.
     assert!(!direct("a.example b.example", "b.example", 443));
     assert!(!direct("", "a.example", 443) && !direct(",", "a.example", 443));
 }
 
 #[test]
-fn networks_ports_and_names_are_exceptions() {
+fn no_proxy_covers_networks_ports_and_names() {
     for list in ["10.0.0.0/8", "10.1.2.3", "10.1.2.3:6443", "*", "x,*", "::ffff:10.1.2.3"] {
         assert!(direct(list, "10.1.2.3", 6443), "{list:?}");
     }
@@ -50,18 +50,18 @@ fn networks_ports_and_names_are_exceptions() {
 }
 
 #[test]
-fn this_machine_needs_no_proxy() {
+fn connects_to_loopback_without_a_proxy() {
     for host in ["localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
         assert!(direct("", host, 6443), "{host}");
     }
-    // As with Go: these may stand for something else behind a proxy.
+    // As in Go: behind a proxy, these may be other hosts.
     for host in ["0.0.0.0", "k3d.localhost", "host.docker.internal"] {
         assert!(!direct("", host, 6443), "{host}");
     }
 }
 
 #[test]
-fn variables_are_read_as_go_reads_them() {
+fn reads_the_variables_as_go_does() {
     let chosen = |variables: &[(&str, &str)]| {
         from_env(&env(variables), true, "a.example", 443).expect("fine").map(|proxy| proxy.shown())
     };
@@ -79,7 +79,7 @@ fn variables_are_read_as_go_reads_them() {
 }
 
 #[test]
-fn proxies_are_taken_apart() {
+fn parses_proxy_urls() {
     let shown = |value: &str| {
         let found = from_env(&env(&[("HTTPS_PROXY", value)]), true, "a.example", 443);
         found
@@ -113,13 +113,13 @@ fn proxies_are_taken_apart() {
     ] {
         assert!(shown(value).expect_err(value).contains(why), "{value}");
     }
-    // What is not needed is not judged.
+    // A variable that does not apply is not checked.
     let unused = env(&[("HTTPS_PROXY", "ftp://proxy"), ("NO_PROXY", "*")]);
     assert!(from_env(&unused, true, "a.example", 443).expect("it does not count").is_none());
 }
 
 #[test]
-fn plain_http_has_its_own_variable() {
+fn plain_http_uses_http_proxy() {
     let variables = [("HTTP_PROXY", "plain:1"), ("HTTPS_PROXY", "tls:2")];
     let chosen = from_env(&env(&variables), false, "a.example", 80).expect("fine").expect("a proxy");
     assert_eq!(chosen.shown(), "http://plain:1");
@@ -130,7 +130,7 @@ fn plain_http_has_its_own_variable() {
 }
 
 #[test]
-fn the_kubeconfig_has_the_last_word() {
+fn a_kubeconfig_proxy_needs_a_scheme() {
     assert_eq!(from_kubeconfig("socks5://localhost:1080").expect("fine").shown(), "socks5://localhost:1080");
     for bad in ["proxy:3128", "127.0.0.1:3128", "ftp://proxy", "http://"] {
         assert_eq!(from_kubeconfig(bad).expect_err(bad).id, Id::InvalidProxy);
@@ -138,7 +138,7 @@ fn the_kubeconfig_has_the_last_word() {
 }
 
 #[test]
-fn credentials_are_kept_and_not_shown() {
+fn credentials_are_used_but_not_shown() {
     let variables = env(&[("HTTPS_PROXY", "http://user:canary-pa%2Fss@proxy:3128")]);
     let proxy = from_env(&variables, true, "a.example", 443).expect("fine").expect("a proxy");
     assert_eq!(proxy.url("http").expose(), "http://user:canary-pa%2Fss@proxy:3128");
@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn blanks_and_empty_entries_change_nothing(
+    fn spaces_and_empty_entries_change_nothing(
         entries in prop::collection::vec("(\\*?\\.)?[a-z]{1,3}(\\.example)?(:443)?", 0..4),
         host in "[a-z]{1,3}(\\.example)?",
     ) {

@@ -1,5 +1,5 @@
-//! How requests are sent, whichever server they go to: deadlines, retries, the signal to stop, what is told and
-//! counted. What an answer means is the server's matter ([`Refused`]).
+//! Sends requests to any server: deadlines, retries, the signal to stop, notices and counts. The interpretation
+//! of responses is specific to the server ([`Refused`]).
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,74 +10,68 @@ use tokio::sync::Semaphore;
 use super::cancel::Cancel;
 use super::error::Failure;
 
-/// Called before a retry's pause: what is retried, for how long we wait, and why.
+/// Called before the pause of a retry with the request, the pause and the reason.
 pub type RetryNotice = Rc<dyn Fn(&str, Duration, &str)>;
 
-/// Told each request and its status; never bodies or headers.
+/// Called with method, path and status of each request; never with bodies or headers.
 pub type Trace = Rc<dyn Fn(&str)>;
 
-/// What one request may cost: built once per run.
+/// The limits of a run, shared by its connections.
 #[derive(Clone)]
 pub struct Limits {
-    /// When the whole run must be over.
+    /// The end of the run.
     pub deadline: Instant,
-    /// The most that one request may take.
     pub request_timeout: Duration,
-    /// Set by a signal.
     pub cancel: Cancel,
-    /// Told about each retry.
     pub notice: RetryNotice,
 }
 
-/// What a request does there, from which follows when it may be sent again.
+/// The effect of a request on the server, which decides whether it may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It stores nothing: sent again as often as the deadline allows.
+    /// Stores nothing: retried until the deadline.
     Reads,
-    /// It stores nothing, and its answer is not worth a wait: sent once.
+    /// Stores nothing, and the response is not worth a wait: sent once.
     Probes,
-    /// It changes something, and the same again makes no difference (a deletion by uid, a forced apply).
+    /// Changes something idempotently (a deletion by uid, a forced apply): retried until the deadline.
     Sets,
-    /// It makes something: sent again only where the server says that it did not look at it.
+    /// Creates something: retried only if the server says that it did not process the request.
     Makes,
 }
 
-/// A request that did not succeed, in the words of its server.
+/// A failed request, in the words of its server.
 pub trait Refused {
-    /// Ended by a signal before it was sent.
+    /// A signal stopped the request before it was sent.
     fn interrupted(what: &str, failure: Failure) -> Self;
-    /// No answer in time.
     fn timeout(what: &str, why: &str) -> Self;
-    /// Whether no answer came at all.
+    /// Whether there was no response.
     fn is_silent(&self) -> bool;
-    /// Whether the same request may well succeed a little later.
+    /// Whether the same request may succeed after a pause.
     fn heals(&self) -> bool;
-    /// Whether the server says that it did not look at the request.
+    /// Whether the server says that it did not process the request.
     fn is_unseen(&self) -> bool;
-    /// How long the server asks to wait.
+    /// The pause that the server asks for.
     fn retry_after(&self) -> Option<Duration>;
-    /// What went wrong.
     fn message(&mut self) -> &mut String;
 }
 
-/// What a request says that was not sent because the run's time is over.
+/// The reason of a request that was not sent because the run's deadline has passed.
 pub const OVER: &str = "the run's --timeout has expired";
-/// How often a request may go without any answer before it is given up: a server that is not there seldom
-/// comes back within a run; one that says "later" does.
+/// Attempts without a response before a request fails: a server that does not respond at all rarely recovers
+/// within a run, unlike one that asks to retry later.
 const SILENCES: u32 = 3;
 
-/// Sends the requests of one connection. Clones share the count and the lanes.
+/// Sends the requests of one connection. Clones share the count of changes and the limit of parallel requests.
 #[derive(Clone)]
 pub struct Sender {
-    /// The server and the way to it, for messages.
+    /// The server and its proxy, for messages.
     pub address: Rc<str>,
-    /// When the last request must be over.
+    /// The end of the last request.
     pub deadline: Instant,
-    /// The most that one request may take.
     pub request_timeout: Duration,
-    /// How often a request is tried in all, unless the server throttles.
+    /// Attempts per request, not counting those that the server did not process.
     pub attempts: u32,
-    /// The first pause before a retry, where the server names none, and the longest.
+    /// The first pause before a retry if the server names none, and the longest.
     pub pauses: (Duration, Duration),
     lanes: Rc<Semaphore>,
     cancel: Cancel,
@@ -87,8 +81,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// For one server: at most `lanes` requests are under way at once, and a retry waits at least the first of
-    /// `pauses`, at most the second.
+    /// `lanes` is the limit of parallel requests.
     pub fn new(address: &str, limits: &Limits, lanes: usize, pauses: (Duration, Duration)) -> Self {
         Self {
             address: Rc::from(address),
@@ -104,25 +97,25 @@ impl Sender {
         }
     }
 
-    /// For what must be done even after an interruption or past the deadline, within `grace`.
+    /// A sender for cleanup: it ignores a signal, and its deadline is at least `grace` from now.
     pub fn for_cleanup(&self, grace: Duration) -> Self {
         let deadline = (Instant::now() + grace).max(self.deadline);
         Self { cancel: Cancel::default(), deadline, ..self.clone() }
     }
 
-    /// Tells every request from now on to `sink` (for `-v`).
+    /// Reports further requests to `sink` (for `-v`).
     pub fn trace_to(&mut self, sink: Trace) {
         self.trace = Some(sink);
     }
 
-    /// Tells a request that was answered.
+    /// Reports a request that got a response.
     pub fn trace(&self, method: &str, path: &str, status: u16) {
         if let Some(sink) = &self.trace {
             sink(&format!("{method} {path} {status}"));
         }
     }
 
-    /// How many requests that change something were sent, each counted once however often it was tried.
+    /// The number of requests with an effect [`Effect::Sets`] or [`Effect::Makes`], without their retries.
     pub fn mutations(&self) -> usize {
         self.mutations.get()
     }
@@ -131,10 +124,8 @@ impl Sender {
         tokio::time::Instant::from_std(self.deadline).saturating_duration_since(tokio::time::Instant::now())
     }
 
-    /// Sends a request, by `attempt`, until it is answered for good.
-    ///
-    /// # Errors
-    /// The refusal that is not to be waited for, or the last one before time is over.
+    /// Calls `attempt` until it succeeds, fails with an error that a retry cannot solve, or the deadline is near.
+    /// Returns the last error.
     pub async fn send<T, E: Refused>(
         &self,
         what: &str,
@@ -206,7 +197,7 @@ mod tests {
     use super::*;
     use crate::base::error::Kind;
 
-    /// Status, `Retry-After` in seconds, words.
+    /// Status, `Retry-After` in seconds, message.
     #[derive(Debug, PartialEq)]
     struct Answered(u16, Option<u64>, String);
 
@@ -245,7 +236,7 @@ mod tests {
         (Sender::new("https://there", &limits, 2, (Duration::from_secs(1), Duration::from_secs(4))), cancel)
     }
 
-    /// How often a request is sent that is always answered so, and what it ends with.
+    /// The number of attempts with this response to each of the first four, and the final result.
     async fn sent(effect: Effect, code: u16, after: Option<u64>) -> (u32, Answered) {
         let mut times = 0;
         let attempt = async || {
@@ -257,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_is_sent_again_as_its_effect_and_the_answer_allow() {
+    async fn retries_by_effect_and_response() {
         for (effect, code, times) in [
             (Effect::Reads, 503, 5),
             (Effect::Reads, 400, 1),
@@ -276,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_grow_and_silence_is_cut_short() {
+    async fn pauses_grow_and_a_silent_request_times_out() {
         let waits = Rc::new(Cell::new(0));
         let told = Rc::clone(&waits);
         let (mut sender, _) = sender(move |wait| told.set(told.get() * 10 + wait.as_secs()));
@@ -291,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_signal_ends_a_pause_and_not_a_request() {
+    async fn a_signal_ends_a_pause_but_not_a_request() {
         let (sender, cancel) = sender(|_| {});
         let started = tokio::time::Instant::now();
         let slow = async || {
@@ -310,7 +301,7 @@ mod tests {
         );
         assert_eq!((waiting.expect_err("stopped").2.as_str(), done), ("interrupted", Ok("done")));
         assert_eq!(started.elapsed().as_secs(), 5);
-        // Nothing more is sent, but for what has to be put right.
+        // After the signal, only cleanup requests are sent.
         assert!(sender.send("ask", Effect::Reads, slow).await.is_err());
         let cleanup = sender.for_cleanup(Duration::from_secs(20));
         assert_eq!(cleanup.send("ask", Effect::Reads, slow).await, Ok("done"));

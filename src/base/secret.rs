@@ -1,21 +1,19 @@
-//! A value that no rendering shows.
-
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// A token or key. `Debug` and `Display` print a fixed text, `Serialize` is not implemented, and the
-/// memory is zeroed on drop (copies made by TLS buffers or the terminal are beyond our reach).
+/// A token or key. `Debug` and `Display` print a fixed text, `Serialize` is not implemented, and the memory is
+/// zeroed on drop (except copies in TLS buffers or the terminal).
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Takes ownership of a secret.
+    /// The value becomes unreadable except through [`Self::expose`].
     pub fn new(value: impl Into<String>) -> Self {
         Self(SecretString::from(value.into()))
     }
 
-    /// The value itself: call it only where the value is put to its purpose.
+    /// The value. Call it only where the value is used.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }

@@ -1,7 +1,7 @@
-//! Texts with values in them: rendering, and quoting per language.
+//! Renders templates and quotes values.
 //!
-//! Values are data: each enters through a filter that quotes it for where it goes ([`shell_quote`],
-//! [`toml_string`], [`yaml_string`]) or keeps it in its comment line.
+//! Each value passes a filter that quotes it for its language ([`shell_quote`], [`toml_string`],
+//! [`yaml_string`]) or keeps it in its comment line.
 
 use std::fmt::Write as _;
 
@@ -10,16 +10,14 @@ use minijinja::{Environment, UndefinedBehavior};
 
 use crate::base::error::{Failure, Id, Result};
 
-/// Renders a text whose values are plain data: `{{ value | yaml }}` quotes for YAML, `sh` for a shell,
-/// `toml` for TOML; `comment` keeps a value in its comment line. A placeholder without a value is an error.
-///
-/// # Errors
-/// OR0710, which says the line and no value.
+/// Renders a template: `{{ value | yaml }}` quotes for YAML, `sh` for a shell, `toml` for TOML; `comment` keeps
+/// a value in its comment line. A placeholder without a value is an error. Fails with OR0710, which names the
+/// line and no value.
 pub fn render(name: &str, text: &str, values: &serde_json::Value) -> Result<String> {
     rendered(name, text, &[] as &[(&str, &str)], minijinja::Value::from(minijinja::value::Serde(values)))
 }
 
-/// Renders a text that includes others, each given with the name it is included by.
+/// [`render`] for a template that includes the `parts`, which are pairs of name and text.
 pub(crate) fn rendered(
     name: &str,
     text: &str,
@@ -27,7 +25,7 @@ pub(crate) fn rendered(
     values: minijinja::Value,
 ) -> Result<String> {
     let broken = |error: &minijinja::Error| {
-        // The error's own text may quote values; its kind and line say enough for a bug report.
+        // The error's own text may quote values; its kind and line suffice for a bug report.
         let line = error.line().map_or_else(|| "unknown".to_owned(), |line| line.to_string());
         Failure::new(Id::Template, format!("cannot render the template {name}"))
             .detail("reason", format!("{}, line {line}", error.kind()))
@@ -50,7 +48,7 @@ pub(crate) fn rendered(
     env.render_named_str(name, text, values).map_err(|error| broken(&error))
 }
 
-/// Bytes as lower-case hex.
+/// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a String cannot fail.
@@ -59,12 +57,12 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// One shell word that means exactly `value`, in every POSIX shell. `value` must have no NUL byte.
+/// The value in single quotes, for every POSIX shell. It must not contain a NUL byte.
 pub fn shell_quote(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
-/// A value as one word for a POSIX shell: bare where that is safe, else in single quotes.
+/// The value as one word for a POSIX shell, in single quotes if it needs them.
 pub fn shell_word(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
     if !value.is_empty() && value.chars().all(plain) && !value.starts_with('=') {
@@ -74,10 +72,10 @@ pub fn shell_word(value: &str) -> String {
     }
 }
 
-/// A TOML basic string that means exactly `value`, on one line.
+/// A TOML basic string on one line.
 ///
-/// Escapes what the format demands and nothing else, in the form that the runner's own TOML writer
-/// uses: the entry is recognised by comparing text, also after the runner has rewritten the file.
+/// Escapes only what the format requires, in the form of the runner's own TOML writer: outrigger recognises its
+/// entry by comparing text, also after the runner has rewritten the file.
 pub fn toml_string(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 2);
     out.push('"');
@@ -100,8 +98,8 @@ pub fn toml_string(value: &str) -> String {
     out
 }
 
-/// A YAML scalar that means exactly `value` to readers of YAML 1.1 and 1.2 alike: a JSON string, with
-/// what one of them takes for a line break or leaves out written as an escape.
+/// A scalar that YAML 1.1 and 1.2 read alike: a JSON string in which characters that one of them reads as a line
+/// break or drops are escaped.
 pub fn yaml_string(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 2);
     for c in serde_json::Value::from(value).to_string().chars() {
@@ -116,7 +114,7 @@ pub fn yaml_string(value: &str) -> String {
     out
 }
 
-/// A value inside a comment line: it cannot end the line, and cannot reorder what a reviewer sees.
+/// A value for a comment line, at most 200 characters: it cannot end the line or reorder the visible text.
 fn comment_text(value: &str) -> String {
     const LONGEST: usize = 200;
     let mut out = String::new();
@@ -126,7 +124,7 @@ fn comment_text(value: &str) -> String {
             break;
         }
         match c {
-            // Line ends, invisible characters and the controls of text direction.
+            // Line ends, invisible characters and bidirectional controls.
             _ if c.is_control() => out.extend(c.escape_unicode()),
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
                 out.extend(c.escape_unicode());
@@ -142,7 +140,7 @@ mod tests {
     use super::{comment_text, shell_quote, toml_string, yaml_string};
 
     #[test]
-    fn words_and_strings() {
+    fn quotes_for_shell_and_toml() {
         assert_eq!(shell_quote("it's $(x) `y`\n"), "'it'\\''s $(x) `y`\n'");
         assert_eq!(toml_string("a\"\\\n\u{1}\u{7f}é\u{2028}"), "\"a\\\"\\\\\\n\\u0001\\u007fé\u{2028}\"");
     }
@@ -155,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_yaml_1_1_takes_for_something_else_stay_words() {
+    fn quotes_words_with_a_special_meaning_in_yaml_1_1() {
         for word in [
             "yes",
             "no",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A duration in words: `0.5 s`, `12 s`, `3 min 20 s`.
+/// `0.5 s`, `12 s`, `3 min 20 s`.
 pub fn human_duration(value: Duration) -> String {
     match value.as_secs() {
         0 if value.as_millis() >= 50 => format!("{:.1} s", value.as_secs_f64()),
@@ -17,18 +17,17 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// Columns a text takes.
+/// The width of the text in terminal columns.
 pub(crate) fn width(text: &str) -> usize {
     console::measure_text_width(text)
 }
 
-/// The text padded to a number of columns.
 pub(crate) fn pad(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
-/// Breaks a text into lines, the first of at most `first` columns and the others of `columns`, at spaces only: a word that is longer, such as a
-/// URL, stays whole, so that it can be copied. Runs of spaces inside a line are kept.
+/// Breaks a text at spaces into lines, the first of at most `first` columns, the others of at most `columns`. A
+/// longer word, such as a URL, stays whole so that it can be copied. Runs of spaces inside a line are kept.
 pub(crate) fn wrap(text: &str, first: usize, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.split('\n') {
@@ -53,23 +52,19 @@ pub(crate) fn wrap(text: &str, first: usize, columns: usize) -> Vec<String> {
     lines
 }
 
-/// `head` followed by the text, wrapped, its further lines below the first, or six columns in where the
-/// first begins at the margin: a line that begins there, or where commands stand, is always one of ours. Where too little room is left
-/// beside the head, the text starts below it, further in than commands stand.
+/// `head` followed by the wrapped text. Further lines align with the first; they are indented by six columns
+/// if the first begins at the margin, because only outrigger's own text may begin at the margin or at the
+/// indentation of commands. If less than 24 columns remain beside the head, the text begins below it, at six
+/// columns.
 pub(crate) fn hang(head: &str, text: &str, columns: usize) -> String {
     let indent = width(head);
     if text.is_empty() {
         return format!("{}\n", head.trim_end());
     }
-    if indent <= 4 || columns >= indent + 24 {
-        let below = if indent == 0 { 6 } else { indent };
-        let lines = wrap(text, columns.saturating_sub(indent).max(16), columns.saturating_sub(below).max(16));
-        let gap = format!("\n{}", " ".repeat(below));
-        return format!("{head}{}\n", lines.join(&gap));
-    }
-    let below = 6;
-    let room = columns.saturating_sub(below).max(16);
-    let lines = wrap(text, room, room);
+    let beside = indent <= 4 || columns >= indent + 24;
+    let below = if beside && indent > 0 { indent } else { 6 };
+    let room = |used| columns.saturating_sub(used).max(16);
     let gap = format!("\n{}", " ".repeat(below));
-    format!("{}{gap}{}\n", head.trim_end(), lines.join(&gap))
+    let lines = wrap(text, room(if beside { indent } else { below }), room(below)).join(&gap);
+    if beside { format!("{head}{lines}\n") } else { format!("{}{gap}{lines}\n", head.trim_end()) }
 }

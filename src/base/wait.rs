@@ -1,4 +1,4 @@
-//! Waiting for what somebody else does: a controller, a replica, a machine.
+//! Polls for a state that something else brings about: a controller, a replica, a machine.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -9,43 +9,40 @@ use super::cancel::Cancel;
 use super::error::Result;
 use super::request::Limits;
 
-/// How often, and for how long, is looked.
+/// How often and how long to poll.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace<'a> {
     /// Ends a pause at once.
     pub cancel: &'a Cancel,
     /// The first pause; each further one is twice as long.
     pub first: Duration,
-    /// The longest pause.
     pub longest: Duration,
-    /// When to look for the last time.
+    /// The time of the last poll.
     pub deadline: std::time::Instant,
 }
 
 impl<'a> Pace<'a> {
-    /// Pauses from `first` to `longest`, in milliseconds, until shortly before the run's time is over.
+    /// Pauses from `first` to `longest` milliseconds, until one second before the run's deadline.
     pub fn new(limits: &'a Limits, first: u64, longest: u64) -> Self {
         let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
         let deadline = limits.deadline.checked_sub(Duration::from_secs(1)).unwrap_or(limits.deadline);
         Self { cancel: &limits.cancel, first, longest, deadline }
     }
 
-    /// For `time` from now: where the run's time is over before, a request says so.
+    /// Polls for `time` from now. If the run's deadline is earlier, a request reports it.
     pub fn within(self, time: Duration) -> Self {
         Self { deadline: std::time::Instant::now() + time, ..self }
     }
 
-    /// For `time` from now, or until shortly before the run's time is over.
+    /// Polls for `time` from now, but at most until the deadline set so far.
     pub fn or_within(self, time: Duration) -> Self {
         Self { deadline: self.deadline.min(std::time::Instant::now() + time), ..self }
     }
 }
 
-/// Looks until `look` breaks with what it waits for; `tell` is called before each pause with what was seen last
-/// and the time waited. At the deadline it looks once more, then returns what that look saw, as `Err`.
-///
-/// # Errors
-/// Those of `look`, and OR0102 for a signal during a pause.
+/// Calls `look` until it breaks with a value. `tell` gets the last observation and the time waited before each
+/// pause. The last call is at the deadline; its observation is returned as the inner `Err`. Fails with the
+/// errors of `look`, and with OR0102 on a signal during a pause.
 pub async fn until<T, S>(
     pace: Pace<'_>,
     tell: impl Fn(&S, Duration),
@@ -69,7 +66,7 @@ pub async fn until<T, S>(
     }
 }
 
-/// Half a second: a wait that is over by then is not worth a line.
+/// Whether a wait took half a second or more; a shorter one is not reported.
 pub fn is_long(waited: Duration) -> bool {
     waited >= Duration::from_millis(500)
 }
@@ -92,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_grow_and_the_last_look_is_at_the_deadline() {
+    async fn pauses_grow_and_the_last_poll_is_at_the_deadline() {
         let cancel = Cancel::default();
         let started = Instant::now();
         let looks = Cell::new(Vec::new());

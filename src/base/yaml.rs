@@ -1,38 +1,32 @@
-//! The only reader of YAML: strict, and bounded in depth, size and time before anything is built. What is written
-//! goes through the same library that wrote it ever.
+//! Reads YAML strictly, with limits on depth and size that are checked before values are built.
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::DuplicateKeyPolicy;
-/// A value and where it stands.
 pub use serde_saphyr::Spanned;
 
-/// Deeper than any kubeconfig, and far from the end of the stack.
+/// Deeper than any kubeconfig, and far from a stack overflow.
 const DEEPEST: usize = 48;
 
-/// What to do with a key that stands twice in one mapping.
+/// The treatment of duplicate keys in a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeated {
-    /// Refuse it.
     Refused,
-    /// The last one counts, as for kubectl.
+    /// The last one wins, as in kubectl.
     LastCounts,
-    /// The type that is read sees all of them.
+    /// The deserialized type gets all of them.
     Told,
 }
 
-/// Why a text was not read.
+/// A syntax error, a wrong shape or an exceeded limit.
 #[derive(Debug)]
 pub struct Fault {
-    /// Where, from 1.
+    /// From 1.
     pub line: Option<u64>,
-    /// The reader's words. They can hold values of the text: nothing to show where those may be secrets.
+    /// The library's message. It can contain values of the text, so it must not be shown if those may be secrets.
     pub words: String,
 }
 
-/// Reads every document of a text.
-///
-/// # Errors
-/// A [`Fault`] for what is no YAML, of another shape, or past a bound.
+/// Reads all documents of a text.
 pub fn read<T: DeserializeOwned>(text: &str, repeated: Repeated) -> Result<Vec<T>, Fault> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -87,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_key_is_what_the_reader_wants_it_to_be() {
+    fn treats_duplicate_keys_as_requested() {
         let text = "a: 1\na: 2\n";
         assert!(read::<Value>(text, Repeated::Refused).is_err());
         assert_eq!(read::<Value>(text, Repeated::LastCounts).expect("read")[0]["a"], 2);

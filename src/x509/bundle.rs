@@ -1,9 +1,9 @@
-//! Reading CA bundles leniently and writing them so that every reader agrees.
+//! Reads CA bundles leniently and writes them in canonical form.
 //!
-//! Go's `encoding/pem` and the `pem` crate behind kube take different inputs: Go skips indented
-//! blocks and blocks not separated by a line break, and steps over members that are no certificate;
-//! kube takes the former and refuses the whole file for the latter. [`read_bundle`] takes what
-//! either takes; [`Bundle::to_pem`] emits what both take.
+//! Go's `encoding/pem` and the `pem` crate, which kube uses, differ: Go skips indented blocks, blocks not
+//! separated by a line break, and members that are not certificates; kube accepts the first two and refuses the
+//! whole file for the third. [`read_bundle`] accepts the input of both; [`Bundle::to_pem`] writes PEM that both
+//! accept.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::Certificate;
 
-/// Go's `base64.StdEncoding`: padding required, stray trailing bits tolerated.
+/// Go's `base64.StdEncoding`: padding is required, trailing bits are ignored.
 const GO_BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -25,22 +25,22 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 
-/// The most that is read: this machine's own roots are a fifth of it.
+/// The size limit; the system's own roots take about a fifth of it.
 const MOST_BYTES: usize = 1024 * 1024;
-/// So many members that were left out are named; more are counted.
+/// Dropped members that are reported one by one; further ones are only counted.
 const MOST_DROPPED: usize = 8;
 
 /// A set of trust anchors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
-    /// The members Go can load, in the order given.
+    /// The members that Go can load, in their original order.
     pub certificates: Vec<Certificate>,
-    /// Why each other member was left out, in plain words; none of them is in [`Bundle::to_pem`].
+    /// The reason for each member that was dropped; [`Bundle::to_pem`] does not contain these.
     pub dropped: Vec<String>,
 }
 
 impl Bundle {
-    /// The bundle as every reader takes it: 64 columns, `\n`, nothing between the blocks.
+    /// Canonical PEM: 64 columns, `\n`, nothing between the blocks.
     pub fn to_pem(&self) -> String {
         let mut text = String::new();
         for certificate in &self.certificates {
@@ -59,24 +59,24 @@ impl Bundle {
     }
 }
 
-/// Why a text is no CA bundle at all.
+/// Why a text is not a CA bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BundleFault {
     /// Longer than 1 MiB.
     TooLong,
-    /// Nothing, or only white space. Since client-go 0.36 an empty CA file means "trust nothing".
+    /// Empty, or only white space. Since client-go 0.36 an empty CA file means "trust nothing".
     Empty,
     /// Binary DER where PEM is expected.
     Der,
     /// Only openssl's `TRUSTED CERTIFICATE` blocks, which Go does not read.
     Trusted,
-    /// The only block is cut off before its END line.
+    /// The only block has no END line.
     Truncated,
     /// Text without a PEM block.
     NotPem,
-    /// PEM blocks, none of them a certificate Go can load; why, for each.
+    /// PEM blocks without a certificate that Go can load; the reason for each.
     NoCertificate(Vec<String>),
-    /// CA data that is not base64.
+    /// A `…-data` value of a kubeconfig that is not base64; the reason.
     Base64(String),
 }
 
@@ -97,22 +97,22 @@ impl fmt::Display for BundleFault {
             Self::NoCertificate(reasons) => {
                 write!(f, "the CA bundle holds no certificate that Go can load: {}", reasons.join("; "))
             }
-            Self::Base64(why) => write!(f, "the CA data is not base64: {why}"),
+            Self::Base64(why) => write!(f, "the value is not base64: {why}"),
         }
     }
 }
 
 impl std::error::Error for BundleFault {}
 
-/// Decodes `certificate-authority-data`, also when it is folded over lines, which Go takes and
-/// kube refuses.
+/// Decodes a `…-data` value of a kubeconfig (CA, client certificate or key). As in Go, unlike in kube, it may
+/// contain line breaks.
 pub fn decode_ca_data(text: &str) -> Result<Vec<u8>, BundleFault> {
     let squeezed: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     GO_BASE64.decode(squeezed).map_err(|error| BundleFault::Base64(error.to_string()))
 }
 
-/// Reads the certificates of a PEM text: any text around the blocks, CRLF, indentation and missing
-/// line breaks between blocks are taken; bad members are dropped and named.
+/// Reads the certificates of a PEM text. It accepts text around the blocks, CRLF, indentation and missing line
+/// breaks between blocks; bad members are dropped and reported.
 pub fn read_bundle(text: &[u8]) -> Result<Bundle, BundleFault> {
     if text.len() > MOST_BYTES {
         return Err(BundleFault::TooLong);
@@ -177,7 +177,7 @@ impl Block {
     }
 }
 
-/// Every block that any reader could see.
+/// All blocks that Go or kube reads.
 fn lenient_blocks(text: &[u8]) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut position = 0;

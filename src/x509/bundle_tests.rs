@@ -13,7 +13,7 @@ fn fault(text: &str) -> BundleFault {
 }
 
 #[test]
-fn canonical_text_stays_as_it_is() {
+fn keeps_canonical_text() {
     let text = format!("{PEM}{OTHER}");
     let bundle = read(&text);
     assert_eq!(bundle.certificates.len(), 2);
@@ -22,7 +22,7 @@ fn canonical_text_stays_as_it_is() {
 }
 
 #[test]
-fn line_ends_and_text_around_are_left_out() {
+fn drops_carriage_returns_and_text_around_the_blocks() {
     let crlf = PEM.replace('\n', "\r\n");
     let around = format!("subject=/CN=x\n{PEM}\nsome more text\n{OTHER}trailing");
     assert_eq!(read(&crlf).to_pem(), PEM);
@@ -30,7 +30,7 @@ fn line_ends_and_text_around_are_left_out() {
 }
 
 #[test]
-fn what_go_would_not_read_is_mended() {
+fn repairs_blocks_that_go_skips() {
     let indented = PEM.lines().flat_map(|line| ["    ", line, "\n"]).collect::<String>();
     let joined = format!("{}{OTHER}", PEM.trim_end());
     let marked = format!("\u{feff}{PEM}");
@@ -42,7 +42,7 @@ fn what_go_would_not_read_is_mended() {
 }
 
 #[test]
-fn bad_members_are_dropped_and_named() {
+fn drops_and_reports_bad_members() {
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     let cut = &OTHER[..OTHER.len() / 2];
@@ -55,7 +55,7 @@ fn bad_members_are_dropped_and_named() {
 }
 
 #[test]
-fn faults() {
+fn distinguishes_faults() {
     assert_eq!(fault(""), BundleFault::Empty);
     assert_eq!(fault(" \r\n\t"), BundleFault::Empty);
     assert_eq!(fault("hello"), BundleFault::NotPem);
@@ -72,16 +72,16 @@ fn faults() {
 }
 
 #[test]
-fn a_broken_block_costs_go_only_itself() {
-    // A BEGIN without END before a good block, which Go finds by looking back from the END.
+fn a_broken_block_does_not_hide_the_next_one() {
+    // A BEGIN without END before a good block; Go finds the block by searching backwards from its END.
     let text = format!("-----BEGIN CERTIFICATE-----\nAAAA\n{PEM}");
     assert_eq!(read(&text).to_pem(), PEM);
 }
 
 #[test]
-fn ca_data_may_be_folded() {
+fn base64_may_contain_line_breaks() {
     assert_eq!(decode_ca_data("aGVs\n  bG8=\r\n"), Ok(b"hello".to_vec()));
-    assert!(matches!(decode_ca_data("aGVsbG8"), Err(BundleFault::Base64(_))), "Go wants the padding");
+    assert!(matches!(decode_ca_data("aGVsbG8"), Err(BundleFault::Base64(_))), "Go requires the padding");
     assert!(matches!(decode_ca_data("%"), Err(BundleFault::Base64(_))));
 }
 
@@ -92,7 +92,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn what_we_write_we_read_back(
+    fn reads_back_its_own_output(
         pieces in proptest::collection::vec(
             proptest::sample::select(vec![
                 PEM, OTHER, "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----", "\n", "  ", "a: b\n", "AAAA",
@@ -115,7 +115,7 @@ fn what_is_too_long_is_not_looked_at() {
 }
 
 #[test]
-fn members_left_out_are_named_up_to_a_number() {
+fn reports_a_limited_number_of_dropped_members() {
     let text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".repeat(1000);
     let Err(BundleFault::NoCertificate(reasons)) = read_bundle(text.as_bytes()) else { panic!("no bundle") };
     assert_eq!((reasons.len(), reasons[8].as_str()), (9, "992 more blocks"));

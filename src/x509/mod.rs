@@ -1,15 +1,14 @@
-//! Certificate verdicts by Go's rules.
+//! Verifies certificates by Go's rules.
 //!
-//! The runner is a Go program: whether it can talk to the API server and to GitLab is decided by Go's
-//! `crypto/x509`. webpki, the verifier that comes with rustls, disagrees on the same input in both
-//! directions. So [`judge`] answers for Go, this program's own connections are decided by it, too
-//! ([`crate::x509::tls`]), and where only this program cannot connect, [`Verdict::not_here`] says why.
+//! The runner is a Go program, so Go's `crypto/x509` decides whether it can connect to the API server and to
+//! GitLab. webpki, the verifier of rustls, accepts chains that Go refuses and refuses chains that Go accepts.
+//! [`judge`] returns Go's verdict. outrigger's own connections use it, too ([`crate::x509::tls`]); if only
+//! outrigger cannot connect, [`Verdict::not_here`] says why.
 //!
-//! Everything here is pure: bytes and a clock in, a verdict out. The served chain comes from
-//! [`crate::x509::tls`].
+//! Everything except [`crate::x509::tls`] is pure: bytes and a time in, a verdict out.
 //!
 //! Sources: Go 1.26 `crypto/x509/{verify,parser,constraints,cert_pool}.go`, `encoding/pem`,
-//! client-go `transport.rootCertPool`. `tests/certificates.rs` holds every rule against a Go program.
+//! client-go `transport.rootCertPool`. `tests/certificates.rs` compares every rule with a Go program.
 
 mod bundle;
 mod names;
@@ -30,7 +29,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-/// One certificate that Go's parser takes: its DER, and what people ask of it.
+/// A certificate that Go's parser accepts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
     der: Vec<u8>,
@@ -39,16 +38,15 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Takes DER if Go's `x509.ParseCertificate` would take it too.
-    ///
-    /// The error says why not, in plain words without a name (there may be none to read).
+    /// Parses DER and fails if Go's `x509.ParseCertificate` fails. The error does not contain the certificate's
+    /// name, which may be unreadable.
     pub fn from_der(der: &[u8]) -> Result<Self, String> {
         let facts = parse::parse(der)?;
         let subject = facts.subject();
         Ok(Self { der: der.to_vec(), subject, not_after: facts.not_after() })
     }
 
-    /// The certificate as it was signed.
+    /// The signed bytes, unchanged.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
@@ -58,22 +56,22 @@ impl Certificate {
         &self.subject
     }
 
-    /// SHA-256 over the DER as openssl prints it: `9F:3A:…`.
+    /// SHA-256 of the DER in the format of openssl: `9F:3A:…`.
     pub fn fingerprint_sha256(&self) -> String {
         colon_hex(&Sha256::digest(&self.der))
     }
 
-    /// Last second of validity. "No well-defined expiry" (the year 9999) is [`Timestamp::MAX`].
+    /// The last second of validity. "No well-defined expiry" (the year 9999) is [`Timestamp::MAX`].
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// Whole days until the certificate expires, rounded down; negative once it has.
+    /// Whole days until the certificate expires, rounded down; negative after it has expired.
     pub fn days_left(&self, now: Timestamp) -> i64 {
         (self.not_after.as_second() - now.as_second()).div_euclid(24 * 60 * 60)
     }
 
-    /// Name and the start of the fingerprint, which tells CAs of equal name apart.
+    /// The subject and the beginning of the fingerprint, which distinguishes CAs with the same subject.
     pub fn label(&self) -> String {
         label(&self.subject, &self.der)
     }
@@ -85,7 +83,7 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// The host a client dials, as it will compare it with the names in the server's certificate.
+/// The host that a client compares with the names in the server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// Compared with the iPAddress names only.
@@ -95,7 +93,7 @@ pub enum Host {
 }
 
 impl Host {
-    /// Reads a host as it stands in a URL, IPv6 with or without brackets.
+    /// Parses the host of a URL, IPv6 with or without brackets.
     pub fn parse(text: &str) -> Self {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         bare.parse().map_or_else(|_| Host::Name(text.to_owned()), Host::Ip)
@@ -112,7 +110,7 @@ impl fmt::Display for Host {
 }
 
 fn label(subject: &str, der: &[u8]) -> String {
-    /// A name may be as long as its certificate.
+    /// Characters of the subject, whose length is unlimited.
     const MOST: usize = 120;
     let digest = Sha256::digest(der);
     let cut = subject.char_indices().nth(MOST).map_or(subject.len(), |(at, _)| at);
@@ -153,24 +151,24 @@ mod tests {
     }
 
     #[test]
-    fn hosts() {
+    fn distinguishes_addresses_from_names() {
         assert_eq!(Host::parse("10.0.0.1"), Host::Ip([10, 0, 0, 1].into()));
         assert!(matches!(Host::parse("[::1]"), Host::Ip(IpAddr::V6(_))));
         assert!(matches!(Host::parse("::1"), Host::Ip(IpAddr::V6(_))));
         assert_eq!(Host::parse("api.example.com"), Host::Name("api.example.com".to_owned()));
-        // Leading zeros are no address, in Go neither.
+        // As in Go, a number with leading zeros is not an address.
         assert!(matches!(Host::parse("10.0.0.01"), Host::Name(_)));
         assert_eq!(Host::parse("[::1]").to_string(), "::1");
     }
 
     #[test]
-    fn a_long_name_is_cut() {
+    fn cuts_a_long_subject() {
         let long = Certificate { subject: "ü".repeat(5000), ..certificate(0) };
         assert!(long.label().starts_with("\"üüü") && long.label().chars().count() < 150, "{}", long.label());
     }
 
     #[test]
-    fn garbage_is_no_certificate() {
+    fn refuses_malformed_certificates() {
         assert!(Certificate::from_der(b"").is_err());
         assert!(Certificate::from_der(&[0x30, 0x03, 0x02, 0x01, 0x01]).is_err());
     }

@@ -1,26 +1,25 @@
-//! Host names and name constraints, compared as Go compares them.
-//!
-//! Ports of `Certificate.VerifyHostname` (verify.go) and of `constraints.go`.
+//! Host names and name constraints: ports of Go's `Certificate.VerifyHostname` (verify.go) and of
+//! `constraints.go`.
 
 use std::net::IpAddr;
 
 use super::Host;
 
-/// So many names of a certificate are shown.
+/// Names of a certificate that are shown at most.
 const MOST_NAMES: usize = 20;
 
-/// The names of one certificate: its subjectAltName extension.
+/// The names in the subjectAltName extension of a certificate.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Names<'a> {
     pub dns: Vec<&'a str>,
-    /// Four or sixteen bytes each.
+    /// 4 or 16 bytes each.
     pub ips: Vec<&'a [u8]>,
     pub emails: Vec<&'a str>,
     pub uris: Vec<&'a str>,
 }
 
 impl Names<'_> {
-    /// Whether the certificate speaks for the host. The common name never counts.
+    /// Whether the certificate is valid for the host; the common name is ignored.
     pub fn speak_for(&self, host: &Host) -> bool {
         match host {
             Host::Ip(address) => self.ips.iter().any(|bytes| same_address(bytes, *address)),
@@ -28,13 +27,13 @@ impl Names<'_> {
         }
     }
 
-    /// The hosts that it is for.
+    /// DNS names and IP addresses.
     pub fn all(&self) -> Vec<String> {
         let addresses = self.ips.iter().filter_map(|bytes| address(bytes)).map(|ip| ip.to_string());
         self.dns.iter().map(|&name| name.to_owned()).chain(addresses).collect()
     }
 
-    /// The names in words, for the message that none of them fits.
+    /// The names for a message, at most [`MOST_NAMES`].
     pub fn list(&self) -> String {
         let mut all = self.all();
         if all.len() > MOST_NAMES {
@@ -50,7 +49,7 @@ impl Names<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Subtrees<'a> {
     pub dns: Vec<&'a str>,
-    /// Address and mask behind each other: eight or thirty-two bytes.
+    /// Address followed by mask: 8 or 32 bytes.
     pub ips: Vec<&'a [u8]>,
     pub emails: Vec<&'a str>,
     pub uris: Vec<&'a str>,
@@ -64,7 +63,7 @@ pub(super) struct Constraints<'a> {
 }
 
 impl Constraints<'_> {
-    /// The first name that may not be used under these constraints, and why.
+    /// The first name that violates the constraints, with the reason.
     pub fn refuse(&self, names: &Names) -> Option<String> {
         for ip in &names.ips {
             let shown = address(ip).map_or_else(|| "an IP address".to_owned(), |ip| ip.to_string());
@@ -94,7 +93,7 @@ impl Constraints<'_> {
                 return Some(format!("{email} is not a valid mail address"));
             };
             let fits = |constraint: &&str| match constraint.rsplit_once('@') {
-                Some((whose, at)) => whose == local && at.eq_ignore_ascii_case(domain),
+                Some((mailbox, at)) => mailbox == local && at.eq_ignore_ascii_case(domain),
                 None => has_suffix(constraint, domain),
             };
             if let Some(why) = self.judge(|side| (side.emails.len(), side.emails.iter().any(fits))) {
@@ -113,7 +112,7 @@ impl Constraints<'_> {
         if !permitted.is_empty() && !permitted.iter().any(|constraint| has_suffix(constraint, name)) {
             return Some("is not among the permitted names".to_owned());
         }
-        // A wildcard could stand for the excluded name itself: `*.a.b` against an excluded `x.a.b`.
+        // A wildcard can match the excluded name: `*.a.b` matches an excluded `x.a.b`.
         let rest = name.starts_with('*').then(|| first_label_off(name));
         let hit = |constraint: &&str| {
             has_suffix(constraint, name)
@@ -124,7 +123,7 @@ impl Constraints<'_> {
         of(&self.excluded).iter().any(hit).then(|| "is among the excluded names".to_owned())
     }
 
-    /// `look` tells of one side how many constraints it has and whether one of them fits.
+    /// `look` returns the number of a side's constraints, and whether one of them matches.
     fn judge(&self, look: impl Fn(&Subtrees) -> (usize, bool)) -> Option<&'static str> {
         let (permitted, fits) = look(&self.permitted);
         if permitted > 0 && !fits {
@@ -134,7 +133,7 @@ impl Constraints<'_> {
     }
 }
 
-/// Go's `matchHostnames`, with its fallback to an exact comparison for names that are no host names.
+/// Go's `matchHostnames`, with its exact comparison of names that are not valid host names.
 fn matches_name(pattern: &str, host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let bare = host.strip_suffix('.').unwrap_or(&host);
@@ -161,7 +160,7 @@ fn valid_host(host: &str, pattern: bool) -> bool {
     })
 }
 
-/// Go's `domainNameValid`: names in certificates without a trailing dot, empty labels or blanks.
+/// Go's `domainNameValid`: no trailing dot, no empty labels and no spaces.
 pub(super) fn valid_domain(name: &str, constraint: bool) -> bool {
     if name.is_empty() {
         return true;
@@ -170,8 +169,8 @@ pub(super) fn valid_domain(name: &str, constraint: bool) -> bool {
     name.split('.').all(|label| !label.is_empty() && label.bytes().all(|byte| (33..=126).contains(&byte)))
 }
 
-/// Go's `dnsHasSuffix`: the constraint is the name or one of its parents; a leading dot leaves the
-/// parent itself out, an empty constraint fits everything.
+/// Go's `dnsHasSuffix`: whether the constraint is the name or one of its parents. A leading dot excludes the
+/// parent itself; an empty constraint matches every name.
 fn has_suffix(constraint: &str, name: &str) -> bool {
     let (constraint, name) = (constraint.as_bytes(), name.as_bytes());
     if constraint.len() > name.len() {
@@ -186,7 +185,7 @@ fn first_label_off(name: &str) -> &str {
     name.find('.').map_or("", |at| &name[at..])
 }
 
-/// The host of a URI, if it is a name: constraints say nothing on addresses.
+/// The host of a URI if it is a name; URI constraints do not apply to addresses.
 fn uri_host(uri: &str) -> Option<String> {
     let authority = uri.split_once("://")?.1;
     let authority = authority.split(['/', '?', '#']).next()?;
@@ -209,7 +208,7 @@ fn same_address(bytes: &[u8], wanted: IpAddr) -> bool {
     address(bytes).is_some_and(|found| found.to_canonical() == wanted.to_canonical())
 }
 
-/// Whether the network (address and mask) holds the address; families never mix.
+/// Whether the network (address and mask) contains the address of the same family.
 fn contains(network: &[u8], ip: &[u8]) -> bool {
     let (base, mask) = network.split_at(network.len() / 2);
     base.len() == ip.len() && base.iter().zip(mask).zip(ip).all(|((base, mask), ip)| base & mask == ip & mask)
@@ -220,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_names() {
+    fn matches_host_names_and_wildcards() {
         let fits = |pattern: &str, host: &str| matches_name(pattern, host);
         assert!(fits("api.example.com", "API.example.com"));
         assert!(fits("api.example.com", "api.example.com."));
@@ -231,7 +230,7 @@ mod tests {
         assert!(!fits("api.*.com", "api.example.com"));
         assert!(!fits("*", "localhost"));
         assert!(!fits("", ""));
-        // No valid host names: only an exact match.
+        // Invalid host names match only exactly.
         assert!(fits("a b", "a b"));
     }
 
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn suffixes() {
+    fn compares_domain_suffixes() {
         assert!(has_suffix("example.com", "example.com"));
         assert!(has_suffix("example.com", "a.EXAMPLE.com"));
         assert!(!has_suffix("example.com", "badexample.com"));
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn constraints() {
+    fn applies_name_constraints() {
         let permitted = Subtrees {
             dns: vec!["example.com"],
             ips: vec![&[10, 0, 0, 0, 255, 0, 0, 0]],

@@ -4,21 +4,21 @@ use jiff::Timestamp;
 
 use super::{Bundle, Host, Verdict, judge};
 
-/// A bundle held against everything that one server shows.
+/// A bundle reduced to the members that one server needs.
 #[derive(Clone, Debug, Default)]
 pub struct Narrowed {
-    /// The members that verify what the server shows now: several for a cross-signed chain, for an
-    /// intermediate beside its root, and for a server that shows different chains at its addresses.
+    /// The members that verify the server's current chains: several for a cross-signed chain, for an
+    /// intermediate with its root, and for a server with different chains at its addresses.
     pub bundle: Bundle,
-    /// How many different members were left out.
+    /// The number of different members left out.
     pub left_out: usize,
-    /// The verdict of the whole bundle on each chain, in their order.
+    /// The verdict with the whole bundle on each chain, in the order of the chains.
     pub verdicts: Vec<Verdict>,
 }
 
 impl Narrowed {
-    /// The verdict on the first chain that can be connected with, else on the first that Go takes, else on
-    /// the first of all.
+    /// The verdict on the first chain that outrigger accepts, else on the first that Go accepts, else on the
+    /// first chain.
     pub fn verdict(&self) -> Option<&Verdict> {
         let mut verdicts = self.verdicts.iter();
         let here = verdicts.clone().find(|verdict| verdict.accepted_here());
@@ -26,8 +26,8 @@ impl Narrowed {
     }
 }
 
-/// Judges the chains that a server shows and keeps of the bundle what verifies them: what Go accepts with
-/// the whole bundle, it accepts with that part.
+/// Judges a server's chains and keeps the members of the bundle that verify them. Go accepts the same chains with
+/// the reduced bundle as with the whole bundle.
 pub fn narrow(bundle: &Bundle, chains: &[&[Vec<u8>]], host: &Host, now: Timestamp) -> Narrowed {
     let verdicts: Vec<Verdict> = chains.iter().map(|chain| judge(bundle, chain, host, now)).collect();
     let mut distinct = Bundle { dropped: bundle.dropped.clone(), ..Bundle::default() };
@@ -39,8 +39,8 @@ pub fn narrow(bundle: &Bundle, chains: &[&[Vec<u8>]], host: &Host, now: Timestam
     let mut part = distinct.clone();
     part.certificates
         .retain(|certificate| verdicts.iter().any(|verdict| verdict.needed.contains(certificate)));
-    // Go stops looking after a number of signatures, which a smaller bundle can only help. All the same
-    // nothing is taken away on an argument: the part has to do as well as the whole.
+    // Go stops after a number of signatures, which a smaller bundle reaches later. Nevertheless the reduced
+    // bundle is used only if its verdicts are the same.
     let as_good = chains.iter().zip(&verdicts).all(|(chain, whole)| {
         let verdict = judge(&part, chain, host, now);
         verdict.accepted == whole.accepted && verdict.accepted_here() == whole.accepted_here()

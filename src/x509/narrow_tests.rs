@@ -42,7 +42,7 @@ fn bundle(members: &[&Made]) -> Bundle {
     Bundle { certificates, ..Bundle::default() }
 }
 
-/// What is kept of the members for these chains, by position; and how many are left out.
+/// The positions of the members that are kept for these chains, and the number of members left out.
 fn kept(members: &[&Made], chains: &[&[&Made]]) -> (Vec<usize>, usize) {
     let chains: Vec<Vec<Vec<u8>>> =
         chains.iter().map(|chain| chain.iter().map(|made| made.der.clone()).collect()).collect();
@@ -54,26 +54,26 @@ fn kept(members: &[&Made], chains: &[&[&Made]]) -> (Vec<usize>, usize) {
 }
 
 #[test]
-fn what_verifies_is_kept_wherever_it_stands() {
+fn keeps_the_ca_that_verifies_at_any_position() {
     let [a, b, c] = ["a", "b", "c"].map(root);
     let leaf = child("server", false, &b);
     assert_eq!(kept(&[&a, &b, &c], &[&[&leaf]]), (vec![1], 2));
-    assert_eq!(kept(&[&b, &b, &b], &[&[&leaf]]), (vec![0], 0), "duplicates are one");
+    assert_eq!(kept(&[&b, &b, &b], &[&[&leaf]]), (vec![0], 0), "duplicates count once");
     assert_eq!(kept(&[&b], &[&[&leaf]]), (vec![0], 0));
 }
 
 #[test]
-fn of_a_rotated_ca_the_one_that_signs_now_is_kept() {
+fn keeps_the_signing_ca_of_a_rotation() {
     let (old, new) = (root("kubernetes"), root("kubernetes"));
     let (before, after) = (child("server", false, &old), child("server", false, &new));
     assert_eq!(kept(&[&old, &new], &[&[&before]]), (vec![0], 1));
     assert_eq!(kept(&[&old, &new], &[&[&after]]), (vec![1], 1));
-    // Half of the servers behind the name have the new one.
+    // Some servers of the name already use the new CA.
     assert_eq!(kept(&[&old, &new], &[&[&before], &[&after]]), (vec![0, 1], 0));
 }
 
 #[test]
-fn of_a_cross_signed_ca_every_root_that_verifies_is_kept() {
+fn keeps_all_roots_of_a_cross_signed_ca() {
     let (old, new, other) = (root("old root"), root("new root"), root("other"));
     let middle_key = KeyPair::generate().expect("a key");
     let same_key = KeyPair::from_pem(&middle_key.serialize_pem());
@@ -82,30 +82,30 @@ fn of_a_cross_signed_ca_every_root_that_verifies_is_kept() {
     let leaf = child("server", false, &by_old);
     let shown: &[&[&Made]] = &[&[&leaf, &by_old, &by_new]];
     assert_eq!(kept(&[&other, &new, &old], shown), (vec![1, 2], 1));
-    // The server does not send the second cross-certificate: that root verifies nothing.
+    // Without the second cross-certificate, the new root verifies nothing.
     assert_eq!(kept(&[&other, &new, &old], &[&[&leaf, &by_old]]), (vec![2], 2));
 }
 
 #[test]
-fn an_intermediate_and_its_root_are_both_kept_if_both_verify() {
+fn keeps_an_intermediate_and_its_root_if_both_verify() {
     let top = root("root");
     let middle = child("middle", true, &top);
     let leaf = child("server", false, &middle);
     assert_eq!(kept(&[&top, &middle], &[&[&leaf, &middle]]), (vec![0, 1], 0));
-    // A server that sends its own certificate alone is verified by the intermediate only.
+    // Only the intermediate verifies a server that sends no intermediate.
     assert_eq!(kept(&[&top, &middle], &[&[&leaf]]), (vec![1], 1));
 }
 
 #[test]
-fn a_server_certificate_in_the_bundle_gives_way_to_its_ca() {
+fn keeps_the_ca_rather_than_a_server_certificate() {
     let ca = root("ca");
     let leaf = child("server", false, &ca);
-    assert_eq!(kept(&[&leaf, &ca], &[&[&leaf]]), (vec![1], 1), "it outlives the certificate");
+    assert_eq!(kept(&[&leaf, &ca], &[&[&leaf]]), (vec![1], 1), "the CA is valid longer");
     assert_eq!(kept(&[&leaf], &[&[&leaf]]), (vec![0], 0));
 }
 
 #[test]
-fn expired_members_are_left_out() {
+fn leaves_out_expired_members() {
     let key = KeyPair::generate().expect("a key");
     let mut old = params("ca", true);
     old.not_after = rcgen::date_time_ymd(2020, 1, 1);
@@ -121,7 +121,7 @@ fn expired_members_are_left_out() {
 }
 
 #[test]
-fn where_nothing_verifies_nothing_is_taken_away() {
+fn keeps_the_whole_bundle_if_nothing_verifies() {
     let (a, b, c) = (root("a"), root("b"), root("c"));
     let leaf = child("server", false, &c);
     assert_eq!(kept(&[&a, &b], &[&[&leaf]]), (vec![0, 1], 0));

@@ -1,4 +1,4 @@
-//! What Go's `x509.ParseCertificate` takes from a certificate, and what it refuses to take.
+//! Parses certificates with the rules of Go's `x509.ParseCertificate`.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use x509_parser::x509::X509Version;
 
 use super::names::{Constraints, Names, Subtrees, valid_domain};
 
-/// Extensions Go handles, so that they may be critical (parser.go, `processExtensions`).
+/// Extensions that Go handles, so that they may be critical (parser.go, `processExtensions`).
 const HANDLED: [&str; 13] = [
     "2.5.29.14",
     "2.5.29.15",
@@ -32,42 +32,41 @@ const HANDLED: [&str; 13] = [
 ];
 const AUTHORITY_INFO_ACCESS: &str = "1.3.6.1.5.5.7.1.1";
 
-/// A certificate with the extensions that decide, read once.
+/// A certificate with its parsed extensions.
 pub(super) struct Facts<'a> {
     pub x509: X509Certificate<'a>,
-    /// basicConstraints: whether it is a CA, and how many CAs may follow.
+    /// basicConstraints: whether it is a CA, and the maximum number of CAs below it.
     pub ca: Option<(bool, Option<u32>)>,
-    /// Whether a key usage is stated that leaves signing certificates out.
+    /// Whether the key usage excludes signing certificates.
     pub may_not_sign: bool,
     pub usage: Usage,
     pub names: Names<'a>,
-    /// The subjectAltName extension as it stands.
+    /// The bytes of the subjectAltName extension.
     pub raw_names: Option<&'a [u8]>,
     pub constraints: Option<Constraints<'a>>,
-    /// Whether policyConstraints are there, which may ask for a certificate policy (`requireExplicitPolicy`).
+    /// Whether there are policyConstraints, which may require a certificate policy (`requireExplicitPolicy`).
     pub policies: bool,
-    /// Object identifiers of critical extensions Go does not handle.
+    /// Object identifiers of critical extensions that Go does not handle.
     pub unhandled: Vec<String>,
     pub key: Key,
     pub key_id: Option<&'a [u8]>,
     pub issuer_key_id: Option<&'a [u8]>,
 }
 
-/// What extendedKeyUsage says on servers.
+/// The extendedKeyUsage with regard to servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Usage {
     /// No extension, or an empty one.
     Unstated,
     Server,
-    /// `any`, and not `serverAuth` beside it: enough for Go, not for rustls.
+    /// `any` without `serverAuth`: accepted by Go, not by rustls.
     OnlyAny,
     Other,
 }
 
-/// The kind of public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    /// With its modulus' bits.
+    /// Bits of the modulus.
     Rsa(usize),
     P224,
     P256,
@@ -100,13 +99,13 @@ impl Facts<'_> {
     }
 }
 
-/// Seconds as a timestamp; `99991231235959Z`, RFC 5280's "no expiry", lies past jiff's last moment.
+/// Converts seconds; `99991231235959Z`, RFC 5280's "no expiry", is later than jiff's last timestamp.
 fn timestamp(seconds: i64) -> Timestamp {
     let clamped = seconds.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
     Timestamp::from_second(clamped).unwrap_or(Timestamp::MAX)
 }
 
-/// Reads a certificate, or says why Go cannot.
+/// Parses a certificate; the error says why Go refuses it.
 pub(super) fn parse(der: &[u8]) -> Result<Facts<'_>, String> {
     let (rest, x509) =
         X509Certificate::from_der(der).map_err(|_| "it is not a well-formed certificate".to_owned())?;
@@ -136,7 +135,7 @@ pub(super) fn parse(der: &[u8]) -> Result<Facts<'_>, String> {
         issuer_key_id: None,
         x509,
     };
-    // Go looks at extensions of v3 certificates only.
+    // Go reads extensions only in v3 certificates.
     if facts.x509.version() == X509Version::V3 {
         let all = facts.x509.extensions().to_vec();
         extensions(&mut facts, all)?;
@@ -161,7 +160,7 @@ fn extensions<'a>(facts: &mut Facts<'a>, all: Vec<X509Extension<'a>>) -> Result<
                 return Err(format!("extension {oid} is marked critical, which the standard forbids"));
             }
             "2.5.29.36" => facts.policies = true,
-            // Read again from its bytes, which outlive this extension.
+            // Parsed again from its bytes, which live longer than this extension.
             "2.5.29.17" => {
                 let names = SubjectAlternativeName::from_der(extension.value).map_err(|_| malformed())?.1;
                 facts.names = alternative_names(names.general_names).ok_or_else(malformed)?;
@@ -179,7 +178,7 @@ fn extensions<'a>(facts: &mut Facts<'a>, all: Vec<X509Extension<'a>>) -> Result<
                 ParsedExtension::BasicConstraints(basic) => {
                     facts.ca = Some((basic.ca, basic.path_len_constraint));
                 }
-                // An all-zero key usage counts as none.
+                // A key usage without bits is ignored.
                 ParsedExtension::KeyUsage(usage) => {
                     facts.may_not_sign = usage.flags != 0 && !usage.key_cert_sign();
                 }
@@ -214,7 +213,7 @@ fn extended_usage(usage: &ExtendedKeyUsage) -> Usage {
     }
 }
 
-/// The names Go keeps; none if one of them is malformed.
+/// The names that Go reads; `None` if one of them is malformed.
 fn alternative_names(all: Vec<GeneralName<'_>>) -> Option<Names<'_>> {
     let mut names = Names::default();
     for name in all {
@@ -224,7 +223,7 @@ fn alternative_names(all: Vec<GeneralName<'_>>) -> Option<Names<'_>> {
             GeneralName::URI(text) => names.uris.push(ascii(text)?),
             GeneralName::IPAddress(bytes) if matches!(bytes.len(), 4 | 16) => names.ips.push(bytes),
             GeneralName::IPAddress(_) => return None,
-            // Tags 1, 2 and 6 are mail address, DNS name and URI; the others Go does not read.
+            // Tags 1, 2 and 6 are email address, DNS name and URI; Go does not read the others.
             GeneralName::Invalid(tag, _) if matches!(tag.0, 1 | 2 | 6) => return None,
             _ => {}
         }
@@ -232,7 +231,7 @@ fn alternative_names(all: Vec<GeneralName<'_>>) -> Option<Names<'_>> {
     Some(names)
 }
 
-/// One side of the name constraints, and whether Go knows every kind of name in it.
+/// One side of the name constraints, and whether Go supports every kind of name in it; `None` if it is malformed.
 fn subtrees(all: Option<Vec<GeneralSubtree<'_>>>) -> Option<(Subtrees<'_>, bool)> {
     let mut side = Subtrees::default();
     let mut known = true;

@@ -1,8 +1,8 @@
-//! Signatures by the keys that Go takes: those that ring checks, and ECDSA with a P-521 key or SHA-512,
-//! which it does not (an openssl default and a common option of corporate CAs).
+//! Signature algorithms that Go supports: those of ring, and ECDSA with a P-521 key or SHA-512, which ring lacks
+//! (an openssl default and a common option of corporate CAs).
 //!
-//! One list serves the chain of certificates and the handshake. What is not in it, outrigger cannot check:
-//! RSA keys below 2048 bits, P-224, and RSA-PSS with parameters of its own.
+//! The chain of certificates and the handshake use the same list. outrigger cannot check other signatures: RSA
+//! keys below 2048 bits, P-224, and RSA-PSS with unusual parameters.
 
 use std::sync::LazyLock;
 
@@ -14,19 +14,19 @@ use x509_parser::asn1_rs::{Any, FromDer as _};
 
 use super::parse::Facts;
 
-/// Every algorithm that outrigger verifies, for certificates and for handshakes.
+/// The algorithms for certificates and for handshakes.
 pub fn algorithms() -> WebPkiSupportedAlgorithms {
     static ALL: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
         let ring = rustls::crypto::ring::default_provider().signature_verification_algorithms;
         let mut mapping = ring.mapping.to_vec();
-        // TLS 1.3 fixes the curve by the scheme (the first counts), TLS 1.2 does not.
-        mapping.push((SignatureScheme::ECDSA_NISTP521_SHA512, &OURS));
-        WebPkiSupportedAlgorithms { all: [ring.all, &OURS].concat().leak(), mapping: mapping.leak() }
+        // In TLS 1.3 the scheme implies the curve, and only the first algorithm is used; not so in TLS 1.2.
+        mapping.push((SignatureScheme::ECDSA_NISTP521_SHA512, &EXTRA));
+        WebPkiSupportedAlgorithms { all: [ring.all, &EXTRA].concat().leak(), mapping: mapping.leak() }
     });
     *ALL
 }
 
-static OURS: [&dyn SignatureVerificationAlgorithm; 5] = [
+static EXTRA: [&dyn SignatureVerificationAlgorithm; 5] = [
     &Ecdsa { curve: Curve::P521, hash: Hash::Sha512 },
     &Ecdsa { curve: Curve::P521, hash: Hash::Sha384 },
     &Ecdsa { curve: Curve::P521, hash: Hash::Sha256 },
@@ -34,7 +34,7 @@ static OURS: [&dyn SignatureVerificationAlgorithm; 5] = [
     &Ecdsa { curve: Curve::P256, hash: Hash::Sha512 },
 ];
 
-/// Whether `parent`'s key made `child`'s signature; none where no algorithm of ours can tell.
+/// Whether `parent` signed `child`; `None` if the algorithm is not supported.
 pub(super) fn verify(child: &Facts, parent: &Facts) -> Option<bool> {
     // Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signature }
     let signed = child.x509.tbs_certificate.as_ref();
@@ -96,8 +96,8 @@ impl SignatureVerificationAlgorithm for Ecdsa {
             Curve::P256 => verified_by!(p256, public_key, &digest, signature),
             Curve::P384 => verified_by!(p384, public_key, &digest, signature),
             Curve::P521 => {
-                // The library wants half of the field's 66 bytes at least, which SHA-256 has not; leading
-                // zeros leave the number what it is.
+                // The library requires at least half of the field's 66 bytes, more than SHA-256 has. Leading
+                // zeros do not change the number.
                 let mut field = [0; 66];
                 field[66 - digest.len()..].copy_from_slice(&digest);
                 verified_by!(p521, public_key, &field, signature)

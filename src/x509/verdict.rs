@@ -1,65 +1,65 @@
-//! Building chains as Go's `Certificate.Verify` does.
+//! Builds and checks chains with the rules of Go's `Certificate.Verify`.
 
 use jiff::Timestamp;
 
 use super::parse::{Facts, Key, Usage, parse};
 use super::{Bundle, Certificate, Host, signatures};
 
-/// Go gives up after this many signatures: a hostile chain must not cost more.
+/// Go's limit on signature checks, which bounds the cost of a hostile chain.
 const MAX_SIGNATURES: u32 = 100;
-/// Go's TLS client refuses longer RSA keys in a served chain.
+/// Go's TLS client refuses longer RSA keys in the server's chain.
 const MAX_RSA_BITS: usize = 8192;
-/// So many reasons are given; a hostile chain could have thousands.
+/// A hostile chain could have thousands of reasons.
 const MAX_REASONS: usize = 8;
-/// A CA that expires sooner is worth a warning: replacing it takes a plan.
+/// A CA that expires sooner causes a warning, because replacing it takes time.
 const WARN_DAYS: i64 = 90;
 
 /// Whether the runner, a Go program with the bundle as its CA file, will trust the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Go accepts.
+    /// Whether Go accepts the chain.
     pub accepted: bool,
-    /// The member of the bundle the chain ends in, if accepted.
+    /// The member of the bundle at the end of the accepted chain.
     pub anchor: Option<Certificate>,
-    /// Every member of the bundle that verifies the chain, in the bundle's order and each once: what a
-    /// smaller bundle has to hold. A server certificate that is a member itself is among them only where
-    /// no CA of the bundle verifies it.
+    /// All members of the bundle that verify the chain, in the bundle's order without duplicates: the content of
+    /// a reduced bundle. A server certificate that is a member is included only if no CA of the bundle verifies
+    /// it.
     pub needed: Vec<Certificate>,
-    /// Why Go refuses, one sentence each, naming the certificate; empty if accepted.
+    /// Why Go refuses the chain, one sentence per reason; empty if accepted.
     pub why: Vec<String>,
-    /// The kinds of what is in `why`.
+    /// The kinds of the reasons.
     pub faults: Vec<Fault>,
-    /// Names that the server's certificate is for, where the dialled one is not among them.
+    /// The names of the server's certificate if the host is not among them.
     pub names: Vec<String>,
-    /// Go accepts, but outrigger cannot connect: its TLS library lacks something. Why.
+    /// Why outrigger cannot connect although Go accepts the chain: its TLS library lacks a feature.
     pub not_here: Option<String>,
-    /// What is fine today and will not stay so.
+    /// CAs that expire soon.
     pub warnings: Vec<String>,
 }
 
 impl Verdict {
-    /// Whether this program, too, may and can connect.
+    /// Whether outrigger itself can connect.
     pub fn accepted_here(&self) -> bool {
         self.accepted && self.not_here.is_none()
     }
 }
 
-/// What is wrong with a chain, as far as the next thing to do depends on it.
+/// The kind of a reason, which decides the hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The chain ends in no member of the bundle.
+    /// The chain does not end in a member of the bundle.
     UnknownCa,
     /// A certificate has expired.
     Expired,
     /// A certificate is not valid yet.
     NotYetValid,
-    /// The server's certificate is for other names.
+    /// The server's certificate is not valid for the host.
     Name,
-    /// The certificates themselves have to be others.
+    /// A certificate has to be issued again.
     Form,
 }
 
-/// Reasons and their kinds, each once.
+/// Reasons and their kinds without duplicates.
 #[derive(Default)]
 struct Reasons {
     why: Vec<String>,
@@ -85,12 +85,12 @@ impl Reasons {
     }
 }
 
-/// Judges a served chain (DER, leaf first) as the runner will: roots are the bundle's members,
-/// intermediates the rest of the chain, the usage is serverAuth.
+/// Judges a server's chain (DER, leaf first) like the runner: the bundle's members are the roots, the rest of the
+/// chain are intermediates, and the usage is serverAuth.
 ///
-/// Where the chain needs a signature that outrigger cannot check (see [`super::signatures`]), names and
-/// key identifiers have to do, and `not_here` is set: such a verdict tells what Go does, and is no
-/// ground for a connection. So is one whose certificate policies are constrained, which are not modelled.
+/// If outrigger cannot check a signature of the chain (see [`super::signatures`]), names and key identifiers
+/// decide, and `not_here` is set: the verdict is Go's, but outrigger does not connect. The same applies to a chain
+/// that constrains certificate policies, which outrigger does not evaluate.
 pub fn judge(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) -> Verdict {
     let mut reasons = Reasons::default();
     let mut served = Vec::new();
@@ -123,7 +123,7 @@ pub fn judge(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) ->
         let why = format!("the key of {} is of a kind Go cannot use for TLS", leaf.label());
         reasons.push((Fault::Form, why));
     }
-    // Go stops at the first; a person wants them all.
+    // Go stops at the first reason; outrigger reports all.
     reasons.extend(invalid(leaf, false, 0, now));
     let mut names = Vec::new();
     if !leaf.names.speak_for(host) {
@@ -141,7 +141,7 @@ pub fn judge(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) ->
         Search { roots: &roots, intermediates, now, signatures: 0, found: Vec::new(), hints: Vec::new() };
     search.extend(&Chain { members: vec![leaf], unchecked: None });
     let Search { mut found, hints, .. } = search;
-    // To Go a member of the bundle needs no issuer; the ways to one matter for a smaller bundle only.
+    // For Go, a member of the bundle needs no issuer; its other chains matter only for a reduced bundle.
     if pinned {
         found.push(Chain { members: vec![leaf], unchecked: None });
     } else if found.is_empty() {
@@ -162,7 +162,7 @@ pub fn judge(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) ->
     if pinned {
         usable.retain(|chain| chain.members.len() == 1);
     }
-    // A chain whose every signature was checked says more than one that merely fits.
+    // A chain whose signatures are all checked is preferred.
     usable.sort_by_key(|chain| not_here(chain).is_some());
     let Some(best) = usable.first().filter(|_| reasons.why.is_empty()) else {
         return Verdict { names, ..reasons.refused() };
@@ -178,13 +178,13 @@ pub fn judge(bundle: &Bundle, chain: &[Vec<u8>], host: &Host, now: Timestamp) ->
     }
 }
 
-/// The names of those who issued the certificates of a chain, as they stand in them.
+/// The issuer names of the certificates in a chain, as DER.
 pub fn issuers(chain: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let served = chain.iter().filter_map(|der| parse(der).ok());
     served.map(|facts| facts.x509.issuer().as_raw().to_vec()).collect()
 }
 
-/// The bundle's members in which the usable chains end, each once.
+/// The bundle's members at the ends of the usable chains, without duplicates.
 fn needed(bundle: &Bundle, usable: &[Chain]) -> Vec<Certificate> {
     let by_ca = usable.iter().any(|chain| chain.members.len() > 1);
     let ends: Vec<&[u8]> = usable
@@ -201,10 +201,10 @@ fn needed(bundle: &Bundle, usable: &[Chain]) -> Vec<Certificate> {
     needed
 }
 
-/// Leaf first, anchor last.
 struct Chain<'f, 'd> {
+    /// Leaf first, anchor last.
     members: Vec<&'f Facts<'d>>,
-    /// What kind of signature in it ring cannot check.
+    /// The kind of a signature that outrigger cannot check.
     unchecked: Option<String>,
 }
 
@@ -214,12 +214,12 @@ struct Search<'f, 'd> {
     now: Timestamp,
     signatures: u32,
     found: Vec<Chain<'f, 'd>>,
-    /// Why certificates of the right name did not do.
+    /// Why certificates with the right name were not used.
     hints: Vec<(Fault, String)>,
 }
 
 impl<'f, 'd> Search<'f, 'd> {
-    /// Go's `buildChains`: every way from the chain's end to a root.
+    /// Go's `buildChains`: finds all continuations of the chain to a root.
     fn extend(&mut self, chain: &Chain<'f, 'd>) {
         let Some(&child) = chain.members.last() else { return };
         let mut named = false;
@@ -285,7 +285,7 @@ fn already_in(candidate: &Facts, chain: &[&Facts]) -> bool {
     })
 }
 
-/// Go's `isValid`: what is wrong with a certificate at its place, `below` CAs away from the leaf.
+/// Go's `isValid`: the faults of a certificate that has `below` CAs between it and the leaf.
 fn invalid(facts: &Facts, intermediate: bool, below: usize, now: Timestamp) -> Vec<(Fault, String)> {
     let label = facts.label();
     let mut why = Vec::new();
@@ -311,7 +311,7 @@ fn invalid(facts: &Facts, intermediate: bool, below: usize, now: Timestamp) -> V
 enum Signature {
     Good,
     Bad(Fault, String),
-    /// Looks right, but outrigger cannot check this kind.
+    /// outrigger does not support this kind of signature.
     Unchecked(String),
 }
 
@@ -365,7 +365,7 @@ fn signed(child: &Facts, parent: &Facts) -> Signature {
     match verified {
         Some(true) => Signature::Good,
         Some(false) => not_signed(),
-        // All that is left is the hint the issuer gave.
+        // Only the key identifiers remain for a comparison.
         None => match (child.issuer_key_id, parent.key_id) {
             (Some(wanted), Some(found)) if wanted != found => not_signed(),
             _ => Signature::Unchecked(uncheckable.unwrap_or_else(|| "of a rare form".to_owned())),
@@ -380,7 +380,7 @@ enum Family {
     Edwards,
 }
 
-/// What Go checks on a finished chain: extended key usage of every member, then name constraints.
+/// Go's checks of a complete chain: the extended key usage of every member, then name constraints.
 fn objection(chain: &[&Facts]) -> Option<String> {
     if let Some(facts) = chain.iter().rev().find(|facts| facts.usage == Usage::Other) {
         return Some(format!("the extended key usage of {} leaves serverAuth out", facts.label()));
@@ -406,7 +406,7 @@ fn warnings(chain: &Chain, now: Timestamp) -> Vec<String> {
         .collect()
 }
 
-/// Why outrigger cannot make a connection that Go makes.
+/// Why outrigger cannot connect although Go can.
 fn not_here(go: &Chain) -> Option<String> {
     let (leaf, anchor) = (go.members.first()?, go.members.last()?);
     // The handshake itself is signed with the leaf's key.
@@ -421,7 +421,7 @@ fn not_here(go: &Chain) -> Option<String> {
     if let Some(kind) = &go.unchecked {
         return Some(format!("a signature in the chain is {kind}, which outrigger cannot check"));
     }
-    // The anchor's own constraints bind nobody.
+    // The anchor's own constraints do not apply.
     let strict = go.members.iter().find(|facts| facts.policies && !std::ptr::eq(**facts, *anchor))?;
     Some(format!("{} constrains certificate policies, which outrigger does not evaluate", strict.label()))
 }

@@ -1,4 +1,4 @@
-//! The rules themselves are held against Go in `tests/certificates.rs`; here is what Go does not say.
+//! `tests/certificates.rs` compares the rules with Go; these tests cover reasons, warnings and the anchor.
 
 use super::*;
 use crate::x509::read_bundle;
@@ -7,7 +7,7 @@ const CA: &str = include_str!("../../tests/data/certificates/no-key-ids.ca.pem")
 const CHAIN: &str = include_str!("../../tests/data/certificates/no-key-ids.chain.pem");
 /// 2030-01-01, within the fixtures' validity.
 const NOW: i64 = 1_893_456_000;
-/// 2119-12-02, thirty days before they end.
+/// 2119-12-02, thirty days before the fixtures expire.
 const NEAR_END: i64 = 4_733_510_400 - 30 * 86_400;
 
 fn verdict(ca: &str, chain: &str, host: &str, now: i64) -> Verdict {
@@ -18,7 +18,7 @@ fn verdict(ca: &str, chain: &str, host: &str, now: i64) -> Verdict {
 }
 
 #[test]
-fn the_anchor_is_named() {
+fn returns_the_anchor() {
     let verdict = verdict(CA, CHAIN, "10.0.0.1", NOW);
     assert!(verdict.accepted && verdict.why.is_empty() && verdict.warnings.is_empty(), "{verdict:?}");
     assert_eq!(verdict.anchor.as_ref().map(Certificate::subject), Some("CN=no-key-ids CA"));
@@ -26,7 +26,7 @@ fn the_anchor_is_named() {
 }
 
 #[test]
-fn a_ca_near_its_end_is_warned_of() {
+fn warns_of_a_ca_that_expires_soon() {
     let verdict = verdict(CA, CHAIN, "10.0.0.1", NEAR_END);
     assert!(verdict.accepted);
     let [warning] = verdict.warnings.as_slice() else { panic!("{verdict:?}") };
@@ -37,7 +37,7 @@ fn a_ca_near_its_end_is_warned_of() {
 }
 
 #[test]
-fn every_reason_is_given_at_once() {
+fn reports_all_reasons_at_once() {
     let verdict = verdict(CA, CHAIN, "other.example.com", 4_800_000_000);
     assert!(!verdict.accepted && verdict.anchor.is_none());
     let all = verdict.why.join("\n");
@@ -47,7 +47,7 @@ fn every_reason_is_given_at_once() {
 }
 
 #[test]
-fn nothing_served_is_refused() {
+fn refuses_an_empty_or_malformed_chain() {
     let bundle = read_bundle(CA.as_bytes()).expect("a bundle");
     let verdict = judge(&bundle, &[], &Host::parse("x"), Timestamp::UNIX_EPOCH);
     assert_eq!(verdict.why, ["the server sent no certificate"]);
@@ -56,14 +56,14 @@ fn nothing_served_is_refused() {
 }
 
 #[test]
-fn another_ca_is_said_to_be_missing() {
+fn reports_a_missing_ca() {
     let other = include_str!("../../tests/data/certificates/p-521-leaf.ca.pem");
     let verdict = verdict(other, CHAIN, "10.0.0.1", NOW);
     assert!(verdict.why[0].contains("neither in the bundle nor sent"), "{verdict:?}");
 }
 
 #[test]
-fn a_hostile_chain_gets_a_short_answer() {
+fn limits_the_number_of_reasons() {
     let bundle = read_bundle(CA.as_bytes()).expect("a bundle");
     let chain = vec![vec![0x30]; 5000];
     let verdict = judge(&bundle, &chain, &Host::parse("x"), Timestamp::UNIX_EPOCH);

@@ -1,7 +1,7 @@
-//! The certificates a server shows, taken without trusting it.
+//! Reads a server's certificates without trusting it.
 //!
-//! [`crate::x509::judge`] needs the whole chain as served; HTTP clients show the leaf at
-//! most, and nothing at all of a server they do not trust.
+//! [`crate::x509::judge`] needs the server's whole chain; HTTP clients return only the leaf, and nothing from an
+//! untrusted server.
 
 use std::fmt;
 use std::io;
@@ -16,27 +16,27 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-/// What a server showed.
+/// The chain of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// Where.
+    /// The first address that sent it.
     pub address: SocketAddr,
     /// DER, leaf first, exactly as sent.
     pub chain: Vec<Vec<u8>>,
 }
 
-/// Why no chain was served.
+/// Why no chain was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialFault {
     /// The name has no address.
     Unresolvable,
-    /// Nothing listens there.
+    /// Nothing listens on the port.
     Refused,
-    /// No answer within the deadline.
+    /// No response within the deadline.
     Timeout,
-    /// Something answers, but it does not speak TLS.
+    /// The server responds, but not with TLS.
     NotTls,
-    /// Anything else, in the words of the layer that failed.
+    /// The message of the system or the TLS library.
     Other(String),
 }
 
@@ -54,20 +54,19 @@ impl fmt::Display for DialFault {
 
 impl std::error::Error for DialFault {}
 
-/// The most addresses of one name that are asked.
+/// Addresses of a name that are dialled at most.
 const ADDRESSES: usize = 8;
 
-/// Makes a TLS handshake with `host:port` and returns the chains the server shows: each once, with the
-/// first address that showed it, as the addresses of a name may lead to servers with other certificates.
-/// (Behind one address there may be several servers, too, of which one is seen.)
+/// Makes a TLS handshake with each address of `host:port` and returns the different chains, each with the first
+/// address that sent it. The addresses of a name may belong to servers with different certificates. (So may the
+/// servers behind one address, of which only one answers.)
 ///
-/// Whoever answers is believed for nothing: the chain is handed to
-/// [`judge`](crate::x509::judge), and the connection is closed right after the handshake
-/// without a byte of ours on it. No credential, client certificate or request is ever sent, so
-/// accepting any certificate here gives nothing away.
+/// The server is not trusted: the caller passes the chain to [`judge`](crate::x509::judge), and the connection is
+/// closed after the handshake. No credential, client certificate or request is sent, so it is safe to accept any
+/// certificate here.
 ///
-/// `server_name` is the name asked for (SNI) where it differs from `host`; addresses send none.
-/// The addresses of the name are asked side by side, within `deadline`; one that answers is enough.
+/// `server_name` is the SNI name if it differs from `host`; no SNI is sent for an address. The addresses are
+/// dialled in parallel, within `deadline`; it is enough if one of them answers.
 pub async fn served_chains(
     host: &str,
     port: u16,
@@ -87,7 +86,6 @@ pub async fn served_chains(
     chains_at(addresses, &name, end).await
 }
 
-/// The chains at these addresses, each once; one that answers is enough.
 async fn chains_at(
     addresses: Vec<SocketAddr>,
     name: &ServerName<'static>,
@@ -143,7 +141,7 @@ async fn chain_at(
     let chain = recorder.take();
     let failure = match outcome {
         Ok(Ok(mut stream)) => {
-            // A courtesy to the server's log; the chain is already ours.
+            // Avoids an error in the server's log; the chain is already read.
             let _ = timeout_at(end, stream.shutdown()).await;
             None
         }
@@ -151,7 +149,7 @@ async fn chain_at(
         Err(_) => Some(DialFault::Timeout),
     };
     match failure {
-        // A handshake may fail after the chain was shown, for example over the kind of its key.
+        // A handshake may fail after the chain was received, for example because of the key's kind.
         _ if !chain.is_empty() => Ok(chain),
         Some(fault) => Err(fault),
         None => Err(DialFault::Other("the server showed no certificate".to_owned())),
@@ -169,8 +167,7 @@ fn handshake_fault(error: &io::Error) -> DialFault {
     }
 }
 
-/// Accepts every certificate and remembers it; see [`served_chains`] for why that is safe there, and
-/// only there.
+/// Accepts and records every certificate. This is safe only in [`served_chains`], for the reason given there.
 #[derive(Debug, Default)]
 struct Recorder(Mutex<Vec<Vec<u8>>>);
 
@@ -212,7 +209,7 @@ impl ServerCertVerifier for Recorder {
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    /// Also what ring cannot check: a server with a P-521 key must find something to sign with.
+    /// Includes schemes that ring cannot check, so that a server with a P-521 key completes the handshake.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         vec![
             SignatureScheme::ECDSA_NISTP256_SHA256,

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A server that makes one handshake and tells what it then received, and for which name.
+/// A server for one handshake; returns the requested name and the bytes received after the handshake.
 async fn serve_once(listener: TcpListener, chain: Vec<Vec<u8>>, key: KeyPair) -> (Option<String>, Vec<u8>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -39,12 +39,12 @@ async fn listener() -> (TcpListener, u16) {
 }
 
 #[test]
-fn the_chain_comes_as_served_and_nothing_is_sent() {
+fn returns_the_chain_unchanged_and_sends_nothing() {
     run(async {
         for (asked, expected) in [(None, None), (Some("api.example.com"), Some("api.example.com".to_owned()))]
         {
             let key = KeyPair::generate().expect("a key");
-            // Expired and for nobody: neither matters here.
+            // The certificate is not valid for the name, which must not matter here.
             let leaf = CertificateParams::default().self_signed(&key).expect("a certificate").der().to_vec();
             let chain = vec![leaf.clone(), leaf];
             let (listener, port) = listener().await;
@@ -65,7 +65,7 @@ fn the_chain_comes_as_served_and_nothing_is_sent() {
 }
 
 #[test]
-fn what_answers_may_not_speak_tls() {
+fn reports_a_server_without_tls() {
     run(async {
         let (listener, port) = listener().await;
         let http = async {
@@ -80,7 +80,7 @@ fn what_answers_may_not_speak_tls() {
 }
 
 #[test]
-fn a_silent_server_costs_the_deadline() {
+fn times_out_on_a_silent_server() {
     run(async {
         let (_listener, port) = listener().await;
         let served = served_chains("127.0.0.1", port, None, Duration::from_millis(200)).await;
@@ -89,7 +89,7 @@ fn a_silent_server_costs_the_deadline() {
 }
 
 #[test]
-fn a_closed_port_refuses() {
+fn reports_a_closed_port() {
     run(async {
         let (listener, port) = listener().await;
         drop(listener);
@@ -98,7 +98,7 @@ fn a_closed_port_refuses() {
 }
 
 #[test]
-fn a_name_without_address_is_said_so() {
+fn reports_a_name_without_address() {
     run(async {
         let served = served_chains("no-such-host.invalid", 443, None, PATIENCE).await;
         assert_eq!(served, Err(DialFault::Unresolvable));
@@ -108,17 +108,17 @@ fn a_name_without_address_is_said_so() {
 }
 
 #[test]
-fn an_address_may_stand_in_brackets() {
+fn accepts_an_address_in_brackets() {
     run(async {
-        // Nothing may listen on IPv6 here, or there may be none at all: it must be an address, though.
+        // The system may lack IPv6; only the parsing of the address is tested.
         let served = served_chains("[::1]", 1, None, PATIENCE).await;
         assert!(matches!(served, Err(DialFault::Refused | DialFault::Other(_))), "{served:?}");
     });
 }
 
-/// A name with several addresses: a rotated certificate at some of them, and one that is down.
+/// Some addresses of the name have a rotated certificate, and one is down.
 #[test]
-fn every_address_of_a_name_is_asked() {
+fn dials_all_addresses_of_a_name() {
     run(async {
         let made = || {
             let key = KeyPair::generate().expect("a key");
@@ -144,7 +144,7 @@ fn every_address_of_a_name_is_asked() {
             Served { address: addresses[3], chain: vec![new] },
         ];
         assert_eq!(served.as_deref(), Ok(&expected[..]));
-        // None of them answers: the last says why.
+        // If no address answers, the last error is returned.
         let served = chains_at(vec![addresses[0]], &name, Instant::now() + PATIENCE).await;
         assert_eq!(served, Err(DialFault::Refused));
     });

@@ -1,11 +1,7 @@
-//! Client certificates.
-
 use rustls::pki_types::CertificateDer;
 
-/// Whether a client certificate and its key (both PEM) can be used for a login here; otherwise why not.
-///
-/// # Errors
-/// Words for after "because". Go, and so kubectl, knows more kinds of keys than ring.
+/// Checks that outrigger can log in with a client certificate and its key (both PEM). Go, and so kubectl, supports
+/// more kinds of keys than ring. The error is a reason for a failure's "because" detail.
 pub fn check_identity(certificate: &[u8], key: &[u8]) -> Result<(), String> {
     use rustls::pki_types::PrivateKeyDer;
     use rustls::pki_types::pem::PemObject as _;

@@ -1,9 +1,8 @@
-//! TLS to servers, decided as the runner decides: whom a client believes ([`Roots`]), and what a server
-//! shows ([`served_chains`]).
+//! TLS connections verified like the runner's: the trusted CAs ([`Roots`]) and the chains that a server sends
+//! ([`served_chains`]).
 //!
-//! Every client of this program, the cluster's and GitLab's, verifies servers by
-//! [`judge`](crate::x509::judge), which is Go's rules, and not by webpki, whose rules are others.
-//! A server that is refused here is refused by the runner, and for the reason given.
+//! The clients for the cluster and for GitLab verify servers with [`judge`](crate::x509::judge), which follows
+//! Go's rules, and not with webpki. The runner refuses the same servers for the same reasons.
 
 use std::error::Error;
 use std::fmt;
@@ -25,14 +24,14 @@ mod identity;
 pub use dial::{DialFault, Served, served_chains};
 pub use identity::check_identity;
 
-/// Whom a client believes; by default this machine's roots.
+/// The CAs that a client trusts; by default the system's roots.
 #[derive(Clone, Debug)]
 pub struct Roots {
-    /// The CA certificates that were given for the server, if any were.
+    /// The CA certificates given for the server.
     pub given: Option<Bundle>,
-    /// The file that they were given in, for messages.
+    /// Their file, for messages.
     pub file: Option<PathBuf>,
-    /// Whether this machine's own roots count, too.
+    /// Whether the system's roots are trusted, too.
     pub system: bool,
 }
 
@@ -43,22 +42,22 @@ impl Default for Roots {
 }
 
 impl Roots {
-    /// As client-go does it: the given CA alone, or this machine's roots where there is none.
+    /// As in client-go: only the given CA, or the system's roots if there is none.
     pub fn of_cluster(given: Option<Bundle>) -> Self {
         Self { system: given.is_none(), given, file: None }
     }
 
-    /// As gitlab-runner does it with `tls-ca-file`: this machine's roots, and the given ones beside them.
-    /// (`network/client.go`, `addTLSCA`.)
+    /// As in gitlab-runner with `tls-ca-file`: the system's roots and the given CAs (`network/client.go`,
+    /// `addTLSCA`).
     pub fn of_gitlab(given: Option<(Bundle, PathBuf)>) -> Self {
         let (given, file) = given.unzip();
         Self { given, file, system: true }
     }
 
-    /// What Go's rules say of a chain under these roots.
+    /// Judges a chain by Go's rules with these roots.
     ///
-    /// The machine's own are read where the given ones do not do, and of them only those are looked at that
-    /// could have issued something in the chain: they are many, and the answer is the same.
+    /// The system's roots are read only if the given CAs do not suffice. Of these many roots, only those that
+    /// could have issued a certificate of the chain are parsed, which does not change the verdict.
     fn judge(&self, chain: &[Vec<u8>], host: &Host, now: Timestamp) -> Verdict {
         static SYSTEM: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
         let mut bundle = self.given.clone().unwrap_or_default();
@@ -68,20 +67,18 @@ impl Roots {
         }
         let system = SYSTEM.get_or_init(|| rustls_native_certs::load_native_certs().certs);
         let names = x509::issuers(chain);
-        let could = |der: &[u8]| {
+        let relevant = |der: &[u8]| {
             chain.first().is_some_and(|leaf| leaf == der)
                 || names.iter().any(|name| der.windows(name.len()).any(|part| part == name))
         };
-        let known = system.iter().filter(|der| could(der)).filter_map(|der| Certificate::from_der(der).ok());
+        let known =
+            system.iter().filter(|der| relevant(der)).filter_map(|der| Certificate::from_der(der).ok());
         bundle.certificates.extend(known);
         judge(&bundle, chain, host, now)
     }
 }
 
-/// The TLS settings of a client that believes `roots` and has no certificate of its own; HTTP/1.1.
-///
-/// # Errors
-/// What the library says, if it knows no TLS version or cipher.
+/// The TLS configuration of a client that trusts `roots`, without a client certificate; HTTP/1.1.
 pub fn client_config(roots: Roots) -> Result<ClientConfig, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
@@ -92,15 +89,15 @@ pub fn client_config(roots: Roots) -> Result<ClientConfig, rustls::Error> {
     Ok(config)
 }
 
-/// Makes a client that was configured elsewhere decide about servers as [`client_config`] does.
+/// Replaces the verifier of an existing configuration by that of [`client_config`].
 pub fn decide_by(roots: Roots, config: &mut ClientConfig) {
     config.dangerous().set_certificate_verifier(Arc::new(Verifier(roots)));
 }
 
-/// A server whose certificate was not accepted.
+/// A server's certificate is not accepted.
 #[derive(Clone, Debug)]
 pub struct Untrusted {
-    /// What Go's rules say; not acceptable here at least.
+    /// Go may accept the certificate if `not_here` is set.
     pub verdict: Verdict,
 }
 
@@ -115,7 +112,7 @@ impl fmt::Display for Untrusted {
 
 impl Error for Untrusted {}
 
-/// The refused certificate behind an error of an HTTP client, if there is one.
+/// Finds the refused certificate in the causes of an HTTP client's error.
 pub fn untrusted<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Untrusted> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -124,7 +121,7 @@ pub fn untrusted<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Untrusted> 
         {
             return inner.downcast_ref();
         }
-        // What such an error wraps is not its source: it speaks for it.
+        // `io::Error::source` skips the wrapped error itself.
         next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(inner) => Some(inner as &(dyn Error + 'static)),
             None => error.source(),
@@ -133,9 +130,8 @@ pub fn untrusted<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Untrusted> 
     None
 }
 
-/// The certificates this machine trusts for the public web; none if it has no such store.
-///
-/// What cannot be read or loaded is in [`Bundle::dropped`].
+/// The system's roots for the public web; `None` if there are none. Certificates that cannot be read or parsed are
+/// in [`Bundle::dropped`].
 pub fn system_roots() -> Option<Bundle> {
     let found = rustls_native_certs::load_native_certs();
     let mut bundle =
@@ -149,7 +145,7 @@ pub fn system_roots() -> Option<Bundle> {
     (!bundle.certificates.is_empty()).then_some(bundle)
 }
 
-/// Accepts a server where Go does and every signature on the way was checked.
+/// Accepts a server if Go does and outrigger has checked all signatures.
 #[derive(Debug)]
 struct Verifier(Roots);
 
