@@ -1,9 +1,9 @@
-//! The mark at the end of a runner's description in GitLab: what ties the runner to one ServiceAccount of one
+//! The mark at the end of a runner's description in GitLab. It ties the runner to one ServiceAccount of one
 //! cluster. Pure.
 //!
-//! The deployment's id stands in annotations that other tenants may read, so it proves nothing when it is
-//! repeated. The mark is a digest over the id *and* over what a tenant cannot choose: the uid that the API
-//! server gave to the ServiceAccount, and the cluster's own identity.
+//! Other tenants may read and copy the deployment's id from annotations, so the id alone proves nothing. The mark
+//! is a digest over the id and over values that a tenant cannot choose: the uid that the API server assigned to
+//! the ServiceAccount, and the cluster's identity.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::deployment::record::ClusterIdentity;
 
-/// What every mark begins with; the number is the version of what follows.
+/// Prefix of every mark, with the version of its format.
 const PREFIX: &str = "outrigger:1:";
-/// The most characters that GitLab keeps of a description (`app/models/ci/runner.rb`, `description`).
+/// Maximum length of a description in characters (GitLab, `app/models/ci/runner.rb`, `description`).
 const LONGEST: usize = 1024;
 
-/// What a mark is made of, but for the ServiceAccount and the cluster.
+/// The parts of a mark other than the ServiceAccount and the cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Deployment<'a> {
     /// The deployment's name.
@@ -30,45 +30,45 @@ pub struct Deployment<'a> {
 /// The marks that a runner of one deployment may carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Those of the ServiceAccount as it is now, the one that is written first.
+    /// Marks of the current ServiceAccount; the first is the one that outrigger writes.
     pub current: Vec<String>,
-    /// Those that this machine's record vouches for: of a ServiceAccount that was there before, and of an
-    /// earlier outrigger.
+    /// Marks accepted because of this machine's record: of earlier ServiceAccounts, and of earlier versions of
+    /// outrigger.
     pub earlier: Vec<String>,
 }
 
-/// How a description's mark stands to a deployment.
+/// Whether a description has a deployment's mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marked {
-    /// It names this deployment's ServiceAccount.
+    /// One of [`Marks::current`].
     Current,
-    /// It is one of [`Marks::earlier`].
+    /// One of [`Marks::earlier`].
     Earlier,
-    /// It has none, or another deployment's.
+    /// No mark, or another deployment's.
     No,
 }
 
-/// The mark of a deployment: `outrigger:1:` and the unpadded base64url of a SHA-256 over its parts, each on a
-/// line of its own. `cluster` is one of [`identities`], `account` the ServiceAccount's uid; it is empty where
-/// the ServiceAccount does not exist yet.
+/// The mark of a deployment: `outrigger:1:` and the unpadded base64url of the SHA-256 of its parts, joined with
+/// line breaks. `cluster` is one of [`identities`]; `account` is the ServiceAccount's uid, empty if the
+/// ServiceAccount does not exist yet.
 pub fn mark(deployment: Deployment<'_>, cluster: &str, account: &str) -> String {
     let Deployment { name, namespace, id } = deployment;
     let parts = [PREFIX, name, namespace, cluster, id, account].join("\n");
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(parts.as_bytes())))
 }
 
-/// The mark that outrigger wrote before [`mark`]: the id alone.
+/// The mark of earlier versions of outrigger: the id without a digest.
 pub fn id_alone(id: &str) -> String {
     format!("outrigger {id}")
 }
 
-/// Whether a description ends in the mark of some deployment.
+/// Whether a description ends with the mark of any deployment.
 pub fn is_marked(description: &str) -> bool {
     description.rsplit(' ').next().is_some_and(|last| last.starts_with(PREFIX))
 }
 
-/// The names of a cluster in a mark, the better one first: by the uid of `kube-system`, and by its CA where
-/// that may not be read.
+/// Identifiers of a cluster for [`mark`], the preferred one first: the uid of `kube-system`, and the fingerprint
+/// of the CA, for users who may not read that namespace.
 pub fn identities(cluster: &ClusterIdentity) -> Vec<String> {
     let named = [("kube-system ", &cluster.kube_system), ("ca ", &cluster.ca_fingerprint)];
     let found: Vec<String> = named
@@ -80,7 +80,7 @@ pub fn identities(cluster: &ClusterIdentity) -> Vec<String> {
 }
 
 impl Marks {
-    /// How a runner's description stands to these.
+    /// Compares the end of a runner's description with these marks.
     pub fn judge(&self, description: &str) -> Marked {
         let ends = |marks: &[String]| {
             marks.iter().any(|mark| {
@@ -96,12 +96,12 @@ impl Marks {
         }
     }
 
-    /// The mark that is written.
+    /// The mark that outrigger writes.
     pub fn written(&self) -> &str {
         self.current.first().map_or("", String::as_str)
     }
 
-    /// A description that carries the written mark in place of an earlier one, and what people wrote before it.
+    /// Replaces an earlier mark in a description with the written one; keeps the text in front of it.
     pub fn renewed(&self, description: &str) -> String {
         let old = self.earlier.iter().find(|mark| description.ends_with(mark.as_str()));
         let text = old.map_or(description, |old| &description[..description.len() - old.len()]);
@@ -118,9 +118,9 @@ mod tests {
     const DEMO: Deployment<'_> = Deployment { name: "demo", namespace: "demo", id: "0a1b" };
 
     #[test]
-    fn each_part_makes_another_mark() {
+    fn mark_depends_on_each_part() {
         let own = mark(DEMO, "kube-system u", "sa-1");
-        // Written by an earlier outrigger and stored in GitLab: it may not change.
+        // Stored in GitLab by earlier versions of outrigger: it must not change.
         assert_eq!(own, "outrigger:1:sE04jTP1OvV-Sc303rq6tgh_iP6OSIAHmyp4xpEnt70");
         let others = [
             mark(Deployment { name: "prod", ..DEMO }, "kube-system u", "sa-1"),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_named_by_its_namespace_and_else_by_its_ca() {
+    fn cluster_is_identified_by_kube_system_before_its_ca() {
         let mut cluster =
             ClusterIdentity { ca_fingerprint: "AA:BB".to_owned(), ..ClusterIdentity::default() };
         assert_eq!(identities(&cluster), ["ca AA:BB"]);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_counts_at_the_end_alone() {
+    fn mark_counts_only_at_the_end_of_a_description() {
         let marks = Marks { current: vec![mark(DEMO, "c", "a")], earlier: vec![id_alone("0a1b")] };
         let own = marks.written();
         assert_eq!(marks.judge(&format!("demo on acme, {own}")), Marked::Current);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewed_mark_keeps_what_people_wrote_and_fits() {
+    fn renewed_description_keeps_its_text_and_fits_gitlabs_limit() {
         let marks = Marks { current: vec![mark(DEMO, "c", "a")], earlier: vec![id_alone("0a1b")] };
         let own = marks.written();
         assert_eq!(marks.renewed("the fast one, outrigger 0a1b"), format!("the fast one, {own}"));

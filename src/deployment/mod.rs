@@ -1,4 +1,4 @@
-//! What a deployment is, and what is remembered of it.
+//! The data of a deployment: names, objects, ownership, record, plan and run.
 
 pub mod mark;
 pub mod names;

@@ -1,4 +1,4 @@
-//! What a deployment's objects are called and how they are marked.
+//! Names, labels and annotations of a deployment's objects.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ pub const ID: &str = "outrigger.dev/id";
 pub const DEPLOYMENT: &str = "outrigger.dev/deployment";
 /// Annotation on the anchor with the last non-secret settings, as JSON.
 pub const SETTINGS: &str = "outrigger.dev/settings";
-/// The settings that are noted there: nothing of one machine, and nothing that could aim somebody's token or
-/// credentials elsewhere. What of them is taken from there again, [`crate::commands::witness`] decides.
+/// The settings in that annotation: none that apply to one machine only, and none that could send a token or
+/// credentials to another host. [`crate::commands::witness`] decides which of them are read back.
 pub const NOTED: &[&str] = &[
     "namespace",
     "podSecurity",
@@ -31,37 +31,35 @@ pub const NOTED: &[&str] = &[
 pub const SCRIPT_DIGEST: &str = "outrigger.dev/script-digest";
 /// Annotation on the anchor with the token's expiry, RFC 3339.
 pub const TOKEN_EXPIRES: &str = "outrigger.dev/token-expires";
-/// Annotation on the anchor with the id of our runner at GitLab, or [`GIVEN`]: a hint for finding it. What
-/// it names is ours only if GitLab's own copy carries our mark.
+/// Annotation on the anchor with the id of the deployment's runner in GitLab, or [`GIVEN`]. Only a hint: the runner
+/// belongs to the deployment only if its description in GitLab has the mark.
 pub const RUNNER: &str = "outrigger.dev/gitlab-runner";
-/// Its value where the runner existed and its token was given.
+/// Value of [`RUNNER`] for an existing runner whose token the user provided.
 pub const GIVEN: &str = "given";
-/// Annotation on the anchor with the uid of the Secret that the launch script's token hangs on.
+/// Annotation on the anchor with the uid of the Secret to which the launch script's token is bound.
 pub const SCRIPT_SECRET: &str = "outrigger.dev/script-secret";
-/// Annotation on the anchor that tells which target the launch script was made for.
+/// Annotation on the anchor with the target of the launch script.
 pub const SCRIPT_TARGET: &str = "outrigger.dev/script-target";
-/// Label that tells the temporary binding from everything else.
+/// Label of the temporary binding, with the value [`TEMPORARY`].
 pub const COMPONENT: &str = "app.kubernetes.io/component";
-/// Its value.
 pub const TEMPORARY: &str = "temporary-admin";
 
-/// What Pod Security labels begin with.
+/// Prefix of Pod Security labels.
 pub const POD_SECURITY: &str = "pod-security.kubernetes.io/";
 
-/// Every name follows from the deployment and the two namespaces.
+/// The deployment's name and its two namespaces, from which all other names are derived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// The deployment.
     pub deployment: String,
-    /// Namespace of the runner's own account and credential.
+    /// Namespace of the runner's ServiceAccount and token.
     pub runner_namespace: String,
     /// Namespace of the job pods.
     pub job_namespace: String,
 }
 
-/// Whether a deployment of this name could have made an object, with whatever settings: the kinds and names that
-/// follow from its name, in a namespace that is not the cluster's own. What a file says is held against this
-/// before it becomes a path or is deleted.
+/// Whether a deployment of this name could have created an object with any settings: a kind and name derived from
+/// its name, in a namespace that is not reserved. References in files are checked with this before they are used in
+/// a path or deleted.
 pub fn could_be_of(deployment: &str, object: &Ref) -> bool {
     let place = object.namespace.as_deref();
     let placed = place.is_some_and(|place| check::namespace(place).is_ok());
@@ -81,7 +79,6 @@ pub fn could_be_of(deployment: &str, object: &Ref) -> bool {
 }
 
 impl Names {
-    /// The names for these settings.
     pub fn of(settings: &Settings) -> Self {
         Self {
             deployment: settings.deployment.value.clone(),
@@ -95,7 +92,7 @@ impl Names {
         Ref::new(Kind::ServiceAccount, &self.runner_namespace, &self.deployment)
     }
 
-    /// The ServiceAccount that job pods run as; it has no rights and no token.
+    /// The ServiceAccount of job pods; it has no rights and no token.
     pub fn job_account(&self) -> Ref {
         Ref::new(Kind::ServiceAccount, &self.job_namespace, &format!("{}-job", self.deployment))
     }
@@ -105,17 +102,16 @@ impl Names {
         Ref::new(Kind::ServiceAccount, &self.job_namespace, "default")
     }
 
-    /// The least-privilege Role.
     pub fn role(&self) -> Ref {
         Ref::new(Kind::Role, &self.job_namespace, &self.deployment)
     }
 
-    /// Its binding to the runner's account.
+    /// Binds the Role to the runner's ServiceAccount.
     pub fn role_binding(&self) -> Ref {
         Ref::new(Kind::RoleBinding, &self.job_namespace, &self.deployment)
     }
 
-    /// The token Secret, or the Secret that a requested token is bound to.
+    /// The Secret that contains the token, or to which a requested token is bound.
     pub fn token_secret(&self) -> Ref {
         Ref::new(Kind::Secret, &self.runner_namespace, &format!("{}-token", self.deployment))
     }
@@ -128,12 +124,12 @@ impl Names {
         ]
     }
 
-    /// How the API server names the runner's account.
+    /// The user name of the runner's ServiceAccount on the API server.
     pub fn account_user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.runner_namespace, self.deployment)
     }
 
-    /// What every temporary binding's name begins with.
+    /// Prefix of the names of temporary bindings.
     pub fn temporary_prefix(&self) -> String {
         format!("{}-admin-", self.deployment)
     }
@@ -151,9 +147,8 @@ impl Names {
         .collect()
     }
 
-    /// A manifest of ours: labels, and the annotations that say whose it is. Nothing versioned is
-    /// put there, because metadata of a Role cannot be changed any more once the operator's rights
-    /// are released.
+    /// A manifest with the deployment's labels, name and id. It contains nothing that depends on a version, because
+    /// the metadata of a Role cannot be changed once the temporary binding is removed.
     pub fn manifest(&self, reference: Ref, id: &str, body: &Value) -> Object {
         let annotations = BTreeMap::from([
             (DEPLOYMENT.to_owned(), self.deployment.clone()),
@@ -162,9 +157,9 @@ impl Names {
         Object::manifest(reference, &self.labels(), &annotations, body)
     }
 
-    /// A namespace of ours; the jobs' one enforces a Pod Security level and warns of what would not
-    /// pass the strictest; in the runner's one, where no pods belong, nothing else passes. The levels are pinned to `version` (such as `v1.37`), so that an upgrade of
-    /// the cluster does not tighten the rules under running pipelines.
+    /// The manifest of a namespace with Pod Security labels. The job namespace enforces `pod_security` and warns of
+    /// violations of `restricted`; the runner's namespace, which has no pods, enforces `restricted`. The levels are
+    /// pinned to `version` (such as `v1.37`), so that a cluster upgrade does not tighten them for running pipelines.
     pub fn namespace_manifest(
         &self,
         reference: Ref,
@@ -185,7 +180,7 @@ impl Names {
     }
 }
 
-/// A namespace that is about to be created, with the labels and annotations that the settings ask for.
+/// Adds `--namespace-label` and `--namespace-annotation` to the manifest of a namespace.
 pub fn marked(mut namespace: Object, settings: &Settings) -> Object {
     let metadata = &mut namespace.value["metadata"];
     for (field, pairs) in

@@ -1,15 +1,14 @@
-//! Kubernetes objects as outrigger handles them: JSON with the few accessors that decisions need.
-//!
-//! Steps build and compare these; only `cluster` sends them.
+//! Kubernetes objects as JSON, and references to them. Steps build and compare objects; only `cluster` sends them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::settings::shell_word;
+
 /// The kinds that outrigger reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[allow(missing_docs)]
 pub enum Kind {
     Namespace,
     ServiceAccount,
@@ -23,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// API group (empty for the core group), as RBAC rules name it.
+    /// API group as in RBAC rules; empty for the core group.
     pub fn group(self) -> &'static str {
         match self {
             Kind::Role | Kind::RoleBinding | Kind::ClusterRole | Kind::ClusterRoleBinding => {
@@ -33,7 +32,6 @@ impl Kind {
         }
     }
 
-    /// `apiVersion` of its manifests.
     pub fn api_version(self) -> &'static str {
         if self.group().is_empty() { "v1" } else { "rbac.authorization.k8s.io/v1" }
     }
@@ -63,7 +61,7 @@ impl fmt::Display for Kind {
 /// Type of a Secret that the cluster fills with a token.
 pub const FILLED_BY_CLUSTER: &str = "kubernetes.io/service-account-token";
 
-/// A kind that a server serves in namespaces, whatever it is.
+/// Any namespaced kind that a server serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
     /// API group, empty for the core group.
@@ -72,18 +70,16 @@ pub struct Served {
     pub resource: String,
     /// Kind, as in manifests.
     pub kind: String,
-    /// Where its version is served, such as `/apis/apps/v1`.
+    /// URL path of its version, such as `/apis/apps/v1`.
     pub root: String,
 }
 
-/// Names one object.
+/// A reference to an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Ref {
-    /// What it is.
     pub kind: Kind,
-    /// Its namespace; `None` for cluster-scoped kinds.
+    /// `None` for cluster-scoped kinds.
     pub namespace: Option<String>,
-    /// Its name.
     pub name: String,
 }
 
@@ -98,29 +94,29 @@ impl Ref {
         Self { kind, namespace: None, name: name.to_owned() }
     }
 
-    /// URL path of the collection it lives in.
+    /// URL path of its collection.
     pub fn collection(&self) -> String {
-        let root = if self.kind.group().is_empty() {
-            "/api/v1".to_owned()
-        } else {
-            format!("/apis/{}/v1", self.kind.group())
+        let root = match self.kind.group() {
+            "" => "/api/v1".to_owned(),
+            group => format!("/apis/{group}/v1"),
         };
-        match &self.namespace {
-            Some(namespace) => {
-                format!("{root}/namespaces/{}/{}", segment(namespace), self.kind.resource())
-            }
-            None => format!("{root}/{}", self.kind.resource()),
-        }
+        let place = self.namespace.as_ref().map(|name| format!("/namespaces/{}", percent_encoded(name)));
+        format!("{root}{}/{}", place.unwrap_or_default(), self.kind.resource())
     }
 
-    /// URL path of the object itself.
+    /// kubectl's flag for its namespace, such as ` -n NAME`; empty for cluster-scoped kinds.
+    pub fn kubectl_scope(&self) -> String {
+        self.namespace.as_ref().map(|name| format!(" -n {}", shell_word(name))).unwrap_or_default()
+    }
+
+    /// URL path of the object.
     pub fn path(&self) -> String {
-        format!("{}/{}", self.collection(), segment(&self.name))
+        format!("{}/{}", self.collection(), percent_encoded(&self.name))
     }
 }
 
-/// A name as one segment of a path, whatever is in it.
-fn segment(name: &str) -> String {
+/// Encodes text for one segment of a path, or for a value in a query.
+pub fn percent_encoded(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:".contains(&byte);
     let dots = matches!(name, "." | "..");
     name.bytes().fold(String::new(), |path, byte| {
@@ -141,13 +137,10 @@ impl fmt::Display for Ref {
     }
 }
 
-/// One object, as read from the server or about to be sent. `Debug` shows its name only, because a
-/// Secret holds a token.
+/// A live object or a manifest. `Debug` shows only its reference, because a Secret contains a token.
 #[derive(Clone, PartialEq)]
 pub struct Object {
-    /// Which one it is.
     pub reference: Ref,
-    /// The whole manifest.
     pub value: Value,
 }
 
@@ -158,7 +151,7 @@ impl fmt::Debug for Object {
 }
 
 impl Object {
-    /// A manifest with `labels` and `annotations`; `body` holds every field outside `metadata`.
+    /// A manifest; `body` contains the fields other than `metadata`.
     pub fn manifest(
         reference: Ref,
         labels: &BTreeMap<String, String>,
@@ -180,17 +173,15 @@ impl Object {
         Self { reference, value }
     }
 
-    /// The server's identity for this very object; empty on a manifest not sent yet.
+    /// Empty in a manifest.
     pub fn uid(&self) -> &str {
         self.meta("uid")
     }
 
-    /// The server's version of it, opaque.
     pub fn resource_version(&self) -> &str {
         self.meta("resourceVersion")
     }
 
-    /// Whether its deletion has begun.
     pub fn is_terminating(&self) -> bool {
         !self.meta("deletionTimestamp").is_empty()
     }
@@ -199,17 +190,15 @@ impl Object {
         self.value["metadata"][key].as_str().unwrap_or_default()
     }
 
-    /// One label.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.value["metadata"]["labels"][key].as_str()
     }
 
-    /// One annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.value["metadata"]["annotations"][key].as_str()
     }
 
-    /// Who last wrote the field at this path, and when, from `managedFields`: for messages.
+    /// The field manager that last wrote the field at this path, with the time, from `managedFields`; for messages.
     pub fn last_writer(&self, path: &[&str]) -> Option<String> {
         let entries = self.value["metadata"]["managedFields"].as_array()?;
         let wrote = |entry: &&Value| {

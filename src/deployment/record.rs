@@ -1,8 +1,7 @@
-//! What is known of a deployment on this machine: no secrets.
+//! This machine's record of a deployment, without secrets.
 //!
-//! One JSON file per deployment, `<state-dir>/<deployment>.json`, mode 0600. It is written before an
-//! object is created (the intent) and after (its uid), so that a run that was killed leaves a trace
-//! which the next one can follow.
+//! One JSON file per deployment, `<state-dir>/<deployment>.json`, mode 0600. It is saved before an object is created
+//! (the intent) and after (the uid), so that a later run finds the objects of a killed one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,28 +14,26 @@ use crate::base::files;
 use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Ref};
 
-/// The schema this program writes; a record with a higher number is refused.
+/// The schema of this version; another one is refused.
 const SCHEMA: u32 = 1;
 
-/// An object that we made, by identity.
+/// An object that outrigger created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owned {
-    /// Which object.
     pub object: Ref,
-    /// The server's uid of the one we made.
     pub uid: String,
 }
 
-/// The cluster that a deployment lives on.
+/// The cluster of a deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterIdentity {
     /// Name of the kubeconfig context used.
     pub context: String,
-    /// Its API server.
+    /// URL of the API server.
     pub server: String,
-    /// uid of the namespace `kube-system`; empty where it may not be read.
+    /// Uid of the namespace `kube-system`; empty if it may not be read.
     pub kube_system: String,
-    /// SHA-256 fingerprint of the CA, for clusters whose `kube-system` may not be read.
+    /// SHA-256 fingerprint of the CA; identifies the cluster if `kube_system` is empty.
     pub ca_fingerprint: String,
 }
 
@@ -44,29 +41,27 @@ pub struct ClusterIdentity {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunnerNote {
-    /// There is none.
     #[default]
     None,
-    /// Its creation began (RFC 3339); whether it was created is not known.
+    /// Start of its creation (RFC 3339), whose result is not known.
     Creating(String),
-    /// It was created.
     Ours(OwnedRunner),
 }
 
 /// A runner that outrigger created in GitLab.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedRunner {
-    /// GitLab's id of it.
+    /// GitLab's id.
     pub id: u64,
-    /// When it was created (RFC 3339); empty if that was on another machine.
+    /// Time of creation (RFC 3339); empty if created on another machine.
     #[serde(default)]
     pub made: String,
-    /// Where its present authentication token is.
+    /// Place of its current authentication token.
     #[serde(default)]
     pub token: TokenPlace,
 }
 
-/// Where a runner authentication token was written, which GitLab shows only once.
+/// The place of a runner authentication token, which GitLab shows only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenPlace {
@@ -79,43 +74,38 @@ pub enum TokenPlace {
     InScript,
 }
 
-/// Our commit of the pipeline file.
+/// outrigger's commit of the pipeline file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedCommit {
-    /// The project, by id.
+    /// Numeric id.
     pub project: u64,
-    /// The branch.
     pub branch: String,
-    /// The file.
     pub path: String,
-    /// The commit.
     pub sha: String,
-    /// SHA-256 of what we wrote, in hex.
+    /// SHA-256 of the committed content, in hex.
     pub content: String,
-    /// The commit before ours; empty if there was no file.
+    /// The file's previous commit; empty if the file did not exist.
     #[serde(default)]
     pub before: String,
 }
 
-/// What we know of GitLab's side.
+/// The deployment's runner and commit in GitLab.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitlabSide {
-    /// The instance that what follows is on.
+    /// URL of the GitLab instance.
     #[serde(default)]
     pub url: String,
-    /// The runner that outrigger creates.
     #[serde(default)]
     pub runner: RunnerNote,
-    /// The script has the token of `--runner-token-file`, whatever else is known of a runner.
+    /// The script contains the token of `--runner-token-file`, regardless of `runner`.
     #[serde(default)]
     pub given: bool,
-    /// The commit.
     #[serde(default)]
     pub commit: Option<OwnedCommit>,
 }
 
 impl GitlabSide {
-    /// Whether anything may be there because of us.
+    /// Whether outrigger created no runner.
     pub fn is_empty(&self) -> bool {
         self.runner == RunnerNote::None
     }
@@ -125,7 +115,7 @@ impl GitlabSide {
         if let RunnerNote::Ours(runner) = &self.runner { Some(runner) } else { None }
     }
 
-    /// Notes where the token of the created runner is now.
+    /// Sets the place of the created runner's token.
     pub fn token_is(&mut self, place: TokenPlace) {
         if let RunnerNote::Ours(runner) = &mut self.runner {
             runner.token = place;
@@ -133,61 +123,58 @@ impl GitlabSide {
     }
 }
 
-/// Everything remembered. Unknown fields of the same schema are ignored on reading.
+/// The record of a deployment. Unknown fields are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Schema number.
     pub schema: u32,
     /// The deployment's name.
     pub deployment: String,
-    /// Random identity, minted at the first run; also on every object of the deployment.
+    /// Random id of the first run, also in an annotation of every object.
     pub id: String,
-    /// The last settings, by their settings-file keys.
+    /// The last settings, by the keys of the settings file.
     #[serde(default)]
     pub settings: BTreeMap<String, Vec<String>>,
-    /// Where it lives.
+    /// The deployment's cluster.
     #[serde(default)]
     pub cluster: ClusterIdentity,
-    /// Objects that exist because of us.
+    /// Objects that outrigger created.
     #[serde(default)]
     pub objects: Vec<Owned>,
-    /// The deployment's ServiceAccounts, the present one last: marks on the runner in GitLab name them.
+    /// The deployment's ServiceAccounts, the current one last; the runner's mark in GitLab refers to one of them.
     #[serde(default)]
     pub anchors: Vec<Owned>,
-    /// Objects that we were about to make; their creation may or may not have happened.
+    /// Objects whose creation was started; they may exist.
     #[serde(default)]
     pub intents: Vec<Ref>,
-    /// What is at GitLab because of us.
+    /// Runner and commit in GitLab.
     #[serde(default)]
     pub gitlab: GitlabSide,
-    /// Digest of the non-secret inputs of the launch script that was written last.
+    /// Digest of the non-secret inputs of the last launch script.
     #[serde(default)]
     pub script_digest: String,
-    /// Where that script was written.
+    /// Path of that script.
     #[serde(default)]
     pub script_path: Option<PathBuf>,
-    /// uid of the Secret that the token in that script hangs on; empty if none with a token was written.
+    /// Uid of the Secret to which that script's token is bound; empty if no script with a token was written.
     #[serde(default)]
     pub script_secret: String,
-    /// Which target it was made for, and whether its secrets went beside it.
+    /// Target of that script, and whether its secrets are in a separate file.
     #[serde(default)]
     pub script_target: String,
-    /// When the cluster token dies (RFC 3339); empty if it does not expire.
+    /// Expiry of the cluster token (RFC 3339); empty if it does not expire.
     #[serde(default)]
     pub token_expires: String,
 }
 
 impl Record {
-    /// Where a deployment's record lives.
+    /// Path of a deployment's record.
     pub fn path(state_dir: &Path, deployment: &str) -> PathBuf {
         state_dir.join(format!("{deployment}.json"))
     }
 
-    /// Reads a record; `None` when there is none.
-    ///
-    /// # Errors
-    /// Exit 3 when others may write to it, when it is no record or names what no deployment makes, or when a newer
-    /// outrigger wrote it.
+    /// Reads a record; `None` if it does not exist. Fails (exit 3) if other users may write the file, if it is not a
+    /// record or lists an object that no deployment creates, or if another version of outrigger wrote it.
     pub fn load(state_dir: &Path, deployment: &str) -> Result<Option<Self>> {
         let path = Self::path(state_dir, deployment);
         let Some(bytes) = files::read(&path)? else { return Ok(None) };
@@ -208,7 +195,7 @@ impl Record {
         if record.deployment != deployment {
             return Err(unusable(format!("it belongs to the deployment {}", record.deployment)));
         }
-        // These become paths of requests, and are deleted.
+        // These are used in paths of requests, and deleted.
         let all = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
         if let Some(other) = all.into_iter().find(|one| !names::could_be_of(deployment, one)) {
             let why = "which is not an object of a deployment of this name";
@@ -217,12 +204,12 @@ impl Record {
         Ok(Some(record))
     }
 
-    /// A new record with a fresh identity, not yet on disk.
+    /// A record with a new random id, not yet saved.
     pub fn new(deployment: &str) -> Result<Self> {
         Ok(Self { schema: SCHEMA, deployment: deployment.to_owned(), id: random_hex(16)?, ..Self::default() })
     }
 
-    /// Writes it.
+    /// Saves the record in the state directory.
     pub fn save(&self, state_dir: &Path) -> Result<()> {
         files::make_dir(state_dir)?;
         let mut text = serde_json::to_vec_pretty(self)
@@ -236,17 +223,16 @@ impl Record {
         self.objects.iter().find(|owned| owned.object == *object).map(|owned| owned.uid.as_str())
     }
 
-    /// Notes that an object is about to be made.
+    /// Adds an object to `intents`.
     pub fn intend(&mut self, object: &Ref) {
         if !self.intents.contains(object) {
             self.intents.push(object.clone());
         }
     }
 
-    /// Notes that an object exists and is ours.
+    /// Adds a created object to `objects`, and a ServiceAccount of the runner to `anchors`.
     pub fn own(&mut self, object: &Ref, uid: &str) {
-        self.intents.retain(|intent| intent != object);
-        self.objects.retain(|owned| owned.object != *object);
+        self.forget(object);
         let owned = Owned { object: object.clone(), uid: uid.to_owned() };
         let is_anchor = object.kind == ObjectKind::ServiceAccount && object.name == self.deployment;
         if is_anchor && self.anchors.last() != Some(&owned) {
@@ -255,7 +241,7 @@ impl Record {
         self.objects.push(owned);
     }
 
-    /// Forgets an object that is gone, or whose creation was refused.
+    /// Removes an object that was deleted, or whose creation was refused.
     pub fn forget(&mut self, object: &Ref) {
         self.intents.retain(|intent| intent != object);
         self.objects.retain(|owned| owned.object != *object);
@@ -273,7 +259,7 @@ pub fn random_hex(bytes: usize) -> Result<String> {
     Ok(buffer.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
 }
 
-/// Records of before kept the runner, its intent and its token's place in four fields.
+/// Converts a record of an earlier version, which has the runner, its intent and its token's place in four fields.
 fn with_runner_note(mut record: Value) -> Value {
     if let Some(gitlab) = record.get_mut("gitlab").and_then(Value::as_object_mut)
         && gitlab.get("runner").is_none_or(|runner| runner.is_null() || runner.get("id").is_some())
@@ -299,8 +285,6 @@ fn with_runner_note(mut record: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::error::Id;
-
     #[test]
     fn runners_of_earlier_records_are_read() {
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -331,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_survives_the_disk_and_a_newer_schema_is_refused() {
+    fn saved_record_is_read_back_and_another_schema_is_refused() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut record = Record::new("demo").expect("random numbers");
         let role = Ref::new(ObjectKind::Role, "demo-jobs", "demo");

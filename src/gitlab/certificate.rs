@@ -15,20 +15,18 @@ pub(super) fn refusal(what: &str, url: &str, roots: &Roots, untrusted: &Untruste
     Refusal::decided(Class::Certificate, what, &untrusted.to_string(), failure)
 }
 
-/// Go accepts the certificate, outrigger's TLS library does not support it.
+/// For a certificate that Go accepts and outrigger's TLS library does not support.
 fn only_the_runner(what: &str, url: &str, why: &str) -> Failure {
-    let failure = Failure::new(
+    let mut failure = Failure::new(
         Id::GitlabTlsUnsupported,
         format!("cannot {what}: outrigger does not support the certificate of {url}"),
     )
     .detail("because", why)
     .detail("gitlab-runner", "accepts the certificate");
-    let failure = if why.contains("RSA") {
-        failure
-            .detail("curl", "rejects RSA keys below 2048 bits at OpenSSL security level 2 (Debian, Ubuntu)")
-    } else {
-        failure
-    };
+    if why.contains("RSA") {
+        failure = failure
+            .detail("curl", "rejects RSA keys below 2048 bits at OpenSSL security level 2 (Debian, Ubuntu)");
+    }
     failure
         .hint("have the certificate reissued with an RSA key of 2048 bits or a P-256 key, by a CA with such a key")
         .hint("or create the runner in GitLab's web interface and use --runner-token-file PATH instead of --gitlab-token-file and GITLAB_TOKEN")

@@ -1,7 +1,7 @@
-//! The operator's GitLab token: where it comes from, and to which host it may go.
+//! The operator's GitLab token: its source, and the host to which it may be sent.
 //!
-//! A token from the environment goes only to the host set on the command line or in the environment, not to
-//! a recorded one.
+//! A token from the environment is sent only to the host set on the command line or in the environment, not to a
+//! recorded host.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,6 @@ pub const TOKENS: &[&str] = &["GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN", "OAUTH_TOKE
 /// Variables with the host of those tokens.
 const HOSTS: &[&str] = &["GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"];
 
-/// The operator's token.
 #[derive(Clone, Debug)]
 pub enum Token {
     /// A token for the host of the settings.
@@ -35,10 +34,8 @@ pub fn from_env(env: &BTreeMap<String, String>) -> Option<(&'static str, Secret)
     })
 }
 
-/// The token to use: typed, else from its file, else from the environment.
-///
-/// # Errors
-/// Exit 2 for a file that cannot be read, and for another kind of token.
+/// The token to use: typed, else from its file, else from the environment. Fails (exit 2) for a file that cannot be
+/// read, and for another kind of token.
 pub async fn token(
     settings: &Settings,
     env: &BTreeMap<String, String>,
@@ -78,10 +75,8 @@ pub async fn token(
     checked(token, name).map(Token::Given)
 }
 
-/// Reads a file (or stdin for `-`) that contains only a secret.
-///
-/// # Errors
-/// Exit 2 for a file that is missing or not text, and as [`Intake::secret`].
+/// Reads a file (or stdin for `-`) that contains only a secret. Fails (exit 2) for a file that is missing or not
+/// text, and as [`Intake::secret`] does.
 pub async fn read_secret(intake: &Intake, path: &Path, what: &str) -> Result<Secret> {
     let missing = || {
         Failure::new(Id::InvalidInput, format!("cannot read the {what} file {}", path.display()))
@@ -115,10 +110,8 @@ fn checked(token: Secret, place: &str) -> Result<Secret> {
         .hint("create one in GitLab (user menu, Access tokens) with the scope api"))
 }
 
-/// The roots for GitLab: the machine's own and those of `--gitlab-ca-file`.
-///
-/// # Errors
-/// Exit 2 if the file is missing or contains no certificate.
+/// The roots for GitLab: the machine's own and those of `--gitlab-ca-file`. Fails (exit 2) if the file is missing or
+/// contains no certificate.
 pub async fn gitlab_roots(settings: &Settings, intake: &Intake) -> Result<Roots> {
     let Some(path) = &settings.gitlab_ca_file else { return Ok(Roots::of_gitlab(None)) };
     let unusable = |why: String| {
@@ -150,7 +143,7 @@ mod tests {
         resolve(&inputs, |_, _| Ok(recorded)).expect("settings")
     }
 
-    async fn goes(args: &[&str], env: &[(&str, &str)], recorded: Option<&str>) -> Result<String, String> {
+    async fn sent(args: &[&str], env: &[(&str, &str)], recorded: Option<&str>) -> Result<String, String> {
         let env: BTreeMap<String, String> =
             env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let found = token(&settings(args, &env, recorded), &env, None, &Intake::default()).await;
@@ -161,37 +154,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_goes_only_to_the_host_named_with_it() {
+    async fn token_is_sent_only_to_the_host_set_with_it() {
         let token = ("GITLAB_TOKEN", "t1");
         let here = ("GITLAB_HOST", "gitlab.example.com");
-        assert_eq!(goes(&[], &[token, here], None).await.as_deref(), Ok("t1"));
-        assert_eq!(goes(&["--gitlab-url", "other.example.com"], &[token], None).await.as_deref(), Ok("t1"));
+        assert_eq!(sent(&[], &[token, here], None).await.as_deref(), Ok("t1"));
+        assert_eq!(sent(&["--gitlab-url", "other.example.com"], &[token], None).await.as_deref(), Ok("t1"));
         assert_eq!(
-            goes(&["--gitlab-url", "https://gitlab.example.com/"], &[token, here], None).await.as_deref(),
+            sent(&["--gitlab-url", "https://gitlab.example.com/"], &[token, here], None).await.as_deref(),
             Ok("t1")
         );
         // Another host by flag, or a recorded host.
         assert!(
-            goes(&["--gitlab-url", "evil.example.com"], &[token, here], None)
+            sent(&["--gitlab-url", "evil.example.com"], &[token, here], None)
                 .await
                 .expect_err("parted")
                 .contains("gitlab.example.com")
         );
         assert!(
-            goes(&[], &[token], Some("https://gitlab.example.com"))
+            sent(&[], &[token], Some("https://gitlab.example.com"))
                 .await
                 .expect_err("recorded")
                 .contains("--gitlab-url")
         );
-        assert!(goes(&[], &[token], None).await.is_err());
-        assert!(goes(&[], &[], Some("https://gitlab.example.com")).await.is_err());
+        assert!(sent(&[], &[token], None).await.is_err());
+        assert!(sent(&[], &[], Some("https://gitlab.example.com")).await.is_err());
     }
 
     #[tokio::test]
     async fn first_token_variable_wins() {
         let env =
             [("OAUTH_TOKEN", "t3"), ("GITLAB_ACCESS_TOKEN", "t2"), ("GITLAB_TOKEN", ""), ("GITLAB_URL", "h")];
-        assert_eq!(goes(&[], &env, None).await.as_deref(), Ok("t2"));
+        assert_eq!(sent(&[], &env, None).await.as_deref(), Ok("t2"));
     }
 
     #[test]

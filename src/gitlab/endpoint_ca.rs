@@ -11,9 +11,9 @@ use crate::x509::{self, Host};
 /// The part of `--gitlab-ca-file` that goes into the launch script.
 #[derive(Clone, Debug, Default)]
 pub struct GitlabCa {
-    /// Canonical PEM; none without such a file.
+    /// Canonical PEM; `None` without such a file.
     pub ca_pem: Option<String>,
-    /// What was left out, or why nothing was.
+    /// The number of certificates left out, or the reason why the script contains the whole file.
     pub note: Option<String>,
 }
 

@@ -9,13 +9,13 @@ use crate::gitlab::{self, Access, AccessToken, Class, Gitlab, Project, Refusal, 
 /// GitLab as the operator's token sees it.
 #[derive(Clone, Debug)]
 pub struct Instance {
-    /// GitLab's version; none if the token may not read it.
+    /// `None` if the token may not read it.
     pub version: Option<String>,
-    /// The token; none where GitLab does not describe it (OAuth, job tokens).
+    /// `None` if GitLab does not describe the token (OAuth, job tokens).
     pub token: Option<AccessToken>,
     /// The project of the settings.
     pub project: Option<Project>,
-    /// What the runner is for.
+    /// The scope of the runner.
     pub scope: Option<Scope>,
     /// The caller's role in the project or group of the runner.
     pub access: Option<Access>,
@@ -25,15 +25,12 @@ pub struct Instance {
     pub admin: Option<bool>,
     /// GitLab's message if it is read-only.
     pub maintenance: Option<String>,
-    /// What could not be read, and why.
+    /// The facts that could not be read, each with the reason.
     pub skipped: Vec<String>,
 }
 
-/// Reads all of it, once per run.
-///
-/// # Errors
-/// Exit 2 without a token; 3 for a project that is not visible; 4 for a rejected token, or one whose scopes do
-/// not allow it to read a project given by path; 8 if GitLab does not answer.
+/// Reads the facts, once per run. Fails with exit 2 without a token; 3 for a project that is not visible; 4 for a
+/// rejected token, or one whose scopes do not allow it to read a project given by path; 8 if GitLab does not respond.
 pub async fn instance(view: &View) -> Result<&Instance> {
     view.instance.get_or_try_init(|| ask(view)).await
 }
@@ -90,7 +87,7 @@ async fn ask(view: &View) -> Result<Instance> {
     Ok(found)
 }
 
-/// The token itself; the inner error is the reason why it could not be read, which does no harm.
+/// The token's own data; the inner error is the reason why they could not be read, which does not end the run.
 async fn own_token(gitlab: &Gitlab) -> Result<Result<Option<AccessToken>, String>> {
     let route = Route::of(&["personal_access_tokens", "self"]);
     match gitlab.get("read its own token", &route).await {
@@ -100,7 +97,8 @@ async fn own_token(gitlab: &Gitlab) -> Result<Result<Option<AccessToken>, String
         Err(refusal) if refusal.class == Class::Invalid && refusal.code == 400 => {
             Ok(Err("GitLab does not describe OAuth tokens".to_owned()))
         }
-        // Older versions answer an OAuth token like an expired one, with another message: another call tells them apart.
+        // Older versions reject an OAuth token like an expired one, with this message: another call distinguishes
+        // them.
         Err(refusal) if refusal.class == Class::Unauthorized && refusal.message == "401 Unauthorized" => {
             match gitlab.get("read its own user", &Route::of(&["user"])).await {
                 Ok(_) => Ok(Ok(None)),
@@ -156,8 +154,8 @@ fn by_number(refusal: Refusal, place: &str) -> Failure {
     Failure::from(refusal).hint(hint)
 }
 
-/// GitLab's message if it is in maintenance mode or read-only. Only a POST shows that, and a lint stores nothing.
-/// It has its own rate limit (`lib/api/lint.rb`), which is not waited for.
+/// GitLab's message if it is in maintenance mode or read-only. Only a POST shows that; a lint stores nothing. It has
+/// its own rate limit (`lib/api/lint.rb`), for which outrigger does not wait.
 async fn maintenance(gitlab: &Gitlab, project: Option<&str>) -> Result<Option<String>> {
     let Some(project) = project else { return Ok(None) };
     let route = Route::of(&["projects", project, "ci", "lint"]);
@@ -168,7 +166,7 @@ async fn maintenance(gitlab: &Gitlab, project: Option<&str>) -> Result<Option<St
     }
 }
 
-/// The caller's role, where the project's response does not show it: that has direct memberships only
+/// Reads the caller's role if the project's response does not contain it: that contains only direct memberships
 /// (`lib/api/entities/project_with_access.rb`), without invited groups and custom roles.
 async fn role(gitlab: &Gitlab, found: &mut Instance) -> Result<()> {
     let needed = match found.scope {
@@ -200,7 +198,7 @@ async fn role(gitlab: &Gitlab, found: &mut Instance) -> Result<()> {
         project.access = member(gitlab, &["projects", &id], found.user, needed, None).await?;
     }
     found.access = match found.scope {
-        // A user who sees a group without being its member has a role only in one of its projects.
+        // A user who sees a group without being a member has a role only in one of its projects.
         Some(Scope::Group(id)) => {
             let id = id.to_string();
             member(gitlab, &["groups", &id], found.user, Access::OWNER, Some(Access(0))).await?
@@ -210,8 +208,8 @@ async fn role(gitlab: &Gitlab, found: &mut Instance) -> Result<()> {
     Ok(())
 }
 
-/// A user's role including inherited and invited memberships, `absent` without a membership; none if GitLab does
-/// not show it, or if a custom role may allow more than its number says.
+/// A user's role including inherited and invited memberships, `absent` without a membership; `None` if GitLab does
+/// not show it, or if a custom role may allow more than its access level.
 async fn member(
     gitlab: &Gitlab,
     place: &[&str],
@@ -234,10 +232,7 @@ async fn member(
 }
 
 impl Instance {
-    /// The project.
-    ///
-    /// # Errors
-    /// OR0201 if none is set.
+    /// Fails with OR0201 if no project is set.
     pub fn project(&self) -> Result<&Project> {
         self.project.as_ref().ok_or_else(|| {
             Failure::new(Id::MissingInput, "the GitLab project is not set").hint("set --project PATH|ID")
@@ -288,10 +283,7 @@ fn low_role(what: &str, needed: Access, place: &str, has: Access) -> Failure {
     Failure::new(Id::GitlabForbidden, message).detail("your role", has.word())
 }
 
-/// Refuses a GitLab instance other than the recorded one.
-///
-/// # Errors
-/// OR0315 (exit 3) naming both.
+/// Refuses a GitLab instance other than the recorded one, with OR0315 (exit 3).
 pub fn check_recorded(view: &View) -> Result<()> {
     let known = view.notes.record().gitlab.clone();
     let (Some(url), false) = (&view.run.settings.gitlab_url, known.is_empty() || known.url.is_empty()) else {
@@ -308,12 +300,11 @@ pub fn check_recorded(view: &View) -> Result<()> {
         .hint(("if the recorded GitLab no longer exists", Command::teardown("--gitlab-gone"))))
 }
 
-/// What GitLab is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Creating a runner.
+    /// Create a runner.
     Runner,
-    /// Committing and running a pipeline.
+    /// Commit and run a pipeline.
     Pipeline,
 }
 

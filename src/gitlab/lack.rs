@@ -1,4 +1,4 @@
-//! What an access token lacks for a call: a scope, or a permission of a fine-grained token.
+//! The scope, or permission of a fine-grained token, that a refused call requires.
 
 use reqwest::Url;
 use serde_json::Value;
@@ -6,21 +6,21 @@ use serde_json::Value;
 use crate::base::error::{Command, Failure, Hint};
 use crate::gitlab::permissions::{self, Permission};
 
-/// What a token lacks, from a 403.
+/// The missing scope or permission of a token, from a 403.
 #[derive(Clone, Debug, Default)]
 pub struct Lack {
     /// The sufficient scopes, if GitLab names them.
     scopes: String,
-    /// Whether a permission of a fine-grained token is missing.
+    /// Whether the token is a fine-grained one.
     granular: bool,
-    /// That permission, if known.
+    /// Its missing permission, if known.
     pub permission: Option<&'static Permission>,
-    /// GitLab's relative URL root, if the call is refused for that.
+    /// GitLab's relative URL root, if it is the reason for the refusal.
     root: String,
 }
 
 impl Lack {
-    /// Reads the body of a 403; none for another reason (`lib/api/api_guard.rb`).
+    /// Reads the body of a 403; `None` for other reasons (`lib/api/api_guard.rb`).
     pub(super) fn read(body: &Value) -> Option<Self> {
         let granular = match body["error"].as_str()? {
             "insufficient_scope" => false,
@@ -51,7 +51,7 @@ impl Lack {
         if self.granular { "permissions" } else { "scopes" }
     }
 
-    /// The advice for a relative URL root, where GitLab's own message names an insufficient scope.
+    /// The advice for a relative URL root, for which GitLab's message names an insufficient scope.
     pub(super) fn below_root(&self) -> Option<String> {
         let root = Some(&self.root).filter(|root| !root.is_empty())?;
         Some(format!(

@@ -1,7 +1,7 @@
 //! The client of GitLab's REST API, and the only user of reqwest.
 //!
-//! The token goes to one host: a redirect is followed only for a moved project on the same origin, and of a
-//! page's `Link` header only the query is used.
+//! The token is sent to one host: a redirect is followed only for a moved project on the same origin, and only the
+//! query of a page's `Link` header is used.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -32,12 +32,13 @@ pub mod view;
 mod way;
 mod words;
 
+use refusal::header;
 pub use refusal::{Class, Refusal, when_writable};
 pub use types::{Access, AccessToken, Job, Manager, Pipeline, Project, Runner, Scope, number};
 
-/// The largest response that is read.
+/// Largest response read, in bytes.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
-/// The pauses before a retry: the first, and the longest.
+/// First and longest pause before a retry.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,7 +58,7 @@ pub struct Gitlab {
 struct Answer {
     headers: HeaderMap,
     bytes: Vec<u8>,
-    /// Longer than [`BODY_LIMIT`].
+    /// Whether it is longer than [`BODY_LIMIT`].
     cut: bool,
 }
 
@@ -69,12 +70,11 @@ pub struct Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    /// A route of these segments; a `/` inside one is escaped.
+    /// A `/` in a segment is escaped.
     pub fn of(segments: &[&'a str]) -> Self {
         Self { segments: segments.to_vec(), query: Vec::new() }
     }
 
-    /// Adds a parameter.
     pub fn with(mut self, key: &'a str, value: &'a str) -> Self {
         self.query.push((key, value));
         self
@@ -82,12 +82,9 @@ impl<'a> Route<'a> {
 }
 
 impl Gitlab {
-    /// Creates the client without sending a request. `token` is absent for calls with a registration token in
-    /// the body.
-    ///
-    /// # Errors
-    /// OR0202 for an invalid token, OR0101 if the TLS client cannot be created, OR0350 for an invalid proxy
-    /// variable.
+    /// Creates the client without sending a request. `token` is absent for calls with a registration token in the
+    /// body. Fails with OR0202 for an invalid token, OR0101 if the TLS client cannot be created, and OR0350 for an
+    /// invalid proxy variable.
     pub fn connect(
         url: &str,
         token: Option<&Secret>,
@@ -147,12 +144,12 @@ impl Gitlab {
         Self { sender, ..self.clone() }
     }
 
-    /// Reports each request and its status to `sink` (for `-v`), without bodies and headers.
+    /// Reports method, path and status of each request (for `-v`); never bodies or headers.
     pub fn trace_to(&mut self, sink: Trace) {
         self.sender.trace_to(sink);
     }
 
-    /// The number of changing requests sent.
+    /// Number of mutating requests sent.
     pub fn mutations(&self) -> usize {
         self.sender.mutations()
     }
@@ -168,27 +165,23 @@ impl Gitlab {
         self.base.as_str().trim_end_matches('/')
     }
 
-    /// Reads something.
     pub async fn get(&self, what: &str, route: &Route<'_>) -> Result<Value, Refusal> {
         let answer = self.send(what, Method::GET, route, None, Effect::Reads).await?;
         refusal::json(what, &answer.headers, &answer.bytes, answer.cut)
     }
 
-    /// Reads something; none for 404.
+    /// `None` for 404.
     pub async fn get_opt(&self, what: &str, route: &Route<'_>) -> Result<Option<Value>, Refusal> {
         none_if_missing(self.get(what, route).await)
     }
 
-    /// Reads plain text, such as a job's log, at most its first 8 MiB; none for 404.
+    /// Reads plain text, such as a job's log, at most its first 8 MiB; `None` for 404.
     pub async fn text(&self, what: &str, route: &Route<'_>) -> Result<Option<String>, Refusal> {
         let answer = none_if_missing(self.send(what, Method::GET, route, None, Effect::Reads).await)?;
         Ok(answer.map(|answer| String::from_utf8_lossy(&answer.bytes).into_owned()))
     }
 
-    /// Reads all pages of a list.
-    ///
-    /// # Errors
-    /// Of class `Malformed` for a list beyond the limits of [`Pages`].
+    /// Reads all pages of a list; fails with class `Malformed` for a list beyond the limits of [`Pages`].
     pub async fn list(&self, what: &str, route: &Route<'_>) -> Result<Vec<Value>, Refusal> {
         let mut items = Pages::default();
         let mut next: Option<Vec<(String, String)>> = None;
@@ -206,14 +199,14 @@ impl Gitlab {
                 _ => return Err(Refusal::malformed(what, "the response is not a list")),
             }
             match next_page(&answer.headers) {
-                // A server may name the same page again.
+                // A faulty server may return the same page again.
                 Some(query) if Some(&query) != next.as_ref() => next = Some(query),
                 _ => return Ok(items.into_items()),
             }
         }
     }
 
-    /// Creates something. Repeated only if the server did not process the request.
+    /// Creates an object. Retried only if the server did not process the request.
     pub async fn post(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
         self.ask(what, Method::POST, route, body, Effect::Makes).await
     }
@@ -228,12 +221,12 @@ impl Gitlab {
         self.ask(what, Method::POST, route, body, Effect::Probes).await
     }
 
-    /// Updates something; idempotent.
+    /// An idempotent update.
     pub async fn put(&self, what: &str, route: &Route<'_>, body: &Value) -> Result<Value, Refusal> {
         self.ask(what, Method::PUT, route, body, Effect::Sets).await
     }
 
-    /// Deletes something; 404 counts as success.
+    /// Deletes an object; 404 counts as success.
     pub async fn delete(&self, what: &str, route: &Route<'_>) -> Result<(), Refusal> {
         none_if_missing(self.send(what, Method::DELETE, route, None, Effect::Sets).await).map(drop)
     }
@@ -298,7 +291,7 @@ impl Gitlab {
         let mut request =
             self.client.request(method.clone(), url.clone()).header("accept", "application/json");
         if *method != Method::GET {
-            // Also without a body: a read-only instance answers a write that is not JSON with a redirect.
+            // Also without a body: a read-only instance responds to a write that is not JSON with a redirect.
             request = request.header("content-type", "application/json");
         }
         if let Some(body) = body {
@@ -343,14 +336,13 @@ fn none_if_missing<T>(answer: Result<T, Refusal>) -> Result<Option<T>, Refusal> 
     }
 }
 
-/// The query of a list's next page, from its number or the `Link` header. Host and path of that header are
-/// ignored: the server may have another name there.
+/// The query of a list's next page, from its number or the `Link` header. Host and path in that header are ignored:
+/// the server may use another name for itself.
 fn next_page(headers: &HeaderMap) -> Option<Vec<(String, String)>> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(page) = text("x-next-page") {
+    if let Some(page) = header(headers, "x-next-page") {
         return (!page.is_empty()).then(|| vec![("page".to_owned(), page.to_owned())]);
     }
-    let next = text("link")?.split(',').find(|link| link.contains("rel=\"next\""))?;
+    let next = header(headers, "link")?.split(',').find(|link| link.contains("rel=\"next\""))?;
     let address = next.split_once('<')?.1.split_once('>')?.0;
     let url = Url::parse(address).ok()?;
     Some(url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect())

@@ -1,5 +1,5 @@
-//! The permissions that a fine-grained access token needs, by the names in GitLab's user interface. Used by
-//! refusals and `outrigger help gitlab-token`.
+//! The permissions that a fine-grained access token needs, by the names in GitLab's user interface; for refusals and
+//! `outrigger help gitlab-token`.
 //!
 //! Source: GitLab's `doc/auth/tokens/fine_grained_access_tokens_rest.md` (19.x).
 
@@ -10,26 +10,30 @@ use std::fmt::Write as _;
 pub struct Permission {
     /// Resource and action, as GitLab shows them: `Runner: Create`.
     pub name: &'static str,
-    /// Where it is granted: user, project, group or instance.
+    /// The level at which it is granted: user, project, group or instance.
     pub boundary: &'static str,
-    /// What it is for.
+    /// Its use by outrigger.
     pub purpose: &'static str,
     /// Method and path of the calls; a part that begins with a colon is a wildcard.
     calls: &'static [(&'static str, &'static str)],
 }
 
+const fn permission(
+    name: &'static str,
+    boundary: &'static str,
+    purpose: &'static str,
+    calls: &'static [(&'static str, &'static str)],
+) -> Permission {
+    Permission { name, boundary, purpose, calls }
+}
+
 static RUNNER: &[Permission] = &[
-    Permission {
-        name: "Runner: Create",
-        boundary: "User",
-        purpose: "create the runner",
-        calls: &[("POST", "user/runners")],
-    },
-    Permission {
-        name: "Runner: Read",
-        boundary: "Project, Group or Instance",
-        purpose: "find it, see its machines and running jobs",
-        calls: &[
+    permission("Runner: Create", "User", "create the runner", &[("POST", "user/runners")]),
+    permission(
+        "Runner: Read",
+        "Project, Group or Instance",
+        "find it, see its machines and running jobs",
+        &[
             ("GET", "runners/all"),
             ("GET", "runners/:id"),
             ("GET", "runners/:id/managers"),
@@ -37,131 +41,118 @@ static RUNNER: &[Permission] = &[
             ("GET", "projects/:id/runners"),
             ("GET", "groups/:id/runners"),
         ],
-    },
-    Permission {
-        name: "Runner: Update",
-        boundary: "Project, Group or Instance",
-        purpose: "change its tags, pause it, renew its token",
-        calls: &[("PUT", "runners/:id"), ("POST", "runners/:id/reset_authentication_token")],
-    },
-    Permission {
-        name: "Runner: Delete",
-        boundary: "Project, Group or Instance",
-        purpose: "delete it in teardown",
-        calls: &[("DELETE", "runners/:id")],
-    },
+    ),
+    permission(
+        "Runner: Update",
+        "Project, Group or Instance",
+        "change its tags, pause it, renew its token",
+        &[("PUT", "runners/:id"), ("POST", "runners/:id/reset_authentication_token")],
+    ),
+    permission(
+        "Runner: Delete",
+        "Project, Group or Instance",
+        "delete it in teardown",
+        &[("DELETE", "runners/:id")],
+    ),
 ];
 
 static OPTIONAL: &[Permission] = &[
-    Permission {
-        name: "Project: Read",
-        boundary: "Project",
-        purpose: "find the project by its path (not for a numeric id)",
-        calls: &[("GET", "projects/:id")],
-    },
-    Permission {
-        name: "Group: Read",
-        boundary: "Group",
-        purpose: "find the group by its path (not for a numeric id)",
-        calls: &[("GET", "groups/:id")],
-    },
-    Permission {
-        name: "User: Read",
-        boundary: "User",
-        purpose: "identify your user",
-        calls: &[("GET", "user")],
-    },
-    Permission {
-        name: "Member: Read",
-        boundary: "Project or Group",
-        purpose: "check your role before any change",
-        calls: &[("GET", "projects/:id/members/all/:user_id"), ("GET", "groups/:id/members/all/:user_id")],
-    },
-    Permission {
-        name: "Personal Access Token: Read",
-        boundary: "User",
-        purpose: "show when the token expires",
-        calls: &[("GET", "personal_access_tokens/self")],
-    },
-    Permission {
-        name: "Metadata: Read",
-        boundary: "Instance",
-        purpose: "compare GitLab's version with the runner's",
-        calls: &[("GET", "metadata")],
-    },
-    Permission {
-        name: "CI Config: Validate",
-        boundary: "Project",
-        purpose: "notice maintenance mode before any change",
-        calls: &[("POST", "projects/:id/ci/lint")],
-    },
+    permission(
+        "Project: Read",
+        "Project",
+        "find the project by its path (not for a numeric id)",
+        &[("GET", "projects/:id")],
+    ),
+    permission(
+        "Group: Read",
+        "Group",
+        "find the group by its path (not for a numeric id)",
+        &[("GET", "groups/:id")],
+    ),
+    permission("User: Read", "User", "identify your user", &[("GET", "user")]),
+    permission(
+        "Member: Read",
+        "Project or Group",
+        "check your role before any change",
+        &[("GET", "projects/:id/members/all/:user_id"), ("GET", "groups/:id/members/all/:user_id")],
+    ),
+    permission(
+        "Personal Access Token: Read",
+        "User",
+        "show when the token expires",
+        &[("GET", "personal_access_tokens/self")],
+    ),
+    permission(
+        "Metadata: Read",
+        "Instance",
+        "compare GitLab's version with the runner's",
+        &[("GET", "metadata")],
+    ),
+    permission(
+        "CI Config: Validate",
+        "Project",
+        "notice maintenance mode before any change",
+        &[("POST", "projects/:id/ci/lint")],
+    ),
 ];
 
 static PIPELINE: &[Permission] = &[
-    Permission {
-        name: "CI Config: Validate",
-        boundary: "Project",
-        purpose: "check the pipeline file",
-        calls: &[("POST", "projects/:id/ci/lint")],
-    },
-    Permission {
-        name: "Repository: Read",
-        boundary: "Project",
-        purpose: "read the existing pipeline file",
-        calls: &[("GET", "projects/:id/repository/files/:file_path")],
-    },
-    Permission {
-        name: "Branch: Read",
-        boundary: "Project",
-        purpose: "see whether the branch exists and is protected",
-        calls: &[
-            ("GET", "projects/:id/repository/branches"),
-            ("GET", "projects/:id/repository/branches/:branch"),
-        ],
-    },
-    Permission {
-        name: "Branch: Delete",
-        boundary: "Project",
-        purpose: "delete the created branch in teardown",
-        calls: &[("DELETE", "projects/:id/repository/branches/:branch")],
-    },
-    Permission {
-        name: "Commit: Read",
-        boundary: "Project",
-        purpose: "see the branch's commits",
-        calls: &[("GET", "projects/:id/repository/commits"), ("GET", "projects/:id/repository/commits/:sha")],
-    },
-    Permission {
-        name: "Commit: Create",
-        boundary: "Project",
-        purpose: "commit the pipeline file, revert the commit",
-        calls: &[
+    permission(
+        "CI Config: Validate",
+        "Project",
+        "check the pipeline file",
+        &[("POST", "projects/:id/ci/lint")],
+    ),
+    permission(
+        "Repository: Read",
+        "Project",
+        "read the existing pipeline file",
+        &[("GET", "projects/:id/repository/files/:file_path")],
+    ),
+    permission(
+        "Branch: Read",
+        "Project",
+        "see whether the branch exists and is protected",
+        &[("GET", "projects/:id/repository/branches"), ("GET", "projects/:id/repository/branches/:branch")],
+    ),
+    permission(
+        "Branch: Delete",
+        "Project",
+        "delete the created branch in teardown",
+        &[("DELETE", "projects/:id/repository/branches/:branch")],
+    ),
+    permission(
+        "Commit: Read",
+        "Project",
+        "see the branch's commits",
+        &[("GET", "projects/:id/repository/commits"), ("GET", "projects/:id/repository/commits/:sha")],
+    ),
+    permission(
+        "Commit: Create",
+        "Project",
+        "commit the pipeline file, revert the commit",
+        &[
             ("POST", "projects/:id/repository/commits"),
             ("POST", "projects/:id/repository/commits/:sha/revert"),
         ],
-    },
-    Permission {
-        name: "Pipeline: Create",
-        boundary: "Project",
-        purpose: "start a pipeline",
-        calls: &[("POST", "projects/:id/pipeline")],
-    },
-    Permission {
-        name: "Pipeline: Read",
-        boundary: "Project",
-        purpose: "follow it and its jobs",
-        calls: &[
+    ),
+    permission("Pipeline: Create", "Project", "start a pipeline", &[("POST", "projects/:id/pipeline")]),
+    permission(
+        "Pipeline: Read",
+        "Project",
+        "follow it and its jobs",
+        &[
             ("GET", "projects/:id/pipelines"),
             ("GET", "projects/:id/pipelines/:pipeline_id"),
             ("GET", "projects/:id/pipelines/:pipeline_id/jobs"),
         ],
-    },
-    Permission {
-        name: "Job: Read",
-        boundary: "Project",
-        purpose: "show the job's log",
-        calls: &[("GET", "projects/:id/jobs/:job_id"), ("GET", "projects/:id/jobs/:job_id/trace")],
-    },
+    ),
+    permission(
+        "Job: Read",
+        "Project",
+        "show the job's log",
+        &[("GET", "projects/:id/jobs/:job_id"), ("GET", "projects/:id/jobs/:job_id/trace")],
+    ),
 ];
 
 /// All permissions, in the order of the page.

@@ -1,4 +1,4 @@
-//! A failed request to GitLab, and its translation to a [`Failure`].
+//! Failed requests to GitLab, and their translation into a [`Failure`].
 
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use crate::base::answer::{self, NotRead};
 use crate::base::error::{Command, Failure, Id};
 use crate::base::request::Refused;
 
-/// Kinds of failed requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// 401: unknown, expired or revoked.
@@ -21,7 +20,7 @@ pub enum Class {
     Scope,
     /// 403 for any other reason: role, policy.
     Forbidden,
-    /// 401, 403 or 407 that is not GitLab's: an address filter or a proxy.
+    /// 401, 403 or 407 of an address filter or a proxy in front of GitLab.
     Blocked,
     /// 404: missing, or not visible to this token.
     NotFound,
@@ -37,24 +36,22 @@ pub enum Class {
     Maintenance,
     /// 5xx.
     Server,
-    /// Timed out.
     Timeout,
-    /// No connection, or a broken one.
+    /// No connection, or it was lost.
     Unreachable,
     /// The certificate is not accepted.
     Certificate,
     /// 3xx, not followed.
     Redirect,
-    /// Not a response of GitLab's API.
+    /// The response is not that of GitLab's API.
     Malformed,
-    /// Interrupted before the request was sent.
+    /// A signal arrived before the request was sent.
     Interrupted,
 }
 
 /// A failed request.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Its kind.
     pub class: Class,
     /// HTTP status, 0 without a response.
     pub code: u16,
@@ -62,15 +59,16 @@ pub struct Refusal {
     pub message: String,
     /// The request, as a verb phrase.
     pub what: String,
-    /// The requested wait.
+    /// The wait that the response asks for.
     pub retry_after: Option<Duration>,
-    /// GitLab's request id.
+    /// GitLab's `X-Request-Id`, at most 64 characters.
     pub request_id: Box<str>,
-    /// What the token lacks, for [`Class::Scope`].
+    /// The missing scope or permission, for [`Class::Scope`].
     pub lack: Option<Box<Lack>>,
     /// Whether the path contains `%2F`, which some proxies do not forward.
     encoded: bool,
     location: Option<Box<Url>>,
+    /// The complete failure, if it does not follow from the class.
     ending: Option<Box<Failure>>,
 }
 
@@ -90,12 +88,11 @@ impl Refusal {
         }
     }
 
-    /// A refusal with a complete failure.
     pub(super) fn decided(class: Class, what: &str, why: &str, failure: Failure) -> Self {
         Self { ending: Some(Box::new(failure)), ..Self::of(class, 0, what, why) }
     }
 
-    /// A response beyond the limits.
+    /// For a response beyond the limits.
     pub(super) fn endless(what: &str, why: &str) -> Self {
         Self::decided(Class::Malformed, what, why, answer::endless(what, why))
     }
@@ -104,7 +101,7 @@ impl Refusal {
         Self::of(Class::Malformed, 200, what, why)
     }
 
-    /// A request without a response. The library's own message contains the URL and is not used.
+    /// For a request without a response. The library's message contains the URL and is not used.
     pub(super) fn transport(what: &str, error: &reqwest::Error) -> Self {
         let message = answer::innermost(error);
         let class = if error.is_timeout() {
@@ -118,7 +115,7 @@ impl Refusal {
     }
 
     pub(super) fn status(what: &str, code: u16, headers: &HeaderMap, bytes: &[u8], asked: &Url) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text = |name: &str| header(headers, name).unwrap_or_default();
         let json: Option<Value> =
             text("content-type").contains("json").then(|| answer::json(bytes).ok()).flatten();
         let message = match json.as_ref().map(words) {
@@ -126,10 +123,10 @@ impl Refusal {
             _ => foreign_answer(code, text("content-type"), bytes),
         };
         let lack = json.as_ref().filter(|_| code == 403).and_then(Lack::read).map(Box::new);
-        let maintenance = message.to_lowercase().contains("maintenance");
+        let said = message.to_lowercase();
         let class = match code {
             300..=399 => Class::Redirect,
-            // GitLab's API always refuses in JSON.
+            // GitLab's API refuses in JSON.
             401 | 403 | 407 if json.is_none() => Class::Blocked,
             401 => Class::Unauthorized,
             403 if lack.is_some() => Class::Scope,
@@ -137,10 +134,10 @@ impl Refusal {
             403 if message.contains("read-only instance") => Class::Maintenance,
             403 => Class::Forbidden,
             404 if json.is_some() => Class::NotFound,
-            409 if message.to_lowercase().contains("resource lock") => Class::Busy,
+            409 if said.contains("resource lock") => Class::Busy,
             410 => Class::Gone,
             429 => Class::Throttled,
-            503 if maintenance => Class::Maintenance,
+            503 if said.contains("maintenance") => Class::Maintenance,
             408 | 500..=599 => Class::Server,
             _ if json.is_some() => Class::Invalid,
             _ => Class::Malformed,
@@ -150,15 +147,12 @@ impl Refusal {
             request_id: text("x-request-id").chars().take(64).collect::<String>().into(),
             lack,
             encoded: asked.path().to_ascii_lowercase().contains("%2f"),
-            location: (class == Class::Redirect)
-                .then(|| asked.join(text("location")).ok())
-                .flatten()
-                .map(Box::new),
+            location: asked.join(text("location")).ok().filter(|_| class == Class::Redirect).map(Box::new),
             ..Self::of(class, code, what, message)
         }
     }
 
-    /// The redirect's target, if on the same origin.
+    /// The redirect's target, if it is another URL of the same origin.
     pub(super) fn moved_to(&self, asked: &Url) -> Option<Url> {
         let target = self.location.as_ref()?;
         (target.origin() == asked.origin() && **target != *asked).then(|| Url::clone(target))
@@ -170,7 +164,7 @@ impl Refusal {
             || (self.class == Class::Malformed && matches!(self.code, 0 | 200..=299))
     }
 
-    /// Adds the request to what the token lacks.
+    /// Adds the request, which determines the missing permission.
     pub(super) fn asked(mut self, method: &str, segments: &[&str], base: &Url) -> Self {
         if let Some(lack) = &mut self.lack {
             lack.note(method, segments, base);
@@ -218,9 +212,14 @@ impl Refused for Refusal {
     }
 }
 
-/// Parses a JSON response. The content type counts: a proxy's sign-in page has status 200, too.
+/// A header's value, trimmed; `None` if it is missing or not ASCII.
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+/// Parses a JSON response. Requires the content type, because a proxy's sign-in page also has status 200.
 pub(super) fn json(what: &str, headers: &HeaderMap, bytes: &[u8], cut: bool) -> Result<Value, Refusal> {
-    let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = header(headers, "content-type").unwrap_or_default();
     if cut {
         return Err(Refusal::endless(what, "the response is larger than 8 MiB"));
     }
@@ -238,10 +237,9 @@ pub(super) fn json(what: &str, headers: &HeaderMap, bytes: &[u8], cut: bool) -> 
 /// The wait that the server asks for: in seconds, as a date, or as the end of the rate limit.
 /// (`RateLimit-Reset` is a Unix time, not a delay.)
 fn wait_asked(code: u16, headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let now = jiff::Timestamp::now().as_second();
     let until = |second: i64| Duration::from_secs(u64::try_from(second - now).unwrap_or(0).max(1));
-    let after = text("retry-after").and_then(|text| {
+    let after = header(headers, "retry-after").and_then(|text| {
         text.parse().ok().map(Duration::from_secs).or_else(|| date(headers, "retry-after").map(until))
     });
     if after.is_some() || code != 429 {
@@ -249,13 +247,12 @@ fn wait_asked(code: u16, headers: &HeaderMap) -> Option<Duration> {
     }
     date(headers, "ratelimit-resettime")
         .map(until)
-        .or_else(|| text("ratelimit-reset").and_then(|text| text.parse().ok()).map(until))
+        .or_else(|| header(headers, "ratelimit-reset").and_then(|text| text.parse().ok()).map(until))
 }
 
 /// A header with a date, as Unix time.
 pub(super) fn date(headers: &HeaderMap, name: &str) -> Option<i64> {
-    let text = headers.get(name)?.to_str().ok()?;
-    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp().as_second())
+    jiff::fmt::rfc2822::parse(header(headers, name)?).ok().map(|date| date.timestamp().as_second())
 }
 
 /// GitLab's message in an error body, which has several forms:
@@ -267,30 +264,26 @@ fn words(body: &Value) -> String {
 }
 
 fn flat(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            items.iter().map(flat).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
-        }
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, value)| match (key.as_str(), flat(value)) {
-                (_, text) if text.is_empty() => text,
-                // Errors of the whole object.
-                ("base", text) => text,
-                (key, text) => format!("{key}: {text}"),
-            })
-            .filter(|text| !text.is_empty())
-            .collect::<Vec<_>>()
-            .join("; "),
-        _ => String::new(),
-    }
+    let field = |(key, value): (&String, &Value)| match (key.as_str(), flat(value)) {
+        (_, text) if text.is_empty() => text,
+        // Errors of the whole object.
+        ("base", text) => text,
+        (key, text) => format!("{key}: {text}"),
+    };
+    let mut parts: Vec<String> = match value {
+        Value::String(text) => return text.clone(),
+        Value::Array(items) => items.iter().map(flat).collect(),
+        Value::Object(fields) => fields.iter().map(field).collect(),
+        _ => Vec::new(),
+    };
+    parts.retain(|text| !text.is_empty());
+    parts.join("; ")
 }
 
 fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
     let start = answer::beginning(bytes);
     if code == 429 {
-        // The throttle answers in plain text, which administrators may set.
+        // The throttle responds in plain text, which administrators can set.
         return start;
     }
     let kind = if content_type.is_empty() { "untyped" } else { content_type };
@@ -304,55 +297,41 @@ impl From<Refusal> for Failure {
             return *failure;
         }
         let what = &refusal.what;
+        let cannot = |why: &str| format!("cannot {what}: {why}");
         // A known message is more precise than the status.
         if matches!(refusal.class, Class::Invalid | Class::Forbidden)
             && let Some(known) = words::known(&refusal.message)
         {
-            let failure = Failure::new(known.id, format!("cannot {what}: {}", known.why));
-            let failure =
-                known.hints.iter().fold(told(failure, &refusal), |failure, hint| failure.hint(*hint));
-            let failure = if known.prints {
-                failure.hint(("or add the file yourself", Command::outrigger("commit-pipeline --print")))
-            } else {
-                failure
-            };
+            let failure = told(Failure::new(known.id, cannot(known.why)), &refusal);
+            let mut failure = known.hints.iter().fold(failure, |failure, hint| failure.hint(*hint));
+            if known.prints {
+                failure =
+                    failure.hint(("or add the file yourself", Command::outrigger("commit-pipeline --print")));
+            }
             return if known.passes { failure.passing() } else { failure.lasting() };
         }
         let (id, message) = match refusal.class {
-            Class::Unauthorized => {
-                (Id::GitlabTokenRefused, format!("cannot {what}: GitLab rejected the token"))
-            }
+            Class::Unauthorized => (Id::GitlabTokenRefused, cannot("GitLab rejected the token")),
             Class::Scope => {
                 let noun = refusal.lack.as_ref().map_or("scopes", |lack| lack.noun());
                 (Id::GitlabTokenScope, format!("the GitLab token's {noun} do not allow it to {what}"))
             }
             Class::Forbidden => (Id::GitlabForbidden, format!("GitLab does not allow you to {what}")),
-            Class::Blocked => (
-                Id::GitlabProxyRefused,
-                format!("cannot {what}: refused by a proxy or filter in front of GitLab"),
-            ),
-            Class::NotFound => {
-                (Id::GitlabNotFound, format!("cannot {what}: not found, or not visible to this token"))
+            Class::Blocked => {
+                (Id::GitlabProxyRefused, cannot("refused by a proxy or filter in front of GitLab"))
             }
-            Class::Gone => (Id::RegistrationTokensOff, format!("cannot {what}: disabled in GitLab")),
-            Class::Busy | Class::Throttled => {
-                (Id::GitlabUnavailable, format!("cannot {what}: GitLab is throttling"))
-            }
-            Class::Maintenance => (Id::GitlabReadOnly, format!("cannot {what}: GitLab is read-only")),
-            Class::Server => {
-                (Id::GitlabUnavailable, format!("cannot {what}: GitLab returned a server error"))
-            }
-            Class::Timeout => (Id::GitlabUnavailable, format!("cannot {what}: timed out")),
-            Class::Unreachable => (Id::GitlabUnavailable, format!("cannot {what}: cannot connect to GitLab")),
-            Class::Certificate => {
-                (Id::GitlabCertificate, format!("cannot {what}: GitLab's certificate is not accepted"))
-            }
-            Class::Redirect => (Id::NotGitlab, format!("cannot {what}: GitLab redirects to another address")),
+            Class::NotFound => (Id::GitlabNotFound, cannot("not found, or not visible to this token")),
+            Class::Gone => (Id::RegistrationTokensOff, cannot("disabled in GitLab")),
+            Class::Busy | Class::Throttled => (Id::GitlabUnavailable, cannot("GitLab is throttling")),
+            Class::Maintenance => (Id::GitlabReadOnly, cannot("GitLab is read-only")),
+            Class::Server => (Id::GitlabUnavailable, cannot("GitLab returned a server error")),
+            Class::Timeout => (Id::GitlabUnavailable, cannot("timed out")),
+            Class::Unreachable => (Id::GitlabUnavailable, cannot("cannot connect to GitLab")),
+            Class::Certificate => (Id::GitlabCertificate, cannot("GitLab's certificate is not accepted")),
+            Class::Redirect => (Id::NotGitlab, cannot("GitLab redirects to another address")),
             Class::Malformed => (Id::NotGitlab, format!("cannot {what}")),
-            Class::Invalid if refusal.code == 405 => {
-                (Id::GitlabMethodMissing, format!("cannot {what}: method not allowed"))
-            }
-            Class::Invalid => (Id::GitlabInvalid, format!("cannot {what}: GitLab rejected the request")),
+            Class::Invalid if refusal.code == 405 => (Id::GitlabMethodMissing, cannot("method not allowed")),
+            Class::Invalid => (Id::GitlabInvalid, cannot("GitLab rejected the request")),
             Class::Interrupted => (Id::GitlabUnclear, format!("cannot {what}")),
         };
         let mut failure = told(Failure::new(id, message), &refusal);
@@ -388,40 +367,47 @@ pub fn when_writable(failure: Failure, words: &str) -> Failure {
 
 fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
     let said = refusal.message.to_lowercase();
-    match refusal.class {
-        Class::Unauthorized if said.contains("dpop") => failure
-            .hint("the token requires DPoP, which outrigger does not support: use another token"),
-        Class::Unauthorized => failure
-            .hint("create a token in GitLab (user menu, Access tokens) and set --gitlab-token-file PATH"),
-        Class::Scope => match &refusal.lack {
-            Some(lack) => lack.explain(failure),
-            None => failure,
-        },
-        Class::Forbidden if said.contains("rotation deadline") => failure.hint(("the runner's token can no longer be renewed; delete the runner, then run setup again", Command::teardown("--only create-runner"))),
-        Class::Forbidden => failure.hint(
-            "required role: for runners Maintainer of the project, Owner of the group or administrator; for commits and pipelines Developer, or Maintainer if the branch is protected",
-        ),
-        Class::Blocked => failure
-            .hint("ask its administrator whether this machine's address may reach GitLab's API, and whether the proxy requires a login"),
-        Class::Malformed if refusal.encoded && matches!(refusal.code, 400..=499) => failure
-            .hint("a proxy or web server in front of GitLab may not forward %2F: use the numeric id (on the project's or group's page in GitLab), --project ID or --group ID"),
-        Class::NotFound => failure
-            .hint("check the path and that the token's user is a member; if a proxy breaks encoded paths, use the numeric id"),
-        Class::Redirect => failure
-            .hint("the token was not sent there; if it is GitLab's new address, set --gitlab-url"),
-        Class::Maintenance => when_writable(failure, &refusal.message),
-        Class::Certificate => failure.hint("set the CA that signed it: --gitlab-ca-file PATH"),
-        Class::Timeout | Class::Throttled | Class::Server | Class::Busy => {
-            failure.hint("run the same command again, with a longer --timeout if needed")
+    let hint = match refusal.class {
+        Class::Unauthorized if said.contains("dpop") => {
+            "the token requires DPoP, which outrigger does not support: use another token"
         }
-        Class::Unreachable => failure.hint("check --gitlab-url and this machine's network access to it"),
+        Class::Unauthorized => {
+            "create a token in GitLab (user menu, Access tokens) and set --gitlab-token-file PATH"
+        }
+        Class::Scope => return refusal.lack.iter().fold(failure, |failure, lack| lack.explain(failure)),
+        Class::Forbidden if said.contains("rotation deadline") => {
+            return failure.hint((
+                "the runner's token can no longer be renewed; delete the runner, then run setup again",
+                Command::teardown("--only create-runner"),
+            ));
+        }
+        Class::Forbidden => {
+            "required role: for runners Maintainer of the project, Owner of the group or administrator; for commits and pipelines Developer, or Maintainer if the branch is protected"
+        }
+        Class::Blocked => {
+            "ask its administrator whether this machine's address may reach GitLab's API, and whether the proxy requires a login"
+        }
+        Class::Malformed if refusal.encoded && matches!(refusal.code, 400..=499) => {
+            "a proxy or web server in front of GitLab may not forward %2F: use the numeric id (on the project's or group's page in GitLab), --project ID or --group ID"
+        }
+        Class::NotFound => {
+            "check the path and that the token's user is a member; if a proxy breaks encoded paths, use the numeric id"
+        }
+        Class::Redirect => "the token was not sent there; if it is GitLab's new address, set --gitlab-url",
+        Class::Maintenance => return when_writable(failure, &refusal.message),
+        Class::Certificate => "set the CA that signed it: --gitlab-ca-file PATH",
+        Class::Timeout | Class::Throttled | Class::Server | Class::Busy => {
+            "run the same command again, with a longer --timeout if needed"
+        }
+        Class::Unreachable => "check --gitlab-url and this machine's network access to it",
         Class::Malformed => {
-            failure.hint("check that --gitlab-url is the address of a GitLab instance, with its relative URL root if it has one")
+            "check that --gitlab-url is the address of a GitLab instance, with its relative URL root if it has one"
         }
         Class::Invalid if refusal.code == 405 => {
-            failure.hint("outrigger needs GitLab 16.0 or newer; a proxy in front of GitLab may also forbid the method")
+            "outrigger needs GitLab 16.0 or newer; a proxy in front of GitLab may also forbid the method"
         }
-        Class::Invalid => failure.hint("change the setting that GitLab's message names"),
-        Class::Gone | Class::Interrupted => failure,
-    }
+        Class::Invalid => "change the setting that GitLab's message names",
+        Class::Gone | Class::Interrupted => return failure,
+    };
+    failure.hint(hint)
 }

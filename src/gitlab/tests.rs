@@ -138,7 +138,7 @@ fn proxy_pages_are_recognised() {
 }
 
 #[test]
-fn wait_headers_are_parsed() {
+fn wait_is_read_from_seconds_date_and_rate_limit() {
     let seconds = |code: u16, pairs: &[(&str, &str)]| {
         refused(code, pairs, "Retry later").retry_after.map(|d| d.as_secs())
     };
@@ -185,7 +185,7 @@ fn next_page_ignores_the_host_of_the_link_header() {
 }
 
 #[test]
-fn routes_escape_segments() {
+fn slash_in_a_segment_is_escaped() {
     let limits = crate::base::request::Limits {
         deadline: std::time::Instant::now(),
         request_timeout: std::time::Duration::from_secs(1),
@@ -214,7 +214,7 @@ fn unknown_responses_are_parsed_as_far_as_possible() {
     .expect("it has an id");
     assert_eq!((runner.paused, runner.locked, runner.tags.as_deref()), (false, None, None));
     assert_eq!(runner.projects, Some(vec![12]));
-    assert!(!runner.never_contacted(), "a status that is not known is no proof of silence");
+    assert!(!runner.never_contacted(), "an unknown status does not prove that there was no contact");
     let pipeline = Pipeline::read(&json!({"id": 1, "status": "levitating"})).expect("it has an id");
     assert!(!pipeline.is_over());
 }

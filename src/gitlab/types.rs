@@ -6,6 +6,11 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
+/// Tags for messages.
+pub(super) fn shown(tags: &[String]) -> String {
+    if tags.is_empty() { "none".to_owned() } else { tags.join(",") }
+}
+
 pub(super) fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(text).collect()
 }
@@ -23,7 +28,7 @@ pub fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// A role in a project or group, by GitLab's access level.
+/// GitLab's access level of a role in a project or group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Access(pub u64);
 
@@ -50,10 +55,8 @@ impl Access {
     }
 }
 
-/// An access token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessToken {
-    /// Its name.
     pub name: String,
     /// Legacy scopes, such as `api`.
     pub scopes: Vec<String>,
@@ -63,7 +66,7 @@ pub struct AccessToken {
     pub expires: Option<String>,
     /// Neither expired nor revoked.
     pub active: bool,
-    /// Its user.
+    /// Id of its user.
     pub user: Option<u64>,
 }
 
@@ -88,16 +91,14 @@ impl AccessToken {
     }
 }
 
-/// A project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Project {
-    /// Numeric id.
     pub id: u64,
-    /// Full path; none if the token may not read the project.
+    /// Full path; `None` if the token may not read the project.
     pub path: Option<String>,
-    /// None in an empty repository.
+    /// `None` in an empty repository.
     pub default_branch: Option<String>,
-    /// Archived, thus read-only.
+    /// An archived project is read-only.
     pub archived: bool,
     /// The CI configuration path, if not `.gitlab-ci.yml`.
     pub ci_config_path: Option<String>,
@@ -133,14 +134,13 @@ impl Project {
     }
 }
 
-/// What a runner is for.
+/// The scope of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// One project, by id.
+    /// Id of a project.
     Project(u64),
-    /// A group and its subgroups, by id.
+    /// Id of a group, which includes its subgroups.
     Group(u64),
-    /// The whole instance.
     Instance,
 }
 
@@ -164,22 +164,19 @@ impl Scope {
     }
 }
 
-/// A runner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runner {
-    /// Its id.
     pub id: u64,
-    /// The description, which ends with the deployment's mark.
+    /// Ends with the deployment's mark.
     pub description: String,
     /// `project_type`, `group_type` or `instance_type`.
     pub runner_type: String,
-    /// Takes no jobs.
     pub paused: bool,
-    /// Serves no further projects.
+    /// Whether it cannot be assigned to further projects.
     pub locked: Option<bool>,
-    /// Takes jobs without tags.
+    /// Whether it takes jobs without tags.
     pub run_untagged: Option<bool>,
-    /// The tags; none in an entry of a list.
+    /// `None` in an entry of a list.
     pub tags: Option<Vec<String>>,
     /// `online`, `offline`, `stale`, `never_contacted`, or unknown.
     pub status: String,
@@ -218,7 +215,7 @@ impl Runner {
         })
     }
 
-    /// Whether no machine ever used its token, as far as known.
+    /// Whether GitLab knows of no machine that used its token.
     pub fn never_contacted(&self) -> bool {
         self.contacted.is_none() && (self.status == "never_contacted" || self.status == "stale")
     }
@@ -227,13 +224,13 @@ impl Runner {
 /// A machine that uses a runner's token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manager {
-    /// The machine's id, `s_` or `r_` and hex.
+    /// `s_` or `r_` and hex digits.
     pub system_id: String,
     /// Version of gitlab-runner.
     pub version: Option<String>,
     /// Its IP address as GitLab sees it.
     pub address: Option<String>,
-    /// Its last contact.
+    /// Last contact.
     pub contacted: Option<jiff::Timestamp>,
     /// Whether a job runs on it.
     pub busy: bool,
@@ -252,14 +249,12 @@ impl Manager {
     }
 }
 
-/// A pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pipeline {
-    /// Its id.
     pub id: u64,
     /// `pending`, `running`, `success` and so on, or unknown.
     pub status: String,
-    /// Its page.
+    /// URL of its page in GitLab.
     pub url: Option<String>,
     /// Errors of the pipeline file.
     pub errors: Option<String>,
@@ -282,22 +277,17 @@ impl Pipeline {
     }
 }
 
-/// A job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Job {
-    /// Its id.
     pub id: u64,
-    /// Its name in the pipeline file.
     pub name: String,
     /// `pending`, `running`, `success` and so on.
     pub status: String,
-    /// Its tags.
     pub tags: Vec<String>,
-    /// GitLab's failure reason.
     pub failure_reason: Option<String>,
     /// Whether the pipeline can succeed without it.
     pub allow_failure: bool,
-    /// Its runner: id and description.
+    /// Id and description of its runner.
     pub runner: Option<(u64, String)>,
 }
 
@@ -316,12 +306,11 @@ impl Job {
         })
     }
 
-    /// As for a [`Pipeline`].
+    /// See [`Pipeline::is_over`].
     pub fn is_over(&self) -> bool {
         is_over(&self.status)
     }
 
-    /// Whether it ran on this runner.
     pub fn ran_on(&self, runner: u64) -> bool {
         self.runner.as_ref().is_some_and(|(id, _)| *id == runner)
     }

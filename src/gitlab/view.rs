@@ -1,4 +1,4 @@
-//! GitLab for a run: reads ([`View`], each at most once) and writes ([`Hand`]).
+//! A run's access to GitLab: [`View`] for reads, each at most once, and [`Hand`] for changes.
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -23,27 +23,20 @@ use crate::x509::tls::Roots;
 /// The connection to GitLab's API, if any.
 #[derive(Clone, Default)]
 pub struct Access {
-    /// The connection.
     pub client: Option<Gitlab>,
-    /// Why there is none.
+    /// The reason if there is no client.
     pub why_not: String,
-    /// The trusted roots.
     pub roots: Roots,
-    /// The proxy variables.
     pub proxies: Variables,
 }
 
 /// Reads from GitLab as the operator.
 pub struct View {
-    /// The run.
     pub run: Rc<Run>,
-    /// Record and anchor.
     pub notes: Rc<Notes>,
     /// Limits for further clients.
     pub limits: Limits,
-    /// The sink for events.
     pub progress: Rc<dyn Reporter>,
-    /// Reads the user's files.
     pub intake: Rc<Intake>,
     pub(super) access: Access,
     pub(super) instance: OnceCell<Instance>,
@@ -53,7 +46,6 @@ pub struct View {
 }
 
 impl View {
-    /// A view with nothing read yet.
     pub fn new(
         run: Rc<Run>,
         notes: Rc<Notes>,
@@ -76,35 +68,31 @@ impl View {
         }
     }
 
-    /// The same view, with what was read so far, for another run and notes.
+    /// Replaces run and notes; keeps the facts read so far.
     pub fn completed(self, run: Rc<Run>, notes: Rc<Notes>) -> Self {
         Self { run, notes, ..self }
     }
 
-    /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.access.client.is_some()
     }
 
-    /// Why there is none.
+    /// The reason if there is no connection.
     pub fn why_not(&self) -> &str {
         &self.access.why_not
     }
 
-    /// The time by GitLab's clock, or by ours without a connection.
+    /// The time by GitLab's clock, or the start of the run without a connection.
     pub fn now(&self) -> jiff::Timestamp {
         self.access.client.as_ref().map_or(self.run.now, Gitlab::now)
     }
 
-    /// What [`super::facts::instance`] has read, if it was called.
+    /// The facts of [`super::facts::instance`], if it was called.
     pub fn known(&self) -> Option<&Instance> {
         self.instance.get()
     }
 
-    /// The connection.
-    ///
-    /// # Errors
-    /// OR0201 (exit 2) without one.
+    /// Fails with OR0201 (exit 2) without a connection.
     pub(super) fn client(&self) -> Result<&Gitlab> {
         self.access.client.as_ref().ok_or_else(|| {
             Failure::new(Id::MissingInput, "GitLab's API is not configured")
@@ -117,16 +105,14 @@ impl View {
 /// A new runner authentication token, which GitLab shows once.
 #[derive(Clone, Debug)]
 pub struct RunnerToken {
-    /// The token.
     pub token: Secret,
-    /// Its expiry (RFC 3339, UTC, whole seconds), if any.
+    /// Expiry (RFC 3339, UTC, whole seconds), if any.
     pub expires: Option<String>,
 }
 
-/// Writes to GitLab; dereferences to its [`View`].
+/// Changes GitLab; also a [`View`].
 pub struct Hand {
     view: View,
-    /// The journal of the record.
     pub journal: Journal,
 }
 
@@ -139,17 +125,17 @@ impl Deref for Hand {
 }
 
 impl Hand {
-    /// A hand over this view.
+    /// Adds write access to a view.
     pub fn new(view: View, journal: Journal) -> Self {
         Self { view, journal }
     }
 
-    /// The view alone.
+    /// Gives up write access.
     pub fn into_view(self) -> View {
         self.view
     }
 
-    /// The number of changing requests sent.
+    /// Number of mutating requests sent.
     pub fn mutations(&self) -> usize {
         self.access.client.as_ref().map_or(0, Gitlab::mutations)
     }

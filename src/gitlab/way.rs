@@ -18,7 +18,7 @@ pub(super) fn way(base: &Url, proxies: &Variables) -> Result<Option<(Proxy, reqw
         return Err(refuse("the GitLab URL is plain http: the token would go to the proxy unencrypted")
             .hint(format!("add {host} to NO_PROXY, or use https")));
     }
-    // The proxy resolves names, as with Go: reqwest calls that socks5h.
+    // As in Go, the proxy resolves names; reqwest's scheme for that is socks5h.
     let scheme = if proxy.scheme == Scheme::Socks5 { "socks5h" } else { proxy.scheme.name() };
     let taken = reqwest::Proxy::all(proxy.url(scheme).expose())
         .map_err(|_| refuse("its user name or password is not percent-encoded"))?;

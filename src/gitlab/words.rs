@@ -9,15 +9,18 @@ pub(super) struct Known {
     words: &'static [&'static str],
     /// The failure's id.
     pub id: Id,
-    /// What follows "cannot commit .gitlab-ci.yml on main: ".
+    /// The reason, after "cannot commit .gitlab-ci.yml on main: ".
     pub why: &'static str,
-    /// What to do, one hint each.
     pub hints: &'static [&'static str],
-    /// Whether the file can be committed by hand instead.
+    /// Whether the user can commit the file instead, which `--print` shows.
     pub prints: bool,
     /// Whether the same request may succeed later.
     pub passes: bool,
 }
+
+/// The common case.
+const PLAIN: Known =
+    Known { words: &[], id: Id::GitlabInvalid, why: "", hints: &[], prints: false, passes: false };
 
 /// Source, in GitLab: `EE::Gitlab::Checks` (push rules),
 /// `Gitlab::Ci::Pipeline::Chain` (pipelines), `Ci::Runner` (runners), `Files::MultiService` (commits).
@@ -31,7 +34,7 @@ const TABLE: &[Known] = &[
         why: "the project's push rules reject the commit message",
         hints: &["use another commit message: --commit-message TEXT"],
         prints: true,
-        passes: false,
+        ..PLAIN
     },
     Known {
         words: &[
@@ -49,15 +52,15 @@ const TABLE: &[Known] = &[
         why: "the project's push rules reject the commit",
         hints: &["if they restrict the branch name, use another branch: --branch NAME"],
         prints: true,
-        passes: false,
+        ..PLAIN
     },
     Known {
         words: &["has changed since you started editing it", "file has changed since"],
         id: Id::PipelineFileDiffers,
         why: "the file was changed meanwhile",
         hints: &["run the same command again"],
-        prints: false,
         passes: true,
+        ..PLAIN
     },
     Known {
         words: &[
@@ -70,8 +73,7 @@ const TABLE: &[Known] = &[
         hints: &[
             "allow pipelines with the source api ($CI_PIPELINE_SOURCE) in workflow: rules and in the jobs' rules, or push a commit that the rules accept",
         ],
-        prints: false,
-        passes: false,
+        ..PLAIN
     },
     Known {
         words: &["identity verification is required"],
@@ -80,8 +82,7 @@ const TABLE: &[Known] = &[
         hints: &[
             "verify your identity on the project's pipelines page in GitLab, then run the same command again",
         ],
-        prints: false,
-        passes: false,
+        ..PLAIN
     },
     Known {
         words: &[
@@ -96,28 +97,25 @@ const TABLE: &[Known] = &[
             "use another branch: --branch NAME",
             "or ask a Maintainer to allow it (Settings, Repository, Protected branches)",
         ],
-        prints: false,
-        passes: false,
+        ..PLAIN
     },
     Known {
         words: &["too many tags"],
         id: Id::TooManyTags,
         why: "a runner can have at most 50 tags",
         hints: &["use fewer tags: --tags TAG,…"],
-        prints: false,
-        passes: false,
+        ..PLAIN
     },
     Known {
         words: &["maximum number of ci registered"],
         id: Id::RunnerLimit,
         why: "the project or group has reached its maximum number of runners",
         hints: &["delete unused runners (Settings, CI/CD, Runners), or create a group runner: --group PATH"],
-        prints: false,
-        passes: false,
+        ..PLAIN
     },
 ];
 
-/// What is known of a refusal with these words; the table's first match counts.
+/// The first match in the table.
 pub(super) fn known(message: &str) -> Option<&'static Known> {
     let said = message.to_lowercase();
     TABLE.iter().find(|known| known.words.iter().any(|words| said.contains(words)))

@@ -290,7 +290,7 @@ fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
             line.detail("a user who can create pods there can read the runner's token")
         };
     }
-    if let Some(Owner::NotUs(why)) = owner {
+    if let Some(Owner::Foreign(why)) = owner {
         let failure = ownership::foreign(live, why);
         return Line::refuse(failure.hint(format!("or use it as it is: --use-namespace {name}")));
     }

@@ -101,7 +101,7 @@ impl Step for CreateRole {
         let lines = seen.objects.iter().map(|(wanted, live)| {
             let owner = live.as_ref().map_or(Owner::Us, |live| d.notes.owner(live));
             match (live, owner) {
-                (Some(live), Owner::NotUs(why)) => Line::refuse(ownership::foreign(live, &why)),
+                (Some(live), Owner::Foreign(why)) => Line::refuse(ownership::foreign(live, &why)),
                 (Some(live), Owner::Us) if live.is_terminating() => Line::refuse(deletion::in_the_way(live)),
                 (live, _) => role::decide(wanted.clone(), live.as_ref(), d.run.settings.force_conflicts),
             }
@@ -171,7 +171,7 @@ impl Step for CreateRole {
                     let act = Delete(reference.clone(), live.uid().to_owned());
                     Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
                 }
-                Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why)),
+                Owner::Foreign(why) => Line::refuse(ownership::foreign(live, &why)),
             })
             .collect()
     }

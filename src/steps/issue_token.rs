@@ -166,7 +166,7 @@ impl Step for IssueToken {
                 let act = Delete(reference.clone(), live.uid().to_owned());
                 Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
             }
-            Owner::NotUs(why) => Line::refuse(ownership::foreign(live, &why)),
+            Owner::Foreign(why) => Line::refuse(ownership::foreign(live, &why)),
         });
         lines.collect()
     }
@@ -249,7 +249,7 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
             }
         };
     };
-    if let Owner::NotUs(why) = d.notes.owner(live) {
+    if let Owner::Foreign(why) = d.notes.owner(live) {
         return Line::refuse(ownership::foreign(live, &why));
     }
     if live.is_terminating() {

@@ -12,21 +12,19 @@ const TEMPLATE: &str = include_str!("../../../templates/gitlab-ci.yml");
 /// GitLab's default path.
 pub const DEFAULT_PATH: &str = ".gitlab-ci.yml";
 
-/// The values of the template.
+/// The values for the template `gitlab-ci.yml`.
 #[derive(Clone, Copy, Debug)]
 pub struct PipelineFile<'a> {
     /// For the comment.
     pub deployment: &'a str,
-    /// The job's image.
     pub image: &'a str,
-    /// The job's tags: those of the runner.
+    /// The runner's tags.
     pub tags: &'a [String],
-    /// The job's commands.
+    /// One command each.
     pub script: &'a [String],
 }
 
 impl PipelineFile<'_> {
-    /// Renders the file.
     pub fn render(&self) -> Result<String> {
         let values = json!({
             "deployment": self.deployment, "image": self.image, "tags": self.tags, "script": self.script,
@@ -40,7 +38,7 @@ pub fn digest(text: &str) -> String {
     template::hex(&Sha256::digest(text.as_bytes()))
 }
 
-/// The difference as lines that begin with `-`, `+` or a space, with one line of context.
+/// The changed lines, which begin with `-`, `+` or a space, with one line of context.
 pub fn difference(old: &str, new: &str) -> Vec<String> {
     let diff = TextDiff::from_lines(old, new);
     let mut lines = Vec::new();
@@ -71,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn renders_the_articles_job() {
+    fn rendered_job_has_image_tags_and_script() {
         let (tags, script) = (["k8s-runner".to_owned()], ["echo \"hello world!\"".to_owned()]);
         let text = file("alpine:latest", &tags, &script).render().expect("renders");
         let read: serde_json::Value = serde_yaml::from_str(&text).expect("YAML");
@@ -83,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn difference_shows_removed_and_added_lines() {
+    fn difference_contains_removed_and_added_lines() {
         let lines = difference("a\nb\nc\nd\n", "a\nB\nc\nd\n");
         assert_eq!(lines, ["  a", "- b", "+ B", "  c"]);
         assert!(difference("a\n", "a\n").is_empty());
@@ -91,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_value_survives_yaml(image in ".*", tag in ".*", line in ".*") {
+        fn any_value_is_read_back_from_the_yaml(image in ".*", tag in ".*", line in ".*") {
             let (tags, script) = ([tag.clone()], [line.clone()]);
             let text = file(&image, &tags, &script).render().expect("renders");
             for read in [

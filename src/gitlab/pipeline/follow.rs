@@ -1,4 +1,4 @@
-//! Finds or triggers a pipeline, follows it with its jobs' logs, and judges the result.
+//! Finds or triggers a pipeline, follows it with its jobs' logs, and checks the result.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -16,18 +16,16 @@ use crate::gitlab::view::{Hand, View};
 use crate::gitlab::{Class, Gitlab, Job, Pipeline, Route};
 use crate::settings::check::duration_text;
 
-/// How long a job is pending before the reason is looked up.
+/// Time that a job may be pending before the reason is looked up.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long GitLab may take to start the pipeline of a new commit.
+/// Time for GitLab to start the pipeline of a new commit.
 const APPEARS: Duration = Duration::from_secs(10);
 /// Time for the last requests after the end of `--wait`.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// Waits for the runner, finds or triggers the pipeline of the branch's last commit (`committed`, if created in
-/// this run), follows it and returns its result in words.
-///
-/// # Errors
-/// As [`judge`]; OR0912 (exit 9) for a stuck job, OR0806 (exit 8) after `--wait`.
+/// this run), follows it and returns its result as text. Fails as [`judge`] does, with OR0912 (exit 9) for a stuck
+/// job, and with OR0806 (exit 8) after `--wait`.
 pub async fn run(hand: &Hand, branch: &str, committed: Option<&str>) -> Result<String> {
     let state: &State = state(hand).await?;
     let started = Instant::now();
@@ -47,9 +45,6 @@ pub async fn run(hand: &Hand, branch: &str, committed: Option<&str>) -> Result<S
 }
 
 /// The ids of a commit's pipeline and of our runner, if the pipeline succeeded with a job on our runner.
-///
-/// # Errors
-/// GitLab's refusal.
 pub async fn succeeded(view: &View, project: u64, sha: &str) -> Result<Option<(u64, u64)>> {
     let (gitlab, project) = (view.client()?, project.to_string());
     let Some(pipeline) = latest(gitlab, &project, sha).await?.filter(|one| one.status == "success") else {
@@ -115,7 +110,7 @@ impl Follower<'_> {
         })
     }
 
-    /// Our runner as it is now.
+    /// The current state of our runner.
     async fn look(&self) -> Result<Option<Box<Ours>>> {
         Ok(match runner::find(self.view).await? {
             Found::Ours(ours) => Some(ours),
@@ -136,7 +131,7 @@ impl Follower<'_> {
             }
             let machine = ours.managers.first();
             if machine.is_some() || !ours.runner.never_contacted() {
-                // GitLab may list the machine only later.
+                // GitLab may list the machine later.
                 let about = machine.map_or_else(String::new, |machine| {
                     let version = machine.version.as_deref().unwrap_or("(version unknown)");
                     format!(": gitlab-runner {version}, system id {}", machine.system_id)
@@ -251,7 +246,7 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Fails for a job that no runner can take; shows what the other pending jobs wait for.
+    /// Fails for a job that no runner can take; else reports the reason why a job is pending.
     async fn explain(&self, jobs: &[Job]) -> Result<()> {
         let ours = self.look().await?;
         match why_waiting(jobs, ours.as_ref().map(|ours| &ours.runner)) {

@@ -27,7 +27,6 @@ use crate::gitlab::{Class, Gitlab, Project, Refusal, Route};
 /// The file in the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
-    /// Its content.
     pub text: String,
     /// The last commit that touched it.
     pub commit: String,
@@ -36,25 +35,22 @@ pub struct Present {
 /// The branch with its pipeline file, and the wanted content.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// The project, by id.
+    /// Numeric id.
     pub project: u64,
     /// The path of the pipeline file.
     pub path: String,
-    /// The branch.
     pub branch: String,
-    /// The branch's last commit; none if the branch does not exist.
+    /// The branch's last commit; `None` if the branch does not exist.
     pub head: Option<String>,
     /// The branch that a new branch starts from.
     pub start: Option<String>,
     /// Whether the caller may push; true if unknown.
     pub may_push: bool,
-    /// Whether it is protected.
     pub protected: bool,
-    /// The file, if it exists.
     pub present: Option<Present>,
     /// The wanted content.
     pub wanted: String,
-    /// Errors and warnings of GitLab's lint; none if the token may not lint.
+    /// Errors and warnings of GitLab's lint; `None` if the token may not lint.
     pub lint: Option<(Vec<String>, Vec<String>)>,
     /// Whether only the tags differ, and the runner's tags change as well.
     pub tags_only: bool,
@@ -67,18 +63,13 @@ impl State {
     }
 }
 
-/// The state, once per run.
-///
-/// # Errors
-/// Exit 2 without token or project; 3 for a project with its CI file elsewhere; 4 for missing rights.
+/// Reads the state, once per run. Fails with exit 2 without token or project; 3 for a project with its CI file in
+/// another place; 4 for missing rights.
 pub async fn state(view: &View) -> Result<&State> {
     view.pipeline.get_or_try_init(|| find(view)).await
 }
 
-/// The wanted content.
-///
-/// # Errors
-/// OR0710 if the template does not render.
+/// The wanted content; fails with OR0710 if the template does not render.
 pub fn wanted(run: &Run) -> Result<String> {
     render(run, &run.settings.tags.value)
 }
@@ -163,10 +154,7 @@ async fn read_branch(gitlab: &Gitlab, project: &str, branch: &str) -> Result<Opt
     gitlab.get_opt(&format!("read the branch {branch}"), &route).await
 }
 
-/// Reads a file with its last commit; none if the file or the branch does not exist.
-///
-/// # Errors
-/// What GitLab refuses.
+/// Reads a file with its last commit; `None` if the file or the branch does not exist.
 pub async fn read_file(view: &View, project: &str, path: &str, reference: &str) -> Result<Option<Present>> {
     file_of(view.client()?, project, path, reference).await
 }
@@ -186,7 +174,7 @@ async fn file_of(gitlab: &Gitlab, project: &str, path: &str, reference: &str) ->
     }))
 }
 
-/// Errors and warnings of GitLab's lint; none if the token may not lint.
+/// Errors and warnings of GitLab's lint; `None` if the token may not lint.
 async fn lint(
     gitlab: &Gitlab,
     project: &str,
@@ -208,10 +196,7 @@ async fn lint(
     Ok(Some((errors, texts(&answer["warnings"]))))
 }
 
-/// Commits one file; returns the commit. If the response is lost, the file is read to find out.
-///
-/// # Errors
-/// GitLab's refusal.
+/// Commits one file; returns the commit's SHA. If the response is lost, reads the file to check for the commit.
 pub async fn commit(hand: &Hand, change: &FileChange) -> Result<String> {
     let gitlab = hand.client()?;
     let mut action = json!({"file_path": change.path});

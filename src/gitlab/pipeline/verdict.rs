@@ -1,15 +1,13 @@
-//! The result of a finished pipeline: a success if GitLab says so and one of its jobs succeeded on our runner.
-//! Other jobs (manual, skipped, allowed to fail, on other runners) are shown, not judged.
+//! The result of a finished pipeline: a success if GitLab's status is success and one of its jobs succeeded on our
+//! runner. Other jobs (manual, skipped, allowed to fail, on other runners) are shown, and do not affect the result.
 
 use std::fmt::Write as _;
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::gitlab::{Job, Pipeline};
 
-/// Judges a finished pipeline. `ours` is the id of our runner, if known.
-///
-/// # Errors
-/// Exit 9: OR0910 if it did not succeed, or no job on our runner did; OR0911 if no job ran on our runner.
+/// The result as text. `ours` is the id of our runner, if known. Fails (exit 9) with OR0910 if the pipeline or the job
+/// on our runner did not succeed, and with OR0911 if no job ran on our runner.
 pub fn judge(pipeline: &Pipeline, jobs: &[Job], ours: Option<u64>) -> Result<String> {
     if pipeline.status != "success" {
         return Err(ended_badly(pipeline, jobs));
@@ -57,7 +55,7 @@ fn shown(job: &Job) -> String {
     format!("{} ({about})", job.name)
 }
 
-/// A pipeline that did not succeed: the decisive job, or the errors of the file.
+/// The failure for a pipeline that did not succeed, with the decisive job or the errors of the file.
 fn ended_badly(pipeline: &Pipeline, jobs: &[Job]) -> Failure {
     let failure = |message: String| Failure::new(Id::PipelineFailed, message);
     let with_status = |status: &str| jobs.iter().find(|job| job.status == status && !job.allow_failure);
@@ -66,11 +64,10 @@ fn ended_badly(pipeline: &Pipeline, jobs: &[Job]) -> Failure {
         status => with_status(status).or_else(|| with_status("failed")),
     };
     let Some(job) = decided else {
-        let failure = failure(format!("the pipeline {} ended as {}", pipeline.id, pipeline.status));
-        let failure = match &pipeline.errors {
-            Some(errors) => failure.detail("GitLab says", errors.clone()),
-            None => failure,
-        };
+        let mut failure = failure(format!("the pipeline {} ended as {}", pipeline.id, pipeline.status));
+        if let Some(errors) = &pipeline.errors {
+            failure = failure.detail("GitLab says", errors.clone());
+        }
         return failure.hint(("see the pipeline in GitLab; once it is fixed", again()));
     };
     if pipeline.status == "manual" {
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn other_jobs_are_shown_and_not_judged() {
+    fn other_jobs_are_shown_and_do_not_affect_the_result() {
         let jobs = [
             job("test", "success", false, Some(101)),
             job("deploy", "manual", true, None),
@@ -148,10 +145,10 @@ mod tests {
 
     #[test]
     fn success_needs_gitlabs_status_and_a_job_on_our_runner() {
-        let id = |found: Result<String, (Id, String)>| found.expect_err("it is not good");
+        let id = |found: Result<String, (Id, String)>| found.expect_err("no success");
         let good = job("test", "success", false, Some(101));
         let broken = job("lint", "failed", false, Some(7));
-        // Our job succeeded, and the pipeline did not.
+        // The job on our runner succeeded, and the pipeline did not.
         assert_eq!(
             id(of("failed", &[good.clone(), broken], Some(101))),
             (Id::PipelineFailed, "the job lint ended as failed".to_owned())
@@ -166,7 +163,7 @@ mod tests {
         );
         assert_eq!(id(of("failed", &[], Some(101))).1, "the pipeline 7 ended as failed");
         assert_eq!(id(of("skipped", &[], Some(101))).1, "the pipeline 7 ended as skipped");
-        // The pipeline succeeded, and ours did not, or was not asked.
+        // The pipeline succeeded, and the job on our runner did not, or ran on another runner.
         let allowed = job("test", "failed", true, Some(101));
         assert_eq!(
             id(of("success", &[allowed, job("b", "success", false, Some(7))], Some(101))).0,

@@ -1,18 +1,18 @@
-//! Why a job is pending.
+//! Finds the reason why a job is pending.
 
 use crate::base::error::{Command, Hint};
+use crate::gitlab::types::shown;
 use crate::gitlab::{Job, Runner};
 
-/// Why a job is pending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// No runner can take it; the reason and a hint.
+    /// No runner can take the job; the reason and a hint.
     Never(String, Hint),
-    /// It may start at any time; what it waits for.
+    /// The job may start at any time; the event that it waits for.
     Later(String),
 }
 
-/// Judges the pending jobs of a pipeline. `ours` is our runner, if visible.
+/// The reason for the pending jobs of a pipeline. `ours` is our runner, if visible.
 ///
 /// No job is stuck while a job on our runner has succeeded or can still start: the others may be for other
 /// runners.
@@ -34,7 +34,7 @@ pub fn why_waiting(jobs: &[Job], ours: Option<&Runner>) -> Option<Reason> {
     }
 }
 
-/// Judges a job that has not started.
+/// The reason for a job that has not started.
 fn reason(job: &Job, ours: Option<&Runner>) -> Option<Reason> {
     if job.status != "pending" && job.status != "created" && job.status != "waiting_for_resource" {
         return None;
@@ -82,17 +82,13 @@ fn reason(job: &Job, ours: Option<&Runner>) -> Option<Reason> {
     }))
 }
 
-fn shown(tags: &[String]) -> String {
-    if tags.is_empty() { "none".to_owned() } else { tags.join(",") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Reason, reason, why_waiting};
     use crate::gitlab::{Job, Runner};
 
     #[test]
-    fn stuck_and_slow_jobs_differ() {
+    fn stuck_job_is_distinguished_from_a_waiting_one() {
         let job = |status: &str, tags: &[&str]| Job {
             name: "test".to_owned(),
             status: status.to_owned(),
@@ -151,7 +147,7 @@ mod tests {
         let another = Some(Reason::Later("another runner to take deploy".to_owned()));
         assert_eq!(why(&[&theirs, &done], &ours), another);
         assert_eq!(why(&[&theirs, &to_come], &ours), another);
-        // Our runner's job is named, whatever its position.
+        // The reason is that of our runner's job, at any position.
         assert_eq!(why(&[&theirs, &waits], &ours), Some(Reason::Later("runner 101 to take test".to_owned())));
         assert_eq!(why(&[&theirs, &done], &paused), another);
         assert!(matches!(why(&[&theirs], &ours), Some(Reason::Never(..))));

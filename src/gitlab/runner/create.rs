@@ -15,9 +15,8 @@ use crate::gitlab::{Class, Gitlab, Refusal, Route, number};
 
 /// A created runner.
 pub struct Made {
-    /// The runner, in words.
+    /// For example `runner 7`.
     pub text: String,
-    /// Its token.
     pub token: RunnerToken,
 }
 
@@ -63,20 +62,20 @@ async fn own(hand: &Hand, answer: &Value) -> Result<Made> {
             .hint("run the same command again: it looks for the runner by its mark")
             .passing());
     };
-    made(hand, id)?;
-    let token = match answer["token"].as_str().filter(|token| !token.is_empty()) {
-        Some(token) => shown(token, &answer["token_expires_at"])?,
+    note(hand, id, jiff::Timestamp::now().to_string())?;
+    let token = match token_of(answer)? {
+        Some(token) => token,
         None => reset(hand, id).await?,
     };
     Ok(Made { text: format!("runner {id}"), token })
 }
 
-/// The response was lost: looks for the runner.
+/// Looks for the runner after a lost response.
 async fn settled(hand: &Hand, refusal: Refusal) -> Result<Made> {
     match by_mark(hand, true).await? {
         Found::Ours(ours) => {
             let id = ours.runner.id;
-            made(hand, id)?;
+            note(hand, id, jiff::Timestamp::now().to_string())?;
             let token = reset(hand, id).await?;
             let text = format!("runner {id} (found by its mark after a lost response, token reset)");
             Ok(Made { text, token })
@@ -89,46 +88,39 @@ async fn settled(hand: &Hand, refusal: Refusal) -> Result<Made> {
 
 /// Resets the runner's token.
 pub async fn reset(hand: &Hand, id: u64) -> Result<RunnerToken> {
-    hand.journal.write(|record| {
-        let made = record.gitlab.owned().map(|runner| runner.made.clone()).unwrap_or_default();
-        record.gitlab.runner = RunnerNote::Ours(OwnedRunner { id, made, token: TokenPlace::Lost });
-    })?;
+    let made = hand.notes.record().gitlab.owned().map(|runner| runner.made.clone());
+    note(hand, id, made.unwrap_or_default())?;
     let number = id.to_string();
     let route = Route::of(&["runners", &number, "reset_authentication_token"]);
     let answer = hand.client()?.post(&format!("reset the token of runner {id}"), &route, &json!({})).await?;
-    let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else {
-        return Err(Failure::new(
-            Id::NotGitlab,
-            format!("GitLab's response has no new token for runner {id}"),
-        )
-        .hint("run the same command again")
-        .passing());
-    };
-    shown(token, &answer["token_expires_at"])
+    token_of(&answer)?.ok_or_else(|| {
+        Failure::new(Id::NotGitlab, format!("GitLab's response has no new token for runner {id}"))
+            .hint("run the same command again")
+            .passing()
+    })
 }
 
-/// The token in a response, with its expiry, by which gitlab-runner renews it.
-fn shown(token: &str, expires: &Value) -> Result<RunnerToken> {
+/// The token in a response, with its expiry, at which gitlab-runner renews it.
+fn token_of(answer: &Value) -> Result<Option<RunnerToken>> {
+    let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else { return Ok(None) };
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Failure::new(
             Id::NotGitlab,
             "GitLab's runner token contains a character that HTTP headers do not allow",
         ));
     }
-    let expires = expires.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let expires = answer["token_expires_at"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let expires = expires.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-    Ok(RunnerToken { token: Secret::new(token), expires })
+    Ok(Some(RunnerToken { token: Secret::new(token), expires }))
 }
 
-/// Records the runner.
-fn made(hand: &Hand, id: u64) -> Result<()> {
-    hand.journal.write(|record| {
-        let made = jiff::Timestamp::now().to_string();
-        record.gitlab.runner = RunnerNote::Ours(OwnedRunner { id, made, token: TokenPlace::Lost });
-    })
+/// Records the runner, with its token as lost until it is written to a script or file.
+fn note(hand: &Hand, id: u64, made: String) -> Result<()> {
+    let runner = OwnedRunner { id, made, token: TokenPlace::Lost };
+    hand.journal.write(|record| record.gitlab.runner = RunnerNote::Ours(runner))
 }
 
-/// Registers a runner with a registration token, where GitLab still allows it.
+/// Registers a runner with a registration token, if GitLab allows it.
 pub async fn register(hand: &Hand, body: &Value, path: &Path) -> Result<Made> {
     let token = credentials::read_secret(&hand.intake, path, "registration token").await?;
     if token.expose().contains("glrt-") || token.expose().is_empty() {

@@ -12,7 +12,7 @@ use crate::base::wait::{self, Pace};
 use crate::gitlab::view::Hand;
 use crate::gitlab::{Class, Gitlab, Manager, Route, Runner};
 
-/// A machine without contact for this long will not finish its job.
+/// A machine without contact for this time is not expected to finish its job.
 const SILENT: Duration = Duration::from_secs(300);
 
 /// Pauses the runner and waits until no job runs on it.

@@ -1,10 +1,10 @@
-//! A runner's state in words.
+//! A runner's state as text.
 
 use super::Ours;
 use crate::gitlab::Manager;
 use crate::gitlab::view::View;
 
-/// The machines that use a runner's token, in words.
+/// The machines that use a runner's token, as text.
 pub fn hosts(ours: &Ours) -> String {
     let managers = &ours.managers;
     if managers.is_empty() {
@@ -18,7 +18,7 @@ pub fn hosts(ours: &Ours) -> String {
     managers.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// How long ago something happened, in words.
+/// The time since an event, such as `40 s ago`.
 pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
     let seconds = u64::try_from(now.as_second() - time.as_second()).unwrap_or(0);
     match seconds {

@@ -18,17 +18,16 @@ use crate::gitlab::{Class, Gitlab, Manager, Refusal, Route, Runner, Scope};
 /// The maximum lag of GitLab's replicas after a creation.
 const LAG: Duration = Duration::from_secs(10);
 
-/// What record and anchor contain about the runner; hints only.
+/// The runner's data in record and anchor; only hints.
 pub(super) struct Trace {
-    /// Its id.
     id: Option<u64>,
-    /// Whether it is from the record, not from the anchor.
+    /// Whether the id is from the record, not from the anchor.
     recorded: bool,
     /// The start of an unfinished creation.
     intent: Option<String>,
-    /// The user provided the runner's token.
+    /// Whether the user provided the runner's token.
     pub(super) given: bool,
-    /// How much longer replicas may lag.
+    /// The remaining lag of replicas.
     lag: Duration,
 }
 
@@ -45,7 +44,7 @@ pub(super) fn trace(view: &View) -> Trace {
         let noted = view.notes.noted(crate::deployment::names::RUNNER);
         let noted = noted.as_deref();
         trace.id = noted.and_then(|noted| noted.parse().ok());
-        // Another machine may have just noted it.
+        // Another machine may have written the annotation just now.
         trace.lag = if trace.id.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
         // Only runners that outrigger created have a mark.
         let marked = view.notes.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Mark);
@@ -54,10 +53,8 @@ pub(super) fn trace(view: &View) -> Trace {
     trace
 }
 
-/// Finds the runner by its id in record or anchor, or by its mark if one may have been created.
-///
-/// # Errors
-/// See [`verdict`].
+/// Finds the runner by its id in record or anchor, or by its mark if one may have been created. Fails as
+/// [`super::verdict`] does.
 pub async fn find(view: &View) -> Result<Found> {
     let Trace { id: hint, recorded, intent, lag, .. } = trace(view);
     if view.access.client.is_none() {
@@ -75,15 +72,12 @@ pub async fn find(view: &View) -> Result<Found> {
     }
     // The deployment's id is new.
     let fresh = !view.notes.recorded && view.notes.vouched.is_none();
-    if fresh {
-        return Ok(Found::None);
-    }
-    if !is_scoped(view) && intent.is_none() {
+    if fresh || (!is_scoped(view) && intent.is_none()) {
         return Ok(Found::None);
     }
     let young = intent.as_deref().is_some_and(|time| !self::lag(time, view.run.now).is_zero());
     match by_mark(view, young).await {
-        // Each creation is recorded before it starts: a record without an intent means that there was none.
+        // Each creation is recorded before it starts: a record without an intent proves that no creation started.
         Err(failure)
             if matches!(failure.id, Id::GitlabForbidden | Id::UnfinishedCreation)
                 && view.notes.recorded
@@ -95,7 +89,7 @@ pub async fn find(view: &View) -> Result<Found> {
     }
 }
 
-/// Whether the settings say what the runner is for.
+/// Whether the settings contain the runner's project, group or instance.
 fn is_scoped(view: &View) -> bool {
     let settings = &view.run.settings;
     settings.project.is_some() || settings.group.is_some() || settings.instance_runner
@@ -108,10 +102,8 @@ fn lag(made: &str, now: jiff::Timestamp) -> Duration {
     LAG.saturating_sub(Duration::from_secs(age))
 }
 
-/// The runner with this id, if it is ours. A 404 is retried for `lag`.
-///
-/// # Errors
-/// OR0703 (exit 7) for a `recorded` runner without our mark, so that no second one is created.
+/// The runner with this id, if it is ours. A 404 is retried for `lag`. Fails with OR0703 (exit 7) for a `recorded`
+/// runner without our mark, so that no second one is created.
 async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Found> {
     let gitlab = view.client()?;
     let number = id.to_string();
@@ -128,7 +120,7 @@ async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Fo
     let value = match answer {
         Ok(Some(value)) => value,
         Ok(None) => return Ok(Found::None),
-        // The anchor names another user's runner.
+        // The id in the anchor is that of another user's runner.
         Err(refusal) if refusal.class == Class::Forbidden && !recorded => return Ok(Found::None),
         Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => {
             return Ok(Found::NotLooked(format!("the token may not read runner {id}: {}", refusal.why())));
@@ -147,7 +139,7 @@ async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Fo
     let marked = marks.judge(&runner.description);
     if marked == Marked::No {
         if !recorded {
-            // Without the uid of kube-system it may be ours: no second one is created.
+            // Without the uid of kube-system, the mark cannot be compared; no second runner is created.
             let unnamed = view.notes.record().cluster.kube_system.is_empty();
             return if unnamed && mark::is_marked(&runner.description) {
                 Err(untold(id))
@@ -160,8 +152,8 @@ async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Fo
             .detail("description", runner.description));
     }
     let outdated_mark = marked == Marked::Earlier;
-    // An id in the anchor's annotations may be copied; earlier versions of outrigger put the deployment's name in
-    // front of the mark.
+    // The id in the anchor's annotations may be copied. Earlier versions of outrigger also wrote the deployment's
+    // name to the start of the description.
     let known = view.notes.record().gitlab.owned().is_some_and(|known| known.id == id);
     let name = &view.run.names.deployment;
     let names_it = runner.description.starts_with(&format!("{name} on "));
@@ -175,7 +167,7 @@ async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Fo
     Ok(Found::Ours(Box::new(Ours { managers: managers(view, id).await?, runner, outdated_mark })))
 }
 
-/// A mark contains the uid of `kube-system`, which is needed to compare it.
+/// The failure for a mark that cannot be compared without the uid of `kube-system`.
 fn untold(id: u64) -> Failure {
     foreign(&format!("cannot find out whether the mark of runner {id} is this deployment's"))
         .detail("because", "the mark contains the uid of the namespace kube-system, which you may not read")
@@ -193,10 +185,8 @@ async fn managers(view: &View, id: u64) -> Result<Vec<Manager>> {
     }
 }
 
-/// Finds the runner by its mark in the list of its scope; `patient` retries while GitLab's replicas may lag.
-///
-/// # Errors
-/// OR0415 (exit 4) if the token may not list; OR0703 (exit 7) for two matches or another creator.
+/// Finds the runner by its mark in the list of its scope; `patient` retries while GitLab's replicas may lag. Fails
+/// with OR0415 (exit 4) if the token may not list, and with OR0703 (exit 7) for two matches or another creator.
 pub async fn by_mark(view: &View, patient: bool) -> Result<Found> {
     let pace = Pace::new(&view.limits, 500, 3000).within(if patient { LAG } else { Duration::ZERO });
     let tell = |(): &(), waited| {
@@ -239,14 +229,12 @@ async fn listed(view: &View) -> Result<Option<u64>> {
             marks.judge(&runner.description) != Marked::No && runner.runner_type == scope.runner_type()
         })
         .collect();
-    let caller = instance.user;
     match hits.as_slice() {
         [] => Ok(None),
         [one] => {
-            let creator = one.creator.clone();
             let known = view.notes.record().gitlab.owned().is_some_and(|known| known.id == one.id);
-            match (creator, caller) {
-                (Some((creator, name)), Some(caller)) if creator != caller && !known => Err(foreign(
+            match (&one.creator, instance.user) {
+                (Some((creator, name)), Some(caller)) if *creator != caller && !known => Err(foreign(
                     &format!("runner {} has this deployment's mark, but {name} created it", one.id),
                 )),
                 _ => Ok(Some(one.id)),
@@ -259,7 +247,6 @@ async fn listed(view: &View) -> Result<Option<u64>> {
     }
 }
 
-/// All runners of a scope.
 async fn all(gitlab: &Gitlab, scope: &Scope) -> std::result::Result<Vec<Value>, Refusal> {
     let id = match scope {
         Scope::Project(id) | Scope::Group(id) => id.to_string(),
@@ -273,15 +260,15 @@ async fn all(gitlab: &Gitlab, scope: &Scope) -> std::result::Result<Vec<Value>, 
     gitlab.list("list the runners", &route.with("type", scope.runner_type())).await
 }
 
-/// Whether GitLab vouches for a ServiceAccount: a runner of the scope that the operator set has its mark, and only
-/// users with rights there can create one.
+/// Whether a runner in GitLab confirms a ServiceAccount: the runner is of the scope in the settings, in which only
+/// users with rights can create one, and has the ServiceAccount's mark.
 #[derive(Clone, Debug)]
 pub enum Stands {
-    /// This runner has it.
+    /// This runner has the mark.
     For(Box<Runner>),
     /// The runner with this id has only the deployment's id, which can be copied.
     IdAlone(u64),
-    /// No runner has it.
+    /// No runner has the mark.
     No,
     /// GitLab was not asked; the reason.
     NotLooked(String),
@@ -325,7 +312,7 @@ pub async fn stands(view: &View, hint: Option<u64>, marks: &Marks) -> Stands {
     runners.find_map(judge).unwrap_or(id_alone)
 }
 
-/// What a token needs to list runners.
+/// The permission or scope that listing runners requires.
 fn lists(refusal: &Refusal) -> String {
     let permission = refusal.lack.as_ref().and_then(|lack| lack.permission);
     permission.map_or("the scope read_api", |permission| permission.name).to_owned()

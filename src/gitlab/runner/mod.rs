@@ -1,4 +1,4 @@
-//! The deployment's runner in GitLab, and what to do with it; decided once per run for several steps.
+//! The deployment's runner in GitLab, and the decision about it, once per run for several steps.
 //!
 //! A runner is ours if its description ends with the deployment's mark ([`crate::deployment::mark`]), and if it has
 //! the type and project of the settings. Record and anchor only help to find it.
@@ -19,33 +19,32 @@ use crate::base::error::{Command, Failure, Id, Result};
 use crate::deployment::mark::Marked;
 use crate::deployment::record::{RunnerNote, TokenPlace};
 use crate::gitlab::facts::{Instance, instance};
+use crate::gitlab::types::shown;
 use crate::gitlab::view::{Hand, View};
 use crate::gitlab::{Manager, Route, Runner, Scope};
 use crate::settings::{Reissue, Source};
 
-/// A runner of ours and the machines that use it.
+/// The deployment's runner.
 #[derive(Clone, Debug, Default)]
 pub struct Ours {
-    /// The runner.
     pub runner: Runner,
     /// The machines that use its token; empty if not visible.
     pub managers: Vec<Manager>,
-    /// Its mark is for an earlier ServiceAccount or of an earlier version of outrigger.
+    /// Whether its mark is for an earlier ServiceAccount, or of an earlier version of outrigger.
     pub outdated_mark: bool,
 }
 
 /// The result of a search.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// No runner with our mark.
+    /// No runner has our mark.
     None,
-    /// Ours.
     Ours(Box<Ours>),
     /// Not looked for; the reason.
     NotLooked(String),
 }
 
-/// What to do with the runner.
+/// The decision about the runner.
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// Nothing: the user provided the token of an existing runner.
@@ -56,16 +55,15 @@ pub enum Verdict {
     Create(Value),
     /// Keep it, with its differences from the settings.
     Keep {
-        /// The runner.
         ours: Box<Ours>,
         /// The body of the update; null for none.
         update: Value,
-        /// The differences in words.
+        /// The differences as text.
         differs: Vec<String>,
-        /// Why its token must be reset, if so.
+        /// The reason for a reset of its token, if any.
         reset: Option<String>,
     },
-    /// Not looked at; the reason. Nothing to do.
+    /// Nothing to do: not looked for; the reason.
     NotLooked(String),
 }
 
@@ -87,10 +85,8 @@ pub fn description(view: &View) -> String {
     format!("{} on {short}, {}", view.run.names.deployment, view.notes.marks(&view.run).written())
 }
 
-/// Updates the mark in a runner's description to the current ServiceAccount.
-///
-/// # Errors
-/// GitLab's refusal; OR0703 (exit 7) if the mark was removed meanwhile.
+/// Updates the mark in a runner's description to the current ServiceAccount. Fails with OR0703 (exit 7) if the mark
+/// was removed meanwhile.
 pub async fn mark_anew(hand: &Hand, id: u64) -> Result<()> {
     let gitlab = hand.client()?;
     let number = id.to_string();
@@ -110,21 +106,14 @@ pub async fn mark_anew(hand: &Hand, id: u64) -> Result<()> {
     }
 }
 
-/// Updates a runner.
-///
-/// # Errors
-/// GitLab's refusal.
 pub async fn update(hand: &Hand, id: u64, body: &Value) -> Result<()> {
     let id = id.to_string();
     hand.client()?.put(&format!("update runner {id}"), &Route::of(&["runners", &id]), body).await?;
     Ok(())
 }
 
-/// The verdict, once per run.
-///
-/// # Errors
-/// OR0703 (exit 7) for two runners with our mark, or another creator; OR0415 (exit 4) if the token may not list
-/// runners after an unfinished creation.
+/// The verdict, once per run. Fails with OR0703 (exit 7) for two runners with our mark, or another creator, and with
+/// OR0415 (exit 4) if the token may not list runners after an unfinished creation.
 pub async fn verdict(view: &View) -> Result<&Verdict> {
     view.runner.get_or_try_init(|| decide(view)).await
 }
@@ -181,7 +170,7 @@ async fn decide(view: &View) -> Result<Verdict> {
     Ok(Verdict::Keep { ours, update, differs, reset })
 }
 
-/// Whether a runner is for this scope; `untold` if GitLab does not show its projects or groups.
+/// Whether a runner is for this scope. Returns `untold` if GitLab does not show its projects or groups.
 fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
     let among = |ids: &Option<Vec<u64>>, id: &u64| ids.as_ref().map_or(untold, |ids| ids.contains(id));
     runner.runner_type == scope.runner_type()
@@ -192,7 +181,7 @@ fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
         }
 }
 
-/// A runner cannot be moved to another project or group.
+/// The failure for a runner of another scope: GitLab cannot move it to another project or group.
 fn elsewhere(runner: &Runner, scope: &Scope) -> Failure {
     let places = runner.projects.iter().chain(&runner.groups).flatten();
     let places: Vec<String> = places.map(|id| format!("#{id}")).collect();
@@ -230,7 +219,7 @@ fn body(view: &View, instance: &Instance) -> Result<Value> {
     Ok(body)
 }
 
-/// The update for our runner, and the differences in words: restores `locked` and `run_untagged`, sets the tags of
+/// The update for our runner, and the differences as text: restores `locked` and `run_untagged`, sets the tags of
 /// the settings. A pause is kept.
 fn differences(runner: &Runner, tags: Option<&[String]>) -> (Value, Vec<String>) {
     let mut update = json!({});
@@ -257,44 +246,38 @@ fn differences(runner: &Runner, tags: Option<&[String]>) -> (Value, Vec<String>)
     (if texts.is_empty() { Value::Null } else { update }, texts)
 }
 
-fn shown(tags: &[String]) -> String {
-    if tags.is_empty() { "none".to_owned() } else { tags.join(",") }
-}
-
-/// Where a runner's token is; GitLab shows it once.
+/// The place of a runner's token, which GitLab shows only once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Token {
-    /// In a script.
+    /// In a script, or in the user's file.
     Delivered,
-    /// The current token is in no script.
+    /// In no script.
     Lost,
-    /// Not known.
     Unknown,
 }
 
-/// Why the token must be reset, if so.
+/// The reason for a reset of the token, if any.
 fn reset_reason(ours: &Ours, token: Token, asked: bool) -> Result<Option<String>> {
-    if asked {
-        return Ok(Some("a new token (--reissue)".to_owned()));
-    }
-    match token {
+    let unused = ours.runner.never_contacted() && ours.managers.is_empty();
+    let reason = match token {
+        _ if asked => "a new token (--reissue)",
         Token::Delivered => return Ok(None),
-        Token::Lost => return Ok(Some("a new token: the last one is in no script".to_owned())),
-        Token::Unknown => {}
-    }
-    if ours.runner.never_contacted() && ours.managers.is_empty() {
-        return Ok(Some("a new token: no machine ever used the current one".to_owned()));
-    }
-    Err(Failure::new(
-        Id::RunnerTokenUnknown,
-        format!("runner {} is in use, but this machine does not have its token", ours.runner.id),
-    )
-    .detail("used by", hosts(ours))
-    .hint((
-        "reset the token; that host stops until the new script has run there",
-        Command::outrigger("setup --reissue runner"),
-    ))
-    .hint("or use the token in its config.toml: --runner-token-file PATH"))
+        Token::Lost => "a new token: the last one is in no script",
+        Token::Unknown if unused => "a new token: no machine ever used the current one",
+        Token::Unknown => {
+            return Err(Failure::new(
+                Id::RunnerTokenUnknown,
+                format!("runner {} is in use, but this machine does not have its token", ours.runner.id),
+            )
+            .detail("used by", hosts(ours))
+            .hint((
+                "reset the token; that host stops until the new script has run there",
+                Command::outrigger("setup --reissue runner"),
+            ))
+            .hint("or use the token in its config.toml: --runner-token-file PATH"));
+        }
+    };
+    Ok(Some(reason.to_owned()))
 }
 
 #[cfg(test)]
@@ -323,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn wider_access_is_restored_and_a_pause_kept() {
+    fn wider_access_is_removed_and_a_pause_is_kept() {
         let tags = |list: &[&str]| list.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
         let runner = Runner {
             runner_type: "project_type".to_owned(),
