@@ -9,6 +9,7 @@ use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _, RustlsTlsError};
+use percent_encoding::percent_decode_str;
 
 use crate::x509::tls::{self, Roots};
 use crate::x509::{Bundle, Certificate};
@@ -25,7 +26,7 @@ pub(super) fn build(config: kube::Config) -> kube::Result<kube::Client> {
             let socks = match login(&proxy).map(|login| login.split_once(':').unwrap_or((login, ""))) {
                 None => socks,
                 Some((user, password)) => {
-                    let text = |part| String::from_utf8_lossy(&unescaped(part)).into_owned();
+                    let text = |part| percent_decode_str(part).decode_utf8_lossy().into_owned();
                     socks.with_auth(text(user), text(password))
                 }
             };
@@ -69,7 +70,7 @@ fn login(proxy: &http::Uri) -> Option<&str> {
 
 fn with_login<C>(proxy: &http::Uri, tunnel: Tunnel<C>) -> Tunnel<C> {
     let Some(login) = login(proxy) else { return tunnel };
-    let login = format!("Basic {}", STANDARD.encode(unescaped(login)));
+    let login = format!("Basic {}", STANDARD.encode(percent_decode_str(login).collect::<Vec<u8>>()));
     match http::HeaderValue::from_str(&login) {
         Ok(mut value) => {
             value.set_sensitive(true);
@@ -77,27 +78,6 @@ fn with_login<C>(proxy: &http::Uri, tunnel: Tunnel<C>) -> Tunnel<C> {
         }
         Err(_) => tunnel,
     }
-}
-
-/// Decodes `%41`; leaves an invalid escape as it is.
-fn unescaped(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        match (bytes[at], digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(u8::try_from(high * 16 + low).unwrap_or_default());
-                at += 3;
-            }
-            (byte, ..) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 fn over<C>(config: &kube::Config, connector: C, tls: &rustls::ClientConfig) -> kube::Result<kube::Client>
@@ -127,15 +107,4 @@ where
         .map_err(tower::BoxError::from)
         .service(client);
     Ok(kube::Client::new(service, config.default_namespace.clone()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unescaped;
-
-    #[test]
-    fn proxy_login_is_percent_decoded() {
-        assert_eq!(unescaped("user:pa%40ss%3Aword"), b"user:pa@ss:word");
-        assert_eq!(unescaped("a%+1%4"), b"a%+1%4");
-    }
 }

@@ -3,7 +3,6 @@
 
 #![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use dialoguer::theme::SimpleTheme;
@@ -16,27 +15,18 @@ use crate::base::secret::Secret;
 use crate::settings::{Need, Settings, Source, Sourced, check};
 
 /// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// Ctrl-C, or the input ended.
+    #[error("interrupted at a question")]
     Interrupted,
     /// There is no terminal to ask on.
+    #[error("there is no terminal to ask on")]
     NotATerminal,
     /// The terminal failed.
+    #[error("cannot use the terminal: {0}")]
     Broken(String),
 }
-
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AskError::Interrupted => f.write_str("interrupted at a question"),
-            AskError::NotATerminal => f.write_str("there is no terminal to ask on"),
-            AskError::Broken(why) => write!(f, "cannot use the terminal: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for AskError {}
 
 impl From<std::io::Error> for AskError {
     fn from(error: std::io::Error) -> Self {

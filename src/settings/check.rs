@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use jiff::{Span, SpanRelativeTo};
+
 use crate::base::address::{self, Parts};
 use crate::base::message;
 pub use crate::base::message::{is_hostile, quoted as escaped};
@@ -223,36 +225,17 @@ pub fn branch(value: &str) -> Result<String, String> {
     Ok(value)
 }
 
-/// A duration: `90s`, `5m`, `1h30m`, `7d`; a bare `0` is allowed.
+/// A duration in whole seconds, of at most ten years, beyond which no timer and no token API is sure to follow:
+/// `90s`, `5m`, `1h30m`, `7d`, or `0`.
 pub fn duration(value: &str) -> Result<Duration, String> {
-    const WRONG: &str = "is not a duration such as 90s, 5m, 24h or 7d";
     if value == "0" {
         return Ok(Duration::ZERO);
     }
-    let (mut total, mut number, mut closed) = (0_u64, String::new(), false);
-    for c in value.chars() {
-        if c.is_ascii_digit() {
-            number.push(c);
-            closed = false;
-            continue;
-        }
-        let unit = match c {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            _ => return Err(WRONG.to_owned()),
-        };
-        let count: u64 = number.parse().map_err(|_| WRONG.to_owned())?;
-        total = count.checked_mul(unit).and_then(|n| total.checked_add(n)).ok_or("is too long")?;
-        number.clear();
-        closed = true;
-    }
-    // Ten years; beyond that no timer and no token API is sure to follow.
-    match (closed, total) {
-        (false, _) => Err(WRONG.to_owned()),
-        (true, n) if n > 315_360_000 => Err("is longer than ten years".to_owned()),
-        (true, n) => Ok(Duration::from_secs(n)),
+    let span = value.parse().and_then(|span: Span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    match span.map(Duration::try_from) {
+        Ok(Ok(long)) if long > Duration::from_secs(315_360_000) => Err("is longer than ten years".to_owned()),
+        Ok(Ok(fine)) if fine.subsec_nanos() == 0 => Ok(fine),
+        _ => Err("is not a duration such as 90s, 5m, 24h or 7d".to_owned()),
     }
 }
 
@@ -402,16 +385,23 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, seconds) in
-            [("90s", 90), ("5m", 300), ("24h", 86_400), ("7d", 604_800), ("1h30m", 5400), ("0", 0)]
-        {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("5m", 300),
+            ("24h", 86_400),
+            ("7d", 604_800),
+            ("1h30m", 5400),
+            ("1.5h", 5400),
+            ("0", 0),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)));
             assert_eq!(
                 duration(&duration_text(Duration::from_secs(seconds))),
                 Ok(Duration::from_secs(seconds))
             );
         }
-        for bad in ["", "5", "m", "5 m", "-5m", "5m3", "1.5h", "99999999999999999999s", "4000d", "५m"] {
+        for bad in ["", "5", "m", "-5m", "5m3", "5.5s", "1y", "2mo", "99999999999999999999s", "4000d", "५m"]
+        {
             assert!(duration(bad).is_err(), "{bad:?}");
         }
     }

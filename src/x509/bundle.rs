@@ -5,8 +5,6 @@
 //! whole file for the third. [`read_bundle`] accepts the input of both; [`Bundle::to_pem`] writes PEM that both
 //! accept.
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -60,49 +58,35 @@ impl Bundle {
 }
 
 /// Why a text is not a CA bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleFault {
     /// Longer than 1 MiB.
+    #[error("the CA bundle is larger than 1 MiB")]
     TooLong,
     /// Empty, or only white space. Since client-go 0.36 an empty CA file means "trust nothing".
+    #[error("the CA bundle is empty")]
     Empty,
     /// Binary DER where PEM is expected.
+    #[error("the CA bundle is binary DER, not PEM; convert it with: openssl x509 -inform DER -outform PEM")]
     Der,
     /// Only openssl's `TRUSTED CERTIFICATE` blocks, which Go does not read.
+    #[error(
+        "the CA bundle holds only TRUSTED CERTIFICATE blocks, which Go does not read; convert them with: openssl x509 -outform PEM"
+    )]
     Trusted,
     /// The only block has no END line.
+    #[error("the CA bundle is cut off: a block has no END line")]
     Truncated,
     /// Text without a PEM block.
+    #[error("the CA bundle holds no PEM block (-----BEGIN CERTIFICATE-----)")]
     NotPem,
     /// PEM blocks without a certificate that Go can load; the reason for each.
+    #[error("the CA bundle holds no certificate that Go can load: {}", .0.join("; "))]
     NoCertificate(Vec<String>),
     /// A `…-data` value of a kubeconfig that is not base64; the reason.
+    #[error("the value is not base64: {0}")]
     Base64(String),
 }
-
-impl fmt::Display for BundleFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong => f.write_str("the CA bundle is larger than 1 MiB"),
-            Self::Empty => f.write_str("the CA bundle is empty"),
-            Self::Der => f.write_str(
-                "the CA bundle is binary DER, not PEM; convert it with: openssl x509 -inform DER -outform PEM",
-            ),
-            Self::Trusted => f.write_str(
-                "the CA bundle holds only TRUSTED CERTIFICATE blocks, which Go does not read; \
-                 convert them with: openssl x509 -outform PEM",
-            ),
-            Self::Truncated => f.write_str("the CA bundle is cut off: a block has no END line"),
-            Self::NotPem => f.write_str("the CA bundle holds no PEM block (-----BEGIN CERTIFICATE-----)"),
-            Self::NoCertificate(reasons) => {
-                write!(f, "the CA bundle holds no certificate that Go can load: {}", reasons.join("; "))
-            }
-            Self::Base64(why) => write!(f, "the value is not base64: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for BundleFault {}
 
 /// Decodes a `…-data` value of a kubeconfig (CA, client certificate or key). As in Go, unlike in kube, it may
 /// contain line breaks.

@@ -3,7 +3,6 @@
 //! [`crate::x509::judge`] needs the server's whole chain; HTTP clients return only the leaf, and nothing from an
 //! untrusted server.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,33 +25,24 @@ pub struct Served {
 }
 
 /// Why no chain was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DialFault {
     /// The name has no address.
+    #[error("the name does not resolve to an address")]
     Unresolvable,
     /// Nothing listens on the port.
+    #[error("the connection was refused")]
     Refused,
     /// No response within the deadline.
+    #[error("no answer in time")]
     Timeout,
     /// The server responds, but not with TLS.
+    #[error("the server does not speak TLS")]
     NotTls,
     /// The message of the system or the TLS library.
+    #[error("{0}")]
     Other(String),
 }
-
-impl fmt::Display for DialFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unresolvable => f.write_str("the name does not resolve to an address"),
-            Self::Refused => f.write_str("the connection was refused"),
-            Self::Timeout => f.write_str("no answer in time"),
-            Self::NotTls => f.write_str("the server does not speak TLS"),
-            Self::Other(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for DialFault {}
 
 /// Addresses of a name that are dialled at most.
 const ADDRESSES: usize = 8;
