@@ -103,6 +103,47 @@ fn no_is_the_default_and_changes_nothing() {
     leave(session);
 }
 
+/// Lines that were pasted along with an answer answer no question that agrees to something.
+#[test]
+fn pasted_lines_do_not_confirm_the_plan() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    let objects = desk.cluster.objects().len();
+    session.send_line(&setup()).expect("sent");
+    session.exp_string("GitLab URL").expect("the first question");
+    session.send(&format!("https://gitlab.example.com\r\r{}\ry\ry\r", desk.path("token"))).expect("sent");
+    session.flush().expect("flushed");
+    session.exp_string("Apply these").expect("the question");
+    session.exp_string("[y/N]").expect("the choices");
+    session.send_line("").expect("sent");
+    session.exp_string("ended 3").expect("not confirmed is a refusal");
+    assert_eq!(desk.cluster.objects().len(), objects);
+    leave(session);
+}
+
+/// Stdout may go elsewhere: whoever is at the terminal is asked all the same.
+#[test]
+fn somebody_at_the_terminal_is_asked_although_stdout_is_a_pipe() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    let objects = desk.cluster.objects().len();
+    let setup = format!(
+        "{} setup --gitlab-url https://gitlab.example.com --runner-token-file {}",
+        env!("CARGO_BIN_EXE_outrigger"),
+        desk.path("token")
+    );
+    session.send_line(&format!("{setup} | cat; echo \"went\" on")).expect("sent");
+    session.exp_string("Apply these").expect("the question");
+    session.send_line("").expect("sent");
+    session.exp_string("went on").expect("it ended");
+    // Programs read JSON: nobody is asked, and nothing is applied.
+    session.send_line(&format!("{setup} -o json; echo \"ended $?\"")).expect("sent");
+    session.exp_string("OR0206").expect("refused");
+    session.exp_string("ended 2").expect("a usage error");
+    assert_eq!(desk.cluster.objects().len(), objects);
+    leave(session);
+}
+
 /// Nothing is taken away, from the cluster or from here, before the deployment's name is typed.
 #[test]
 fn teardown_wants_the_name_typed() {

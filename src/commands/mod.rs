@@ -27,6 +27,13 @@ pub use status::status;
 pub use step::step;
 pub use teardown::teardown;
 
+/// A change that takes a yes, where nobody can be asked.
+fn unconfirmed(what: &str) -> Failure {
+    Failure::new(Id::MissingConsent, format!("{what} requires confirmation"))
+        .detail("because", "outrigger asks on a terminal only, and neither with -o json nor where CI is set")
+        .hint("to confirm, add --yes")
+}
+
 /// How a command ended.
 pub struct Ended {
     /// Failures, the one that names the exit code first; empty means well.

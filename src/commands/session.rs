@@ -218,6 +218,14 @@ impl Outside<'_> {
         self.env.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
     }
 
+    /// Whether the command line agrees to what the plan changes: `--yes`, or `--non-interactive` as a flag. The
+    /// variable of that name only switches prompts off.
+    pub fn consents(&self) -> bool {
+        let flag =
+            self.matches.value_source("non-interactive") == Some(clap::parser::ValueSource::CommandLine);
+        self.options.yes || flag
+    }
+
     /// The settings and the record, before anything is connected.
     pub async fn settings(&self) -> Result<(Settings, Option<Record>)> {
         let mut record = None;

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use crate::base::error::{Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Mark, Reporter as _};
+use crate::base::text::count;
 use crate::commands::session::{Known, Needs, Outside, Session};
-use crate::commands::{Ended, expiry, header, selected, wizard, write_product};
+use crate::commands::{Ended, expiry, header, selected, unconfirmed, wizard, write_product};
 use crate::deployment::plan::Line;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan, Watch};
@@ -94,7 +95,10 @@ pub(super) fn show(
     }
     // Found out before anything is made, and not by those who only look.
     plan.ready(session.reads())?;
-    if changes > 0 && outside.ui.interactive() && !outside.options.yes {
+    if changes > 0 && !outside.consents() {
+        if !outside.ui.interactive() {
+            return Err(unconfirmed(&format!("applying {}", count(changes, "change"))));
+        }
         let ui = Rc::clone(&outside.ui);
         let ask = &mut *outside.ask;
         if !ui.pause(|| wizard::confirm_plan(ask, changes))? {

@@ -8,7 +8,7 @@ use crate::base::{files, message};
 use crate::cluster::{identity, job_pods, remains, temporary_binding};
 use crate::commands::session::{Known, Needs, Outside, Session};
 use crate::commands::setup::with_stale;
-use crate::commands::{Ended, wizard, write_lines};
+use crate::commands::{Ended, unconfirmed, wizard, write_lines};
 use crate::deployment::object::{Kind as ObjectKind, Object};
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::record::Record;
@@ -42,12 +42,8 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let options = outside.options.clone();
     let known = outside.settings().await?;
     if !outside.ui.interactive() && !options.yes && !options.dry_run {
-        return Err(Failure::new(
-            Id::MissingConsent,
-            "teardown requires confirmation, and there is no terminal to ask on",
-        )
-        .hint("add --yes")
-        .hint(("to see what teardown would remove", Command::teardown("--dry-run"))));
+        return Err(unconfirmed("teardown")
+            .hint(("to see what teardown would remove", Command::teardown("--dry-run"))));
     }
     check_record(&options, &known)?;
     let needs = Needs { writes: !options.dry_run, no_cluster: options.cluster_gone, ..Needs::default() };

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use dialoguer::theme::SimpleTheme;
 use dialoguer::{Confirm, Input, Select};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcsetattr,
+};
 
 use crate::base::error::{Failure, Id, Result};
 use crate::base::message;
@@ -60,6 +62,10 @@ pub trait Ask {
     fn secret(&mut self, prompt: &str) -> Result<Secret, AskError>;
     /// Yes or no, about what these lines say.
     fn confirm(&mut self, prompt: &str, about: &[String], default: bool) -> Result<bool, AskError>;
+    /// Drops what was typed or pasted before the question.
+    fn discard_type_ahead(&mut self) -> Result<(), AskError> {
+        Ok(())
+    }
     /// One of several.
     fn select(&mut self, prompt: &str, items: &[String], default: usize) -> Result<usize, AskError>;
 }
@@ -149,17 +155,20 @@ pub fn confirm_plan(ask: &mut dyn Ask, changes: usize) -> Result<bool> {
         1 => "Apply this change?".to_owned(),
         n => format!("Apply these {n} changes?"),
     };
+    ask.discard_type_ahead()?;
     Ok(ask.confirm(&prompt, &[], false)?)
 }
 
 /// Asks for the deployment's name, as consent to taking it away.
 pub fn confirm_name(ask: &mut dyn Ask, deployment: &str) -> Result<bool> {
+    ask.discard_type_ahead()?;
     let answer = ask.input("Type the deployment's name to confirm", Some(""), &|_| Ok(()))?;
     Ok(answer.trim() == deployment)
 }
 
 /// Asks whether namespaces may go with what generators keep in them.
 pub fn confirm_generated(ask: &mut dyn Ask, kept: &[String]) -> Result<bool> {
+    ask.discard_type_ahead()?;
     Ok(ask.confirm(
         "Delete these namespaces together with the objects that controllers recreate in them?",
         kept,
@@ -288,6 +297,22 @@ impl Ask for TerminalAsk {
         result?;
         let text = String::from_utf8(typed).map_err(|_| AskError::Broken("that was not UTF-8".to_owned()))?;
         Ok(Secret::new(text))
+    }
+
+    /// A paste can arrive in pieces: waits until nothing has come for a moment.
+    fn discard_type_ahead(&mut self) -> Result<(), AskError> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        let _restore = Restore::new()?;
+        let broken = |error: rustix::io::Errno| AskError::from(std::io::Error::from(error));
+        let stdin = std::io::stdin();
+        for _ in 0..20 {
+            tcflush(&stdin, QueueSelector::IFlush).map_err(broken)?;
+            if poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&QUIET)).map_err(broken)? == 0 {
+                return Ok(());
+            }
+        }
+        Err(AskError::Broken("input keeps arriving before the question".to_owned()))
     }
 
     fn confirm(&mut self, prompt: &str, about: &[String], default: bool) -> Result<bool, AskError> {

@@ -11,6 +11,35 @@ use crate::common::bed::{Bed, User, kubeconfig_yaml};
 use crate::common::run::{Cli, Home, Output, SOON};
 use crate::common::world::{assert_same, world};
 
+/// Without a terminal, only a flag agrees to the plan: neither a variable nor the lack of a question does.
+pub fn consent(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let bare = |command: &str| {
+        let command = scene.home.outrigger(command).flag("--deployment", &scene.deployment);
+        command.flag("--kubeconfig", scene.kubeconfig())
+    };
+    let setup = || {
+        bare("setup")
+            .flag("--gitlab-url", "https://gitlab.example.com")
+            .flag("--runner-token-file", scene.home.runner_token())
+    };
+    let asked = |command: &Cli<'_>, changes: &str| {
+        let said = format!("applying {changes} requires confirmation");
+        refused(bed, &scene.home, command, 2).says("OR0206").says(&said).says("add --yes")
+    };
+    let _ = asked(&setup(), "9 changes").says("Plan");
+    let _ = asked(&setup().env("OUTRIGGER_NON_INTERACTIVE", "true"), "9 changes");
+    let _ = asked(&setup().args(["-o", "json"]), "9 changes");
+    let _ = asked(&bare("create-namespaces"), "2 changes");
+    let _ = setup().arg("--dry-run").run().code(0);
+    let _ = bare("create-namespaces").arg("--yes").run().code(0);
+    let _ = setup().arg("--yes").run().code(0);
+    // There is nothing to agree to.
+    let _ = setup().run().code(0).says("Nothing to change");
+    let _ = bare("teardown").arg("--non-interactive").run().code(2).says("OR0206").says("add --yes");
+    let _ = scene.teardown().run().code(0);
+}
+
 /// Runs a command that must be refused without touching the cluster or leaving a script.
 pub fn refused(bed: &dyn Bed, home: &Home, command: &Cli<'_>, code: i32) -> Output {
     let before = world(bed.admin());
