@@ -25,7 +25,8 @@ pub struct Uninstall<'a> {
 }
 
 impl Uninstall<'_> {
-    /// Renders the script; fails with OR0711 as [`check_common`].
+    /// Renders the script. Fails with OR0711 for a deployment that is not a file name, an invalid version or a NUL
+    /// byte.
     pub fn render(&self) -> Result<String> {
         let host = self.host.unwrap_or_default();
         let texts = [("runner name", self.name), ("GitLab URL", self.url), ("cluster URL", host)];

@@ -48,8 +48,8 @@ pub enum DialFault {
 const ADDRESSES: usize = 8;
 
 /// Makes a TLS handshake with each address of `host:port` and returns the different chains, each with the first
-/// address that sent it. The addresses of a name may belong to servers with different certificates. (So may the
-/// servers behind one address, of which only one answers.)
+/// address that sent it. The addresses of a name may belong to servers with different certificates. (The servers
+/// behind one address may differ, too, but only one of them answers.)
 ///
 /// The server is not trusted: the caller passes the chain to [`judge`](crate::x509::judge), and the connection is
 /// closed after the handshake. No credential, client certificate or request is sent, so it is safe to accept any
