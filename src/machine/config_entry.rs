@@ -258,7 +258,6 @@ fn excluded(extra: &Table, level: &str) -> Option<String> {
         "pod_security_context",
     ] {
         let Some(context) = kubernetes.get(name).and_then(Value::as_table) else { continue };
-        let is = |key: &str, bad: &dyn Fn(&Value) -> bool| fields(context, key).any(bad);
         let unconfined = |profile: &Value| {
             let kinds = |profile: &Table| {
                 fields(profile, "type").any(|kind| kind.as_str().is_none_or(|kind| kind == "Unconfined"))
@@ -269,28 +268,24 @@ fn excluded(extra: &Table, level: &str) -> Option<String> {
             |value: &Value, allowed: &[&str]| value.as_str().is_none_or(|text| !allowed.contains(&text));
         let adds =
             |value: &Value| value.as_table().is_none_or(|value| fields(value, "add").any(bad_capability));
-        let key = if is("privileged", &|value| *value == Value::Boolean(true)) {
-            "privileged"
-        } else if is("capabilities", &adds) {
-            "capabilities.add"
-        } else if is("proc_mount", &|value| is_not(value, &["", "Default"])) {
-            "proc_mount"
-        } else if is("seccomp_profile", &unconfined) {
-            "seccomp_profile"
-        } else if is("app_armor_profile", &unconfined) {
-            "app_armor_profile"
-        } else if is("selinux_type", &|value| is_not(value, BASELINE_SELINUX)) {
-            "selinux_type"
-        } else if restricted && is("allow_privilege_escalation", &|value| *value != Value::Boolean(false)) {
-            "allow_privilege_escalation"
-        } else if restricted && is("run_as_non_root", &|value| *value != Value::Boolean(true)) {
-            "run_as_non_root"
-        } else if restricted && is("run_as_user", &|value| *value == Value::Integer(0)) {
-            "run_as_user"
-        } else {
-            continue;
-        };
-        return Some(format!("{name}.{key}"));
+        // The key, whether the level forbids some of its values, and which ones.
+        let rules: [(&str, bool, &dyn Fn(&Value) -> bool); 9] = [
+            ("privileged", true, &|value| *value == Value::Boolean(true)),
+            ("capabilities.add", true, &adds),
+            ("proc_mount", true, &|value| is_not(value, &["", "Default"])),
+            ("seccomp_profile", true, &unconfined),
+            ("app_armor_profile", true, &unconfined),
+            ("selinux_type", true, &|value| is_not(value, BASELINE_SELINUX)),
+            ("allow_privilege_escalation", restricted, &|value| *value != Value::Boolean(false)),
+            ("run_as_non_root", restricted, &|value| *value != Value::Boolean(true)),
+            ("run_as_user", restricted, &|value| *value == Value::Integer(0)),
+        ];
+        for (key, applies, forbidden) in rules {
+            let field = key.split('.').next().unwrap_or(key);
+            if applies && fields(context, field).any(forbidden) {
+                return Some(format!("{name}.{key}"));
+            }
+        }
     }
     None
 }

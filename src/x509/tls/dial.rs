@@ -15,6 +15,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::base::address::without_brackets;
+
 /// The chain of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
@@ -64,7 +66,7 @@ pub async fn served_chains(
     deadline: Duration,
 ) -> Result<Vec<Served>, DialFault> {
     let end = Instant::now() + deadline;
-    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let host = without_brackets(host);
     let name = server_name.unwrap_or(host).to_owned();
     let name = ServerName::try_from(name).map_err(|error| DialFault::Other(format!("{error}: {host}")))?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
