@@ -125,9 +125,13 @@ fn is_shared(address: Ipv4Addr) -> bool {
     octets[0] == 100 && octets[1] & 0b1100_0000 == 64
 }
 
+pub fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
+}
+
 /// The host in lower case, without brackets and without a trailing dot.
 fn bare(host: &str) -> String {
-    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let host = without_brackets(host);
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 

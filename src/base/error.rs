@@ -9,52 +9,40 @@ use std::fmt;
 pub use super::catalogue::Id;
 pub use super::hint::{Aim, Command, Hint};
 
-/// The class of a failure. It alone decides the exit code.
+/// The class of a failure, with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Kind {
-    /// No other class applies (exit 1).
-    Unclassified,
-    /// Wrong or missing input (exit 2).
-    Usage,
-    /// A check, a setting or the user stopped the run before the first change (exit 3).
-    Refused,
-    /// Authentication or permission (exit 4).
-    Denied,
-    /// The run changed a part only, or teardown left something (exit 5).
-    Partial,
-    /// Another run holds this deployment (exit 6).
-    Locked,
-    /// An object or file exists that outrigger did not create (exit 7).
-    Foreign,
-    /// A wait timed out (exit 8).
-    Deadline,
-    /// A credential lacks a required permission, or has a forbidden one (exit 9).
-    Proof,
-    /// Changes are pending (exit 10): `status`, and `--dry-run --exit-code`.
-    Pending,
-    /// Interrupted by SIGINT (exit 130).
-    Interrupted,
-    /// Terminated by SIGTERM (exit 143).
-    Terminated,
+    /// No other class applies.
+    Unclassified = 1,
+    /// Wrong or missing input.
+    Usage = 2,
+    /// A check, a setting or the user stopped the run before the first change.
+    Refused = 3,
+    /// Authentication or permission.
+    Denied = 4,
+    /// The run made only a part of its changes, or teardown left something.
+    Partial = 5,
+    /// Another run holds this deployment.
+    Locked = 6,
+    /// An object or file exists that outrigger did not create.
+    Foreign = 7,
+    /// A wait timed out.
+    Deadline = 8,
+    /// A credential lacks a required permission, or has a forbidden one.
+    Proof = 9,
+    /// Changes are pending: `status`, and `--dry-run --exit-code`.
+    Pending = 10,
+    /// Interrupted by SIGINT.
+    Interrupted = 130,
+    /// Terminated by SIGTERM.
+    Terminated = 143,
 }
 
 impl Kind {
     /// The exit code of the process.
     pub fn exit_code(self) -> u8 {
-        match self {
-            Kind::Unclassified => 1,
-            Kind::Usage => 2,
-            Kind::Refused => 3,
-            Kind::Denied => 4,
-            Kind::Partial => 5,
-            Kind::Locked => 6,
-            Kind::Foreign => 7,
-            Kind::Deadline => 8,
-            Kind::Proof => 9,
-            Kind::Pending => 10,
-            Kind::Interrupted => 130,
-            Kind::Terminated => 143,
-        }
+        self as u8
     }
 
     /// Of several failures, the one with the highest weight decides the exit code.

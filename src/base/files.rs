@@ -148,7 +148,7 @@ fn others_write(meta: &Metadata) -> bool {
 }
 
 /// Why another user than root can change the content; `None` if only the user or root can.
-fn anothers(meta: &Metadata) -> Option<String> {
+fn foreign_access(meta: &Metadata) -> Option<String> {
     let (owner, user) = (meta.uid(), rustix::process::geteuid().as_raw());
     // In a sticky directory, other users can create files but not replace existing ones.
     let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
@@ -187,7 +187,7 @@ pub fn check_place(path: &Path) -> Result<()> {
     let dir = fs::canonicalize(dir).map_err(|error| cannot(&error))?;
     for dir in dir.ancestors() {
         let meta = fs::symlink_metadata(dir).map_err(|error| cannot(&error))?;
-        if let Some(why) = anothers(&meta) {
+        if let Some(why) = foreign_access(&meta) {
             return Err(distrust(dir, why));
         }
     }
@@ -214,7 +214,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     if !meta.is_file() {
         return Err(odd("it is not a regular file"));
     }
-    if let Some(why) = anothers(&meta) {
+    if let Some(why) = foreign_access(&meta) {
         return Err(distrust(path, why));
     }
     check_place(path)?;
@@ -293,7 +293,7 @@ impl Intake {
         let work = tokio::task::spawn_blocking(move || {
             if stdin {
                 // Left in blocking mode, because the parent process shares it.
-                drain(std::io::stdin(), false, true, most, &stopped)
+                drain(std::io::stdin(), false, true, most, &stopped).map(|bytes| (bytes, None))
             } else {
                 from_file(&whole, most, what, &stopped)
             }
@@ -351,30 +351,29 @@ impl From<std::io::Error> for Unread {
     }
 }
 
-/// The bytes, and a warning about the file.
-type Taken = std::result::Result<(Vec<u8>, Option<String>), Unread>;
-
-fn from_file(path: &Path, most: u64, what: Use, stop: &AtomicBool) -> Taken {
+/// Returns the bytes, and a warning about the file.
+fn from_file(
+    path: &Path,
+    most: u64,
+    what: Use,
+    stop: &AtomicBool,
+) -> std::result::Result<(Vec<u8>, Option<String>), Unread> {
     // Links are followed, as by kubectl: kubeconfigs and mounted tokens are often links.
     let (file, meta) = open(path, OFlags::empty())?;
     let kind = meta.file_type();
-    if kind.is_file() {
-        if meta.len() > most {
-            return Err(Unread::TooLong);
-        }
-        let mut bytes = Vec::new();
-        file.take(most + 1).read_to_end(&mut bytes)?;
-        return bounded(bytes, most, concern(&meta, what));
-    }
     if kind.is_dir() {
         return Err(Unread::Odd("it is a directory".to_owned()));
     }
-    if !kind.is_fifo() && !kind.is_char_device() {
+    if !kind.is_file() && !kind.is_fifo() && !kind.is_char_device() {
         return Err(Unread::Odd("it is neither a file nor a pipe".to_owned()));
     }
+    if kind.is_file() && meta.len() > most {
+        return Err(Unread::TooLong);
+    }
+    let concern = if kind.is_file() { concern(&meta, what) } else { None };
     // A FIFO may still wait for its first writer; a shell's pipe has had it.
     let has_writer = !kind.is_fifo() || is_shells_pipe(&file);
-    drain(file, has_writer, false, most, stop)
+    Ok((drain(file, has_writer, false, most, stop)?, concern))
 }
 
 /// Reads to the end. The source is polled before the first read unless it is `ready`, and before each read if it
@@ -385,7 +384,7 @@ fn drain(
     blocking: bool,
     most: u64,
     stop: &AtomicBool,
-) -> Taken {
+) -> std::result::Result<Vec<u8>, Unread> {
     let mut bytes = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         if !ready {
@@ -395,25 +394,17 @@ fn drain(
         ready = !blocking;
         let mut part = [0; 8192];
         match source.read(&mut part) {
-            Ok(0) => return bounded(bytes, most, None),
+            Ok(0) => return Ok(bytes),
             Ok(length) => bytes.extend_from_slice(&part[..length]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => drop(readable(&source)?),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
-        if length_of(&bytes) > most {
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > most) {
             return Err(Unread::TooLong);
         }
     }
     Err(Unread::System(std::io::ErrorKind::Interrupted.into()))
-}
-
-fn length_of(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-}
-
-fn bounded(bytes: Vec<u8>, most: u64, concern: Option<String>) -> Taken {
-    if length_of(&bytes) > most { Err(Unread::TooLong) } else { Ok((bytes, concern)) }
 }
 
 /// Waits 50 ms for data or for the end of the stream.
@@ -496,7 +487,7 @@ pub fn lock(path: &Path) -> Result<Lock> {
     if !meta.is_file() {
         return Err(refuse(path, "it is not a regular file"));
     }
-    if let Some(why) = anothers(&meta) {
+    if let Some(why) = foreign_access(&meta) {
         return Err(distrust(path, why));
     }
     match file.try_lock() {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A command to paste. It holds only the command's own words: `Settings::complete` adds what its [`Aim`] asks
-/// for and absolute paths when it is printed, so that it works in any directory.
+/// A command to paste. When it is printed, `Settings::complete` adds the settings of its [`Aim`] and absolute paths,
+/// so that it works in any directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// The words after `outrigger`, each quoted for the shell.
@@ -14,24 +14,23 @@ pub enum Command {
     Whole(String),
 }
 
-/// The settings that a command of outrigger repeats, if this run was given them.
+/// The given settings of this run that are added to a command of outrigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aim {
-    /// Those of the deployment and the cluster, and these.
+    /// The settings of the deployment and of the cluster, and those with these keys.
     Cluster(&'static [&'static str]),
-    /// Those of the deployment without the cluster's, and these.
+    /// The settings of the deployment, and those with these keys.
     Deployment(&'static [&'static str]),
-    /// Where the records are.
+    /// The settings that locate the records.
     Records,
-    /// None.
     Nothing,
 }
 
-/// Without a record, `teardown` finds a deployment by its places.
+/// The settings by which `teardown` finds a deployment without a record.
 const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces"];
 
 impl Command {
-    /// For this deployment in this cluster.
+    /// A command for this deployment in this cluster.
     pub fn outrigger(words: impl Into<String>) -> Self {
         Command::Outrigger(words.into(), Aim::Cluster(&[]))
     }
@@ -46,7 +45,6 @@ impl Command {
         Command::Outrigger("teardown --cluster-gone".to_owned(), Aim::Deployment(PLACES))
     }
 
-    /// `outrigger list`.
     pub fn list() -> Self {
         Command::Outrigger("list".to_owned(), Aim::Records)
     }

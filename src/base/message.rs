@@ -57,8 +57,8 @@ fn is_break(c: char) -> bool {
 }
 
 /// The text as one line of at most [`LONGEST`] characters: each line break, with the white space around it,
-/// becomes one space; hostile characters are removed and secrets masked. Leading white space stays unless a
-/// line break follows it.
+/// becomes one space; hostile characters are removed and secrets masked. Leading white space stays if it
+/// contains no line break.
 pub fn line(text: &str) -> String {
     bounded(text, LONGEST)
 }

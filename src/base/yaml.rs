@@ -1,4 +1,5 @@
-//! Reads YAML strictly, with limits on depth and size that are checked before values are built.
+//! Reads YAML strictly, with limits on depth and size that are checked before values are built. Another library,
+//! `serde_yaml`, writes it.
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::DuplicateKeyPolicy;

@@ -1,11 +1,11 @@
-//! The commands that bring a launch script to its target, for reading and pasting: for the targets that the
-//! tests know. The others are a table in `docs/targets.md`.
+//! The commands that deploy a launch script to its target, for the targets that have tests. `docs/targets.md`
+//! describes the other targets.
 //!
-//! They are a POSIX shell script as a whole. What outrigger cannot know is a variable, empty until somebody
-//! fills it in: an unfilled one stops the command that needs it. Files go by path; no secret is among them.
+//! Together they are a POSIX shell script. Values that outrigger does not know are empty variables for the user to
+//! fill in; an empty one stops the command that uses it. The commands contain paths of files, and no secrets.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::placement::Placement;
 use super::secrets_file::path_beside;
@@ -14,11 +14,10 @@ use crate::settings::shell_word;
 /// The targets with commands.
 pub const TARGETS: &[&str] = &["lightsail", "ssh", "cloud-config"];
 
-/// What to fill in: name, what tells which values there are.
+/// Name and help of the variables to fill in.
 type Variables = &'static [(&'static str, &'static str)];
 
-/// The commands for the deployment whose script lies at `script`, an absolute path; none for a target that is
-/// not among [`TARGETS`].
+/// The commands for the script at `script`, an absolute path; `None` for a target that is not in [`TARGETS`].
 pub fn commands(placement: &Placement, deployment: &str, script: &Path) -> Option<String> {
     let target = placement.target;
     let (variables, create, close) = parts(placement, deployment, script)?;
@@ -34,10 +33,7 @@ pub fn commands(placement: &Placement, deployment: &str, script: &Path) -> Optio
     }
     out += "online='' # yes, once outrigger status shows the runner's last contact\n";
     let _ = write!(out, "\n{create}");
-    let mut files = vec![script.to_owned()];
-    files.extend(placement.separate.then(|| path_beside(script)));
-    let files =
-        files.iter().map(|file| shell_word(&file.display().to_string())).collect::<Vec<_>>().join(" ");
+    let files = local(&files(script, placement.separate));
     let sooner = if target.is_host() { "" } else { " Not sooner: the VM may not have read it." };
     let _ = writeln!(
         out,
@@ -50,7 +46,17 @@ pub fn commands(placement: &Placement, deployment: &str, script: &Path) -> Optio
     Some(out)
 }
 
-/// What to fill in, the commands that create, and those that take the script out of reach afterwards.
+/// The script and, if it is separate, the secrets file.
+fn files(script: &Path, separate: bool) -> Vec<PathBuf> {
+    std::iter::once(script.to_owned()).chain(separate.then(|| path_beside(script))).collect()
+}
+
+fn local(files: &[PathBuf]) -> String {
+    files.iter().map(|file| shell_word(&file.display().to_string())).collect::<Vec<_>>().join(" ")
+}
+
+/// The variables, the commands that create the machine or run the script, and those that remove access to the
+/// script afterwards.
 fn parts(placement: &Placement, deployment: &str, script: &Path) -> Option<(Variables, String, String)> {
     let (name, path) = (shell_word(deployment), script.display().to_string());
     Some(match placement.target.name {
@@ -97,15 +103,11 @@ fn parts(placement: &Placement, deployment: &str, script: &Path) -> Option<(Vari
     })
 }
 
-/// The two commands that copy the files to a host and run the script there: `host` is the shell's word
-/// for it. The host's copies are removed when the script has succeeded.
+/// The two commands that copy the files to a host and run the script there. `host` is a shell word. The copies on
+/// the host are removed after the script has succeeded.
 pub fn over_ssh(script: &Path, separate: bool, host: &str) -> [String; 2] {
-    let mut files = vec![script.to_owned()];
-    if separate {
-        files.push(path_beside(script));
-    }
-    let local: Vec<String> = files.iter().map(|file| shell_word(&file.display().to_string())).collect();
-    // Below the home directory there, and never taken for an option.
+    let files = files(script, separate);
+    // In the home directory; `./` keeps a name from being read as an option.
     let remote: Vec<String> = files
         .iter()
         .filter_map(|file| file.file_name())
@@ -113,8 +115,8 @@ pub fn over_ssh(script: &Path, separate: bool, host: &str) -> [String; 2] {
         .collect();
     let remote = remote.join(" ");
     let run = shell_word(&format!("sudo sh {remote} && rm -f {remote}"));
-    // A terminal, as sudo may ask for a password.
-    [format!("scp -p {} {host}:", local.join(" ")), format!("ssh -t {host} {run}")]
+    // -t allocates a terminal, because sudo may ask for a password.
+    [format!("scp -p {} {host}:", local(&files)), format!("ssh -t {host} {run}")]
 }
 
 const LIGHTSAIL: Variables = &[
@@ -151,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn the_list_names_the_targets_that_have_commands() {
+    fn the_list_contains_the_targets_with_commands() {
         for target in target::TARGETS {
             assert_eq!(of(target.name, "/x").is_some(), TARGETS.contains(&target.name), "{}", target.name);
         }
     }
 
     #[test]
-    fn the_script_is_passed_before_it_is_removed() {
+    fn removes_the_script_only_once_the_runner_is_online() {
         for name in TARGETS {
             let text = of(name, "/x/launch.sh").expect("commands");
             let removed = text.rfind("rm -f /x/launch.sh").expect("the copy is removed");

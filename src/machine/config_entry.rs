@@ -1,7 +1,7 @@
-//! The runner's `[[runners]]` entry in `config.toml`: what outrigger decides, and what the user adds.
+//! The runner's `[[runners]]` entry in `config.toml`: outrigger's values and those that the user adds.
 //!
-//! It is written the way gitlab-runner itself writes the file (one value a line, strings in double
-//! quotes), so that an entry is still recognised after the runner has rewritten it.
+//! It is written in gitlab-runner's own format (one value per line, strings in double quotes), so that outrigger
+//! recognises the entry after the runner has rewritten it.
 
 use std::fmt::Write as _;
 
@@ -10,14 +10,14 @@ use toml::{Table, Value};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::template::toml_string;
 
-/// What outrigger puts into the entry.
+/// The values of the entry.
 #[derive(Clone, Debug)]
 pub struct Entry<'a> {
     /// The entry's `name`.
     pub name: &'a str,
     /// The GitLab URL that the runner polls.
     pub url: &'a str,
-    /// How many jobs run at once, at least 1.
+    /// The maximum number of concurrent jobs, at least 1.
     pub job_limit: u32,
     /// The API server's URL.
     pub host: &'a str,
@@ -25,18 +25,17 @@ pub struct Entry<'a> {
     pub namespace: &'a str,
     /// The `ServiceAccount` of the job pods.
     pub service_account: &'a str,
-    /// The image of jobs that name none.
+    /// The image of jobs without an image.
     pub image: &'a str,
-    /// When the node pulls images; `None` leaves it to Kubernetes.
+    /// When the node pulls images; `None` for Kubernetes' default.
     pub pull_policy: Option<&'a str>,
     /// Whether the job namespace enforces Pod Security restricted.
     pub restricted: bool,
-    /// What the user adds, from [`parse`].
+    /// The user's additions, from [`parse`].
     pub extra: Option<&'a Table>,
 }
 
-/// The entry's text, in the three parts between which the machine puts what only it knows: tokens and
-/// paths.
+/// The entry's text in three parts, between which the launch script inserts tokens and paths.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Parts {
     /// `[[runners]]` and its own values.
@@ -47,7 +46,7 @@ pub struct Parts {
     pub tables: String,
 }
 
-/// Keys that outrigger writes, or that would change who the runner is or what it may reach.
+/// Keys that outrigger writes, or that would change the runner's identity or permissions.
 const OURS: &[&str] = &[
     "name",
     "url",
@@ -77,22 +76,21 @@ const OURS: &[&str] = &[
     "kubernetes.pull_policy",
 ];
 
-/// The most requests for jobs at once: more would only load GitLab.
+/// The limit of concurrent job requests: more would only load GitLab.
 const REQUESTS: u32 = 4;
 
-/// The user and group of containers where Pod Security restricted forbids root: none that a
-/// distribution uses.
-const UNPRIVILEGED: u32 = 59_417;
+/// The user and group of containers where Pod Security restricted forbids root: an id that no distribution uses.
+const UNPRIVILEGED: i64 = 59_417;
 
-/// A key as gitlab-runner compares it: its TOML library (`BurntSushi/toml`, by Go's `strings.EqualFold`)
-/// does not regard case, and of two spellings of a key it takes one at random.
+/// The case-folded key, by which gitlab-runner compares: its TOML library (`BurntSushi/toml`, with Go's
+/// `strings.EqualFold`) ignores case, and uses a random one of two spellings.
 fn folded(key: &str) -> String {
-    // The two letters that only Unicode folds onto one of ASCII: the long s and the sign for kelvin.
+    // The long s and the kelvin sign are the two characters that Unicode folds to an ASCII letter.
     key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_lowercase()
 }
 
-/// The table with its own keys as gitlab-runner compares them. Tables below keep theirs: some are maps of
-/// the user's own keys, such as `node_selector`.
+/// Folds the keys of a table. The tables below it stay unchanged, because some are maps with the user's own keys,
+/// such as `node_selector`.
 fn with_folded_keys(table: Table, path: &str) -> std::result::Result<Table, String> {
     let mut spelled: Vec<(String, String)> = Vec::new();
     let mut folded_table = Table::new();
@@ -107,52 +105,39 @@ fn with_folded_keys(table: Table, path: &str) -> std::result::Result<Table, Stri
     Ok(folded_table)
 }
 
-/// Reads a file of `--runner-config`: TOML with one `[[runners]]`, holding what is to be added. Keys are
-/// compared without regard to case, and come back in lower case, those of `[runners.kubernetes]`, too.
-///
-/// # Errors
-/// OR0712, naming the key or the line; also for what the Pod Security level of the job namespace excludes: each
-/// job's pod would be refused there.
+/// Parses a file of `--runner-config`: TOML with one `[[runners]]`. Case is ignored; the keys of `[[runners]]` and
+/// `[runners.kubernetes]` are returned in lower case. Fails with OR0712, also for settings that the Pod Security
+/// level of the job namespace forbids, because the cluster would reject every job's pod.
 pub fn parse(text: &str, level: &str) -> Result<Table> {
     let refuse = |why: String, hint: &str| {
-        Err(Failure::new(Id::RunnerConfig, "invalid --runner-config file")
-            .detail("because", why)
-            .hint(hint.to_owned()))
+        Failure::new(Id::RunnerConfig, "invalid --runner-config file").detail("because", why).hint(hint)
     };
     let shape =
         "use one [[runners]] with the keys to add, for example node_selector below [runners.kubernetes]";
     let once = "write it once, in lower case";
-    let whole: Table = match text.parse() {
-        Ok(whole) => whole,
-        Err(error) => return refuse(format!("it is not TOML: {}", error.message()), shape),
-    };
-    let mut whole = match with_folded_keys(whole, "") {
-        Ok(whole) => whole,
-        Err(why) => return refuse(why, once),
-    };
+    let with_folded_keys = |table, path| with_folded_keys(table, path).map_err(|why| refuse(why, once));
+    let whole: Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| refuse(format!("it is not TOML: {}", error.message()), shape))?;
+    let mut whole = with_folded_keys(whole, "")?;
     let runners = whole.remove("runners");
     if let Some(key) = whole.keys().next() {
-        return refuse(format!("unknown key {key:?} outside [[runners]]"), shape);
+        return Err(refuse(format!("unknown key {key:?} outside [[runners]]"), shape));
     }
     let Some(Value::Array(mut runners)) = runners else {
-        return refuse("it has no [[runners]]".to_owned(), shape);
+        return Err(refuse("it has no [[runners]]".to_owned(), shape));
     };
     let (Some(Value::Table(extra)), true) = (runners.pop(), runners.is_empty()) else {
-        return refuse("it must have exactly one [[runners]]".to_owned(), shape);
+        return Err(refuse("it must have exactly one [[runners]]".to_owned(), shape));
     };
-    let mut extra = match with_folded_keys(extra, "runners.") {
-        Ok(extra) => extra,
-        Err(why) => return refuse(why, once),
-    };
+    let mut extra = with_folded_keys(extra, "runners.")?;
     match extra.remove("kubernetes") {
         None => {}
-        Some(Value::Table(kubernetes)) => match with_folded_keys(kubernetes, "runners.kubernetes.") {
-            Ok(kubernetes) => {
-                extra.insert("kubernetes".to_owned(), Value::Table(kubernetes));
-            }
-            Err(why) => return refuse(why, once),
-        },
-        Some(_) => return refuse("runners.kubernetes is not a table".to_owned(), shape),
+        Some(Value::Table(kubernetes)) => {
+            let kubernetes = with_folded_keys(kubernetes, "runners.kubernetes.")?;
+            extra.insert("kubernetes".to_owned(), kubernetes.into());
+        }
+        Some(_) => return Err(refuse("runners.kubernetes is not a table".to_owned(), shape)),
     }
     for key in OURS.iter().chain(if level == "restricted" { RESTRICTED } else { &[] }) {
         let found = match key.split_once('.') {
@@ -162,10 +147,10 @@ pub fn parse(text: &str, level: &str) -> Result<Table> {
             }
         };
         if found {
-            return refuse(
+            return Err(refuse(
                 format!("runners.{key} is set by outrigger"),
                 "remove the key, in upper and lower case; use a flag instead if there is one (--image, --pull-policy, --job-limit, --namespace, --pod-security)",
-            );
+            ));
         }
     }
     if let Some(what) = excluded(&extra, level) {
@@ -175,13 +160,12 @@ pub fn parse(text: &str, level: &str) -> Result<Table> {
         } else {
             "remove it, or use the level that allows it: --pod-security privileged"
         };
-        return refuse(why, hint);
+        return Err(refuse(why, hint));
     }
     Ok(extra)
 }
 
-/// Every key that the user adds, with those of the tables below: for the plan, where no value is shown, as some
-/// are secrets.
+/// The paths of all keys that the user adds, for the plan, which does not show values because some are secrets.
 pub fn added(extra: &Table) -> Vec<String> {
     fn walk(table: &Table, path: &str, found: &mut Vec<String>) {
         for (name, value) in table {
@@ -204,7 +188,7 @@ pub fn added(extra: &Table) -> Vec<String> {
     found
 }
 
-/// The capabilities that Pod Security baseline lets a container add
+/// The capabilities that Pod Security baseline allows to add
 /// (<https://kubernetes.io/docs/concepts/security/pod-security-standards/>).
 const BASELINE_CAPABILITIES: &[&str] = &[
     "AUDIT_WRITE",
@@ -222,17 +206,17 @@ const BASELINE_CAPABILITIES: &[&str] = &[
     "SYS_CHROOT",
 ];
 
-/// The types of `SELinux` that baseline allows.
+/// The `SELinux` types that baseline allows.
 const BASELINE_SELINUX: &[&str] =
     &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
-/// The values of a key, in whatever case it is written.
+/// The values of a key in any case.
 fn fields<'a>(table: &'a Table, wanted: &'a str) -> impl Iterator<Item = &'a Value> {
     table.iter().filter(move |(name, _)| folded(name) == wanted).map(|(_, value)| value)
 }
 
-/// The first of the user's settings that a Pod Security level excludes, with its value where that is the reason.
-/// Patches of the pod (`pod_spec`) are not looked into: under baseline, the cluster judges them.
+/// The first of the user's keys that a Pod Security level forbids. Patches of the pod (`pod_spec`) are not checked;
+/// under baseline, the cluster checks the pod.
 fn excluded(extra: &Table, level: &str) -> Option<String> {
     if level == "privileged" {
         return None;
@@ -242,7 +226,7 @@ fn excluded(extra: &Table, level: &str) -> Option<String> {
     if kubernetes.get("privileged").is_some_and(|value| *value == Value::Boolean(true)) {
         return Some("privileged".to_owned());
     }
-    // Annotations choose profiles of AppArmor and seccomp.
+    // Annotations can select AppArmor and seccomp profiles.
     let annotations = kubernetes.get("pod_annotations_overwrite_allowed").and_then(Value::as_str);
     if annotations.is_some_and(|pattern| !pattern.is_empty()) {
         return Some("pod_annotations_overwrite_allowed".to_owned());
@@ -274,7 +258,6 @@ fn excluded(extra: &Table, level: &str) -> Option<String> {
         "pod_security_context",
     ] {
         let Some(context) = kubernetes.get(name).and_then(Value::as_table) else { continue };
-        let is = |key: &str, bad: &dyn Fn(&Value) -> bool| fields(context, key).any(bad);
         let unconfined = |profile: &Value| {
             let kinds = |profile: &Table| {
                 fields(profile, "type").any(|kind| kind.as_str().is_none_or(|kind| kind == "Unconfined"))
@@ -285,33 +268,29 @@ fn excluded(extra: &Table, level: &str) -> Option<String> {
             |value: &Value, allowed: &[&str]| value.as_str().is_none_or(|text| !allowed.contains(&text));
         let adds =
             |value: &Value| value.as_table().is_none_or(|value| fields(value, "add").any(bad_capability));
-        let key = if is("privileged", &|value| *value == Value::Boolean(true)) {
-            "privileged"
-        } else if is("capabilities", &adds) {
-            "capabilities.add"
-        } else if is("proc_mount", &|value| is_not(value, &["", "Default"])) {
-            "proc_mount"
-        } else if is("seccomp_profile", &unconfined) {
-            "seccomp_profile"
-        } else if is("app_armor_profile", &unconfined) {
-            "app_armor_profile"
-        } else if is("selinux_type", &|value| is_not(value, BASELINE_SELINUX)) {
-            "selinux_type"
-        } else if restricted && is("allow_privilege_escalation", &|value| *value != Value::Boolean(false)) {
-            "allow_privilege_escalation"
-        } else if restricted && is("run_as_non_root", &|value| *value != Value::Boolean(true)) {
-            "run_as_non_root"
-        } else if restricted && is("run_as_user", &|value| *value == Value::Integer(0)) {
-            "run_as_user"
-        } else {
-            continue;
-        };
-        return Some(format!("{name}.{key}"));
+        // The key, whether the level forbids some of its values, and which ones.
+        let rules: [(&str, bool, &dyn Fn(&Value) -> bool); 9] = [
+            ("privileged", true, &|value| *value == Value::Boolean(true)),
+            ("capabilities.add", true, &adds),
+            ("proc_mount", true, &|value| is_not(value, &["", "Default"])),
+            ("seccomp_profile", true, &unconfined),
+            ("app_armor_profile", true, &unconfined),
+            ("selinux_type", true, &|value| is_not(value, BASELINE_SELINUX)),
+            ("allow_privilege_escalation", restricted, &|value| *value != Value::Boolean(false)),
+            ("run_as_non_root", restricted, &|value| *value != Value::Boolean(true)),
+            ("run_as_user", restricted, &|value| *value == Value::Integer(0)),
+        ];
+        for (key, applies, forbidden) in rules {
+            let field = key.split('.').next().unwrap_or(key);
+            if applies && fields(context, field).any(forbidden) {
+                return Some(format!("{name}.{key}"));
+            }
+        }
     }
     None
 }
 
-/// What Pod Security restricted settles.
+/// Keys that outrigger sets under Pod Security restricted.
 const RESTRICTED: &[&str] = &[
     "kubernetes.privileged",
     "kubernetes.allow_privilege_escalation",
@@ -322,36 +301,40 @@ const RESTRICTED: &[&str] = &[
     "kubernetes.pod_spec",
 ];
 
+fn table<const N: usize>(pairs: [(&str, Value); N]) -> Table {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
 impl Entry<'_> {
     /// The text, without tokens and paths.
     pub fn parts(&self) -> Parts {
         let mut extra = self.extra.cloned().unwrap_or_default();
-        let mut kubernetes = match extra.remove("kubernetes") {
+        let kubernetes = match extra.remove("kubernetes") {
             Some(Value::Table(table)) => table,
             _ => Table::new(),
         };
-        let mut runner = Table::new();
-        let text = |value: &str| Value::String(value.to_owned());
-        runner.insert("name".to_owned(), text(self.name));
-        runner.insert("url".to_owned(), text(self.url));
-        runner.insert("executor".to_owned(), text("kubernetes"));
-        runner.insert("limit".to_owned(), Value::Integer(self.job_limit.into()));
-        // With one request at a time, one long poll keeps the other jobs waiting; the runner warns of that.
+        let mut runner = table([
+            ("name", self.name.into()),
+            ("url", self.url.into()),
+            ("executor", "kubernetes".into()),
+            ("limit", self.job_limit.into()),
+        ]);
+        // With one request at a time, a long poll delays the other jobs; the runner warns of this.
         if self.job_limit > 1 && !extra.contains_key("request_concurrency") {
-            let requests = self.job_limit.min(REQUESTS).into();
-            runner.insert("request_concurrency".to_owned(), Value::Integer(requests));
+            runner.insert("request_concurrency".to_owned(), self.job_limit.min(REQUESTS).into());
         }
-        let mut ours = Table::new();
-        ours.insert("host".to_owned(), text(self.host));
-        ours.insert("namespace".to_owned(), text(self.namespace));
-        ours.insert("service_account".to_owned(), text(self.service_account));
-        ours.insert("automount_service_account_token".to_owned(), Value::Boolean(false));
-        ours.insert("image".to_owned(), text(self.image));
+        let mut ours = table([
+            ("host", self.host.into()),
+            ("namespace", self.namespace.into()),
+            ("service_account", self.service_account.into()),
+            ("automount_service_account_token", false.into()),
+            ("image", self.image.into()),
+        ]);
         if let Some(policy) = self.pull_policy {
-            ours.insert("pull_policy".to_owned(), text(policy));
+            ours.insert("pull_policy".to_owned(), policy.into());
         }
         if !kubernetes.contains_key("privileged") {
-            ours.insert("privileged".to_owned(), Value::Boolean(false));
+            ours.insert("privileged".to_owned(), false.into());
         }
         if self.restricted {
             Self::restrict(&mut extra, &mut ours);
@@ -361,66 +344,56 @@ impl Entry<'_> {
             kubernetes: "  [runners.kubernetes]\n".to_owned(),
             tables: String::new(),
         };
-        // Ours first: who reviews the entry begins with them.
+        // outrigger's values come first, for the review of the entry.
         for table in [&runner, &extra] {
             values(&mut parts.runner, table, 1);
         }
         for table in [&ours, &kubernetes] {
             values(&mut parts.kubernetes, table, 2);
-        }
-        for table in [&ours, &kubernetes] {
             tables(&mut parts.tables, table, "runners.kubernetes", 2);
         }
-        kubernetes.clear();
         tables(&mut parts.tables, &extra, "runners", 1);
         parts
     }
 
-    /// What a namespace that enforces Pod Security restricted demands of every container. The seccomp
-    /// profile comes as a patch of the pod: a setting for it exists in recent runners only.
+    /// Adds the settings that Pod Security restricted requires of every container. The seccomp profile is a patch of
+    /// the pod, because only recent runners have a setting for it.
     fn restrict(extra: &mut Table, ours: &mut Table) {
-        let id = i64::from(UNPRIVILEGED);
-        let drop = || Value::Array(vec![Value::String("ALL".to_owned())]);
-        let user = |table: &mut Table| {
-            table.insert("run_as_non_root".to_owned(), Value::Boolean(true));
-            table.insert("run_as_user".to_owned(), Value::Integer(id));
-            table.insert("run_as_group".to_owned(), Value::Integer(id));
-        };
-        ours.insert("allow_privilege_escalation".to_owned(), Value::Boolean(false));
-        ours.insert("cap_drop".to_owned(), drop());
-        let mut pod = Table::new();
-        user(&mut pod);
-        pod.insert("fs_group".to_owned(), Value::Integer(id));
-        ours.insert("pod_security_context".to_owned(), Value::Table(pod));
-        let mut init = Table::new();
-        user(&mut init);
-        init.insert("allow_privilege_escalation".to_owned(), Value::Boolean(false));
-        let mut capabilities = Table::new();
-        capabilities.insert("drop".to_owned(), drop());
-        init.insert("capabilities".to_owned(), Value::Table(capabilities));
-        ours.insert("init_permissions_container_security_context".to_owned(), Value::Table(init));
-        let mut patch = Table::new();
-        for (key, value) in [
-            ("name", "seccomp"),
-            ("patch_type", "strategic"),
-            ("patch", r#"{"securityContext":{"seccompProfile":{"type":"RuntimeDefault"}}}"#),
-        ] {
-            patch.insert(key.to_owned(), Value::String(value.to_owned()));
-        }
-        ours.insert("pod_spec".to_owned(), Value::Array(vec![Value::Table(patch)]));
-        let text = |text: &str| Value::String(text.to_owned());
+        let drop = || Value::from(vec!["ALL"]);
+        let user = table([
+            ("run_as_non_root", true.into()),
+            ("run_as_user", UNPRIVILEGED.into()),
+            ("run_as_group", UNPRIVILEGED.into()),
+        ]);
+        let mut pod = user.clone();
+        pod.insert("fs_group".to_owned(), UNPRIVILEGED.into());
+        let mut init = user;
+        init.insert("allow_privilege_escalation".to_owned(), false.into());
+        init.insert("capabilities".to_owned(), table([("drop", drop())]).into());
+        let patch = table([
+            ("name", "seccomp".into()),
+            ("patch_type", "strategic".into()),
+            ("patch", r#"{"securityContext":{"seccompProfile":{"type":"RuntimeDefault"}}}"#.into()),
+        ]);
+        ours.extend(table([
+            ("allow_privilege_escalation", false.into()),
+            ("cap_drop", drop()),
+            ("pod_security_context", pod.into()),
+            ("init_permissions_container_security_context", init.into()),
+            ("pod_spec", vec![patch].into()),
+        ]));
         let mut given = match extra.remove("environment") {
             Some(Value::Array(given)) => given,
             _ => Vec::new(),
         };
-        // No image knows the user, so its home would be /, where git cannot write its settings: the runner
-        // has it do so for a GitLab with a CA of its own, and the job failed.
+        // Images do not define the user, whose home would be /. There git cannot write its configuration, which the
+        // runner requires for a GitLab with its own CA: such jobs failed.
         let is_home = |one: &Value| one.as_str().is_some_and(|one| one.starts_with("HOME="));
         if !given.iter().any(is_home) {
-            given.push(text("HOME=/tmp"));
+            given.push("HOME=/tmp".into());
         }
-        given.push(text("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION=true"));
-        extra.insert("environment".to_owned(), Value::Array(given));
+        given.push("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION=true".into());
+        extra.insert("environment".to_owned(), given.into());
     }
 }
 
@@ -432,7 +405,7 @@ fn is_table(value: &Value) -> bool {
     }
 }
 
-/// The table's own values, one a line.
+/// Writes the table's own values, one per line.
 fn values(out: &mut String, table: &Table, depth: usize) {
     for (name, value) in table.iter().filter(|(_, value)| !is_table(value)) {
         // Writing to a String cannot fail.
@@ -440,24 +413,21 @@ fn values(out: &mut String, table: &Table, depth: usize) {
     }
 }
 
-/// The tables below it, each with its values.
+/// Writes the tables below it with their values.
 fn tables(out: &mut String, table: &Table, path: &str, depth: usize) {
     for (name, value) in table {
         let path = format!("{path}.{}", key(name));
-        match value {
-            Value::Table(inner) => {
-                let _ = writeln!(out, "{:width$}[{path}]", "", width = depth * 2);
-                values(out, inner, depth + 1);
-                tables(out, inner, &path, depth + 1);
-            }
+        let (header, all): (_, Vec<_>) = match value {
+            Value::Table(inner) => (format!("[{path}]"), vec![inner]),
             Value::Array(items) if is_table(value) => {
-                for inner in items.iter().filter_map(Value::as_table) {
-                    let _ = writeln!(out, "{:width$}[[{path}]]", "", width = depth * 2);
-                    values(out, inner, depth + 1);
-                    tables(out, inner, &path, depth + 1);
-                }
+                (format!("[[{path}]]"), items.iter().filter_map(Value::as_table).collect())
             }
-            _ => {}
+            _ => continue,
+        };
+        for inner in all {
+            let _ = writeln!(out, "{:width$}{header}", "", width = depth * 2);
+            values(out, inner, depth + 1);
+            tables(out, inner, &path, depth + 1);
         }
     }
 }
@@ -472,7 +442,7 @@ fn inline(value: &Value) -> String {
     match value {
         Value::String(text) => toml_string(text),
         Value::Integer(number) => number.to_string(),
-        // As TOML wants it: a float has a point or an exponent.
+        // TOML requires a point or an exponent.
         Value::Float(number) => format!("{number:?}"),
         Value::Boolean(truth) => truth.to_string(),
         Value::Datetime(time) => time.to_string(),
@@ -515,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_adds_arrives_beside_what_is_ours() {
+    fn the_entry_contains_the_users_additions() {
         let text = "[[runners]]\nenvironment = [\"A=\\\"b\\n\"]\n[runners.cache]\nType = \"s3\"\n[runners.cache.s3]\nServerAddress = \"s3\"\n\
             [runners.kubernetes]\ncpu_limit = \"1\"\npoll_timeout = 600\nprivileged = true\n[runners.kubernetes.node_selector]\n\"kubernetes.io/os\" = \"linux\"\n\
             [[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"/a\"\n[[runners.kubernetes.volumes.empty_dir]]\nname = \"b\"\nmount_path = \"/b\"\n";
@@ -536,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn restricted_namespaces_get_what_they_demand() {
+    fn the_entry_for_a_restricted_namespace_meets_its_requirements() {
         let extra = parse("[[runners]]\nenvironment = [\"A=b\"]\n", "restricted").expect("this is allowed");
         let made = whole(&entry(&extra, true));
         let kubernetes = &made["kubernetes"];
@@ -564,7 +534,7 @@ mod tests {
             ("[[runners]]\ntoken = \"x\"\n", "runners.token"),
             ("[[runners]]\n[runners.kubernetes]\nbearer_token = \"x\"\n", "runners.kubernetes.bearer_token"),
             ("[[runners]]\nkubernetes = 1\n", "not a table"),
-            // gitlab-runner does not regard case, nor what Unicode folds onto a letter.
+            // gitlab-runner ignores case, and folds some Unicode characters to ASCII letters.
             ("[[runners]]\nToken = \"x\"\n", "runners.token is set by outrigger"),
             ("[[runners]]\nURL = \"x\"\n", "runners.url is set by outrigger"),
             ("[[Runners]]\nExecutor = \"shell\"\n", "runners.executor is set by outrigger"),
@@ -626,7 +596,7 @@ mod tests {
             };
             ["privileged", "baseline", "restricted"].into_iter().filter(|level| taken(level)).count()
         };
-        // The number of levels, from the most to the least generous, that take it.
+        // The number of levels that allow it, from the least restrictive one.
         for (text, taken) in [
             ("privileged = true", 1),
             ("Privileged = true", 1),
@@ -668,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_is_named_without_its_values() {
+    fn lists_the_added_keys_without_their_values() {
         let text = "[[runners]]\nenvironment = [\"SECRET=x\"]\n[runners.cache.s3]\nSecretKey = \"x\"\n[runners.kubernetes]\ncpu_limit = \"1\"\n\
             [runners.kubernetes.node_selector]\n\"kubernetes.io/os\" = \"linux\"\n\
             [[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\n[[runners.kubernetes.volumes.empty_dir]]\nname = \"b\"\n";
@@ -701,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_one_job_at_once_asks_more_than_once_at_once() {
+    fn concurrent_jobs_use_concurrent_requests() {
         let none = Table::new();
         let asks = |limit, extra: &Table| {
             let made = whole(&Entry { job_limit: limit, ..entry(extra, false) });

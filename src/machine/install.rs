@@ -1,42 +1,42 @@
-//! How gitlab-runner comes onto the machine, and by what it is known to be the right one.
+//! The installation of gitlab-runner, and the checks of values in the scripts.
 
 use super::launch_script::host_of;
 use crate::base::error::{Failure, Id, Result};
 
 pub use crate::settings::InstallMethod as Method;
 
-/// Where gitlab-runner comes from.
+/// The source of gitlab-runner.
 #[derive(Clone, Debug)]
 pub struct Installer<'a> {
-    /// The way.
+    /// Packages or binary.
     pub method: Method,
     /// The version to install; a newer one on the machine stays.
     pub version: &'a str,
     /// The package repository, without `/debian` or `/ubuntu`.
     pub apt_url: &'a str,
-    /// Where to get its key.
+    /// The repository's signing key.
     pub key_url: &'a str,
     /// The key's fingerprint; spaces and lower case are accepted.
     pub key_fingerprint: &'a str,
-    /// The static binary; none means GitLab's own place for this version, for amd64.
+    /// The static binary; `None` for GitLab's download of this version for amd64.
     pub binary_url: Option<&'a str>,
-    /// SHA-256 of the package or the binary, 64 hex digits, if known.
+    /// SHA-256 of the package or the binary, 64 hex digits.
     pub sha256: Option<&'a str>,
-    /// False puts a notice with the sources at the script's top.
+    /// If false, the script begins with a notice about the sources.
     pub is_default: bool,
 }
 
-/// Hashes known to this version of outrigger: version, file, SHA-256. Only what was read from GitLab's
-/// signed `release.sha256` goes in here; a version that is not listed needs its hash named.
+/// Known hashes: version, method, SHA-256. Only hashes from GitLab's signed `release.sha256` belong here; for
+/// other versions, the user gives the hash.
 const KNOWN: &[(&str, Method, &str)] = &[];
 
-/// The SHA-256 of what GitLab published as this version for amd64, if it is known here.
+/// The known SHA-256 of GitLab's download of this version for amd64.
 pub fn known_sha256(method: Method, version: &str) -> Option<&'static str> {
     KNOWN.iter().find(|(v, m, _)| *v == version && *m == method).map(|(_, _, sha256)| *sha256)
 }
 
-/// GitLab's binary of this version for amd64. Source: "Download the binary" in GitLab's installation
-/// pages, under the host that answers on IPv4 and IPv6.
+/// GitLab's binary of this version for amd64. Source: "Download the binary" in GitLab's installation pages, on the
+/// host with IPv4 and IPv6.
 pub fn default_binary_url(version: &str) -> String {
     format!(
         "https://s3.dualstack.us-east-1.amazonaws.com/gitlab-runner-downloads/v{version}/binaries/gitlab-runner-linux-amd64"
@@ -44,18 +44,18 @@ pub fn default_binary_url(version: &str) -> String {
 }
 
 impl Installer<'_> {
-    /// Where the binary is.
+    /// The URL of the binary.
     pub fn binary(&self) -> String {
         self.binary_url.map_or_else(|| default_binary_url(self.version), str::to_owned)
     }
 
-    /// Whether this version has `gitlab-runner lint`, which came with 19.3.
+    /// Whether this version has `gitlab-runner lint` (19.3 and newer).
     pub(super) fn can_lint(&self) -> bool {
         let mut parts = self.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (19, 3)
     }
 
-    /// Refuses what could not be data in apt's files or in the script.
+    /// Fails with OR0711 for values that are invalid in apt's files or in the script.
     pub(super) fn check(&self) -> Result<()> {
         let refuse = |what: &str, value: &str, rule: &str| Err(refused(what, value, rule));
         if !is_plain(self.version, ".+~") {
@@ -71,7 +71,7 @@ impl Installer<'_> {
         {
             let http = value.starts_with("https://") || value.starts_with("http://");
             if !http
-                // It stands in apt's preferences as it is.
+                // apt's preferences contain the host without quotes.
                 || !is_plain(host_of(value), ".-")
                 || !value.chars().all(|c| c.is_ascii_graphic() && !"\"[]".contains(c))
             {
@@ -87,7 +87,7 @@ impl Installer<'_> {
         }
     }
 
-    /// The fingerprint as gpg prints it for machines.
+    /// The fingerprint in the format of `gpg --with-colons`.
     pub(super) fn fingerprint(&self) -> String {
         self.key_fingerprint.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()).collect()
     }
@@ -98,7 +98,24 @@ pub(super) fn refused(what: &str, value: &str, rule: &str) -> Failure {
         .detail("reason", rule.to_owned())
 }
 
-/// Letters, digits and these, beginning with a letter or digit.
+/// Checks the values that the launch script and the uninstall script have in common: the deployment must be a file
+/// name, the version a package version, and the texts must not contain a NUL byte. A TOML string could contain one
+/// as an escape, but a shell word cannot. Fails with OR0711.
+pub(super) fn check_common(deployment: &str, version: &str, texts: &[(&str, &str)]) -> Result<()> {
+    if !is_plain(deployment, "._-") {
+        let rule = "it must be a file name of letters, digits, '.', '_', '-'";
+        return Err(refused("deployment", deployment, rule));
+    }
+    if !is_plain(version, ".+~-") {
+        return Err(refused("outrigger version", version, "it is not a version"));
+    }
+    match texts.iter().find(|(_, value)| value.contains('\0')) {
+        Some((what, value)) => Err(refused(what, value, "it contains a NUL byte")),
+        None => Ok(()),
+    }
+}
+
+/// Whether the value begins with a letter or digit and contains only letters, digits and the extra characters.
 pub(super) fn is_plain(value: &str, extra: &str) -> bool {
     value.starts_with(|c: char| c.is_ascii_alphanumeric())
         && value.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))

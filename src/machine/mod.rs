@@ -1,4 +1,4 @@
-//! The machine that becomes the runner: what runs there, and how it gets there.
+//! The runner's machine: the launch script, its contents and its delivery.
 
 pub mod commands;
 pub mod config_entry;

@@ -1,25 +1,22 @@
-//! What the settings ask for: a target, and how the secrets travel there. What it cannot take is refused.
+//! Derives the target, and the location of the secrets, from the settings.
 
 use super::target::{self, Target};
 use crate::base::error::{Failure, Id, Result};
 use crate::settings::{Secrets, Settings, Source};
 
-/// Where a script goes and how its secrets travel, as the settings have it.
+/// The target of a script and the location of its secrets.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement {
     /// The target.
     pub target: &'static Target,
-    /// The secrets go into a file beside the script.
+    /// The secrets are in a file next to the script.
     pub separate: bool,
-    /// The script closes the VM's way to its metadata service.
+    /// The script blocks the VM's access to its metadata service.
     pub lock_metadata: bool,
 }
 
-/// What the settings ask for. What was recorded for another target and does not suit this one is left
-/// aside; what is asked for now and cannot be is refused.
-///
-/// # Errors
-/// OR0202 (exit 2) that says why and what to do instead.
+/// Derives the placement. A recorded setting that the target does not support is ignored; a given one fails with
+/// OR0202 (exit 2).
 pub fn placement(settings: &Settings) -> Result<Placement> {
     let target = target::of(*settings.target);
     let name = target.name;
@@ -28,27 +25,24 @@ pub fn placement(settings: &Settings) -> Result<Placement> {
             .detail("because", why)
             .hint(instead)
     };
-    let mut lock_metadata = settings.lock_metadata;
-    if let (true, Some(why)) = (lock_metadata, target.no_lock) {
-        if !settings.sources.get("lockMetadata").is_some_and(Source::is_remembered) {
-            return Err(refuse("--lock-metadata", why, "omit --lock-metadata"));
-        }
-        lock_metadata = false;
+    let lock_metadata = settings.lock_metadata && target.no_lock.is_none();
+    if let (true, Some(why)) = (settings.lock_metadata, target.no_lock)
+        && !settings.sources.get("lockMetadata").is_some_and(Source::is_remembered)
+    {
+        return Err(refuse("--lock-metadata", why, "omit --lock-metadata"));
     }
-    let mut separate = target.is_host();
-    if let Some(how) = &settings.secrets {
-        separate = how.value == Secrets::Separate;
-        if separate && !target.is_host() {
-            if !how.source.is_remembered() {
-                return Err(refuse(
-                    "--secrets separate",
-                    "the VM runs the script at boot, before the secrets file can be copied to it",
-                    "create the VM without a script and copy both files to it: --target ssh; or keep the secrets in the script: --secrets inline",
-                ));
-            }
-            separate = target.is_host();
+    let separate = match &settings.secrets {
+        None => target.is_host(),
+        Some(how) if target.is_host() => how.value == Secrets::Separate,
+        Some(how) if how.value == Secrets::Separate && !how.source.is_remembered() => {
+            return Err(refuse(
+                "--secrets separate",
+                "the VM runs the script at boot, before the secrets file can be copied to it",
+                "create the VM without a script and copy both files to it: --target ssh; or keep the secrets in the script: --secrets inline",
+            ));
         }
-    }
+        Some(_) => false,
+    };
     if separate && settings.script.as_ref().is_some_and(|path| path.value.as_os_str() == "-") {
         return Err(Failure::new(
             Id::InvalidInput,

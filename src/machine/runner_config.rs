@@ -1,14 +1,9 @@
-//! What `--runner-config` adds to the runner's entry.
-
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::files::Intake;
 use crate::deployment::run::Run;
 use crate::machine::config_entry;
 
-/// Reads it; empty without the setting.
-///
-/// # Errors
-/// OR0712 for a file that cannot be read or used.
+/// Reads the file of `--runner-config`; an empty table without the setting. Fails with OR0712.
 pub async fn read(run: &Run, intake: &Intake) -> Result<toml::Table> {
     let Some(path) = &run.settings.runner_config else { return Ok(toml::Table::new()) };
     let path = &path.value;

@@ -1,10 +1,9 @@
-//! The launch script as files: where they go, what may be there already, and what to do with them.
+//! The files of the launch script: checks, writing, instructions and removal.
 
 use std::path::{Path, PathBuf};
 
 use crate::base::error::{Command, Failure, Hint, Id, Result};
 use crate::base::files;
-use crate::base::secret::Secret;
 use crate::deployment::notes::Notes;
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::Run;
@@ -12,25 +11,21 @@ use crate::machine::placement::{Placement, placement};
 use crate::machine::target;
 use crate::machine::{self, ScriptSecrets, commands, secrets_file};
 
-/// Where this run's script goes, and how its secrets travel.
+/// The target and the path of this run's script.
 #[derive(Clone)]
 pub struct Delivery {
-    /// What the settings ask for.
     pub placement: Placement,
-    /// The script's path; `-` is stdout.
+    /// `-` is stdout.
     pub script: PathBuf,
 }
 
 impl Delivery {
-    /// As the settings have it.
-    ///
-    /// # Errors
-    /// OR0202 (exit 2) for what the target cannot take.
+    /// Fails as [`placement`].
     pub fn of(run: &Run) -> Result<Self> {
         Ok(Self { placement: placement(&run.settings)?, script: run.script_path() })
     }
 
-    /// The path of the file with the secrets, where there is to be one.
+    /// The path of the secrets file; `None` if the secrets are in the script.
     pub fn secrets(&self) -> Option<PathBuf> {
         self.placement.separate.then(|| secrets_file::path_beside(&self.script))
     }
@@ -39,22 +34,20 @@ impl Delivery {
         self.script.as_os_str() == "-"
     }
 
-    /// Whether the last script was made for another target, or with its secrets elsewhere: such a script
-    /// is another one, although the machine would look the same.
+    /// Whether the last script was for another target or had its secrets elsewhere: the script then has to be
+    /// written again, although its effect on the machine is the same.
     pub fn is_another(&self, notes: &Notes) -> bool {
         notes.script_target().is_some_and(|noted| noted != self.noted())
     }
 
-    /// What is remembered of it for [`Self::is_another`].
+    /// The text in the notes for [`Self::is_another`].
     pub fn noted(&self) -> String {
         let beside = if self.placement.separate { ", separate" } else { "" };
         format!("{}{beside}", self.placement.target.name)
     }
 
-    /// What is in the way of writing the files.
-    ///
-    /// # Errors
-    /// OR0702 (exit 7); OR0707 (exit 3) in a git work tree.
+    /// Checks that the files can be written. Fails with OR0702 (exit 7) if they exist and are not this
+    /// deployment's, and with OR0707 (exit 3) in a git work tree.
     pub fn check(&self, run: &Run) -> Result<()> {
         if self.to_stdout() {
             return Ok(());
@@ -76,31 +69,25 @@ impl Delivery {
         Ok(())
     }
 
-    /// Writes the files, the secrets first: a script without them is of no use. Makes the directory.
-    ///
-    /// # Errors
-    /// As [`files::write_private`].
+    /// Creates the directory and writes the files, the secrets first, because the script needs them. Fails as
+    /// [`files::write_private`].
     pub fn write(&self, deployment: &str, document: &str, secrets: Option<ScriptSecrets<'_>>) -> Result<()> {
         if let Some(dir) = self.script.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             files::make_dir(dir)?;
         }
         if let (Some(path), Some(secrets)) = (self.secrets(), secrets) {
-            let text: Secret = secrets_file::text(deployment, secrets);
-            files::write_private(&path, text.expose().as_bytes())?;
+            files::write_private(&path, secrets_file::text(deployment, secrets).expose().as_bytes())?;
         }
         files::write_private(&self.script, document.as_bytes())
     }
 
-    /// For the plan: where it is for, when it runs there, and who can read it back.
+    /// Adds details to a plan line: the target, when it runs the script, and the users that can read it.
     pub fn about<A>(&self, line: Line<A>, with_secrets: bool) -> Line<A> {
         let target = self.placement.target;
-        let line =
-            line.detail(format!("for {} (--target {}): runs {}", target.title, target.name, target.runs()));
-        let line = if with_secrets && !self.placement.separate {
-            line.detail(format!("its secrets can be read by {}", target.readers))
-        } else {
-            line.detail(format!("can be read by {}", target.readers))
-        };
+        let its_secrets = if with_secrets && !self.placement.separate { "its secrets " } else { "" };
+        let line = line
+            .detail(format!("for {} (--target {}): runs {}", target.title, target.name, target.runs()))
+            .detail(format!("{its_secrets}can be read by {}", target.readers));
         if self.placement.lock_metadata {
             line.detail("blocks the VM's access to its metadata service")
         } else {
@@ -108,7 +95,7 @@ impl Delivery {
         }
     }
 
-    /// What to do with the files next.
+    /// Instructions for the written files.
     pub fn next(&self, with_secrets: bool) -> Vec<Hint> {
         let target = self.placement.target;
         let shown = if self.to_stdout() {
@@ -143,12 +130,11 @@ impl Delivery {
     }
 }
 
-/// The path as it is meant wherever a command is pasted.
 pub fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Refuses a file that is there and does not say that it is this deployment's.
+/// Refuses an existing file without this deployment's header.
 fn check_ours(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<()> {
     files::check_target(path)?;
     files::check_place(path)?;
@@ -162,11 +148,8 @@ fn check_ours(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result
     }
 }
 
-/// What teardown does about the files. A path from the record is a hint: only a file that says whose it is
-/// goes. The file with secrets is looked for whether the settings still ask for one or not.
-///
-/// # Errors
-/// A file that cannot be read.
+/// Teardown's plan for the files. The path in the record may be outdated: only files with this deployment's header
+/// are removed. The secrets file is removed even if the settings no longer use one. Fails if a file cannot be read.
 pub fn undo_lines(run: &Run, notes: &Notes) -> Result<Vec<Line<PathBuf>>> {
     let path = notes.record().script_path.clone().unwrap_or_else(|| run.script_path());
     let deployment = run.names.deployment.as_str();
@@ -183,7 +166,7 @@ pub fn undo_lines(run: &Run, notes: &Notes) -> Result<Vec<Line<PathBuf>>> {
     Ok(lines)
 }
 
-/// What the script made of a machine is out of our reach; whose it is to take back, and how.
+/// The instruction to undo the script's changes on the machine, which outrigger cannot reach.
 fn machine_line(run: &Run) -> Line<PathBuf> {
     let (text, way) = match target::of(*run.settings.target) {
         target if target.is_host() => (
@@ -198,13 +181,13 @@ fn machine_line(run: &Run) -> Line<PathBuf> {
     Line::keep(text).detail((way, Command::outrigger("launch-script --uninstall")))
 }
 
-/// None for a file that is not there.
+/// `None` for a missing file.
 fn undo_line(path: &Path, what: &str, is_ours: impl Fn(&str) -> bool) -> Result<Option<Line<PathBuf>>> {
     let stays = || Line::keep(format!("kept {}: it is not this deployment's {what}", path.display()));
     if files::check_target(path).is_err() {
         return Ok(Some(stays()));
     }
-    // Where others write, it may be theirs by now.
+    // If other users can write to the directory, the file may be theirs.
     let bytes = match files::read(path) {
         Err(failure) if failure.id == Id::WritableByOthers => return Ok(Some(stays())),
         read => read?,

@@ -1,4 +1,4 @@
-//! The file that a script without secrets takes them from: mode 0600, beside the script.
+//! The secrets file of a script without secrets: mode 0600, next to the script.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use crate::base::secret::Secret;
 
 const HEADER: &str = "# outrigger-launch-secrets deployment=";
 
-/// Where the secrets of the script at `script` lie: the same name with `.secrets` behind it.
+/// The path of the secrets file: the script's path with `.secrets` appended.
 pub fn path_beside(script: &Path) -> PathBuf {
     let mut path = OsString::from(script);
     path.push(".secrets");
     path.into()
 }
 
-/// What the file says: its mark, then `runner_token=` and `bearer_token=`, a line each, and
-/// `runner_expires=` where that token ends.
+/// The content: a header, then one line each for `runner_token=` and `bearer_token=`, and `runner_expires=` if the
+/// runner's token expires.
 pub fn text(deployment: &str, secrets: ScriptSecrets<'_>) -> Secret {
     let expires = secrets.runner_expires.map(|time| format!("runner_expires={time}\n")).unwrap_or_default();
     Secret::new(format!(
@@ -26,7 +26,7 @@ pub fn text(deployment: &str, secrets: ScriptSecrets<'_>) -> Secret {
     ))
 }
 
-/// Is `text` a file with secrets that was written for this deployment?
+/// Whether `text` is a secrets file of this deployment.
 pub fn is_ours(text: &str, deployment: &str) -> bool {
     text.lines().next().and_then(|line| line.strip_prefix(HEADER)) == Some(deployment)
 }
@@ -40,7 +40,7 @@ mod tests {
     use crate::machine::ScriptSecrets;
 
     #[test]
-    fn three_lines_that_are_known_again() {
+    fn writes_and_recognises_the_secrets_file() {
         let (runner, bearer) = (Secret::new("glrt-EXAMPLE"), Secret::new("eyJ.EXAMPLE"));
         let file =
             text("web", ScriptSecrets { runner_token: &runner, bearer_token: &bearer, runner_expires: None });

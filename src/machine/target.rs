@@ -1,14 +1,13 @@
-//! Where a launch script can run: what each place takes, when it runs the script, and who can read it
-//! back afterwards.
+//! The targets of a launch script: their limits, when they run the script, and the users that can read it
+//! afterwards.
 //!
-//! Facts and their sources: Lightsail's limits are those of public projects (the true cap is not
-//! documented, and AWS's own shell block takes a part of it); that its user data is a shell script and
-//! nothing else follows from that block. EC2: its user guide (16 KB before base64; the API gives the user
-//! data back to who may ask for it). GCE: REST reference, "Metadata" (262,144 bytes a value), and its guide
-//! to startup scripts. Azure: SDK reference of `customData` (65,535 bytes, decoded; not in the metadata
-//! service). `DigitalOcean`: its `OpenAPI` specification (64 KiB). Hetzner: its provider's documentation
-//! (32 KiB). `OpenStack`: Nova's user guide (65,535 bytes of base64; metadata service or config drive).
-//! What stays on the disk: cloud-init's `helpers.py` and `cc_scripts_user`; GCE's guest agent runs a
+//! Sources. Lightsail: the limit is that of public projects (the real limit is not documented, and AWS's own shell
+//! block takes a part of it); because of that block, the user data must be a shell script. EC2: its user guide
+//! (16 KB before base64; the API returns the user data to authorized users). GCE: REST reference, "Metadata"
+//! (262,144 bytes per value), and its guide to startup scripts. Azure: SDK reference of `customData` (65,535 bytes,
+//! decoded; not in the metadata service). `DigitalOcean`: its `OpenAPI` specification (64 KiB). Hetzner: its
+//! provider's documentation (32 KiB). `OpenStack`: Nova's user guide (65,535 bytes of base64; metadata service or
+//! config drive). Copies on the disk: cloud-init's `helpers.py` and `cc_scripts_user`; GCE's guest agent runs a
 //! startup script without cloud-init.
 
 use base64::Engine as _;
@@ -21,13 +20,13 @@ use crate::settings::Place;
 /// How the script reaches the machine, and when it runs there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// cloud-init runs it at the first boot; a copy of the disk with a new instance id counts as a new one.
+    /// cloud-init runs it at the first boot, also of a copy of the disk with a new instance id.
     FirstBoot,
-    /// The same, in a cloud-init document that writes the script to disk and runs it.
+    /// As `FirstBoot`, with a cloud-init document that writes the script to disk and runs it.
     CloudConfig,
-    /// A guest agent without cloud-init runs it at each boot.
+    /// A guest agent without cloud-init runs it at every boot.
     EveryBoot,
-    /// You copy it to a host that is up, and run it.
+    /// The user copies it to a running host and runs it.
     Copy,
 }
 
@@ -36,26 +35,26 @@ pub enum Delivery {
 pub struct Target {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What people call it.
+    /// Its name in messages.
     pub title: &'static str,
-    /// What it calls the thing that it is handed.
+    /// The place's own term for the script or document.
     pub field: &'static str,
-    /// The most that it takes, in bytes; none where only the disk limits it.
+    /// In bytes; `None` if there is no limit.
     pub limit: Option<usize>,
-    /// How the script gets there.
+    /// How the script reaches the machine.
     pub delivery: Delivery,
-    /// Who can read the script back, and for how long.
+    /// The users that can read the script, and for how long.
     pub readers: &'static str,
-    /// A metadata service gives the script to every process on the VM.
+    /// A metadata service returns the script to every process on the VM.
     pub metadata: bool,
-    /// Why the script cannot close the VM's way to its metadata service there.
+    /// Why the script cannot block the VM's access to the metadata service.
     pub no_lock: Option<&'static str>,
 }
 
-/// The smallest limit of a cloud that takes a cloud-init document: EC2's.
+/// The lowest limit of a cloud that accepts a cloud-init document: EC2's.
 const SMALLEST_FOR_DOCUMENTS: usize = 16_384;
 
-/// A cloud whose metadata service gives the user data to every process of the VM, until the VM is deleted.
+/// A cloud whose metadata service returns the user data to every process of the VM until the VM is deleted.
 const CLOUD: Target = Target {
     name: "",
     title: "",
@@ -67,7 +66,7 @@ const CLOUD: Target = Target {
     no_lock: None,
 };
 
-/// All of them, in the order of [`Place`].
+/// In the order of [`Place`].
 pub static TARGETS: &[Target] = &[
     Target {
         name: "lightsail",
@@ -108,7 +107,7 @@ pub static TARGETS: &[Target] = &[
     Target {
         name: "openstack",
         title: "OpenStack",
-        // 65,535 bytes of base64, which has four bytes for three.
+        // 65,535 bytes of base64, which has four bytes for every three.
         limit: Some(49_149),
         readers: "every user of the VM (metadata service, config drive), root, copies of its disk, the cloud's administrators; as long as they exist",
         ..CLOUD
@@ -141,25 +140,24 @@ pub static TARGETS: &[Target] = &[
     },
 ];
 
-/// The target that a setting names.
+/// The target of a setting.
 pub fn of(place: Place) -> &'static Target {
     &TARGETS[place as usize]
 }
 
-/// The target of a name.
+/// Finds a target by its name.
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }
 
 impl Target {
-    /// Whether it is a host that is up: its secrets go into a file of their own unless told otherwise, and a
-    /// runner of somebody else's may be there, of which everything but our entry stays as it is, which takes
-    /// a longer script. Elsewhere the machine is made for this one runner.
+    /// Whether it is a running host and not a new VM for this runner. By default its secrets are in a separate
+    /// file. It may have another runner, whose configuration must stay unchanged, so that its script is longer.
     pub fn is_host(&self) -> bool {
         self.delivery == Delivery::Copy
     }
 
-    /// When it runs the script, as the rest of a sentence.
+    /// When it runs the script; completes the sentence "it runs …".
     pub fn runs(&self) -> &'static str {
         match self.delivery {
             Delivery::FirstBoot | Delivery::CloudConfig => "once, at first boot",
@@ -173,8 +171,8 @@ impl Target {
         matches!(self.delivery, Delivery::FirstBoot | Delivery::CloudConfig)
     }
 
-    /// What the target is handed, made of the rendered script: the script itself, or a document around it
-    /// that keeps the script's mark, so that it is known as ours.
+    /// The text for the target: the script, or a document with the script and its header line, by which
+    /// [`super::is_ours`] recognises it.
     pub fn wrap(&self, script: &str, deployment: &str) -> String {
         match self.delivery {
             Delivery::CloudConfig => cloud_config(script, deployment),
@@ -182,10 +180,8 @@ impl Target {
         }
     }
 
-    /// Whether `document`, as [`Self::wrap`] made it, fits; a warning where some clouds would not take it.
-    ///
-    /// # Errors
-    /// OR0711 (exit 3) with both sizes.
+    /// Checks the size of a document of [`Self::wrap`]. Fails with OR0711 (exit 3); returns a warning if some clouds
+    /// do not accept the size.
     pub fn check_size(&self, document: &str) -> Result<Option<String>> {
         let size = document.len();
         if let Some(limit) = self.limit.filter(|limit| size > *limit) {
@@ -203,8 +199,8 @@ impl Target {
     }
 }
 
-/// The script is kept for another try until it has succeeded: what cloud-init knows of its outcome is the
-/// exit code of this one command.
+/// A cloud-init document. The script is deleted only after it has succeeded, so that it can be run again; its exit
+/// code is that of the `runcmd` entry.
 fn cloud_config(script: &str, deployment: &str) -> String {
     let mark = script.lines().find(|line| line.starts_with(super::launch_script::HEADER)).unwrap_or_default();
     let path = format!("/var/lib/outrigger/{deployment}-launch.sh");
@@ -234,26 +230,26 @@ mod tests {
     use crate::settings::setting;
 
     #[test]
-    fn the_table_has_what_the_command_line_offers() {
+    fn the_table_has_a_row_for_every_choice() {
         let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
         assert_eq!(setting("target").map(|row| row.choices), Some(names.as_slice()));
         assert!(find("mars").is_none());
     }
 
     #[test]
-    fn the_table_agrees_with_itself() {
+    fn the_rows_are_consistent() {
         for target in TARGETS {
             let name = target.name;
-            // Where no metadata service has the script, there is none to lock.
+            // Without a metadata service there is no access to block.
             assert!(target.metadata || target.no_lock.is_some(), "{name}");
             assert_eq!(target.metadata, target.readers.contains("metadata ser"), "{name}");
-            // It stands in a comment line of the script, which is cut at 200 characters.
+            // It is in a comment line of the script, which is truncated to 200 characters.
             assert!(target.readers.len() < 160, "{name}");
         }
     }
 
     #[test]
-    fn sizes_are_refused_and_warned_of() {
+    fn refuses_or_warns_of_a_large_script() {
         let sized = |name: &str, bytes: usize| find(name).expect("a target").check_size(&"x".repeat(bytes));
         assert_eq!(sized("lightsail", 14_336).expect("fits"), None);
         let failure = sized("lightsail", 14_337).expect_err("too long");

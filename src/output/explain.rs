@@ -1,12 +1,11 @@
-//! `outrigger explain ID`: what happened, why outrigger stops there, and what to do. The title is in the
-//! catalogue, the text below it in `explain.txt`.
+//! The pages of `outrigger explain ID`. The titles are in the catalogue, the texts in `explain.txt`.
 
 use crate::base::error::Id;
 
-/// Each page begins with its code on a line of its own, after an empty one.
+/// A page begins with an empty line, except the first, and a line with its code.
 const PAGES: &str = include_str!("explain.txt");
 
-/// The page of a failure, with its title in front.
+/// The page of a failure with its title.
 pub fn page(id: Id) -> String {
     let begins = format!("{id}\n\n");
     let text = PAGES.split_once(begins.as_str()).map_or("", |(_, after)| after);
@@ -14,13 +13,13 @@ pub fn page(id: Id) -> String {
     format!("{id}: {}\n\n{}\n", id.title(), text[..end.unwrap_or(text.len())].trim_end())
 }
 
-/// Whether a text begins with a line that is a code and nothing else.
+/// Whether the first line of a text is a code.
 fn is_code(text: &str) -> bool {
     let line = text.lines().next().unwrap_or_default();
     line.len() == 6 && line.starts_with("OR") && line[2..].bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The page of a failure by its code; case does not matter.
+/// The page of a code, whose case is ignored.
 pub fn explain(code: &str) -> Option<String> {
     Id::ALL.iter().find(|id| id.code().eq_ignore_ascii_case(code)).map(|id| page(*id))
 }
@@ -31,14 +30,14 @@ mod tests {
     use crate::base::error::Id;
 
     #[test]
-    fn each_failure_has_one_page_and_each_page_a_failure() {
+    fn pages_and_failures_correspond() {
         let codes: Vec<_> = PAGES.lines().filter(|line| is_code(line)).collect();
         let known: Vec<_> = Id::ALL.iter().map(|id| id.code()).collect();
         assert_eq!(codes, known);
     }
 
     #[test]
-    fn pages_are_of_one_shape() {
+    fn pages_have_a_title_and_short_lines() {
         for id in Id::ALL {
             let text = page(*id);
             assert!(text.starts_with(&format!("{id}: {}\n\n", id.title())) && text.ends_with(".\n"), "{id}");

@@ -1,4 +1,4 @@
-//! Events as text for people. Meaning is in words and glyphs; colour only repeats it.
+//! Renders events as text. Colour adds no information to words and glyphs.
 
 use super::shown::shown;
 use crate::base::error::{Failure, Kind};
@@ -8,22 +8,22 @@ use crate::base::job_log::LogLine;
 use crate::base::message;
 use crate::base::text::{hang, human_duration, pad, width, wrap};
 
-/// Column where a step's text begins: the longest step name and a gap, after the glyph.
+/// Columns of a step's name, with a gap after the longest one.
 const STEP: usize = 20;
 
-/// Renders events for a terminal of a given width.
+/// Renders events for a terminal.
 #[derive(Clone, Copy, Debug)]
 pub struct Human {
     /// Columns of the terminal.
     pub width: usize,
-    /// Whether glyphs beyond ASCII may be used.
+    /// Whether the terminal shows UTF-8.
     pub unicode: bool,
-    /// Whether to colour.
+    /// Whether to use colour.
     pub colour: bool,
 }
 
 impl Human {
-    /// Paragraphs, set anew for the width here: a wide terminal does not make long lines easier to read.
+    /// Wraps paragraphs, which are separated by empty lines, at the width of the terminal, at most 100 columns.
     pub fn prose(&self, text: &str) -> String {
         let columns = self.width.min(100);
         let paragraphs = text.trim_end().split("\n\n");
@@ -32,7 +32,7 @@ impl Human {
         set.collect::<Vec<_>>().join("\n\n") + "\n"
     }
 
-    /// The text of an event, newline included; empty for events that leave no line.
+    /// The text of an event with its line break; it may be empty.
     pub fn render(&self, event: &Event) -> String {
         let text = match &shown(event) {
             Event::Header { deployment, rows } => self.header(deployment, rows),
@@ -50,7 +50,7 @@ impl Human {
             }
             Event::Check { name, outcome, text, detail } => self.check(name, *outcome, text, detail),
             Event::Warning { text } => self.lead("warning: ", "33", text),
-            // A command on a line of its own is whole, for pasting.
+            // The command is on its own line and not wrapped, for pasting.
             Event::Advice(hint) => {
                 let command = hint.command.as_ref().map(ToString::to_string).unwrap_or_default();
                 format!("{}    {command}\n", self.lead("warning: ", "33", &format!("{}:", hint.text)))
@@ -66,7 +66,7 @@ impl Human {
         if self.unicode { text } else { ascii(&text) }
     }
 
-    /// The line of a step that runs, without newline: for a spinner.
+    /// The line of a running step for a spinner, without line break.
     pub fn running(&self, step: &str, text: &str) -> String {
         let line = format!("{}{}", pad(&message::text(step), STEP), message::text(text));
         let line = if self.unicode { line } else { ascii(&line) };
@@ -78,14 +78,14 @@ impl Human {
     }
 
     fn step(&self, glyph: &str, plain: &str, code: &str, step: &str, text: &str) -> String {
-        // Two columns where a glyph may be "ok", so that everything still stands in columns.
+        // Without UTF-8 a glyph can have three columns ("...").
         let glyph = if self.unicode { pad(glyph, 1) } else { pad(plain, 3) };
         let body = hang(&format!("{glyph} {}", pad(step, STEP)), text, self.width);
         let rest = body.strip_prefix(glyph.as_str()).unwrap_or_default();
         format!("{}{rest}", self.paint(code, &glyph))
     }
 
-    /// Somebody else's output, marked as such on every line, and never wrapped.
+    /// A job's output: every line has a prefix, and is not wrapped.
     fn log(&self, job: &str, line: &LogLine) -> String {
         let bar = if self.unicode { "│" } else { "|" };
         let head = format!("  {job} {bar} ");
@@ -104,7 +104,7 @@ impl Human {
             rows.iter().map(|(a, b, c)| [a.as_str(), b.as_str(), c.as_str()]).collect();
         let widest = |at: usize| rows.iter().map(|row| width(row[at])).max().unwrap_or(0);
         let (label, source) = (widest(0), widest(2));
-        // The sources stand in a column of their own where most values leave room for it.
+        // The sources are in their own column if most values leave room for it.
         let value = widest(1).min(46);
         let aligned = 2 + label + 3 + value + 3 + source <= self.width;
         let mut out = format!("{}\n", self.paint("1", deployment));
@@ -147,7 +147,8 @@ impl Human {
         out
     }
 
-    /// Words, and the command below them: whole, for pasting, and further left where it would not fit.
+    /// Text, with the command below it. The command is not wrapped, for pasting, and less indented if it would not
+    /// fit otherwise.
     fn hint(&self, indent: &str, hint: &Hint) -> String {
         let Some(command) = hint.command.as_ref().map(ToString::to_string) else {
             return hang(indent, &hint.text, self.width);
@@ -186,7 +187,7 @@ impl Human {
             if !text.is_empty() {
                 out += &hang("  ", &format!("{text}{colon}"), self.width);
             }
-            // What may be pasted is left to the terminal to break: a newline would change it.
+            // Not wrapped, for pasting.
             out += &command.as_ref().map(|command| format!("    {command}\n")).unwrap_or_default();
         }
         out
@@ -206,7 +207,7 @@ impl Human {
         for (name, hint) in rows {
             let head = format!("  {}   ", pad(name, label));
             let whole = hint.to_string();
-            // A command stays whole, for pasting: on the line of its words, or below them.
+            // A command is not wrapped, for pasting: it is on the line of its text, or below it.
             let row = match &hint.command {
                 Some(command) if width(&head) + width(&whole) > self.width => {
                     let words = match (name, hint.text.as_str()) {
@@ -225,22 +226,17 @@ impl Human {
     }
 
     fn finished(&self, exit: u8, seconds: f64, text: &str, last: &str) -> String {
-        // Where there is nothing to say, the time is no news: stdout has the data, stderr stays empty.
+        // Without a text, stderr stays empty, because the output is on stdout.
         let tail = match exit {
             0 if text.is_empty() => String::new(),
             0 => format!("{seconds:.1} s in all."),
             _ => format!("    exit {exit}"),
         };
-        // Time and exit code belong to the first line; what has to be remembered stands below it, last.
-        let line = [text.trim_end(), &tail]
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join(" ");
-        let line = line.trim_start();
+        let line = format!("{} {tail}", text.trim_end());
+        let line = line.trim();
         let mut out = if line.is_empty() { String::new() } else { hang("", line, self.width) };
         if !last.is_empty() {
-            // It ends with a command, which stays whole.
+            // Not wrapped, because it may end in a command.
             out.push_str(last);
             out.push('\n');
         }
@@ -257,7 +253,7 @@ fn colour_of(mark: Mark) -> Option<&'static str> {
     }
 }
 
-/// The few typographic characters of our own texts, for terminals without UTF-8.
+/// Replaces the typographic characters of outrigger's own texts for terminals without UTF-8.
 fn ascii(text: &str) -> String {
     text.replace('…', "...").replace(['–', '—'], "-").replace('→', "->").replace('✔', "ok").replace('✗', "x")
 }

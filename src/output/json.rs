@@ -1,4 +1,4 @@
-//! Events as JSON lines. Field order is fixed: schema and type first.
+//! Renders events as JSON lines with a fixed order of fields: schema and type come first.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,14 @@ use crate::base::message::is_hostile;
 
 const SCHEMA: &str = "outrigger/1.0";
 
-/// One event as one line of JSON, newline included.
+/// [`line`] with the type and the fields of an event.
+macro_rules! entry {
+    ($kind:literal, $($name:literal: $value:expr),+ $(,)?) => {
+        line($kind, &[$(($name, json!($value))),+])
+    };
+}
+
+/// One line with its line break.
 pub fn render(event: &Event) -> String {
     match &shown(event) {
         Event::Header { deployment, rows } => {
@@ -19,7 +26,7 @@ pub fn render(event: &Event) -> String {
                 .iter()
                 .map(|(label, value, from)| json!({"label": label, "value": value, "source": from}))
                 .collect();
-            line("header", &[("deployment", json!(deployment)), ("rows", json!(rows))])
+            entry!("header", "deployment": deployment, "rows": rows)
         }
         Event::Plan { lines, changes } => {
             let lines: Vec<_> = lines
@@ -29,36 +36,27 @@ pub fn render(event: &Event) -> String {
                     json!({"step": l.step, "action": l.mark.word(), "text": l.text, "detail": detail})
                 })
                 .collect();
-            line("plan", &[("changes", json!(changes)), ("lines", json!(lines))])
+            entry!("plan", "changes": changes, "lines": lines)
         }
-        Event::StepStarted { step } => line("step-started", &[("step", json!(step))]),
+        Event::StepStarted { step } => entry!("step-started", "step": step),
         Event::StepDone { step, changed, text, .. } => {
-            line("step-done", &[("step", json!(step)), ("changed", json!(changed)), ("text", json!(text))])
+            entry!("step-done", "step": step, "changed": changed, "text": text)
         }
-        Event::StepWaiting { step, what, waited } => line(
-            "step-waiting",
-            &[("step", json!(step)), ("what", json!(what)), ("waitedSeconds", json!(waited.as_secs()))],
-        ),
-        Event::StepFailed { step, text } => {
-            line("step-failed", &[("step", json!(step)), ("text", json!(text))])
+        Event::StepWaiting { step, what, waited } => {
+            entry!("step-waiting", "step": step, "what": what, "waitedSeconds": waited.as_secs())
         }
-        Event::Check { name, outcome, text, detail } => line(
-            "check",
-            &[
-                ("name", json!(name)),
-                ("outcome", json!(outcome.word())),
-                ("text", json!(text)),
-                ("detail", json!(each(detail))),
-            ],
-        ),
-        Event::Warning { text } => line("warning", &[("text", json!(text))]),
+        Event::StepFailed { step, text } => entry!("step-failed", "step": step, "text": text),
+        Event::Check { name, outcome, text, detail } => {
+            entry!("check", "name": name, "outcome": outcome.word(), "text": text, "detail": each(detail))
+        }
+        Event::Warning { text } => entry!("warning", "text": text),
         Event::Advice(hint) => {
             let command = hint.command.as_ref().map(ToString::to_string).unwrap_or_default();
-            line("warning", &[("text", json!(hint.text)), ("command", json!(command))])
+            entry!("warning", "text": hint.text, "command": command)
         }
-        Event::Note { text } => line("note", &[("text", json!(text))]),
+        Event::Note { text } => entry!("note", "text": text),
         Event::Next { lines } => {
-            // A command has an entry of its own.
+            // A command is a separate entry.
             let lines: Vec<_> = lines
                 .iter()
                 .flat_map(|Hint { text, command }| {
@@ -67,38 +65,31 @@ pub fn render(event: &Event) -> String {
                     words.into_iter().chain(command.as_ref().map(ToString::to_string))
                 })
                 .collect();
-            line("next", &[("lines", json!(lines))])
+            entry!("next", "lines": lines)
         }
-        Event::Retry { what, wait, why } => line(
-            "retry",
-            &[("what", json!(what)), ("waitSeconds", json!(wait.as_secs_f64())), ("why", json!(why))],
-        ),
-        Event::Log { job, line: text } => line("log", &[("job", json!(job)), ("text", json!(text.plain()))]),
-        Event::Undone { step, text } => line("undone", &[("step", json!(step)), ("text", json!(text))]),
+        Event::Retry { what, wait, why } => {
+            entry!("retry", "what": what, "waitSeconds": wait.as_secs_f64(), "why": why)
+        }
+        Event::Log { job, line: text } => entry!("log", "job": job, "text": text.plain()),
+        Event::Undone { step, text } => entry!("undone", "step": step, "text": text),
         Event::Failed(failure) => {
             let details: Vec<_> =
                 failure.details.iter().map(|(label, text)| json!({"label": label, "text": text})).collect();
-            line(
+            entry!(
                 "failed",
-                &[
-                    ("id", json!(failure.id.code())),
-                    ("kind", json!(format!("{:?}", failure.kind).to_lowercase())),
-                    ("message", json!(failure.message)),
-                    ("details", json!(details)),
-                    ("hints", json!(each(&failure.hints))),
-                    ("exit", json!(failure.kind.exit_code())),
-                ],
+                "id": failure.id.code(),
+                "kind": format!("{:?}", failure.kind).to_lowercase(),
+                "message": failure.message,
+                "details": details,
+                "hints": each(&failure.hints),
+                "exit": failure.kind.exit_code(),
             )
         }
-        Event::Finished { exit, changed, seconds, text, last } => line(
-            "finished",
-            &[
-                ("exit", json!(exit)),
-                ("changed", json!(changed)),
-                ("seconds", json!((seconds * 1000.0).round() / 1000.0)),
-                ("text", json!(if last.is_empty() { text.clone() } else { format!("{text}\n{last}") })),
-            ],
-        ),
+        Event::Finished { exit, changed, seconds, text, last } => {
+            let text = if last.is_empty() { text.clone() } else { format!("{text}\n{last}") };
+            let seconds = (seconds * 1000.0).round() / 1000.0;
+            entry!("finished", "exit": exit, "changed": changed, "seconds": seconds, "text": text)
+        }
     }
 }
 
@@ -106,9 +97,9 @@ fn each(hints: &[Hint]) -> Vec<String> {
     hints.iter().map(ToString::to_string).collect()
 }
 
-/// Data that would have gone to stdout as it is.
+/// A line with data that is written to stdout unchanged in the human format.
 pub(crate) fn data(content: &str) -> String {
-    line("data", &[("content", json!(content))])
+    entry!("data", "content": content)
 }
 
 fn line(kind: &str, fields: &[(&str, Value)]) -> String {
@@ -120,8 +111,8 @@ fn line(kind: &str, fields: &[(&str, Value)]) -> String {
     harmless(&out)
 }
 
-/// JSON escapes C0 only; whatever else could steer a terminal is escaped here, so that a line can
-/// be looked at, and still holds the very text.
+/// Escapes the other hostile characters, because JSON requires escapes only for C0: the line is safe for a terminal,
+/// and its texts are unchanged.
 fn harmless(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     for c in line.chars() {

@@ -1,4 +1,4 @@
-//! What a user sees: events as text for people and as JSON lines for programs.
+//! Output to the user: events as text and as JSON lines, and the explain pages.
 
 pub mod explain;
 mod human;

@@ -1,12 +1,12 @@
-//! Events as they may be shown: the one place where outside text enters a message.
+//! Cleans events for output: the only place where outside text enters a rendering.
 
 use crate::base::error::Failure;
 use crate::base::event::{Event, PlanLine};
 use crate::base::hint::{Command, Hint};
 use crate::base::message::{command, text};
 
-/// The event with each string as one line of harmless text. Every field is named here, so that a new one
-/// does not compile before it was thought of; commands stay whole.
+/// The event with each string as one line without hostile characters; commands are not shortened. All fields are
+/// listed, so that a new one does not compile before it is handled here.
 pub(super) fn shown(event: &Event) -> Event {
     match event {
         Event::Header { deployment, rows } => Event::Header {
@@ -35,7 +35,7 @@ pub(super) fn shown(event: &Event) -> Event {
         Event::Note { text: said } => Event::Note { text: text(said) },
         Event::Next { lines } => Event::Next { lines: lines.iter().map(hint).collect() },
         Event::Retry { what, wait, why } => Event::Retry { what: text(what), wait: *wait, why: text(why) },
-        // What a job prints has a filter of its own, which its type stands for.
+        // The type guarantees that the line is filtered.
         Event::Log { job, line } => Event::Log { job: text(job), line: line.clone() },
         Event::Undone { step, text: said } => Event::Undone { step: text(step), text: text(said) },
         Event::Failed(failure) => Event::Failed(self::failure(failure)),

@@ -1,4 +1,4 @@
-//! Both renderings, in full.
+//! Tests of both renderings.
 
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ fn all(human: Human, events: &[Event]) -> String {
 }
 
 #[test]
-fn header_and_plan_wide() {
+fn renders_header_and_plan_in_a_wide_terminal() {
     assert_eq!(
         all(WIDE, &[header(), plan()]),
         "\
@@ -123,7 +123,7 @@ Plan
 }
 
 #[test]
-fn header_and_plan_in_sixty_columns() {
+fn renders_header_and_plan_in_sixty_columns() {
     let text = all(Human { width: 60, ..WIDE }, &[header(), plan()]);
     assert_eq!(
         text,
@@ -148,7 +148,7 @@ Plan
 }
 
 #[test]
-fn steps_wide() {
+fn renders_steps_in_a_wide_terminal() {
     assert_eq!(
         all(WIDE, &steps()),
         "\
@@ -167,7 +167,7 @@ retry: GET /version again in 2 s (503)
 }
 
 #[test]
-fn steps_without_utf8() {
+fn renders_steps_without_utf8() {
     let text = all(Human { unicode: false, ..WIDE }, &steps()[..5]);
     assert_eq!(
         text,
@@ -182,7 +182,7 @@ x   create-role         refused
 }
 
 #[test]
-fn a_failure_and_the_end() {
+fn renders_a_failure_and_the_end() {
     assert_eq!(
         all(Human { width: 80, ..WIDE }, &[failure(), finished()]),
         "
@@ -202,7 +202,7 @@ Stopped at issue-token.     exit 9
         last: String::new(),
     };
     assert_eq!(WIDE.render(&done), "Nothing to change. 0.3 s in all.\n");
-    // What is said does not depend on how fast the machine is.
+    // A run without a text prints nothing, whatever its duration.
     for seconds in [0.0, 0.049, 0.31, 12.0] {
         let nothing =
             Event::Finished { exit: 0, changed: false, seconds, text: String::new(), last: String::new() };
@@ -219,7 +219,7 @@ Stopped at issue-token.     exit 9
 }
 
 #[test]
-fn next_lines_that_are_commands_stay_whole() {
+fn does_not_wrap_commands_of_next_lines() {
     let command = "setup --non-interactive --gitlab-url https://gitlab.com --runner-token-file token";
     let text = "Do the same without any further question being asked";
     let next = Event::Next { lines: vec![Hint::new(text, Command::outrigger(command))] };
@@ -232,7 +232,7 @@ fn next_lines_that_are_commands_stay_whole() {
 }
 
 #[test]
-fn colour_only_repeats() {
+fn colour_does_not_change_the_text() {
     let coloured = Human { colour: true, ..WIDE };
     let events = [vec![header(), plan(), failure(), finished()], steps()].concat();
     let text = all(coloured, &events);
@@ -241,14 +241,14 @@ fn colour_only_repeats() {
 }
 
 #[test]
-fn nothing_from_outside_steers_the_terminal() {
+fn removes_terminal_control_from_outside_text() {
     let evil = Event::Note { text: owned("\x1b]0;x\x07\u{9b}\u{202e}hi") };
     assert_eq!(WIDE.render(&evil), "]0;xhi\n");
     assert_eq!(json_line(&evil), "{\"schema\":\"outrigger/1.0\",\"type\":\"note\",\"text\":\"]0;xhi\"}\n");
 }
 
 #[test]
-fn json_lines() {
+fn renders_json_lines() {
     let events = [
         vec![header(), plan(), Event::StepStarted { step: owned("s") }],
         steps(),
@@ -277,7 +277,7 @@ fn json_lines() {
 }
 
 #[test]
-fn prose_is_set_for_the_width() {
+fn wraps_prose_at_the_width() {
     let human = Human { width: 20, ..WIDE };
     let text = "One paragraph that\nhas lines of its own.\n\nAnother.\n";
     assert_eq!(human.prose(text), "One paragraph that\nhas lines of its\nown.\n\nAnother.\n");

@@ -1,4 +1,4 @@
-//! The only writer to the terminal: stdout for data, stderr for talk, spinners where they help.
+//! Writes to the terminal: data to stdout, messages and spinners to stderr. No other module does.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -15,12 +15,12 @@ use crate::base::text::human_duration;
 use crate::output::{Human, json_data, json_line};
 use crate::settings::{Output, RunOptions, Settings};
 
-/// Pause between two lines about the same wait, off a terminal.
+/// The interval of lines about the same wait, without spinners.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// What the streams are.
+/// Properties of the standard streams.
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "three streams and a permission, each its own fact")]
+#[allow(clippy::struct_excessive_bools, reason = "independent properties of three streams")]
 pub struct Streams {
     /// stdin is a terminal.
     pub stdin_tty: bool,
@@ -30,12 +30,12 @@ pub struct Streams {
     pub stderr_tty: bool,
     /// Columns of stderr's terminal, if known.
     pub width: Option<usize>,
-    /// Spinners may be drawn: only where the writers are the process's own streams.
+    /// Whether spinners may be drawn: the writers are the process's own streams.
     pub animate: bool,
 }
 
 impl Streams {
-    /// What the process's own streams are.
+    /// The properties of the process's own streams.
     pub fn system() -> Self {
         Self {
             stdin_tty: io::stdin().is_terminal(),
@@ -51,16 +51,16 @@ struct Inner {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
     stdout_closed: bool,
-    /// Whether anything stands above: an opening blank line only separates.
+    /// Whether stderr has output: the first output has no leading empty line.
     begun: bool,
     bars: BTreeMap<String, ProgressBar>,
-    /// How long each step had waited when we last said so.
+    /// The time waited in the last line about each step.
     said: BTreeMap<String, Duration>,
-    /// What makes printed commands complete.
+    /// They complete printed commands.
     settings: Option<Settings>,
 }
 
-/// Writes events, data and usage errors. See the module.
+/// Writes events, data and usage errors.
 pub struct Ui {
     inner: Mutex<Inner>,
     multi: Option<MultiProgress>,
@@ -110,7 +110,7 @@ impl Ui {
         }
     }
 
-    /// A writer on the process's own streams; the prompts' colours follow the same decision.
+    /// A writer on the process's own streams. It also sets whether prompts use colour.
     pub fn system(env: &BTreeMap<String, String>, options: &RunOptions) -> Self {
         let streams = Streams::system();
         console::set_colors_enabled(colour(env, streams.stdout_tty));
@@ -118,30 +118,30 @@ impl Ui {
         Self::new(Box::new(io::stdout()), Box::new(io::stderr()), streams, env, options)
     }
 
-    /// Whether somebody is there to answer: stdin and stderr are terminals, and neither
-    /// `--non-interactive`, `CI` nor `-o json` says otherwise.
+    /// Whether outrigger may ask questions: stdin and stderr are terminals, and none of `--non-interactive`, `CI` and
+    /// `-o json` is set.
     pub fn interactive(&self) -> bool {
         self.interactive
     }
 
-    /// Whether stdout is a terminal, where a secret has no business.
+    /// Whether stdout is a terminal, which must not show a secret.
     pub fn stdout_is_terminal(&self) -> bool {
         self.streams.stdout_tty
     }
 
-    /// From here on, commands are printed as they mean this run's deployment and cluster.
+    /// Completes commands printed from now on for this run's deployment and cluster.
     pub fn aim(&self, settings: &Settings) {
         self.lock().settings = Some(settings.clone());
     }
 
-    /// How text is rendered here.
+    /// The renderer of text.
     pub fn human(&self) -> Human {
         self.human
     }
 
-    /// Writes what a command is for (a script, a manifest, a certificate) to stdout, byte for byte; as a
-    /// line of type `data` with `-o json`. A reader that went away (`| head`) is no error. Reports that
-    /// hold outside text go through [`Self::lines`].
+    /// Writes a command's product (a script, a manifest, a certificate) to stdout, byte for byte, or as a line of type
+    /// `data` with `-o json`. A closed pipe (`| head`) is not an error. Reports with outside text must use
+    /// [`Self::lines`].
     pub fn product(&self, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
         self.quietly(|| match self.output {
@@ -150,15 +150,15 @@ impl Ui {
         })
     }
 
-    /// Writes a report to stdout, each line by the rules of [`message::line`]; as one line of type `data`
-    /// with `-o json`.
+    /// Writes a report to stdout, each line cleaned by [`message::line`], or as one line of type `data` with
+    /// `-o json`.
     pub fn lines(&self, lines: &[String]) -> io::Result<()> {
         self.product(message::report(lines).as_bytes())
     }
 
-    /// Prints what clap has to say, help to stdout and errors to stderr; returns the exit code.
+    /// Prints clap's help to stdout, or its error to stderr, and returns the exit code.
     ///
-    /// An error repeats what was typed: that is outside text, too, and may be a token in the wrong place.
+    /// An error repeats the command line, which is outside text and may contain a misplaced token.
     pub fn usage(&self, mut error: clap::Error) -> u8 {
         if error.use_stderr() {
             let said: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
@@ -177,22 +177,22 @@ impl Ui {
         let mut inner = self.lock();
         if error.use_stderr() {
             let plain = message::lines(&text.to_string());
-            // Colour is clap's own; where its words hold a secret, they go out without.
-            let as_typed = plain == text.to_string();
-            inner.err(&if self.human.colour && as_typed { text.ansi().to_string() } else { plain });
+            // clap's own colour is used only if nothing had to be removed or masked.
+            let unchanged = plain == text.to_string();
+            inner.err(&if self.human.colour && unchanged { text.ansi().to_string() } else { plain });
             2
         } else {
             let colour = self.streams.stdout_tty && self.human.colour;
             let text = if colour { text.ansi().to_string() } else { text.to_string() };
-            // Help that nobody reads to its end is no failure.
+            // A closed stdout is not an error for help.
             let _ = inner.out(text.as_bytes());
             u8::from(error.exit_code() != 0) * 2
         }
     }
 
-    /// Runs something that uses the terminal itself, such as a prompt, while no spinner draws.
+    /// Pauses the spinners while `run` uses the terminal, for example for a prompt.
     pub fn pause<T>(&self, run: impl FnOnce() -> T) -> T {
-        // The cursor may be left behind a half-typed answer: what follows begins a line of its own.
+        // The cursor may be after an incomplete answer: the next output keeps its leading line break.
         self.lock().begun = true;
         self.quietly(run)
     }
@@ -263,7 +263,7 @@ impl Reporter for Ui {
         }
         let event = &event;
         match self.output {
-            // A reader that went away does not stop the work.
+            // An error on stdout does not stop the run.
             Output::Json => drop(inner.out(json_line(event).as_bytes())),
             Output::Human => self.human_event(&mut inner, event),
         }
@@ -287,7 +287,7 @@ impl Inner {
     fn err(&mut self, text: &str) {
         let text = if self.begun { text } else { text.trim_start_matches('\n') };
         self.begun |= !text.is_empty();
-        // Nowhere is left to say that stderr is gone.
+        // An error on stderr cannot be reported.
         let _ = self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush());
     }
 
@@ -325,7 +325,7 @@ fn dumb(env: &BTreeMap<String, String>) -> bool {
     env.get("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
-/// `NO_COLOR` (not empty) wins, then `CLICOLOR_FORCE`, then what the terminal is.
+/// `NO_COLOR` (not empty) has precedence over `CLICOLOR_FORCE`, and that over the terminal.
 fn colour(env: &BTreeMap<String, String>, tty: bool) -> bool {
     if env.get("NO_COLOR").is_some_and(|value| !value.is_empty()) {
         return false;
@@ -336,7 +336,7 @@ fn colour(env: &BTreeMap<String, String>, tty: bool) -> bool {
     tty && !dumb(env) && env.get("CLICOLOR").is_none_or(|value| value != "0")
 }
 
-/// POSIX: the first of these that is set and not empty decides.
+/// As in POSIX, the first of the variables that is set and not empty decides.
 fn unicode(env: &BTreeMap<String, String>) -> bool {
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| env.get(*name).filter(|v| !v.is_empty()));
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn off_a_terminal_plain_lines_with_a_heartbeat() {
+    fn prints_plain_lines_and_repeats_waits_without_a_terminal() {
         let (out, err) = shown(&RunOptions::default(), &env(&[("LANG", "C.UTF-8")]));
         assert_eq!(out, "PEM\n");
         assert_eq!(
@@ -439,7 +439,7 @@ Nothing was changed.     exit 2
     }
 
     #[test]
-    fn quiet_and_json() {
+    fn quiet_prints_errors_only_and_json_prints_to_stdout() {
         let (_, err) = shown(&RunOptions { quiet: true, ..RunOptions::default() }, &env(&[]));
         assert_eq!(err, "error OR0201: 1 missing value\nNothing was changed.     exit 2\n");
         let (out, err) = shown(&RunOptions { output: Output::Json, ..RunOptions::default() }, &env(&[]));
@@ -450,7 +450,7 @@ Nothing was changed.     exit 2
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_error() {
+    fn a_closed_pipe_is_not_an_error() {
         let ui = Ui::new(
             Box::new(Gone),
             Box::new(Buffer::default()),
@@ -462,7 +462,7 @@ Nothing was changed.     exit 2
     }
 
     #[test]
-    fn who_can_be_asked() {
+    fn asks_only_on_terminals_and_outside_ci() {
         let both = Streams { stdin_tty: true, stderr_tty: true, ..Streams::default() };
         let ask = |streams, pairs: &[(&str, &str)], options: RunOptions| {
             Ui::new(Box::new(io::sink()), Box::new(io::sink()), streams, &env(pairs), &options).interactive()
@@ -478,7 +478,7 @@ Nothing was changed.     exit 2
     }
 
     #[test]
-    fn colour_and_glyphs() {
+    fn environment_decides_on_colour_and_unicode() {
         let term = ("TERM", "xterm");
         assert!(colour(&env(&[term]), true) && !colour(&env(&[term]), false));
         assert!(

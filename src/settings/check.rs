@@ -1,6 +1,6 @@
-//! Validators: one per shape of value, used alike for flags, environment, file, record and answers.
+//! Validators of values from flags, environment, file, record and answers.
 //!
-//! Each returns the value in the form we keep, or one phrase that says what is wrong with it.
+//! Each returns the value in its canonical form, or an error that completes a sentence: "is empty".
 
 use std::time::Duration;
 
@@ -10,19 +10,21 @@ use crate::base::address::{self, Parts};
 use crate::base::message;
 pub use crate::base::message::{is_hostile, quoted as escaped};
 
-/// Refuses nothing but emptiness and hostile characters.
-pub fn text(value: &str) -> Result<String, String> {
-    if value.is_empty() {
-        Err("is empty".to_owned())
-    } else if value.chars().any(is_hostile) {
-        Err("contains a control, newline or invisible character".to_owned())
-    } else {
-        Ok(value.to_owned())
-    }
+fn valid(ok: bool, value: String, why: &str) -> Result<String, String> {
+    if ok { Ok(value) } else { Err(why.to_owned()) }
 }
 
-/// Refuses a token where it does not belong, without saying it: what is given here is in the shell's history
-/// or in the log of a CI job by now.
+/// Refuses only empty text and hostile characters.
+pub fn text(value: &str) -> Result<String, String> {
+    if value.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    let ok = !value.chars().any(is_hostile);
+    valid(ok, value.to_owned(), "contains a control, newline or invisible character")
+}
+
+/// Refuses a token instead of a file name or in a value, without repeating it: such a token is already in the
+/// shell's history or in a CI job's log.
 pub(super) fn no_token(value: &str, is_path: bool) -> Result<(), String> {
     const REVOKE: &str = "it is now in the shell's history or this job's log, so revoke it in GitLab";
     if is_path && message::is_token(value) {
@@ -53,21 +55,20 @@ fn label(value: &str, longest: usize) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
-/// A namespace: a DNS label that is neither `default` nor one of the cluster's own.
+/// A DNS label that is not reserved for the cluster.
 pub fn namespace(value: &str) -> Result<String, String> {
     label(value, 63)
 }
 
-/// A deployment: like a namespace, but short enough for the suffixes we add.
+/// As [`namespace`], but short enough for outrigger's suffixes.
 pub fn deployment(value: &str) -> Result<String, String> {
     label(value, 50)
 }
 
-/// How many tags a runner can have: GitLab refuses more with "Too many tags specified. Please limit the
-/// number of tags to 50" (`app/models/ci/runner.rb`, `TAG_LIST_MAX_LENGTH`).
+/// GitLab's limit per runner: "Too many tags specified. Please limit the number of tags to 50"
+/// (`app/models/ci/runner.rb`, `TAG_LIST_MAX_LENGTH`).
 pub const MOST_TAGS: usize = 50;
 
-/// A runner tag.
 pub fn tag(value: &str) -> Result<String, String> {
     let value = text(value)?;
     if value.contains(',') {
@@ -76,37 +77,26 @@ pub fn tag(value: &str) -> Result<String, String> {
     if value.trim() != value {
         return Err("begins or ends with a space".to_owned());
     }
-    if value.chars().count() > 255 {
-        return Err("has more than 255 characters".to_owned());
-    }
-    Ok(value)
+    valid(value.chars().count() <= 255, value, "has more than 255 characters")
 }
 
-/// A container image.
 pub fn image(value: &str) -> Result<String, String> {
     let value = text(value)?;
     if value.chars().any(char::is_whitespace) {
         return Err("contains white space".to_owned());
     }
-    if value.starts_with('-') {
-        return Err("begins with '-'".to_owned());
-    }
-    Ok(value)
+    valid(!value.starts_with('-'), value, "begins with '-'")
 }
 
-/// A version: digits and dots.
+/// Two to four numbers of at most nine digits.
 pub fn version(value: &str) -> Result<String, String> {
-    let value = text(value)?;
     let parts: Vec<&str> = value.split('.').collect();
     let digits = |p: &&str| !p.is_empty() && p.len() <= 9 && p.bytes().all(|b| b.is_ascii_digit());
-    if (2..=4).contains(&parts.len()) && parts.iter().all(digits) {
-        Ok(value)
-    } else {
-        Err("is not a version such as 19.4.1".to_owned())
-    }
+    let ok = (2..=4).contains(&parts.len()) && parts.iter().all(digits);
+    valid(ok, text(value)?, "is not a version such as 19.4.1")
 }
 
-/// Whether a version is lower than another; what is no version is lower than all.
+/// Whether a version is lower than another; an invalid version is lower than all.
 pub fn is_older(value: &str, other: &str) -> bool {
     let parts = |value: &str| -> Option<Vec<u32>> {
         version(value).ok()?.split('.').map(|part| part.parse().ok()).collect()
@@ -114,38 +104,25 @@ pub fn is_older(value: &str, other: &str) -> bool {
     parts(value) < parts(other)
 }
 
-/// A uid as the API server gives it.
+/// A Kubernetes object's uid.
 pub fn uid(value: &str) -> Result<String, String> {
-    let value = text(value)?;
-    let fits = (8..=64).contains(&value.len());
-    if fits && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        Ok(value)
-    } else {
-        Err("is not a uid such as 3f1c9a52-7d0e-4b6a-9c1d-2a8e5f40b7c3".to_owned())
-    }
+    let ok = (8..=64).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    valid(ok, text(value)?, "is not a uid such as 3f1c9a52-7d0e-4b6a-9c1d-2a8e5f40b7c3")
 }
 
-/// An `OpenPGP` fingerprint: 40 hex digits, kept in upper case; spaces as gpg prints them are dropped.
+/// An `OpenPGP` fingerprint in upper case; the spaces of gpg's output are removed.
 pub fn fingerprint(value: &str) -> Result<String, String> {
-    let value: String = text(value)?.chars().filter(|c| *c != ' ').collect();
-    if value.len() == 40 && value.bytes().all(|b| b.is_ascii_hexdigit()) {
-        Ok(value.to_ascii_uppercase())
-    } else {
-        Err("is not a fingerprint of 40 hex digits".to_owned())
-    }
+    let value = text(value)?.replace(' ', "").to_ascii_uppercase();
+    let ok = value.len() == 40 && value.bytes().all(|b| b.is_ascii_hexdigit());
+    valid(ok, value, "is not a fingerprint of 40 hex digits")
 }
 
-/// A SHA-256 of 64 hex digits, kept in lower case.
+/// In lower case.
 pub fn sha256(value: &str) -> Result<String, String> {
-    let value = text(value)?;
-    if value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()) {
-        Ok(value.to_ascii_lowercase())
-    } else {
-        Err("is not a SHA-256 of 64 hex digits".to_owned())
-    }
+    let ok = value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit());
+    valid(ok, text(value)?.to_ascii_lowercase(), "is not a SHA-256 of 64 hex digits")
 }
 
-/// How many jobs run at once: 1 to 1000.
 pub fn job_limit(value: &str) -> Result<u32, String> {
     match value.parse() {
         Ok(limit @ 1..=1000) => Ok(limit),
@@ -153,7 +130,6 @@ pub fn job_limit(value: &str) -> Result<u32, String> {
     }
 }
 
-/// `true` or `false`, and what people write for them.
 pub fn boolean(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
@@ -162,7 +138,7 @@ pub fn boolean(value: &str) -> Result<bool, String> {
     }
 }
 
-/// An https URL, kept without trailing slash. http is accepted on loopback only.
+/// An https URL without trailing slash; http is accepted only on loopback.
 pub fn url(value: &str) -> Result<String, String> {
     let value = text(value)?;
     if !value.is_ascii() {
@@ -184,8 +160,8 @@ pub fn url(value: &str) -> Result<String, String> {
     Ok(format!("{}://{}{}", parts.scheme, parts.authority(), parts.path.trim_end_matches('/')))
 }
 
-/// A GitLab instance: a URL as for [`url`], or a bare host as glab takes it. What people paste behind
-/// it (`/api/v4`) is cut off; a relative root stays.
+/// The URL of a GitLab instance, by the rules of [`url`], or a host as in glab. `/api/v4` at the end is removed; a
+/// relative root stays.
 pub fn gitlab_url(value: &str) -> Result<String, String> {
     let value = text(value)?;
     let with_scheme = if value.contains("://") { value } else { format!("https://{value}") };
@@ -193,7 +169,7 @@ pub fn gitlab_url(value: &str) -> Result<String, String> {
     Ok(whole.strip_suffix("/api/v4").unwrap_or(&whole).trim_end_matches('/').to_owned())
 }
 
-/// A GitLab project or group: its full path, or its numeric id.
+/// The full path or the numeric id of a GitLab project or group.
 pub fn project(value: &str) -> Result<String, String> {
     let value = text(value)?;
     if value.contains("://") {
@@ -203,30 +179,22 @@ pub fn project(value: &str) -> Result<String, String> {
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         !part.is_empty() && part.chars().all(plain) && part != "." && part != ".."
     };
-    if value.split('/').all(part) {
-        Ok(value)
-    } else {
-        Err("is neither a path such as platform/hello nor a numeric id".to_owned())
-    }
+    valid(value.split('/').all(part), value, "is neither a path such as platform/hello nor a numeric id")
 }
 
-/// A git branch, by the rules of git-check-ref-format that a typing error breaks.
+/// A git branch, by the main rules of git-check-ref-format.
 pub fn branch(value: &str) -> Result<String, String> {
-    let value = text(value)?;
     let odd = |c: char| c.is_whitespace() || "~^:?*[\\".contains(c);
-    if value.chars().any(odd)
+    let wrong = value.chars().any(odd)
         || value.starts_with(['-', '/'])
         || value.ends_with(['/', '.'])
         || value.strip_suffix(".lock").is_some()
-        || ["..", "//", "@{", "/."].iter().any(|bad| value.contains(bad))
-    {
-        return Err("is not a valid git branch name".to_owned());
-    }
-    Ok(value)
+        || ["..", "//", "@{", "/."].iter().any(|bad| value.contains(bad));
+    valid(!wrong, text(value)?, "is not a valid git branch name")
 }
 
-/// A duration in whole seconds, of at most ten years, beyond which no timer and no token API is sure to follow:
-/// `90s`, `5m`, `1h30m`, `7d`, or `0`.
+/// `90s`, `5m`, `1h30m`, `7d` or `0`: whole seconds, at most ten years, because timers and token APIs may not accept
+/// more.
 pub fn duration(value: &str) -> Result<Duration, String> {
     if value == "0" {
         return Ok(Duration::ZERO);
@@ -239,7 +207,7 @@ pub fn duration(value: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration that leaves some time.
+/// A duration other than 0.
 pub fn positive(value: &str) -> Result<Duration, String> {
     match duration(value)? {
         Duration::ZERO => Err("must be longer than 0".to_owned()),
@@ -247,7 +215,7 @@ pub fn positive(value: &str) -> Result<Duration, String> {
     }
 }
 
-/// A token's lifetime: 0, or what a cluster grants.
+/// 0, or at least 10 minutes, the minimum that clusters grant.
 pub fn token_lifetime(value: &str) -> Result<Duration, String> {
     match duration(value)? {
         short if !short.is_zero() && short < Duration::from_secs(600) => {
@@ -257,7 +225,7 @@ pub fn token_lifetime(value: &str) -> Result<Duration, String> {
     }
 }
 
-/// The shortest way to write a duration that [`duration`] reads back.
+/// The shortest text for [`duration`].
 pub fn duration_text(value: Duration) -> String {
     let n = value.as_secs();
     match n {
@@ -279,7 +247,7 @@ mod tests {
     };
 
     #[test]
-    fn names() {
+    fn checks_namespaces_and_deployments() {
         assert!(namespace("a").is_ok() && namespace(&"a".repeat(63)).is_ok());
         assert!(deployment(&"a".repeat(50)).is_ok() && deployment(&"a".repeat(51)).is_err());
         for bad in [
@@ -301,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn urls() {
+    fn checks_urls() {
         assert_eq!(url("https://GitLab.com/").as_deref(), Ok("https://gitlab.com"));
         assert_eq!(url("https://h/sub/").as_deref(), Ok("https://h/sub"));
         for good in [
@@ -340,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn gitlab_instances() {
+    fn checks_gitlab_urls_projects_and_branches() {
         for (given, kept) in [
             ("gitlab.example.com", "https://gitlab.example.com"),
             ("GitLab.example.com:8443/", "https://gitlab.example.com:8443"),
@@ -367,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest() {
+    fn checks_tags_images_versions_and_digests() {
         assert!(tag("a b").is_ok() && tag("a,b").is_err() && tag("a\u{1b}").is_err() && tag(" a").is_err());
         assert!(image("alpine:3").is_ok() && image("al pine").is_err() && image("--x").is_err());
         assert!(version("19.4.1").is_ok());
@@ -384,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn reads_and_writes_durations() {
         for (text, seconds) in [
             ("90s", 90),
             ("5m", 300),

@@ -1,4 +1,4 @@
-//! Reads the settings file: one flat YAML mapping, unknown and repeated keys refused.
+//! Reads the settings file: a flat YAML mapping; unknown and duplicate keys are refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +13,13 @@ use super::table::{SETTINGS, setting};
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::yaml::{self, Repeated, Spanned};
 
-/// More than any settings file needs; keeps a wrong path from filling memory.
+/// The size limit in bytes: a wrong path must not fill the memory.
 const LONGEST: usize = 1 << 20;
 
-/// What the file says: key to values, with the line each key stands on.
+/// Key to values and line of the key.
 pub type FileValues = BTreeMap<&'static str, (Vec<String>, u64)>;
 
-/// The mapping as written: repeated keys are still there.
+/// The mapping with its duplicate keys.
 struct Pairs(Vec<(Spanned<String>, Value)>);
 
 impl<'de> Deserialize<'de> for Pairs {
@@ -52,7 +52,7 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// Parses a settings file; every problem is in the one failure.
+/// Parses a settings file; the failure (OR0203) contains all problems.
 pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     let failure = |message: String| Failure::new(Id::SettingsFile, message);
     if text.len() > LONGEST {
@@ -116,18 +116,18 @@ fn scalar(value: &Value) -> Result<String, String> {
         Value::String(text) => Ok(text.clone()),
         Value::Bool(flag) => Ok(flag.to_string()),
         Value::Number(number) if number.is_u64() => Ok(number.to_string()),
-        // 19.10 would arrive as 19.1: better to ask than to guess.
+        // YAML reads 19.10 as 19.1.
         Value::Number(_) => Err("looks like a number: put it in quotes".to_owned()),
         _ => Err("must be a plain value".to_owned()),
     }
 }
 
-/// A comma-separated list; empty items are kept, so that their check can name them.
+/// Splits a comma-separated list; empty items are kept, so that the check reports them.
 pub fn split(text: &str) -> Vec<String> {
     text.split(',').map(|item| item.trim_matches(' ').to_owned()).collect()
 }
 
-/// The consent that the key of an earlier version named, and what it accepted.
+/// The consent and the risk of a key of an earlier version.
 fn consent(key: &str) -> Option<(&'static Row, &'static str)> {
     let named = |row: &'static Row| {
         let (_, risk) =
@@ -137,7 +137,7 @@ fn consent(key: &str) -> Option<(&'static Row, &'static str)> {
     SETTINGS.iter().find_map(named)
 }
 
-/// The setting whose key is closest, if any is close.
+/// The key that differs from `key` in at most two characters.
 fn nearest(key: &str) -> Option<&'static str> {
     use strsim::levenshtein as distance;
     let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
@@ -158,7 +158,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn reads_scalars_lists_and_nothing() {
+    fn reads_scalars_lists_and_null() {
         let values = parse(
             Path::new("o.yaml"),
             "# mine\ntags: [a, b]\nnamespace: jobs\nlockMetadata: true\ncontext:\nuseNamespaces: x, y\n",
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_every_problem_with_its_line() {
+    fn reports_all_problems_with_their_lines() {
         let failure = parse(
             Path::new("o.yaml"),
             "namespace: a\nnamspace: b\ngitlab-url: x\nnamespace: c\nlockMetadata: maybe\nrunnerVersion: 19.10\nfoo: 1\nprune: true\n",
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_one_failure() {
+    fn refuses_a_malformed_file() {
         for text in ["a: [", "- x", "just text", "tags: {a: b}", "a: 1\n---\nb: 2"] {
             assert_eq!(parse(Path::new("o.yaml"), text).expect_err(text).id, Id::SettingsFile);
         }

@@ -1,11 +1,11 @@
-//! Labels and annotations that a user gives to namespaces: `KEY=VALUE`, by the rules of
-//! `apimachinery/pkg/api/validate/content` (qualified name, label value).
+//! Labels and annotations for namespaces, `KEY=VALUE`, by the rules of `apimachinery/pkg/api/validate/content`
+//! (qualified name, label value).
 
 use super::check;
 
-/// What Kubernetes allows for all annotations of an object together, in bytes.
+/// Kubernetes' limit in bytes for all annotations of an object.
 const ANNOTATIONS: usize = 256 * 1024;
-/// Keys that outrigger sets itself, or tells its objects by.
+/// Keys that outrigger sets or recognises its objects by.
 const OURS: &[&str] = &[
     "app.kubernetes.io/name",
     "app.kubernetes.io/instance",
@@ -14,7 +14,7 @@ const OURS: &[&str] = &[
     "app.kubernetes.io/component",
 ];
 
-/// A label, as key and value; the value may be empty.
+/// Parses a label; the value may be empty.
 pub fn label(pair: &str) -> Result<(String, String), String> {
     let (key, value) = split(pair)?;
     if !value.is_empty() && !is_name(value) {
@@ -23,7 +23,7 @@ pub fn label(pair: &str) -> Result<(String, String), String> {
     Ok((key, value.to_owned()))
 }
 
-/// An annotation, as key and value; the value may be empty.
+/// Parses an annotation; the value may be empty.
 pub fn annotation(pair: &str) -> Result<(String, String), String> {
     let (key, value) = split(pair)?;
     if pair.len() > ANNOTATIONS {
@@ -73,7 +73,7 @@ mod tests {
     use super::{annotation, label};
 
     #[test]
-    fn labels_and_annotations_are_those_that_kubernetes_takes() {
+    fn accepts_labels_and_annotations_by_the_rules_of_kubernetes() {
         let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
         assert_eq!(label("owner=platform"), pair("owner", "platform"));
         assert_eq!(label("example.com/cost-center=42"), pair("example.com/cost-center", "42"));

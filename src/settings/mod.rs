@@ -1,5 +1,5 @@
-//! Settings: flags, environment, settings file and record become one frozen value, and each value
-//! keeps where it came from. Pure: nothing here reads the environment or the disk.
+//! Settings: resolves flags, environment, settings file and record to one immutable value that keeps the source of
+//! each setting. Pure: this room reads neither the environment nor files.
 
 pub mod check;
 mod file;
@@ -25,29 +25,28 @@ pub use table::*;
 pub use value::{InstallMethod, Output, Place, PodSecurity, Reissue, Risk, Secrets};
 pub use view::{Missing, Need, missing_failure};
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The command line; with dashes, `--tags`.
+    /// The flag with dashes, `--tags`.
     Flag(&'static str),
-    /// This environment variable.
+    /// The name of the variable.
     Environment(&'static str),
-    /// The settings file at this path.
+    /// The path of the settings file.
     File(PathBuf),
-    /// What an earlier run recorded.
+    /// This machine's record.
     Record,
-    /// The note on the deployment's ServiceAccount, named `namespace/name`.
+    /// The annotation on the deployment's ServiceAccount `namespace/name`.
     Note(String),
-    /// The runner in GitLab with this id.
+    /// The id of the runner in GitLab.
     Runner(u64),
-    /// Nobody said anything.
     Default,
-    /// The user answered a question.
+    /// The user's answer to a question.
     Asked,
 }
 
 impl Source {
-    /// Whether an earlier run said it, on this machine or another, and nobody in this one.
+    /// Whether the value comes from an earlier run, on this machine or another.
     pub fn is_remembered(&self) -> bool {
         matches!(self, Source::Record | Source::Note(_))
     }
@@ -68,17 +67,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// A value and where it came from.
+/// A value with its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced<T> {
-    /// The value.
     pub value: T,
-    /// Where it came from.
     pub source: Source,
 }
 
 impl<T> Sourced<T> {
-    /// A value with its source.
     pub fn new(value: T, source: Source) -> Self {
         Self { value, source }
     }
@@ -92,16 +88,16 @@ impl<T> Deref for Sourced<T> {
     }
 }
 
-/// What [`resolve`] works from.
+/// The input of [`resolve`].
 #[derive(Debug)]
 pub struct Inputs<'a> {
     /// The subcommand's arguments.
     pub matches: &'a clap::ArgMatches,
     /// The environment.
     pub env: &'a BTreeMap<String, String>,
-    /// The settings file named by `--config`, and its text.
+    /// Path and text of the settings file (`--config`).
     pub file: Option<(PathBuf, String)>,
-    /// What is taken from the note on the deployment's ServiceAccount, by settings key, and the account.
+    /// The deployment's ServiceAccount, and the settings in its annotation.
     pub noted: Option<(String, Remembered)>,
     /// The user's home directory.
     pub home: Option<PathBuf>,

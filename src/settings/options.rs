@@ -1,4 +1,4 @@
-//! Options of one run: flag and environment only.
+//! Options of one run, from flags and environment only.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::{Source, table::SETTINGS};
 use crate::base::error::Result;
 
 table! {
-    /// What this one run is asked to do.
+    /// The options of one run, which are not recorded.
     #[derive(Clone, Debug, Default)]
     RunOptions, OPTIONS;
     config: Option<PathBuf>,
@@ -62,7 +62,6 @@ table! {
         "", Run, "List the deployments in the cluster instead of those recorded on this machine";
 }
 
-/// Reads the run options.
 pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Result<RunOptions> {
     let mut reader = Reader::new(matches, env);
     let options = RunOptions::read(&mut reader);
@@ -76,8 +75,7 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
     reader.finish(options)
 }
 
-/// The variables that would be consent: whoever sets the environment of a shell or of a CI job has not read
-/// what a run is about to do.
+/// Refuses consent by environment variables: they are set without knowledge of what the run will do.
 fn consent_by_environment(env: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let consents = SETTINGS.iter().chain(OPTIONS).filter(|row| row.group == Group::Consent);
     let flags = consents.flat_map(|row| {

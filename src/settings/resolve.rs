@@ -1,4 +1,5 @@
-//! Flag > environment > settings file > record > default, for every row of the table alike.
+//! Resolves each row of the table in this order: flag, environment, settings file, record, annotation on the
+//! ServiceAccount, default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,14 +14,12 @@ use super::{Inputs, Settings, Source, Sourced};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::text;
 
-/// Values by settings key, as the record and the note keep them.
+/// Values by settings key, in the record and in the annotation.
 pub type Remembered = BTreeMap<String, Vec<String>>;
 
-/// Resolves all settings, or names all problems at once. `remembered` gets the state directory and the deployment,
-/// and gives what an earlier run recorded.
-///
-/// # Errors
-/// OR0203 for the settings file, OR0202 for values, and what `remembered` refuses.
+/// Resolves all settings. `remembered` gets the state directory and the deployment and returns the recorded
+/// settings. Fails with OR0203 for the settings file, with OR0202 for all invalid values, and with the error of
+/// `remembered`.
 pub fn resolve(
     inputs: &Inputs,
     remembered: impl FnOnce(&Path, &str) -> Result<Remembered>,
@@ -32,7 +31,7 @@ pub fn resolve(
         read.file = file::parse(path, text)?;
         read.file_path = Some(path);
     }
-    // Where the record is stands in the settings themselves, and never in the record.
+    // The location of the record depends on settings that are not in the record.
     let mut settings = Settings::read(&mut read);
     let state_dir = read.state_dir(settings.state_dir);
     if !["deployment", "stateDir"].iter().any(|key| read.refused.contains(key)) {
@@ -45,7 +44,7 @@ pub fn resolve(
     read.finish(settings)
 }
 
-/// Reads rows from where their values can come from, and gathers what is wrong with them.
+/// Reads rows from all sources and collects their problems.
 pub struct Reader<'a> {
     matches: &'a ArgMatches,
     env: &'a BTreeMap<String, String>,
@@ -60,7 +59,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// One of the command line and the environment alone.
+    /// Reads only the command line and the environment.
     pub(super) fn new(matches: &'a ArgMatches, env: &'a BTreeMap<String, String>) -> Self {
         Self {
             matches,
@@ -76,7 +75,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value, or all problems in one failure.
+    /// The value, or OR0202 with all problems.
     pub(super) fn finish<T>(self, value: T) -> Result<T> {
         if self.problems.is_empty() {
             return Ok(value);
@@ -98,7 +97,7 @@ impl<'a> Reader<'a> {
         S::of(found.and_then(|(good, source)| Some(Sourced::new(S::Values::of(good)?, source))), default)
     }
 
-    /// The one place where precedence is decided: values, source, and how to name them in a problem.
+    /// Decides the precedence. Returns the values, their source, and the label for a problem.
     fn raw(&self, row: &Row) -> Option<(Vec<String>, Source, String)> {
         let flag = given(self.matches, row);
         if !flag.is_empty() {
@@ -168,15 +167,15 @@ impl<'a> Reader<'a> {
         Some((good, source))
     }
 
-    /// What no row says by itself.
+    /// The rules that concern several settings or several values.
     fn rules(&mut self, file: Option<&Path>, settings: &mut Settings) {
-        // `KUBECONFIG` may be a list, which only kubectl's own search understands: then nothing is set, and
-        // neither file nor record may override it.
+        // `KUBECONFIG` may be a list, which kubectl's search handles: the setting stays empty, and neither file nor
+        // record overrides it.
         settings.kubeconfig = settings.kubeconfig.take().filter(|found| {
             found.source != Source::Environment("KUBECONFIG") || !found.value.to_string_lossy().contains(':')
         });
         settings.request_timeout = settings.request_timeout.filter(|limit| !limit.is_zero());
-        // 0 takes a recorded lifetime back.
+        // 0 removes a recorded lifetime.
         settings.token_lifetime = settings.token_lifetime.take().filter(|found| !found.value.is_zero());
         let asked = std::mem::take(&mut settings.reissue);
         settings.reissue = [Reissue::Runner, Reissue::Cluster].into();
@@ -199,7 +198,7 @@ impl<'a> Reader<'a> {
             .into_iter()
             .partition(|name| name == jobs || name == runner);
         settings.use_namespaces = used;
-        // A recorded one goes stale when a namespace is moved; a given one is a mistake.
+        // A recorded namespace may be outdated after a change of --namespace; a given one is a mistake.
         if settings.sources.get("useNamespaces") != Some(&Source::Record) {
             for name in stray {
                 let why = "is neither the job namespace (--namespace) nor the runner's (--runner-namespace)";
@@ -208,7 +207,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Each tag once, and no more than GitLab takes.
+    /// Removes duplicate tags, and refuses more tags than GitLab accepts.
     fn tags(&mut self, tags: &mut Vec<String>) {
         let mut seen = BTreeSet::new();
         tags.retain(|tag| seen.insert(tag.clone()));
@@ -219,7 +218,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A key that is given twice would hide one of its values.
+    /// Removes duplicate pairs, and refuses a key with two values.
     fn pairs(&mut self, label: &str, pairs: &mut Vec<(String, String)>) {
         let mut seen: BTreeMap<String, String> = BTreeMap::new();
         pairs.retain(|(name, value)| match seen.get(name) {
@@ -234,7 +233,6 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// A runner is created for one scope, or it exists already.
     fn at_most_one_runner(&mut self, settings: &Settings) {
         if settings.instance_runner
             && let Some(group) = &settings.group
@@ -250,7 +248,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// stdin can be read once.
     fn at_most_one_stdin(&mut self, config: Option<&Path>, settings: &Settings) {
         let named = |file: &Option<Sourced<PathBuf>>| file.as_ref().is_some_and(|file| is_stdin(&file.value));
         let files = [
@@ -266,12 +263,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The state directory that was given, or the one of XDG's rules.
+    /// The given state directory, or the default of the XDG specification.
     fn state_dir(&mut self, given: PathBuf) -> PathBuf {
         if !given.as_os_str().is_empty() {
             return given;
         }
-        // The XDG rule: a relative path is to be ignored.
+        // The XDG specification requires to ignore a relative path.
         let xdg = self.env.get("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         if let Some(base) = xdg.or_else(|| self.home.map(|home| home.join(".local/state"))) {
             return base.join("outrigger");
@@ -285,7 +282,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What the command line says for a flag: nothing if absent or not a flag of this subcommand.
+/// The flag's values on the command line; empty if it is absent or not a flag of this subcommand.
 fn given(matches: &ArgMatches, row: &Row) -> Vec<String> {
     match row.kind {
         Kind::Bool => match matches.try_get_one::<bool>(row.flag) {
@@ -313,7 +310,7 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Expands `~/`, and puts a relative path beside the file that named it; `-` stays `-`.
+/// Expands `~/`, and resolves a relative path against the settings file's directory; `-` stays `-`.
 fn expand(value: &str, home: Option<&Path>, base: Option<&Path>) -> String {
     let path = match (value.strip_prefix("~/"), home, base) {
         (Some(rest), Some(home), _) => home.join(rest),

@@ -1,6 +1,6 @@
-//! What a row of the table is, and how a table of rows becomes a struct.
+//! A row of the table, and the macro that turns a table of rows into a struct.
 
-/// What a value looks like.
+/// The form of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A switch: present on the command line, `true` or `false` elsewhere.
@@ -11,7 +11,7 @@ pub enum Kind {
     Text,
     /// Several values: repeated or separated by commas; a YAML list in the file.
     List,
-    /// Several values that may hold commas: repeated; a YAML list in the file.
+    /// Several values that may contain commas: repeated; a YAML list in the file.
     Lines,
     /// A file or directory; `~/` is expanded, and in the settings file it is relative to that file.
     Path,
@@ -19,27 +19,23 @@ pub enum Kind {
     Duration,
 }
 
-/// Under which heading of the help a flag stands.
+/// The section of the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// Which deployment, which cluster: accepted by every command.
+    /// Accepted by every command.
     Connection,
-    /// How to talk to the user: accepted by every command.
+    /// Accepted by every command.
     Output,
-    /// Where things live in the cluster.
     Cluster,
-    /// GitLab and the runner.
     Runner,
-    /// The machine that the runner is on.
     Machine,
-    /// What the user agrees to.
+    /// Read from the command line only, and never recorded.
     Consent,
-    /// Which part of the work, and how far.
     Run,
 }
 
 impl Group {
-    /// The heading shown in the help.
+    /// The heading in the help.
     pub fn heading(self) -> &'static str {
         match self {
             Group::Connection => "Deployment and cluster",
@@ -52,7 +48,6 @@ impl Group {
         }
     }
 
-    /// True for the groups every command accepts.
     pub fn is_global(self) -> bool {
         matches!(self, Group::Connection | Group::Output)
     }
@@ -61,40 +56,37 @@ impl Group {
 /// One setting or run option.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Its key in the settings file and the record.
+    /// The key in the settings file and the record.
     pub key: &'static str,
     /// The long flag without dashes; also the id of the clap argument.
     pub flag: &'static str,
-    /// The long flag with dashes, as users see it.
+    /// The long flag with dashes.
     pub dashed: &'static str,
-    /// The short flag.
     pub short: Option<char>,
-    /// Our own environment variable; none where the environment has no say.
+    /// The variable `OUTRIGGER_…`; `None` if the environment is not read.
     pub env: Option<&'static str>,
-    /// Variables of others that count after it, the strongest first.
+    /// Variables of other programs, read after `env`, in this order.
     pub also: &'static [&'static str],
-    /// How the help names the value.
+    /// The placeholder of the value in the help.
     pub value: &'static str,
-    /// The values allowed, where they are few.
+    /// The allowed words, if the value is an enum.
     pub choices: &'static [&'static str],
-    /// What the value looks like.
     pub kind: Kind,
-    /// The heading it stands under.
     pub group: Group,
-    /// Whether the record keeps it for the next run. Consent is never recorded.
+    /// Whether the record keeps the value for the next run.
     pub recorded: bool,
-    /// The default, where the record keeps other values only: a later version's default then counts.
+    /// A default that is not recorded, so that a newer version's default applies.
     pub default: Option<&'static str>,
     /// One line of help.
     pub help: &'static str,
-    /// More of it, for the long help; may be empty.
+    /// Further lines for the long help, or empty.
     pub long: &'static str,
-    /// Switches of earlier versions that still stand for one of its values: flag without dashes, value.
+    /// Switches of earlier versions for one of the values: flag without dashes, value.
     pub aliases: &'static [(&'static str, &'static str)],
 }
 
 impl Row {
-    /// A row under the names spelled by [`spelled`]: `--flag`, `OUTRIGGER_FLAG` and `key`.
+    /// Takes the names from [`spelled`]: `--flag`, `OUTRIGGER_FLAG` and `key`.
     pub(super) const fn new(
         [dashed, env, key]: [&'static str; 3],
         (kind, choices): (Kind, &'static [&'static str]),
@@ -105,7 +97,7 @@ impl Row {
             flag: dashed.split_at(2).1,
             dashed,
             short: None,
-            // Whoever sets the environment has not read what a run is about to do.
+            // The environment is set without knowledge of what the run will do.
             env: if matches!(group, Group::Consent) { None } else { Some(env) },
             also: &[],
             value,
@@ -140,8 +132,8 @@ impl Row {
         Self { recorded: true, ..self }
     }
 
-    /// Recorded where it was given. The default is not: a newer version of outrigger knows better where
-    /// GitLab's packages and their key are.
+    /// Recorded unless it is the default: a newer version of outrigger may know a newer location of GitLab's
+    /// packages and their key.
     pub(super) const fn recorded_unless(self, default: &'static str) -> Self {
         Self { default: Some(default), ..self.recorded() }
     }
@@ -158,23 +150,23 @@ impl Row {
         Self { aliases, ..self }
     }
 
-    /// The environment variables that count, the strongest first.
+    /// The environment variables in the order of precedence.
     pub fn variables(&self) -> impl Iterator<Item = &'static str> + use<> {
         self.env.into_iter().chain(self.also.iter().copied())
     }
 
-    /// The variable to name to a user: the field's own name where there is one, else ours.
+    /// The variable to show to the user: that of another program if there is one.
     pub fn env_name(&self) -> Option<&'static str> {
         self.also.first().copied().or(self.env)
     }
 
-    /// `--flag VALUE`, as it is written in help and errors.
+    /// `--flag VALUE`.
     pub fn usage(&self) -> String {
         if self.value.is_empty() { self.dashed.to_owned() } else { format!("{} {}", self.dashed, self.value) }
     }
 }
 
-/// How a name of the table, `some_name` or `some-name`, is spelled.
+/// The spelling of a name of the table, `some_name` or `some-name`.
 #[derive(Clone, Copy, Debug)]
 pub enum Spelling {
     /// `--some-name`.
@@ -194,7 +186,7 @@ impl Spelling {
         }
     }
 
-    /// The bytes, of which so many count.
+    /// The bytes, and the number of them that are used.
     pub const fn spell<const LENGTH: usize>(self, name: &[u8]) -> ([u8; LENGTH], usize) {
         let (mut spelled, mut at, mut raised) = ([0; LENGTH], 0, false);
         while at < self.prefix().len() {
@@ -223,7 +215,7 @@ impl Spelling {
     }
 }
 
-/// The name of a row, spelled while compiling.
+/// Spells the name of a row at compile time.
 macro_rules! spelled {
     ($spelling:ident, $name:expr) => {{
         const SPELLED: ([u8; 64], usize) = Spelling::$spelling.spell($name.as_bytes());
@@ -234,10 +226,10 @@ macro_rules! spelled {
     }};
 }
 
-/// Makes a struct of fields and the rows that describe them. A row is
-/// `field as "flag": type = default => check, "VALUE", Group, "help".more();` where flag, default, check and more
-/// are left out if the field's name, the type's own reading and nothing more will do. A default may use fields
-/// above it.
+/// Defines a struct of fields and their rows. A row is
+/// `field as "flag": type = default => check, "VALUE", Group, "help".more();` where `as "flag"`, `= default`,
+/// `=> check` and `.more()` are optional. The defaults are the field's name and the type's own parser. A default
+/// value may use the fields above it.
 macro_rules! table {
     (
         $(#[$meta:meta])* $name:ident, $rows:ident;
@@ -251,11 +243,11 @@ macro_rules! table {
         #[allow(clippy::doc_markdown, rustdoc::invalid_html_tags, reason = "the help is plain text")]
         pub struct $name {
             $(#[doc = $help] pub $field: $type,)*
-            /// Where each given value came from, by key; values left at their default are not in it.
+            /// The sources of the values by key, without default values.
             pub sources: BTreeMap<&'static str, Source>,
         }
 
-        /// The rows, in the order help and commands show them.
+        /// The rows in the order of help and commands.
         pub const $rows: &[Row] = &[$(
             Row::new(
                 [
@@ -282,7 +274,7 @@ macro_rules! table {
                 Self { $($field,)* sources: std::mem::take(&mut reader.sources) }
             }
 
-            /// The value and source of a setting by its key; none if it has no value.
+            /// The texts and source of a setting by its key; `None` if it has no value.
             pub fn view(&self, key: &str) -> Option<(Vec<String>, Source)> {
                 let row = $rows.iter().position(|row| row.key == key)?;
                 let (texts, source) = match row {
@@ -296,7 +288,7 @@ macro_rules! table {
             }
         }
 
-        #[allow(non_camel_case_types, reason = "they are the fields' names")]
+        #[allow(non_camel_case_types, reason = "the variants are the fields' names")]
         enum Position { $($field),* }
     };
     (@or ; $else:expr) => { $else };

@@ -1,5 +1,5 @@
-//! THE table of settings. From one row come the field and its type, the flag, the variable, the key in the
-//! settings file and the record, the parser and the help: to add a setting, add a row.
+//! The table of settings. A row defines the field and its type, the flag, the variable, the key in the settings
+//! file and the record, the parser and the help. To add a setting, add a row.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,32 +13,26 @@ use super::value::{
 };
 use super::{Source, Sourced, check, metadata};
 
-/// The runner version installed when none is named.
+/// The version of gitlab-runner to install.
 pub const DEFAULT_RUNNER_VERSION: &str = "19.4.1";
-/// Where gitlab-runner's packages come from.
+/// The repository of gitlab-runner's packages.
 pub const DEFAULT_APT_URL: &str = "https://packages.gitlab.com/runner/gitlab-runner";
-/// Where the key that signs them comes from.
+/// The key that signs the packages.
 pub const DEFAULT_KEY_URL: &str = "https://packages.gitlab.com/gpgkey/gpg.key";
-/// The fingerprint that key must have.
+/// The fingerprint of that key.
 pub const DEFAULT_KEY_FINGERPRINT: &str = "F6403F6544A38863DAA0B6E03F01618A51312F3F";
 
-/// How many jobs run at once when nobody says.
 pub const DEFAULT_JOB_LIMIT: u32 = 4;
-/// The deployment when none is named.
 pub const DEFAULT_DEPLOYMENT: &str = "kubernetes-runner";
-/// The runner's tags when none are named.
 pub const DEFAULT_TAGS: &str = "k8s-runner";
-/// The image of jobs that name none.
 pub const DEFAULT_IMAGE: &str = "alpine:latest";
-/// The script of the pipeline's job when none is given: the article's.
+/// The script of the article.
 pub const DEFAULT_PIPELINE_SCRIPT: &str = "echo \"hello world!\"";
-/// The longest wait for the VM and the pipeline when none is named.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(600);
-/// The longest wait when none is named.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
 table! {
-    /// Everything a run needs to know, frozen before its first request.
+    /// All settings of a run; they do not change after its first request.
     #[derive(Clone, Debug)]
     Settings, SETTINGS;
     deployment: Sourced<String> = DEFAULT_DEPLOYMENT => check::deployment,
@@ -164,7 +158,7 @@ table! {
         "", Consent, "Remove the deployment's objects that are no longer in the settings";
 }
 
-/// The setting with this key.
+/// Finds a row by its key.
 pub fn setting(key: &str) -> Option<&'static Row> {
     SETTINGS.iter().find(|row| row.key == key)
 }
@@ -178,7 +172,7 @@ mod tests {
     use crate::settings::row::Group;
 
     #[test]
-    fn names_are_unique_and_follow_one_rule() {
+    fn flags_and_variables_are_unique() {
         let mut seen = BTreeSet::new();
         for row in SETTINGS.iter().chain(OPTIONS) {
             assert!(seen.insert(format!("--{}", row.flag)), "{} twice", row.flag);
@@ -193,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn consent_and_the_installers_sources_are_not_read_from_the_environment() {
+    fn consent_and_installer_sources_are_not_read_from_the_environment() {
         let closed: Vec<_> =
             SETTINGS.iter().chain(OPTIONS).filter(|row| row.env.is_none()).map(|r| r.flag).collect();
         let consents =
@@ -203,19 +197,19 @@ mod tests {
     }
 
     #[test]
-    fn what_the_record_does_not_keep_is_for_one_run_or_secret_or_consent() {
+    fn the_record_leaves_out_secrets_consent_and_options_of_one_run() {
         let kept_out: Vec<_> = SETTINGS
             .iter()
             .filter(|row| !row.recorded && row.group != Group::Consent)
             .map(|row| row.flag)
             .collect();
         let expected = [
-            // They say where the record is.
+            // They locate the record.
             "deployment",
             "state-dir",
-            // It stands for what the record holds.
+            // It replaces a record.
             "anchor-uid",
-            // Who asks, how long, and how much, this time.
+            // Options of one run.
             "as",
             "request-timeout",
             "timeout",
@@ -223,7 +217,7 @@ mod tests {
             "run-pipeline",
             "wait",
             "reissue",
-            // Secrets, and files that hold them.
+            // Files that contain secrets.
             "gitlab-token-file",
             "runner-token-file",
             "runner-token-out",
@@ -234,13 +228,9 @@ mod tests {
             names
         };
         assert_eq!(sorted(kept_out), sorted(expected.to_vec()));
-        // Where programs come from is told by this machine's record alone.
+        // Download URLs are read from this machine's record only, not from the annotation.
         for row in SETTINGS.iter().filter(|row| row.env.is_none()) {
-            assert!(
-                !crate::deployment::names::NOTED.contains(&row.key),
-                "{} is not for the anchor",
-                row.flag
-            );
+            assert!(!crate::deployment::names::NOTED.contains(&row.key), "{} is in the annotation", row.flag);
         }
     }
 }

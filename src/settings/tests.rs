@@ -1,4 +1,4 @@
-//! Precedence for every row; every problem at once; the command that says the same.
+//! Tests of precedence, problems and equivalent commands.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ fn run(
     resolve(&inputs, |_, _| Ok(recorded))
 }
 
-/// Four different valid values per row, as they come back from `view`.
+/// Valid values of a row for flag, environment, file and record, as `view` returns them.
 fn samples(row: &Row) -> [&'static str; 4] {
     match (row.key, row.kind) {
         (_, Kind::Bool) => ["true", "true", "true", "true"],
@@ -72,7 +72,7 @@ fn samples(row: &Row) -> [&'static str; 4] {
 }
 
 #[test]
-fn precedence_of_every_setting() {
+fn every_setting_follows_the_precedence() {
     for row in SETTINGS {
         let [by_flag, by_env, by_file, by_record] = samples(row);
         let mut args = vec![format!("--{}", row.flag)];
@@ -83,7 +83,6 @@ fn precedence_of_every_setting() {
         if let Some(name) = row.env {
             env.insert(name.to_owned(), by_env.to_owned());
         }
-        // Each --use-namespace must be one of the two in use: here, all of them in turn.
         let quoted = if row.kind == Kind::Bool { by_file.to_owned() } else { format!("'{by_file}'") };
         let file = format!("{}: {quoted}\n", row.key);
         let record: &[&str] = &[by_record];
@@ -93,7 +92,7 @@ fn precedence_of_every_setting() {
             let mut args: Vec<&str> =
                 if level == 0 { args.iter().map(String::as_str).collect() } else { vec![] };
             let env = if level <= 1 { env.clone() } else { Env::new() };
-            // Consent is given by flag alone, and a file that gives it is refused.
+            // Consent is accepted only as a flag, and refused in a file.
             let consent = row.group == super::Group::Consent;
             if consent && level == 2 {
                 assert_eq!(
@@ -110,6 +109,7 @@ fn precedence_of_every_setting() {
                 3 if row.recorded => Some((by_record, "record")),
                 _ => None,
             };
+            // A --use-namespace must be one of the two namespaces.
             if let (Some((value, _)), "useNamespaces") = (wanted, row.key) {
                 args.extend(["--namespace", value]);
             }
@@ -138,14 +138,14 @@ fn precedence_of_every_setting() {
 }
 
 #[test]
-fn a_switch_can_be_turned_off_by_the_stronger_source() {
+fn a_source_with_precedence_can_turn_a_switch_off() {
     let env = Env::from([("OUTRIGGER_LOCK_METADATA".to_owned(), "no".to_owned())]);
     assert!(!run(&[], &env, Some("lockMetadata: true"), &[]).expect("valid").lock_metadata);
     assert!(run(&["--lock-metadata"], &env, None, &[]).expect("valid").lock_metadata);
 }
 
 #[test]
-fn defaults_follow_the_deployment() {
+fn default_namespaces_depend_on_the_deployment() {
     let settings = run(&["--deployment", "blue"], &Env::new(), None, &[]).expect("valid");
     assert_eq!((settings.namespace.as_str(), settings.runner_namespace.as_str()), ("blue-jobs", "blue"));
     assert_eq!(settings.state_dir, PathBuf::from("/home/me/.local/state/outrigger"));
@@ -155,7 +155,7 @@ fn defaults_follow_the_deployment() {
 }
 
 #[test]
-fn lists_durations_and_paths() {
+fn reads_lists_durations_and_paths() {
     let settings = run(
         &[
             "--tags",
@@ -183,7 +183,7 @@ fn lists_durations_and_paths() {
 }
 
 #[test]
-fn a_kubeconfig_list_is_left_to_kubectls_search() {
+fn leaves_a_kubeconfig_list_to_kubectls_search() {
     let env = |value: &str| Env::from([("KUBECONFIG".to_owned(), value.to_owned())]);
     let recorded: &[(&str, &[&str])] = &[("kubeconfig", &["/old"])];
     assert!(run(&[], &env("/a:/b"), None, recorded).expect("valid").kubeconfig.is_none());
@@ -192,7 +192,7 @@ fn a_kubeconfig_list_is_left_to_kubectls_search() {
 }
 
 #[test]
-fn all_problems_in_one_failure() {
+fn reports_all_problems_in_one_failure() {
     let env = Env::from([("OUTRIGGER_IMAGE".to_owned(), "a b".to_owned())]);
     let failure = run(
         &[
@@ -232,7 +232,7 @@ fn all_problems_in_one_failure() {
 }
 
 #[test]
-fn equal_namespaces_and_strays_are_refused() {
+fn refuses_equal_namespaces_and_unrelated_use_namespaces() {
     let equal =
         run(&["--namespace", "x", "--runner-namespace", "x"], &Env::new(), None, &[]).expect_err("equal");
     assert_eq!(equal.id, Id::InvalidInput);
@@ -243,7 +243,7 @@ fn equal_namespaces_and_strays_are_refused() {
 }
 
 #[test]
-fn the_record_brings_back_the_same_settings() {
+fn recorded_settings_resolve_to_the_same_settings() {
     let args =
         ["--namespace", "jobs", "--use-namespace", "jobs", "--tags", "a,b", "--accept-shared-namespace"];
     let first = run(&args, &Env::new(), None, &[]).expect("valid");
@@ -259,7 +259,7 @@ fn the_record_brings_back_the_same_settings() {
 }
 
 #[test]
-fn missing_values_are_listed_together() {
+fn lists_all_missing_values() {
     let settings = run(&[], &Env::new(), None, &[]).expect("valid");
     assert!(settings.missing(Need::Nothing, false).is_empty());
     assert_eq!(settings.missing(Need::Runner, true).len(), 2);
@@ -272,14 +272,14 @@ fn missing_values_are_listed_together() {
 
     let given =
         run(&["--runner-token-file", "/t", "--gitlab-url", "h"], &Env::new(), None, &[]).expect("valid");
-    assert!(given.missing(Need::Runner, false).is_empty(), "a runner that exists needs no more");
-    assert_eq!(given.missing(Need::Project, false).len(), 2, "its pipeline does");
+    assert!(given.missing(Need::Runner, false).is_empty(), "an existing runner needs no more");
+    assert_eq!(given.missing(Need::Project, false).len(), 2, "its pipeline needs two values");
     let group = run(&["--group", "a", "--gitlab-url", "h"], &Env::new(), None, &[]).expect("valid");
     assert!(group.missing(Need::Runner, true).is_empty());
 }
 
 #[test]
-fn a_runner_has_one_scope_and_stdin_one_reader() {
+fn refuses_two_runner_scopes_and_two_readers_of_stdin() {
     let refused = |args: &[&str]| run(args, &Env::new(), None, &[]).expect_err("refused").details;
     assert_eq!(refused(&["--group", "a", "--instance-runner"])[0].0, "--group");
     let both = ["--runner-token-file", "/a", "--legacy-registration-token-file", "/b"];
@@ -289,7 +289,7 @@ fn a_runner_has_one_scope_and_stdin_one_reader() {
 }
 
 #[test]
-fn commands_of_the_pipeline_may_hold_commas() {
+fn pipeline_commands_may_contain_commas() {
     let args = ["--pipeline-script", "echo a, b", "--pipeline-script", "true"];
     let settings = run(&args, &Env::new(), None, &[]).expect("valid");
     assert_eq!(settings.pipeline_script.value, ["echo a, b", "true"]);
@@ -299,7 +299,7 @@ fn commands_of_the_pipeline_may_hold_commas() {
 }
 
 #[test]
-fn the_equivalent_command_is_quoted_and_complete() {
+fn the_equivalent_command_is_complete_and_quoted() {
     let env = Env::from([("GITLAB_URL".to_owned(), "https://gitlab.com".to_owned())]);
     let settings =
         run(&["--tags", "a b,c", "--prune", "--context", "it's"], &env, Some("image: alpine:3"), &[])
@@ -313,7 +313,7 @@ fn the_equivalent_command_is_quoted_and_complete() {
 }
 
 #[test]
-fn printed_commands_aim_at_the_same_deployment_and_cluster() {
+fn printed_commands_select_the_same_deployment_and_cluster() {
     let env = Env::from([("OUTRIGGER_CONTEXT".to_owned(), "it's".to_owned())]);
     let args = ["--deployment", "demo", "--kubeconfig", "k.yaml", "--namespace", "jobs", "--timeout", "9m"];
     let settings = run(&args, &env, None, &[]).expect("valid");
@@ -324,12 +324,12 @@ fn printed_commands_aim_at_the_same_deployment_and_cluster() {
             Command::outrigger("setup"),
             r"outrigger setup --deployment demo --kubeconfig /k.yaml --context 'it'\''s'",
         ),
-        // Without a record, teardown finds things by their places.
+        // Without a record, teardown finds the objects by their namespaces.
         (
             Command::teardown("--now"),
             r"outrigger teardown --now --deployment demo --kubeconfig /k.yaml --context 'it'\''s' --namespace jobs",
         ),
-        // The cluster of this run is another one, or none.
+        // The command does not use this run's cluster.
         (
             Command::teardown_without_cluster(),
             "outrigger teardown --cluster-gone --deployment demo --namespace jobs",
@@ -338,7 +338,7 @@ fn printed_commands_aim_at_the_same_deployment_and_cluster() {
             Command::Outrigger("create-role --context b > f".to_owned(), Aim::Cluster(&["namespace"])),
             "outrigger create-role --context b --deployment demo --kubeconfig /k.yaml --namespace jobs > f",
         ),
-        // All deployments are listed.
+        // The command lists all deployments.
         (Command::list(), "outrigger list"),
         (Command::page("help settings"), "outrigger help settings"),
         (Command::kubectl("version"), r"kubectl --kubeconfig /k.yaml --context 'it'\''s' version"),
@@ -349,7 +349,7 @@ fn printed_commands_aim_at_the_same_deployment_and_cluster() {
 }
 
 #[test]
-fn deployment_comes_before_the_record() {
+fn resolves_the_deployment_before_the_record() {
     let args = matches(&["--state-dir", "/s"]);
     let env = Env::from([("OUTRIGGER_DEPLOYMENT".to_owned(), "green".to_owned())]);
     let inputs = Inputs { matches: &args, env: &env, file: None, noted: None, home: None };
@@ -363,7 +363,7 @@ fn deployment_comes_before_the_record() {
 }
 
 #[test]
-fn run_options_come_from_flags_and_environment() {
+fn reads_run_options_from_flags_and_environment() {
     let env = Env::from([
         ("OUTRIGGER_OUTPUT".to_owned(), "json".to_owned()),
         ("OUTRIGGER_DRY_RUN".to_owned(), "1".to_owned()),
@@ -376,7 +376,7 @@ fn run_options_come_from_flags_and_environment() {
 }
 
 #[test]
-fn consent_in_the_environment_is_refused_and_not_ignored() {
+fn refuses_consent_in_the_environment() {
     let rows = SETTINGS.iter().chain(OPTIONS);
     let consents: Vec<_> = rows.filter(|row| row.group == super::Group::Consent).collect();
     assert!(consents.len() > 10);
@@ -411,11 +411,11 @@ fn flags_of_earlier_versions_accept_the_same_risks() {
 }
 
 #[test]
-fn the_sample_settings_file_is_good() {
+fn the_sample_settings_file_is_valid() {
     let text = include_str!("../../examples/settings.yaml");
     let settings = run(&[], &Env::new(), Some(text), &[]).expect("valid");
     assert_eq!(settings.project.as_deref().map(String::as_str), Some("platform/hello"));
-    // Each line that is commented out is good, too.
+    // Each commented-out line is valid, too.
     for line in text.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(": ")) {
         let key = line.split(':').next().unwrap_or_default();
         if super::setting(key).is_some() {
@@ -427,7 +427,7 @@ fn the_sample_settings_file_is_good() {
 }
 
 #[test]
-fn a_recorded_lifetime_can_be_taken_back() {
+fn zero_removes_a_recorded_lifetime() {
     let recorded: &[(&str, &[&str])] = &[("tokenLifetime", &["365d"])];
     let kept = run(&[], &Env::new(), None, recorded).expect("valid");
     assert!(kept.token_lifetime.is_some());

@@ -1,5 +1,5 @@
-//! What a setting's field can be: one value or several, with or without its source, optional or not; and the
-//! choices, which are parsed once.
+//! The types of settings' fields: one value or several, with or without source, optional or not; and the enums of
+//! choices.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,27 +8,23 @@ use std::time::Duration;
 use super::row::Kind;
 use super::{Source, Sourced, check};
 
-/// One value: how it is read from text and written back. Empty text stands for nothing to write.
+/// A single value that is parsed from text.
 pub trait One: Sized {
-    /// What it looks like on the command line.
     const KIND: Kind = Kind::Text;
-    /// The words allowed, where they are few.
+    /// The allowed words, if the value is an enum.
     const CHOICES: &'static [&'static str] = &[];
-    /// Reads it, or says in one phrase what is wrong with the text.
+    /// The error completes a sentence: "is not a number".
     fn parse(text: &str) -> Result<Self, String>;
-    /// Text that [`Self::parse`] reads back.
+    /// Text for [`Self::parse`]; empty if there is nothing to write.
     fn text(&self) -> String;
 }
 
-/// One value, of which the last counts, or all of several.
+/// One value or several.
 pub trait Values: Sized {
-    /// Each value.
     type One: One;
-    /// What they look like on the command line.
     const KIND: Kind;
-    /// The values; none if there are none.
+    /// `None` if `values` is empty. A single value is the last one.
     fn of(values: Vec<Self::One>) -> Option<Self>;
-    /// Each value's text.
     fn texts(&self) -> Vec<String>;
 }
 
@@ -60,11 +56,10 @@ impl<T: One> Values for Vec<T> {
 
 /// The type of a field in the table: values, optional or not, with their source or without.
 pub trait Shape: Sized {
-    /// The values it holds.
     type Values: Values;
-    /// The field for what was found, if anything was; else for the default, if the row has one.
+    /// The field for the values found, else for the row's default.
     fn of(found: Option<Sourced<Self::Values>>, default: Option<Self::Values>) -> Self;
-    /// The values it holds, and their source where it keeps that.
+    /// The values, and their source if the field keeps it.
     fn held(&self) -> Option<(&Self::Values, Option<&Source>)>;
 }
 
@@ -116,7 +111,7 @@ impl<V: Values> Shape for Option<Sourced<V>> {
     }
 }
 
-/// Reads and writes a type by two functions.
+/// Implements [`One`] with two functions.
 macro_rules! one {
     ($type:ty, $kind:ident, $parse:expr, $text:expr) => {
         impl One for $type {
@@ -145,7 +140,7 @@ one!((String, String), Text, super::metadata::annotation, |(key, value): &(Strin
     "{key}={value}"
 ));
 
-/// An enum whose variants are words on the command line, in the order that the help names them.
+/// An enum whose variants are words on the command line, in the order of the help.
 macro_rules! choices {
     ($($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)* })*) => {$(
         $(#[$meta])*
@@ -153,7 +148,7 @@ macro_rules! choices {
         pub enum $name { $($(#[$variant_meta])* $variant,)* }
 
         impl $name {
-            /// The word for it on the command line.
+            /// The word on the command line.
             pub fn word(self) -> &'static str {
                 <Self as One>::CHOICES[self as usize]
             }
@@ -183,103 +178,81 @@ macro_rules! choices {
 }
 
 choices! {
-    /// A Pod Security level, the laxest first.
+    /// A Pod Security level, from the least to the most restrictive.
     #[derive(Default)]
     PodSecurity {
-        /// Nothing is forbidden.
         Privileged = "privileged",
-        /// Known escalations are.
         #[default]
         Baseline = "baseline",
-        /// Pods are hardened.
         Restricted = "restricted",
     }
-    /// Where a launch script runs; what each place is stands in [`crate::machine::target`], in this order.
+    /// Where a launch script runs; [`crate::machine::target`] has a row for each, in the same order.
     #[derive(Default)]
     Place {
-        /// Amazon Lightsail.
         #[default]
         Lightsail = "lightsail",
-        /// Amazon EC2.
         Ec2 = "ec2",
-        /// Google Compute Engine.
         Gce = "gce",
-        /// Azure.
         Azure = "azure",
-        /// `DigitalOcean`.
         DigitalOcean = "digitalocean",
-        /// Hetzner Cloud.
         Hetzner = "hetzner",
-        /// `OpenStack`.
         OpenStack = "openstack",
-        /// A host over SSH.
         Ssh = "ssh",
-        /// Any cloud with cloud-init.
         CloudConfig = "cloud-config",
-        /// A VM with a `NoCloud` seed.
         NoCloud = "nocloud",
     }
-    /// How gitlab-runner comes onto the machine.
+    /// How to install gitlab-runner.
     #[derive(Default)]
     InstallMethod {
         /// GitLab's Debian packages.
         #[default]
         Apt = "apt",
-        /// The same, with an empty package in the place of the helper images (519 MB), which the
-        /// Kubernetes executor never uses.
+        /// As `apt`, but with an empty package instead of the helper images (519 MB), which the Kubernetes executor
+        /// does not use.
         AptSlim = "apt-slim",
         /// GitLab's static binary.
         Binary = "binary",
     }
     /// When nodes pull the jobs' images.
     PullPolicy {
-        /// Each time.
         Always = "always",
-        /// Where the node has none.
         IfNotPresent = "if-not-present",
-        /// The node has it.
         Never = "never",
     }
     /// Where the launch script's secrets are.
     Secrets {
-        /// In the script.
         Inline = "inline",
-        /// In a file beside it.
         Separate = "separate",
     }
-    /// A credential to issue anew although the old one still works.
+    /// A credential to replace although the old one still works.
     Reissue {
         /// The runner's token at GitLab.
         Runner = "runner",
-        /// The service account's token in the cluster.
+        /// The ServiceAccount's token in the cluster.
         Cluster = "cluster",
-        /// Both: resolved settings name them instead.
+        /// Both; resolved settings contain the two instead.
         All = "all",
     }
-    /// A risk that is accepted by its name.
+    /// A risk that the user accepts by name; the help of `--accept` describes each.
     Risk {
-        /// Others can create pods in a namespace that we use, and so read its Secrets.
         SharedNamespace = "shared-namespace",
-        /// The cluster shortened the token's lifetime.
         Lifetime = "lifetime",
-        /// A moment of `edit` in an existing namespace.
         TemporaryEdit = "temporary-edit",
-        /// Namespaces are deleted together with what generators keep in them.
         Generated = "generated",
     }
-    /// How a run reports.
+    /// The output format.
     #[derive(Default)]
     Output {
-        /// Text for people, on stderr.
+        /// Text on stderr.
         #[default]
         Human = "human",
-        /// JSON lines, on stdout.
+        /// JSON lines on stdout.
         Json = "json",
     }
 }
 
 impl PodSecurity {
-    /// The level that a namespace's label names; what is no level forbids nothing.
+    /// The level of a namespace's label; an unknown level forbids nothing.
     pub fn of_label(label: &str) -> Self {
         Self::parse(label).unwrap_or(Self::Privileged)
     }

@@ -1,4 +1,4 @@
-//! Settings read back: what to record, what is missing, and the command that says the same.
+//! Output of settings: the values to record, the missing values, and equivalent commands.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,18 @@ use crate::base::error::{Aim, Command, Failure, Id};
 use crate::base::template::shell_word;
 use crate::base::text::count;
 
-/// How much of GitLab's side a command needs.
+/// The settings of GitLab that a command needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// Nothing.
     #[default]
     Nothing,
-    /// A runner: its own token, or what makes one.
+    /// A runner: its token, or the means to create one.
     Runner,
     /// The API, for a project.
     Project,
 }
 
-/// A value that is needed and that nobody gave.
+/// A required value that is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// `--gitlab-url URL`.
@@ -29,12 +28,11 @@ pub struct Missing {
     pub env: String,
     /// The key in the settings file with its colon, or `–`.
     pub file_key: String,
-    /// What helps to choose a value; may be empty.
+    /// A hint on the value, or empty.
     pub note: String,
 }
 
 impl Missing {
-    /// The setting with this key is missing.
     pub fn new(key: &str, note: impl Into<String>) -> Self {
         let row = setting(key);
         let dash = || "–".to_owned();
@@ -47,7 +45,7 @@ impl Missing {
     }
 }
 
-/// One failure that lists all that is missing (exit 2).
+/// The failure that lists all missing values (OR0201, exit 2).
 pub fn missing_failure(missing: Vec<Missing>) -> Failure {
     let width =
         |of: fn(&Missing) -> &String| missing.iter().map(|m| of(m).chars().count()).max().unwrap_or(0);
@@ -59,7 +57,7 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
     })
 }
 
-/// A path as one word for a shell in any directory.
+/// A path as one shell word that is valid in any directory.
 fn place(path: &str) -> String {
     match std::path::absolute(path) {
         Ok(whole) if path != "-" => shell_word(&whole.display().to_string()),
@@ -68,19 +66,16 @@ fn place(path: &str) -> String {
 }
 
 impl Settings {
-    /// Whether a risk was accepted.
     pub fn accepts(&self, risk: Risk) -> bool {
         self.accept.contains(&risk)
     }
 
-    /// Where the launch script goes when nobody says.
     pub fn default_script(&self) -> std::path::PathBuf {
         self.state_dir.join(&self.deployment.value).join("launch.sh")
     }
 
-    /// What the record keeps for the next run, defaults included, so that a newer outrigger's
-    /// defaults make no difference (but for where gitlab-runner comes from: see [`Row::default`]).
-    /// No secret, no consent, nothing meant for one run.
+    /// The values that the record keeps for the next run. They include defaults, so that a newer version's defaults
+    /// do not apply to them (except those of [`Row::default`]), but no secrets, consents and options of one run.
     pub fn recorded(&self) -> BTreeMap<String, Vec<String>> {
         let rows = SETTINGS.iter().filter(|row| row.recorded);
         rows.filter_map(|row| Some((row, self.view(row.key)?.0)))
@@ -92,8 +87,8 @@ impl Settings {
             .collect()
     }
 
-    /// What the selected steps need and nobody gave. The context is the engine's to judge: it has
-    /// read the kubeconfig. `has_gitlab_token`: the environment holds one, or somebody typed it.
+    /// The missing values, without the context, which is checked with the kubeconfig. `has_gitlab_token` is true
+    /// if the environment contains a token or the user has entered one.
     pub fn missing(&self, need: Need, has_gitlab_token: bool) -> Vec<Missing> {
         let mut missing = Vec::new();
         if need == Need::Nothing {
@@ -121,12 +116,12 @@ impl Settings {
         missing
     }
 
-    /// The command that does the same without questions: what was given or answered, nothing else.
+    /// The setup command with the given and answered settings, without questions.
     pub fn equivalent_command(&self) -> String {
         self.command("outrigger setup --non-interactive", |_| true)
     }
 
-    /// A command as it may be pasted anywhere: aimed at this run's deployment and cluster.
+    /// Completes a printed command, so that it selects this run's deployment and cluster in any directory.
     pub fn complete(&self, command: &Command) -> String {
         let (words, aim) = match command {
             Command::Whole(line) => return line.clone(),
@@ -144,14 +139,14 @@ impl Settings {
                 Aim::Records => shared && !cluster && row.key != "deployment",
                 Aim::Nothing => return false,
             };
-            // The words may say it themselves.
+            // The words may contain the flag already.
             asked && !words.split(' ').any(|word| word == row.dashed)
         };
         let line = self.command(&format!("outrigger {words}"), accepted);
         file.map_or_else(|| line.clone(), |file| format!("{line} > {file}"))
     }
 
-    /// `kubectl` with what makes it speak to the same cluster as the same user.
+    /// `kubectl` with the flags for the same cluster and user.
     fn kubectl(&self) -> String {
         let mut words = vec!["kubectl".to_owned()];
         for (key, flag) in [("kubeconfig", "--kubeconfig"), ("context", "--context"), ("as", "--as")] {

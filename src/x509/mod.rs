@@ -29,6 +29,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::base::address::without_brackets;
+
 /// A certificate that Go's parser accepts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
@@ -95,8 +97,7 @@ pub enum Host {
 impl Host {
     /// Parses the host of a URL, IPv6 with or without brackets.
     pub fn parse(text: &str) -> Self {
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse().map_or_else(|_| Host::Name(text.to_owned()), Host::Ip)
+        without_brackets(text).parse().map_or_else(|_| Host::Name(text.to_owned()), Host::Ip)
     }
 }
 

@@ -15,6 +15,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::base::address::without_brackets;
+
 /// The chain of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
@@ -48,8 +50,8 @@ pub enum DialFault {
 const ADDRESSES: usize = 8;
 
 /// Makes a TLS handshake with each address of `host:port` and returns the different chains, each with the first
-/// address that sent it. The addresses of a name may belong to servers with different certificates. (So may the
-/// servers behind one address, of which only one answers.)
+/// address that sent it. The addresses of a name may belong to servers with different certificates. (The servers
+/// behind one address may differ, too, but only one of them answers.)
 ///
 /// The server is not trusted: the caller passes the chain to [`judge`](crate::x509::judge), and the connection is
 /// closed after the handshake. No credential, client certificate or request is sent, so it is safe to accept any
@@ -64,7 +66,7 @@ pub async fn served_chains(
     deadline: Duration,
 ) -> Result<Vec<Served>, DialFault> {
     let end = Instant::now() + deadline;
-    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let host = without_brackets(host);
     let name = server_name.unwrap_or(host).to_owned();
     let name = ServerName::try_from(name).map_err(|error| DialFault::Other(format!("{error}: {host}")))?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
