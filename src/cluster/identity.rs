@@ -55,7 +55,11 @@ pub async fn check(hand: &Hand) -> Result<()> {
         )
         .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
         .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
-        .hint("omit --context, or name the deployment on this cluster: --deployment NAME")
+        .hint(if hand.run.settings.context.as_ref().is_some_and(|context| !context.source.is_remembered()) {
+            "omit --context, or name the deployment on this cluster: --deployment NAME"
+        } else {
+            "name the context of the recorded cluster, --context NAME, or the deployment on this cluster, --deployment NAME"
+        })
         .hint((format!("if {} no longer exists", known.context), Command::teardown_without_cluster())));
     }
     // The CA is the same: keep the recorded uid if it may not be read now.

@@ -139,6 +139,11 @@ impl Session {
         gitlab::facts::check_recorded(&self.gitlab)
     }
 
+    /// Whether the settings are not the recorded ones, as with another context for the same cluster.
+    pub fn is_told_anew(&self) -> bool {
+        self.notes().record().settings != self.run().settings.recorded()
+    }
+
     /// Takes the uids of what was found through the anchor, or applied by an administrator, into the record: from
     /// then on they are known by identity. The first write of a run is this, to our own disk: if it fails, nothing
     /// was changed.
@@ -254,7 +259,12 @@ impl Outside<'_> {
         };
         let recorded = record.is_some() && !needs.again;
         let gitlab = if recorded && needs.gitlab == Need::Runner { Need::Nothing } else { needs.gitlab };
-        let typed = if needs.no_cluster { None } else { self.complete(&mut settings, gitlab).await? };
+        let typed = if needs.no_cluster {
+            None
+        } else {
+            let known = record.as_ref().map(|record| record.cluster.context.as_str()).unwrap_or_default();
+            self.complete(&mut settings, known, gitlab).await?
+        };
         self.ui.aim(&settings);
 
         let limits = self.limits(&settings);
@@ -457,7 +467,9 @@ impl Outside<'_> {
     }
 
     /// Asks for what is missing, or says all of it at once. Returns a GitLab token that was typed.
-    async fn complete(&mut self, settings: &mut Settings, need: Need) -> Result<Option<Secret>> {
+    ///
+    /// Without `--context`, the recorded context `known` comes before the current one, if the kubeconfig still has it.
+    async fn complete(&mut self, settings: &mut Settings, known: &str, need: Need) -> Result<Option<Secret>> {
         let selection = Selection {
             file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
             ..Selection::default()
@@ -465,7 +477,8 @@ impl Outside<'_> {
         let mut missing = Vec::new();
         let has_gitlab_token = credentials::from_env(self.env).is_some();
         let gitlab = settings.missing(need, has_gitlab_token);
-        let (contexts, current) = match &settings.context {
+        let given = settings.context.take_if(|context| !context.source.is_remembered());
+        let (contexts, current) = match &given {
             Some(context) => (Vec::new(), Some(context.value.clone())),
             None => match cluster::contexts(&selection, self.env, &self.intake).await {
                 Ok(found) => found,
@@ -481,6 +494,10 @@ impl Outside<'_> {
                 Err(failure) => return Err(failure),
             },
         };
+        let recorded = settings.context.take().map_or_else(|| known.to_owned(), |context| context.value);
+        let found = contexts.contains(&recorded).then(|| Sourced::new(recorded, Source::Record));
+        settings.context = given.or(found);
+        let current = settings.context.as_ref().map(|context| context.value.clone()).or(current);
         if self.ui.interactive() {
             let gaps = wizard::Gaps {
                 gitlab: need,

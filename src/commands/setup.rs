@@ -30,7 +30,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     if let Some(ended) = show(outside, &session, &plan, &stale, changes)? {
         return Ok(ended);
     }
-    if changes > 0 || !session.notes().recorded {
+    if changes > 0 || !session.notes().recorded || session.is_told_anew() {
         session.adopt().await?;
     }
     let mutations = session.mutations();

@@ -55,6 +55,46 @@ pub fn switched(bed: &dyn Bed) {
     scene.teardown().run().code(0);
 }
 
+/// `kubectl config use-context` changes nothing for a deployment that is recorded.
+pub fn recorded_context(bed: &dyn Bed) {
+    let Some(other) = bed.elsewhere() else { return };
+    let scene = Scene::new(bed, User::Admin);
+    let named = |text: &str, name: &str| -> Value {
+        serde_yaml::from_str(&renamed(text, name)).expect("kubeconfigs of the tests parse")
+    };
+    let (here, there) = (bed.kubeconfig(User::Admin), Admin::new(&other));
+    let both = |mine: &str, current: &str| {
+        let (mut both, mut second) = (named(&here, mine), named(&other, "there"));
+        let user = json!("somebody-there");
+        second["users"][0]["name"] = user.clone();
+        second["contexts"][0]["context"]["user"] = user;
+        for list in ["clusters", "contexts", "users"] {
+            both[list].as_array_mut().expect("a list").push(second[list][0].take());
+        }
+        both["current-context"] = json!(current);
+        scene.home.kubeconfig("both.kubeconfig", &both.to_string())
+    };
+    let file = both("here", "here");
+    scene.setup().flag("--kubeconfig", &file).run().code(0);
+    let before = world(&there);
+
+    both("here", "there");
+    let at = |command: Cli<'_>| command.flag("--kubeconfig", &file).run();
+    let _ = at(scene.status()).code(0).says("here").says("recorded");
+    let _ = at(scene.command("setup")).code(0).says("Nothing to change");
+    // Another one that is asked for is refused, with the way back.
+    let asked = at(scene.status().flag("--context", "there")).code(3);
+    let _ = asked.says("set up on another cluster").says("omit --context");
+    // A context that was renamed: the current one is another cluster.
+    both("renamed", "there");
+    let _ = at(scene.status()).code(3).says("set up on another cluster").says("--context NAME");
+    let _ = at(scene.status().flag("--context", "renamed")).code(0);
+    // It is the one that is recorded now.
+    let _ = at(scene.command("setup").flag("--context", "renamed")).code(0).says("Nothing to change");
+    let _ = at(scene.teardown()).code(0);
+    assert_same("the other cluster", &before, &world(&there));
+}
+
 /// Rebuilt under the same name: context, server and file are the same; what is behind them is not.
 pub fn rebuilt(bed: &dyn Bed) {
     let Some(other) = bed.elsewhere() else { return };

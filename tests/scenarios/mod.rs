@@ -119,6 +119,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("stricter_pod_security_is_kept", drift::stricter_namespace),
     ("role_binding_deleted_is_made_again", drift::binding_deleted),
     ("cluster_switched_is_refused", elsewhere::switched),
+    ("cluster_context_of_the_record_comes_first", elsewhere::recorded_context),
     ("cluster_rebuilt_is_refused", elsewhere::rebuilt),
     ("token_controller_without_key", drift::token_never_filled),
     ("shortened_token_lifetime", drift::shortened_lifetime),
