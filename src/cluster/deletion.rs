@@ -1,4 +1,4 @@
-//! Objects that are being deleted, and what blocks their deletion. Pure.
+//! Objects that are being deleted, and the finalizers and APIs that block their deletion. Pure.
 //!
 //! An object with a `metadata.deletionTimestamp` remains until its `metadata.finalizers` are removed; a namespace
 //! until it is empty, its `spec.finalizers` are removed and every API group responds (kubernetes:
@@ -33,7 +33,7 @@ fn finalizers<'a>(object: &'a Object, place: &str) -> impl Iterator<Item = &'a s
     object.value[place]["finalizers"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str)
 }
 
-/// The message of a namespace's condition, if it is true.
+/// The message of a namespace's condition, if its status is True.
 fn trouble<'a>(object: &'a Object, kind: &str) -> Option<&'a str> {
     let conditions = object.value["status"]["conditions"].as_array()?;
     let found = conditions.iter().find(|one| one["type"] == kind && one["status"] == "True")?;
@@ -62,7 +62,7 @@ pub fn kinds_inside(object: &Object) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What blocks an object's deletion.
+/// The finalizers and APIs that block an object's deletion.
 pub fn holders(object: &Object) -> Vec<String> {
     let mut held: Vec<String> = finalizers(object, "metadata").map(finalizer).collect();
     // The namespace controller removes its own finalizer, `kubernetes`, when the namespace is empty.
@@ -71,7 +71,7 @@ pub fn holders(object: &Object) -> Vec<String> {
     held
 }
 
-/// An object for the plan, with what blocks its deletion.
+/// An object for the plan, with the first finalizer or API that blocks its deletion.
 pub fn shown(object: &Object) -> String {
     let reference = &object.reference;
     match holders(object).first() {
@@ -83,9 +83,7 @@ pub fn shown(object: &Object) -> String {
 
 /// A kubectl command about one object.
 pub(super) fn kubectl(verb: &str, reference: &Ref, flags: &str) -> Command {
-    let scope =
-        reference.namespace.as_deref().map(|name| format!(" -n {}", shell_word(name))).unwrap_or_default();
-    let kind = reference.kind.resource().trim_end_matches('s');
+    let (scope, kind) = (reference.kubectl_scope(), reference.kind.resource().trim_end_matches('s'));
     Command::kubectl(format!("{verb}{scope} {kind} {}{flags}", shell_word(&reference.name)))
 }
 

@@ -9,9 +9,7 @@ use crate::settings::{Settings, shell_word};
 /// The result of a dry run.
 #[derive(Clone, Debug)]
 pub enum Look {
-    /// Admission accepts the object.
     Passes,
-    /// Admission refuses it.
     Refused(Failure),
     /// Not checked, with the reason.
     NotLooked(String),
@@ -46,8 +44,7 @@ pub fn failure(settings: &Settings, object: &Object, refusal: Refusal) -> Failur
 }
 
 fn ways(settings: &Settings, object: &Object, gate: &Gate, failure: Failure) -> Failure {
-    let namespace = object.reference.namespace.as_deref();
-    let place = namespace.map(|name| format!(" -n {}", shell_word(name))).unwrap_or_default();
+    let place = object.reference.kubectl_scope();
     let failure = match gate {
         Gate::Quota(name) => {
             let words = format!("describe resourcequota{place} {}", shell_word(name));

@@ -8,9 +8,6 @@ use crate::deployment::record::ClusterIdentity;
 use crate::x509;
 
 /// Identifies the cluster by the uid of `kube-system` and by its CA; a uid that may not be read stays empty.
-///
-/// # Errors
-/// If the server cannot be reached.
 pub async fn identity(view: &View) -> Result<ClusterIdentity> {
     let reference = Ref::cluster(ObjectKind::Namespace, "kube-system");
     let kube_system = match view.read(&reference).await {
@@ -28,11 +25,8 @@ pub async fn identity(view: &View) -> Result<ClusterIdentity> {
     })
 }
 
-/// Refuses a cluster other than the recorded one; also reads the deployment's ServiceAccount, which all later
-/// steps need.
-///
-/// # Errors
-/// OR0305 (exit 3) with both identities.
+/// Refuses a cluster other than the recorded one, with OR0305 (exit 3); also reads the deployment's ServiceAccount,
+/// which all later steps need.
 pub async fn check(hand: &Hand) -> Result<()> {
     let account = hand.run.names.account();
     let (now, _) = tokio::join!(identity(hand), hand.read(&account));

@@ -24,10 +24,8 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// Runs the plugin; returns the configuration with its credentials.
-    ///
-    /// # Errors
-    /// OR0404, of kind `Deadline` if the plugin timed out and was killed.
+    /// Runs the plugin; returns the configuration with its credentials. Fails with OR0404, of kind `Deadline` if the
+    /// plugin timed out and was killed.
     pub async fn first(
         plugin: &Plugin,
         config: &kube::Config,

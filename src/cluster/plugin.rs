@@ -20,7 +20,7 @@ use crate::x509::tls;
 /// Largest output read, in bytes.
 const LONGEST: u64 = 1024 * 1024;
 const GROUP: &str = "client.authentication.k8s.io/";
-/// What [`fits_header`] found.
+/// The reason if [`fits_header`] is false.
 pub(super) const BAD_TOKEN: &str =
     "its token contains a character that is invalid in an HTTP header (a line break or blank?)";
 
@@ -54,10 +54,7 @@ pub(super) fn fits_header(token: &str) -> bool {
 }
 
 impl Plugin {
-    /// `dropped` are environment variables to remove.
-    ///
-    /// # Errors
-    /// The reason why kubectl refuses the plugin too.
+    /// `dropped` are environment variables to remove. Fails with the reason for which kubectl also refuses the plugin.
     pub fn new(
         exec: &Exec,
         cluster: &Cluster,
@@ -84,7 +81,7 @@ impl Plugin {
         if exec.env.iter().any(|variable| variable.name.is_empty()) {
             return Err("the exec plugin has an environment variable without a name".to_owned());
         }
-        // No terminal: its output could contain a token, and the input belongs to outrigger.
+        // Without a terminal: the plugin's output could contain a token, and outrigger itself reads the input.
         let mut spec = json!({"interactive": false});
         if exec.provide_cluster_info {
             spec["cluster"] = described(cluster, ca);
@@ -104,10 +101,7 @@ impl Plugin {
         self.path.display().to_string()
     }
 
-    /// Runs the plugin. Dropping the future kills it.
-    ///
-    /// # Errors
-    /// OR0404, without the plugin's output.
+    /// Runs the plugin. Dropping the future kills it. Fails with OR0404, without the plugin's output.
     pub async fn run(&self) -> Result<Credential> {
         let failed = |why: String| {
             Failure::new(Id::CredentialPlugin, "the kubeconfig's exec plugin failed")

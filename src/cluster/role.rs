@@ -41,16 +41,22 @@ pub fn decide(wanted: Object, live: Option<&Object>, force: bool) -> Line<Act> {
 /// An update that leaves labels and annotations unchanged, because the server treats any metadata change of a
 /// Role or RoleBinding as an escalation.
 fn update(wanted: &Object, live: &Object, body: &[(&str, Value)]) -> Act {
-    let mut object = wanted.clone();
-    let meta = &mut object.value["metadata"];
-    meta["labels"] = live.value["metadata"]["labels"].clone();
-    meta["annotations"] = live.value["metadata"]["annotations"].clone();
-    meta["uid"] = json!(live.uid());
-    meta["resourceVersion"] = json!(live.resource_version());
+    let mut object = pinned(wanted, live);
+    for field in ["labels", "annotations"] {
+        object.value["metadata"][field] = live.value["metadata"][field].clone();
+    }
     for (key, value) in body {
         object.value[*key] = value.clone();
     }
     Act::Apply(object)
+}
+
+/// The manifest with uid and resourceVersion of the live object.
+fn pinned(wanted: &Object, live: &Object) -> Object {
+    let mut object = wanted.clone();
+    object.value["metadata"]["uid"] = json!(live.uid());
+    object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
+    object
 }
 
 fn written_by(live: &Object, field: &str) -> String {
@@ -146,8 +152,7 @@ fn decide_account(wanted: &Object, live: &Object) -> Line<Act> {
     if changes.is_empty() {
         return Line::keep(live.reference.to_string());
     }
-    let mut object = wanted.clone();
-    let meta = &mut object.value["metadata"];
+    let mut object = pinned(wanted, live);
     // Keep other steps' annotations on the anchor.
     for key in [
         names::SCRIPT_DIGEST,
@@ -159,11 +164,9 @@ fn decide_account(wanted: &Object, live: &Object) -> Line<Act> {
         names::DEPLOYMENT,
     ] {
         if let Some(value) = live.annotation(key) {
-            meta["annotations"][key] = json!(value);
+            object.value["metadata"]["annotations"][key] = json!(value);
         }
     }
-    meta["uid"] = json!(live.uid());
-    meta["resourceVersion"] = json!(live.resource_version());
     let line = Line::new(Decision::Update, live.reference.to_string(), Act::Apply(object));
     changes.into_iter().fold(line, Line::detail)
 }

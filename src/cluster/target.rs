@@ -22,7 +22,6 @@ pub struct Target {
     pub context: String,
     /// Source of that name, for the plan.
     pub context_source: String,
-    /// The API server.
     pub endpoint: Endpoint,
     /// The kubeconfig's CA bundle; `None` means the system's roots.
     pub ca: Option<Vec<u8>>,
@@ -41,9 +40,6 @@ pub struct Target {
 
 impl Target {
     /// The target of a run without a cluster; an invalid `url` is replaced with a placeholder.
-    ///
-    /// # Errors
-    /// None in practice.
     pub fn absent(context: &str, url: &str) -> Result<Self> {
         let endpoint = Endpoint::parse(url, "the record")
             .or_else(|_| Endpoint::parse("https://cluster.invalid", "a stand-in"))?;
@@ -76,10 +72,8 @@ impl Target {
     }
 }
 
-/// Reads the kubeconfig and validates the chosen context.
-///
-/// # Errors
-/// Exit 2 if no context is given, exit 3 if it is unknown or invalid.
+/// Reads the kubeconfig and validates the chosen context. Fails with exit 2 if no context is given, and with exit 3 if
+/// it is unknown or invalid.
 pub async fn load(
     selection: &Selection<'_>,
     env: &BTreeMap<String, String>,
@@ -206,7 +200,7 @@ fn library_url(proxy: &Proxy) -> Result<http::Uri> {
     })
 }
 
-/// kube's configuration for an address, with our timeouts only.
+/// kube's configuration for an address, without the library's retries.
 fn base(uri: http::Uri) -> kube::Config {
     let mut config = kube::Config::new(uri);
     config.default_retry = false;

@@ -395,13 +395,7 @@ async fn missing_rights(r: Reads<'_>) -> Result<Rights> {
     let review = |namespace: String| async move {
         let spec = json!({"namespace": namespace});
         r.cluster
-            .review(
-                "review your rights",
-                "authorization.k8s.io",
-                "selfsubjectrulesreviews",
-                "SelfSubjectRulesReview",
-                spec,
-            )
+            .review("review your rights", "authorization.k8s.io", "SelfSubjectRulesReview", spec)
             .await
             .map(|status| rights::rights(&status["resourceRules"]))
     };

@@ -16,14 +16,14 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 pub type Placed = (String, Right);
 
 struct Source {
-    /// Bound to the runner's ServiceAccount, not to a group.
+    /// Whether the binding is to the runner's ServiceAccount, not to a group.
     direct: bool,
     shown: String,
 }
 
 struct Found {
     sources: Vec<Source>,
-    /// Some bindings may not be listed.
+    /// Whether some bindings may not be listed.
     hidden: bool,
 }
 
@@ -40,10 +40,7 @@ pub async fn forbidden(view: &View, rights: &[Placed]) -> Failure {
         .hint("remove that right, then run the same command again")
 }
 
-/// Reports other rights beyond the Role: a warning if a group has them, else a failure.
-///
-/// # Errors
-/// OR0904 (exit 9) with the binding.
+/// Reports other rights beyond the Role: warns if a group has them, else fails with OR0904 (exit 9).
 pub async fn judge(view: &View, rights: &[Placed]) -> Result<()> {
     let found = find(view, rights).await;
     let direct = found.sources.iter().any(|source| source.direct);
