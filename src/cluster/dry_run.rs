@@ -38,12 +38,12 @@ pub fn failure(settings: &Settings, object: &Object, refusal: Refusal) -> Failur
             made_by_others(settings, failure)
         }
         (Class::Admission, Some(Gate::WebhookDown(_) | Gate::Terminating)) => failure,
-        (Class::Admission, Some(gate)) => ways(settings, object, &gate, failure),
+        (Class::Admission, Some(gate)) => with_hints(settings, object, &gate, failure),
         _ => failure,
     }
 }
 
-fn ways(settings: &Settings, object: &Object, gate: &Gate, failure: Failure) -> Failure {
+fn with_hints(settings: &Settings, object: &Object, gate: &Gate, failure: Failure) -> Failure {
     let place = object.reference.kubectl_scope();
     let failure = match gate {
         Gate::Quota(name) => {

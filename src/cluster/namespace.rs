@@ -68,10 +68,9 @@ pub async fn delete_if_empty(hand: &Hand, reference: &Ref, uid: &str) -> Result<
 fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
     let stays = |id, why: &str| Failure::new(id, format!("kept {reference}: {why}"));
     let keep = "to keep the namespaces without an error: --keep-namespaces";
+    let lines = by_generator(&found.generated);
     let generated = |failure: Failure| {
-        by_generator(&found.generated)
-            .into_iter()
-            .fold(failure, |failure, line| failure.detail("generated", line))
+        lines.iter().fold(failure, |failure, line| failure.detail("generated", line.clone()))
     };
     let hidden = found.hidden.iter().map(|resource| format!("{resource} (may not be listed)"));
     let inside: Vec<String> = found.foreign.iter().cloned().chain(hidden).collect();
@@ -92,11 +91,8 @@ fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
         for one in found.silent.iter().filter(|one| one.group.contains('.')) {
             failure = failure.hint(deletion::repair(&one.group, &one.version));
         }
-        return Some(
-            failure
-                .hint("Kubernetes completes no namespace deletion while an API does not respond")
-                .hint(keep),
-        );
+        let why = "Kubernetes completes no namespace deletion while an API does not respond";
+        return Some(failure.hint(why).hint(keep));
     }
     if !inside.is_empty() {
         let why = if found.foreign.is_empty() {
@@ -116,8 +112,7 @@ fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
     if found.generated.is_empty() || view.accept_generated.get() {
         return None;
     }
-    let line = format!("{}: {}", reference.name, by_generator(&found.generated).join("; "));
-    view.generated.borrow_mut().push(line);
+    view.generated.borrow_mut().push(format!("{}: {}", reference.name, lines.join("; ")));
     Some(
         generated(stays(Id::GeneratedObjects, "it contains objects that generators recreate"))
             .hint(format!("to delete them with the namespace: --accept generated; {keep}")),
@@ -269,8 +264,7 @@ async fn discover(view: &View) -> Result<Kinds> {
             }
         };
         for one in answer["resources"].as_array().into_iter().flatten() {
-            let listable =
-                one["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|verb| verb == "list"));
+            let listable = one["verbs"].as_array().is_some_and(|verbs| verbs.contains(&"list".into()));
             let resource = one["name"].as_str().unwrap_or_default();
             let known = kinds.served.iter().any(|other| other.group == group && other.resource == resource);
             if one["namespaced"] != true || !listable || known || generated::is_transient(&group, resource) {

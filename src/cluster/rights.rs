@@ -27,11 +27,9 @@ impl Right {
     /// Whether `self` includes `other`, with the authorizer's wildcards.
     pub fn covers(&self, other: &Right) -> bool {
         let matches = |mine: &str, theirs: &str| mine == "*" || mine == theirs;
-        let resource = matches(&self.resource, &other.resource)
-            || self
-                .resource
-                .strip_prefix("*/")
-                .is_some_and(|sub| other.resource.split_once('/').is_some_and(|(_, theirs)| theirs == sub));
+        let subresource = other.resource.split_once('/').map(|(_, name)| name);
+        let any_with_it = self.resource.strip_prefix("*/").is_some_and(|name| Some(name) == subresource);
+        let resource = matches(&self.resource, &other.resource) || any_with_it;
         matches(&self.group, &other.group)
             && resource
             && matches(&self.verb, &other.verb)

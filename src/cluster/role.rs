@@ -91,16 +91,10 @@ fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line<Act> {
             rights::needed().into_iter().filter(|right| !comparison.less.contains(right)).collect();
         rights::to_manifest(&kept)
     };
-    let what = if comparison.more.is_empty() {
-        "allows less than the runner needs"
-    } else {
-        "allows more than it should"
-    };
-    shown(Line::new(
-        Decision::Update,
-        format!("{name} {what}{by}"),
-        update(wanted, live, &[("rules", target)]),
-    ))
+    let less = comparison.more.is_empty();
+    let what = if less { "allows less than the runner needs" } else { "allows more than it should" };
+    let act = update(wanted, live, &[("rules", target)]);
+    shown(Line::new(Decision::Update, format!("{name} {what}{by}"), act))
 }
 
 fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {

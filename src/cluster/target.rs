@@ -200,7 +200,7 @@ fn library_url(proxy: &Proxy) -> Result<http::Uri> {
     })
 }
 
-/// kube's configuration for an address, without the library's retries.
+/// kube's configuration for an address, with outrigger's timeouts and without the library's retries.
 fn base(uri: http::Uri) -> kube::Config {
     let mut config = kube::Config::new(uri);
     config.default_retry = false;

@@ -90,16 +90,11 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
                 less = still_denied(client, job, less).await?;
             }
             if !less.is_empty() {
-                return Err(too_little(view, client, &less).await);
+                return Err(lacking(view, client, &less).await);
             }
         }
-        beyond.extend(
-            comparison
-                .more
-                .into_iter()
-                .filter(|right| !is_everybodys(right))
-                .map(|right| ((*place).to_owned(), right)),
-        );
+        let more = comparison.more.into_iter().filter(|right| !is_granted_to_all_users(right));
+        beyond.extend(more.map(|right| ((*place).to_owned(), right)));
     }
     if !beyond.is_empty() {
         extra_rights::judge(view, &beyond).await?;
@@ -111,20 +106,15 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
 }
 
 async fn review(client: &Cluster, namespace: &str) -> Result<(BTreeSet<Right>, bool), Refusal> {
-    let status = client
-        .review(
-            "list the token's rights",
-            "authorization.k8s.io",
-            "SelfSubjectRulesReview",
-            json!({"namespace": namespace}),
-        )
-        .await?;
+    let (group, kind) = ("authorization.k8s.io", "SelfSubjectRulesReview");
+    let spec = json!({"namespace": namespace});
+    let status = client.review("list the token's rights", group, kind, spec).await?;
     Ok((rights::rights(&status["resourceRules"]), status["incomplete"] == true))
 }
 
 /// Rights that Kubernetes' default bindings grant to all users: `system:basic-user`, and since 1.33
 /// `system:cluster-trust-bundle-discovery` (public CA certificates).
-fn is_everybodys(right: &Right) -> bool {
+fn is_granted_to_all_users(right: &Right) -> bool {
     right.group == "certificates.k8s.io"
         && right.resource == "clustertrustbundles"
         && ["get", "list", "watch"].contains(&right.verb.as_str())
@@ -161,7 +151,7 @@ async fn still_denied(client: &Cluster, job: &str, rights: Vec<Right>) -> Result
     Ok(denied)
 }
 
-async fn too_little(view: &View, client: &Cluster, less: &[Right]) -> Failure {
+async fn lacking(view: &View, client: &Cluster, less: &[Right]) -> Failure {
     let job = &view.run.names.job_namespace;
     let mut failure = Failure::new(
         Id::LackingRights,
@@ -174,8 +164,8 @@ async fn too_little(view: &View, client: &Cluster, less: &[Right]) -> Failure {
         failure = failure.detail("the server says", refusal.message);
     }
     if less.len() > 1 {
-        failure =
-            failure.detail("missing", less.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        let missing: Vec<String> = less.iter().map(ToString::to_string).collect();
+        failure = failure.detail("missing", missing.join(", "));
     }
     if let Ok(Some(role)) = view.read(&view.run.names.role()).await
         && let Some(writer) = role.last_writer(&["rules"])

@@ -185,15 +185,13 @@ fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
 fn elsewhere(runner: &Runner, scope: &Scope) -> Failure {
     let places = runner.projects.iter().chain(&runner.groups).flatten();
     let places: Vec<String> = places.map(|id| format!("#{id}")).collect();
+    let noun = |runner_type: &str| format!("a {} runner", runner_type.trim_end_matches("_type"));
     Failure::new(
         Id::AnotherScope,
         format!("runner {} of this deployment is for another project or group", runner.id),
     )
-    .detail(
-        "runner",
-        format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", ")).trim_end(),
-    )
-    .detail("wanted", format!("a {}", scope.noun()))
+    .detail("runner", format!("{} {}", noun(&runner.runner_type), places.join(", ")).trim_end())
+    .detail("wanted", noun(scope.runner_type()))
     .hint(("delete this runner first", Command::teardown("--only create-runner")))
     .hint("or use another deployment: --deployment NAME")
 }
