@@ -63,15 +63,14 @@ async fn find(view: &View) -> Result<Trust> {
     }
     let name = match (&view.target.tls_server_name, own) {
         (Some(name), true) if *name != endpoint.host => {
-            return Err(Failure::new(
-                Id::EndpointCertificate,
-                format!("the kubeconfig expects the name {name} in the certificate of {}", endpoint.url),
-            )
-            .detail("because", "the runner has no such setting (tls-server-name)")
-            .hint(format!(
-                "use an address that is in the certificate: --kubernetes-host https://{name}:{}",
-                endpoint.port
-            )));
+            let message =
+                format!("the kubeconfig expects the name {name} in the certificate of {}", endpoint.url);
+            return Err(Failure::new(Id::EndpointCertificate, message)
+                .detail("because", "the runner has no such setting (tls-server-name)")
+                .hint(format!(
+                    "use an address that is in the certificate: --kubernetes-host https://{name}:{}",
+                    endpoint.port
+                )));
         }
         _ => endpoint.host.clone(),
     };
@@ -94,12 +93,13 @@ async fn find(view: &View) -> Result<Trust> {
             return unreachable(view, &endpoint, candidates, &fault.to_string());
         }
         Err(fault) => {
-            return Err(Failure::new(
-                Id::ClusterUnreachable,
-                format!("cannot connect to {} with TLS", endpoint.url),
-            )
-            .detail("because", fault.to_string())
-            .hint(("check the server's address and the network; to compare", Command::kubectl("version"))));
+            let message = format!("cannot connect to {} with TLS", endpoint.url);
+            return Err(Failure::new(Id::ClusterUnreachable, message)
+                .detail("because", fault.to_string())
+                .hint((
+                    "check the server's address and the network; to compare",
+                    Command::kubectl("version"),
+                )));
         }
     };
     let mut not_here = None;

@@ -43,14 +43,12 @@ pub async fn check(hand: &Hand) -> Result<()> {
         format!("{context} at {server} (kube-system {uid})")
     };
     if differs {
-        return Err(Failure::new(
-            Id::AnotherCluster,
-            format!("{} was set up on another cluster", hand.run.names.deployment),
-        )
-        .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
-        .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
-        .hint("omit --context, or name the deployment on this cluster: --deployment NAME")
-        .hint((format!("if {} no longer exists", known.context), Command::teardown_without_cluster())));
+        let message = format!("{} was set up on another cluster", hand.run.names.deployment);
+        return Err(Failure::new(Id::AnotherCluster, message)
+            .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
+            .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
+            .hint("omit --context, or name the deployment on this cluster: --deployment NAME")
+            .hint((format!("if {} no longer exists", known.context), Command::teardown_without_cluster())));
     }
     // The CA is the same: keep the recorded uid if it may not be read now.
     let kube_system = if uid.is_empty() { known.kube_system } else { uid.clone() };

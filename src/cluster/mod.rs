@@ -287,10 +287,12 @@ impl Cluster {
         if body.is_some() {
             request = request.header("content-type", content_type);
         }
-        let request = request
-            .body(kube::client::Body::from(bytes))
-            .map_err(|error| Refusal::local(what, &format!("cannot build the request: {error}")))?;
-        let Some(client) = &self.client else { return Err(Refusal::absent(what)) };
+        let request = request.body(kube::client::Body::from(bytes)).map_err(|error| {
+            Refusal::of(Class::Malformed, 0, what, format!("cannot build the request: {error}"))
+        })?;
+        let Some(client) = &self.client else {
+            return Err(Refusal::of(Class::Absent, 0, what, "this run has no cluster"));
+        };
         if let Some(login) = &self.login {
             login.renew(what, client).await?;
         }

@@ -27,10 +27,10 @@ pub(super) const BAD_TOKEN: &str =
 #[derive(Clone)]
 pub(super) struct Plugin {
     path: PathBuf,
-    args: Vec<String>,
-    env: Vec<(String, String)>,
+    exec: Exec,
+    /// Environment variables to remove.
     dropped: Vec<String>,
-    version: String,
+    /// `KUBERNETES_EXEC_INFO`, as JSON.
     info: String,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn fits_header(token: &str) -> bool {
 }
 
 impl Plugin {
-    /// `dropped` are environment variables to remove. Fails with the reason for which kubectl also refuses the plugin.
+    /// Fails with the reason for which kubectl also refuses the plugin.
     pub fn new(
         exec: &Exec,
         cluster: &Cluster,
@@ -87,14 +87,7 @@ impl Plugin {
             spec["cluster"] = described(cluster, ca);
         }
         let info = json!({"apiVersion": exec.api_version, "kind": "ExecCredential", "spec": spec});
-        Ok(Self {
-            path: path.to_owned(),
-            args: exec.args.clone(),
-            env: exec.env.iter().map(|one| (one.name.clone(), one.value.clone())).collect(),
-            dropped,
-            version: exec.api_version.clone(),
-            info: info.to_string(),
-        })
+        Ok(Self { path: path.to_owned(), exec: exec.clone(), dropped, info: info.to_string() })
     }
 
     pub fn shown(&self) -> String {
@@ -114,8 +107,8 @@ impl Plugin {
         };
         let mut command = tokio::process::Command::new(&self.path);
         command
-            .args(&self.args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .args(&self.exec.args)
+            .envs(self.exec.env.iter().map(|one| (&one.name, &one.value)))
             .env("KUBERNETES_EXEC_INFO", &self.info)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -149,10 +142,10 @@ impl Plugin {
             return Err("it did not print an ExecCredential".to_owned());
         };
         let version = answer["apiVersion"].as_str().unwrap_or_default();
-        if version != self.version {
+        if version != self.exec.api_version {
             // The field could contain anything: only a version of this group is shown.
             let version = if version.starts_with(GROUP) { version } else { "another one" };
-            return Err(format!("it returned apiVersion {version}, expected {}", self.version));
+            return Err(format!("it returned apiVersion {version}, expected {}", self.exec.api_version));
         }
         let given = |key: &str| answer["status"][key].as_str().filter(|text| !text.is_empty());
         let token = given("token");

@@ -65,7 +65,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn of(class: Class, code: u16, what: &str, message: impl Into<String>) -> Self {
+    pub(super) fn of(class: Class, code: u16, what: &str, message: impl Into<String>) -> Self {
         Self {
             class,
             code,
@@ -77,12 +77,8 @@ impl Refusal {
         }
     }
 
-    pub(super) fn untrusted(what: &str, why: &str, failure: Failure) -> Self {
-        Self { ending: Some(failure), ..Self::of(Class::Certificate, 0, what, why) }
-    }
-
-    pub(super) fn login(what: &str, failure: Failure) -> Self {
-        Self { ending: Some(failure), ..Self::of(Class::Credentials, 0, what, "the login failed") }
+    pub(super) fn decided(class: Class, what: &str, why: &str, failure: Failure) -> Self {
+        Self { ending: Some(failure), ..Self::of(class, 0, what, why) }
     }
 
     /// Whether the run's deadline passed before the request was sent.
@@ -90,18 +86,9 @@ impl Refusal {
         self.class == Class::Timeout && self.message.starts_with(request::OVER)
     }
 
-    pub(super) fn absent(what: &str) -> Self {
-        Self::of(Class::Absent, 0, what, "this run has no cluster")
-    }
-
-    pub(super) fn local(what: &str, why: &str) -> Self {
-        Self::of(Class::Malformed, 0, what, why)
-    }
-
     /// For a response that exceeds a limit.
     pub(super) fn endless(what: &str, why: &str) -> Self {
-        let failure = answer::endless(what, why);
-        Self { ending: Some(failure), ..Self::of(Class::Malformed, 200, what, why) }
+        Self { code: 200, ..Self::decided(Class::Malformed, what, why, answer::endless(what, why)) }
     }
 
     /// Whether the response exceeded a limit.
@@ -186,7 +173,7 @@ impl Refusal {
 
 impl Refused for Refusal {
     fn interrupted(what: &str, failure: Failure) -> Self {
-        Self { ending: Some(failure), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
+        Self::decided(Class::Interrupted, what, "interrupted", failure)
     }
 
     fn timeout(what: &str, why: &str) -> Self {

@@ -93,12 +93,10 @@ pub async fn load(
         }
     };
     let Some(chosen) = config.contexts.get(&context) else {
-        return Err(Failure::new(
-            Id::UnusableKubeconfig,
-            format!("the kubeconfig has no context {context:?}"),
-        )
-        .detail("it has", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
-        .hint("name one of these: --context NAME"));
+        let message = format!("the kubeconfig has no context {context:?}");
+        return Err(Failure::new(Id::UnusableKubeconfig, message)
+            .detail("it has", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
+            .hint("name one of these: --context NAME"));
     };
 
     let unusable = |why: String| unusable(&context, why);
@@ -108,11 +106,10 @@ pub async fn load(
         config.clusters.get(&chosen.cluster).ok_or_else(|| undefined("cluster", &chosen.cluster))?;
     let endpoint = Endpoint::parse(&cluster.server, "the server of this context,")?;
     if cluster.insecure_skip_tls_verify {
-        return Err(Failure::new(
-            Id::TlsVerificationOff, format!("context {context:?} disables TLS verification"),
-        )
-        .detail("because", "insecure-skip-tls-verify is set: a third party could intercept the token, and the runner has no such setting")
-        .hint(("remove insecure-skip-tls-verify and add the cluster's CA to the kubeconfig", Command::Whole("kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs".to_owned()))));
+        let message = format!("context {context:?} disables TLS verification");
+        return Err(Failure::new(Id::TlsVerificationOff, message)
+            .detail("because", "insecure-skip-tls-verify is set: a third party could intercept the token, and the runner has no such setting")
+            .hint(("remove insecure-skip-tls-verify and add the cluster's CA to the kubeconfig", Command::Whole("kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs".to_owned()))));
     }
     let (inline, file) = (&cluster.certificate_authority_data, &cluster.certificate_authority);
     let ca = data(intake, &context, "certificate-authority", inline, file).await?;

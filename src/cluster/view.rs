@@ -172,11 +172,9 @@ impl View {
                 let name = user["username"].as_str().unwrap_or_default();
                 if let Err(why) = check::text(name) {
                     let name = check::escaped(name);
-                    return Err(Failure::new(
-                        Id::UnprintableUser,
-                        format!("your user name on the cluster is {name}, which {why}"),
-                    )
-                    .hint("use a context with another user: --context NAME"));
+                    let message = format!("your user name on the cluster is {name}, which {why}");
+                    return Err(Failure::new(Id::UnprintableUser, message)
+                        .hint("use a context with another user: --context NAME"));
                 }
                 let groups = user["groups"].as_array().into_iter().flatten();
                 Ok(Operator {

@@ -64,11 +64,8 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
     let who = who.map_err(|refusal| unusable(&refusal))?;
     let name = who["userInfo"]["username"].as_str().unwrap_or_default();
     if name != names.account_user() {
-        return Err(Failure::new(
-            Id::TokenIdentity,
-            format!("the token belongs to {name}, not to {}", names.account_user()),
-        )
-        .hint(reissue()));
+        let message = format!("the token belongs to {name}, not to {}", names.account_user());
+        return Err(Failure::new(Id::TokenIdentity, message).hint(reissue()));
     }
     version.map_err(|refusal| {
         Failure::new(Id::LackingRights, "the runner's token may not read /version, as every job does")

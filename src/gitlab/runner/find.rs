@@ -208,16 +208,14 @@ async fn listed(view: &View) -> Result<Option<u64>> {
     let items = match all(gitlab, scope).await {
         Ok(items) => items,
         Err(refusal) if refusal.class == Class::Scope => {
-            return Err(Failure::new(
-                Id::UnfinishedCreation,
-                "a runner may already exist, but this token may not list runners",
-            )
-            .detail("GitLab says", refusal.message.clone())
-            .detail("required", lists(&refusal))
-            .hint(format!(
-                "use a token that also has {}, so that no second runner is created",
-                lists(&refusal)
-            )));
+            let message = "a runner may already exist, but this token may not list runners";
+            return Err(Failure::new(Id::UnfinishedCreation, message)
+                .detail("GitLab says", refusal.message.clone())
+                .detail("required", lists(&refusal))
+                .hint(format!(
+                    "use a token that also has {}, so that no second runner is created",
+                    lists(&refusal)
+                )));
         }
         Err(refusal) => return Err(refusal.into()),
     };

@@ -263,16 +263,15 @@ fn reset_reason(ours: &Ours, token: Token, asked: bool) -> Result<Option<String>
         Token::Lost => "a new token: the last one is in no script",
         Token::Unknown if unused => "a new token: no machine ever used the current one",
         Token::Unknown => {
-            return Err(Failure::new(
-                Id::RunnerTokenUnknown,
-                format!("runner {} is in use, but this machine does not have its token", ours.runner.id),
-            )
-            .detail("used by", hosts(ours))
-            .hint((
-                "reset the token; that host stops until the new script has run there",
-                Command::outrigger("setup --reissue runner"),
-            ))
-            .hint("or use the token in its config.toml: --runner-token-file PATH"));
+            let message =
+                format!("runner {} is in use, but this machine does not have its token", ours.runner.id);
+            return Err(Failure::new(Id::RunnerTokenUnknown, message)
+                .detail("used by", hosts(ours))
+                .hint((
+                    "reset the token; that host stops until the new script has run there",
+                    Command::outrigger("setup --reissue runner"),
+                ))
+                .hint("or use the token in its config.toml: --runner-token-file PATH"));
         }
     };
     Ok(Some(reason.to_owned()))
