@@ -239,6 +239,14 @@ impl Instance {
         })
     }
 
+    /// Fails with OR0201 if the runner's scope is not set.
+    pub fn scope(&self) -> Result<&Scope> {
+        self.scope.as_ref().ok_or_else(|| {
+            Failure::new(Id::MissingInput, "the runner's project or group is not set")
+                .hint("set --project PATH|ID")
+        })
+    }
+
     /// The failure if the caller's role is known to be too low to commit and to run a pipeline.
     fn lacks_pipeline_role(&self) -> Option<Failure> {
         let access = self.project.as_ref()?.access?;

@@ -199,10 +199,7 @@ fn elsewhere(runner: &Runner, scope: &Scope) -> Failure {
 /// The body of `POST /user/runners` without the description: the ServiceAccount in its mark may be created in the
 /// same run.
 fn body(view: &View, instance: &Instance) -> Result<Value> {
-    let scope = instance.scope.as_ref().ok_or_else(|| {
-        Failure::new(Id::MissingInput, "the runner's project or group is not set")
-            .hint("set --project PATH|ID")
-    })?;
+    let scope = instance.scope()?;
     let mut body = json!({
         "runner_type": scope.runner_type(),
         "tag_list": view.run.settings.tags.value,
