@@ -12,7 +12,7 @@ pub enum Look {
     Passes,
     Refused(Failure),
     /// Not checked, with the reason.
-    NotLooked(String),
+    Skipped(String),
 }
 
 /// Dry run of a creation. The server does not run admission if the namespace does not exist or the operator may
@@ -21,9 +21,9 @@ pub async fn look(view: &View, object: &Object) -> Look {
     let Err(refusal) = view.dry_run(object).await else { return Look::Passes };
     match (&refusal.class, &refusal.gate) {
         (Class::AlreadyExists, _) => Look::Passes,
-        (Class::NotFound, _) => Look::NotLooked(refusal.message),
-        (_, Some(gate @ Gate::NoDryRun(_))) => Look::NotLooked(format!("{gate} does not support dry runs")),
-        _ if refusal.is_escalation() => Look::NotLooked("you may not grant it yet".to_owned()),
+        (Class::NotFound, _) => Look::Skipped(refusal.message),
+        (_, Some(gate @ Gate::NoDryRun(_))) => Look::Skipped(format!("{gate} does not support dry runs")),
+        _ if refusal.is_escalation() => Look::Skipped("you may not grant it yet".to_owned()),
         _ => Look::Refused(failure(&view.run.settings, object, refusal)),
     }
 }

@@ -161,7 +161,7 @@ impl Step for Preflight {
             let said = failure.details.iter().map(|(label, text)| format!("{label}: {text}").into());
             let detail: Vec<Hint> = said.chain(failure.hints.iter().cloned()).collect();
             found.add("jobs", Judgement::Warn, failure.message.clone(), detail.clone());
-            let line = Line::keep_stricter(format!("job pods will be rejected: {}", failure.message));
+            let line = Line::keep_notable(format!("job pods will be rejected: {}", failure.message));
             warnings.push(detail.into_iter().fold(line, Line::detail));
         }
         about_gitlab(d.run, &seen.gitlab, &mut found);
@@ -340,7 +340,7 @@ async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
                 continue;
             }
             Look::Refused(_) => "you may not create pods and Secrets of jobs yourself".to_owned(),
-            Look::NotLooked(why) => why,
+            Look::Skipped(why) => why,
         };
         unlooked.push((object.reference.clone(), why));
     }

@@ -60,7 +60,7 @@ pub async fn find(view: &View) -> Result<Found> {
     if view.access.client.is_none() {
         return match (hint, &intent) {
             (None, None) => Ok(Found::None),
-            _ => Ok(Found::NotLooked(view.access.why_not.clone())),
+            _ => Ok(Found::Skipped(view.access.why_not.clone())),
         };
     }
     if let Some(id) = hint {
@@ -119,14 +119,14 @@ async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Fo
         // The id in the anchor is that of another user's runner.
         Err(refusal) if refusal.class == Class::Forbidden && !recorded => return Ok(Found::None),
         Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => {
-            return Ok(Found::NotLooked(format!("the token may not read runner {id}: {}", refusal.why())));
+            return Ok(Found::Skipped(format!("the token may not read runner {id}: {}", refusal.why())));
         }
         Err(refusal) => return Err(refusal.into()),
     };
     let Some(runner) = Runner::read(&value) else {
         // Only a 404 proves that a runner is gone.
         return Ok(if recorded {
-            Found::NotLooked(format!("GitLab's response for runner {id} is not a runner"))
+            Found::Skipped(format!("GitLab's response for runner {id} is not a runner"))
         } else {
             Found::None
         });
@@ -257,22 +257,22 @@ pub enum Stands {
     /// No runner has the mark.
     No,
     /// GitLab was not asked; the reason.
-    NotLooked(String),
+    Skipped(String),
     /// The request failed.
     Failed(Box<Failure>),
 }
 
 /// Looks for a runner with one of these marks: by the anchor's id, and in the list.
 pub async fn stands(view: &View, hint: Option<u64>, marks: &Marks) -> Stands {
-    let Some(gitlab) = &view.access.client else { return Stands::NotLooked(view.access.why_not.clone()) };
+    let Some(gitlab) = &view.access.client else { return Stands::Skipped(view.access.why_not.clone()) };
     if !is_scoped(view) {
-        return Stands::NotLooked("the runner's project is not set (--project)".to_owned());
+        return Stands::Skipped("the runner's project is not set (--project)".to_owned());
     }
     let scope = match instance(view).await {
         Ok(instance) => instance.scope.clone(),
         Err(failure) => return Stands::Failed(Box::new(failure)),
     };
-    let Some(scope) = scope else { return Stands::NotLooked("the project is not known".to_owned()) };
+    let Some(scope) = scope else { return Stands::Skipped("the project is not known".to_owned()) };
     let mut id_alone = Stands::No;
     let mut judge = |runner: Runner| match marks.judge(&runner.description) {
         Marked::Current => Some(Stands::For(Box::new(runner))),

@@ -41,7 +41,7 @@ pub enum Found {
     None,
     Ours(Box<Ours>),
     /// Not looked for; the reason.
-    NotLooked(String),
+    Skipped(String),
 }
 
 /// The decision about the runner.
@@ -64,7 +64,7 @@ pub enum Verdict {
         reset: Option<String>,
     },
     /// Nothing to do: not looked for; the reason.
-    NotLooked(String),
+    Skipped(String),
 }
 
 impl Verdict {
@@ -137,10 +137,10 @@ async fn decide(view: &View) -> Result<Verdict> {
     }
     let written = view.notes.script_digest().is_some();
     let ours = match find(view).await? {
-        Found::NotLooked(why) => return Ok(Verdict::NotLooked(why)),
+        Found::Skipped(why) => return Ok(Verdict::Skipped(why)),
         // A script exists, and its runner cannot be looked up.
         Found::None if written && view.access.client.is_none() => {
-            return Ok(Verdict::NotLooked(view.access.why_not.clone()));
+            return Ok(Verdict::Skipped(view.access.why_not.clone()));
         }
         Found::None => return Ok(Verdict::Create(body(view, instance(view).await?)?)),
         Found::Ours(ours) => ours,
