@@ -41,7 +41,7 @@ fn trouble<'a>(object: &'a Object, kind: &str) -> Option<&'a str> {
 }
 
 /// The API groups, as `group/version`, that block a namespace's deletion because they do not respond.
-pub fn silent_groups(object: &Object) -> Vec<String> {
+pub fn unresponsive_groups(object: &Object) -> Vec<String> {
     let message = trouble(object, "NamespaceDeletionDiscoveryFailure").unwrap_or_default();
     let list = message.rsplit_once("server APIs: ").map_or("", |(_, list)| list);
     list.split(", ")
@@ -67,7 +67,9 @@ pub fn holders(object: &Object) -> Vec<String> {
     let mut held: Vec<String> = finalizers(object, "metadata").map(finalizer).collect();
     // The namespace controller removes its own finalizer, `kubernetes`, when the namespace is empty.
     held.extend(finalizers(object, "spec").filter(|name| *name != "kubernetes").map(finalizer));
-    held.extend(silent_groups(object).iter().map(|group| format!("the API {group}, which does not respond")));
+    held.extend(
+        unresponsive_groups(object).iter().map(|group| format!("the API {group}, which does not respond")),
+    );
     held
 }
 
@@ -105,7 +107,7 @@ fn described(failure: Failure, object: &Object, inside: &[String]) -> Failure {
     if !said.is_empty() {
         failure = failure.detail("the server says", said.join("; "));
     }
-    for group in silent_groups(object) {
+    for group in unresponsive_groups(object) {
         let (name, version) = group.split_once('/').unwrap_or((&group, ""));
         failure = failure.hint(repair(name, version));
     }
@@ -182,14 +184,15 @@ mod tests {
                     widgets.example.com has 2 resource instances"},
             {"type": "NamespaceFinalizersRemaining", "status": "False", "message": "All content-preserving"},
         ]}}));
-        assert_eq!(silent_groups(&stuck), ["metrics.k8s.io/v1beta1"]);
+        assert_eq!(unresponsive_groups(&stuck), ["metrics.k8s.io/v1beta1"]);
         let kinds = kinds_inside(&stuck);
         assert_eq!(kinds[0], ("configmaps".to_owned(), String::new()));
         assert_eq!(kinds[1], ("widgets".to_owned(), "example.com".to_owned()));
         let failure = unfinished(&stuck, &["configmaps/a".to_owned()]);
         assert!(failure.hints[0].to_string().contains("APIService v1beta1.metrics.k8s.io"), "{failure:?}");
         assert!(
-            silent_groups(&namespace(json!({}))).is_empty() && kinds_inside(&namespace(json!({}))).is_empty()
+            unresponsive_groups(&namespace(json!({}))).is_empty()
+                && kinds_inside(&namespace(json!({}))).is_empty()
         );
     }
 }

@@ -18,7 +18,7 @@ use crate::deployment::object::{Ref, Served};
 
 /// An API group, or one kind, that does not respond.
 #[derive(Clone, Debug, Default)]
-pub struct Silent {
+pub struct Unresponsive {
     group: String,
     version: String,
     /// The kind; empty for the whole group.
@@ -31,7 +31,7 @@ pub struct Silent {
 #[derive(Clone, Debug, Default)]
 pub struct Kinds {
     served: Vec<Served>,
-    silent: Vec<Silent>,
+    unresponsive: Vec<Unresponsive>,
 }
 
 /// The objects that prevent the deletion of a namespace.
@@ -43,7 +43,7 @@ struct Found {
     generated: Vec<(&'static str, String)>,
     /// Kinds that may not be listed.
     hidden: Vec<String>,
-    silent: Vec<Silent>,
+    unresponsive: Vec<Unresponsive>,
 }
 
 /// Starts the deletion of a namespace that outrigger created, unless it contains foreign objects. Returns the
@@ -74,21 +74,21 @@ fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
     };
     let hidden = found.hidden.iter().map(|resource| format!("{resource} (may not be listed)"));
     let inside: Vec<String> = found.foreign.iter().cloned().chain(hidden).collect();
-    if let Some(first) = found.silent.first() {
+    if let Some(first) = found.unresponsive.first() {
         let what = if first.resource.is_empty() {
             format!("the API {} does not respond", first.group)
         } else {
             format!("{} cannot be listed", first.shown())
         };
         let mut failure = stays(Id::ApiSilent, &format!("{what}, so its objects there are unknown"));
-        for one in &found.silent {
+        for one in &found.unresponsive {
             failure = failure.detail(one.shown(), one.said.clone());
         }
         if !inside.is_empty() {
             failure = failure.detail("also inside", summary(&inside));
         }
         failure = generated(failure);
-        for one in found.silent.iter().filter(|one| one.group.contains('.')) {
+        for one in found.unresponsive.iter().filter(|one| one.group.contains('.')) {
             failure = failure.hint(deletion::repair(&one.group, &one.version));
         }
         let why = "Kubernetes completes no namespace deletion while an API does not respond";
@@ -119,7 +119,7 @@ fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
     )
 }
 
-impl Silent {
+impl Unresponsive {
     fn shown(&self) -> String {
         if self.resource.is_empty() {
             format!("{}/{}", self.group, self.version)
@@ -154,7 +154,7 @@ async fn look(view: &View, namespace: &str) -> Result<Found> {
         let ours = view.notes.record().objects.iter().map(|owned| owned.uid.clone()).collect();
         let kinds = view.served.get_or_try_init(|| discover(view)).await?;
         let mut found = list_contents(&view.api.impatient(), namespace, &kinds.served, &ours).await?;
-        found.silent.extend(kinds.silent.iter().cloned());
+        found.unresponsive.extend(kinds.unresponsive.iter().cloned());
         found.foreign.retain(|name| Some(name) != held.as_ref());
         let hides_pods = found.hidden.iter().any(|resource| resource == "pods");
         let settled = found.hidden.is_empty() || (!hides_pods && before.as_ref() == Some(&found.hidden));
@@ -195,7 +195,7 @@ async fn list_contents(
             Err(refusal) => {
                 let version = one.root.rsplit('/').next().unwrap_or_default().to_owned();
                 let (group, resource) = (one.group.clone(), resource.clone());
-                found.silent.push(Silent { group, version, resource, said: refusal.message });
+                found.unresponsive.push(Unresponsive { group, version, resource, said: refusal.message });
                 continue;
             }
         };
@@ -259,7 +259,12 @@ async fn discover(view: &View) -> Result<Kinds> {
                 continue;
             }
             Err(refusal) => {
-                kinds.silent.push(Silent { group, version, said: refusal.message, ..Silent::default() });
+                kinds.unresponsive.push(Unresponsive {
+                    group,
+                    version,
+                    said: refusal.message,
+                    ..Unresponsive::default()
+                });
                 continue;
             }
         };
