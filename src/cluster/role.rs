@@ -1,4 +1,4 @@
-//! Compares live ServiceAccounts, Role and `RoleBinding` with their manifests. Pure.
+//! Compares live ServiceAccounts, Role and RoleBinding with their manifests. Pure.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::deployment::plan::{Decision, Line};
 pub enum Act {
     /// Create this manifest.
     Create(Object),
-    /// Forced apply; carries uid and resourceVersion of the live object.
+    /// Forced apply; contains uid and resourceVersion of the live object.
     Apply(Object),
     /// Delete the object with this uid, then create the manifest.
     Replace(String, Object),
