@@ -75,7 +75,7 @@ impl Gate {
         if why.starts_with("insufficient quota to ") || why.starts_with("quota usage is negative for ") {
             return Some(Self::Quota(String::new()));
         }
-        // Several limits are in brackets.
+        // A list of several limits is in brackets.
         let first = why.trim_start_matches('[');
         let limit = first.starts_with("maximum ") || first.starts_with("minimum ");
         if (limit && first.contains(" usage per ")) || first.contains(" max limit to request ratio per ") {
@@ -127,7 +127,7 @@ fn between(text: &str, start: &str, end: &str) -> Option<String> {
 mod tests {
     use super::Gate;
 
-    /// Real messages: of Kubernetes 1.37 where no other place is named.
+    /// Real messages, of Kubernetes 1.37 unless a comment names another source.
     #[test]
     fn admission_is_distinguished_from_authorization() {
         let named = |kind: fn(String) -> Gate, name: &str| Some(kind(name.to_owned()));
@@ -252,7 +252,7 @@ mod tests {
                 r#"pods "p" is forbidden: pod node label selector conflicts with its namespace node label selector"#,
                 Some(Gate::Unnamed),
             ),
-            // Authorization, of whatever authorizer (GKE's, EKS's), and impersonation.
+            // Authorization, of RBAC and of other authorizers (GKE's, EKS's), and impersonation.
             (
                 403,
                 r#"namespaces is forbidden: User "nobody@example.com" cannot create resource "namespaces" in API group "" at the cluster scope"#,
@@ -276,7 +276,7 @@ mod tests {
             (403, r#"forbidden: User "system:anonymous" cannot get path "/version""#, None),
             (403, r#"namespaces "x" is forbidden: not yet ready to handle request"#, None),
             (403, "access denied by the proxy", None),
-            // Validation, and a server's own trouble.
+            // Validation, and internal errors of the server.
             (
                 422,
                 r#"Namespace "c20" is invalid: metadata.labels: Invalid value: "maximum usage per": a valid label must be an empty string or consist of alphanumeric characters"#,

@@ -1,6 +1,6 @@
 //! Failures for an API server's certificate that is not accepted.
 
-use super::Refusal;
+use super::{Class, Refusal};
 use crate::base::error::{Failure, Id};
 use crate::x509::tls::Untrusted;
 
@@ -13,7 +13,7 @@ pub(super) fn refusal(what: &str, url: &str, untrusted: &Untrusted) -> Refusal {
         .detail("because", untrusted.to_string())
         .hint("the runner refuses it for the same reason: have the certificate reissued, or get a new kubeconfig from the cluster's administrator"),
     };
-    Refusal::untrusted(what, &untrusted.to_string(), failure)
+    Refusal::decided(Class::Certificate, what, &untrusted.to_string(), failure)
 }
 
 /// The failure for a certificate that Go accepts and outrigger's TLS library does not support.

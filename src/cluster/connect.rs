@@ -55,7 +55,7 @@ fn settings(config: &kube::Config) -> kube::Result<rustls::ClientConfig> {
         certificates: ders.iter().filter_map(|der| Certificate::from_der(der).ok()).collect(),
         ..Bundle::default()
     });
-    // kube fails on a CA that its verifier cannot load; ours may still accept it.
+    // kube fails on a CA that its verifier cannot load, but outrigger's verifier may accept it.
     let mut bare = config.clone();
     bare.root_cert = Some(Vec::new());
     let mut tls = bare.rustls_client_config()?;

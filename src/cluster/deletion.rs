@@ -1,4 +1,4 @@
-//! Objects that are being deleted, and what blocks their deletion. Pure.
+//! Objects that are being deleted, and the finalizers and APIs that block their deletion. Pure.
 //!
 //! An object with a `metadata.deletionTimestamp` remains until its `metadata.finalizers` are removed; a namespace
 //! until it is empty, its `spec.finalizers` are removed and every API group responds (kubernetes:
@@ -33,7 +33,7 @@ fn finalizers<'a>(object: &'a Object, place: &str) -> impl Iterator<Item = &'a s
     object.value[place]["finalizers"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str)
 }
 
-/// The message of a namespace's condition, if it is true.
+/// The message of a namespace's condition, if its status is True.
 fn trouble<'a>(object: &'a Object, kind: &str) -> Option<&'a str> {
     let conditions = object.value["status"]["conditions"].as_array()?;
     let found = conditions.iter().find(|one| one["type"] == kind && one["status"] == "True")?;
@@ -41,7 +41,7 @@ fn trouble<'a>(object: &'a Object, kind: &str) -> Option<&'a str> {
 }
 
 /// The API groups, as `group/version`, that block a namespace's deletion because they do not respond.
-pub fn silent_groups(object: &Object) -> Vec<String> {
+pub fn unresponsive_groups(object: &Object) -> Vec<String> {
     let message = trouble(object, "NamespaceDeletionDiscoveryFailure").unwrap_or_default();
     let list = message.rsplit_once("server APIs: ").map_or("", |(_, list)| list);
     list.split(", ")
@@ -62,16 +62,18 @@ pub fn kinds_inside(object: &Object) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What blocks an object's deletion.
+/// The finalizers and APIs that block an object's deletion.
 pub fn holders(object: &Object) -> Vec<String> {
     let mut held: Vec<String> = finalizers(object, "metadata").map(finalizer).collect();
     // The namespace controller removes its own finalizer, `kubernetes`, when the namespace is empty.
     held.extend(finalizers(object, "spec").filter(|name| *name != "kubernetes").map(finalizer));
-    held.extend(silent_groups(object).iter().map(|group| format!("the API {group}, which does not respond")));
+    held.extend(
+        unresponsive_groups(object).iter().map(|group| format!("the API {group}, which does not respond")),
+    );
     held
 }
 
-/// An object for the plan, with what blocks its deletion.
+/// An object for the plan, with the first finalizer or API that blocks its deletion.
 pub fn shown(object: &Object) -> String {
     let reference = &object.reference;
     match holders(object).first() {
@@ -83,9 +85,7 @@ pub fn shown(object: &Object) -> String {
 
 /// A kubectl command about one object.
 pub(super) fn kubectl(verb: &str, reference: &Ref, flags: &str) -> Command {
-    let scope =
-        reference.namespace.as_deref().map(|name| format!(" -n {}", shell_word(name))).unwrap_or_default();
-    let kind = reference.kind.resource().trim_end_matches('s');
+    let (scope, kind) = (reference.kubectl_scope(), reference.kind.resource().trim_end_matches('s'));
     Command::kubectl(format!("{verb}{scope} {kind} {}{flags}", shell_word(&reference.name)))
 }
 
@@ -107,7 +107,7 @@ fn described(failure: Failure, object: &Object, inside: &[String]) -> Failure {
     if !said.is_empty() {
         failure = failure.detail("the server says", said.join("; "));
     }
-    for group in silent_groups(object) {
+    for group in unresponsive_groups(object) {
         let (name, version) = group.split_once('/').unwrap_or((&group, ""));
         failure = failure.hint(repair(name, version));
     }
@@ -184,14 +184,15 @@ mod tests {
                     widgets.example.com has 2 resource instances"},
             {"type": "NamespaceFinalizersRemaining", "status": "False", "message": "All content-preserving"},
         ]}}));
-        assert_eq!(silent_groups(&stuck), ["metrics.k8s.io/v1beta1"]);
+        assert_eq!(unresponsive_groups(&stuck), ["metrics.k8s.io/v1beta1"]);
         let kinds = kinds_inside(&stuck);
         assert_eq!(kinds[0], ("configmaps".to_owned(), String::new()));
         assert_eq!(kinds[1], ("widgets".to_owned(), "example.com".to_owned()));
         let failure = unfinished(&stuck, &["configmaps/a".to_owned()]);
         assert!(failure.hints[0].to_string().contains("APIService v1beta1.metrics.k8s.io"), "{failure:?}");
         assert!(
-            silent_groups(&namespace(json!({}))).is_empty() && kinds_inside(&namespace(json!({}))).is_empty()
+            unresponsive_groups(&namespace(json!({}))).is_empty()
+                && kinds_inside(&namespace(json!({}))).is_empty()
         );
     }
 }

@@ -9,12 +9,10 @@ use crate::settings::{Settings, shell_word};
 /// The result of a dry run.
 #[derive(Clone, Debug)]
 pub enum Look {
-    /// Admission accepts the object.
     Passes,
-    /// Admission refuses it.
     Refused(Failure),
     /// Not checked, with the reason.
-    NotLooked(String),
+    Skipped(String),
 }
 
 /// Dry run of a creation. The server does not run admission if the namespace does not exist or the operator may
@@ -23,9 +21,9 @@ pub async fn look(view: &View, object: &Object) -> Look {
     let Err(refusal) = view.dry_run(object).await else { return Look::Passes };
     match (&refusal.class, &refusal.gate) {
         (Class::AlreadyExists, _) => Look::Passes,
-        (Class::NotFound, _) => Look::NotLooked(refusal.message),
-        (_, Some(gate @ Gate::NoDryRun(_))) => Look::NotLooked(format!("{gate} does not support dry runs")),
-        _ if refusal.is_escalation() => Look::NotLooked("you may not grant it yet".to_owned()),
+        (Class::NotFound, _) => Look::Skipped(refusal.message),
+        (_, Some(gate @ Gate::NoDryRun(_))) => Look::Skipped(format!("{gate} does not support dry runs")),
+        _ if refusal.is_escalation() => Look::Skipped("you may not grant it yet".to_owned()),
         _ => Look::Refused(failure(&view.run.settings, object, refusal)),
     }
 }
@@ -40,14 +38,13 @@ pub fn failure(settings: &Settings, object: &Object, refusal: Refusal) -> Failur
             made_by_others(settings, failure)
         }
         (Class::Admission, Some(Gate::WebhookDown(_) | Gate::Terminating)) => failure,
-        (Class::Admission, Some(gate)) => ways(settings, object, &gate, failure),
+        (Class::Admission, Some(gate)) => with_hints(settings, object, &gate, failure),
         _ => failure,
     }
 }
 
-fn ways(settings: &Settings, object: &Object, gate: &Gate, failure: Failure) -> Failure {
-    let namespace = object.reference.namespace.as_deref();
-    let place = namespace.map(|name| format!(" -n {}", shell_word(name))).unwrap_or_default();
+fn with_hints(settings: &Settings, object: &Object, gate: &Gate, failure: Failure) -> Failure {
+    let place = object.reference.kubectl_scope();
     let failure = match gate {
         Gate::Quota(name) => {
             let words = format!("describe resourcequota{place} {}", shell_word(name));

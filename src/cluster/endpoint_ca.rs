@@ -16,7 +16,6 @@ use crate::x509::{self, Bundle, Host, Narrowed};
 /// The CA of the runner's endpoint.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    /// The runner's endpoint.
     pub endpoint: Endpoint,
     /// The certificates that verify the endpoint, canonical PEM; `None` if the system's roots do.
     pub ca_pem: Option<String>,
@@ -30,25 +29,23 @@ pub struct Trust {
     pub members: usize,
     /// Number of other certificates in the bundle.
     pub left_out: usize,
-    /// Why TLS is unproven: the endpoint cannot be reached from here.
+    /// The reason if TLS is unproven, because the endpoint cannot be reached from here.
     pub unproven: Option<String>,
-    /// For example bundle members dropped, an early expiry.
+    /// For example about dropped certificates of the bundle, or an early expiry.
     pub warnings: Vec<String>,
 }
 
 struct Candidate {
     source: String,
     bundle: Bundle,
-    /// This machine's trusted roots.
+    /// Whether these are this machine's trusted roots.
     system: bool,
-    /// `kube-root-ca.crt`.
+    /// Whether the CA is from `kube-root-ca.crt`.
     from_cluster: bool,
 }
 
-/// Finds the runner's CA, once per run.
-///
-/// # Errors
-/// OR0306 with one detail per candidate if none verifies the endpoint.
+/// Finds the runner's CA, once per run. Fails with OR0306, with one detail per candidate, if none verifies the
+/// endpoint.
 pub async fn trust(view: &View) -> Result<&Trust> {
     view.trust.get_or_try_init(|| find(view)).await
 }
@@ -66,15 +63,14 @@ async fn find(view: &View) -> Result<Trust> {
     }
     let name = match (&view.target.tls_server_name, own) {
         (Some(name), true) if *name != endpoint.host => {
-            return Err(Failure::new(
-                Id::EndpointCertificate,
-                format!("the kubeconfig expects the name {name} in the certificate of {}", endpoint.url),
-            )
-            .detail("because", "the runner has no such setting (tls-server-name)")
-            .hint(format!(
-                "use an address that is in the certificate: --kubernetes-host https://{name}:{}",
-                endpoint.port
-            )));
+            let message =
+                format!("the kubeconfig expects the name {name} in the certificate of {}", endpoint.url);
+            return Err(Failure::new(Id::EndpointCertificate, message)
+                .detail("because", "the runner has no such setting (tls-server-name)")
+                .hint(format!(
+                    "use an address that is in the certificate: --kubernetes-host https://{name}:{}",
+                    endpoint.port
+                )));
         }
         _ => endpoint.host.clone(),
     };
@@ -97,12 +93,13 @@ async fn find(view: &View) -> Result<Trust> {
             return unreachable(view, &endpoint, candidates, &fault.to_string());
         }
         Err(fault) => {
-            return Err(Failure::new(
-                Id::ClusterUnreachable,
-                format!("cannot connect to {} with TLS", endpoint.url),
-            )
-            .detail("because", fault.to_string())
-            .hint(("check the server's address and the network; to compare", Command::kubectl("version"))));
+            let message = format!("cannot connect to {} with TLS", endpoint.url);
+            return Err(Failure::new(Id::ClusterUnreachable, message)
+                .detail("because", fault.to_string())
+                .hint((
+                    "check the server's address and the network; to compare",
+                    Command::kubectl("version"),
+                )));
         }
     };
     let mut not_here = None;
@@ -250,13 +247,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_out_of_the_vms_reach_are_warned_of() {
+    fn addresses_that_the_vm_may_not_reach_cause_warnings() {
         let about = |url: &str| {
             warnings_about(&Endpoint::parse(url, "the server").expect("a good address"), &[]).join("\n")
         };
         assert_eq!(about("https://34.77.12.8"), "");
         assert_eq!(about("https://api.example.com:6443"), "");
-        for ours in [
+        for local in [
             "127.0.0.1:6443",
             "[::1]:6443",
             "localhost",
@@ -266,7 +263,7 @@ mod tests {
             "[::ffff:127.0.0.1]",
             "kubernetes.docker.internal:6443",
         ] {
-            assert!(about(&format!("https://{ours}")).contains("an address of this machine"), "{ours}");
+            assert!(about(&format!("https://{local}")).contains("an address of this machine"), "{local}");
         }
         for near in ["169.254.7.7", "[fe80::1]"] {
             assert!(about(&format!("https://{near}")).contains("a link-local address"), "{near}");

@@ -1,19 +1,19 @@
 //! Objects in a namespace that no user created: kinds of the system, objects that a platform creates in every
 //! namespace, and objects of generators. Tables with their sources. Pure.
 //!
-//! A label does not prove its author. The tables only decide what is reported and what `--accept generated`
-//! covers, within namespaces that outrigger created.
+//! A label does not prove its author. The tables only decide which objects are reported and which objects
+//! `--accept generated` includes, within namespaces that outrigger created.
 
 use serde_json::Value;
 
 use crate::deployment::object::Served;
 
-/// How a whole kind counts.
+/// The treatment of a whole kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Weight {
-    /// No user data: not listed.
-    Nothing,
-    /// No effect by itself: counts if it can be listed, else counts as empty.
+    /// Contains no user data: not listed.
+    Transient,
+    /// Has no effect by itself: treated as empty if it may not be listed.
     Inert,
 }
 
@@ -33,33 +33,33 @@ const fn kind(group: &'static str, resource: &'static str, weight: Weight, sourc
 /// The built-in ClusterRole `edit` may list neither podtemplates nor podcertificaterequests nor
 /// csistoragecapacities (kubernetes 1.37, plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go).
 static KINDS: &[Kind] = &[
-    kind("", "events", Weight::Nothing, "kube-apiserver --event-ttl: kept for an hour"),
-    kind("events.k8s.io", "events", Weight::Nothing, "the same objects in another group"),
-    kind("metrics.k8s.io", "*", Weight::Nothing, "kubernetes-sigs/metrics-server: measured, not stored"),
-    kind("custom.metrics.k8s.io", "*", Weight::Nothing, "kubernetes/metrics: measured, not stored"),
-    kind("external.metrics.k8s.io", "*", Weight::Nothing, "kubernetes/metrics: measured, not stored"),
+    kind("", "events", Weight::Transient, "kube-apiserver --event-ttl: kept for an hour"),
+    kind("events.k8s.io", "events", Weight::Transient, "the same objects in another group"),
+    kind("metrics.k8s.io", "*", Weight::Transient, "kubernetes-sigs/metrics-server: measured, not stored"),
+    kind("custom.metrics.k8s.io", "*", Weight::Transient, "kubernetes/metrics: measured, not stored"),
+    kind("external.metrics.k8s.io", "*", Weight::Transient, "kubernetes/metrics: measured, not stored"),
     kind(
         "packages.operators.coreos.com",
         "*",
-        Weight::Nothing,
+        Weight::Transient,
         "operator-framework/operator-lifecycle-manager: a view of the catalogs",
     ),
     kind(
         "certificates.k8s.io",
         "podcertificaterequests",
-        Weight::Nothing,
-        "KEP-4317: made by the kubelet for a pod, removed by the control plane",
+        Weight::Transient,
+        "KEP-4317: created by the kubelet for a pod, deleted by the control plane",
     ),
-    kind("wgpolicyk8s.io", "policyreports", Weight::Nothing, "results about other objects"),
-    kind("openreports.io", "reports", Weight::Nothing, "results about other objects"),
-    kind("reports.kyverno.io", "ephemeralreports", Weight::Nothing, "kyverno: results on their way"),
-    kind("cilium.io", "ciliumendpoints", Weight::Nothing, "cilium: one for each pod, goes with it"),
+    kind("wgpolicyk8s.io", "policyreports", Weight::Transient, "results about other objects"),
+    kind("openreports.io", "reports", Weight::Transient, "results about other objects"),
+    kind("reports.kyverno.io", "ephemeralreports", Weight::Transient, "kyverno: intermediate results"),
+    kind("cilium.io", "ciliumendpoints", Weight::Transient, "cilium: one for each pod, deleted with it"),
     kind("", "podtemplates", Weight::Inert, "kubernetes: no controller acts on one by itself"),
     kind(
         "storage.k8s.io",
         "csistoragecapacities",
         Weight::Inert,
-        "KEP-1472: made by a CSI driver's provisioner in its own namespace, where its pods are seen",
+        "KEP-1472: created by a CSI driver's provisioner in its own namespace, which also contains its pods",
     ),
 ];
 
@@ -69,8 +69,8 @@ fn weight(group: &str, resource: &str) -> Option<Weight> {
 }
 
 /// Whether a kind contains no user data: events, metrics, views of other objects.
-pub fn is_passing(group: &str, resource: &str) -> bool {
-    weight(group, resource) == Some(Weight::Nothing)
+pub fn is_transient(group: &str, resource: &str) -> bool {
+    weight(group, resource) == Some(Weight::Transient)
 }
 
 /// Whether a kind that may not be listed counts as empty.
@@ -79,7 +79,7 @@ pub fn is_inert(group: &str, resource: &str) -> bool {
 }
 
 /// Whether a whole API group stores no objects.
-pub fn is_passing_group(group: &str) -> bool {
+pub fn is_transient_group(group: &str) -> bool {
     KINDS.iter().any(|row| row.group == group && row.resource == "*")
 }
 
@@ -91,7 +91,7 @@ pub fn is_passing_group(group: &str) -> bool {
 /// (`openshift-service-ca.crt`); openshift-pipelines/operator (`pipeline`, the two `config-` `ConfigMaps`,
 /// `openshift-pipelines-edit`, `pipelines-scc-rolebinding`); istio/istio (`istio-ca-root-cert`,
 /// `istio-ca-crl`); operator-framework/operator-lifecycle-manager (`olm.copiedFrom`).
-pub fn is_furniture(served: &Served, meta: &Value) -> bool {
+pub fn is_platform_object(served: &Served, meta: &Value) -> bool {
     let name = meta["name"].as_str().unwrap_or_default();
     match (served.group.as_str(), served.resource.as_str()) {
         // OpenShift: builder, deployer, pipeline, each with Secrets.
@@ -126,9 +126,9 @@ pub fn is_furniture(served: &Served, meta: &Value) -> bool {
 enum Mark {
     /// Label key.
     Label(&'static str),
-    /// Annotation key; the second must be absent.
+    /// Annotation key, and an annotation key that must be absent.
     Annotation(&'static str, Option<&'static str>),
-    /// Owner's group and kind.
+    /// The owner's group and kind.
     Owner(&'static str, &'static str),
 }
 
@@ -168,7 +168,7 @@ static GENERATORS: &[Generator] = &[
     generator(
         "reflector",
         Mark::Annotation("reflector.v1.k8s.emberstack.com/auto-reflects", None),
-        "emberstack/kubernetes-reflector: set on mirrors that it made by itself",
+        "emberstack/kubernetes-reflector: set on mirrors that it created automatically",
     ),
     generator(
         "Rancher",
@@ -253,24 +253,25 @@ mod tests {
     }
 
     #[test]
-    fn only_objects_of_every_namespace_are_furniture() {
-        let is_furniture =
-            |group, resource, name| super::is_furniture(&served(group, resource), &json!({"name": name}));
-        assert!(is_furniture("", "serviceaccounts", "default"));
-        assert!(is_furniture("", "configmaps", "kube-root-ca.crt"));
-        assert!(is_furniture("", "secrets", "builder-dockercfg-x7k2p"));
-        assert!(!is_furniture("", "configmaps", "default"));
-        assert!(!is_furniture("", "secrets", "default"));
-        assert!(!is_furniture("", "secrets", "defaults-token-of-mine"));
-        assert!(!is_furniture("example.com", "configmaps", "kube-root-ca.crt"));
+    fn platform_object_is_identified_by_kind_and_name() {
+        let is_platform_object = |group, resource, name| {
+            super::is_platform_object(&served(group, resource), &json!({"name": name}))
+        };
+        assert!(is_platform_object("", "serviceaccounts", "default"));
+        assert!(is_platform_object("", "configmaps", "kube-root-ca.crt"));
+        assert!(is_platform_object("", "secrets", "builder-dockercfg-x7k2p"));
+        assert!(!is_platform_object("", "configmaps", "default"));
+        assert!(!is_platform_object("", "secrets", "default"));
+        assert!(!is_platform_object("", "secrets", "defaults-token-of-mine"));
+        assert!(!is_platform_object("example.com", "configmaps", "kube-root-ca.crt"));
     }
 
     #[test]
     fn kinds_count_as_in_the_table() {
-        assert!(is_passing("metrics.k8s.io", "pods") && is_passing_group("metrics.k8s.io"));
-        assert!(!is_passing("", "podtemplates") && is_inert("", "podtemplates"));
+        assert!(is_transient("metrics.k8s.io", "pods") && is_transient_group("metrics.k8s.io"));
+        assert!(!is_transient("", "podtemplates") && is_inert("", "podtemplates"));
         assert!(!is_inert("", "secrets") && !is_inert("example.com", "podtemplates"));
-        assert!(!is_passing_group("storage.k8s.io"));
+        assert!(!is_transient_group("storage.k8s.io"));
     }
 
     #[test]
@@ -286,7 +287,7 @@ mod tests {
         assert_eq!(
             generator_of(&json!({"annotations": {version: "1", from: "a/b"}})),
             None,
-            "made by a user"
+            "created by a user"
         );
         assert_eq!(generator_of(&json!({"labels": {"app.kubernetes.io/managed-by": "kyverno"}})), None);
     }

@@ -8,9 +8,6 @@ use crate::deployment::record::ClusterIdentity;
 use crate::x509;
 
 /// Identifies the cluster by the uid of `kube-system` and by its CA; a uid that may not be read stays empty.
-///
-/// # Errors
-/// If the server cannot be reached.
 pub async fn identity(view: &View) -> Result<ClusterIdentity> {
     let reference = Ref::cluster(ObjectKind::Namespace, "kube-system");
     let kube_system = match view.read(&reference).await {
@@ -28,11 +25,8 @@ pub async fn identity(view: &View) -> Result<ClusterIdentity> {
     })
 }
 
-/// Refuses a cluster other than the recorded one; also reads the deployment's ServiceAccount, which all later
-/// steps need.
-///
-/// # Errors
-/// OR0305 (exit 3) with both identities.
+/// Refuses a cluster other than the recorded one, with OR0305 (exit 3); also reads the deployment's ServiceAccount,
+/// which all later steps need.
 pub async fn check(hand: &Hand) -> Result<()> {
     let account = hand.run.names.account();
     let (now, _) = tokio::join!(identity(hand), hand.read(&account));
@@ -49,18 +43,19 @@ pub async fn check(hand: &Hand) -> Result<()> {
         format!("{context} at {server} (kube-system {uid})")
     };
     if differs {
-        return Err(Failure::new(
-            Id::AnotherCluster,
-            format!("{} was set up on another cluster", hand.run.names.deployment),
-        )
-        .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
-        .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
-        .hint(if hand.run.settings.context.as_ref().is_some_and(|context| !context.source.is_remembered()) {
-            "omit --context, or name the deployment on this cluster: --deployment NAME"
-        } else {
-            "name the context of the recorded cluster, --context NAME, or the deployment on this cluster, --deployment NAME"
-        })
-        .hint((format!("if {} no longer exists", known.context), Command::teardown_without_cluster())));
+        let message = format!("{} was set up on another cluster", hand.run.names.deployment);
+        let given = hand.run.settings.context.as_ref().filter(|context| !context.source.is_remembered());
+        let way = match given {
+            Some(_) => "omit --context, or name the deployment on this cluster: --deployment NAME",
+            None => {
+                "name the context of the recorded cluster, --context NAME, or the deployment on this cluster, --deployment NAME"
+            }
+        };
+        return Err(Failure::new(Id::AnotherCluster, message)
+            .detail("recorded", describe(&known.context, &known.server, &known.kube_system))
+            .detail("now", describe(&hand.target.context, &hand.target.endpoint.url, uid))
+            .hint(way)
+            .hint((format!("if {} no longer exists", known.context), Command::teardown_without_cluster())));
     }
     // The CA is the same: keep the recorded uid if it may not be read now.
     let kube_system = if uid.is_empty() { known.kube_system } else { uid.clone() };

@@ -7,7 +7,7 @@ use crate::deployment::names::Names;
 use crate::deployment::object::{Kind, Object, Ref};
 use crate::deployment::run::Run;
 
-/// User and group of containers under Pod Security `restricted`: see `script/entry.rs`.
+/// User and group of containers under Pod Security `restricted`, as in `machine/config_entry.rs`.
 const UNPRIVILEGED: u32 = 59_417;
 
 /// The Secret with a job's registry credentials.

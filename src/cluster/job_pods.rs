@@ -1,4 +1,4 @@
-//! Job pods that still run at teardown. They would keep running without the runner's ServiceAccount.
+//! Job pods that still run at teardown. Deleting the runner's ServiceAccount does not stop them.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base::error::{Command, Failure, Id, Kind, Result};
+use crate::base::text::count;
 use crate::base::wait::{self, Pace};
 use crate::cluster::temporary_binding;
 use crate::cluster::view::{Hand, View};
@@ -18,14 +19,12 @@ const LABELS: [&str; 2] = ["manager.runner.gitlab.com/", "job.runner.gitlab.com/
 const UNSEEN: &str = "it is unknown whether jobs are running: you may not list pods";
 
 /// Waits until no job pod is left in the job namespace, or deletes them with `--now`; returns a remark. `look` is
-/// the temporary RoleBinding that teardown needs there to list pods; it stays held.
-///
-/// # Errors
-/// OR0801 (exit 8) with the pods that still run at the deadline; nothing was removed.
+/// the temporary RoleBinding that teardown needs there to list pods; it stays held. Fails with OR0801 (exit 8) if pods
+/// still run at the deadline; then nothing was removed.
 pub async fn settle(hand: &Hand, look: Option<&Object>) -> Result<Option<String>> {
     let namespace = Ref::cluster(ObjectKind::Namespace, &hand.run.names.job_namespace);
-    // A namespace being deleted deletes its pods.
-    if hand.read(&namespace).await.map_err(Failure::from)?.is_none_or(|live| live.is_terminating()) {
+    // The deletion of a namespace deletes its pods.
+    if hand.read(&namespace).await?.is_none_or(|live| live.is_terminating()) {
         return Ok(None);
     }
     let mut seeing = look.is_some();
@@ -52,34 +51,25 @@ pub async fn settle(hand: &Hand, look: Option<&Object>) -> Result<Option<String>
             },
         };
         if pods.is_empty() {
-            return Ok(Break(
-                (deleted > 0).then(|| format!("deleted {}", crate::base::text::count(deleted, "job pod"))),
-            ));
+            return Ok(Break((deleted > 0).then(|| format!("deleted {}", count(deleted, "job pod")))));
         }
         if hand.run.options.now && deleted == 0 {
             for (name, uid) in &pods {
                 let path = format!("/api/v1/namespaces/{}/pods/{name}", hand.run.names.job_namespace);
-                hand.api
-                    .delete_path(&format!("delete Pod {name}"), &path, uid)
-                    .await
-                    .map_err(Failure::from)?;
+                hand.api.delete_path(&format!("delete Pod {name}"), &path, uid).await?;
                 deleted += 1;
             }
         }
         Ok(Continue(pods))
     };
     let tell = |pods: &Pods, waited| {
-        hand.progress.waiting("teardown", &crate::base::text::count(pods.len(), "running job"), waited);
+        hand.progress.waiting("teardown", &count(pods.len(), "running job"), waited);
     };
     wait::until(Pace::new(&hand.limits, 1000, 1000), tell, look).await?.map_err(|pods| {
         let names: Vec<&str> = pods.iter().map(|(name, _)| name.as_str()).take(5).collect();
         Failure::new(
             Id::WaitTimeout,
-            format!(
-                "{} still running in {}",
-                crate::base::text::count(pods.len(), "job pod"),
-                hand.run.names.job_namespace
-            ),
+            format!("{} still running in {}", count(pods.len(), "job pod"), hand.run.names.job_namespace),
         )
         .detail("among them", names.join(", "))
         .hint(("wait longer with --timeout 1h, or delete them", Command::teardown("--now")))
@@ -89,7 +79,7 @@ pub async fn settle(hand: &Hand, look: Option<&Object>) -> Result<Option<String>
 /// Names and uids of pods.
 type Pods = Vec<(String, String)>;
 
-/// Names and uids of the runner's pods; `None` where they may not be listed.
+/// Names and uids of the runner's pods; `None` if they may not be listed.
 async fn running(view: &View, cluster: &Cluster) -> Result<Option<Pods>> {
     let namespace = &view.run.names.job_namespace;
     let mut path = format!("/api/v1/namespaces/{namespace}/pods");

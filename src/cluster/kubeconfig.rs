@@ -107,10 +107,7 @@ pub(super) struct Context {
     pub user: String,
 }
 
-/// The context names and the current context.
-///
-/// # Errors
-/// OR0301 (exit 3) if the kubeconfig is missing or invalid.
+/// The context names and the current context. Fails with OR0301 (exit 3) if the kubeconfig is missing or invalid.
 pub async fn contexts(
     selection: &Selection<'_>,
     env: &BTreeMap<String, String>,
@@ -121,8 +118,8 @@ pub async fn contexts(
     Ok((names, Some(config.current).filter(|name| !name.is_empty())))
 }
 
-/// Reads `--kubeconfig`, else the files in `KUBECONFIG`, else `~/.kube/config`; returns the files read.
-/// Of entries with the same name, and of current contexts, the first counts.
+/// Reads `--kubeconfig`, else the files in `KUBECONFIG`, else `~/.kube/config`; returns the files read. The first file
+/// with an entry of a name, or with a current context, has precedence.
 pub(super) async fn read(
     file: Option<&Path>,
     env: &BTreeMap<String, String>,
@@ -147,7 +144,7 @@ pub(super) async fn read(
                 .hint("use another one: --kubeconfig FILE, or KUBECONFIG")
         })?;
         read.push(path.clone());
-        // `append` overwrites: earlier files win.
+        // `append` overwrites entries: earlier files have precedence.
         next.clusters.append(&mut merged.clusters);
         next.users.append(&mut merged.users);
         next.contexts.append(&mut merged.contexts);
@@ -169,7 +166,7 @@ pub(super) async fn read(
     )))
 }
 
-/// Reads one file. Errors name the entry and never show a value, which could be a secret.
+/// Reads one file. Errors contain the entry's name and never a value, which could be a secret.
 fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
     let text = decode(bytes).ok_or("not UTF-8 or UTF-16 text")?;
     let documents: Vec<Value> = yaml::read(&text, Repeated::LastCounts).map_err(|fault| {

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::build;
 use super::plugin::{Credential, Plugin};
-use super::refusal::Refusal;
+use super::refusal::{Class, Refusal};
 use crate::base::error::{Command, Failure, Id, Kind, Result};
 use crate::base::request::Limits;
 
@@ -24,10 +24,8 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// Runs the plugin; returns the configuration with its credentials.
-    ///
-    /// # Errors
-    /// OR0404, of kind `Deadline` if the plugin timed out and was killed.
+    /// Runs the plugin; returns the configuration with its credentials. Fails with OR0404, of kind `Deadline` if the
+    /// plugin timed out and was killed.
     pub async fn first(
         plugin: &Plugin,
         config: &kube::Config,
@@ -65,7 +63,8 @@ impl Login {
         }
         let _busy = self.busy.lock().await;
         if self.is_over() {
-            let credential = self.plugin.run().await.map_err(|failure| Refusal::login(what, failure))?;
+            let failed = |failure| Refusal::decided(Class::Credentials, what, "the login failed", failure);
+            let credential = self.plugin.run().await.map_err(failed)?;
             let renewed = build(with(self.config.clone(), &credential))
                 .map_err(|error| Refusal::transport(what, &error))?;
             client.replace(renewed);

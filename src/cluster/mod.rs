@@ -1,7 +1,7 @@
 //! The only user of kube: requests with deadlines, a retry policy, and one translation of errors.
 //!
-//! kube's client sends the requests (TLS, proxies, impersonation). They are built and read here, because the
-//! client's own retries repeat creations and ignore the total deadline, and its errors can contain a
+//! kube's client sends the requests (TLS, proxies, impersonation). This module builds them and reads the responses,
+//! because the client's own retries repeat creations and ignore the total deadline, and its errors can contain a
 //! plugin's output.
 
 #![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::base::answer::{self, NotRead, Pages};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::request::{Effect, Limits, Sender, Trace};
-use crate::deployment::object::{Object, Ref};
+use crate::deployment::object::{Object, Ref, percent_encoded};
 use crate::x509::tls;
 
 mod admission;
@@ -64,7 +64,7 @@ pub const FIELD_MANAGER: &str = "outrigger";
 /// A connection to one API server as one identity.
 #[derive(Clone)]
 pub struct Cluster {
-    /// None for [`Cluster::absent`].
+    /// `None` for [`Cluster::absent`].
     client: Option<Rc<RefCell<kube::Client>>>,
     /// Renews the credentials of an exec plugin.
     login: Option<Rc<Login>>,
@@ -117,7 +117,7 @@ impl Cluster {
         Self { client, login: None, sender: Sender::new(address, limits, LANES, PAUSES) }
     }
 
-    /// The same connection for cleanup: ignores an interruption, and may pass the deadline by `grace`.
+    /// The same connection for cleanup: ignores an interruption, and may exceed the deadline by `grace`.
     pub fn for_cleanup(&self, grace: Duration) -> Self {
         Self { sender: self.sender.for_cleanup(grace), ..self.clone() }
     }
@@ -165,8 +165,8 @@ impl Cluster {
         self.write("create", "POST", &path, &object.reference, &object.value, Effect::Reads).await.map(drop)
     }
 
-    /// Forced server-side apply. The manifest carries uid and resourceVersion of the object that was
-    /// examined, so that the server refuses if it was replaced or changed since.
+    /// Forced server-side apply. The manifest contains uid and resourceVersion of the live object, so that the server
+    /// refuses if it was replaced or changed since it was read.
     pub async fn apply(&self, object: &Object) -> Result<Object, Refusal> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}&force=true", object.reference.path());
         self.write("update", "APPLY", &path, &object.reference, &object.value, Effect::Sets).await
@@ -214,10 +214,8 @@ impl Cluster {
         self.send(what, "GET", path, None, Effect::Reads).await
     }
 
-    /// Lists metadata only, so that no Secret's content is transferred; without `managedFields`.
-    ///
-    /// # Errors
-    /// Class `Malformed` if the list exceeds the limits of [`Pages`].
+    /// Lists metadata only, so that no Secret's content is transferred; without `managedFields`. Fails with class
+    /// `Malformed` if the list exceeds the limits of [`Pages`].
     pub async fn list_metadata(&self, what: &str, path: &str) -> Result<Vec<Value>, Refusal> {
         let mut items = Pages::default();
         let mut next = String::new();
@@ -233,7 +231,7 @@ impl Cluster {
             }
             match value["metadata"]["continue"].as_str() {
                 Some(token) if !token.is_empty() => {
-                    next = format!("&continue={}", kube_escape(token));
+                    next = format!("&continue={}", percent_encoded(token));
                 }
                 _ => return Ok(items.into_items()),
             }
@@ -241,21 +239,13 @@ impl Cluster {
     }
 
     /// Sends a review (of access, rules or identity), which stores nothing; returns its status.
-    pub async fn review(
-        &self,
-        what: &str,
-        group: &str,
-        resource: &str,
-        kind: &str,
-        spec: Value,
-    ) -> Result<Value, Refusal> {
+    pub async fn review(&self, what: &str, group: &str, kind: &str, spec: Value) -> Result<Value, Refusal> {
         let mut body = json!({"apiVersion": format!("{group}/v1"), "kind": kind});
         if !spec.is_null() {
             body["spec"] = spec;
         }
-        let mut answer = self
-            .send(what, "POST", &format!("/apis/{group}/v1/{resource}"), Some(&body), Effect::Reads)
-            .await?;
+        let path = format!("/apis/{group}/v1/{}s", kind.to_lowercase());
+        let mut answer = self.send(what, "POST", &path, Some(&body), Effect::Reads).await?;
         // Indexing panics if the response is not an object.
         Ok(answer.get_mut("status").map(Value::take).unwrap_or_default())
     }
@@ -297,10 +287,12 @@ impl Cluster {
         if body.is_some() {
             request = request.header("content-type", content_type);
         }
-        let request = request
-            .body(kube::client::Body::from(bytes))
-            .map_err(|error| Refusal::local(what, &format!("cannot build the request: {error}")))?;
-        let Some(client) = &self.client else { return Err(Refusal::absent(what)) };
+        let request = request.body(kube::client::Body::from(bytes)).map_err(|error| {
+            Refusal::of(Class::Malformed, 0, what, format!("cannot build the request: {error}"))
+        })?;
+        let Some(client) = &self.client else {
+            return Err(Refusal::of(Class::Absent, 0, what, "this run has no cluster"));
+        };
         if let Some(login) = &self.login {
             login.renew(what, client).await?;
         }
@@ -329,16 +321,4 @@ impl Cluster {
             Err(Refusal::status(what, code, &header("content-type"), &header("retry-after"), &bytes))
         }
     }
-}
-
-fn kube_escape(text: &str) -> String {
-    text.bytes()
-        .map(|byte| {
-            if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
-                (byte as char).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
 }

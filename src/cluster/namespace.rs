@@ -18,7 +18,7 @@ use crate::deployment::object::{Ref, Served};
 
 /// An API group, or one kind, that does not respond.
 #[derive(Clone, Debug, Default)]
-pub struct Silent {
+pub struct Unresponsive {
     group: String,
     version: String,
     /// The kind; empty for the whole group.
@@ -31,7 +31,7 @@ pub struct Silent {
 #[derive(Clone, Debug, Default)]
 pub struct Kinds {
     served: Vec<Served>,
-    silent: Vec<Silent>,
+    unresponsive: Vec<Unresponsive>,
 }
 
 /// The objects that prevent the deletion of a namespace.
@@ -43,21 +43,18 @@ struct Found {
     generated: Vec<(&'static str, String)>,
     /// Kinds that may not be listed.
     hidden: Vec<String>,
-    silent: Vec<Silent>,
+    unresponsive: Vec<Unresponsive>,
 }
 
 /// Starts the deletion of a namespace that outrigger created, unless it contains foreign objects. Returns the
-/// generated objects that are deleted with it.
-///
-/// # Errors
-/// The namespace was kept: OR0501 (exit 5) with its contents, OR0505 (exit 8) with the API that does not
-/// respond, OR0506 (exit 5) with the generated objects.
+/// generated objects that are deleted with it. Keeps the namespace and fails with OR0501 (exit 5) for its contents,
+/// OR0505 (exit 8) for an API that does not respond, or OR0506 (exit 5) for generated objects.
 pub async fn delete_if_empty(hand: &Hand, reference: &Ref, uid: &str) -> Result<Option<String>> {
-    if hand.read(reference).await.map_err(Failure::from)?.is_some_and(|live| live.is_terminating()) {
+    if hand.read(reference).await?.is_some_and(|live| live.is_terminating()) {
         return Ok(None);
     }
     let looked = look(hand, &reference.name).await;
-    // Remove a temporary RoleBinding first, even if the look failed.
+    // Remove a temporary RoleBinding first, even if the list failed.
     crate::cluster::temporary_binding::release_held(hand).await?;
     let found = looked?;
     if let Some(failure) = obstacle(hand, reference, &found) {
@@ -67,39 +64,35 @@ pub async fn delete_if_empty(hand: &Hand, reference: &Ref, uid: &str) -> Result<
     Ok((!found.generated.is_empty()).then(|| by_generator(&found.generated).join("; ")))
 }
 
-/// Why a namespace has to be kept, if it has to.
+/// The failure for a namespace that has to be kept, if any.
 fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
     let stays = |id, why: &str| Failure::new(id, format!("kept {reference}: {why}"));
     let keep = "to keep the namespaces without an error: --keep-namespaces";
+    let lines = by_generator(&found.generated);
     let generated = |failure: Failure| {
-        by_generator(&found.generated)
-            .into_iter()
-            .fold(failure, |failure, line| failure.detail("generated", line))
+        lines.iter().fold(failure, |failure, line| failure.detail("generated", line.clone()))
     };
     let hidden = found.hidden.iter().map(|resource| format!("{resource} (may not be listed)"));
     let inside: Vec<String> = found.foreign.iter().cloned().chain(hidden).collect();
-    if let Some(first) = found.silent.first() {
+    if let Some(first) = found.unresponsive.first() {
         let what = if first.resource.is_empty() {
             format!("the API {} does not respond", first.group)
         } else {
             format!("{} cannot be listed", first.shown())
         };
         let mut failure = stays(Id::ApiSilent, &format!("{what}, so its objects there are unknown"));
-        for one in &found.silent {
+        for one in &found.unresponsive {
             failure = failure.detail(one.shown(), one.said.clone());
         }
         if !inside.is_empty() {
             failure = failure.detail("also inside", summary(&inside));
         }
         failure = generated(failure);
-        for one in found.silent.iter().filter(|one| one.group.contains('.')) {
+        for one in found.unresponsive.iter().filter(|one| one.group.contains('.')) {
             failure = failure.hint(deletion::repair(&one.group, &one.version));
         }
-        return Some(
-            failure
-                .hint("Kubernetes completes no namespace deletion while an API does not respond")
-                .hint(keep),
-        );
+        let why = "Kubernetes completes no namespace deletion while an API does not respond";
+        return Some(failure.hint(why).hint(keep));
     }
     if !inside.is_empty() {
         let why = if found.foreign.is_empty() {
@@ -119,15 +112,14 @@ fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
     if found.generated.is_empty() || view.accept_generated.get() {
         return None;
     }
-    let line = format!("{}: {}", reference.name, by_generator(&found.generated).join("; "));
-    view.generated.borrow_mut().push(line);
+    view.generated.borrow_mut().push(format!("{}: {}", reference.name, lines.join("; ")));
     Some(
         generated(stays(Id::GeneratedObjects, "it contains objects that generators recreate"))
             .hint(format!("to delete them with the namespace: --accept generated; {keep}")),
     )
 }
 
-impl Silent {
+impl Unresponsive {
     fn shown(&self) -> String {
         if self.resource.is_empty() {
             format!("{}/{}", self.group, self.version)
@@ -139,7 +131,7 @@ impl Silent {
     }
 }
 
-/// One line for each generator: its name and what it keeps.
+/// One line for each generator: its objects and its name.
 fn by_generator(generated: &[(&'static str, String)]) -> Vec<String> {
     let names: BTreeSet<&str> = generated.iter().map(|(name, _)| *name).collect();
     names
@@ -152,17 +144,17 @@ fn by_generator(generated: &[(&'static str, String)]) -> Vec<String> {
         .collect()
 }
 
-/// Lists the namespace's contents. With a temporary RoleBinding, which takes effect with a delay, repeats this
-/// for up to 5 s until pods may be listed, and until two looks in a row agree on the kinds that may not.
+/// Lists the namespace's contents. With a temporary RoleBinding, which takes effect with a delay, repeats this for up
+/// to 5 s until pods may be listed, and until two attempts in a row find the same kinds that may not be listed.
 async fn look(view: &View, namespace: &str) -> Result<Found> {
     let held = view.held.borrow().as_ref().map(|(reference, _)| format!("rolebindings/{}", reference.name));
     let mut before: Option<Vec<String>> = None;
     let look = async || {
-        // Recorded objects that could not be deleted by themselves are not foreign.
+        // Recorded objects that could not be deleted are not foreign.
         let ours = view.notes.record().objects.iter().map(|owned| owned.uid.clone()).collect();
         let kinds = view.served.get_or_try_init(|| discover(view)).await?;
-        let mut found = inhabitants(&view.api.impatient(), namespace, &kinds.served, &ours).await?;
-        found.silent.extend(kinds.silent.iter().cloned());
+        let mut found = list_contents(&view.api.impatient(), namespace, &kinds.served, &ours).await?;
+        found.unresponsive.extend(kinds.unresponsive.iter().cloned());
         found.foreign.retain(|name| Some(name) != held.as_ref());
         let hides_pods = found.hidden.iter().any(|resource| resource == "pods");
         let settled = found.hidden.is_empty() || (!hides_pods && before.as_ref() == Some(&found.hidden));
@@ -173,8 +165,8 @@ async fn look(view: &View, namespace: &str) -> Result<Found> {
     Ok(wait::until(pace, |_, _| {}, look).await?.unwrap_or_else(|found| found))
 }
 
-/// Lists every namespaced kind. One that may not be listed counts as foreign, unless it is inert.
-async fn inhabitants(
+/// Lists every namespaced kind. A kind that may not be listed counts as foreign, unless it is inert.
+async fn list_contents(
     cluster: &Cluster,
     namespace: &str,
     served: &[Served],
@@ -203,14 +195,14 @@ async fn inhabitants(
             Err(refusal) => {
                 let version = one.root.rsplit('/').next().unwrap_or_default().to_owned();
                 let (group, resource) = (one.group.clone(), resource.clone());
-                found.silent.push(Silent { group, version, resource, said: refusal.message });
+                found.unresponsive.push(Unresponsive { group, version, resource, said: refusal.message });
                 continue;
             }
         };
         for meta in items.iter().map(|item| &item["metadata"]) {
             let leaving = meta["deletionTimestamp"].is_string();
             let is_ours = meta["uid"].as_str().is_some_and(|uid| ours.contains(uid));
-            if leaving || is_ours || generated::is_furniture(one, meta) {
+            if leaving || is_ours || generated::is_platform_object(one, meta) {
                 continue;
             }
             let name = format!("{resource}/{}", meta["name"].as_str().unwrap_or_default());
@@ -235,7 +227,7 @@ fn ends_the_run(refusal: &Refusal) -> bool {
 async fn discover(view: &View) -> Result<Kinds> {
     let cluster = view.api.impatient();
     let mut roots = vec![(String::new(), "v1".to_owned(), "/api/v1".to_owned())];
-    let groups = view.api.read("list the API groups", "/apis").await.map_err(Failure::from)?;
+    let groups = view.api.read("list the API groups", "/apis").await?;
     for group in groups["groups"].as_array().into_iter().flatten() {
         // All versions, preferred first: some kinds exist in another version only.
         let preferred = &group["preferredVersion"]["groupVersion"];
@@ -256,7 +248,7 @@ async fn discover(view: &View) -> Result<Kinds> {
         let answer = match answer {
             Ok(answer) => answer,
             Err(refusal) if ends_the_run(&refusal) => return Err(refusal.into()),
-            Err(_) if generated::is_passing_group(&group) => {
+            Err(_) if generated::is_transient_group(&group) => {
                 let mut hint = deletion::repair(&group, &version);
                 hint.text = format!(
                     "the API {group} does not respond. It stores no objects, but Kubernetes completes a \
@@ -267,16 +259,20 @@ async fn discover(view: &View) -> Result<Kinds> {
                 continue;
             }
             Err(refusal) => {
-                kinds.silent.push(Silent { group, version, said: refusal.message, ..Silent::default() });
+                kinds.unresponsive.push(Unresponsive {
+                    group,
+                    version,
+                    said: refusal.message,
+                    ..Unresponsive::default()
+                });
                 continue;
             }
         };
         for one in answer["resources"].as_array().into_iter().flatten() {
-            let listable =
-                one["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|verb| verb == "list"));
+            let listable = one["verbs"].as_array().is_some_and(|verbs| verbs.contains(&"list".into()));
             let resource = one["name"].as_str().unwrap_or_default();
             let known = kinds.served.iter().any(|other| other.group == group && other.resource == resource);
-            if one["namespaced"] != true || !listable || known || generated::is_passing(&group, resource) {
+            if one["namespaced"] != true || !listable || known || generated::is_transient(&group, resource) {
                 continue;
             }
             kinds.served.push(Served {
@@ -290,8 +286,8 @@ async fn discover(view: &View) -> Result<Kinds> {
     Ok(kinds)
 }
 
-/// Whether all owners are of namespaced kinds: each owner is listed itself, or gone, and the object with it.
-/// outrigger's annotations are not considered, as anybody can set them.
+/// Whether all owners are of namespaced kinds: such an owner is listed itself, or is gone, and then the garbage
+/// collector deletes the object. outrigger's annotations are ignored, because other users can set them.
 fn has_namespaced_owners(meta: &Value, served: &[Served]) -> bool {
     let owners = meta["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
     let namespaced = |owner: &Value| {

@@ -20,17 +20,17 @@ use crate::x509::tls;
 /// Largest output read, in bytes.
 const LONGEST: u64 = 1024 * 1024;
 const GROUP: &str = "client.authentication.k8s.io/";
-/// What [`fits_header`] found.
+/// The reason if [`fits_header`] is false.
 pub(super) const BAD_TOKEN: &str =
     "its token contains a character that is invalid in an HTTP header (a line break or blank?)";
 
 #[derive(Clone)]
 pub(super) struct Plugin {
     path: PathBuf,
-    args: Vec<String>,
-    env: Vec<(String, String)>,
+    exec: Exec,
+    /// Environment variables to remove.
     dropped: Vec<String>,
-    version: String,
+    /// `KUBERNETES_EXEC_INFO`, as JSON.
     info: String,
 }
 
@@ -54,10 +54,7 @@ pub(super) fn fits_header(token: &str) -> bool {
 }
 
 impl Plugin {
-    /// `dropped` are environment variables to remove.
-    ///
-    /// # Errors
-    /// The reason why kubectl refuses the plugin too.
+    /// Fails with the reason for which kubectl also refuses the plugin.
     pub fn new(
         exec: &Exec,
         cluster: &Cluster,
@@ -84,30 +81,20 @@ impl Plugin {
         if exec.env.iter().any(|variable| variable.name.is_empty()) {
             return Err("the exec plugin has an environment variable without a name".to_owned());
         }
-        // No terminal: its output could contain a token, and the input belongs to outrigger.
+        // Without a terminal: the plugin's output could contain a token, and outrigger itself reads the input.
         let mut spec = json!({"interactive": false});
         if exec.provide_cluster_info {
             spec["cluster"] = described(cluster, ca);
         }
         let info = json!({"apiVersion": exec.api_version, "kind": "ExecCredential", "spec": spec});
-        Ok(Self {
-            path: path.to_owned(),
-            args: exec.args.clone(),
-            env: exec.env.iter().map(|one| (one.name.clone(), one.value.clone())).collect(),
-            dropped,
-            version: exec.api_version.clone(),
-            info: info.to_string(),
-        })
+        Ok(Self { path: path.to_owned(), exec: exec.clone(), dropped, info: info.to_string() })
     }
 
     pub fn shown(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// Runs the plugin. Dropping the future kills it.
-    ///
-    /// # Errors
-    /// OR0404, without the plugin's output.
+    /// Runs the plugin. Dropping the future kills it. Fails with OR0404, without the plugin's output.
     pub async fn run(&self) -> Result<Credential> {
         let failed = |why: String| {
             Failure::new(Id::CredentialPlugin, "the kubeconfig's exec plugin failed")
@@ -120,8 +107,8 @@ impl Plugin {
         };
         let mut command = tokio::process::Command::new(&self.path);
         command
-            .args(&self.args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .args(&self.exec.args)
+            .envs(self.exec.env.iter().map(|one| (&one.name, &one.value)))
             .env("KUBERNETES_EXEC_INFO", &self.info)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -155,10 +142,10 @@ impl Plugin {
             return Err("it did not print an ExecCredential".to_owned());
         };
         let version = answer["apiVersion"].as_str().unwrap_or_default();
-        if version != self.version {
+        if version != self.exec.api_version {
             // The field could contain anything: only a version of this group is shown.
             let version = if version.starts_with(GROUP) { version } else { "another one" };
-            return Err(format!("it returned apiVersion {version}, expected {}", self.version));
+            return Err(format!("it returned apiVersion {version}, expected {}", self.exec.api_version));
         }
         let given = |key: &str| answer["status"][key].as_str().filter(|text| !text.is_empty());
         let token = given("token");

@@ -1,4 +1,4 @@
-//! Errors of requests, and their translation into a [`Failure`].
+//! Failed requests to the API server, and their translation into a [`Failure`].
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use crate::base::answer;
 use crate::base::error::{Command, Failure, Id};
 use crate::base::request::{self, Refused};
 
-/// The class of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// 401.
@@ -24,7 +23,7 @@ pub enum Class {
     NotFound,
     /// 409: the name is taken.
     AlreadyExists,
-    /// 409: changed meanwhile, or a failed precondition.
+    /// 409: the object changed since it was read, or a precondition failed.
     Conflict,
     /// 422 or 400.
     Invalid,
@@ -32,7 +31,6 @@ pub enum Class {
     Throttled,
     /// 5xx.
     Server,
-    /// Timed out.
     Timeout,
     /// No connection, or it was lost.
     Unreachable,
@@ -44,14 +42,13 @@ pub enum Class {
     Absent,
     /// A signal arrived before the request was sent.
     Interrupted,
-    /// Could not get credentials.
+    /// The login failed.
     Credentials,
 }
 
 /// A failed request.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Its class.
     pub class: Class,
     /// HTTP status, 0 without a response.
     pub code: u16,
@@ -68,7 +65,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn of(class: Class, code: u16, what: &str, message: impl Into<String>) -> Self {
+    pub(super) fn of(class: Class, code: u16, what: &str, message: impl Into<String>) -> Self {
         Self {
             class,
             code,
@@ -80,12 +77,8 @@ impl Refusal {
         }
     }
 
-    pub(super) fn untrusted(what: &str, why: &str, failure: Failure) -> Self {
-        Self { ending: Some(failure), ..Self::of(Class::Certificate, 0, what, why) }
-    }
-
-    pub(super) fn login(what: &str, failure: Failure) -> Self {
-        Self { ending: Some(failure), ..Self::of(Class::Credentials, 0, what, "the login failed") }
+    pub(super) fn decided(class: Class, what: &str, why: &str, failure: Failure) -> Self {
+        Self { ending: Some(failure), ..Self::of(class, 0, what, why) }
     }
 
     /// Whether the run's deadline passed before the request was sent.
@@ -93,18 +86,9 @@ impl Refusal {
         self.class == Class::Timeout && self.message.starts_with(request::OVER)
     }
 
-    pub(super) fn absent(what: &str) -> Self {
-        Self::of(Class::Absent, 0, what, "this run has no cluster")
-    }
-
-    pub(super) fn local(what: &str, why: &str) -> Self {
-        Self::of(Class::Malformed, 0, what, why)
-    }
-
-    /// The response exceeds a limit.
+    /// For a response that exceeds a limit.
     pub(super) fn endless(what: &str, why: &str) -> Self {
-        let failure = answer::endless(what, why);
-        Self { ending: Some(failure), ..Self::of(Class::Malformed, 200, what, why) }
+        Self { code: 200, ..Self::decided(Class::Malformed, what, why, answer::endless(what, why)) }
     }
 
     /// Whether the response exceeded a limit.
@@ -116,15 +100,11 @@ impl Refusal {
         if error.is::<http_body_util::LengthLimitError>() {
             return Self::endless(what, "the response is larger than 32 MiB");
         }
-        Self::of(
-            Class::Unreachable,
-            0,
-            what,
-            format!("the connection was lost while reading the response: {error}"),
-        )
+        let why = format!("the connection was lost while reading the response: {error}");
+        Self::of(Class::Unreachable, 0, what, why)
     }
 
-    /// Shows known parts only: the library's error can contain a plugin's output and environment.
+    /// Uses only known parts of the library's error, which can contain a plugin's output and environment.
     pub(super) fn transport(what: &str, error: &kube::Error) -> Self {
         match error {
             kube::Error::Auth(_) => {
@@ -163,7 +143,7 @@ impl Refusal {
         let gate = status.and_then(|_| Gate::of(code, &message));
         let class = match (code, reason) {
             _ if gate.is_some() => Class::Admission,
-            // An admission plugin while the server starts; it responds with 403.
+            // An admission plugin responds with this 403 while the server starts.
             (403, _) if message.ends_with("not yet ready to handle request") => Class::Server,
             (401, _) => Class::Unauthorized,
             (403, _) => Class::Forbidden,
@@ -193,7 +173,7 @@ impl Refusal {
 
 impl Refused for Refusal {
     fn interrupted(what: &str, failure: Failure) -> Self {
-        Self { ending: Some(failure), ..Self::of(Class::Interrupted, 0, what, "interrupted") }
+        Self::decided(Class::Interrupted, what, "interrupted", failure)
     }
 
     fn timeout(what: &str, why: &str) -> Self {
@@ -204,7 +184,7 @@ impl Refused for Refusal {
         self.code == 0
     }
 
-    /// Not for a webhook that does not respond: each attempt takes the webhook's full timeout.
+    /// False for a webhook that does not respond: each attempt takes the webhook's full timeout.
     fn heals(&self) -> bool {
         let later = matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable);
         let starting = self.class == Class::Server && self.code == 403;
@@ -241,26 +221,25 @@ impl From<Refusal> for Failure {
             return failure;
         }
         let what = &refusal.what;
+        let cannot = |why: &str| format!("cannot {what}: {why}");
         let (id, message) = match refusal.class {
-            Class::Unauthorized => {
-                (Id::UnknownCredentials, format!("cannot {what}: the cluster rejects these credentials"))
-            }
+            Class::Unauthorized => (Id::UnknownCredentials, cannot("the cluster rejects these credentials")),
             Class::Credentials => (Id::CredentialPlugin, format!("cannot {what}")),
             Class::Forbidden if refusal.is_escalation() => {
                 (Id::CannotGrant, format!("may not {what}: it grants more rights than you have"))
             }
             Class::Forbidden => (Id::MissingRights, format!("may not {what}")),
             Class::Admission => return refused_by_admission(&refusal),
-            Class::AlreadyExists => (Id::ForeignObject, format!("cannot {what}: it already exists")),
-            Class::Conflict => (Id::ForeignObject, format!("cannot {what}: conflicting change")),
-            Class::Throttled => (Id::ClusterThrottled, format!("cannot {what}: too many requests")),
-            Class::Timeout => (Id::WaitTimeout, format!("cannot {what}: timed out")),
-            Class::Server => (Id::ClusterError, format!("cannot {what}: server error")),
+            Class::AlreadyExists => (Id::ForeignObject, cannot("it already exists")),
+            Class::Conflict => (Id::ForeignObject, cannot("conflicting change")),
+            Class::Throttled => (Id::ClusterThrottled, cannot("too many requests")),
+            Class::Timeout => (Id::WaitTimeout, cannot("timed out")),
+            Class::Server => (Id::ClusterError, cannot("server error")),
             Class::Unreachable | Class::Absent => {
-                (Id::ClusterUnreachable, format!("cannot {what}: no connection to the API server"))
+                (Id::ClusterUnreachable, cannot("no connection to the API server"))
             }
             Class::Certificate => {
-                (Id::ClusterCertificate, format!("cannot {what}: the server's certificate is not accepted"))
+                (Id::ClusterCertificate, cannot("the server's certificate is not accepted"))
             }
             Class::Malformed => (Id::NotKubernetes, format!("cannot {what}")),
             Class::Invalid | Class::NotFound | Class::Interrupted => {

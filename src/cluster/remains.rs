@@ -11,9 +11,9 @@ use crate::cluster::deletion;
 use crate::cluster::view::{Hand, View};
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 
-/// Time reserved for the last look and for saving the record.
+/// Time reserved for the last read and for saving the record.
 const MARGIN: Duration = Duration::from_secs(2);
-/// Limit of that last look.
+/// Limit of that last read.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
 impl Hand {
@@ -21,14 +21,14 @@ impl Hand {
     pub async fn delete(&self, reference: &Ref, uid: &str) -> Result<Option<Object>> {
         let known = self.read(reference).await.ok().flatten();
         if !known.is_some_and(|live| live.uid() == uid && live.is_terminating()) {
-            self.api.delete(reference, uid).await.map_err(Failure::from)?;
+            self.api.delete(reference, uid).await?;
         }
         self.look_again(&self.api, reference, uid).await
     }
 
     /// Reads a deleted object; removes it from the record if it is gone or replaced, else returns it.
     pub async fn look_again(&self, cluster: &Cluster, reference: &Ref, uid: &str) -> Result<Option<Object>> {
-        let live = cluster.get(reference).await.map_err(Failure::from)?;
+        let live = cluster.get(reference).await?;
         self.changed(reference, live.clone());
         let left = live.filter(|live| live.uid() == uid);
         if left.is_none() {
@@ -37,10 +37,7 @@ impl Hand {
         Ok(left)
     }
 
-    /// Deletes an object and waits until it is gone.
-    ///
-    /// # Errors
-    /// OR0504 (exit 8) with what blocks the deletion.
+    /// Deletes an object and waits until it is gone. Fails with OR0504 (exit 8) if a finalizer blocks the deletion.
     pub async fn replace(&self, reference: &Ref, uid: &str) -> Result<()> {
         let mut asked = false;
         let look = async || {
@@ -57,7 +54,7 @@ impl Hand {
     }
 }
 
-/// Waits until these objects (each with its uid) are gone, or until the deadline; looks at least once. Returns a
+/// Waits until these objects (each with its uid) are gone, or until the deadline; reads them at least once. Returns a
 /// failure (OR0504, exit 8) for each that still exists.
 pub async fn wait(hand: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Failure> {
     let deadline = hand.limits.deadline.checked_sub(MARGIN).unwrap_or(hand.limits.deadline);
@@ -152,7 +149,7 @@ pub async fn settle(hand: &Hand) -> Result<Vec<Failure>> {
     Ok(wait(hand, "teardown", &leaving).await)
 }
 
-/// A failure for each recorded object that still exists, except used namespaces: the record has to be kept.
+/// A failure for each recorded object that still exists, except used namespaces. The record is kept for these objects.
 pub async fn left(view: &View) -> Result<Vec<Failure>> {
     let remembered = view.notes.record().objects.clone();
     let mut failures = Vec::new();
@@ -160,12 +157,10 @@ pub async fn left(view: &View) -> Result<Vec<Failure>> {
         if owned.object.kind == ObjectKind::Namespace && view.run.is_used(&owned.object.name) {
             continue;
         }
-        let live = view.read(&owned.object).await.map_err(Failure::from)?;
+        let live = view.read(&owned.object).await?;
         match live.filter(|live| live.uid() == owned.uid) {
             None => {}
-            Some(live) if live.is_terminating() => {
-                failures.push(deletion::unfinished(&live, &[]));
-            }
+            Some(live) if live.is_terminating() => failures.push(deletion::unfinished(&live, &[])),
             Some(live) => {
                 failures.push(Failure::new(Id::NotRemoved, format!("{} still exists", live.reference)));
             }

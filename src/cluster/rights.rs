@@ -12,7 +12,7 @@ pub struct Right {
     pub group: String,
     /// Resource with subresource, such as `pods/exec`.
     pub resource: String,
-    /// Verb.
+    /// Verb, such as `get`, or `*`.
     pub verb: String,
     /// Object name; empty for all.
     pub name: String,
@@ -27,11 +27,9 @@ impl Right {
     /// Whether `self` includes `other`, with the authorizer's wildcards.
     pub fn covers(&self, other: &Right) -> bool {
         let matches = |mine: &str, theirs: &str| mine == "*" || mine == theirs;
-        let resource = matches(&self.resource, &other.resource)
-            || self
-                .resource
-                .strip_prefix("*/")
-                .is_some_and(|sub| other.resource.split_once('/').is_some_and(|(_, theirs)| theirs == sub));
+        let subresource = other.resource.split_once('/').map(|(_, name)| name);
+        let any_with_it = self.resource.strip_prefix("*/").is_some_and(|name| Some(name) == subresource);
+        let resource = matches(&self.resource, &other.resource) || any_with_it;
         matches(&self.group, &other.group)
             && resource
             && matches(&self.verb, &other.verb)
@@ -54,7 +52,8 @@ impl fmt::Display for Right {
 
 /// The requests of gitlab-runner's Kubernetes executor in the job namespace; see also [`occasional`].
 ///
-/// `list` and `watch` on pods replace polling. Only opt-in features use `pods/log`. None reads a Secret.
+/// `list` and `watch` on pods replace polling. Only opt-in features use `pods/log`, which is not granted. No request
+/// reads a Secret.
 const NEEDED: &[(&str, &[&str])] = &[
     ("pods", &["create", "get", "delete", "list", "watch"]),
     ("pods/exec", &["create"]),
@@ -63,9 +62,9 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("events", &["list"]),
 ];
 
-/// Of these, the ones that a successful job may not use. `events list` is for diagnostics; `secrets delete` cleans
-/// up if a pod could not be created. The runner watches pods only if it may list them, but lists them only if
-/// the server cannot stream a list as a watch.
+/// The needed rights that a successful job may leave unused. `events list` is for diagnostics; `secrets delete` cleans
+/// up if a pod could not be created. The runner watches pods only if it may list them, but lists them only if the
+/// server cannot stream a list as a watch.
 pub fn occasional() -> BTreeSet<Right> {
     [("events", "list"), ("secrets", "delete"), ("pods", "list")]
         .into_iter()
@@ -81,7 +80,7 @@ pub fn manifest() -> Value {
         .collect()
 }
 
-/// The same as a set.
+/// The Role's rights as a set.
 pub fn needed() -> BTreeSet<Right> {
     NEEDED
         .iter()
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcard_is_more_and_never_equal() {
+    fn wildcard_counts_as_more() {
         let wild = rights(&json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]));
         let comparison = compare(&wild, &needed());
         assert_eq!(comparison.more.len(), 1);
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn right_limited_to_a_name_is_less() {
+    fn right_limited_to_a_name_counts_as_less() {
         let limited = rights(
             &json!([{"apiGroups": [""], "resources": ["events"], "verbs": ["list"], "resourceNames": ["x"]}]),
         );

@@ -1,4 +1,4 @@
-//! Compares live ServiceAccounts, Role and `RoleBinding` with their manifests. Pure.
+//! Compares live ServiceAccounts, Role and RoleBinding with their manifests. Pure.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::deployment::plan::{Decision, Line};
 pub enum Act {
     /// Create this manifest.
     Create(Object),
-    /// Forced apply; carries uid and resourceVersion of the live object.
+    /// Forced apply; contains uid and resourceVersion of the live object.
     Apply(Object),
     /// Delete the object with this uid, then create the manifest.
     Replace(String, Object),
@@ -41,16 +41,22 @@ pub fn decide(wanted: Object, live: Option<&Object>, force: bool) -> Line<Act> {
 /// An update that leaves labels and annotations unchanged, because the server treats any metadata change of a
 /// Role or RoleBinding as an escalation.
 fn update(wanted: &Object, live: &Object, body: &[(&str, Value)]) -> Act {
-    let mut object = wanted.clone();
-    let meta = &mut object.value["metadata"];
-    meta["labels"] = live.value["metadata"]["labels"].clone();
-    meta["annotations"] = live.value["metadata"]["annotations"].clone();
-    meta["uid"] = json!(live.uid());
-    meta["resourceVersion"] = json!(live.resource_version());
+    let mut object = pinned(wanted, live);
+    for field in ["labels", "annotations"] {
+        object.value["metadata"][field] = live.value["metadata"][field].clone();
+    }
     for (key, value) in body {
         object.value[*key] = value.clone();
     }
     Act::Apply(object)
+}
+
+/// The manifest with uid and resourceVersion of the live object.
+fn pinned(wanted: &Object, live: &Object) -> Object {
+    let mut object = wanted.clone();
+    object.value["metadata"]["uid"] = json!(live.uid());
+    object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
+    object
 }
 
 fn written_by(live: &Object, field: &str) -> String {
@@ -76,7 +82,7 @@ fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line<Act> {
         })
     };
     if comparison.more.is_empty() && !force {
-        return shown(Line::keep_stricter(format!("{name} allows less than the runner needs{by}: kept")));
+        return shown(Line::keep_notable(format!("{name} allows less than the runner needs{by}: kept")));
     }
     let target = if force {
         rights::manifest()
@@ -85,16 +91,10 @@ fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line<Act> {
             rights::needed().into_iter().filter(|right| !comparison.less.contains(right)).collect();
         rights::to_manifest(&kept)
     };
-    let what = if comparison.more.is_empty() {
-        "allows less than the runner needs"
-    } else {
-        "allows more than it should"
-    };
-    shown(Line::new(
-        Decision::Update,
-        format!("{name} {what}{by}"),
-        update(wanted, live, &[("rules", target)]),
-    ))
+    let less = comparison.more.is_empty();
+    let what = if less { "allows less than the runner needs" } else { "allows more than it should" };
+    let act = update(wanted, live, &[("rules", target)]);
+    shown(Line::new(Decision::Update, format!("{name} {what}{by}"), act))
 }
 
 fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {
@@ -119,7 +119,7 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {
         return Line::keep(name);
     }
     if extra.is_empty() && !force {
-        return Line::keep_stricter(format!("{name} no longer binds the runner{by}: kept"))
+        return Line::keep_notable(format!("{name} no longer binds the runner{by}: kept"))
             .detail("the runner has no rights; to bind it again: --force-conflicts");
     }
     let subjects = if bound || force { wanted.value["subjects"].clone() } else { json!([]) };
@@ -146,8 +146,7 @@ fn decide_account(wanted: &Object, live: &Object) -> Line<Act> {
     if changes.is_empty() {
         return Line::keep(live.reference.to_string());
     }
-    let mut object = wanted.clone();
-    let meta = &mut object.value["metadata"];
+    let mut object = pinned(wanted, live);
     // Keep other steps' annotations on the anchor.
     for key in [
         names::SCRIPT_DIGEST,
@@ -159,11 +158,9 @@ fn decide_account(wanted: &Object, live: &Object) -> Line<Act> {
         names::DEPLOYMENT,
     ] {
         if let Some(value) = live.annotation(key) {
-            meta["annotations"][key] = json!(value);
+            object.value["metadata"]["annotations"][key] = json!(value);
         }
     }
-    meta["uid"] = json!(live.uid());
-    meta["resourceVersion"] = json!(live.resource_version());
     let line = Line::new(Decision::Update, live.reference.to_string(), Act::Apply(object));
     changes.into_iter().fold(line, Line::detail)
 }

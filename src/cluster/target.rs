@@ -22,7 +22,6 @@ pub struct Target {
     pub context: String,
     /// Source of that name, for the plan.
     pub context_source: String,
-    /// The API server.
     pub endpoint: Endpoint,
     /// The kubeconfig's CA bundle; `None` means the system's roots.
     pub ca: Option<Vec<u8>>,
@@ -41,9 +40,6 @@ pub struct Target {
 
 impl Target {
     /// The target of a run without a cluster; an invalid `url` is replaced with a placeholder.
-    ///
-    /// # Errors
-    /// None in practice.
     pub fn absent(context: &str, url: &str) -> Result<Self> {
         let endpoint = Endpoint::parse(url, "the record")
             .or_else(|_| Endpoint::parse("https://cluster.invalid", "a stand-in"))?;
@@ -76,10 +72,8 @@ impl Target {
     }
 }
 
-/// Reads the kubeconfig and validates the chosen context.
-///
-/// # Errors
-/// Exit 2 if no context is given, exit 3 if it is unknown or invalid.
+/// Reads the kubeconfig and validates the chosen context. Fails with exit 2 if no context is given, and with exit 3 if
+/// it is unknown or invalid.
 pub async fn load(
     selection: &Selection<'_>,
     env: &BTreeMap<String, String>,
@@ -99,12 +93,10 @@ pub async fn load(
         }
     };
     let Some(chosen) = config.contexts.get(&context) else {
-        return Err(Failure::new(
-            Id::UnusableKubeconfig,
-            format!("the kubeconfig has no context {context:?}"),
-        )
-        .detail("it has", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
-        .hint("name one of these: --context NAME"));
+        let message = format!("the kubeconfig has no context {context:?}");
+        return Err(Failure::new(Id::UnusableKubeconfig, message)
+            .detail("it has", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
+            .hint("name one of these: --context NAME"));
     };
 
     let unusable = |why: String| unusable(&context, why);
@@ -114,11 +106,10 @@ pub async fn load(
         config.clusters.get(&chosen.cluster).ok_or_else(|| undefined("cluster", &chosen.cluster))?;
     let endpoint = Endpoint::parse(&cluster.server, "the server of this context,")?;
     if cluster.insecure_skip_tls_verify {
-        return Err(Failure::new(
-            Id::TlsVerificationOff, format!("context {context:?} disables TLS verification"),
-        )
-        .detail("because", "insecure-skip-tls-verify is set: a third party could intercept the token, and the runner has no such setting")
-        .hint(("remove insecure-skip-tls-verify and add the cluster's CA to the kubeconfig", Command::Whole("kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs".to_owned()))));
+        let message = format!("context {context:?} disables TLS verification");
+        return Err(Failure::new(Id::TlsVerificationOff, message)
+            .detail("because", "insecure-skip-tls-verify is set: a third party could intercept the token, and the runner has no such setting")
+            .hint(("remove insecure-skip-tls-verify and add the cluster's CA to the kubeconfig", Command::Whole("kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs".to_owned()))));
     }
     let (inline, file) = (&cluster.certificate_authority_data, &cluster.certificate_authority);
     let ca = data(intake, &context, "certificate-authority", inline, file).await?;
@@ -206,7 +197,7 @@ fn library_url(proxy: &Proxy) -> Result<http::Uri> {
     })
 }
 
-/// kube's configuration for an address, with our timeouts only.
+/// kube's configuration for an address, with outrigger's timeouts and without the library's retries.
 fn base(uri: http::Uri) -> kube::Config {
     let mut config = kube::Config::new(uri);
     config.default_retry = false;

@@ -1,5 +1,5 @@
-//! The temporary RoleBinding that gives the operator a ClusterRole: created under a recorded random name, and
-//! removed at the end of the run in any case.
+//! The temporary RoleBinding that grants a ClusterRole to the operator: created under a recorded random name, and
+//! removed at the end of every run.
 
 use std::time::Duration;
 
@@ -20,20 +20,20 @@ use crate::deployment::run::Run;
 /// list pods there, or may not bind. The ClusterRole is `edit`, or `cluster-admin` with `--cluster-admin`.
 pub async fn to_look_into(view: &View, namespace: &str) -> Result<Option<Object>> {
     let look = Right::new("", "pods", "list");
-    // A binding left by a killed run still grants its rights, but is removed before the look.
+    // A binding left by a killed run still grants its rights, but is removed before the contents are listed.
     let prefix = view.run.names.temporary_prefix();
     let left_over = {
         let record = view.notes.record();
         let known = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
         known.into_iter().any(|object| object.name.starts_with(&prefix))
     };
-    if !left_over && view.api.may(namespace, &look).await.map_err(Failure::from)? {
+    if !left_over && view.api.may(namespace, &look).await? {
         return Ok(None);
     }
     let role = if view.run.settings.cluster_admin { "cluster-admin" } else { "edit" };
     let bind =
         Right { name: role.to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
-    if !view.api.may(namespace, &bind).await.map_err(Failure::from)? {
+    if !view.api.may(namespace, &bind).await? {
         return Ok(None);
     }
     let name = format!("{prefix}{}", record::random_hex(4)?);
@@ -91,11 +91,8 @@ pub fn undo_command(reference: &Ref) -> Command {
 
 /// Creates a temporary binding and holds it. If the creation fails for another reason than missing rights, the
 /// binding may exist and is removed.
-///
-/// # Errors
-/// The refusal, or the failure to remove the binding.
 pub async fn bind(hand: &Hand, binding: &Object) -> Result<String> {
-    // A quiet run has shown no plan with this command, which is needed if the run is killed.
+    // The user needs this command if the run is killed; a quiet run does not show it in a plan.
     if hand.run.options.quiet {
         let text = "creating a temporary binding; if it is left behind, remove it";
         let command = undo_command(&binding.reference);
@@ -127,7 +124,7 @@ pub async fn bind(hand: &Hand, binding: &Object) -> Result<String> {
     })
 }
 
-/// Deletes a temporary binding. Without a uid, only one with this deployment's id.
+/// Deletes a temporary binding; without a uid, only if it has this deployment's id.
 pub async fn release_one(hand: &Hand, reference: &Ref, uid: Option<&str>) -> Result<()> {
     let cluster = hand.api.for_cleanup(Duration::from_secs(20));
     let failed = |why: String| {
@@ -146,7 +143,7 @@ pub async fn release_one(hand: &Hand, reference: &Ref, uid: Option<&str>) -> Res
         },
     };
     cluster.delete(reference, &uid).await.map_err(|refusal| failed(refusal.message))?;
-    // Until its finalizers are removed, it grants its rights.
+    // It grants its rights until its finalizers are removed.
     match cluster.get(reference).await {
         Ok(Some(live)) if live.uid() == uid => {
             let held = deletion::holders(&live).join(", ");
@@ -154,7 +151,7 @@ pub async fn release_one(hand: &Hand, reference: &Ref, uid: Option<&str>) -> Res
             Err(failed(format!("its deletion waits for {held}, and it grants its rights until then")))
         }
         Err(refusal) if refusal.class != crate::cluster::Class::Forbidden => Err(failed(refusal.message)),
-        // If it may not be read, the accepted deletion has to do.
+        // If it may not be read, the accepted deletion counts as success.
         _ => {
             hand.changed(reference, None);
             hand.journal.forget(reference)

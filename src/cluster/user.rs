@@ -16,7 +16,7 @@ pub(super) fn unusable(context: &str, why: impl Into<String>) -> Failure {
     Failure::new(Id::UnusableKubeconfig, format!("cannot use context {context:?}")).detail("because", why)
 }
 
-/// The bytes of a value given in base64 (`…-data`) or in a file; refuses both, as kubectl does.
+/// The bytes of a value in base64 (`…-data`) or in a file; refuses both together, as kubectl does.
 pub(super) async fn data(
     intake: &Intake,
     context: &str,
@@ -133,7 +133,7 @@ async fn token(context: &str, user: &User, intake: &Intake) -> Result<Option<Str
     token.map(Some).ok_or_else(|| unusable("is empty"))
 }
 
-/// The ID token of `oidc`, the only auth-provider that kubectl still has.
+/// The ID token of `oidc`, the only auth-provider that kubectl still supports.
 fn id_token(context: &str, provider: &Provider) -> Result<String> {
     if provider.name != "oidc" {
         let why = format!("its user has auth-provider {:?}, which kubectl no longer has", provider.name);

@@ -1,5 +1,5 @@
 //! A run's access to the cluster: [`View`] for reads, reviews and dry runs, [`Hand`] for changes, each of them
-//! recorded before and after the request. Steps observe and decide with the one, and apply with the other.
+//! recorded before and after the request. Steps observe and decide with a View, and apply with a Hand.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -33,7 +33,6 @@ use crate::settings::{Risk, check};
 pub struct Operator {
     /// User name, byte for byte.
     pub name: String,
-    /// Groups.
     pub groups: Vec<String>,
 }
 
@@ -41,15 +40,10 @@ type Seen = Rc<OnceCell<Option<Object>>>;
 
 /// Access to the cluster that changes nothing.
 pub struct View {
-    /// Settings and names.
     pub run: Rc<Run>,
-    /// Record and anchor.
     pub notes: Rc<Notes>,
-    /// The kubeconfig context.
     pub target: Target,
-    /// Deadline and timeouts.
     pub limits: Limits,
-    /// Sink of events.
     pub progress: Rc<dyn Reporter>,
     pub(super) api: Cluster,
     pub(super) trust: OnceCell<Trust>,
@@ -72,7 +66,6 @@ pub struct View {
 }
 
 impl View {
-    /// A view over this connection.
     pub fn new(
         run: Rc<Run>,
         notes: Rc<Notes>,
@@ -102,7 +95,7 @@ impl View {
         }
     }
 
-    /// Replaces run and notes; keeps what was read.
+    /// Replaces run and notes; keeps the objects read so far.
     pub fn completed(self, run: Rc<Run>, notes: Rc<Notes>) -> Self {
         Self { run, notes, ..self }
     }
@@ -117,7 +110,6 @@ impl View {
         Ok(live.clone())
     }
 
-    /// Reads an object again.
     pub async fn read_again(&self, reference: &Ref) -> Result<Option<Object>, Refusal> {
         let live = self.api.get(reference).await?;
         self.changed(reference, live.clone());
@@ -143,7 +135,7 @@ impl View {
         true
     }
 
-    /// Whether a namespace accepts new objects; assumed if it may not be read.
+    /// Whether a namespace accepts new objects; true if it may not be read.
     pub async fn takes_objects(&self, namespace: &str) -> bool {
         match self.read(&Ref::cluster(crate::deployment::object::Kind::Namespace, namespace)).await {
             Ok(live) => live.is_some_and(|live| !live.is_terminating()),
@@ -151,26 +143,16 @@ impl View {
         }
     }
 
-    /// Lists a collection's metadata.
     pub async fn list_metadata(&self, what: &str, path: &str) -> Result<Vec<Value>, Refusal> {
         self.api.list_metadata(what, path).await
     }
 
-    /// Dry run of a creation.
     pub async fn dry_run(&self, object: &Object) -> Result<(), Refusal> {
         self.api.dry_run(object).await
     }
 
-    /// Sends a review; returns its status.
-    pub async fn review(
-        &self,
-        what: &str,
-        group: &str,
-        resource: &str,
-        kind: &str,
-        spec: Value,
-    ) -> Result<Value, Refusal> {
-        self.api.review(what, group, resource, kind, spec).await
+    pub async fn review(&self, what: &str, group: &str, kind: &str, spec: Value) -> Result<Value, Refusal> {
+        self.api.review(what, group, kind, spec).await
     }
 
     /// Whether the operator has a right.
@@ -178,33 +160,21 @@ impl View {
         self.api.may(namespace, right).await
     }
 
-    /// The operator's identity, from the server.
-    ///
-    /// # Errors
-    /// OR0405 (exit 4) for a name that is unsafe in a binding or a command.
+    /// The operator's identity, from the server. Fails with OR0405 (exit 4) for a name that is unsafe in a binding or
+    /// a command.
     pub async fn operator(&self) -> Result<&Operator> {
         self.operator
             .get_or_try_init(|| async {
-                let status = self
-                    .api
-                    .review(
-                        "get your user name",
-                        "authentication.k8s.io",
-                        "selfsubjectreviews",
-                        "SelfSubjectReview",
-                        Value::Null,
-                    )
-                    .await
-                    .map_err(Failure::from)?;
+                let what = "get your user name";
+                let status =
+                    self.review(what, "authentication.k8s.io", "SelfSubjectReview", Value::Null).await?;
                 let user = &status["userInfo"];
                 let name = user["username"].as_str().unwrap_or_default();
                 if let Err(why) = check::text(name) {
                     let name = check::escaped(name);
-                    return Err(Failure::new(
-                        Id::UnprintableUser,
-                        format!("your user name on the cluster is {name}, which {why}"),
-                    )
-                    .hint("use a context with another user: --context NAME"));
+                    let message = format!("your user name on the cluster is {name}, which {why}");
+                    return Err(Failure::new(Id::UnprintableUser, message)
+                        .hint("use a context with another user: --context NAME"));
                 }
                 let groups = user["groups"].as_array().into_iter().flatten();
                 Ok(Operator {
@@ -219,7 +189,7 @@ impl View {
     pub async fn version(&self) -> Result<&String> {
         self.version
             .get_or_try_init(|| async {
-                let answer = self.api.read("read the version", "/version").await.map_err(Failure::from)?;
+                let answer = self.api.read("read the version", "/version").await?;
                 Ok(answer["gitVersion"].as_str().unwrap_or_default().to_owned())
             })
             .await
@@ -245,15 +215,8 @@ impl Cluster {
             "namespace": namespace, "verb": right.verb, "group": right.group,
             "resource": resource, "subresource": subresource, "name": right.name,
         }});
-        let status = self
-            .review(
-                &format!("check permission: {right}"),
-                "authorization.k8s.io",
-                "selfsubjectaccessreviews",
-                "SelfSubjectAccessReview",
-                spec,
-            )
-            .await?;
+        let what = format!("check permission: {right}");
+        let status = self.review(&what, "authorization.k8s.io", "SelfSubjectAccessReview", spec).await?;
         Ok(status["allowed"] == true)
     }
 }
@@ -261,7 +224,6 @@ impl Cluster {
 /// Changes the cluster; also a [`View`].
 pub struct Hand {
     view: View,
-    /// Records intents and results.
     pub journal: Journal,
 }
 
@@ -325,7 +287,7 @@ impl Hand {
         dry_run::failure(&self.run.settings, object, refusal)
     }
 
-    /// Updates an object of the deployment.
+    /// Updates an object of the deployment with a forced apply.
     pub async fn apply(&self, object: &Object) -> Result<Object> {
         let made = self.api.apply(object).await.map_err(|why| self.refused(object, why))?;
         self.changed(&object.reference, Some(made.clone()));
@@ -333,24 +295,24 @@ impl Hand {
         Ok(made)
     }
 
-    /// Merge patch, also of an object that outrigger did not create.
+    /// Merge patch; also for an object that outrigger did not create.
     pub async fn merge(&self, reference: &Ref, patch: &Value) -> Result<Object, Refusal> {
         let live = self.api.merge(reference, patch).await?;
         self.changed(reference, Some(live.clone()));
         Ok(live)
     }
 
-    /// Sends a TokenRequest for a ServiceAccount.
+    /// See [`Cluster::request_token`].
     pub async fn request_token(&self, account: &Ref, body: &Value) -> Result<Value, Refusal> {
         self.api.request_token(account, body).await
     }
 
-    /// Notes that this run created the runner's RoleBinding.
+    /// Call after creating the runner's RoleBinding, which takes effect with a delay.
     pub fn granted(&self) {
         self.granted.set(true);
     }
 
-    /// Retries a denied attempt after a temporary binding, which takes effect with a delay.
+    /// Retries a denied attempt after creating a temporary binding, which takes effect with a delay.
     pub async fn after_binding<T, F>(&self, limit: Duration, mut attempt: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,

@@ -194,7 +194,7 @@ fn lacking(stands: &Stands) -> String {
             )
         }
         Stands::No => "no runner in GitLab has its mark".to_owned(),
-        Stands::NotLooked(why) => format!("the runner's mark in GitLab was not checked: {why}"),
+        Stands::Skipped(why) => format!("the runner's mark in GitLab was not checked: {why}"),
     }
 }
 

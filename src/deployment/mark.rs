@@ -27,7 +27,7 @@ pub struct Deployment<'a> {
     pub id: &'a str,
 }
 
-/// The marks that a runner of one deployment may carry.
+/// The marks that a runner of one deployment may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Marks of the current ServiceAccount; the first is the one that outrigger writes.

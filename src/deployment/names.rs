@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::deployment::object::{Kind, Object, Ref};
 use crate::settings::{Settings, check};
 
-/// Annotation with the deployment's random identity.
+/// Annotation with the deployment's random id.
 pub const ID: &str = "outrigger.dev/id";
 /// Annotation with the deployment's name.
 pub const DEPLOYMENT: &str = "outrigger.dev/deployment";
@@ -134,7 +134,7 @@ impl Names {
         format!("{}-admin-", self.deployment)
     }
 
-    /// The recommended labels.
+    /// The labels that Kubernetes recommends.
     pub fn labels(&self) -> BTreeMap<String, String> {
         [
             ("app.kubernetes.io/name", "gitlab-runner"),

@@ -18,7 +18,7 @@ use crate::deployment::run::Run;
 pub struct Notes {
     record: RefCell<Record>,
     anchor: RefCell<Option<Object>>,
-    /// Whether the record came from disk.
+    /// Whether the record was read from disk.
     pub recorded: bool,
     /// The confirmed id, if this machine has no record.
     pub vouched: Option<Vouched>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::settings::shell_word;
@@ -116,16 +117,13 @@ impl Ref {
 }
 
 /// Encodes text for one segment of a path, or for a value in a query.
-pub fn percent_encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:".contains(&byte);
-    let dots = matches!(name, "." | "..");
-    name.bytes().fold(String::new(), |path, byte| {
-        if plain(byte) && !dots {
-            path + char::from(byte).encode_utf8(&mut [0; 4])
-        } else {
-            path + &format!("%{byte:02X}")
-        }
-    })
+pub fn percent_encoded(text: &str) -> String {
+    const ENCODED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
+    match text {
+        "." | ".." => text.replace('.', "%2E"),
+        _ => utf8_percent_encode(text, ENCODED).to_string(),
+    }
 }
 
 impl fmt::Display for Ref {

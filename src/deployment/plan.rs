@@ -109,18 +109,13 @@ impl<A> Line<A> {
         Self::plain(Decision::NotNeeded, text.into())
     }
 
-    /// Keeps a difference that is stricter than the settings.
-    pub fn keep_stricter(text: impl Into<String>) -> Self {
+    /// A kept difference, or a thing that was not read: shown even if nothing changes.
+    pub fn keep_notable(text: impl Into<String>) -> Self {
         Self { notable: true, ..Self::keep(text) }
     }
 
     pub fn refuse(failure: Failure) -> Self {
         Self { failure: Some(failure.clone()), ..Self::plain(Decision::Refuse, failure.message) }
-    }
-
-    /// For a thing that was not read; the text says why.
-    pub fn not_looked(text: impl Into<String>) -> Self {
-        Self { notable: true, ..Self::keep(text) }
     }
 
     pub fn detail(mut self, detail: impl Into<Hint>) -> Self {

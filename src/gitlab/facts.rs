@@ -239,6 +239,14 @@ impl Instance {
         })
     }
 
+    /// Fails with OR0201 if the runner's scope is not set.
+    pub fn scope(&self) -> Result<&Scope> {
+        self.scope.as_ref().ok_or_else(|| {
+            Failure::new(Id::MissingInput, "the runner's project or group is not set")
+                .hint("set --project PATH|ID")
+        })
+    }
+
     /// The failure if the caller's role is known to be too low to commit and to run a pipeline.
     fn lacks_pipeline_role(&self) -> Option<Failure> {
         let access = self.project.as_ref()?.access?;
@@ -260,10 +268,8 @@ impl Instance {
         let (needed, place) = match (&self.scope, self.access) {
             (Some(Scope::Instance), _) if self.admin == Some(false) => {
                 let message = "only administrators can create an instance runner";
-                return Some(
-                    Failure::new(Id::GitlabForbidden, message)
-                        .hint("create a project runner instead: --project PATH|ID"),
-                );
+                let hint = "create a project runner instead: --project PATH|ID";
+                return Some(Failure::new(Id::GitlabForbidden, message).hint(hint));
             }
             (Some(Scope::Project(_)), Some(access)) if access < Access::MAINTAINER => {
                 (Access::MAINTAINER, "the project")
@@ -272,9 +278,9 @@ impl Instance {
             _ => return None,
         };
         let failure = low_role("creating a runner", needed, place, self.access.unwrap_or(Access(0)));
-        Some(failure.hint(
-            "ask a user with that role to create it and to give you its token: --runner-token-file PATH",
-        ))
+        let hint =
+            "ask a user with that role to create it and to give you its token: --runner-token-file PATH";
+        Some(failure.hint(hint))
     }
 }
 
@@ -313,10 +319,8 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
     let mut found = Vec::new();
     if let Some(token) = &instance.token {
         if !token.active {
-            found.push(
-                Failure::new(Id::GitlabTokenRefused, "the GitLab token is expired or revoked")
-                    .hint("create a new one in GitLab (user menu, Access tokens)"),
-            );
+            let failure = Failure::new(Id::GitlabTokenRefused, "the GitLab token is expired or revoked");
+            found.push(failure.hint("create a new one in GitLab (user menu, Access tokens)"));
         }
         let (scopes, what, hint): (&[&str], _, _) = match purpose {
             Purpose::Runner => (
@@ -331,17 +335,9 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
             ),
         };
         if !token.has_any(scopes) {
-            found.push(
-                Failure::new(
-                    Id::GitlabTokenScope,
-                    format!("the GitLab token's scopes do not allow it to {what}"),
-                )
-                .detail(
-                    "scopes",
-                    if token.scopes.is_empty() { "none".to_owned() } else { token.scopes.join(", ") },
-                )
-                .hint(hint),
-            );
+            let message = format!("the GitLab token's scopes do not allow it to {what}");
+            let has = if token.scopes.is_empty() { "none".to_owned() } else { token.scopes.join(", ") };
+            found.push(Failure::new(Id::GitlabTokenScope, message).detail("scopes", has).hint(hint));
         }
     }
     match purpose {
@@ -349,11 +345,9 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
         Purpose::Pipeline => found.extend(instance.lacks_pipeline_role()),
     }
     if let Some(project) = instance.project.as_ref().filter(|project| project.archived) {
-        found.push(
-            Failure::new(Id::GitlabNotFound, format!("the project {} is archived", project.shown())).hint(
-                "unarchive it in GitLab (Settings, General), or use another project: --project PATH|ID",
-            ),
-        );
+        let message = format!("the project {} is archived", project.shown());
+        let hint = "unarchive it in GitLab (Settings, General), or use another project: --project PATH|ID";
+        found.push(Failure::new(Id::GitlabNotFound, message).hint(hint));
     }
     if let Some(words) = &instance.maintenance {
         let failure =

@@ -22,15 +22,15 @@ mod certificate;
 pub mod credentials;
 pub mod endpoint_ca;
 pub mod facts;
+mod known;
 mod lack;
 pub mod permissions;
 pub mod pipeline;
+mod proxy;
 mod refusal;
 pub mod runner;
 mod types;
 pub mod view;
-mod way;
-mod words;
 
 use refusal::header;
 pub use refusal::{Class, Refusal, when_writable};
@@ -122,8 +122,8 @@ impl Gitlab {
             // crate::base::proxy reads the variables.
             .no_proxy();
         let mut shown = base.as_str().trim_end_matches('/').to_owned();
-        if let Some((proxy, taken)) = way::way(&base, proxies)? {
-            builder = builder.proxy(taken);
+        if let Some((proxy, for_reqwest)) = proxy::proxy(&base, proxies)? {
+            builder = builder.proxy(for_reqwest);
             shown = format!("{shown} through {proxy}");
         }
         let client = builder.build().map_err(|error| unusable(answer::innermost(&error)))?;

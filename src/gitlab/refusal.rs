@@ -6,8 +6,8 @@ use reqwest::Url;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use super::known;
 use super::lack::Lack;
-use super::words;
 use crate::base::answer::{self, NotRead};
 use crate::base::error::{Command, Failure, Id};
 use crate::base::request::Refused;
@@ -300,9 +300,9 @@ impl From<Refusal> for Failure {
         let cannot = |why: &str| format!("cannot {what}: {why}");
         // A known message is more precise than the status.
         if matches!(refusal.class, Class::Invalid | Class::Forbidden)
-            && let Some(known) = words::known(&refusal.message)
+            && let Some(known) = known::find(&refusal.message)
         {
-            let failure = told(Failure::new(known.id, cannot(known.why)), &refusal);
+            let failure = with_response(Failure::new(known.id, cannot(known.why)), &refusal);
             let mut failure = known.hints.iter().fold(failure, |failure, hint| failure.hint(*hint));
             if known.prints {
                 failure =
@@ -334,16 +334,15 @@ impl From<Refusal> for Failure {
             Class::Invalid => (Id::GitlabInvalid, cannot("GitLab rejected the request")),
             Class::Interrupted => (Id::GitlabUnclear, format!("cannot {what}")),
         };
-        let mut failure = told(Failure::new(id, message), &refusal);
+        let mut failure = with_response(Failure::new(id, message), &refusal);
         if !refusal.request_id.is_empty() {
             failure = failure.detail("request id", &*refusal.request_id);
         }
-        hinted(failure, &refusal)
+        with_hint(failure, &refusal)
     }
 }
 
-/// Adds the response.
-fn told(failure: Failure, refusal: &Refusal) -> Failure {
+fn with_response(failure: Failure, refusal: &Refusal) -> Failure {
     if let (Class::Redirect, Some(to)) = (refusal.class, &refusal.location) {
         return failure.detail("redirect to", to.origin().ascii_serialization());
     }
@@ -365,7 +364,7 @@ pub fn when_writable(failure: Failure, words: &str) -> Failure {
     failure.hint("run the same command again later").passing()
 }
 
-fn hinted(failure: Failure, refusal: &Refusal) -> Failure {
+fn with_hint(failure: Failure, refusal: &Refusal) -> Failure {
     let said = refusal.message.to_lowercase();
     let hint = match refusal.class {
         Class::Unauthorized if said.contains("dpop") => {

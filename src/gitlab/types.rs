@@ -153,15 +153,6 @@ impl Scope {
             Scope::Instance => "instance_type",
         }
     }
-
-    /// The noun for messages.
-    pub fn noun(&self) -> &'static str {
-        match self {
-            Scope::Project(_) => "project runner",
-            Scope::Group(_) => "group runner",
-            Scope::Instance => "instance runner",
-        }
-    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub struct CommitPipeline;
 /// The observation.
 pub enum Seen {
     /// Not requested in this run, and not readable; the reason.
-    NotLooked(String),
+    Skipped(String),
     /// Known obstacles.
     Obstacles(Vec<Failure>),
     /// The file.
@@ -78,7 +78,7 @@ impl Step for CommitPipeline {
             return Ok(Seen::Revert(now, earlier.map(|earlier| earlier.text)));
         }
         if !r.gitlab.is_connected() && !r.run.settings.commit_pipeline && !r.run.alone {
-            return Ok(Seen::NotLooked(r.gitlab.why_not().to_owned()));
+            return Ok(Seen::Skipped(r.gitlab.why_not().to_owned()));
         }
         let obstacles = facts::obstacles(instance(r.gitlab).await?, For::Pipeline);
         if !obstacles.is_empty() {
@@ -89,7 +89,7 @@ impl Step for CommitPipeline {
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<FileChange> {
         match seen {
-            Seen::NotLooked(why) => Line::not_looked(format!("not looked at: {why}")).into(),
+            Seen::Skipped(why) => Line::keep_notable(format!("not looked at: {why}")).into(),
             Seen::Obstacles(failures) => Decided::lines(failures.iter().cloned().map(Line::refuse).collect()),
             Seen::State(state) => {
                 let line = decide(d, state);

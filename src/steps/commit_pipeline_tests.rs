@@ -201,7 +201,7 @@ fn decisions() {
             (
                 "not to be looked at",
                 &[],
-                |_, seen| *seen = Seen::NotLooked("no token".to_owned()),
+                |_, seen| *seen = Seen::Skipped("no token".to_owned()),
                 &["Keep!: not looked at: no token"],
             ),
             (

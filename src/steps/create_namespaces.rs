@@ -369,7 +369,7 @@ fn decide_level(run: &Run, place: &Place, live: &Object) -> Line<Act> {
                 Act::Relabel(object),
             )
         }
-        std::cmp::Ordering::Greater => Line::keep_stricter(format!(
+        std::cmp::Ordering::Greater => Line::keep_notable(format!(
             "kept {name}: it enforces Pod Security {enforced}, stricter than {wanted}{by}"
         ))
         .detail("pods that need more are rejected there; to lower the level: --force-conflicts"),

@@ -283,7 +283,7 @@ fn what_could_not_be_looked_at_is_in_the_forecast() {
     for (live, expected) in [(seen.objects[ROLE].1.clone(), 0), (None, 1)] {
         seen.objects[ROLE].1 = live;
         seen.looks = Looks::default();
-        seen.looks.add(&role, crate::cluster::dry_run::Look::NotLooked("no namespace yet".to_owned()));
+        seen.looks.add(&role, crate::cluster::dry_run::Look::Skipped("no namespace yet".to_owned()));
         let decided = world.deciding(|d| CreateRole.decide(d, &seen));
         assert_eq!(decided.lines.len(), 4, "what is not looked at is planned all the same");
         assert_eq!(decided.forecast.unlooked.len(), expected);

@@ -94,7 +94,7 @@ impl Step for CreateRunner {
             let found = runner::find(r.gitlab).await?;
             let condition = match &found {
                 Found::Ours(ours) => runner::condition(r.gitlab, ours),
-                Found::None | Found::NotLooked(_) => String::new(),
+                Found::None | Found::Skipped(_) => String::new(),
             };
             return Ok(Seen::Teardown(found, condition));
         }
@@ -183,7 +183,7 @@ impl Step for CreateRunner {
                 let text = format!("runner {} ({condition})", ours.runner.id);
                 vec![Line::new(Decision::Remove, text, Delete(ours.runner.id)).about(Target::Runner)]
             }
-            Seen::Teardown(Found::NotLooked(why), _) => vec![Line::refuse(unreachable(d.notes, why))],
+            Seen::Teardown(Found::Skipped(why), _) => vec![Line::refuse(unreachable(d.notes, why))],
         }
     }
 
@@ -220,12 +220,12 @@ fn decide(
         Verdict::Given => vec![Line::not_needed(
             "not needed: the runner exists, its token is given; tags as set in GitLab, not checked",
         )],
-        Verdict::NotLooked(why) => vec![Line::not_looked(format!("not looked at: {why}"))],
+        Verdict::Skipped(why) => vec![Line::keep_notable(format!("not looked at: {why}"))],
         Verdict::Legacy(Found::Ours(ours)) => {
             vec![Line::keep(format!("kept: runner {}, {}", ours.runner.id, condition))]
         }
         Verdict::Legacy(_) if notes.record().gitlab.owned().is_some() => {
-            vec![Line::not_looked("registered earlier; not looked at without a GitLab token")]
+            vec![Line::keep_notable("registered earlier; not looked at without a GitLab token")]
         }
         Verdict::Legacy(_) => {
             let body = json!({

@@ -61,7 +61,7 @@ fn decisions() {
             (
                 "not to be looked at",
                 &[],
-                |_, seen| *seen = verdict(Verdict::NotLooked("no token".to_owned())),
+                |_, seen| *seen = verdict(Verdict::Skipped("no token".to_owned())),
                 &["Keep!: not looked at: no token"],
             ),
             (
@@ -236,7 +236,7 @@ fn decisions_to_undo() {
             (
                 "not to be looked at",
                 &[],
-                |_, seen| *seen = Seen::Teardown(Found::NotLooked("no token".to_owned()), String::new()),
+                |_, seen| *seen = Seen::Teardown(Found::Skipped("no token".to_owned()), String::new()),
                 &[
                     "Refuse MissingInput: runner 101 at https://gitlab.example | because: no token | --gitlab-gone",
                 ],

@@ -379,16 +379,8 @@ async fn revoked(view: &View, token: &Secret) -> Result<u64> {
     let client = proof::client(view, token).await?;
     let started = Instant::now();
     let look = async || {
-        let answer = client
-            .review(
-                "review the old token",
-                "authentication.k8s.io",
-                "selfsubjectreviews",
-                "SelfSubjectReview",
-                serde_json::Value::Null,
-            )
-            .await;
-        match answer {
+        let (group, kind) = ("authentication.k8s.io", "SelfSubjectReview");
+        match client.review("review the old token", group, kind, serde_json::Value::Null).await {
             Err(refusal) if refusal.class == Class::Unauthorized => Ok(Break(started.elapsed().as_secs())),
             Err(refusal) if refusal.class != Class::Forbidden => Err(refusal.into()),
             _ => Ok(Continue(())),

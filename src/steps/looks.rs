@@ -32,7 +32,7 @@ impl Looks {
         match look {
             Look::Passes => {}
             Look::Refused(failure) => self.refused.push((reference.clone(), failure)),
-            Look::NotLooked(why) => self.unlooked.push((reference.clone(), why)),
+            Look::Skipped(why) => self.unlooked.push((reference.clone(), why)),
         }
     }
 
@@ -63,7 +63,7 @@ pub async fn look(view: &View, object: &Object, ask: bool) -> Look {
     if let Some(namespace) = &object.reference.namespace
         && !view.takes_objects(namespace).await
     {
-        return Look::NotLooked(format!("the namespace {namespace} does not exist yet"));
+        return Look::Skipped(format!("the namespace {namespace} does not exist yet"));
     }
     if !ask {
         return Look::Passes;

@@ -161,7 +161,7 @@ impl Step for Preflight {
             let said = failure.details.iter().map(|(label, text)| format!("{label}: {text}").into());
             let detail: Vec<Hint> = said.chain(failure.hints.iter().cloned()).collect();
             found.add("jobs", Judgement::Warn, failure.message.clone(), detail.clone());
-            let line = Line::keep_stricter(format!("job pods will be rejected: {}", failure.message));
+            let line = Line::keep_notable(format!("job pods will be rejected: {}", failure.message));
             warnings.push(detail.into_iter().fold(line, Line::detail));
         }
         about_gitlab(d.run, &seen.gitlab, &mut found);
@@ -340,7 +340,7 @@ async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
                 continue;
             }
             Look::Refused(_) => "you may not create pods and Secrets of jobs yourself".to_owned(),
-            Look::NotLooked(why) => why,
+            Look::Skipped(why) => why,
         };
         unlooked.push((object.reference.clone(), why));
     }
@@ -395,13 +395,7 @@ async fn missing_rights(r: Reads<'_>) -> Result<Rights> {
     let review = |namespace: String| async move {
         let spec = json!({"namespace": namespace});
         r.cluster
-            .review(
-                "review your rights",
-                "authorization.k8s.io",
-                "selfsubjectrulesreviews",
-                "SelfSubjectRulesReview",
-                spec,
-            )
+            .review("review your rights", "authorization.k8s.io", "SelfSubjectRulesReview", spec)
             .await
             .map(|status| rights::rights(&status["resourceRules"]))
     };

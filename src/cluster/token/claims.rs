@@ -9,11 +9,8 @@ use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::secret::Secret;
 use crate::deployment::names::Names;
 
-/// Compares subject, namespace, name and uid with the ServiceAccount. Secret tokens and requested tokens name these
-/// claims differently.
-///
-/// # Errors
-/// OR0901 (exit 9) with the claim, without the token.
+/// Compares subject, namespace, name and uid with the ServiceAccount. Secret tokens and requested tokens have different
+/// names for these claims. Fails with OR0901 (exit 9), with the claim and without the token.
 pub fn check_claims(token: &Secret, names: &Names, uid: &str) -> Result<()> {
     let wrong = |what: &str, found: &str| {
         Failure::new(Id::TokenClaims, format!("the token's {what} does not match {}", names.account()))

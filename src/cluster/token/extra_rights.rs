@@ -16,34 +16,31 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 pub type Placed = (String, Right);
 
 struct Source {
-    /// Bound to the runner's ServiceAccount, not to a group.
+    /// Whether the binding is to the runner's ServiceAccount, not to a group.
     direct: bool,
     shown: String,
 }
 
 struct Found {
     sources: Vec<Source>,
-    /// Some bindings may not be listed.
+    /// Whether some bindings may not be listed.
     hidden: bool,
 }
 
 /// The failure for forbidden rights.
 pub async fn forbidden(view: &View, rights: &[Placed]) -> Failure {
     let found = find(view, rights).await;
-    let failure = Failure::new(
-        Id::ForbiddenRights,
-        format!("the runner's token has a forbidden right: {}", shown(&rights[..1])),
-    );
-    let failure = if rights.len() > 1 { failure.detail("in all", shown(rights)) } else { failure };
+    let message = format!("the runner's token has a forbidden right: {}", shown(&rights[..1]));
+    let mut failure = Failure::new(Id::ForbiddenRights, message);
+    if rights.len() > 1 {
+        failure = failure.detail("in all", shown(rights));
+    }
     failure
         .detail("given by", given_by(&found, |_| true))
         .hint("remove that right, then run the same command again")
 }
 
-/// Reports other rights beyond the Role: a warning if a group has them, else a failure.
-///
-/// # Errors
-/// OR0904 (exit 9) with the binding.
+/// Reports other rights beyond the Role: warns if a group has them, else fails with OR0904 (exit 9).
 pub async fn judge(view: &View, rights: &[Placed]) -> Result<()> {
     let found = find(view, rights).await;
     let direct = found.sources.iter().any(|source| source.direct);
@@ -63,17 +60,10 @@ pub async fn judge(view: &View, rights: &[Placed]) -> Result<()> {
 
 fn shown(rights: &[Placed]) -> String {
     const MOST: usize = 6;
-    let mut words: Vec<String> = rights
-        .iter()
-        .take(MOST)
-        .map(|(place, right)| {
-            if place.is_empty() {
-                format!("{right} in the whole cluster")
-            } else {
-                format!("{right} in {place}")
-            }
-        })
-        .collect();
+    let one = |(place, right): &Placed| {
+        format!("{right} in {}", if place.is_empty() { "the whole cluster" } else { place })
+    };
+    let mut words: Vec<String> = rights.iter().take(MOST).map(one).collect();
     if rights.len() > MOST {
         words.push(format!("and {} more", rights.len() - MOST));
     }

@@ -28,12 +28,11 @@ pub async fn client(view: &View, token: &Secret) -> Result<Cluster> {
     Cluster::as_runner(&trust.endpoint, trust.ca_pem.as_deref(), token.expose(), &view.limits)
 }
 
-/// Proves the token; returns the line to show. `fresh`: this run issued it.
+/// Proves the token; returns the line to show. `fresh`: this run issued it. Fails with exit 9.
 ///
-/// # Errors
-/// Exit 9 with the failed proof. For 10 s these are retried: denials, if this run created the RoleBinding, which
-/// takes effect with a delay; and a fresh token that is not accepted. The API server compares a token with its cached
-/// copy of the Secret (`pkg/serviceaccount/legacy.go`), which is at first the one that was not filled yet.
+/// Two failures are retried for 10 s: denials, if this run created the RoleBinding, which takes effect with a delay;
+/// and a fresh token that is not accepted. The API server compares a token with its cached copy of the Secret
+/// (`pkg/serviceaccount/legacy.go`), which at first does not contain the token yet.
 pub async fn prove(view: &View, token: &Secret, fresh: bool) -> Result<String> {
     let client = client(view, token).await?;
     let lags = |failure: &Failure| match failure.id {
@@ -57,13 +56,7 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
     let runner = names.runner_namespace.as_str();
     let places = [job, runner, "default"];
     let (who, version, rights, critical) = tokio::join!(
-        client.review(
-            "get the token's user name",
-            "authentication.k8s.io",
-            "selfsubjectreviews",
-            "SelfSubjectReview",
-            Value::Null
-        ),
+        client.review("get the token's user name", "authentication.k8s.io", "SelfSubjectReview", Value::Null),
         client.read("read the version as the runner", "/version"),
         futures_util::future::join_all(places.map(|place| review(client, place))),
         critical(client, job, runner),
@@ -71,11 +64,8 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
     let who = who.map_err(|refusal| unusable(&refusal))?;
     let name = who["userInfo"]["username"].as_str().unwrap_or_default();
     if name != names.account_user() {
-        return Err(Failure::new(
-            Id::TokenIdentity,
-            format!("the token belongs to {name}, not to {}", names.account_user()),
-        )
-        .hint(reissue()));
+        let message = format!("the token belongs to {name}, not to {}", names.account_user());
+        return Err(Failure::new(Id::TokenIdentity, message).hint(reissue()));
     }
     version.map_err(|refusal| {
         Failure::new(Id::LackingRights, "the runner's token may not read /version, as every job does")
@@ -88,7 +78,7 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
     }
     let mut beyond = Vec::new();
     for (place, answer) in places.iter().zip(rights) {
-        let (held, incomplete) = answer.map_err(Failure::from)?;
+        let (held, incomplete) = answer?;
         let wanted = if *place == job { rights::needed() } else { BTreeSet::new() };
         let comparison = rights::compare(&held, &wanted);
         if *place == job {
@@ -97,16 +87,11 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
                 less = still_denied(client, job, less).await?;
             }
             if !less.is_empty() {
-                return Err(too_little(view, client, &less).await);
+                return Err(lacking(view, client, &less).await);
             }
         }
-        beyond.extend(
-            comparison
-                .more
-                .into_iter()
-                .filter(|right| !is_everybodys(right))
-                .map(|right| ((*place).to_owned(), right)),
-        );
+        let more = comparison.more.into_iter().filter(|right| !is_granted_to_all_users(right));
+        beyond.extend(more.map(|right| ((*place).to_owned(), right)));
     }
     if !beyond.is_empty() {
         extra_rights::judge(view, &beyond).await?;
@@ -118,21 +103,15 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
 }
 
 async fn review(client: &Cluster, namespace: &str) -> Result<(BTreeSet<Right>, bool), Refusal> {
-    let status = client
-        .review(
-            "list the token's rights",
-            "authorization.k8s.io",
-            "selfsubjectrulesreviews",
-            "SelfSubjectRulesReview",
-            json!({"namespace": namespace}),
-        )
-        .await?;
+    let (group, kind) = ("authorization.k8s.io", "SelfSubjectRulesReview");
+    let spec = json!({"namespace": namespace});
+    let status = client.review("list the token's rights", group, kind, spec).await?;
     Ok((rights::rights(&status["resourceRules"]), status["incomplete"] == true))
 }
 
-/// Rights of everybody by Kubernetes' default bindings: `system:basic-user`, and since 1.33
+/// Rights that Kubernetes' default bindings grant to all users: `system:basic-user`, and since 1.33
 /// `system:cluster-trust-bundle-discovery` (public CA certificates).
-fn is_everybodys(right: &Right) -> bool {
+fn is_granted_to_all_users(right: &Right) -> bool {
     right.group == "certificates.k8s.io"
         && right.resource == "clustertrustbundles"
         && ["get", "list", "watch"].contains(&right.verb.as_str())
@@ -157,19 +136,19 @@ fn unusable(refusal: &Refusal) -> Failure {
     }
 }
 
-/// Checks one by one the rights that an incomplete rules review did not contain.
+/// Checks one by one the rights that are missing in an incomplete rules review.
 async fn still_denied(client: &Cluster, job: &str, rights: Vec<Right>) -> Result<Vec<Right>> {
     let answers = futures_util::future::join_all(rights.iter().map(|right| client.may(job, right))).await;
     let mut denied = Vec::new();
     for (right, answer) in rights.into_iter().zip(answers) {
-        if !answer.map_err(Failure::from)? {
+        if !answer? {
             denied.push(right);
         }
     }
     Ok(denied)
 }
 
-async fn too_little(view: &View, client: &Cluster, less: &[Right]) -> Failure {
+async fn lacking(view: &View, client: &Cluster, less: &[Right]) -> Failure {
     let job = &view.run.names.job_namespace;
     let mut failure = Failure::new(
         Id::LackingRights,
@@ -182,8 +161,8 @@ async fn too_little(view: &View, client: &Cluster, less: &[Right]) -> Failure {
         failure = failure.detail("the server says", refusal.message);
     }
     if less.len() > 1 {
-        failure =
-            failure.detail("missing", less.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        let missing: Vec<String> = less.iter().map(ToString::to_string).collect();
+        failure = failure.detail("missing", missing.join(", "));
     }
     if let Ok(Some(role)) = view.read(&view.run.names.role()).await
         && let Some(writer) = role.last_writer(&["rules"])
@@ -196,8 +175,8 @@ async fn too_little(view: &View, client: &Cluster, less: &[Right]) -> Failure {
     failure.hint(Command::outrigger("create-role --force-conflicts"))
 }
 
-/// Checks forbidden rights: reads by request, the others by review. Returns those that the token has, and the
-/// number of rights checked.
+/// Checks forbidden rights: `list` on Secrets with a request, the others with reviews. Returns the rights that the
+/// token has, and the number of rights checked.
 async fn critical(client: &Cluster, job: &str, runner: &str) -> Result<(Vec<Placed>, usize)> {
     let secrets = Right::new("", "secrets", "list");
     let tried = [job, runner, "kube-system"]

@@ -1,8 +1,8 @@
-//! Whether the issued cluster token is still valid for the written script.
+//! Decides whether the issued cluster token is still valid for the written script.
 //!
-//! A token in a ServiceAccount token Secret can be read again, a requested token cannot. So the anchor and the record
-//! contain the uid of the Secret to which the last script's token is bound: a requested token that was not written
-//! to a script is lost.
+//! A token in a ServiceAccount token Secret can be read again, a requested token cannot: if it was not written to a
+//! script, it is lost. So the anchor and the record contain the uid of the Secret to which the last script's token is
+//! bound.
 
 use crate::deployment::notes::Notes;
 use crate::deployment::object::{FILLED_BY_CLUSTER, Object};
@@ -14,7 +14,7 @@ pub fn is_readable(secret: &Object) -> bool {
     secret.value["type"] == FILLED_BY_CLUSTER
 }
 
-/// Why a live Secret's token has to be replaced, if it has to.
+/// The reason to replace a live Secret's token, if any.
 pub fn renewal(run: &Run, notes: &Notes, live: &Object) -> Option<String> {
     let requested = run.settings.token_lifetime.is_some();
     if run.settings.reissue.contains(&Reissue::Cluster) {
@@ -39,7 +39,7 @@ pub fn renewal(run: &Run, notes: &Notes, live: &Object) -> Option<String> {
         .map(|ended| format!("a new token: the old one expired at {ended}"))
 }
 
-/// Whether the last script's token is not the deployment's token after this run.
+/// Whether the last script's token differs from the deployment's token after this run.
 pub fn script_is_stale(run: &Run, notes: &Notes, live: Option<&Object>) -> bool {
     let Some(live) = live else { return true };
     let noted = notes.script_secret();

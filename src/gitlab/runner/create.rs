@@ -104,10 +104,8 @@ pub async fn reset(hand: &Hand, id: u64) -> Result<RunnerToken> {
 fn token_of(answer: &Value) -> Result<Option<RunnerToken>> {
     let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else { return Ok(None) };
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::new(
-            Id::NotGitlab,
-            "GitLab's runner token contains a character that HTTP headers do not allow",
-        ));
+        let message = "GitLab's runner token contains a character that HTTP headers do not allow";
+        return Err(Failure::new(Id::NotGitlab, message));
     }
     let expires = answer["token_expires_at"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let expires = expires.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
@@ -124,15 +122,13 @@ fn note(hand: &Hand, id: u64, made: String) -> Result<()> {
 pub async fn register(hand: &Hand, body: &Value, path: &Path) -> Result<Made> {
     let token = credentials::read_secret(&hand.intake, path, "registration token").await?;
     if token.expose().contains("glrt-") || token.expose().is_empty() {
-        return Err(Failure::new(
-            Id::InvalidInput,
-            "the registration token file does not contain a registration token",
-        )
-        .detail(
-            "because",
-            if token.expose().is_empty() { "it is empty" } else { "it is a runner authentication token" },
-        )
-        .hint("use --runner-token-file for a runner authentication token"));
+        let message = "the registration token file does not contain a registration token";
+        return Err(Failure::new(Id::InvalidInput, message)
+            .detail(
+                "because",
+                if token.expose().is_empty() { "it is empty" } else { "it is a runner authentication token" },
+            )
+            .hint("use --runner-token-file for a runner authentication token"));
     }
     let url = hand.run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
     // Without an access token: the registration token is in the body.

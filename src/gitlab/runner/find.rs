@@ -60,7 +60,7 @@ pub async fn find(view: &View) -> Result<Found> {
     if view.access.client.is_none() {
         return match (hint, &intent) {
             (None, None) => Ok(Found::None),
-            _ => Ok(Found::NotLooked(view.access.why_not.clone())),
+            _ => Ok(Found::Skipped(view.access.why_not.clone())),
         };
     }
     if let Some(id) = hint {
@@ -76,15 +76,11 @@ pub async fn find(view: &View) -> Result<Found> {
         return Ok(Found::None);
     }
     let young = intent.as_deref().is_some_and(|time| !self::lag(time, view.run.now).is_zero());
+    // Each creation is recorded before it starts: a record without an intent proves that no creation started.
+    let not_started = view.notes.recorded && intent.is_none();
+    let forbidden = |failure: &Failure| matches!(failure.id, Id::GitlabForbidden | Id::UnfinishedCreation);
     match by_mark(view, young).await {
-        // Each creation is recorded before it starts: a record without an intent proves that no creation started.
-        Err(failure)
-            if matches!(failure.id, Id::GitlabForbidden | Id::UnfinishedCreation)
-                && view.notes.recorded
-                && intent.is_none() =>
-        {
-            Ok(Found::None)
-        }
+        Err(failure) if not_started && forbidden(&failure) => Ok(Found::None),
         found => found,
     }
 }
@@ -123,30 +119,30 @@ async fn by_id(view: &View, id: u64, lag: Duration, recorded: bool) -> Result<Fo
         // The id in the anchor is that of another user's runner.
         Err(refusal) if refusal.class == Class::Forbidden && !recorded => return Ok(Found::None),
         Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden) => {
-            return Ok(Found::NotLooked(format!("the token may not read runner {id}: {}", refusal.why())));
+            return Ok(Found::Skipped(format!("the token may not read runner {id}: {}", refusal.why())));
         }
         Err(refusal) => return Err(refusal.into()),
     };
     let Some(runner) = Runner::read(&value) else {
         // Only a 404 proves that a runner is gone.
         return Ok(if recorded {
-            Found::NotLooked(format!("GitLab's response for runner {id} is not a runner"))
+            Found::Skipped(format!("GitLab's response for runner {id} is not a runner"))
         } else {
             Found::None
         });
     };
     let marks = view.notes.marks(&view.run);
     let marked = marks.judge(&runner.description);
+    if marked == Marked::No && !recorded {
+        // Without the uid of kube-system, the mark cannot be compared; no second runner is created.
+        let unnamed = view.notes.record().cluster.kube_system.is_empty();
+        return if unnamed && mark::is_marked(&runner.description) {
+            Err(untold(id))
+        } else {
+            Ok(Found::None)
+        };
+    }
     if marked == Marked::No {
-        if !recorded {
-            // Without the uid of kube-system, the mark cannot be compared; no second runner is created.
-            let unnamed = view.notes.record().cluster.kube_system.is_empty();
-            return if unnamed && mark::is_marked(&runner.description) {
-                Err(untold(id))
-            } else {
-                Ok(Found::None)
-            };
-        }
         return Err(foreign(&format!("runner {id} no longer has this deployment's mark"))
             .detail("mark", marks.written())
             .detail("description", runner.description));
@@ -201,35 +197,22 @@ pub async fn by_mark(view: &View, patient: bool) -> Result<Found> {
 async fn listed(view: &View) -> Result<Option<u64>> {
     let gitlab = view.client()?;
     let instance = instance(view).await?;
-    let Some(scope) = &instance.scope else {
-        return Err(Failure::new(Id::MissingInput, "the runner's project or group is not set")
-            .hint("set --project PATH|ID"));
-    };
-    let items = match all(gitlab, scope).await {
-        Ok(items) => items,
+    let mut runners = match all(gitlab, instance.scope()?).await {
+        Ok(runners) => runners,
         Err(refusal) if refusal.class == Class::Scope => {
-            return Err(Failure::new(
-                Id::UnfinishedCreation,
-                "a runner may already exist, but this token may not list runners",
-            )
-            .detail("GitLab says", refusal.message.clone())
-            .detail("required", lists(&refusal))
-            .hint(format!(
-                "use a token that also has {}, so that no second runner is created",
-                lists(&refusal)
-            )));
+            let permission = refusal.lack.as_ref().and_then(|lack| lack.permission);
+            let required = permission.map_or("the scope read_api", |permission| permission.name);
+            let message = "a runner may already exist, but this token may not list runners";
+            return Err(Failure::new(Id::UnfinishedCreation, message)
+                .detail("GitLab says", refusal.message)
+                .detail("required", required)
+                .hint(format!("use a token that also has {required}, so that no second runner is created")));
         }
         Err(refusal) => return Err(refusal.into()),
     };
     let marks = view.notes.marks(&view.run);
-    let hits: Vec<Runner> = items
-        .iter()
-        .filter_map(Runner::read)
-        .filter(|runner| {
-            marks.judge(&runner.description) != Marked::No && runner.runner_type == scope.runner_type()
-        })
-        .collect();
-    match hits.as_slice() {
+    runners.retain(|runner| marks.judge(&runner.description) != Marked::No);
+    match runners.as_slice() {
         [] => Ok(None),
         [one] => {
             let known = view.notes.record().gitlab.owned().is_some_and(|known| known.id == one.id);
@@ -247,7 +230,8 @@ async fn listed(view: &View) -> Result<Option<u64>> {
     }
 }
 
-async fn all(gitlab: &Gitlab, scope: &Scope) -> std::result::Result<Vec<Value>, Refusal> {
+/// All runners of a scope, without those of wider scopes.
+async fn all(gitlab: &Gitlab, scope: &Scope) -> Result<Vec<Runner>, Refusal> {
     let id = match scope {
         Scope::Project(id) | Scope::Group(id) => id.to_string(),
         Scope::Instance => String::new(),
@@ -257,7 +241,9 @@ async fn all(gitlab: &Gitlab, scope: &Scope) -> std::result::Result<Vec<Value>, 
         Scope::Group(_) => Route::of(&["groups", &id, "runners"]),
         Scope::Instance => Route::of(&["runners", "all"]),
     };
-    gitlab.list("list the runners", &route.with("type", scope.runner_type())).await
+    let items = gitlab.list("list the runners", &route.with("type", scope.runner_type())).await?;
+    let runners = items.iter().filter_map(Runner::read);
+    Ok(runners.filter(|runner| runner.runner_type == scope.runner_type()).collect())
 }
 
 /// Whether a runner in GitLab confirms a ServiceAccount: the runner is of the scope in the settings, in which only
@@ -271,22 +257,22 @@ pub enum Stands {
     /// No runner has the mark.
     No,
     /// GitLab was not asked; the reason.
-    NotLooked(String),
+    Skipped(String),
     /// The request failed.
     Failed(Box<Failure>),
 }
 
 /// Looks for a runner with one of these marks: by the anchor's id, and in the list.
 pub async fn stands(view: &View, hint: Option<u64>, marks: &Marks) -> Stands {
-    let Some(gitlab) = &view.access.client else { return Stands::NotLooked(view.access.why_not.clone()) };
+    let Some(gitlab) = &view.access.client else { return Stands::Skipped(view.access.why_not.clone()) };
     if !is_scoped(view) {
-        return Stands::NotLooked("the runner's project is not set (--project)".to_owned());
+        return Stands::Skipped("the runner's project is not set (--project)".to_owned());
     }
     let scope = match instance(view).await {
         Ok(instance) => instance.scope.clone(),
         Err(failure) => return Stands::Failed(Box::new(failure)),
     };
-    let Some(scope) = scope else { return Stands::NotLooked("the project is not known".to_owned()) };
+    let Some(scope) = scope else { return Stands::Skipped("the project is not known".to_owned()) };
     let mut id_alone = Stands::No;
     let mut judge = |runner: Runner| match marks.judge(&runner.description) {
         Marked::Current => Some(Stands::For(Box::new(runner))),
@@ -303,19 +289,10 @@ pub async fn stands(view: &View, hint: Option<u64>, marks: &Marks) -> Stands {
             return found;
         }
     }
-    let items = match all(gitlab, &scope).await {
-        Ok(items) => items,
-        Err(refusal) => return Stands::Failed(Box::new(refusal.into())),
-    };
-    let mut runners =
-        items.iter().filter_map(Runner::read).filter(|runner| runner.runner_type == scope.runner_type());
-    runners.find_map(judge).unwrap_or(id_alone)
-}
-
-/// The permission or scope that listing runners requires.
-fn lists(refusal: &Refusal) -> String {
-    let permission = refusal.lack.as_ref().and_then(|lack| lack.permission);
-    permission.map_or("the scope read_api", |permission| permission.name).to_owned()
+    match all(gitlab, &scope).await {
+        Ok(runners) => runners.into_iter().find_map(judge).unwrap_or(id_alone),
+        Err(refusal) => Stands::Failed(Box::new(refusal.into())),
+    }
 }
 
 pub(super) fn foreign(message: &str) -> Failure {

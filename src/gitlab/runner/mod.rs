@@ -41,7 +41,7 @@ pub enum Found {
     None,
     Ours(Box<Ours>),
     /// Not looked for; the reason.
-    NotLooked(String),
+    Skipped(String),
 }
 
 /// The decision about the runner.
@@ -64,7 +64,7 @@ pub enum Verdict {
         reset: Option<String>,
     },
     /// Nothing to do: not looked for; the reason.
-    NotLooked(String),
+    Skipped(String),
 }
 
 impl Verdict {
@@ -137,10 +137,10 @@ async fn decide(view: &View) -> Result<Verdict> {
     }
     let written = view.notes.script_digest().is_some();
     let ours = match find(view).await? {
-        Found::NotLooked(why) => return Ok(Verdict::NotLooked(why)),
+        Found::Skipped(why) => return Ok(Verdict::Skipped(why)),
         // A script exists, and its runner cannot be looked up.
         Found::None if written && view.access.client.is_none() => {
-            return Ok(Verdict::NotLooked(view.access.why_not.clone()));
+            return Ok(Verdict::Skipped(view.access.why_not.clone()));
         }
         Found::None => return Ok(Verdict::Create(body(view, instance(view).await?)?)),
         Found::Ours(ours) => ours,
@@ -185,15 +185,13 @@ fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
 fn elsewhere(runner: &Runner, scope: &Scope) -> Failure {
     let places = runner.projects.iter().chain(&runner.groups).flatten();
     let places: Vec<String> = places.map(|id| format!("#{id}")).collect();
+    let noun = |runner_type: &str| format!("a {} runner", runner_type.trim_end_matches("_type"));
     Failure::new(
         Id::AnotherScope,
         format!("runner {} of this deployment is for another project or group", runner.id),
     )
-    .detail(
-        "runner",
-        format!("a {} runner {}", runner.runner_type.trim_end_matches("_type"), places.join(", ")).trim_end(),
-    )
-    .detail("wanted", format!("a {}", scope.noun()))
+    .detail("runner", format!("{} {}", noun(&runner.runner_type), places.join(", ")).trim_end())
+    .detail("wanted", noun(scope.runner_type()))
     .hint(("delete this runner first", Command::teardown("--only create-runner")))
     .hint("or use another deployment: --deployment NAME")
 }
@@ -201,10 +199,7 @@ fn elsewhere(runner: &Runner, scope: &Scope) -> Failure {
 /// The body of `POST /user/runners` without the description: the ServiceAccount in its mark may be created in the
 /// same run.
 fn body(view: &View, instance: &Instance) -> Result<Value> {
-    let scope = instance.scope.as_ref().ok_or_else(|| {
-        Failure::new(Id::MissingInput, "the runner's project or group is not set")
-            .hint("set --project PATH|ID")
-    })?;
+    let scope = instance.scope()?;
     let mut body = json!({
         "runner_type": scope.runner_type(),
         "tag_list": view.run.settings.tags.value,
@@ -265,16 +260,15 @@ fn reset_reason(ours: &Ours, token: Token, asked: bool) -> Result<Option<String>
         Token::Lost => "a new token: the last one is in no script",
         Token::Unknown if unused => "a new token: no machine ever used the current one",
         Token::Unknown => {
-            return Err(Failure::new(
-                Id::RunnerTokenUnknown,
-                format!("runner {} is in use, but this machine does not have its token", ours.runner.id),
-            )
-            .detail("used by", hosts(ours))
-            .hint((
-                "reset the token; that host stops until the new script has run there",
-                Command::outrigger("setup --reissue runner"),
-            ))
-            .hint("or use the token in its config.toml: --runner-token-file PATH"));
+            let message =
+                format!("runner {} is in use, but this machine does not have its token", ours.runner.id);
+            return Err(Failure::new(Id::RunnerTokenUnknown, message)
+                .detail("used by", hosts(ours))
+                .hint((
+                    "reset the token; that host stops until the new script has run there",
+                    Command::outrigger("setup --reissue runner"),
+                ))
+                .hint("or use the token in its config.toml: --runner-token-file PATH"));
         }
     };
     Ok(Some(reason.to_owned()))

@@ -177,7 +177,7 @@ fn decisions() {
                 &[],
                 |world, seen| {
                     first(world);
-                    at(seen).verdict = Some(Verdict::NotLooked("no token".to_owned()));
+                    at(seen).verdict = Some(Verdict::Skipped("no token".to_owned()));
                 },
                 &["Refuse MissingInput: --runner-token-file PATH, or let setup create the runner"],
             ),

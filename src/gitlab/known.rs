@@ -116,14 +116,14 @@ const TABLE: &[Known] = &[
 ];
 
 /// The first match in the table.
-pub(super) fn known(message: &str) -> Option<&'static Known> {
+pub(super) fn find(message: &str) -> Option<&'static Known> {
     let said = message.to_lowercase();
     TABLE.iter().find(|known| known.words.iter().any(|words| said.contains(words)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{TABLE, known};
+    use super::{TABLE, find};
     use crate::base::error::Id;
 
     #[test]
@@ -152,9 +152,9 @@ mod tests {
                 Id::RunnerLimit,
             ),
         ] {
-            assert_eq!(known(words).map(|known| known.id), Some(id), "{words}");
+            assert_eq!(find(words).map(|known| known.id), Some(id), "{words}");
         }
-        assert!(known("Description is too long (maximum is 1024 characters)").is_none());
+        assert!(find("Description is too long (maximum is 1024 characters)").is_none());
         assert!(TABLE.iter().all(|known| !known.hints.is_empty()));
         assert!(TABLE.iter().flat_map(|known| known.words).all(|words| *words == words.to_lowercase()));
     }

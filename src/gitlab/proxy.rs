@@ -6,7 +6,7 @@ use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::{Proxy, Scheme, Variables};
 
 /// The proxy for this URL, and its form for reqwest.
-pub(super) fn way(base: &Url, proxies: &Variables) -> Result<Option<(Proxy, reqwest::Proxy)>> {
+pub(super) fn proxy(base: &Url, proxies: &Variables) -> Result<Option<(Proxy, reqwest::Proxy)>> {
     let https = base.scheme() == "https";
     let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = base.port_or_known_default().unwrap_or(443);
