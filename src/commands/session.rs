@@ -25,7 +25,7 @@ use crate::deployment::run::{Part, Run};
 use crate::gitlab::credentials::{self, Token};
 use crate::gitlab::{self, Gitlab};
 use crate::output::ui::Ui;
-use crate::settings::{self, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced};
+use crate::settings::{self, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced, check};
 use crate::steps::contract::{Products, Reads, Writes};
 
 /// Everything that a command gets from outside.
@@ -494,9 +494,11 @@ impl Outside<'_> {
                 Err(failure) => return Err(failure),
             },
         };
-        let recorded = settings.context.take().map_or_else(|| known.to_owned(), |context| context.value);
-        let found = contexts.contains(&recorded).then(|| Sourced::new(recorded, Source::Record));
-        settings.context = given.or(found);
+        let recorded = settings.context.take().or_else(|| {
+            let another = current.as_deref() != Some(known) && check::text(known).is_ok();
+            another.then(|| Sourced::new(known.to_owned(), Source::Record))
+        });
+        settings.context = given.or(recorded.filter(|context| contexts.contains(&context.value)));
         let current = settings.context.as_ref().map(|context| context.value.clone()).or(current);
         if self.ui.interactive() {
             let gaps = wizard::Gaps {

@@ -215,6 +215,9 @@ fn fields<'a>(table: &'a Table, wanted: &'a str) -> impl Iterator<Item = &'a Val
     table.iter().filter(move |(name, _)| folded(name) == wanted).map(|(_, value)| value)
 }
 
+/// Whether a value is forbidden.
+type Forbidden<'a> = &'a dyn Fn(&Value) -> bool;
+
 /// The first of the user's keys that a Pod Security level forbids. Patches of the pod (`pod_spec`) are not checked;
 /// under baseline, the cluster checks the pod.
 fn excluded(extra: &Table, level: &str) -> Option<String> {
@@ -269,7 +272,7 @@ fn excluded(extra: &Table, level: &str) -> Option<String> {
         let adds =
             |value: &Value| value.as_table().is_none_or(|value| fields(value, "add").any(bad_capability));
         // The key, whether the level forbids some of its values, and which ones.
-        let rules: [(&str, bool, &dyn Fn(&Value) -> bool); 9] = [
+        let rules: [(&str, bool, Forbidden<'_>); 9] = [
             ("privileged", true, &|value| *value == Value::Boolean(true)),
             ("capabilities.add", true, &adds),
             ("proc_mount", true, &|value| is_not(value, &["", "Default"])),
