@@ -51,6 +51,7 @@ catalogue! {
     UnreadableRecord = "OR0205", Refused, "cannot read the record of this deployment";
     MissingConsent = "OR0206", Usage, "consent is required on the command line";
     NoRecord = "OR0207", Refused, "this machine has no record of the deployment";
+    NoDeployment = "OR0208", Refused, "no such deployment";
     UnusableKubeconfig = "OR0301", Refused, "cannot use the kubeconfig";
     ClusterUnreachable = "OR0302", Deadline, "cannot reach the API server";
     ClusterCertificate = "OR0303", Refused, "the API server's certificate is not trusted";

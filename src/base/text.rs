@@ -17,6 +17,17 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// The name that differs from `wanted` in at most two characters; case and dashes do not count.
+pub fn closest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
+    let wanted = plain(wanted);
+    names
+        .map(|name| (strsim::levenshtein(&wanted, &plain(name)), name))
+        .min()
+        .filter(|(far, name)| *far <= 2 && *far < name.len())
+        .map(|(_, name)| name)
+}
+
 /// The width of the text in terminal columns.
 pub(crate) fn width(text: &str) -> usize {
     console::measure_text_width(text)

@@ -71,6 +71,7 @@ const TEARDOWN_FLAGS: &[&str] = &[
     "revert-pipeline",
     "accept",
     "now",
+    "ignore-not-found",
     "keep-namespaces",
     "receipt",
 ];

@@ -2,7 +2,7 @@
 
 use crate::base::error::{Failure, Result};
 use crate::base::event::{Event, Reporter as _};
-use crate::base::{files, message};
+use crate::base::message;
 use crate::commands::session::{Needs, Outside};
 use crate::commands::{Ended, write_lines};
 use crate::deployment::names;
@@ -45,13 +45,8 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
         }
     } else {
         let (settings, _) = outside.settings().await?;
-        for path in files::list(&settings.state_dir) {
-            let Some(name) =
-                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"))
-            else {
-                continue;
-            };
-            match Record::load(&settings.state_dir, name) {
+        for name in Record::names(&settings.state_dir) {
+            match Record::load(&settings.state_dir, &name) {
                 Ok(Some(record)) => {
                     let namespace = record
                         .settings

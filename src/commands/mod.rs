@@ -15,7 +15,9 @@ pub mod wizard;
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::event::Event;
+use crate::base::text;
 use crate::commands::session::{Known, Outside, Session};
+use crate::deployment::record::Record;
 use crate::engine;
 use crate::gitlab::Project;
 use crate::steps::STEPS;
@@ -32,6 +34,35 @@ fn unconfirmed(what: &str) -> Failure {
     Failure::new(Id::MissingConsent, format!("{what} requires confirmation"))
         .detail("because", "outrigger asks on a terminal only, and neither with -o json nor where CI is set")
         .hint("to confirm, add --yes")
+}
+
+/// The failure for a name that is neither recorded here nor in the cluster, which is probably mistyped. None where
+/// something is there, or where it may not be read.
+async fn no_such_deployment(session: &Session) -> Result<Option<Failure>> {
+    let (run, names) = (session.run(), &session.run().names);
+    if session.notes().recorded {
+        return Ok(None);
+    }
+    let own = names.namespaces().into_iter().filter(|namespace| !run.is_used(&namespace.name));
+    for reference in own.chain([names.account()]) {
+        if !matches!(session.cluster.read(&reference).await, Ok(None)) {
+            return Ok(None);
+        }
+    }
+    let name = names.deployment.as_str();
+    let message = format!(
+        "no deployment {name}: no record on this machine, and no ServiceAccount {}/{name} in {}",
+        names.runner_namespace, session.cluster.target.context
+    );
+    let failure = Failure::new(Id::NoDeployment, message);
+    let known = Record::names(&run.settings.state_dir);
+    let alike = text::closest(name, known.iter().map(String::as_str));
+    let failure = match alike {
+        Some(alike) => failure.hint(format!("did you mean --deployment {alike}?")),
+        None => failure,
+    };
+    let recorded = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Ok(Some(failure.detail("recorded", recorded)))
 }
 
 /// How a command ended.

@@ -4,7 +4,7 @@ use crate::base::error::{Command, Failure, Hint, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Needs, Outside, Session};
-use crate::commands::{Ended, expiry, header};
+use crate::commands::{Ended, expiry, header, no_such_deployment};
 use crate::engine::{self, Plan};
 
 /// `status`.
@@ -24,6 +24,11 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     // What setup would still have to be told is no fault of what is there.
     let refusals: Vec<Failure> = plan.refusals().into_iter().filter(|one| !one.is_missing_input()).collect();
     let changes = plan.changes();
+    if refusals.is_empty()
+        && let Some(failure) = no_such_deployment(&session).await?
+    {
+        return Err(failure.hint(("to list the recorded deployments", Command::list())));
+    }
     outside.ui.event(&plan.shown());
     if !refusals.is_empty() {
         return Ok(Ended::failed(refusals, false));

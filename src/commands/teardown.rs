@@ -8,7 +8,7 @@ use crate::base::{files, message};
 use crate::cluster::{identity, job_pods, remains, temporary_binding};
 use crate::commands::session::{Known, Needs, Outside, Session};
 use crate::commands::setup::with_stale;
-use crate::commands::{Ended, unconfirmed, wizard, write_lines};
+use crate::commands::{Ended, no_such_deployment, unconfirmed, wizard, write_lines};
 use crate::deployment::object::{Kind as ObjectKind, Object};
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::record::Record;
@@ -51,6 +51,9 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let removal = plan(&session, &options).await?;
     let refusals = removal.plan.refusals();
     let changes = removal.changes();
+    if changes == 0 && refusals.is_empty() {
+        check_exists(&session, &options, &removal).await?;
+    }
     outside.ui.event(&Event::Note { text: format!("This removes {}:", session.run().names.deployment) });
     outside.ui.event(&with_stale(&removal.plan, &removal.stale, true));
     // What is merely not given here is asked for before anything is taken away.
@@ -151,6 +154,17 @@ async fn nothing_left(
         forget(session);
     }
     Ok(Ended::well(false, format!("Nothing to remove for {}.", session.run().names.deployment)))
+}
+
+/// Refuses the name of a deployment that is neither recorded nor in the cluster.
+async fn check_exists(session: &Session, options: &RunOptions, removal: &Removal) -> Result<()> {
+    if options.ignore_not_found || !removal.reached || !is_whole(options) {
+        return Ok(());
+    }
+    match no_such_deployment(session).await? {
+        Some(failure) => Err(failure.hint("to accept this, add --ignore-not-found")),
+        None => Ok(()),
+    }
 }
 
 /// Lets no new work begin, and waits for what runs.

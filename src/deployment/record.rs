@@ -173,6 +173,12 @@ impl Record {
         state_dir.join(format!("{deployment}.json"))
     }
 
+    /// The names of the deployments with a record, sorted.
+    pub fn names(state_dir: &Path) -> Vec<String> {
+        let name = |path: PathBuf| Some(path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned());
+        files::list(state_dir).into_iter().filter_map(name).collect()
+    }
+
     /// Reads a record; `None` if it does not exist. Fails (exit 3) if other users may write the file, if it is not a
     /// record or lists an object that no deployment creates, or if another version of outrigger wrote it.
     pub fn load(state_dir: &Path, deployment: &str) -> Result<Option<Self>> {

@@ -11,6 +11,7 @@ use super::check::escaped;
 use super::row::{Group, Kind, Row};
 use super::table::{SETTINGS, setting};
 use crate::base::error::{Command, Failure, Id, Result};
+use crate::base::text;
 use crate::base::yaml::{self, Repeated, Spanned};
 
 /// The size limit in bytes: a wrong path must not fill the memory.
@@ -137,17 +138,10 @@ fn consent(key: &str) -> Option<(&'static Row, &'static str)> {
     SETTINGS.iter().find_map(named)
 }
 
-/// The key that differs from `key` in at most two characters.
+/// The key that `key` or a flag of this spelling probably means.
 fn nearest(key: &str) -> Option<&'static str> {
-    use strsim::levenshtein as distance;
-    let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
-    let wanted = plain(key);
-    SETTINGS
-        .iter()
-        .map(|row| (distance(&wanted, &plain(row.key)).min(distance(&wanted, &plain(row.flag))), row.key))
-        .min()
-        .filter(|(far, name)| *far <= 2 && *far < name.len())
-        .map(|(_, name)| name)
+    let meant = text::closest(key, SETTINGS.iter().flat_map(|row| [row.key, row.flag]))?;
+    SETTINGS.iter().find(|row| row.key == meant || row.flag == meant).map(|row| row.key)
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ table! {
         "", Run, "Revert outrigger's commit of the pipeline file, unless the file has changed since";
     now: bool,
         "", Run, "Do not wait for running jobs";
+    ignore_not_found: bool,
+        "", Run, "Exit 0 if there is no such deployment";
     keep_namespaces: bool,
         "", Run, "Keep the namespaces";
     receipt: Option<PathBuf>,

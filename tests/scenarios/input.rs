@@ -11,6 +11,31 @@ use crate::common::bed::{Bed, User, kubeconfig_yaml};
 use crate::common::run::{Cli, Home, Output, SOON};
 use crate::common::world::{assert_same, world};
 
+fn at<'a>(command: Cli<'a>, deployment: &str) -> Cli<'a> {
+    command.flag("--deployment", deployment)
+}
+
+/// A name that is neither recorded nor in the cluster is refused, and the one that was meant is named.
+pub fn mistyped_deployment(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let typo = format!("{}x", scene.deployment);
+    let said = format!("no deployment {typo}");
+    for command in [scene.status(), scene.teardown(), scene.teardown().arg("--dry-run")] {
+        let _ = refused(bed, &scene.home, &at(command, &typo), 3).says("OR0208").says(&said).says("none");
+    }
+    scene.set_up();
+    let meant = format!("did you mean --deployment {}?", scene.deployment);
+    for command in [scene.status(), scene.teardown(), scene.teardown().arg("--dry-run")] {
+        let _ = at(command, &typo).run().code(3).says("OR0208").says(&said).says(&meant);
+    }
+    let _ = at(scene.teardown().arg("--ignore-not-found"), &typo).run().code(0).says("Nothing to remove");
+    let _ = scene.status().run().code(0);
+    let _ = scene.teardown().run().code(0);
+    // What was taken away is no deployment either.
+    let _ = scene.teardown().run().code(3).says("OR0208");
+    let _ = scene.teardown().arg("--ignore-not-found").run().code(0);
+}
+
 /// Without a terminal, only a flag agrees to the plan: neither a variable nor the lack of a question does.
 pub fn consent(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);

@@ -285,7 +285,8 @@ pub fn nothing_to_tear_down(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let before = world(bed.admin());
     bed.mark();
-    scene.teardown().run().code(0);
+    scene.teardown().run().code(3).says("OR0208");
+    scene.teardown().arg("--ignore-not-found").run().code(0);
     assert_eq!(listing(&writes(bed)), "");
     assert_same("teardown of nothing", &before, &world(bed.admin()));
 }

@@ -40,6 +40,7 @@ use crate::common::run::{Cli, Home, Output};
 /// Every scenario by name; first those that let a timeout of most of a minute run out.
 pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("nothing_is_applied_without_consent", input::consent),
+    ("mistyped_deployment_is_refused", input::mistyped_deployment),
     ("teardown_knows_a_held_namespace_until_it_is_gone", remains::namespaces),
     ("teardown_knows_held_objects_until_they_are_gone", remains::objects),
     ("teardown_waits_for_held_objects_in_used_namespaces", remains::in_used_namespaces),
