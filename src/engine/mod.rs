@@ -7,26 +7,25 @@ use futures_util::future::join_all;
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Mark, PlanLine};
 use crate::deployment::plan::{Decision, Line};
-use crate::steps::contract::{AnyStep, Deciding, Forecast, Planned, Prints, Purpose, Reads, Refused, Writes};
+use crate::steps::contract::{AnyStep, Deciding, Forecast, Planned, Prints, Purpose, Reads, Writes};
 
 pub use select::{drop_unasked, select};
 
 /// The decisions of all selected steps.
 #[derive(Default)]
 pub struct Plan {
-    /// One for each step, in the order they are carried out.
+    /// In the order of execution.
     pub steps: Vec<Box<dyn Planned>>,
-    /// What the decisions promise.
     pub forecast: Forecast,
     shown: Vec<Vec<Line>>,
 }
 
-/// Lets every selected step observe, concurrently, and decide, in order.
+/// All selected steps observe, concurrently, and decide, in order.
 pub async fn plan(r: Reads<'_>, selection: &[&'static dyn AnyStep]) -> Plan {
     decide(r, selection, Purpose::Setup).await
 }
 
-/// The same for teardown, last step first.
+/// The plan of teardown, the last step first.
 pub async fn plan_undo(r: Reads<'_>, selection: &[&'static dyn AnyStep]) -> Plan {
     let mut plan = decide(r, selection, Purpose::Teardown).await;
     plan.steps.reverse();
@@ -38,13 +37,8 @@ async fn decide(r: Reads<'_>, selection: &[&'static dyn AnyStep], why: Purpose) 
     let looked = join_all(selection.iter().map(|step| step.look(r, why))).await;
     let mut plan = Plan::default();
     let mut said: Vec<(Id, String)> = Vec::new();
-    for (step, looked) in selection.iter().zip(looked) {
-        let d = Deciding { run: r.run, notes: r.notes, forecast: &plan.forecast };
-        let planned = match (looked, why) {
-            (Ok(looked), Purpose::Setup | Purpose::Again) => looked.decide(&d),
-            (Ok(looked), Purpose::Teardown) => looked.decide_undo(&d),
-            (Err(failure), _) => Box::new(Refused::new(step.info(), failure)),
-        };
+    for decide in looked {
+        let planned = decide(&Deciding { run: r.run, notes: r.notes, forecast: &plan.forecast });
         planned.promise(&mut plan.forecast);
         // The same obstacle may be in the way of several steps; it is shown once.
         let mut lines = planned.lines();
@@ -69,7 +63,6 @@ impl Plan {
         self.steps.iter().map(|one| one.info().name).zip(self.shown.iter().map(Vec::as_slice))
     }
 
-    /// Every line.
     pub fn all(&self) -> impl Iterator<Item = &Line> {
         self.shown.iter().flatten()
     }
@@ -90,7 +83,6 @@ impl Plan {
         failures
     }
 
-    /// The number of changes.
     pub fn changes(&self) -> usize {
         self.all().filter(|line| line.decision.is_change() && !line.covered).count()
     }
@@ -102,10 +94,7 @@ impl Plan {
         Event::Plan { lines, changes: self.changes() }
     }
 
-    /// Local checks before any change.
-    ///
-    /// # Errors
-    /// The first failed check.
+    /// Local checks before any change; fails with the first failed one.
     pub fn ready(&self, r: Reads<'_>) -> Result<()> {
         self.steps.iter().try_for_each(|step| step.ready(r.run))
     }
@@ -143,10 +132,8 @@ pub struct Watch<'a> {
     pub mutations: &'a dyn Fn() -> usize,
 }
 
-/// Applies a plan; returns whether anything changed. Temporary bindings are released in any case.
-///
-/// # Errors
-/// The first failure; a failed release takes precedence.
+/// Applies a plan; returns whether anything changed. Temporary bindings are released in any case. Fails with the first
+/// failure; a failed release takes precedence.
 pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<bool> {
     let Plan { steps, forecast, .. } = plan;
     let mut changed = false;
@@ -227,10 +214,7 @@ fn stopped(failure: Failure, step: &str, index: usize, started: bool) -> Failure
     failure.detail("stopped at", text)
 }
 
-/// Stops new work and waits for running work, before anything is removed.
-///
-/// # Errors
-/// Work that still runs after the timeout.
+/// Stops new work and waits for running work, before anything is removed. Fails if work still runs after the timeout.
 pub async fn settle(w: Writes<'_>, plan: &Plan) -> Result<()> {
     for one in &plan.steps {
         if let Some(text) = one.settle(w).await? {

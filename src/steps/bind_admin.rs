@@ -16,7 +16,6 @@ use crate::settings::{Risk, shell_word};
 use crate::steps::contract::{Decided, Deciding, Info, Milestone, Outcome, Purpose, Reads, Step, Writes};
 use crate::steps::looks;
 
-/// See the module.
 pub struct BindAdmin;
 
 /// Settings that printed commands must repeat, because the manifests depend on them.
@@ -29,25 +28,24 @@ const PLACES: &[&str] = &[
     "namespaceAnnotations",
 ];
 
-/// The observation.
 pub struct Seen {
     /// Bindings left by an earlier run, with their uid if known.
     leftovers: Vec<(Ref, Option<String>)>,
     answer: Answer,
     operator: String,
-    /// What the operator may bind, if needed; only for [`Purpose::Setup`].
+    /// Only for [`Purpose::Setup`], and only if the binding may be needed.
     means: Option<Means>,
 }
 
-/// Whether the operator may create the temporary binding.
+/// The operator's rights to the temporary binding.
 struct Means {
     bind: bool,
-    /// Whether the operator may delete it; `edit` does not include that right.
+    /// The right to delete it, which `edit` does not include.
     release: bool,
+    /// A policy's refusal, from a dry run.
     refused: Option<Failure>,
 }
 
-/// An act.
 #[derive(Clone)]
 pub enum Act {
     /// Delete a binding left by an earlier run.
@@ -56,7 +54,6 @@ pub enum Act {
     Bind(Object),
 }
 
-/// An undo act.
 #[derive(Clone)]
 pub enum Undo {
     /// Delete a binding left by an earlier run.
@@ -90,12 +87,11 @@ impl Step for BindAdmin {
     type Undo = Undo;
 
     async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
+        let leftovers = if why == Purpose::Again { Vec::new() } else { leftovers(r).await? };
         if why == Purpose::Teardown {
-            let leftovers = leftovers(r).await?;
             let answer = Answer::NotNeeded(String::new());
             return Ok(Seen { leftovers, answer, operator: String::new(), means: None });
         }
-        let leftovers = if why == Purpose::Setup { leftovers(r).await? } else { Vec::new() };
         let released = !leftovers.is_empty() && !r.run.settings.keep_admin_binding;
         let answer = match question(r).await? {
             // The binding of an earlier run still grants its rights, and will be deleted first.
@@ -104,26 +100,22 @@ impl Step for BindAdmin {
         };
         let operator = r.cluster.operator().await?.name.clone();
         let asks = why == Purpose::Setup
-            && matches!(answer, Answer::Needed | Answer::Unasked(_))
+            && matches!(answer, Answer::Needed | Answer::Unknown(_))
             && !needs_consent(r.run);
         let means = if asks { Some(means(r, &operator).await?) } else { None };
         Ok(Seen { leftovers, answer, operator, means })
     }
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
-        let mut lines: Vec<Line<Act>> = Vec::new();
-        for (reference, uid) in &seen.leftovers {
-            lines.push(if d.run.settings.keep_admin_binding {
+        let leftovers = seen.leftovers.iter().map(|(reference, uid)| {
+            if d.run.settings.keep_admin_binding {
                 Line::keep(format!("{reference} stays (--keep-admin-binding)"))
             } else {
                 leftover(reference, Act::Release(reference.clone(), uid.clone()))
-            });
-        }
-        lines.push(decide(d, seen));
-        let mut decided = Decided::lines(lines);
-        if let Answer::Needed = seen.answer
-            && seen.means.is_some()
-        {
+            }
+        });
+        let mut decided = Decided::lines(leftovers.chain([decide(d, seen)]).collect());
+        if matches!(seen.answer, Answer::Needed) && seen.means.is_some() {
             let why = "you may not grant it yet".to_owned();
             decided.forecast.unlooked.push((d.run.names.role(), why));
         }
@@ -193,76 +185,64 @@ impl Step for BindAdmin {
     }
 }
 
-/// Whether the operator may grant the Role.
+/// Whether the operator needs the temporary binding, with the reason.
 enum Answer {
-    /// Nothing to grant.
+    /// There is nothing to grant.
     NotNeeded(String),
-    /// The operator may grant it.
+    /// The operator may grant the Role.
     MayGrant(String),
     Needed,
-    /// Not known; the reason.
-    Unasked(String),
+    Unknown(String),
 }
 
-/// Whether the API server allows the operator to create the Role and its binding.
+/// Asks the API server whether the operator may create the Role and its binding.
 async fn question(r: Reads<'_>) -> Result<Answer> {
-    let references = (r.run.names.role(), r.run.names.role_binding());
-    let (role, binding) = tokio::join!(read(r, &references.0), read(r, &references.1));
+    let names = &r.run.names;
+    let (reference, binding, namespace) = (names.role(), names.role_binding(), &names.job_namespace);
+    let (role, binding) = tokio::join!(read(r, &reference), read(r, &binding));
     let (role, binding) = (role?, binding?);
-    let role_differs = match &role {
-        None => true,
-        Some(role) => {
-            let comparison = rights::compare(&rights::rights(&role.value["rules"]), &rights::needed());
-            !comparison.more.is_empty() || (r.run.settings.force_conflicts && !comparison.less.is_empty())
-        }
-    };
-    if !role_differs && binding.is_some() {
+    let differs = role.as_ref().is_none_or(|role| {
+        let comparison = rights::compare(&rights::rights(&role.value["rules"]), &rights::needed());
+        !comparison.more.is_empty() || (r.run.settings.force_conflicts && !comparison.less.is_empty())
+    });
+    if !differs && binding.is_some() {
         return Ok(Answer::NotNeeded("the Role is in place and unchanged".to_owned()));
     }
-    let namespace = &r.run.names.job_namespace;
-    let namespace_there = read(r, &Ref::cluster(ObjectKind::Namespace, namespace))
+    let in_namespace = read(r, &Ref::cluster(ObjectKind::Namespace, namespace))
         .await?
         .is_some_and(|live| !live.is_terminating());
-    let body = json!({"rules": rights::manifest()});
-    let name = &r.run.names.role().name;
-    // Under another name than the existing Role's.
-    let probe = if namespace_there {
-        let reference = Ref::new(
-            ObjectKind::Role,
-            namespace,
-            &if role.is_some() { format!("{name}-question") } else { name.clone() },
-        );
-        r.run.names.manifest(reference, &r.notes.id(), &body)
-    } else {
-        r.run.names.manifest(
-            Ref::cluster(ObjectKind::ClusterRole, &format!("{name}-question")),
-            &r.notes.id(),
-            &body,
-        )
+    // A dry run of the creation, with another name if the Role exists; as a ClusterRole if the namespace does not.
+    let other_name = format!("{}-question", reference.name);
+    let probe = match (in_namespace, &role) {
+        (true, None) => reference.clone(),
+        (true, Some(_)) => Ref::new(ObjectKind::Role, namespace, &other_name),
+        (false, _) => Ref::cluster(ObjectKind::ClusterRole, &other_name),
     };
-    let bind = Right { name: name.clone(), ..Right::new("rbac.authorization.k8s.io", "roles", "bind") };
-    let escalate = Right { verb: "escalate".to_owned(), ..bind.clone() };
-    let asked = r.cluster.dry_run(&probe).await;
-    match asked {
+    let probe = names.manifest(probe, &r.notes.id(), &json!({"rules": rights::manifest()}));
+    match r.cluster.dry_run(&probe).await {
         Ok(()) => {
+            let bind =
+                Right { name: reference.name, ..Right::new("rbac.authorization.k8s.io", "roles", "bind") };
+            let escalate = Right { verb: "escalate".to_owned(), ..bind.clone() };
             // `escalate` alone allows creating the Role, but not binding it.
             let (escalates, binds) =
                 tokio::join!(r.cluster.may(namespace, &escalate), r.cluster.may(namespace, &bind));
             if escalates.unwrap_or(false) && !binds.unwrap_or(true) {
                 return Ok(Answer::Needed);
             }
-            Ok(Answer::MayGrant(format!(
-                "you may grant the Role's {} rules yourself",
-                rights::manifest().as_array().map_or(0, Vec::len)
-            )))
+            Ok(Answer::MayGrant(format!("you may grant the Role's {} rules yourself", rule_count())))
         }
         Err(refusal) if refusal.is_escalation() => Ok(Answer::Needed),
         // A policy for ClusterRoles may not apply to the Role.
-        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Admission) && !namespace_there => {
-            Ok(Answer::Unasked(refusal.message))
+        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Admission) && !in_namespace => {
+            Ok(Answer::Unknown(refusal.message))
         }
         Err(refusal) => Err(dry_run::failure(&r.run.settings, &probe, refusal)),
     }
+}
+
+fn rule_count() -> usize {
+    rights::manifest().as_array().map_or(0, Vec::len)
 }
 
 /// Binding `edit` in an existing namespace needs consent.
@@ -272,7 +252,7 @@ fn needs_consent(run: &Run) -> bool {
         && !run.settings.cluster_admin
 }
 
-/// The ClusterRole that is bound.
+/// The ClusterRole of the temporary binding.
 fn role(run: &Run) -> &'static str {
     if run.settings.cluster_admin { "cluster-admin" } else { "edit" }
 }
@@ -295,9 +275,7 @@ async fn means(r: Reads<'_>, operator: &str) -> Result<Means> {
         let bind = match r.cluster.dry_run(&binding).await {
             Ok(()) => true,
             Err(refusal) if refusal.class == Class::Forbidden => false,
-            Err(refusal) => {
-                return Err(dry_run::failure(&r.run.settings, &binding, refusal));
-            }
+            Err(refusal) => return Err(dry_run::failure(&r.run.settings, &binding, refusal)),
         };
         return Ok(Means { bind, release: true, refused: None });
     }
@@ -310,7 +288,7 @@ async fn means(r: Reads<'_>, operator: &str) -> Result<Means> {
         looks::look(r.cluster, &binding, true)
     );
     let refused = match look {
-        // Denied: reported with the alternatives.
+        // `decide` reports a denial, with the alternatives.
         Look::Refused(failure) if failure.kind != Kind::Denied => Some(failure),
         _ => None,
     };
@@ -324,12 +302,12 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
         Answer::NotNeeded(why) | Answer::MayGrant(why) => {
             return Line::not_needed(format!("not needed: {why}"));
         }
-        // The second time it stays unknown.
-        Answer::Unasked(why) if seen.means.is_none() && !needs_consent(run) => {
+        // Still unknown in the second decision.
+        Answer::Unknown(why) if seen.means.is_none() && !needs_consent(run) => {
             return Line::refuse(administrators_way(run, operator, why));
         }
         Answer::Needed => false,
-        Answer::Unasked(_) => true,
+        Answer::Unknown(_) => true,
     };
     if needs_consent(run) {
         let failure = Failure::new(
@@ -380,7 +358,7 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
     } else {
         format!(
             "removed after create-role (you may not grant the Role's {} rules without it); to remove it by hand",
-            rights::manifest().as_array().map_or(0, Vec::len)
+            rule_count()
         )
     };
     line.detail((text, undo))
@@ -412,11 +390,8 @@ async fn leftovers(r: Reads<'_>) -> Result<Vec<(Ref, Option<String>)>> {
     }
     for reference in intents.iter().filter(|reference| is_temporary(reference)) {
         known.push(reference.clone());
-        if r.cluster
-            .read(reference)
-            .await?
-            .is_some_and(|live| live.annotation(names::ID) == Some(r.notes.id().as_str()))
-        {
+        let ours = |live: Object| live.annotation(names::ID) == Some(r.notes.id().as_str());
+        if r.cluster.read(reference).await?.is_some_and(ours) {
             found.push((reference.clone(), None));
         }
     }
@@ -426,7 +401,7 @@ async fn leftovers(r: Reads<'_>) -> Result<Vec<(Ref, Option<String>)>> {
             "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings?labelSelector={}%3D{}",
             "app.kubernetes.io%2Finstance", r.run.names.deployment
         );
-        // Without the right to list them, the record is enough.
+        // Without the right to list them, only the record counts.
         for item in r.cluster.list_metadata("list temporary bindings", &path).await.unwrap_or_default() {
             let meta = &item["metadata"];
             let reference =

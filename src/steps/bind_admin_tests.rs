@@ -19,7 +19,7 @@ fn leave(seen: &mut Seen) {
 }
 
 fn unasked(seen: &mut Seen) {
-    seen.answer = Answer::Unasked("clusterroles is forbidden".to_owned());
+    seen.answer = Answer::Unknown("clusterroles is forbidden".to_owned());
 }
 
 /// As it is seen right before it is applied.
@@ -223,7 +223,7 @@ fn a_role_to_be_granted_cannot_be_looked_at_yet() {
         (Answer::Needed, true, 1),
         (Answer::Needed, false, 0),
         (Answer::MayGrant(String::new()), false, 0),
-        (Answer::Unasked(String::new()), true, 0),
+        (Answer::Unknown(String::new()), true, 0),
     ] {
         let mut world = World::new(&[]);
         let mut seen = base(&mut world);

@@ -11,18 +11,14 @@ use crate::steps::contract::{
     Decided, Deciding, Info, Outcome, Printed, Prints, Purpose, Reads, Step, Writes,
 };
 
-/// See the module.
 pub struct CommitPipeline;
 
-/// The observation.
 pub enum Seen {
     /// Not requested in this run, and not readable; the reason.
     Skipped(String),
-    /// Known obstacles.
     Obstacles(Vec<Failure>),
-    /// The file.
     State(Box<State>),
-    /// For the revert: the current file, and its content before our commit.
+    /// For the revert: the current file, and its content before the deployment's commit.
     Revert(Option<Present>, Option<String>),
     /// No revert.
     Stays,
@@ -154,11 +150,10 @@ fn decide(d: &Deciding<'_>, state: &State) -> Line<FileChange> {
         && !errors.is_empty()
     {
         let failure = Failure::new(Id::PipelineLint, format!("GitLab's lint rejects the new {path}"));
+        let failure =
+            errors.iter().fold(failure, |failure, error| failure.detail("lint error", error.clone()));
         return Line::refuse(
-            errors
-                .iter()
-                .fold(failure, |failure, error| failure.detail("lint error", error.clone()))
-                .hint(("check --image, --tags and --pipeline-script; to see the file", print())),
+            failure.hint(("check --image, --tags and --pipeline-script; to see the file", print())),
         );
     }
     if !state.may_push {
@@ -188,10 +183,9 @@ fn decide(d: &Deciding<'_>, state: &State) -> Line<FileChange> {
     if !untouched(&present.text) && !d.run.settings.overwrite_pipeline {
         let failure =
             Failure::new(Id::PipelineFileDiffers, format!("{place} already exists with other content"));
+        let failure = differs.into_iter().fold(failure, |failure, line| failure.detail("", line));
         return Line::refuse(
-            differs
-                .into_iter()
-                .fold(failure, |failure, line| failure.detail("", line))
+            failure
                 .hint(("replace it with --overwrite-pipeline, commit to another branch with --branch NAME, or add the job yourself", print())),
         );
     }
@@ -216,7 +210,7 @@ fn own(w: Writes<'_>, change: &FileChange, sha: &str) -> Result<()> {
     let url = w.run.settings.gitlab_url.as_ref().map(|url| url.value.clone()).unwrap_or_default();
     w.journal.write(|record| {
         let gitlab = &mut record.gitlab;
-        // A revert restores the content before the first of our commits.
+        // A revert restores the content before the first commit of the deployment.
         let before = match &gitlab.commit {
             Some(earlier) if earlier.path == change.path && earlier.branch == change.branch => {
                 earlier.before.clone()
@@ -237,7 +231,7 @@ fn own(w: Writes<'_>, change: &FileChange, sha: &str) -> Result<()> {
     })
 }
 
-/// The revert of our commit, only if the file is unchanged since.
+/// The revert of the deployment's commit, only if the file is unchanged since.
 fn revert(
     run: &Run,
     ours: &OwnedCommit,
@@ -265,7 +259,6 @@ fn revert(
     Line::new(Decision::Remove, text, change).about(Target::Commit)
 }
 
-/// The commit message.
 fn message(run: &Run) -> String {
     match &run.settings.commit_message {
         Some(paragraphs) => paragraphs.value.join("\n\n"),
@@ -275,7 +268,7 @@ fn message(run: &Run) -> String {
     }
 }
 
-/// The revert's message. It begins with the user's message, which push rules may require.
+/// Begins with the user's message, which push rules may require.
 fn revert_message(run: &Run, sha: &str) -> String {
     match &run.settings.commit_message {
         Some(_) => format!("{}\n\nReverts {}. [ci skip]", message(run), short(sha)),
@@ -286,7 +279,7 @@ fn revert_message(run: &Run, sha: &str) -> String {
     }
 }
 
-/// The first characters of a commit, as git shows them.
+/// The first 8 characters of a SHA.
 fn short(sha: &str) -> &str {
     sha.get(..8).unwrap_or(sha)
 }

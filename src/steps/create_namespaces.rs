@@ -11,13 +11,13 @@ use crate::cluster::{deletion, namespace, remains, temporary_binding};
 use crate::deployment::names::{self, POD_SECURITY};
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::Run;
 use crate::settings::{PodSecurity, Risk, shell_word};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
 use crate::steps::looks::Looks;
+use crate::steps::{Delete, removal};
 
-/// See the module.
 pub struct CreateNamespaces;
 
 /// One of the two namespaces.
@@ -25,38 +25,34 @@ pub struct Place {
     reference: Ref,
     live: Option<Object>,
     is_job: bool,
-    /// The wanted manifest.
     wanted: Object,
-    /// A temporary binding for listing its objects before its deletion.
+    /// A temporary binding for listing its contents before its deletion.
     look: Option<Object>,
 }
 
-/// The observation: both namespaces, the runner's first.
 pub struct Seen {
+    /// The runner namespace, then the job namespace.
     places: Vec<Place>,
     /// What jobs can reach in an existing job namespace, in words.
     reach: Option<String>,
-    /// The Role exists there already, so it was accepted before.
+    /// The Role is already there, so the user accepted this before.
     works_already: bool,
     looks: Looks,
 }
 
-/// What is done about a namespace.
 #[derive(Clone)]
 pub enum Act {
-    /// Make it.
     Create(Object),
-    /// Set its Pod Security labels; the object pins the one that was judged.
+    /// Set the Pod Security labels; the object has uid and resourceVersion of the one that was judged.
     Relabel(Object),
 }
 
-/// What is undone.
 #[derive(Clone)]
 pub enum Undo {
-    /// Create the temporary binding.
+    /// Create the temporary binding for listing the contents.
     Look(Object),
-    /// Delete the namespace with this uid, if it contains no foreign objects.
-    Delete(Ref, String),
+    /// Delete the namespace, if it contains no foreign objects.
+    Delete(Delete),
 }
 
 impl Step for CreateNamespaces {
@@ -162,17 +158,15 @@ impl Step for CreateNamespaces {
     fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Undo>> {
         let mut lines = Vec::new();
         for place in seen.places.iter().filter(|place| !d.run.is_used(&place.reference.name)).rev() {
-            let (Some(live), reference) = (&place.live, &place.reference) else { continue };
+            let Some(live) = &place.live else { continue };
             if d.notes.owner(live) != Owner::Us {
-                lines.extend(others_end(d, live));
+                lines.extend(foreign_terminating(d, live));
             } else if d.run.options.keep_namespaces {
-                lines.push(Line::keep(format!("{reference} (--keep-namespaces)")));
+                lines.push(Line::keep(format!("{} (--keep-namespaces)", place.reference)));
             } else {
                 let binding = place.look.clone();
                 lines.extend(binding.map(|binding| temporary_binding::look_line(binding).map(Undo::Look)));
-                let act = Undo::Delete(reference.clone(), live.uid().to_owned());
-                let line = Line::new(Decision::Remove, deletion::shown(live), act);
-                lines.push(line.about(Target::Object(reference.clone())));
+                lines.push(removal(d, live).map(Undo::Delete));
             }
         }
         lines
@@ -189,7 +183,7 @@ impl Step for CreateNamespaces {
                         kept.extend(temporary_binding::bind(w.cluster, &binding).await.err());
                     }
                 }
-                Undo::Delete(reference, uid) => {
+                Undo::Delete(Delete(reference, uid)) => {
                     match namespace::delete_if_empty(w.cluster, &reference, &uid).await {
                         Ok(with) => {
                             gone.push((reference, uid));
@@ -220,18 +214,19 @@ impl Step for CreateNamespaces {
     }
 }
 
-/// Reads what setup needs.
+/// Reads what setup needs besides the namespaces: the contents of an existing job namespace, and dry runs of missing
+/// namespaces.
 async fn survey(r: Reads<'_>, seen: &mut Seen) {
     let job = &seen.places[1];
     if r.run.is_used(&job.reference.name) && job.live.as_ref().is_some_and(|live| !live.is_terminating()) {
         seen.reach = Some(reach(r.cluster, &job.reference.name).await);
         seen.works_already = r.cluster.are_ours(&[r.run.names.role(), r.run.names.role_binding()]).await;
     }
-    let missing =
-        seen.places.iter().filter(|place| place.live.is_none() && !r.run.is_used(&place.reference.name));
-    let made: Vec<Object> =
+    let is_missing = |place: &&Place| place.live.is_none() && !r.run.is_used(&place.reference.name);
+    let missing = seen.places.iter().filter(is_missing);
+    let missing: Vec<Object> =
         missing.map(|place| names::marked(place.wanted.clone(), &r.run.settings)).collect();
-    seen.looks = Looks::at(r.cluster, &made.iter().collect::<Vec<_>>()).await;
+    seen.looks = Looks::at(r.cluster, &missing.iter().collect::<Vec<_>>()).await;
 }
 
 /// The line of an existing job namespace, with what jobs can reach there.
@@ -253,12 +248,11 @@ fn shared(run: &Run, seen: &Seen, line: Line<Act>, reach: &str) -> Line<Act> {
     line.detail(format!("jobs can reach there: {reach}"))
 }
 
-/// A terminating namespace with this deployment's annotation, but without proof that it is ours: reported, not
-/// touched.
-fn others_end(d: &Deciding<'_>, live: &Object) -> Option<Line<Undo>> {
-    let says = live.annotation(names::DEPLOYMENT) == Some(d.run.names.deployment.as_str());
-    let unknown = d.notes.record().uid_of(&live.reference).is_none();
-    (live.is_terminating() && says && unknown).then(|| Line::refuse(deletion::unfinished(live, &[])))
+/// Reports a terminating namespace that has this deployment's annotation, but is not confirmed as its own.
+fn foreign_terminating(d: &Deciding<'_>, live: &Object) -> Option<Line<Undo>> {
+    let annotated = live.annotation(names::DEPLOYMENT) == Some(d.run.names.deployment.as_str());
+    let recorded = d.notes.record().uid_of(&live.reference).is_some();
+    (live.is_terminating() && annotated && !recorded).then(|| Line::refuse(deletion::unfinished(live, &[])))
 }
 
 fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
@@ -299,13 +293,13 @@ fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
 
 /// The configured labels and annotations, one line each.
 fn marks(run: &Run) -> Vec<String> {
-    let all =
-        [("label", &run.settings.namespace_labels), ("annotation", &run.settings.namespace_annotations)];
-    let line = |what: &str, (key, value): &(String, String)| format!("{what} {key}={value}");
-    all.iter().flat_map(|(what, pairs)| pairs.iter().map(move |pair| line(what, pair))).collect()
+    let labels = run.settings.namespace_labels.iter().map(|(key, value)| format!("label {key}={value}"));
+    let annotations = run.settings.namespace_annotations.iter();
+    labels.chain(annotations.map(|(key, value)| format!("annotation {key}={value}"))).collect()
 }
 
-/// Labels and annotations are set only at creation: for an existing namespace the command is shown.
+/// Labels and annotations are set only at creation. For an existing namespace that lacks some, the line shows the
+/// command.
 fn unmarked(run: &Run, live: &Object, mut line: Line<Act>) -> Line<Act> {
     let name = shell_word(&live.reference.name);
     let mut commands = Vec::new();
@@ -346,28 +340,18 @@ fn decide_level(run: &Run, place: &Place, live: &Object) -> Line<Act> {
         .map(|writer| format!(" (last written by {writer})"))
         .unwrap_or_default();
     let wanted = *run.settings.pod_security;
+    let relabel = |text: String| {
+        let mut object = place.wanted.clone();
+        object.value["metadata"]["uid"] = json!(live.uid());
+        object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
+        Line::new(Decision::Update, text, Act::Relabel(object))
+    };
     match PodSecurity::of_label(enforced).cmp(&wanted) {
-        std::cmp::Ordering::Less => {
-            let mut object = place.wanted.clone();
-            object.value["metadata"]["uid"] = json!(live.uid());
-            object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
-            Line::new(
-                Decision::Update,
-                format!("{name}: Pod Security allows more than it should{by}"),
-                Act::Relabel(object),
-            )
+        std::cmp::Ordering::Less => relabel(format!("{name}: Pod Security allows more than it should{by}"))
             .detail(format!("- enforce {enforced}"))
-            .detail(format!("+ enforce {wanted}"))
-        }
+            .detail(format!("+ enforce {wanted}")),
         std::cmp::Ordering::Greater if run.settings.force_conflicts => {
-            let mut object = place.wanted.clone();
-            object.value["metadata"]["uid"] = json!(live.uid());
-            object.value["metadata"]["resourceVersion"] = json!(live.resource_version());
-            Line::new(
-                Decision::Update,
-                format!("{name}: Pod Security {enforced} -> {wanted} (--force-conflicts)"),
-                Act::Relabel(object),
-            )
+            relabel(format!("{name}: Pod Security {enforced} -> {wanted} (--force-conflicts)"))
         }
         std::cmp::Ordering::Greater => Line::keep_notable(format!(
             "kept {name}: it enforces Pod Security {enforced}, stricter than {wanted}{by}"

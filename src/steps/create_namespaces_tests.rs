@@ -194,7 +194,7 @@ fn decisions() {
 fn decisions_to_undo() {
     let shown = |act: &Undo| match act {
         Undo::Look(binding) => format!("Look {}", binding.reference.name),
-        Undo::Delete(reference, uid) => format!("Delete {} {uid}", reference.name),
+        Undo::Delete(Delete(reference, uid)) => format!("Delete {} {uid}", reference.name),
     };
     fixture::undo_table(
         &CreateNamespaces,

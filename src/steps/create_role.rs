@@ -15,20 +15,19 @@ use crate::cluster::{Class, Refusal, deletion};
 use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::{Part, Run};
 use crate::steps::contract::{
     Decided, Deciding, Info, Milestone, Outcome, Printed, Prints, Purpose, Reads, Step, Writes,
 };
-use crate::steps::looks::Looks;
+use crate::steps::looks::{self, Looks};
+use crate::steps::{Delete, removal};
 
-/// See the module.
 pub struct CreateRole;
 
-/// How long authorizers may lag behind a binding.
+/// The time after which authorizers know a new binding.
 const LAG: Duration = Duration::from_secs(10);
 
-/// The observation.
 pub struct Seen {
     /// Wanted and existing objects.
     objects: Vec<(Object, Option<Object>)>,
@@ -36,10 +35,6 @@ pub struct Seen {
     default_account: Option<Object>,
     looks: Looks,
 }
-
-/// Deletes the object with this uid.
-#[derive(Clone)]
-pub struct Delete(Ref, String);
 
 impl Step for CreateRole {
     const INFO: Info = Info {
@@ -88,7 +83,7 @@ impl Step for CreateRole {
         let (asked, others): (Vec<&Object>, Vec<&Object>) = missing.partition(|object| !elsewhere(object));
         let mut looks = Looks::at(r.cluster, &asked).await;
         for object in others {
-            looks.add(&object.reference, crate::steps::looks::look(r.cluster, object, false).await);
+            looks.add(&object.reference, looks::look(r.cluster, object, false).await);
         }
         let mut default_account = None;
         if !r.run.is_used(&r.run.names.job_namespace) {
@@ -115,18 +110,16 @@ impl Step for CreateRole {
     }
 
     async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Delete>> {
+        if let Act::Replace(uid, object) = &act {
+            w.cluster.replace(&object.reference, uid).await?;
+        }
         match act {
-            Act::Create(object) => {
+            Act::Create(object) | Act::Replace(_, object) => {
                 w.cluster.after_binding(LAG, || w.cluster.create(&object)).await?;
                 w.cluster.granted();
             }
             Act::Apply(object) => {
                 w.cluster.after_binding(LAG, || w.cluster.apply(&object)).await?;
-                w.cluster.granted();
-            }
-            Act::Replace(uid, object) => {
-                w.cluster.replace(&object.reference, &uid).await?;
-                w.cluster.after_binding(LAG, || w.cluster.create(&object)).await?;
                 w.cluster.granted();
             }
             Act::QuietDefault(reference) => quieten(w.cluster, &reference).await?,
@@ -146,13 +139,12 @@ impl Step for CreateRole {
                 Act::Apply(_) | Act::Replace(..) | Act::QuietDefault(_) => updated += 1,
             }
         }
+        let name = d.run.names.role().name;
         let mut parts = Vec::new();
         match (created, role) {
             (0, _) => {}
-            (1, true) => parts.push(format!("created Role {}", d.run.names.role().name)),
-            (_, true) => {
-                parts.push(format!("created Role {} and {} more", d.run.names.role().name, created - 1));
-            }
+            (1, true) => parts.push(format!("created Role {name}")),
+            (_, true) => parts.push(format!("created Role {name} and {} more", created - 1)),
             (_, false) => parts.push(format!("created {}", count(created, "object"))),
         }
         if updated > 0 {
@@ -162,23 +154,13 @@ impl Step for CreateRole {
     }
 
     fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Delete>> {
-        // The anchor last: other machines find the rest through it.
-        let lives = seen.objects.iter().rev().filter_map(|(_, live)| live.as_ref());
-        lives
-            .map(|live| match d.notes.owner(live) {
-                Owner::Us => {
-                    let reference = live.reference.clone();
-                    let act = Delete(reference.clone(), live.uid().to_owned());
-                    Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
-                }
-                Owner::Foreign(why) => Line::refuse(ownership::foreign(live, &why)),
-            })
-            .collect()
+        // The runner's ServiceAccount last: other machines find the other objects through it.
+        let existing = seen.objects.iter().rev().filter_map(|(_, live)| live.as_ref());
+        existing.map(|live| removal(d, live)).collect()
     }
 
     async fn undo(&self, w: Writes<'_>, acts: Vec<Delete>) -> Result<String> {
-        let mut deleted = 0;
-        let mut held = String::new();
+        let (mut deleted, mut held) = (0, String::new());
         let mut failures = Vec::new();
         for Delete(reference, uid) in acts {
             match w.cluster.delete(&reference, &uid).await {
@@ -227,7 +209,7 @@ fn document(text: &mut String, object: &Object) -> Result<()> {
     Ok(())
 }
 
-/// The four objects, in the order that the API server accepts them.
+/// The four objects, in an order that the API server accepts.
 fn manifests(run: &Run, id: &str) -> Vec<Object> {
     let names = &run.names;
     let mut account = names.manifest(names.account(), id, &json!({"automountServiceAccountToken": false}));
@@ -254,7 +236,7 @@ fn settings_note(run: &Run) -> String {
     serde_json::to_string(&settings).unwrap_or_default()
 }
 
-/// In our own namespace, pods of the `default` ServiceAccount get no token either.
+/// In the deployment's own job namespace, pods of the `default` ServiceAccount get no token either.
 fn quiet_default(run: &Run, live: Option<&Object>) -> Option<Line<Act>> {
     let quiet = |live: &Object| live.value["automountServiceAccountToken"] == json!(false);
     if run.is_used(&run.names.job_namespace) || live.is_some_and(quiet) {

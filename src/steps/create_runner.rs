@@ -15,40 +15,34 @@ use crate::gitlab::view::RunnerToken;
 use crate::settings::Need;
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
 
-/// See the module.
 pub struct CreateRunner;
 
-/// The observation.
 pub enum Seen {
-    /// For setup.
     Setup {
-        /// What to do with the runner.
         verdict: Verdict,
-        /// The project in words.
+        /// The project's name for the plan.
         project: Option<String>,
         /// Obstacles to a change.
         obstacles: Vec<Failure>,
-        /// The state of our runner in words.
+        /// The state of the deployment's runner in words.
         condition: String,
     },
-    /// For teardown: the runner, and its state in words.
+    /// The runner, and its state in words.
     Teardown(Found, String),
-    /// GitLab no longer exists.
+    /// `--gitlab-gone`.
     Gone,
 }
 
-/// An act.
+/// Requests to GitLab, with the runner's id and the body.
 #[derive(Clone)]
 pub enum Act {
-    /// Create a runner with this body.
     Create(Value),
-    /// Register a runner with the registration token and this body.
+    /// With the registration token.
     Register(Value),
-    /// Update the runner with this id.
     Update(u64, Value),
-    /// Update the mark of the runner with this id.
+    /// Update the mark in the description.
     Mark(u64),
-    /// Reset the token of the runner with this id.
+    /// Reset the token.
     Reset(u64),
 }
 
@@ -105,10 +99,6 @@ impl Step for CreateRunner {
             }
             _ => String::new(),
         };
-        let project = || {
-            let project = r.gitlab.known().and_then(|instance| instance.project.as_ref());
-            project.map(crate::gitlab::Project::shown)
-        };
         let mut obstacles = Vec::new();
         if decide(r.run, r.notes, &verdict, None, &condition).iter().any(|line| line.decision.is_change()) {
             if r.gitlab.is_connected() {
@@ -116,7 +106,9 @@ impl Step for CreateRunner {
             }
             obstacles.extend(token_out(r.run, &verdict)?);
         }
-        Ok(Seen::Setup { verdict, project: project(), obstacles, condition })
+        let project = r.gitlab.known().and_then(|instance| instance.project.as_ref());
+        let project = project.map(crate::gitlab::Project::shown);
+        Ok(Seen::Setup { verdict, project, obstacles, condition })
     }
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
@@ -136,14 +128,14 @@ impl Step for CreateRunner {
         let text = match act {
             Act::Create(body) => {
                 let made = runner::create(w.gitlab, &body).await?;
-                keep(w, made.token).await?;
+                pass_on(w, made.token).await?;
                 made.text
             }
             Act::Register(body) => {
                 let path = w.run.settings.legacy_registration_token_file.as_ref();
                 let path = path.map(|path| path.value.clone()).unwrap_or_default();
                 let made = runner::register(w.gitlab, &body, &path).await?;
-                keep(w, made.token).await?;
+                pass_on(w, made.token).await?;
                 made.text
             }
             Act::Update(id, body) => {
@@ -158,7 +150,7 @@ impl Step for CreateRunner {
             }
             Act::Reset(id) => {
                 let token = runner::reset(w.gitlab, id).await?;
-                keep(w, token).await?;
+                pass_on(w, token).await?;
                 format!("reset the token of runner {id}")
             }
         };
@@ -169,14 +161,11 @@ impl Step for CreateRunner {
         let recorded = d.notes.record().gitlab.clone();
         match seen {
             Seen::Setup { .. } => Vec::new(),
-            Seen::Gone => recorded
-                .owned()
-                .map(|runner| {
-                    let at = &recorded.url;
-                    Line::keep(format!("runner {} at {at} (--gitlab-gone: not read back)", runner.id))
-                })
-                .into_iter()
-                .collect(),
+            Seen::Gone => {
+                let (runner, url) = (recorded.owned(), &recorded.url);
+                let text = |id| format!("runner {id} at {url} (--gitlab-gone: not read back)");
+                runner.map(|runner| Line::keep(text(runner.id))).into_iter().collect()
+            }
             Seen::Teardown(Found::None, _) if recorded.is_empty() => Vec::new(),
             Seen::Teardown(Found::None, _) => vec![Line::keep("the runner in GitLab (already gone)")],
             Seen::Teardown(Found::Ours(ours), condition) => {
@@ -228,15 +217,9 @@ fn decide(
             vec![Line::keep_notable("registered earlier; not looked at without a GitLab token")]
         }
         Verdict::Legacy(_) => {
-            let body = json!({
-                "tag_list": tags, "run_untagged": false, "locked": true,
-            });
-            let line = Line::new(
-                Decision::Create,
-                format!("runner registered the article's way: locked, only jobs tagged {tags}"),
-                Act::Register(body),
-            );
-            vec![line
+            let text = format!("runner registered the article's way: locked, only jobs tagged {tags}");
+            let body = json!({"tag_list": tags, "run_untagged": false, "locked": true});
+            vec![Line::new(Decision::Create, text, Act::Register(body))
                 .detail("registration tokens will be removed in GitLab 20.0, and anyone with the token can add runners")
                 .detail("without --gitlab-token-file outrigger can neither read nor delete the runner")]
         }
@@ -248,11 +231,8 @@ fn decide(
             };
             let place = project.filter(|_| noun == "project runner");
             let place = place.map(|project| format!(" in {project}")).unwrap_or_default();
-            vec![Line::new(
-                Decision::Create,
-                format!("{noun}{place}: locked, only jobs tagged {tags}"),
-                Act::Create(body.clone()),
-            )]
+            let text = format!("{noun}{place}: locked, only jobs tagged {tags}");
+            vec![Line::new(Decision::Create, text, Act::Create(body.clone()))]
         }
         Verdict::Keep { ours, update, differs, reset } => {
             kept(run, ours, update, differs, reset.as_deref(), condition)
@@ -272,22 +252,20 @@ fn kept(
     let mut lines = Vec::new();
     if !differs.is_empty() {
         // The pipeline file requires the tags: one line for both changes.
-        let both = update["tag_list"].is_array() && run.includes(Part::Commit);
-        let what = if both { format!("runner {id} and the pipeline file") } else { format!("runner {id}") };
-        let mut line = Line::new(
-            Decision::Update,
-            format!("{what}: {}", differs.join("; ")),
-            Act::Update(id, update.clone()),
-        );
-        if update["tag_list"].is_array() && !both {
-            line =
-                line.detail("the tags in the pipeline file stay unchanged (--commit-pipeline updates them)");
-        }
-        lines.push(line);
+        let (tags, commits) = (update["tag_list"].is_array(), run.includes(Part::Commit));
+        let file = if tags && commits { " and the pipeline file" } else { "" };
+        let text = format!("runner {id}{file}: {}", differs.join("; "));
+        let line = Line::new(Decision::Update, text, Act::Update(id, update.clone()));
+        lines.push(if tags && !commits {
+            line.detail("the tags in the pipeline file stay unchanged (--commit-pipeline updates them)")
+        } else {
+            line
+        });
     }
     if ours.outdated_mark {
+        let text = format!("runner {id}: the mark in its description");
         lines.push(
-            Line::new(Decision::Update, format!("runner {id}: the mark in its description"), Act::Mark(id))
+            Line::new(Decision::Update, text, Act::Mark(id))
                 .detail("the mark must name the current ServiceAccount"),
         );
     }
@@ -311,27 +289,23 @@ fn kept(
     lines
 }
 
-/// Checks `--runner-token-out`, which the step alone needs for the token.
+/// Checks `--runner-token-out`, which is required for a new token if the step runs alone.
 fn token_out(run: &Run, verdict: &Verdict) -> Result<Option<Failure>> {
     if !run.alone || !verdict.brings_token() {
         return Ok(None);
     }
     let Some(path) = &run.settings.runner_token_out else {
-        return Ok(Some(
-            Failure::new(
-                Id::MissingInput,
-                "GitLab shows the runner's token once, and --runner-token-out is not set",
-            )
-            .hint("set --runner-token-out FILE, or let setup put the token into the launch script"),
-        ));
+        let message = "GitLab shows the runner's token once, and --runner-token-out is not set";
+        let hint = "set --runner-token-out FILE, or let setup put the token into the launch script";
+        return Ok(Some(Failure::new(Id::MissingInput, message).hint(hint)));
     };
     files::check_target(&path.value)?;
     files::check_place(&path.value)?;
     Ok(None)
 }
 
-/// Hands on the token; the step alone also writes it to `--runner-token-out`.
-async fn keep(w: Writes<'_>, token: RunnerToken) -> Result<()> {
+/// Passes the token to later steps; if the step runs alone, writes it to `--runner-token-out` as well.
+async fn pass_on(w: Writes<'_>, token: RunnerToken) -> Result<()> {
     if w.run.alone
         && let Some(path) = &w.run.settings.runner_token_out
     {
@@ -342,7 +316,7 @@ async fn keep(w: Writes<'_>, token: RunnerToken) -> Result<()> {
     note(w).await
 }
 
-/// The step alone: notes the runner's id on the anchor, for machines without the record.
+/// If the step runs alone: annotates the ServiceAccount with the runner's id, for machines without the record.
 async fn note(w: Writes<'_>) -> Result<()> {
     if !w.run.alone {
         return Ok(());

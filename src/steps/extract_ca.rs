@@ -8,7 +8,6 @@ use crate::steps::contract::{
     Decided, Deciding, Info, Never, Outcome, Printed, Prints, Purpose, Reads, Step, Writes,
 };
 
-/// See the module.
 pub struct ExtractCa;
 
 impl Step for ExtractCa {

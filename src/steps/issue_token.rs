@@ -16,15 +16,15 @@ use crate::cluster::token::{claims, proof, renewal};
 use crate::cluster::view::View;
 use crate::cluster::{Class, deletion};
 use crate::deployment::names::Names;
-use crate::deployment::object::{FILLED_BY_CLUSTER, Object, Ref};
+use crate::deployment::object::{FILLED_BY_CLUSTER, Object};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::{Part, Run};
 use crate::settings::Risk;
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Products, Purpose, Reads, Step, Writes};
 use crate::steps::looks::Looks;
+use crate::steps::{Delete, removal};
 
-/// See the module.
 pub struct IssueToken;
 
 /// A shorter lifetime needs consent.
@@ -34,15 +34,13 @@ const LONGER: &str =
 /// A working controller takes milliseconds.
 const FILLED_WITHIN: Duration = Duration::from_secs(30);
 
-/// The observation.
 pub struct Seen {
     live: Option<Object>,
-    /// The step alone: the ServiceAccount is missing.
+    /// The ServiceAccount is missing; only checked if the step runs alone.
     lacks_account: bool,
     looks: Looks,
 }
 
-/// An act.
 #[derive(Clone)]
 pub enum Act {
     /// Create the Secret, which the cluster fills.
@@ -52,10 +50,6 @@ pub enum Act {
     /// Request a token bound to this Secret (created first).
     Request(Object),
 }
-
-/// Deletes the Secret with this uid.
-#[derive(Clone)]
-pub struct Delete(Ref, String);
 
 impl Step for IssueToken {
     const INFO: Info = Info {
@@ -108,17 +102,8 @@ impl Step for IssueToken {
 
     async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Delete>> {
         match act {
-            Act::Create(object) => {
-                w.journal.note(|record| record.token_expires.clear());
-                w.cluster.create(&object).await?;
-                keep_filled(w).await?;
-            }
-            Act::Replace(uid, object) => {
-                w.journal.note(|record| record.token_expires.clear());
-                w.cluster.replace(&object.reference, &uid).await?;
-                w.cluster.create(&object).await?;
-                keep_filled(w).await?;
-            }
+            Act::Create(object) => create(w, &object, None).await?,
+            Act::Replace(uid, object) => create(w, &object, Some(&uid)).await?,
             Act::Request(object) => {
                 if let Some(live) = w.cluster.read(&object.reference).await.map_err(Failure::from)? {
                     // A refusal must come before the current token is revoked.
@@ -160,15 +145,7 @@ impl Step for IssueToken {
     }
 
     fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Delete>> {
-        let lines = seen.live.iter().map(|live| match d.notes.owner(live) {
-            Owner::Us => {
-                let reference = live.reference.clone();
-                let act = Delete(reference.clone(), live.uid().to_owned());
-                Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
-            }
-            Owner::Foreign(why) => Line::refuse(ownership::foreign(live, &why)),
-        });
-        lines.collect()
+        seen.live.iter().map(|live| removal(d, live)).collect()
     }
 
     async fn undo(&self, w: Writes<'_>, acts: Vec<Delete>) -> Result<String> {
@@ -194,8 +171,13 @@ impl Step for IssueToken {
     }
 }
 
-/// Waits for the token of a new Secret, and hands it on.
-async fn keep_filled(w: Writes<'_>) -> Result<()> {
+/// Creates the Secret, after deleting the one with the uid `old`; waits for its token and passes it to later steps.
+async fn create(w: Writes<'_>, secret: &Object, old: Option<&str>) -> Result<()> {
+    w.journal.note(|record| record.token_expires.clear());
+    if let Some(uid) = old {
+        w.cluster.replace(&secret.reference, uid).await?;
+    }
+    w.cluster.create(secret).await?;
     if let Some(token) = filled(w.reads.cluster).await? {
         let _ = w.products.cluster_token.set(token);
     }
@@ -210,7 +192,7 @@ fn no_account(names: &Names) -> Failure {
         .hint(Command::outrigger("create-role"))
 }
 
-/// Checked before the old token is revoked.
+/// Checks the right to request tokens, before the old token is revoked.
 async fn may_request(view: &View) -> Result<()> {
     let right = Right::new("", "serviceaccounts/token", "create");
     let namespace = &view.run.names.runner_namespace;
@@ -235,15 +217,13 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
         Failure::new(Id::MissingConsent, message).hint(LONGER)
     });
     let Some(live) = live else {
-        if let Some(failure) = refused {
-            return Line::refuse(failure);
-        }
-        return match requested {
-            None => {
+        return match (refused, requested) {
+            (Some(failure), _) => Line::refuse(failure),
+            (None, None) => {
                 let text = format!("{reference} of type service-account-token, does not expire");
                 Line::new(Decision::Create, text, Act::Create(wanted))
             }
-            Some(lifetime) => {
+            (None, Some(lifetime)) => {
                 let text = format!("token for {}, bound to {reference}", span(lifetime.value));
                 Line::new(Decision::Create, text, Act::Request(wanted))
             }

@@ -1,4 +1,4 @@
-//! Concurrent dry runs of the objects that a step would create.
+//! Concurrent dry runs of the objects that a step creates.
 
 use futures_util::future::join_all;
 
@@ -9,10 +9,10 @@ use crate::deployment::object::{Object, Ref};
 use crate::deployment::plan::Line;
 use crate::steps::contract::Decided;
 
-/// The results of dry runs.
 #[derive(Clone, Debug, Default)]
 pub struct Looks {
     refused: Vec<(Ref, Failure)>,
+    /// Objects without a dry run, with the reason.
     unlooked: Vec<(Ref, String)>,
 }
 
@@ -27,7 +27,6 @@ impl Looks {
         found
     }
 
-    /// Adds a result.
     pub fn add(&mut self, reference: &Ref, look: Look) {
         match look {
             Look::Passes => {}
@@ -50,7 +49,7 @@ impl Looks {
             }
             unlooked.extend(self.unlooked.iter().filter(|(one, _)| is(one)).cloned());
         }
-        // One rule often refuses several objects.
+        // One policy often refuses several objects.
         kept.extend(Failure::together(refused).map(Line::refuse));
         let mut decided = Decided::lines(kept);
         decided.forecast.unlooked = unlooked;

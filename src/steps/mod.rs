@@ -1,7 +1,7 @@
 //! The list of steps.
 //!
-//! A new step is one file that implements the [`contract`] and one line in [`STEPS`]. Steps never use each other and
-//! never print.
+//! A new step is one file that implements the [`contract`] and one line in [`STEPS`]. Steps do not use each other, and
+//! do not print.
 
 mod bind_admin;
 mod commit_pipeline;
@@ -21,9 +21,13 @@ mod run_pipeline;
 #[path = "fixture_tests.rs"]
 mod fixture;
 
-use contract::AnyStep;
+use crate::cluster::deletion;
+use crate::deployment::object::{Object, Ref};
+use crate::deployment::ownership::{self, Owner};
+use crate::deployment::plan::{Decision, Line, Target};
+use contract::{AnyStep, Deciding};
 
-/// The list, in the article's order.
+/// In the article's order.
 pub static STEPS: &[&dyn AnyStep] = &[
     &preflight::Preflight,
     &create_namespaces::CreateNamespaces,
@@ -37,7 +41,6 @@ pub static STEPS: &[&dyn AnyStep] = &[
     &run_pipeline::RunPipeline,
 ];
 
-/// The step of a name.
 pub fn find(name: &str) -> Option<&'static dyn AnyStep> {
     STEPS.iter().copied().find(|step| step.info().name == name)
 }
@@ -50,4 +53,18 @@ pub fn with_pulled_in(step: &'static dyn AnyStep) -> Vec<&'static dyn AnyStep> {
         other.info().name == info.name || part.is_some_and(|part| info.pulls_in.contains(&part))
     };
     STEPS.iter().copied().filter(belongs).collect()
+}
+
+/// Deletes the object with this uid.
+#[derive(Clone)]
+pub struct Delete(Ref, String);
+
+/// The line that deletes an object of the deployment; a refusal for another owner's.
+fn removal(d: &Deciding<'_>, live: &Object) -> Line<Delete> {
+    if let Owner::Foreign(why) = d.notes.owner(live) {
+        return Line::refuse(ownership::foreign(live, &why));
+    }
+    let reference = live.reference.clone();
+    let act = Delete(reference.clone(), live.uid().to_owned());
+    Line::new(Decision::Remove, deletion::shown(live), act).about(Target::Object(reference))
 }

@@ -24,10 +24,9 @@ use crate::steps::contract::{
 };
 use crate::steps::looks;
 
-/// See the module.
 pub struct Preflight;
 
-/// The observation, including failures, which are reported together.
+/// With all failures, which are reported together.
 pub struct Seen {
     kubeconfig: String,
     server: Result<String>,
@@ -36,7 +35,7 @@ pub struct Seen {
     trust: Result<Trust>,
     /// Refused dry runs of a job's Secret and pod.
     jobs: Vec<Failure>,
-    /// Those without a dry run, with the reason.
+    /// Secret and pod without a dry run, with the reason.
     unlooked: Vec<(Ref, String)>,
     gitlab: Gitlab,
     exec_plugin: Option<String>,
@@ -44,7 +43,6 @@ pub struct Seen {
     complete: bool,
 }
 
-/// The checks of GitLab.
 enum Gitlab {
     /// No GitLab URL is set.
     None,
@@ -61,7 +59,7 @@ impl Step for Preflight {
         long: "Checks the API server's version, your identity and each right that setup needs (-v lists them); verifies the \
          certificate as the runner does; and plans every step of setup, including whether you may grant the Role. \
          All problems are reported together. It never writes.",
-        // All settings that the plans of other steps depend on.
+        // All settings that other steps use.
         keys: &[
             "namespace",
             "runnerNamespace",
@@ -100,7 +98,7 @@ impl Step for Preflight {
         let (version, operator, rights, trusted, (jobs, unlooked), gitlab) = tokio::join!(
             r.cluster.version(),
             r.cluster.operator(),
-            missing_rights(r),
+            check_rights(r),
             trust(r.cluster),
             refused_jobs(r),
             gitlab(r),
@@ -130,28 +128,26 @@ impl Step for Preflight {
         let Some(seen) = seen else { return Decided::lines(Vec::new()) };
         let mut found = Found::default();
         found.pass("kubeconfig", &seen.kubeconfig);
-        found.said("server", &seen.server);
-        found.said("you", &seen.operator);
+        found.result("server", &seen.server);
+        found.result("you", &seen.operator);
         match &seen.rights {
-            Ok(Rights { skipped: Some(why), .. }) => {
-                found.add("rights", Judgement::Skipped, why.clone(), Vec::new());
+            Ok(Rights::InPlace) => found.skip("rights", "all objects already exist"),
+            Ok(Rights::Granted(rights)) => {
+                let text = format!("all {} that setup needs", count(rights.len(), "right"));
+                let detail = rights.iter().filter(|_| d.run.options.verbose > 0);
+                found.add(
+                    "rights",
+                    Judgement::Pass,
+                    text,
+                    detail.map(|(place, right)| format!("{right} in {place}").into()).collect(),
+                );
             }
-            Ok(Rights { asked, denied: None, .. }) => {
-                let all = format!("all {} that setup needs", count(asked.len(), "right"));
-                let detail = asked.iter().filter(|_| d.run.options.verbose > 0);
-                let detail = detail.map(|(place, right)| format!("{right} in {place}").into()).collect();
-                found.add("rights", Judgement::Pass, all, detail);
-            }
-            Ok(Rights { denied: Some(failure), .. }) | Err(failure) => found.fail("rights", failure),
+            Ok(Rights::Denied(failure)) | Err(failure) => found.fail("rights", failure),
         }
         match &seen.trust {
             Ok(trust) => {
-                let fine = trust.warnings.is_empty() && trust.unproven.is_none();
-                let outcome = if fine { Judgement::Pass } else { Judgement::Warn };
                 let text = format!("{} verifies {}", trust.source, trust.endpoint.url);
-                let detail =
-                    trust.warnings.iter().chain(&trust.unproven).map(|one| one.as_str().into()).collect();
-                found.add("certificate", outcome, text, detail);
+                found.warn("certificate", text, trust.warnings.iter().chain(&trust.unproven));
             }
             Err(failure) => found.fail("certificate", failure),
         }
@@ -192,12 +188,12 @@ impl Step for Preflight {
     }
 }
 
-/// The summary without a failure.
+/// The summary without failures; `complete` if everything could be checked.
 fn verdict(complete: bool) -> &'static str {
     if complete { "nothing in the way" } else { "nothing in the way of what can be looked at now" }
 }
 
-/// The list of checks, and the lines of those that failed.
+/// The checks, and the lines of failed ones.
 #[derive(Default)]
 struct Found {
     findings: Vec<Finding>,
@@ -213,13 +209,24 @@ impl Found {
         self.add(name, Judgement::Pass, text, Vec::new());
     }
 
+    fn skip(&mut self, name: &str, why: &str) {
+        self.add(name, Judgement::Skipped, why, Vec::new());
+    }
+
+    /// Passes without warnings.
+    fn warn<'a>(&mut self, name: &str, text: String, warnings: impl Iterator<Item = &'a String>) {
+        let detail: Vec<Hint> = warnings.map(|one| one.as_str().into()).collect();
+        let outcome = if detail.is_empty() { Judgement::Pass } else { Judgement::Warn };
+        self.add(name, outcome, text, detail);
+    }
+
     fn fail(&mut self, name: &str, failure: &Failure) {
         self.add(name, Judgement::Fail, failure.message.clone(), Vec::new());
         self.lines.push(Line::refuse(failure.clone()));
     }
 
-    fn said(&mut self, name: &str, answer: &Result<String>) {
-        match answer {
+    fn result(&mut self, name: &str, result: &Result<String>) {
+        match result {
             Ok(text) => self.pass(name, text),
             Err(failure) => self.fail(name, failure),
         }
@@ -246,7 +253,7 @@ async fn gitlab(r: Reads<'_>) -> Gitlab {
         Ok(found) => found,
         Err(failure) => return Gitlab::Asked(Err(failure), Vec::new()),
     };
-    // Alone, it assumes that setup will create the runner.
+    // Without other steps, it assumes that setup will create the runner.
     let makes_runner = r.run.alone || r.run.includes(Part::Runner);
     let creates = matches!(runner::verdict(r.gitlab).await, Ok(Verdict::Create(_)));
     let obstacles = if makes_runner && !creates { Vec::new() } else { facts::obstacles(found, For::Runner) };
@@ -257,22 +264,14 @@ async fn gitlab(r: Reads<'_>) -> Gitlab {
 fn about_gitlab(run: &Run, gitlab: &Gitlab, into: &mut Found) {
     let (found, obstacles) = match gitlab {
         Gitlab::None => return,
-        Gitlab::Skipped(why) => return into.add("gitlab", Judgement::Skipped, why.clone(), Vec::new()),
+        Gitlab::Skipped(why) => return into.skip("gitlab", why),
         Gitlab::Asked(Err(failure), _) => return into.fail("gitlab", failure),
         Gitlab::Asked(Ok(found), obstacles) => (found, obstacles),
     };
     let url = run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
     let version = found.version.as_deref().unwrap_or("unknown version");
     match versions(found.version.as_deref(), &run.settings.runner_version.value) {
-        Ok(warning) => {
-            let outcome = if warning.is_empty() { Judgement::Pass } else { Judgement::Warn };
-            into.add(
-                "gitlab",
-                outcome,
-                format!("{version} at {url}"),
-                warning.into_iter().map(Hint::from).collect(),
-            );
-        }
+        Ok(warning) => into.warn("gitlab", format!("{version} at {url}"), warning.iter()),
         Err(failure) => into.fail("gitlab", &failure),
     }
     if let Some(token) = &found.token {
@@ -285,24 +284,22 @@ fn about_gitlab(run: &Run, gitlab: &Gitlab, into: &mut Found) {
         into.pass("project", &format!("{}{role}", project.shown()));
     }
     for what in &found.skipped {
-        into.add("gitlab", Judgement::Skipped, what.clone(), Vec::new());
+        into.skip("gitlab", what);
     }
     for failure in obstacles {
         into.fail("gitlab", failure);
     }
 }
 
-/// Checks the versions: GitLab 16.0 or later, and a gitlab-runner that is not newer than GitLab, which GitLab does not
+/// Fails for a GitLab before 16.0, and warns of a gitlab-runner that is newer than GitLab, which GitLab does not
 /// support.
-fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
+fn versions(gitlab: Option<&str>, runner: &str) -> Result<Option<String>> {
     let pair = |text: &str| -> Option<(u32, u32)> {
-        let mut parts = text.split('.');
-        let major = parts.next()?.parse().ok()?;
-        let minor =
-            parts.next()?.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()?;
-        Some((major, minor))
+        let (major, rest) = text.split_once('.')?;
+        let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
     };
-    let Some(gitlab) = gitlab.and_then(pair) else { return Ok(Vec::new()) };
+    let Some(gitlab) = gitlab.and_then(pair) else { return Ok(None) };
     if gitlab < (16, 0) {
         return Err(Failure::new(
             Id::GitlabTooOld,
@@ -311,20 +308,20 @@ fn versions(gitlab: Option<&str>, runner: &str) -> Result<Vec<String>> {
         .hint("upgrade GitLab"));
     }
     match pair(runner) {
-        Some(runner) if runner > gitlab => Ok(vec![format!(
+        Some(runner) if runner > gitlab => Ok(Some(format!(
             "gitlab-runner {}.{} is newer than GitLab {}.{}, which GitLab does not support: set an older --runner-version",
             runner.0, runner.1, gitlab.0, gitlab.1
-        )]),
-        _ => Ok(Vec::new()),
+        ))),
+        _ => Ok(None),
     }
 }
 
-/// Dry runs of a job's Secret and pod in an existing job namespace: the refused ones, and those not done.
+/// Dry runs of a job's Secret and pod in an existing job namespace: the refusals, and the objects without a dry run.
 async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
     let (mut refused, mut unlooked) = (Vec::new(), Vec::new());
     let namespace = Ref::cluster(ObjectKind::Namespace, &r.run.names.job_namespace);
-    let there = r.cluster.read(&namespace).await.ok().flatten().is_some_and(|live| !live.is_terminating());
-    if !there || in_place(r.cluster).await {
+    let exists = r.cluster.read(&namespace).await.ok().flatten().is_some_and(|live| !live.is_terminating());
+    if !exists || in_place(r.cluster).await {
         return (refused, unlooked);
     }
     // launch-script reports a file that cannot be read.
@@ -347,16 +344,19 @@ async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
     (refused, unlooked)
 }
 
-/// Whether the objects of setup already exist and are ours.
+/// Whether ServiceAccount, Role and RoleBinding already exist and belong to the deployment.
 async fn in_place(view: &View) -> bool {
     let names = &view.run.names;
     view.are_ours(&[names.account(), names.role(), names.role_binding()]).await
 }
 
-struct Rights {
-    asked: Vec<(String, Right)>,
-    denied: Option<Failure>,
-    skipped: Option<String>,
+/// The rights that setup needs.
+enum Rights {
+    /// Not checked: all objects already exist.
+    InPlace,
+    /// All of them, with their namespace or "the cluster".
+    Granted(Vec<(String, Right)>),
+    Denied(Failure),
 }
 
 /// The rights that setup needs, by namespace, without those that `bind-admin` checks.
@@ -384,14 +384,15 @@ fn needed(run: &Run) -> Vec<(String, Right)> {
     list
 }
 
-/// One rules review per namespace, then one access review for each right that is not in it: a rules review may be
-/// incomplete.
-async fn missing_rights(r: Reads<'_>) -> Result<Rights> {
-    let needed = needed(r.run);
-    let asked: Vec<_> = needed.iter().map(|(place, right)| (where_of(place, right), right.clone())).collect();
+/// One rules review per namespace, then one access review for each right that is not in it, because a rules review may
+/// be incomplete.
+async fn check_rights(r: Reads<'_>) -> Result<Rights> {
     if in_place(r.cluster).await {
-        return Ok(Rights { asked, denied: None, skipped: Some("all objects already exist".to_owned()) });
+        return Ok(Rights::InPlace);
     }
+    let needed = needed(r.run);
+    let places: Vec<_> =
+        needed.iter().map(|(place, right)| (where_of(place, right), right.clone())).collect();
     let review = |namespace: String| async move {
         let spec = json!({"namespace": namespace});
         r.cluster
@@ -402,26 +403,25 @@ async fn missing_rights(r: Reads<'_>) -> Result<Rights> {
     let (runner, job) =
         tokio::join!(review(r.run.names.runner_namespace.clone()), review(r.run.names.job_namespace.clone()));
     let (runner, job) = (or_none(runner)?, or_none(job)?);
-    let unshown: Vec<_> = needed
+    let unlisted: Vec<_> = needed
         .into_iter()
         .filter(|(namespace, right)| {
             let held = if *namespace == r.run.names.runner_namespace { &runner } else { &job };
             !held.iter().any(|have| have.covers(right))
         })
         .collect();
-    let answers = futures_util::future::join_all(unshown.iter().map(|(namespace, right)| {
+    let answers = futures_util::future::join_all(unlisted.iter().map(|(namespace, right)| {
         let namespace = if right.resource == "namespaces" { "" } else { namespace.as_str() };
         r.cluster.may(namespace, right)
     }))
     .await;
     let mut missing = Vec::new();
-    for (one, answer) in unshown.into_iter().zip(answers) {
+    for (one, answer) in unlisted.into_iter().zip(answers) {
         if !answer.map_err(Failure::from)? {
             missing.push(one);
         }
     }
-    let denied = if missing.is_empty() { None } else { Some(denied(r, &missing).await?) };
-    Ok(Rights { asked, denied, skipped: None })
+    Ok(if missing.is_empty() { Rights::Granted(places) } else { Rights::Denied(denied(r, &missing).await?) })
 }
 
 fn or_none(answer: Result<BTreeSet<Right>, Refusal>) -> Result<BTreeSet<Right>> {

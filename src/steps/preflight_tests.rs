@@ -26,7 +26,7 @@ fn base(_: &mut World) -> Option<Box<Seen>> {
         kubeconfig: "context here of /k".to_owned(),
         server: Ok("v1.37.2".to_owned()),
         operator: Ok("ann".to_owned()),
-        rights: Ok(Rights { asked: Vec::new(), denied: None, skipped: None }),
+        rights: Ok(Rights::Granted(Vec::new())),
         trust: Ok(trust),
         jobs: Vec::new(),
         unlooked: Vec::new(),
@@ -95,19 +95,13 @@ fn decisions() {
             (
                 "rights are missing",
                 &[],
-                |_, seen| {
-                    let denied = Some(failure(Id::MissingRights));
-                    at(seen).rights = Ok(Rights { asked: Vec::new(), denied, skipped: None });
-                },
+                |_, seen| at(seen).rights = Ok(Rights::Denied(failure(Id::MissingRights))),
                 &["Refuse MissingRights"],
             ),
             (
                 "rights are not asked for, since all is in place",
                 &[],
-                |_, seen| {
-                    let skipped = Some("in place".to_owned());
-                    at(seen).rights = Ok(Rights { asked: Vec::new(), denied: None, skipped });
-                },
+                |_, seen| at(seen).rights = Ok(Rights::InPlace),
                 &[WELL],
             ),
             (
@@ -156,7 +150,7 @@ fn findings() {
     let mut seen = base(&mut world);
     at(&mut seen).operator = Err(failure(Id::UnknownCredentials));
     let right = ("demo".to_owned(), Right::new("", "secrets", "get"));
-    at(&mut seen).rights = Ok(Rights { asked: vec![right], denied: None, skipped: None });
+    at(&mut seen).rights = Ok(Rights::Granted(vec![right]));
     at(&mut seen).trust.as_mut().expect("it is trusted").warnings.push("it ends soon".to_owned());
     at(&mut seen).jobs.push(failure(Id::AdmissionRefused));
     at(&mut seen).gitlab = Gitlab::Skipped("--runner-token-file is set".to_owned());
@@ -190,12 +184,11 @@ fn findings() {
 
 #[test]
 fn gitlab_and_runner_go_together_or_it_is_said() {
-    let warned =
-        |gitlab: &str, runner: &str| versions(Some(gitlab), runner).map(|warning| !warning.is_empty());
+    let warned = |gitlab: &str, runner: &str| versions(Some(gitlab), runner).map(|warning| warning.is_some());
     assert_eq!(warned("19.4.1-ee", "19.4.1").ok(), Some(false));
     assert_eq!(warned("19.5.0-pre", "19.4.1").ok(), Some(false));
     assert_eq!(warned("18.11.2", "19.4.1").ok(), Some(true));
     assert_eq!(warned("15.11.0", "19.4.1").expect_err("too old").id, Id::GitlabTooOld);
-    assert!(versions(None, "19.4.1").expect("not known is no fault").is_empty());
-    assert!(versions(Some("?"), "19.4.1").expect("nor is an odd word").is_empty());
+    assert!(versions(None, "19.4.1").expect("not known is no fault").is_none());
+    assert!(versions(Some("?"), "19.4.1").expect("nor is an odd word").is_none());
 }

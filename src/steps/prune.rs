@@ -1,4 +1,4 @@
-//! Removes objects of earlier settings, which belong to no step.
+//! Removes objects that the current settings no longer use. They belong to no step.
 
 use crate::base::error::{Failure, Result};
 use crate::cluster::{deletion, namespace, remains, temporary_binding};
@@ -9,7 +9,6 @@ use crate::deployment::record::Owned;
 use crate::deployment::run::Run;
 use crate::steps::contract::{Reads, Writes};
 
-/// An act.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Create a temporary binding for listing a namespace before its deletion.
@@ -18,11 +17,8 @@ pub enum Act {
     Delete(Ref, String),
 }
 
-/// The recorded objects that the current settings no longer use; with `all` also temporary bindings for listing
-/// namespaces before their deletion.
-///
-/// # Errors
-/// A failed read.
+/// One line for each recorded object that the settings no longer use; with `all` also for the temporary bindings that
+/// list namespaces before their deletion.
 pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
     let stale = stale(r.run, &r.notes.record().objects);
     let mut lines = Vec::new();
@@ -40,7 +36,7 @@ pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
     Ok(lines)
 }
 
-/// Recorded objects that the current settings no longer use, in the order of deletion.
+/// In the order of deletion.
 fn stale(run: &Run, objects: &[Owned]) -> Vec<Owned> {
     let names = &run.names;
     let mut current =
@@ -59,15 +55,13 @@ fn stale(run: &Run, objects: &[Owned]) -> Vec<Owned> {
     stale
 }
 
-/// A uid can be known to others, so the object's own annotation is required as well.
+/// Other users can know a uid, so the annotation with the deployment's id is required as well.
 fn is_ours(live: &Object, owned: &Owned, id: &str) -> bool {
     live.uid() == owned.uid && live.annotation(ID) == Some(id)
 }
 
-/// Deletes these objects, namespaces only if empty; continues after failures and waits for the deletions.
-///
-/// # Errors
-/// All failures, joined.
+/// Deletes these objects, namespaces only if empty; continues after failures and waits for the deletions. Returns all
+/// failures, joined.
 pub async fn apply(w: Writes<'_>, lines: &[Line<Act>]) -> Result<()> {
     let mut failures = Vec::new();
     let mut asked = Vec::new();

@@ -8,14 +8,11 @@ use crate::gitlab::pipeline::{self, State, follow};
 use crate::settings::Need;
 use crate::steps::contract::{Decided, Deciding, Info, Never, Outcome, Purpose, Reads, Step, Writes};
 
-/// See the module.
 pub struct RunPipeline;
 
-/// The observation.
 pub enum Seen {
-    /// Known obstacles.
     Obstacles(Vec<Failure>),
-    /// The file, and the pipeline and runner that succeeded for its last commit.
+    /// The file, and the ids of a successful pipeline of the branch's last commit and of its runner.
     State(Box<State>, Option<(u64, u64)>),
     /// Nothing to remove.
     Nothing,

@@ -15,22 +15,17 @@ use crate::settings::{PodSecurity, Source};
 pub struct Inputs {
     /// The kubeconfig's context, for a comment.
     pub context: String,
-    /// The CA of the cluster's endpoint.
     pub trust: Trust,
-    /// The CA of GitLab.
     pub gitlab_ca: GitlabCa,
     /// The additions of `--runner-config`.
     pub extra: toml::Table,
-    /// The paths of script and secrets, and the target.
     pub delivery: Delivery,
 }
 
-/// GitLab's URL, if set.
 pub fn gitlab_url(run: &Run) -> Option<&str> {
     run.settings.gitlab_url.as_ref().map(|url| url.value.as_str())
 }
 
-/// How gitlab-runner is installed.
 pub fn method(run: &Run) -> Method {
     *run.settings.install_method
 }
@@ -92,10 +87,7 @@ impl Inputs {
     }
 
     /// The document for the target, a size warning, and how it was shortened. Without secrets it is the plain script,
-    /// for an existing host.
-    ///
-    /// # Errors
-    /// OR0711 if the script is too long for the target.
+    /// for an existing host. Fails with OR0711 if the script is too long for the target.
     pub fn document(
         &self,
         run: &Run,

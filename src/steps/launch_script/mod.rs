@@ -1,6 +1,8 @@
-//! The script that turns a bare VM into the runner.
+//! The script that installs and configures the runner on a new VM.
 
 mod inputs;
+
+use std::path::{Path, PathBuf};
 
 use crate::base::error::{Failure, Id, Result};
 use crate::base::files;
@@ -21,33 +23,29 @@ use crate::settings::{Need, Source, Sourced};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes, Written};
 use inputs::{Inputs, gitlab_url, method, sha256};
 
-/// See the module.
 pub struct LaunchScript;
 
 /// Upper bounds for the tokens' lengths in the size check: about 1,000 bytes for the cluster's, 50 for GitLab's.
 const LONGEST_BEARER: usize = 1_200;
 const LONGEST_RUNNER: usize = 100;
 
-/// The observation.
 pub enum Seen {
-    /// For setup.
     Setup(Box<Setup>),
-    /// For teardown: the lines for its files.
-    Teardown(Vec<Line<std::path::PathBuf>>),
+    /// The lines for its files.
+    Teardown(Vec<Line<PathBuf>>),
 }
 
-/// The observation for setup.
 pub struct Setup {
     inputs: Inputs,
-    /// What happens to the runner; none if the script cannot be written anyway.
+    /// `None` if [`lacks_source`].
     verdict: Option<Verdict>,
     /// The Secret of the cluster token.
     live: Option<Object>,
-    /// The runner's token of `--runner-token-file`.
+    /// The token of `--runner-token-file`.
     given: Result<Option<Secret>>,
-    /// Whether the file exists.
+    /// The script file exists.
     exists: bool,
-    /// Why the files cannot be written.
+    /// The reason why the files cannot be written.
     in_the_way: Option<Failure>,
 }
 
@@ -103,14 +101,14 @@ impl Step for LaunchScript {
         ],
         flags: &["secrets-to-stdout", "print-commands", "uninstall"],
         gitlab: Need::Runner,
-        // It needs a tested cluster token.
+        // The script needs a tested cluster token.
         pulls_in: &[Part::Token],
         undo_needs_cluster: false,
         ..Info::DEFAULT
     };
     type Seen = Seen;
     type Act = Box<Write>;
-    type Undo = std::path::PathBuf;
+    type Undo = PathBuf;
 
     async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
         if why == Purpose::Teardown {
@@ -124,10 +122,10 @@ impl Step for LaunchScript {
             extra: runner_config::read(r.run, r.intake).await?,
             delivery: Delivery::of(r.run)?,
         };
-        let makeable = lacks_source(r.run).is_none();
-        let verdict = if makeable { Some(runner::verdict(r.gitlab).await?.clone()) } else { None };
+        let writable = lacks_source(r.run).is_none();
+        let verdict = if writable { Some(runner::verdict(r.gitlab).await?.clone()) } else { None };
         let live = r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?;
-        let given = if makeable { given_token(r).await } else { Ok(None) };
+        let given = if writable { given_token(r).await } else { Ok(None) };
         let exists = inputs.delivery.script.exists();
         let in_the_way = inputs.delivery.check(r.run).err();
         Ok(Seen::Setup(Box::new(Setup { inputs, verdict, live, given, exists, in_the_way })))
@@ -147,7 +145,7 @@ impl Step for LaunchScript {
         delivery.secrets().map_or(Ok(()), |secrets| files::check_writable(&secrets))
     }
 
-    async fn apply(&self, w: Writes<'_>, act: Box<Write>) -> Result<Outcome<std::path::PathBuf>> {
+    async fn apply(&self, w: Writes<'_>, act: Box<Write>) -> Result<Outcome<PathBuf>> {
         let Write { inputs, given } = *act;
         let delivery = &inputs.delivery;
         let shown = w.products.runner_token.get();
@@ -192,14 +190,14 @@ impl Step for LaunchScript {
         .into())
     }
 
-    fn decide_undo(&self, _: &Deciding<'_>, seen: &Seen) -> Vec<Line<std::path::PathBuf>> {
+    fn decide_undo(&self, _: &Deciding<'_>, seen: &Seen) -> Vec<Line<PathBuf>> {
         match seen {
             Seen::Setup(_) => Vec::new(),
             Seen::Teardown(lines) => lines.clone(),
         }
     }
 
-    async fn undo(&self, w: Writes<'_>, acts: Vec<std::path::PathBuf>) -> Result<String> {
+    async fn undo(&self, w: Writes<'_>, acts: Vec<PathBuf>) -> Result<String> {
         let mut changed = false;
         for path in acts {
             changed |= files::remove(&path)?;
@@ -213,7 +211,7 @@ impl Step for LaunchScript {
     }
 }
 
-/// The failure if the script cannot be written for lack of settings.
+/// The missing settings without which the script cannot be written.
 fn lacks_source(run: &Run) -> Option<Failure> {
     if gitlab_url(run).is_none() {
         return Some(
@@ -233,23 +231,23 @@ fn lacks_source(run: &Run) -> Option<Failure> {
     )
 }
 
-/// Reasons for a new script with both tokens.
+/// The state of the last script, and the tokens available in this run.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each named where it is set")]
 struct Due {
     /// The inputs have not changed.
     same: bool,
     /// The target or the place of the secrets has changed.
     another: bool,
-    /// A token in it is outdated.
+    /// A script with both tokens is required, because a token or the target has changed.
     reissued: bool,
-    bearer_at_hand: bool,
+    has_cluster_token: bool,
     has_runner_token: bool,
 }
 
 fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
     let written = d.notes.script_digest();
     let live = seen.live.as_ref();
-    // A host with the old token would stop.
+    // The token on the host is no longer valid.
     let stale = renewal::script_is_stale(d.run, d.notes, live);
     let another = written.is_some() && seen.inputs.delivery.is_another(d.notes);
     let renewed = live.is_none_or(|live| renewal::renewal(d.run, d.notes, live).is_some());
@@ -260,13 +258,13 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
             || (written.is_some() && stale)
             || another
             || verdict.brings_token(),
-        bearer_at_hand: renewed || live.is_some_and(renewal::is_readable),
+        has_cluster_token: renewed || live.is_some_and(renewal::is_readable),
         has_runner_token: d.run.settings.runner_token_file.is_some() || verdict.brings_token(),
     }
 }
 
+/// The line of the script, or the failure that prevents writing it.
 fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
-    let settings = &d.run.settings;
     let written = d.notes.script_digest().is_some();
     if gitlab_url(d.run).is_none() && written {
         return Ok(Line::keep("not compared: --gitlab-url is not set"));
@@ -275,10 +273,9 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
         return Err(failure);
     }
     let Some(verdict) = &seen.verdict else { return Ok(Line::keep("not compared")) };
-    let delivery = &seen.inputs.delivery;
     let due = due(d, seen, verdict);
     if is_kept(d, seen, &due) {
-        let gone = delivery.script.as_os_str() != "-" && !seen.exists;
+        let gone = seen.inputs.delivery.script.as_os_str() != "-" && !seen.exists;
         return Ok(Line::keep(match (gone, d.run.alone) {
             (true, true) => {
                 "kept (the file is gone, as it should be after use; --script FILE writes it again)"
@@ -290,68 +287,78 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     if (!written || due.reissued) && !due.has_runner_token {
         return Err(lacks_runner_token(&due, verdict));
     }
-    if due.reissued && !due.bearer_at_hand {
-        return Err(Failure::new(
-            Id::MissingInput,
-            "a script with a new runner token also needs the cluster token",
-        )
-        .detail("because", "a requested one is known to its host alone")
-        .hint("reissue both tokens: --reissue all"));
+    if due.reissued && !due.has_cluster_token {
+        let message = "a script with a new runner token also needs the cluster token";
+        return Err(Failure::new(Id::MissingInput, message)
+            .detail("because", "a requested one is known to its host alone")
+            .hint("reissue both tokens: --reissue all"));
     }
     // Refused before anything is created.
     let given = seen.given.clone()?;
     if let Some(failure) = &seen.in_the_way {
         return Err(failure.clone());
     }
-    let with_secrets = due.has_runner_token && due.bearer_at_hand;
-    let (runner_token, bearer_token) =
-        (Secret::new("x".repeat(LONGEST_RUNNER)), Secret::new("x".repeat(LONGEST_BEARER)));
-    let inline = (with_secrets && !delivery.placement.separate).then_some(ScriptSecrets {
-        runner_token: &runner_token,
-        bearer_token: &bearer_token,
-        runner_expires: None,
-    });
-    let (_, warning, _) = seen.inputs.document(d.run, inline, with_secrets)?;
-    let secrets = match delivery.secrets().and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned)) {
-        _ if !with_secrets => "no secrets; keeps the tokens on the host".to_owned(),
-        None => "contains two secrets".to_owned(),
-        Some(name) => format!("no secrets; {} next to it contains both", name.to_string_lossy()),
-    };
-    let custom = given.as_ref().is_some_and(has_custom_prefix);
-    let decision = if written { Decision::Update } else { Decision::Create };
+    let with_secrets = due.has_runner_token && due.has_cluster_token;
+    let size_warning = check_size(d.run, &seen.inputs, with_secrets)?;
+    let custom_prefix = given.as_ref().is_some_and(has_custom_prefix);
+    let (delivery, ca_note) = (&seen.inputs.delivery, seen.inputs.gitlab_ca.note.clone());
+    let text = format!("{} ({})", delivery.script.display(), secrets_text(delivery, with_secrets));
     let act = Box::new(Write { inputs: seen.inputs.clone(), given });
-    let line = Line::new(decision, format!("{} ({secrets})", delivery.script.display()), act);
-    let mut line = delivery.about(line, with_secrets).detail(installs(d.run));
-    for text in warning.into_iter().chain(seen.inputs.gitlab_ca.note.clone()) {
-        line = line.detail(text);
-    }
-    if decision == Decision::Update && !due.reissued {
+    let line = Line::new(if written { Decision::Update } else { Decision::Create }, text, act);
+    let line = delivery.about(line, with_secrets).detail(installs(d.run));
+    let mut line = size_warning.into_iter().chain(ca_note).fold(line, Line::detail);
+    if written && !due.reissued {
         line = line.detail(if due.same {
             "run it on the host again"
         } else {
             "its inputs have changed: run it on the host again"
         });
     }
-    if custom {
+    if custom_prefix {
         line = line.detail("the runner's token has an instance-specific prefix: gitlab-runner will not renew it, and `gitlab-runner unregister` on the host would delete the runner in GitLab");
     }
-    let added = config_entry::added(&seen.inputs.extra);
+    Ok(additions(d.run, &seen.inputs.extra).into_iter().fold(line, Line::detail))
+}
+
+/// Renders the script with the longest tokens: a warning about its size, or OR0711 if it is too long.
+fn check_size(run: &Run, inputs: &Inputs, with_secrets: bool) -> Result<Option<String>> {
+    let (runner_token, bearer_token) =
+        (Secret::new("x".repeat(LONGEST_RUNNER)), Secret::new("x".repeat(LONGEST_BEARER)));
+    let inline = (with_secrets && !inputs.delivery.placement.separate).then_some(ScriptSecrets {
+        runner_token: &runner_token,
+        bearer_token: &bearer_token,
+        runner_expires: None,
+    });
+    Ok(inputs.document(run, inline, with_secrets)?.1)
+}
+
+fn secrets_text(delivery: &Delivery, with_secrets: bool) -> String {
+    if !with_secrets {
+        return "no secrets; keeps the tokens on the host".to_owned();
+    }
+    match delivery.secrets().as_deref().and_then(Path::file_name) {
+        None => "contains two secrets".to_owned(),
+        Some(name) => format!("no secrets; {} next to it contains both", name.to_string_lossy()),
+    }
+}
+
+/// The user's additions to the runner's entry, and the settings of the installation that are not the defaults.
+fn additions(run: &Run, extra: &toml::Table) -> Vec<String> {
+    let settings = &run.settings;
+    let added = config_entry::added(extra);
+    let mut lines = Vec::new();
     if !added.is_empty() {
-        line = line.detail(format!("--runner-config adds {}", added.join(", ")));
+        lines.push(format!("--runner-config adds {}", added.join(", ")));
     }
-    if let Some(url) = &settings.binary_url {
-        line = line.detail(given_by("--binary-url", url));
-    }
-    for (value, flag) in [
+    lines.extend(settings.binary_url.as_ref().map(|url| given_by("--binary-url", url)));
+    let defaults = [
         (&settings.apt_url, "--apt-url"),
         (&settings.key_url, "--key-url"),
         (&settings.key_fingerprint, "--key-fingerprint"),
-    ] {
-        if value.source != Source::Default {
-            line = line.detail(given_by(flag, value));
-        }
-    }
-    Ok(line)
+    ];
+    let changed = defaults.iter().filter(|(value, _)| value.source != Source::Default);
+    lines.extend(changed.map(|(value, flag)| given_by(flag, value)));
+    lines
 }
 
 /// Whether the last script is still current.
@@ -382,7 +389,6 @@ fn lacks_runner_token(due: &Due, verdict: &Verdict) -> Failure {
     }
 }
 
-/// How gitlab-runner is installed and verified.
 fn installs(run: &Run) -> String {
     let known = if sha256(run).is_some() { "its SHA-256 is verified" } else { "its SHA-256 is not known" };
     match method(run) {
@@ -391,7 +397,7 @@ fn installs(run: &Run) -> String {
     }
 }
 
-/// A setting of the installation with its source.
+/// A setting with its source.
 fn given_by(flag: &'static str, value: &Sourced<String>) -> String {
     match &value.source {
         Source::Flag(_) => format!("{flag} {}", value.value),
@@ -447,13 +453,13 @@ fn has_custom_prefix(token: &Secret) -> bool {
     text.contains("-glrt-") && !text.starts_with("glrt-")
 }
 
-/// Notes the written script in the record, and on the anchor for other machines.
+/// Notes the written script in the record, and on the ServiceAccount for other machines.
 async fn note(w: Writes<'_>, digest: &str, delivery: &Delivery, with_secrets: bool) -> Result<()> {
     let secret = w.cluster.read(&w.run.names.token_secret()).await.map_err(Failure::from)?;
     w.journal.write(|record| {
         digest.clone_into(&mut record.script_digest);
         record.script_target = delivery.noted();
-        // The file may contain the token that create-runner wrote: that runner is ours.
+        // If create-runner wrote that file, the runner belongs to the deployment.
         let owned = record.gitlab.owned();
         let in_file = owned.is_some_and(|runner| runner.token == TokenPlace::InFile);
         if w.run.settings.runner_token_file.is_some() {
