@@ -1,9 +1,9 @@
-//! The temporary binding is made only where it is needed, may be made, may be taken back, and is agreed to.
+//! The temporary binding requires a need, the rights to create and delete it, and consent.
 
 use super::*;
 use crate::steps::fixture::{self, World};
 
-/// It is needed, and the operator may do it.
+/// The binding is needed, and the operator may create and delete it.
 fn base(_: &mut World) -> Seen {
     let means = Means { bind: true, release: true, refused: None };
     Seen { leftovers: Vec::new(), answer: Answer::Needed, operator: "ann".to_owned(), means: Some(means) }
@@ -18,11 +18,11 @@ fn leave(seen: &mut Seen) {
     seen.leftovers = vec![(reference, Some("u".to_owned()))];
 }
 
-fn unasked(seen: &mut Seen) {
+fn unknown(seen: &mut Seen) {
     seen.answer = Answer::Unknown("clusterroles is forbidden".to_owned());
 }
 
-/// As it is seen right before it is applied.
+/// The observation before apply, which does not include the means.
 fn again(seen: &mut Seen) {
     seen.means = None;
 }
@@ -51,7 +51,7 @@ fn decisions() {
         shown,
         &[
             (
-                "the Role is in place",
+                "no binding if the Role is in place",
                 &[],
                 |_, seen| {
                     seen.answer = Answer::NotNeeded("the Role is in place".to_owned());
@@ -60,7 +60,7 @@ fn decisions() {
                 &["NotNeeded: not needed: the Role is in place"],
             ),
             (
-                "the operator may grant it, also in a namespace that is used",
+                "no binding if the operator may grant the Role, also in an existing namespace",
                 USED,
                 |_, seen| {
                     seen.answer = Answer::MayGrant("you may grant it".to_owned());
@@ -69,14 +69,14 @@ fn decisions() {
                 &["NotNeeded: not needed: you may grant it"],
             ),
             (
-                "needed",
+                "binds edit if needed",
                 &[],
                 |_, _| {},
                 &["Create Bind RoleBinding edit: demo-jobs: edit for ann | removed after create-role | \
                kubectl delete -n demo-jobs rolebinding demo-admin-0000abcd"],
             ),
             (
-                "needed, with cluster-admin",
+                "binds cluster-admin with --cluster-admin",
                 ADMIN,
                 |_, _| {},
                 &[
@@ -84,13 +84,13 @@ fn decisions() {
                 ],
             ),
             (
-                "needed, and kept",
+                "keeps the binding with --keep-admin-binding",
                 KEPT,
                 |_, _| {},
                 &["Create Bind RoleBinding edit: kept afterwards (--keep-admin-binding)"],
             ),
             (
-                "needed, and may not be bound",
+                "refuses without the right to bind edit",
                 &[],
                 |_, seen| may(seen, false, true),
                 &[
@@ -98,25 +98,25 @@ fn decisions() {
                 ],
             ),
             (
-                "needed, and cluster-admin may not be bound",
+                "refuses without the right to bind cluster-admin",
                 ADMIN,
                 |_, seen| may(seen, false, true),
                 &["Refuse CannotGrant: have an administrator apply these manifests"],
             ),
             (
-                "needed, and could not be taken back",
+                "refuses without the right to delete the binding",
                 &[],
                 |_, seen| may(seen, true, false),
                 &["Refuse CannotGrant: but not delete the RoleBinding again | --keep-admin-binding"],
             ),
             (
-                "needed, could not be taken back, and need not",
+                "needs no right to delete a binding that is kept",
                 KEPT,
                 |_, seen| may(seen, true, false),
                 &["Create Bind RoleBinding edit"],
             ),
             (
-                "needed, and the binding is refused by a policy",
+                "refuses if a policy rejects the binding",
                 &[],
                 |_, seen| {
                     let failure = Failure::new(Id::AdmissionRefused, "a policy refuses the binding");
@@ -125,7 +125,7 @@ fn decisions() {
                 &["Refuse AdmissionRefused: a policy refuses the binding"],
             ),
             (
-                "needed in a namespace that is used",
+                "requires consent in an existing namespace",
                 USED,
                 |_, seen| again(seen),
                 &[
@@ -133,55 +133,60 @@ fn decisions() {
                 ],
             ),
             (
-                "needed in a namespace that is used, with consent",
+                "binds edit in an existing namespace with consent",
                 ACCEPTED,
                 |_, _| {},
                 &["Create Bind RoleBinding edit"],
             ),
             (
-                "needed in a namespace that is used, with cluster-admin",
+                "binds cluster-admin with an existing namespace without further consent",
                 &["--use-namespace", "demo-jobs", "--cluster-admin"],
                 |_, _| {},
                 &["Create Bind ClusterRoleBinding cluster-admin"],
             ),
             (
-                "unknown yet",
+                "announces the largest binding if the need is unknown",
                 &[],
-                |_, seen| unasked(seen),
+                |_, seen| unknown(seen),
                 &[
                     "Unknown Bind RoleBinding edit: known after create-namespaces; at most RoleBinding in demo-jobs",
                 ],
             ),
             (
-                "unknown yet, and may not be bound: the second look may find that it is not needed",
+                "announces it also without the right to bind, because it may not be needed",
                 &[],
                 |_, seen| {
-                    unasked(seen);
+                    unknown(seen);
                     may(seen, false, true);
                 },
                 &["Unknown Bind RoleBinding edit"],
             ),
             (
-                "unknown yet, and could not be taken back",
+                "refuses an unknown need without the right to delete the binding",
                 &[],
                 |_, seen| {
-                    unasked(seen);
+                    unknown(seen);
                     may(seen, true, false);
                 },
                 &["Refuse CannotGrant: but not delete the RoleBinding again"],
             ),
             (
-                "unknown in a namespace that is used",
+                "requires consent for an unknown need in an existing namespace",
                 USED,
                 |_, seen| {
-                    unasked(seen);
+                    unknown(seen);
                     again(seen);
                 },
                 &["Refuse MissingConsent: --accept temporary-edit"],
             ),
-            ("second look: needed", &[], |_, seen| again(seen), &["Create Bind RoleBinding edit"]),
             (
-                "second look: not needed",
+                "second decision: binds edit if needed",
+                &[],
+                |_, seen| again(seen),
+                &["Create Bind RoleBinding edit"],
+            ),
+            (
+                "second decision: no binding if the operator may grant the Role",
                 &[],
                 |_, seen| {
                     seen.answer = Answer::MayGrant("you may grant it".to_owned());
@@ -190,22 +195,22 @@ fn decisions() {
                 &["NotNeeded"],
             ),
             (
-                "second look: still unknown",
+                "second decision: refuses a need that is still unknown",
                 &[],
                 |_, seen| {
-                    unasked(seen);
+                    unknown(seen);
                     again(seen);
                 },
                 &["Refuse CannotGrant: because: clusterroles is forbidden"],
             ),
             (
-                "left by a killed run",
+                "releases a leftover binding first",
                 &[],
                 |_, seen| leave(seen),
                 &["Release Release demo-admin-1: left by an earlier run", "Create Bind RoleBinding edit"],
             ),
             (
-                "left by an earlier run, and kept",
+                "keeps a leftover binding with --keep-admin-binding",
                 KEPT,
                 |_, seen| {
                     leave(seen);
@@ -218,7 +223,7 @@ fn decisions() {
 }
 
 #[test]
-fn a_role_to_be_granted_cannot_be_looked_at_yet() {
+fn role_that_needs_the_binding_has_no_dry_run() {
     for (answer, means, unlooked) in [
         (Answer::Needed, true, 1),
         (Answer::Needed, false, 0),
@@ -235,7 +240,7 @@ fn a_role_to_be_granted_cannot_be_looked_at_yet() {
 }
 
 #[test]
-fn a_second_look_may_do_no_more_than_was_announced() {
+fn second_decision_creates_only_the_announced_binding() {
     let act = |flags: &[&str]| Act::Bind(binding(&World::new(flags).run, fixture::ID, "ann"));
     assert!(BindAdmin.within(&act(&[]), &[act(&[])]));
     assert!(!BindAdmin.within(&act(ADMIN), &[act(&[])]));
@@ -253,9 +258,9 @@ fn decisions_to_undo() {
         base,
         shown,
         &[
-            ("nothing is left", &[], |_, _| {}, &[]),
+            ("removes nothing without leftovers", &[], |_, _| {}, &[]),
             (
-                "left by a killed run",
+                "releases a leftover binding, also with --keep-admin-binding",
                 KEPT,
                 |_, seen| leave(seen),
                 &["Release Release demo-admin-1 Some(\"u\")"],

@@ -1,4 +1,4 @@
-//! The file is committed where there is none or ours, and only on request over another one.
+//! The file is committed if there is none, or over its own; over a foreign one only with --overwrite-pipeline.
 
 use super::*;
 use crate::steps::fixture::{self, World};
@@ -13,19 +13,7 @@ fn present(text: &str) -> Option<Present> {
 
 /// There is no file yet.
 fn base(_: &mut World) -> Seen {
-    Seen::State(Box::new(State {
-        project: 7,
-        path: ".gitlab-ci.yml".to_owned(),
-        branch: "main".to_owned(),
-        head: Some("0123456789abcdef".to_owned()),
-        start: None,
-        may_push: true,
-        protected: false,
-        present: None,
-        wanted: NEW.to_owned(),
-        lint: Some((Vec::new(), Vec::new())),
-        tags_only: false,
-    }))
+    Seen::State(Box::new(State { wanted: NEW.to_owned(), ..fixture::pipeline_state() }))
 }
 
 fn at(seen: &mut Seen) -> &mut State {
@@ -35,7 +23,7 @@ fn at(seen: &mut Seen) -> &mut State {
     }
 }
 
-/// The record says that we committed the old text.
+/// The record has a commit with the old text.
 fn committed(world: &mut World) {
     world.record.gitlab.commit = Some(OwnedCommit {
         project: 7,
@@ -62,19 +50,19 @@ fn decisions() {
         shown,
         &[
             (
-                "missing",
+                "creates a missing file",
                 &[],
                 |_, _| {},
                 &["Create Write over nothing: .gitlab-ci.yml on main | GitLab's lint: valid"],
             ),
             (
-                "missing, on a new branch",
+                "creates a missing file on a new branch",
                 &[],
                 |_, seen| at(seen).start = Some("main".to_owned()),
                 &["Create Write over nothing: a new branch from main"],
             ),
             (
-                "equal",
+                "keeps an equal file, also without the right to push",
                 &[],
                 |_, seen| {
                     at(seen).present = present(NEW);
@@ -83,7 +71,7 @@ fn decisions() {
                 &["Keep: =kept: .gitlab-ci.yml on main"],
             ),
             (
-                "equal where the new branch begins",
+                "creates a new branch also for an equal file",
                 &[],
                 |_, seen| {
                     at(seen).present = present(NEW);
@@ -92,31 +80,31 @@ fn decisions() {
                 &["Create Write over c0ffee00: a new branch from main"],
             ),
             (
-                "lint finds errors",
+                "refuses if the lint finds errors",
                 &[],
                 |_, seen| at(seen).lint = Some((vec!["no stages".to_owned()], Vec::new())),
                 &["Refuse PipelineLint: lint error: no stages"],
             ),
             (
-                "lint warns",
+                "shows warnings of the lint",
                 &[],
                 |_, seen| at(seen).lint = Some((Vec::new(), vec!["a doubtful rule".to_owned()])),
                 &["Create Write over nothing: lint warning: a doubtful rule"],
             ),
             (
-                "lint may not be asked",
+                "shows that the token may not lint",
                 &[],
                 |_, seen| at(seen).lint = None,
                 &["Create Write over nothing: not linted: the token may not lint"],
             ),
             (
-                "may not push",
+                "refuses without the right to push",
                 &[],
                 |_, seen| at(seen).may_push = false,
                 &["Refuse GitlabForbidden: you may not push to the branch main | --branch NAME"],
             ),
             (
-                "may not push to a protected branch",
+                "refuses without the right to push to a protected branch",
                 &["--overwrite-pipeline"],
                 |_, seen| {
                     at(seen).may_push = false;
@@ -126,7 +114,7 @@ fn decisions() {
                 &["Refuse GitlabForbidden: you may not push to the protected branch main"],
             ),
             (
-                "somebody's file",
+                "refuses a foreign file with other content",
                 &[],
                 |_, seen| at(seen).present = present(OLD),
                 &[
@@ -134,13 +122,13 @@ fn decisions() {
                 ],
             ),
             (
-                "somebody's file, to be overwritten",
+                "updates a foreign file with --overwrite-pipeline",
                 &["--overwrite-pipeline"],
                 |_, seen| at(seen).present = present(OLD),
                 &[UPDATE],
             ),
             (
-                "our file, and nobody has changed it",
+                "updates its own unchanged file",
                 &[],
                 |world, seen| {
                     committed(world);
@@ -149,7 +137,7 @@ fn decisions() {
                 &[UPDATE],
             ),
             (
-                "our file, and somebody has changed it",
+                "refuses its own file after a foreign change",
                 &[],
                 |world, seen| {
                     committed(world);
@@ -158,7 +146,7 @@ fn decisions() {
                 &["Refuse PipelineFileDiffers"],
             ),
             (
-                "the same text on another branch is not ours",
+                "refuses the recorded content on another branch",
                 &[],
                 |world, seen| {
                     committed(world);
@@ -168,7 +156,7 @@ fn decisions() {
                 &["Refuse PipelineFileDiffers"],
             ),
             (
-                "the same text in another project is not ours",
+                "refuses the recorded content in another project",
                 &[],
                 |world, seen| {
                     committed(world);
@@ -178,7 +166,7 @@ fn decisions() {
                 &["Refuse PipelineFileDiffers"],
             ),
             (
-                "the runner's line says it already",
+                "covers a change that create-runner's line includes",
                 &[],
                 |world, seen| {
                     committed(world);
@@ -189,7 +177,7 @@ fn decisions() {
                 &["Update~ Write over c0ffee00"],
             ),
             (
-                "the runner's line says a part of it",
+                "shows a change that create-runner's line includes only in part",
                 &[],
                 |world, seen| {
                     committed(world);
@@ -199,13 +187,13 @@ fn decisions() {
                 &[UPDATE],
             ),
             (
-                "not to be looked at",
+                "shows that the file was not read",
                 &[],
                 |_, seen| *seen = Seen::Skipped("no token".to_owned()),
                 &["Keep!: not looked at: no token"],
             ),
             (
-                "something stands in the way",
+                "refuses with each obstacle",
                 &[],
                 |_, seen| {
                     *seen =
@@ -218,7 +206,7 @@ fn decisions() {
 }
 
 #[test]
-fn a_commit_is_promised_to_the_pipeline() {
+fn planned_commit_is_in_the_forecast() {
     for (text, promised) in [(None, true), (present(NEW), false), (present(OLD), false)] {
         let mut world = World::new(&[]);
         let mut seen = base(&mut world);
@@ -239,27 +227,37 @@ fn decisions_to_undo() {
         shown,
         &[
             (
-                "untouched",
+                "deletes the unchanged file",
                 &[],
                 |_, _| {},
                 &["Remove Delete over c0ffee00: commit 01234567 | delete the file"],
             ),
             (
-                "untouched, and there was one before",
+                "restores the content before its commit",
                 &[],
                 |_, seen| *seen = Seen::Revert(present(OLD), Some(NEW.to_owned())),
                 &["Remove Write over c0ffee00: restore the earlier content"],
             ),
             (
-                "changed since",
+                "keeps a changed file",
                 &[],
                 |_, seen| *seen = Seen::Revert(present(NEW), None),
                 &["Keep: changed since the commit"],
             ),
-            ("gone", &[], |_, seen| *seen = Seen::Revert(None, None), &["Keep: already gone"]),
-            ("not asked for", &[], |_, seen| *seen = Seen::Stays, &["Keep: --revert-pipeline"]),
             (
-                "GitLab is gone",
+                "shows that the file is already gone",
+                &[],
+                |_, seen| *seen = Seen::Revert(None, None),
+                &["Keep: already gone"],
+            ),
+            (
+                "keeps the commit without --revert-pipeline",
+                &[],
+                |_, seen| *seen = Seen::Stays,
+                &["Keep: --revert-pipeline"],
+            ),
+            (
+                "keeps the commit with --gitlab-gone",
                 &[],
                 |world, seen| {
                     world.run.options.gitlab_gone = true;
@@ -267,7 +265,7 @@ fn decisions_to_undo() {
                 },
                 &["Keep: --gitlab-gone: not read back"],
             ),
-            ("never committed", &[], |world, _| world.record.gitlab.commit = None, &[]),
+            ("no line without a recorded commit", &[], |world, _| world.record.gitlab.commit = None, &[]),
         ],
     );
 }

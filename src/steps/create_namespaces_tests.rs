@@ -1,10 +1,10 @@
-//! Namespaces are made, used as they are, or put right in the direction of safety.
+//! Namespaces are created or used as they are; a Pod Security level is raised, and lowered only on request.
 
 use super::*;
 use crate::cluster::dry_run::Look;
 use crate::steps::fixture::{self, World};
 
-/// Both are there and ours.
+/// Both exist and belong to the deployment.
 fn base(world: &mut World) -> Seen {
     let references = world.run.names.namespaces();
     let level = world.run.settings.pod_security.word();
@@ -27,7 +27,7 @@ fn enforce(seen: &mut Seen, level: &str) {
     at(seen, JOB).value["metadata"]["labels"][format!("{POD_SECURITY}enforce")] = json!(level);
 }
 
-/// Neither is ours, and jobs could reach something.
+/// Neither belongs to the deployment, and jobs can reach objects there.
 fn used(world: &mut World, seen: &mut Seen) {
     world.record.objects.clear();
     seen.reach = Some("2 Secrets".to_owned());
@@ -55,9 +55,9 @@ fn decisions() {
         base,
         shown,
         &[
-            ("in place", &[], |_, _| {}, &["Keep: demo", "Keep: demo-jobs"]),
+            ("keeps both namespaces if in place", &[], |_, _| {}, &["Keep: demo", "Keep: demo-jobs"]),
             (
-                "missing",
+                "creates missing namespaces with the configured labels",
                 &["--namespace-label", "team=ci"],
                 |_, seen| seen.places.iter_mut().for_each(|place| place.live = None),
                 &[
@@ -66,7 +66,7 @@ fn decisions() {
                 ],
             ),
             (
-                "missing, and refused by a policy",
+                "refuses if a policy rejects a missing namespace",
                 &[],
                 |_, seen| {
                     seen.places[JOB].live = None;
@@ -76,13 +76,13 @@ fn decisions() {
                 &[KEEP, "Refuse AdmissionRefused: a policy refuses it"],
             ),
             (
-                "used as they are, and missing",
+                "refuses missing namespaces of --use-namespace",
                 USED,
                 |_, seen| seen.places.iter_mut().for_each(|place| place.live = None),
                 &["Refuse NamespaceMissing: omit --use-namespace", "Refuse NamespaceMissing: demo-jobs"],
             ),
             (
-                "used as they are, without consent to what jobs can reach",
+                "requires consent to objects that jobs can reach in an existing namespace",
                 USED,
                 used,
                 &[
@@ -91,13 +91,13 @@ fn decisions() {
                 ],
             ),
             (
-                "used as they are, with consent",
+                "keeps existing namespaces with consent",
                 ACCEPTED,
                 used,
                 &["Keep: used as it is", "Keep: used as it is | jobs can reach there: 2 Secrets"],
             ),
             (
-                "used as they are, and our jobs work there already",
+                "requires no consent again after the first setup",
                 USED,
                 |world, seen| {
                     used(world, seen);
@@ -106,7 +106,7 @@ fn decisions() {
                 &[KEEP, "Keep: jobs can reach there: 2 Secrets"],
             ),
             (
-                "used as they are: no label is touched",
+                "does not relabel an existing namespace",
                 ACCEPTED,
                 |world, seen| {
                     used(world, seen);
@@ -115,7 +115,7 @@ fn decisions() {
                 &[KEEP, KEEP],
             ),
             (
-                "somebody else's",
+                "refuses foreign namespaces",
                 &[],
                 |world, _| world.record.objects.clear(),
                 &[
@@ -124,19 +124,19 @@ fn decisions() {
                 ],
             ),
             (
-                "made anew by somebody",
+                "refuses a recreated namespace",
                 &[],
                 |_, seen| fixture::replace(at(seen, RUNNER)),
                 &["Refuse ForeignObject: the recorded object was deleted", KEEP],
             ),
             (
-                "being deleted",
+                "refuses a namespace that is being deleted",
                 &[],
                 |_, seen| fixture::terminate(at(seen, RUNNER)),
                 &["Refuse BeingDeleted: demo", KEEP],
             ),
             (
-                "used as it is, and being deleted",
+                "refuses an existing namespace that is being deleted",
                 ACCEPTED,
                 |world, seen| {
                     used(world, seen);
@@ -145,7 +145,7 @@ fn decisions() {
                 &[KEEP, "Refuse BeingDeleted: demo-jobs"],
             ),
             (
-                "Pod Security allows more",
+                "raises a Pod Security level that is too low",
                 &[],
                 |_, seen| enforce(seen, "privileged"),
                 &[
@@ -154,31 +154,31 @@ fn decisions() {
                 ],
             ),
             (
-                "no Pod Security allows most",
+                "sets a missing Pod Security level",
                 &[],
                 |_, seen| at(seen, JOB).value["metadata"]["labels"] = json!({}),
                 &[KEEP, "Update Relabel baseline: - enforce privileged"],
             ),
             (
-                "Pod Security allows less",
+                "keeps a stricter Pod Security level",
                 &[],
                 |_, seen| enforce(seen, "restricted"),
                 &[KEEP, "Keep!: stricter than baseline | kept | --force-conflicts"],
             ),
             (
-                "Pod Security allows less, forced",
+                "lowers a stricter level with --force-conflicts",
                 &["--force-conflicts"],
                 |_, seen| enforce(seen, "restricted"),
                 &[KEEP, "Update Relabel baseline: restricted -> baseline"],
             ),
             (
-                "the runner's namespace has no level",
+                "sets no level on the runner namespace",
                 &[],
                 |_, seen| at(seen, RUNNER).value["metadata"]["labels"] = json!({}),
                 &[KEEP, KEEP],
             ),
             (
-                "labels and annotations that are missing are named, not set",
+                "shows the commands for missing labels and annotations",
                 &["--namespace-label", "team=ci", "--namespace-annotation", "note=a b"],
                 |_, seen| at(seen, RUNNER).value["metadata"]["labels"]["team"] = json!("ci"),
                 &[
@@ -202,16 +202,21 @@ fn decisions_to_undo() {
         shown,
         &[
             (
-                "ours",
+                "deletes both namespaces, the job namespace first",
                 &[],
                 |_, _| {},
                 &["Remove Delete demo-jobs uid-demo-jobs", "Remove Delete demo uid-demo"],
             ),
-            ("gone", &[], |_, seen| seen.places.iter_mut().for_each(|place| place.live = None), &[]),
-            ("used as they are", USED, |_, _| {}, &[]),
-            ("somebody else's", &[], |world, _| world.record.objects.clear(), &[]),
             (
-                "somebody else's that says it is ours, on its way out",
+                "no line for deleted namespaces",
+                &[],
+                |_, seen| seen.places.iter_mut().for_each(|place| place.live = None),
+                &[],
+            ),
+            ("no line for existing namespaces", USED, |_, _| {}, &[]),
+            ("no line for foreign namespaces", &[], |world, _| world.record.objects.clear(), &[]),
+            (
+                "reports a terminating foreign namespace with the deployment's annotation",
                 &[],
                 |world, seen| {
                     world.record.objects.clear();
@@ -220,13 +225,13 @@ fn decisions_to_undo() {
                 &["Refuse StillDeleting: demo-jobs"],
             ),
             (
-                "kept on request",
+                "keeps both with --keep-namespaces",
                 &[],
                 |world, _| world.run.options.keep_namespaces = true,
                 &["Keep: demo-jobs (--keep-namespaces)", "Keep: demo (--keep-namespaces)"],
             ),
             (
-                "a look inside takes a binding",
+                "creates a temporary binding first, if needed to list the contents",
                 &[],
                 |world, seen| {
                     let binding =
@@ -241,7 +246,7 @@ fn decisions_to_undo() {
                 ],
             ),
             (
-                "being deleted",
+                "waits for a namespace that is being deleted",
                 &[],
                 |_, seen| fixture::terminate(at(seen, JOB)),
                 &["Remove Delete demo-jobs uid-demo-jobs: is being deleted", "Remove Delete demo uid-demo"],

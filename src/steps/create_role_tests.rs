@@ -1,8 +1,9 @@
-//! What allows more is mended, what allows less is kept, what is not ours is refused.
+//! Excess rights are removed, missing rights are restored only on request, foreign objects are refused.
 
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cluster::dry_run::Look;
 use crate::steps::fixture::{self, World};
 
 /// Everything is in place.
@@ -14,7 +15,7 @@ fn base(world: &mut World) -> Seen {
     Seen { objects, default_account: Some(quiet), looks: Looks::default() }
 }
 
-/// The account, the jobs' account, the Role or the binding, as it is.
+/// The existing object with this index.
 fn at(seen: &mut Seen, index: usize) -> &mut Object {
     seen.objects[index].1.as_mut().expect("it is there")
 }
@@ -67,9 +68,9 @@ fn decisions() {
         base,
         shown,
         &[
-            ("in place", &[], |_, _| {}, &[KEEP, KEEP, KEEP, KEEP]),
+            ("keeps all objects if in place", &[], |_, _| {}, &[KEEP, KEEP, KEEP, KEEP]),
             (
-                "missing",
+                "creates missing objects",
                 &[],
                 |_, seen| {
                     seen.objects.iter_mut().for_each(|(_, live)| *live = None);
@@ -84,7 +85,7 @@ fn decisions() {
                 ],
             ),
             (
-                "the Role allows more",
+                "removes rights that the Role should not have",
                 &[],
                 |_, seen| {
                     rules(seen).push(json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}));
@@ -92,7 +93,7 @@ fn decisions() {
                 &[KEEP, KEEP, "Update Apply 11: allows more than it should | - nodes get", KEEP],
             ),
             (
-                "the Role allows less",
+                "keeps a Role with fewer rights",
                 &[],
                 |_, seen| drop(rules(seen).remove(0)),
                 &[
@@ -103,13 +104,13 @@ fn decisions() {
                 ],
             ),
             (
-                "the Role allows less, forced",
+                "restores rights with --force-conflicts",
                 &["--force-conflicts"],
                 |_, seen| drop(rules(seen).remove(0)),
                 &[KEEP, KEEP, "Update Apply 11: allows less than the runner needs | + ", KEEP],
             ),
             (
-                "the Role allows more and less: what was tightened stays",
+                "removes rights without restoring others",
                 &[],
                 |_, seen| {
                     *rules(seen) = vec![json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]})];
@@ -122,7 +123,7 @@ fn decisions() {
                 ],
             ),
             (
-                "the Role allows more and less, forced",
+                "removes and restores rights with --force-conflicts",
                 &["--force-conflicts"],
                 |_, seen| {
                     *rules(seen) = vec![json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]})];
@@ -130,7 +131,7 @@ fn decisions() {
                 &[KEEP, KEEP, "Update Apply 11: - pods * | + secrets create", KEEP],
             ),
             (
-                "who wrote a Role that allows less is named",
+                "names the last writer of a Role with fewer rights",
                 &[],
                 |_, seen| {
                     rules(seen).remove(0);
@@ -140,73 +141,73 @@ fn decisions() {
                 &[KEEP, KEEP, "Keep!: (last written by kubectl-edit)", KEEP],
             ),
             (
-                "the binding binds others, too",
+                "removes other subjects of the binding",
                 &[],
                 |_, seen| others(seen, true),
                 &[KEEP, KEEP, KEEP, "Update Apply [\"demo\"]: binds other subjects | - User /mallory"],
             ),
             (
-                "the binding binds others instead: they go, the runner is not bound again",
+                "removes other subjects without binding the runner again",
                 &[],
                 |_, seen| others(seen, false),
                 &[KEEP, KEEP, KEEP, "Update Apply []: - User /mallory"],
             ),
             (
-                "the binding binds others instead, forced",
+                "replaces other subjects with --force-conflicts",
                 &["--force-conflicts"],
                 |_, seen| others(seen, false),
                 &[KEEP, KEEP, KEEP, "Update Apply [\"demo\"]: - User /mallory"],
             ),
             (
-                "the binding binds nobody",
+                "keeps a binding without subjects",
                 &[],
                 |_, seen| at(seen, BINDING).value["subjects"] = json!([]),
                 &[KEEP, KEEP, KEEP, "Keep!: no longer binds the runner | --force-conflicts"],
             ),
             (
-                "the binding binds nobody, forced",
+                "binds the runner again with --force-conflicts",
                 &["--force-conflicts"],
                 |_, seen| at(seen, BINDING).value["subjects"] = json!([]),
                 &[KEEP, KEEP, KEEP, "Update Apply [\"demo\"]"],
             ),
             (
-                "the binding refers to another role",
+                "replaces a binding to another Role",
                 &[],
                 |_, seen| at(seen, BINDING).value["roleRef"]["name"] = json!("admin"),
                 &[KEEP, KEEP, KEEP, "Replace Replace RoleBinding uid-demo: another role (admin)"],
             ),
             (
-                "the binding refers to a ClusterRole of the name",
+                "replaces a binding to a ClusterRole of the same name",
                 &[],
                 |_, seen| at(seen, BINDING).value["roleRef"]["kind"] = json!("ClusterRole"),
                 &[KEEP, KEEP, KEEP, "Replace Replace RoleBinding uid-demo"],
             ),
             (
-                "an account's token is mounted",
+                "disables token mounts of a ServiceAccount",
                 &[],
                 |_, seen| at(seen, JOB_ACCOUNT).value["automountServiceAccountToken"] = Value::Null,
                 &[KEEP, "Update Apply ServiceAccount: automountServiceAccountToken is not false", KEEP, KEEP],
             ),
             (
-                "the anchor's note is of other settings",
+                "updates the annotation with the settings",
                 &[],
                 |_, seen| at(seen, ACCOUNT).value["metadata"]["annotations"][names::SETTINGS] = json!("{}"),
                 &["Update Apply ServiceAccount: settings annotation is out of date", KEEP, KEEP, KEEP],
             ),
             (
-                "pods that name no account get a token",
+                "disables token mounts of the default ServiceAccount",
                 &[],
                 |_, seen| seen.default_account = None,
                 &[KEEP, KEEP, KEEP, KEEP, "Update Quiet default"],
             ),
             (
-                "the default account of a namespace that is used stays",
+                "keeps the default ServiceAccount of an existing namespace",
                 &["--use-namespace", "demo-jobs"],
                 |_, seen| seen.default_account = None,
                 &[KEEP, KEEP, KEEP, KEEP],
             ),
             (
-                "made anew by somebody",
+                "refuses a recreated object",
                 &[],
                 |_, seen| fixture::replace(at(seen, ROLE)),
                 &[
@@ -217,7 +218,7 @@ fn decisions() {
                 ],
             ),
             (
-                "not ours, although it is being deleted",
+                "refuses a foreign object, also if it is being deleted",
                 &[],
                 |_, seen| {
                     fixture::replace(at(seen, BINDING));
@@ -226,7 +227,7 @@ fn decisions() {
                 &[KEEP, KEEP, KEEP, "Refuse ForeignObject"],
             ),
             (
-                "an unfinished creation with our id is ours",
+                "keeps an object with a recorded intent and the deployment's id",
                 &[],
                 |world, seen| {
                     let role = at(seen, ROLE).reference.clone();
@@ -236,7 +237,7 @@ fn decisions() {
                 &[KEEP, KEEP, KEEP, KEEP],
             ),
             (
-                "an unfinished creation with another id is not",
+                "refuses an object with a recorded intent and another id",
                 &[],
                 |world, seen| {
                     let role = at(seen, ROLE);
@@ -247,27 +248,24 @@ fn decisions() {
                 &[KEEP, KEEP, "Refuse ForeignObject: nothing confirms that this deployment created it", KEEP],
             ),
             (
-                "labels and id alone prove nothing",
+                "refuses an object with only the labels and the id",
                 &[],
                 |world, seen| world.record.forget(&at(seen, ROLE).reference),
                 &[KEEP, KEEP, "Refuse ForeignObject", KEEP],
             ),
             (
-                "being deleted",
+                "refuses an object that is being deleted",
                 &[],
                 |_, seen| fixture::terminate(at(seen, ACCOUNT)),
                 &["Refuse BeingDeleted: demo/demo", KEEP, KEEP, KEEP],
             ),
             (
-                "a policy refuses what would be made",
+                "refuses if a policy rejects a missing object",
                 &[],
                 |_, seen| {
                     seen.objects[ROLE].1 = None;
                     let failure = Failure::new(Id::AdmissionRefused, "a policy refuses the Role");
-                    seen.looks.add(
-                        &seen.objects[ROLE].0.reference,
-                        crate::cluster::dry_run::Look::Refused(failure),
-                    );
+                    seen.looks.add(&seen.objects[ROLE].0.reference, Look::Refused(failure));
                 },
                 &[KEEP, KEEP, KEEP, "Refuse AdmissionRefused: a policy refuses the Role"],
             ),
@@ -276,22 +274,22 @@ fn decisions() {
 }
 
 #[test]
-fn what_could_not_be_looked_at_is_in_the_forecast() {
+fn missing_object_without_a_dry_run_is_in_the_forecast() {
     let mut world = World::new(&[]);
     let mut seen = base(&mut world);
     let role = seen.objects[ROLE].0.reference.clone();
     for (live, expected) in [(seen.objects[ROLE].1.clone(), 0), (None, 1)] {
         seen.objects[ROLE].1 = live;
         seen.looks = Looks::default();
-        seen.looks.add(&role, crate::cluster::dry_run::Look::Skipped("no namespace yet".to_owned()));
+        seen.looks.add(&role, Look::Skipped("no namespace yet".to_owned()));
         let decided = world.deciding(|d| CreateRole.decide(d, &seen));
-        assert_eq!(decided.lines.len(), 4, "what is not looked at is planned all the same");
+        assert_eq!(decided.lines.len(), 4, "an object without a dry run is planned");
         assert_eq!(decided.forecast.unlooked.len(), expected);
     }
 }
 
 #[test]
-fn what_was_done_is_counted() {
+fn result_counts_created_and_updated_objects() {
     type Row = (fn(&mut Seen), &'static str);
     let rows: &[Row] = &[
         (|_| {}, "kept"),
@@ -317,7 +315,7 @@ fn what_was_done_is_counted() {
     }
 }
 
-/// What other steps noted on the anchor, and the metadata of Role and binding, stay.
+/// Annotations by other steps on the ServiceAccount, and the metadata of Role and binding.
 #[test]
 fn updates_keep_metadata() {
     let mut world = World::new(&["--force-conflicts"]);
@@ -342,7 +340,7 @@ fn decisions_to_undo() {
         shown,
         &[
             (
-                "the anchor goes last",
+                "deletes the runner's ServiceAccount last",
                 &[],
                 |_, _| {},
                 &[
@@ -353,7 +351,7 @@ fn decisions_to_undo() {
                 ],
             ),
             (
-                "what is gone is not spoken of, what is not ours is refused",
+                "no line for deleted objects, refuses foreign ones",
                 &[],
                 |_, seen| {
                     seen.objects[BINDING].1 = None;
@@ -363,7 +361,7 @@ fn decisions_to_undo() {
                 &["Refuse ForeignObject: Role demo-jobs/demo", "Remove ServiceAccount demo/demo uid-demo"],
             ),
             (
-                "what is being deleted is awaited",
+                "waits for an object that is being deleted",
                 &[],
                 |_, seen| {
                     seen.objects.truncate(1);

@@ -1,4 +1,4 @@
-//! The runner is made once, changed where it differs, and deleted only where it is ours.
+//! The runner is created once, updated if it differs, and deleted only if it belongs to the deployment.
 
 use super::*;
 use crate::deployment::record::{OwnedRunner, RunnerNote};
@@ -19,7 +19,7 @@ fn verdict(verdict: Verdict) -> Seen {
     }
 }
 
-/// A runner that is there.
+/// An existing runner.
 fn kept(change: impl FnOnce(&mut Ours), update: &Value, differs: &[&str], reset: Option<&str>) -> Seen {
     let mut ours = ours();
     change(&mut ours);
@@ -53,37 +53,37 @@ fn decisions() {
         shown,
         &[
             (
-                "its token is given",
+                "no change with --runner-token-file",
                 &[],
                 |_, seen| *seen = verdict(Verdict::Given),
                 &["NotNeeded: the runner exists, its token is given | not checked"],
             ),
             (
-                "not to be looked at",
+                "shows that the runner was not read",
                 &[],
                 |_, seen| *seen = verdict(Verdict::Skipped("no token".to_owned())),
                 &["Keep!: not looked at: no token"],
             ),
             (
-                "missing: a project runner",
+                "creates a project runner",
                 &["--tags", "a,b"],
                 |_, seen| *seen = verdict(Verdict::Create(json!({"runner_type": "project_type"}))),
                 &["Create Create project_type: project runner in acme/hello: locked, only jobs tagged a,b"],
             ),
             (
-                "missing: a group runner",
+                "creates a group runner",
                 &[],
                 |_, seen| *seen = verdict(Verdict::Create(json!({"runner_type": "group_type"}))),
                 &["Create Create group_type: group runner: locked"],
             ),
             (
-                "missing: an instance runner",
+                "creates an instance runner",
                 &[],
                 |_, seen| *seen = verdict(Verdict::Create(json!({"runner_type": "instance_type"}))),
                 &["Create Create instance_type: instance runner: locked"],
             ),
             (
-                "what stands in the way is said beside it",
+                "refuses with each obstacle, and shows the plan",
                 &[],
                 |_, seen| {
                     *seen = verdict(Verdict::Create(json!({"runner_type": "project_type"})));
@@ -94,13 +94,13 @@ fn decisions() {
                 &["Create Create project_type", "Refuse GitlabTokenScope", "Refuse MissingInput"],
             ),
             (
-                "the article's way",
+                "registers a runner with a registration token",
                 &["--tags", "a"],
                 |_, seen| *seen = verdict(Verdict::Legacy(Found::None)),
                 &["Create Register a: the article's way | GitLab 20.0 | can neither read nor delete"],
             ),
             (
-                "the article's way, done before",
+                "keeps a registered runner that it cannot read",
                 &[],
                 |world, seen| {
                     world.record.gitlab.runner = RunnerNote::Ours(OwnedRunner::default());
@@ -109,26 +109,26 @@ fn decisions() {
                 &["Keep!: registered earlier; not looked at without a GitLab token"],
             ),
             (
-                "the article's way, and found",
+                "keeps a registered runner that it found",
                 &[],
                 |_, seen| *seen = verdict(Verdict::Legacy(Found::Ours(Box::new(ours())))),
                 &["Keep: kept: runner 101, fine"],
             ),
-            ("in place", &[], |_, _| {}, &["Keep: kept: runner 101, fine"]),
+            ("keeps a runner in place", &[], |_, _| {}, &["Keep: kept: runner 101, fine"]),
             (
-                "paused",
+                "points out a paused runner",
                 &[],
                 |_, seen| *seen = kept(|ours| ours.runner.paused = true, &Value::Null, &[], None),
                 &["Keep!: a paused runner takes no jobs"],
             ),
             (
-                "other tags: the pipeline file stays",
+                "updates the tags of the runner only",
                 &[],
                 |_, seen| *seen = kept(|_| {}, &json!({"tag_list": ["b"]}), &["tags a -> b"], None),
                 &["Update Update 101 {\"tag_list\":[\"b\"]}: runner 101: tags a -> b | --commit-pipeline"],
             ),
             (
-                "other tags: the pipeline file changes with them",
+                "updates the tags of the runner and the pipeline file in one line",
                 &[],
                 |world, seen| {
                     world.run.parts.push(Part::Commit);
@@ -137,7 +137,7 @@ fn decisions() {
                 &["Update Update 101 {\"tag_list\":[\"b\"]}: runner 101 and the pipeline file: tags a -> b"],
             ),
             (
-                "not locked any more",
+                "locks the runner again",
                 &[],
                 |world, seen| {
                     world.run.parts.push(Part::Commit);
@@ -146,7 +146,7 @@ fn decisions() {
                 &["Update Update 101 {\"locked\":true}: runner 101: locked"],
             ),
             (
-                "its mark is of an earlier ServiceAccount",
+                "updates an outdated mark",
                 &[],
                 |_, seen| *seen = kept(|ours| ours.outdated_mark = true, &Value::Null, &[], None),
                 &[
@@ -154,13 +154,13 @@ fn decisions() {
                 ],
             ),
             (
-                "a new token, and nobody has the old one",
+                "resets the token of an unused runner",
                 &[],
                 |_, seen| *seen = kept(|_| {}, &Value::Null, &[], Some("a new token (--reissue)")),
                 &["Replace Reset 101: runner 101: a new token (--reissue)"],
             ),
             (
-                "a new token, and a machine has the old one",
+                "names the hosts that stop after a token reset",
                 &[],
                 |_, seen| {
                     let used = |ours: &mut Ours| {
@@ -171,7 +171,7 @@ fn decisions() {
                 &["Replace Reset 101: stops until the new script has run there: s_1"],
             ),
             (
-                "all of it at once",
+                "makes all changes together",
                 &[],
                 |_, seen| {
                     let marked = |ours: &mut Ours| ours.outdated_mark = true;
@@ -184,7 +184,7 @@ fn decisions() {
 }
 
 #[test]
-fn a_change_of_tags_is_announced_to_the_pipeline_file() {
+fn changed_tags_are_in_the_forecast() {
     for (update, announced) in
         [(json!({"tag_list": ["b"]}), true), (json!({"locked": true}), false), (Value::Null, false)]
     {
@@ -208,15 +208,20 @@ fn decisions_to_undo() {
         recorded,
         shown,
         &[
-            ("ours", &[], |_, _| {}, &["Remove Delete 101: runner 101 (no contact yet)"]),
             (
-                "gone",
+                "deletes the deployment's runner",
+                &[],
+                |_, _| {},
+                &["Remove Delete 101: runner 101 (no contact yet)"],
+            ),
+            (
+                "shows that the runner is already gone",
                 &[],
                 |_, seen| *seen = Seen::Teardown(Found::None, String::new()),
                 &["Keep: the runner in GitLab (already gone)"],
             ),
             (
-                "never made",
+                "no line if no runner was created",
                 &[],
                 |world, seen| {
                     world.record.gitlab.runner = RunnerNote::None;
@@ -225,7 +230,7 @@ fn decisions_to_undo() {
                 &[],
             ),
             (
-                "its creation has begun",
+                "shows that there is no runner after an interrupted creation",
                 &[],
                 |world, seen| {
                     world.record.gitlab.runner = RunnerNote::Creating("2025-12-31T23:59:00Z".to_owned());
@@ -234,7 +239,7 @@ fn decisions_to_undo() {
                 &["Keep: already gone"],
             ),
             (
-                "not to be looked at",
+                "refuses a recorded runner that it cannot read",
                 &[],
                 |_, seen| *seen = Seen::Teardown(Found::Skipped("no token".to_owned()), String::new()),
                 &[
@@ -242,13 +247,13 @@ fn decisions_to_undo() {
                 ],
             ),
             (
-                "GitLab is gone",
+                "keeps the runner with --gitlab-gone",
                 &[],
                 |_, seen| *seen = Seen::Gone,
                 &["Keep: runner 101 at https://gitlab.example (--gitlab-gone: not read back)"],
             ),
             (
-                "GitLab is gone, and never had one",
+                "no line with --gitlab-gone if no runner was created",
                 &[],
                 |world, seen| {
                     world.record.gitlab.runner = RunnerNote::None;

@@ -1,22 +1,12 @@
-//! What verifies the endpoint is told, with all that is worth saying.
+//! The line of the CA, with its warnings.
 
 use super::*;
-use crate::base::endpoint::Endpoint;
 use crate::steps::fixture::{self, World};
 
-#[expect(clippy::unnecessary_wraps, reason = "it is what the step sees")]
+#[expect(clippy::unnecessary_wraps, reason = "the type of the observation")]
 fn base(_: &mut World) -> Option<Trust> {
-    Some(Trust {
-        endpoint: Endpoint::parse("https://k.test:6443", "it").expect("a URL"),
-        ca_pem: Some("PEM".to_owned()),
-        fingerprint: "AA:BB:CC:DD".to_owned(),
-        days_left: 90,
-        source: "the kubeconfig".to_owned(),
-        members: 1,
-        left_out: 0,
-        unproven: None,
-        warnings: Vec::new(),
-    })
+    let source = "the kubeconfig".to_owned();
+    Some(Trust { ca_pem: Some("PEM".to_owned()), source, members: 1, ..fixture::trust() })
 }
 
 #[test]
@@ -26,21 +16,26 @@ fn decisions() {
         base,
         |act| match *act {},
         &[
-            ("one", &[], |_, _| {}, &["Keep: 1 certificate from the kubeconfig, 90 days left"]),
             (
-                "one of several",
+                "shows the certificate and its source",
+                &[],
+                |_, _| {},
+                &["Keep: 1 certificate from the kubeconfig, 90 days left"],
+            ),
+            (
+                "counts certificates that are not needed",
                 &[],
                 |_, seen| seen.as_mut().expect("one").left_out = 2,
                 &["Keep: (2 other certificates not needed)"],
             ),
             (
-                "the system's roots",
+                "no certificate if the system's roots verify the endpoint",
                 &[],
                 |_, seen| seen.as_mut().expect("one").ca_pem = None,
                 &["Keep: not needed: the system's roots verify it"],
             ),
             (
-                "warnings, and what could not be proven",
+                "shows warnings and the reason for a missing proof",
                 &[],
                 |_, seen| {
                     let trust = seen.as_mut().expect("one");
@@ -49,7 +44,7 @@ fn decisions() {
                 },
                 &["Keep: it ends soon | it cannot be reached from here"],
             ),
-            ("nothing was looked at", &[], |_, seen| *seen = None, &[]),
+            ("no line for teardown", &[], |_, seen| *seen = None, &[]),
         ],
     );
 }

@@ -1,10 +1,12 @@
-//! What the tables of decisions are built from: a run, what is remembered, live objects, and the rows.
+//! Fixtures of the decide tables: a run, the record, live objects, and the rows.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::base::endpoint::Endpoint;
+use crate::cluster::endpoint_ca::Trust;
 use crate::commands::cli;
 use crate::deployment::names::Names;
 use crate::deployment::notes::Notes;
@@ -12,28 +14,29 @@ use crate::deployment::object::Object;
 use crate::deployment::plan::Line;
 use crate::deployment::record::Record;
 use crate::deployment::run::Run;
+use crate::gitlab::pipeline::State;
 use crate::settings::{Inputs, resolve, run_options};
 use crate::steps::contract::{Decided, Deciding, Forecast, Step};
 
-/// The deployment's id in all tables.
+/// The deployment's id.
 pub const ID: &str = "1d";
 
-/// All that a decision depends on beside what is seen.
+/// The inputs of a decision besides the observation.
 pub struct World {
     pub run: Run,
     pub record: Record,
-    /// The deployment's ServiceAccount, as it was read.
+    /// The deployment's ServiceAccount.
     pub anchor: Option<Object>,
     pub forecast: Forecast,
 }
 
-/// A row: its name, the flags of setup, what differs from the base, and the lines that follow: the decision (with
-/// `!` for a notable one and `~` for a covered one), what is done or the name of the failure, and after a colon
-/// words between bars that the line holds, or `=` and all that it says.
+/// A row: its name, the flags of setup, the change of the base, and the expected lines. A line is the decision (with
+/// `!` for a notable and `~` for a covered one), the act or the failure's name, and after a colon, separated by ` | `,
+/// texts that the line contains, or `=` and its whole text.
 pub type Row<S> = (&'static str, &'static [&'static str], fn(&mut World, &mut S), &'static [&'static str]);
 
 impl World {
-    /// The deployment `demo` with these flags of setup, at the beginning of 2026, and an empty record.
+    /// The deployment `demo` with these flags of setup on 2026-01-01, and an empty record.
     pub fn new(flags: &[&str]) -> Self {
         let words = ["outrigger", "setup", "--deployment", "demo"].iter().chain(flags).map(Into::into);
         let (_, matches) = cli::parse(words.collect(), &[]).expect("flags of setup");
@@ -56,14 +59,14 @@ impl World {
         Self { run, record, anchor: None, forecast: Forecast::default() }
     }
 
-    /// An object as the server has it, and as the record has it: ours.
+    /// A live object that the record has as the deployment's.
     pub fn ours(&mut self, object: &Object) -> Object {
         let live = live(object);
         self.record.own(&live.reference, live.uid());
         live
     }
 
-    /// Hands over what decisions get.
+    /// Calls `decide` with these inputs.
     pub fn deciding<T>(&self, decide: impl FnOnce(&Deciding<'_>) -> T) -> T {
         let notes = Notes::new(self.record.clone(), true);
         notes.see_anchor(self.anchor.as_ref());
@@ -71,7 +74,7 @@ impl World {
     }
 }
 
-/// An object as the server has it.
+/// The object with a uid and a resourceVersion.
 pub fn live(object: &Object) -> Object {
     let mut live = object.clone();
     live.value["metadata"]["uid"] = json!(format!("uid-{}", object.reference.name));
@@ -79,17 +82,49 @@ pub fn live(object: &Object) -> Object {
     live
 }
 
-/// Lets its deletion have begun.
+/// Sets a deletionTimestamp.
 pub fn terminate(object: &mut Object) {
     object.value["metadata"]["deletionTimestamp"] = json!("2025-12-31T23:59:00Z");
 }
 
-/// Lets it be another one of the same name.
+/// Makes it another object of the same name.
 pub fn replace(object: &mut Object) {
     object.value["metadata"]["uid"] = json!("another");
 }
 
-/// Holds `decide` against a table.
+/// The system's roots verify the endpoint.
+pub fn trust() -> Trust {
+    Trust {
+        endpoint: Endpoint::parse("https://k.test:6443", "it").expect("a URL"),
+        ca_pem: None,
+        fingerprint: String::new(),
+        days_left: 90,
+        source: "the system".to_owned(),
+        members: 0,
+        left_out: 0,
+        unproven: None,
+        warnings: Vec::new(),
+    }
+}
+
+/// There is no pipeline file on `main`, and the user may push.
+pub fn pipeline_state() -> State {
+    State {
+        project: 7,
+        path: ".gitlab-ci.yml".to_owned(),
+        branch: "main".to_owned(),
+        head: Some("0123456789abcdef".to_owned()),
+        start: None,
+        may_push: true,
+        protected: false,
+        present: None,
+        wanted: String::new(),
+        lint: Some((Vec::new(), Vec::new())),
+        tags_only: false,
+    }
+}
+
+/// Checks `decide` against a table.
 pub fn table<S: Step>(
     step: &S,
     base: fn(&mut World) -> S::Seen,
@@ -102,7 +137,7 @@ pub fn table<S: Step>(
     });
 }
 
-/// Holds `decide_undo` against a table.
+/// Checks `decide_undo` against a table.
 pub fn undo_table<S: Step>(
     step: &S,
     base: fn(&mut World) -> S::Seen,
@@ -145,7 +180,7 @@ fn table_of<S>(
     assert!(wrong.is_empty(), "{}", wrong.concat());
 }
 
-/// A line's head, and all that it says.
+/// A line's decision and act, and its whole text.
 fn told<A>(line: &Line<A>, act: fn(&A) -> String) -> (String, String) {
     let mut head = format!("{:?}", line.decision);
     head += if line.notable { "!" } else { "" };

@@ -1,10 +1,10 @@
-//! The token stays as long as it serves the script, and is issued anew where it does not.
+//! The token is kept while the script can use it, and replaced otherwise.
 
 use super::*;
 use crate::cluster::dry_run::Look;
 use crate::steps::fixture::{self, World};
 
-/// The Secret is there, and ours, and its token is in the script.
+/// The Secret exists and belongs to the deployment, and its token is in the script.
 fn base(world: &mut World) -> Seen {
     let live = world.ours(&manifest(&world.run, fixture::ID));
     live.uid().clone_into(&mut world.record.script_secret);
@@ -38,34 +38,34 @@ fn decisions() {
         base,
         shown,
         &[
-            ("in place", &[], |_, _| {}, &["Keep: Secret demo/demo-token"]),
+            ("keeps a Secret in place", &[], |_, _| {}, &["Keep: Secret demo/demo-token"]),
             (
-                "missing",
+                "creates a missing Secret",
                 &[],
                 |_, seen| seen.live = None,
                 &["Create Create kubernetes.io/service-account-token: does not expire"],
             ),
             (
-                "missing, requested",
+                "requests a missing token with --token-lifetime",
                 REQUESTED,
                 |_, seen| seen.live = None,
                 &["Create Request Opaque: token for 31 days"],
             ),
             (
-                "missing, requested for less than a week",
+                "requires consent to a lifetime under a week",
                 SHORT,
                 |_, seen| seen.live = None,
                 &["Refuse MissingConsent: 20 hours is shorter than a week | --accept lifetime"],
             ),
             (
-                "missing, requested for less than a week, with consent",
+                "requests a token for less than a week with consent",
                 &["--token-lifetime", "20h", "--accept", "lifetime"],
                 |_, seen| seen.live = None,
                 &["Create Request Opaque: token for 20 hours"],
             ),
-            ("in place, requested for less than a week", SHORT, |_, _| {}, &["Keep"]),
+            ("keeps a requested token without consent to the lifetime", SHORT, |_, _| {}, &["Keep"]),
             (
-                "missing, without an account to have it",
+                "refuses without the ServiceAccount",
                 &[],
                 |_, seen| {
                     seen.live = None;
@@ -74,7 +74,7 @@ fn decisions() {
                 &["Refuse MissingPrerequisite: outrigger create-role"],
             ),
             (
-                "missing, and refused by a quota",
+                "refuses if a quota rejects the Secret",
                 &[],
                 |world, seen| {
                     seen.live = None;
@@ -84,19 +84,19 @@ fn decisions() {
                 &["Refuse QuotaExceeded: no room for a Secret"],
             ),
             (
-                "in place, requested",
+                "keeps a requested token and shows its expiry",
                 REQUESTED,
                 |_, _| {},
                 &["Keep: jobs stop at 2026-02-01T00:00:00Z; --reissue cluster"],
             ),
             (
-                "expiry that is no time is not repeated",
+                "ignores a recorded expiry that is not a timestamp",
                 REQUESTED,
                 |world, _| "soon".clone_into(&mut world.record.token_expires),
                 &["Keep: =Secret demo/demo-token"],
             ),
             (
-                "expired",
+                "replaces an expired token",
                 REQUESTED,
                 |world, _| "2025-12-01T00:00:00Z".clone_into(&mut world.record.token_expires),
                 &[
@@ -104,25 +104,25 @@ fn decisions() {
                 ],
             ),
             (
-                "requested, and in no script",
+                "replaces a requested token that is in no script",
                 REQUESTED,
                 |world, _| world.record.script_secret.clear(),
                 &["Replace Request Opaque: written to no script"],
             ),
             (
-                "readable, and in no script: it can be read again",
+                "keeps a readable token that is in no script",
                 &[],
                 |world, _| world.record.script_secret.clear(),
                 &["Keep"],
             ),
             (
-                "readable, and a requested one is wanted",
+                "replaces a readable token with a requested one",
                 REQUESTED,
                 |_, seen| at(seen).value["type"] = json!(FILLED_BY_CLUSTER),
                 &["Replace Request Opaque: a requested token instead of one that does not expire"],
             ),
             (
-                "requested, and a readable one is wanted",
+                "replaces a requested token with a readable one",
                 &[],
                 |_, seen| at(seen).value["type"] = json!("Opaque"),
                 &[
@@ -130,34 +130,34 @@ fn decisions() {
                 ],
             ),
             (
-                "reissue",
+                "replaces the token with --reissue cluster",
                 &["--reissue", "cluster"],
                 |_, _| {},
                 &[
                     "Replace Replace uid-demo-token kubernetes.io/service-account-token: a new token (--reissue)",
                 ],
             ),
-            ("reissue of the runner's token alone", &["--reissue", "runner"], |_, _| {}, &["Keep"]),
+            ("keeps the token with --reissue runner", &["--reissue", "runner"], |_, _| {}, &["Keep"]),
             (
-                "reissue, requested",
+                "replaces a requested token with --reissue cluster",
                 &["--reissue", "cluster", "--token-lifetime", "31d"],
                 |_, _| {},
                 &["Replace Request Opaque: --reissue"],
             ),
             (
-                "somebody else's",
+                "refuses a foreign Secret",
                 &["--reissue", "cluster"],
                 |world, _| world.record.objects.clear(),
                 &["Refuse ForeignObject: demo/demo-token"],
             ),
             (
-                "made anew with our id",
+                "refuses a recreated Secret with the deployment's id",
                 &[],
                 |_, seen| fixture::replace(at(seen)),
                 &["Refuse ForeignObject: a run on another machine may have reissued it | --anchor-uid"],
             ),
             (
-                "being deleted",
+                "refuses a Secret that is being deleted",
                 &["--reissue", "cluster"],
                 |_, seen| fixture::terminate(at(seen)),
                 &["Refuse BeingDeleted: demo/demo-token"],
@@ -174,16 +174,16 @@ fn decisions_to_undo() {
         base,
         shown,
         &[
-            ("ours", &[], |_, _| {}, &["Remove demo-token uid-demo-token"]),
-            ("gone", &[], |_, seen| seen.live = None, &[]),
+            ("deletes the Secret", &[], |_, _| {}, &["Remove demo-token uid-demo-token"]),
+            ("no line for a deleted Secret", &[], |_, seen| seen.live = None, &[]),
             (
-                "somebody else's",
+                "does not delete a foreign Secret",
                 &[],
                 |_, seen| fixture::replace(at(seen)),
                 &["Refuse ForeignObject: demo/demo-token"],
             ),
             (
-                "being deleted",
+                "waits for a Secret that is being deleted",
                 &[],
                 |_, seen| fixture::terminate(at(seen)),
                 &["Remove demo-token uid-demo-token: is being deleted"],

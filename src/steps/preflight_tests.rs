@@ -1,33 +1,21 @@
-//! What would fail later is a refusal, what may be is a warning, and both are among the findings.
+//! Certain failures are refusals, possible ones warnings; both are findings.
 
 use super::*;
-use crate::base::endpoint::Endpoint;
 use crate::steps::fixture::{self, World};
 
 fn failure(id: Id) -> Failure {
     Failure::new(id, format!("it is {id:?}"))
 }
 
-/// Nothing is wrong, and no GitLab is named.
-#[expect(clippy::unnecessary_wraps, reason = "it is what the step sees")]
+/// No problem, and no GitLab URL.
+#[expect(clippy::unnecessary_wraps, reason = "the type of the observation")]
 fn base(_: &mut World) -> Option<Box<Seen>> {
-    let trust = Trust {
-        endpoint: Endpoint::parse("https://k.test:6443", "it").expect("a URL"),
-        ca_pem: None,
-        fingerprint: String::new(),
-        days_left: 90,
-        source: "the system".to_owned(),
-        members: 0,
-        left_out: 0,
-        unproven: None,
-        warnings: Vec::new(),
-    };
     Some(Box::new(Seen {
         kubeconfig: "context here of /k".to_owned(),
         server: Ok("v1.37.2".to_owned()),
         operator: Ok("ann".to_owned()),
         rights: Ok(Rights::Granted(Vec::new())),
-        trust: Ok(trust),
+        trust: Ok(fixture::trust()),
         jobs: Vec::new(),
         unlooked: Vec::new(),
         gitlab: Gitlab::None,
@@ -65,16 +53,16 @@ fn decisions() {
         base,
         |act| match *act {},
         &[
-            ("all is well", &[], |_, _| {}, &[WELL]),
-            ("nothing was looked at", &[], |_, seen| *seen = None, &[]),
+            ("passes without problems", &[], |_, _| {}, &[WELL]),
+            ("no line for teardown", &[], |_, seen| *seen = None, &[]),
             (
-                "not all can be looked at yet",
+                "passes for the checks that are possible now",
                 &[],
                 |_, seen| at(seen).complete = false,
                 &["Keep: nothing in the way of what can be looked at now"],
             ),
             (
-                "all that fails is said at once",
+                "reports all failures together",
                 &[],
                 |_, seen| {
                     let seen = at(seen);
@@ -93,19 +81,19 @@ fn decisions() {
                 ],
             ),
             (
-                "rights are missing",
+                "refuses missing rights",
                 &[],
                 |_, seen| at(seen).rights = Ok(Rights::Denied(failure(Id::MissingRights))),
                 &["Refuse MissingRights"],
             ),
             (
-                "rights are not asked for, since all is in place",
+                "skips the rights if all objects exist",
                 &[],
                 |_, seen| at(seen).rights = Ok(Rights::InPlace),
                 &[WELL],
             ),
             (
-                "a policy will refuse jobs",
+                "warns of a policy that rejects job pods",
                 &[],
                 |_, seen| {
                     at(seen)
@@ -118,7 +106,7 @@ fn decisions() {
                 ],
             ),
             (
-                "a policy will refuse jobs, and something fails",
+                "shows the warning of job pods after failures",
                 &[],
                 |_, seen| {
                     at(seen).jobs.push(failure(Id::AdmissionRefused));
@@ -126,15 +114,20 @@ fn decisions() {
                 },
                 &["Refuse ClusterUnreachable", "Keep!: job pods will be rejected"],
             ),
-            ("GitLab is fine", &[], |_, seen| at(seen).gitlab = asked("99.1.0", Vec::new()), &[WELL]),
             (
-                "GitLab is not asked",
+                "passes with a supported GitLab",
+                &[],
+                |_, seen| at(seen).gitlab = asked("99.1.0", Vec::new()),
+                &[WELL],
+            ),
+            (
+                "passes without a check of GitLab",
                 &[],
                 |_, seen| at(seen).gitlab = Gitlab::Skipped("no".to_owned()),
                 &[WELL],
             ),
             (
-                "GitLab is too old, and lets nobody make a runner",
+                "refuses an old GitLab together with its obstacles",
                 &[],
                 |_, seen| at(seen).gitlab = asked("15.11.0", vec![failure(Id::GitlabForbidden)]),
                 &["Refuse GitlabTooOld: 15.11", "Refuse GitlabForbidden"],
@@ -144,7 +137,7 @@ fn decisions() {
 }
 
 #[test]
-fn findings() {
+fn findings_have_outcome_and_detail() {
     let mut world = World::new(&[]);
     world.run.options.verbose = 1;
     let mut seen = base(&mut world);
@@ -183,12 +176,12 @@ fn findings() {
 }
 
 #[test]
-fn gitlab_and_runner_go_together_or_it_is_said() {
+fn runner_newer_than_gitlab_is_a_warning() {
     let warned = |gitlab: &str, runner: &str| versions(Some(gitlab), runner).map(|warning| warning.is_some());
     assert_eq!(warned("19.4.1-ee", "19.4.1").ok(), Some(false));
     assert_eq!(warned("19.5.0-pre", "19.4.1").ok(), Some(false));
     assert_eq!(warned("18.11.2", "19.4.1").ok(), Some(true));
     assert_eq!(warned("15.11.0", "19.4.1").expect_err("too old").id, Id::GitlabTooOld);
-    assert!(versions(None, "19.4.1").expect("not known is no fault").is_none());
-    assert!(versions(Some("?"), "19.4.1").expect("nor is an odd word").is_none());
+    assert!(versions(None, "19.4.1").expect("an unknown version passes").is_none());
+    assert!(versions(Some("?"), "19.4.1").expect("an unreadable version passes").is_none());
 }

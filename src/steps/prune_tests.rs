@@ -1,4 +1,4 @@
-//! What the settings no longer name goes in an order that leaves nothing behind, and only if it says whose it is.
+//! Objects of earlier settings are removed in a safe order, and only with the recorded uid and the deployment's id.
 
 use serde_json::json;
 
@@ -10,25 +10,25 @@ fn owned(object: Ref) -> Owned {
 }
 
 #[test]
-fn what_has_moved_goes_and_the_namespace_last() {
+fn stale_objects_are_removed_and_the_namespace_last() {
     let before = World::new(&["--namespace", "older"]).run.names;
     let [runner, older] = before.namespaces();
     let temporary = Ref::new(Kind::RoleBinding, "older", "demo-admin-1");
     let mut objects = vec![older, before.job_account(), before.role(), before.role_binding(), temporary];
     objects.extend([runner, before.account(), before.token_secret()]);
     let objects: Vec<_> = objects.into_iter().map(owned).collect();
-    let goes = |flags: &[&str]| -> Vec<String> {
-        stale(&World::new(flags).run, &objects).iter().map(|owned| owned.object.to_string()).collect()
+    let stale = |flags: &[&str]| -> Vec<String> {
+        super::stale(&World::new(flags).run, &objects).iter().map(|owned| owned.object.to_string()).collect()
     };
-    assert!(goes(&["--namespace", "older"]).is_empty(), "nothing has moved");
+    assert!(stale(&["--namespace", "older"]).is_empty(), "the settings are the same");
     assert_eq!(
-        goes(&[]),
+        stale(&[]),
         ["RoleBinding older/demo", "Role older/demo", "ServiceAccount older/demo-job", "Namespace older"]
     );
 }
 
 #[test]
-fn what_has_moved_goes_by_uid_and_id_together() {
+fn stale_object_needs_uid_and_id() {
     let names = World::new(&[]).run.names;
     let ours = fixture::live(&names.manifest(names.role(), fixture::ID, &json!({})));
     let recorded = |uid: &str| Owned { object: ours.reference.clone(), uid: uid.to_owned() };

@@ -1,25 +1,20 @@
-//! A pipeline is run where none has succeeded yet.
+//! A pipeline runs if none has succeeded yet.
 
 use super::*;
 use crate::gitlab::pipeline::Present;
 use crate::steps::fixture::{self, World};
 
-/// The file is there, and no pipeline has succeeded.
+/// The file exists, and no pipeline has succeeded.
 fn base(_: &mut World) -> Seen {
-    let state = State {
-        project: 7,
-        path: ".gitlab-ci.yml".to_owned(),
-        branch: "main".to_owned(),
-        head: Some("0123456789abcdef".to_owned()),
-        start: None,
-        may_push: true,
-        protected: false,
-        present: Some(Present { text: String::new(), commit: String::new() }),
-        wanted: String::new(),
-        lint: None,
-        tags_only: false,
-    };
-    Seen::State(Box::new(state), None)
+    let present = Some(Present { text: String::new(), commit: String::new() });
+    Seen::State(Box::new(State { present, ..fixture::pipeline_state() }), None)
+}
+
+fn at(seen: &mut Seen) -> (&mut State, &mut Option<(u64, u64)>) {
+    match seen {
+        Seen::State(state, succeeded) => (state, succeeded),
+        _ => panic!("the base is a state"),
+    }
 }
 
 #[test]
@@ -30,46 +25,37 @@ fn decisions() {
         base,
         shown,
         &[
-            ("none has succeeded", &[], |_, _| {}, &["Create Follow main: the pipeline of main (01234567)"]),
             (
-                "one has succeeded",
+                "runs a pipeline if none has succeeded",
                 &[],
-                |_, seen| {
-                    let Seen::State(_, succeeded) = seen else { return };
-                    *succeeded = Some((55, 101));
-                },
+                |_, _| {},
+                &["Create Follow main: the pipeline of main (01234567)"],
+            ),
+            (
+                "keeps a successful pipeline",
+                &[],
+                |_, seen| *at(seen).1 = Some((55, 101)),
                 &["Keep: pipeline 55 succeeded on runner 101"],
             ),
             (
-                "the file is to be committed first",
+                "runs a pipeline for a planned commit",
                 &[],
                 |world, seen| {
                     world.forecast.commit = true;
-                    let Seen::State(state, succeeded) = seen else { return };
-                    (state.present, *succeeded) = (None, Some((55, 101)));
+                    at(seen).0.present = None;
+                    *at(seen).1 = Some((55, 101));
                 },
                 &["Create Follow main: once its file is committed"],
             ),
             (
-                "there is no file",
+                "refuses without a pipeline file",
                 &[],
-                |_, seen| {
-                    let Seen::State(state, _) = seen else { return };
-                    state.present = None;
-                },
+                |_, seen| at(seen).0.present = None,
                 &["Refuse NoPipelineFile: no .gitlab-ci.yml on main | outrigger commit-pipeline"],
             ),
+            ("refuses without the branch", &[], |_, seen| at(seen).0.head = None, &["Refuse NoPipelineFile"]),
             (
-                "there is no branch",
-                &[],
-                |_, seen| {
-                    let Seen::State(state, _) = seen else { return };
-                    state.head = None;
-                },
-                &["Refuse NoPipelineFile"],
-            ),
-            (
-                "something stands in the way",
+                "refuses with each obstacle",
                 &[],
                 |_, seen| {
                     *seen =
@@ -77,7 +63,7 @@ fn decisions() {
                 },
                 &["Refuse GitlabTokenScope"],
             ),
-            ("nothing to see", &[], |_, seen| *seen = Seen::Nothing, &[]),
+            ("no line for teardown", &[], |_, seen| *seen = Seen::Nothing, &[]),
         ],
     );
 }

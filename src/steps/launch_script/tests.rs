@@ -1,24 +1,21 @@
-//! A script is written when its inputs or its tokens are others than those of the last one, and never without
-//! the tokens that it needs.
+//! A script is written if its inputs or its tokens have changed, and only with the tokens that it needs.
 
 use serde_json::json;
 
 use super::*;
-use crate::base::endpoint::Endpoint;
-use crate::cluster::endpoint_ca::Trust;
 use crate::deployment::object::FILLED_BY_CLUSTER;
 use crate::gitlab::endpoint_ca::GitlabCa;
 use crate::gitlab::runner::Ours;
 use crate::steps::fixture::{self, World};
 
-/// The runner stays; with a new token of it, or without.
+/// The runner is kept; its token is reset, or not.
 fn keep(reset: bool) -> Verdict {
     let ours = Ours { runner: crate::gitlab::Runner::default(), managers: Vec::new(), outdated_mark: false };
     let reset = reset.then(|| "a new token".to_owned());
     Verdict::Keep { ours: Box::new(ours), update: serde_json::Value::Null, differs: Vec::new(), reset }
 }
 
-/// The script was written and used; GitLab is `https://gitlab.test`, unless a flag says otherwise.
+/// The script was written, and its file deleted. Without a flag, GitLab is `https://gitlab.test`.
 fn base(world: &mut World) -> Seen {
     if world.run.settings.gitlab_url.is_none() {
         world.run.settings.gitlab_url = Some(Sourced::new("https://gitlab.test".to_owned(), Source::Default));
@@ -28,20 +25,9 @@ fn base(world: &mut World) -> Seen {
     let kind = if requested { "Opaque" } else { FILLED_BY_CLUSTER };
     let secret = names.manifest(names.token_secret(), fixture::ID, &json!({"type": kind}));
     let live = world.ours(&secret);
-    let trust = Trust {
-        endpoint: Endpoint::parse("https://k.test:6443", "it").expect("a URL"),
-        ca_pem: None,
-        fingerprint: String::new(),
-        days_left: 90,
-        source: "the system".to_owned(),
-        members: 0,
-        left_out: 0,
-        unproven: None,
-        warnings: Vec::new(),
-    };
     let inputs = Inputs {
         context: "here".to_owned(),
-        trust,
+        trust: fixture::trust(),
         gitlab_ca: GitlabCa::default(),
         extra: toml::Table::new(),
         delivery: Delivery::of(&world.run).expect("a place"),
@@ -70,7 +56,7 @@ fn at(seen: &mut Seen) -> &mut Setup {
     }
 }
 
-/// Nothing was written yet.
+/// No script was written yet.
 fn first(world: &mut World) {
     world.record.script_digest.clear();
     world.record.script_target.clear();
@@ -88,7 +74,7 @@ fn give(seen: &mut Seen, token: &str) {
 
 const GIVEN: &[&str] = &["--runner-token-file", "/t"];
 
-#[expect(clippy::borrowed_box, reason = "it is what the step does")]
+#[expect(clippy::borrowed_box, reason = "the type of the act")]
 fn shown(act: &Box<Write>) -> String {
     if act.given.is_some() { "Given" } else { "Write" }.to_owned()
 }
@@ -101,20 +87,20 @@ fn decisions() {
         shown,
         &[
             (
-                "written, and used",
+                "keeps a script whose file is gone",
                 &[],
                 |_, _| {},
                 &["Keep: kept (the file is gone, as it should be after use)"],
             ),
-            ("written", &[], |_, seen| at(seen).exists = true, &["Keep: =kept"]),
+            ("keeps a script whose file exists", &[], |_, seen| at(seen).exists = true, &["Keep: =kept"]),
             (
-                "by itself: written, and used",
+                "alone: keeps a script whose file is gone",
                 &[],
                 |world, _| world.run.alone = true,
                 &["Keep: --script FILE writes it again"],
             ),
             (
-                "by itself, to a file that is named and not there",
+                "alone: writes a missing file named by --script",
                 &["--script", "/tmp/none/s"],
                 |world, _| world.run.alone = true,
                 &[
@@ -122,19 +108,19 @@ fn decisions() {
                 ],
             ),
             (
-                "with --replace-entry",
+                "writes the script with --replace-entry",
                 &["--replace-entry"],
                 |_, seen| at(seen).exists = true,
                 &["Update Write: run it on the host again"],
             ),
             (
-                "GitLab's address is not known",
+                "keeps the script without a GitLab URL",
                 &[],
                 |world, _| world.run.settings.gitlab_url = None,
                 &["Keep: not compared: --gitlab-url is not set"],
             ),
             (
-                "first, and GitLab's address is not known",
+                "requires a GitLab URL for the first script",
                 &[],
                 |world, _| {
                     first(world);
@@ -143,7 +129,7 @@ fn decisions() {
                 &["Refuse MissingInput: --gitlab-url URL"],
             ),
             (
-                "no SHA-256 is known",
+                "refuses a binary without a known SHA-256",
                 &["--install-method", "binary", "--runner-version", "1.2.3"],
                 |_, seen| at(seen).verdict = None,
                 &[
@@ -151,13 +137,13 @@ fn decisions() {
                 ],
             ),
             (
-                "the runner was not asked about",
+                "keeps the script without a verdict about the runner",
                 &[],
                 |_, seen| at(seen).verdict = None,
                 &["Keep: =not compared"],
             ),
             (
-                "first, with a runner that is made",
+                "writes the first script for a new runner",
                 &[],
                 |world, seen| {
                     first(world);
@@ -167,13 +153,13 @@ fn decisions() {
                 &["Create Write: contains two secrets | its secrets can be read by | installs"],
             ),
             (
-                "first, and the runner's token is out",
+                "refuses the first script if the runner's token is unknown",
                 &[],
                 |world, _| first(world),
                 &["Refuse MissingInput: GitLab shows it once | --reissue all"],
             ),
             (
-                "first, without a runner",
+                "refuses the first script without a runner",
                 &[],
                 |world, seen| {
                     first(world);
@@ -182,7 +168,7 @@ fn decisions() {
                 &["Refuse MissingInput: --runner-token-file PATH, or let setup create the runner"],
             ),
             (
-                "first, with a token that is given",
+                "writes the first script with --runner-token-file",
                 GIVEN,
                 |world, seen| {
                     first(world);
@@ -191,7 +177,7 @@ fn decisions() {
                 &["Create Given: contains two secrets"],
             ),
             (
-                "first, with a token of an instance's own prefix",
+                "shows the limits of a token with an instance's prefix",
                 GIVEN,
                 |world, seen| {
                     first(world);
@@ -200,7 +186,7 @@ fn decisions() {
                 &["Create Given: has an instance-specific prefix"],
             ),
             (
-                "first, with a file that holds something else",
+                "refuses a wrong --runner-token-file",
                 GIVEN,
                 |world, seen| {
                     first(world);
@@ -210,7 +196,7 @@ fn decisions() {
                 &["Refuse InvalidInput: that is a personal access token"],
             ),
             (
-                "first, with the secrets beside it",
+                "writes the secrets to a separate file with --secrets separate",
                 &[
                     "--runner-token-file",
                     "/t",
@@ -228,13 +214,13 @@ fn decisions() {
                 &["Create Given: no secrets; s.secrets next to it contains both"],
             ),
             (
-                "inputs have changed",
+                "writes an update script if the inputs have changed",
                 &[],
                 |world, _| change(world),
                 &["Update Write: no secrets; keeps the tokens on the host | its inputs have changed"],
             ),
             (
-                "inputs have changed, with a token that is given",
+                "writes a full script if the inputs have changed and both tokens are known",
                 GIVEN,
                 |world, seen| {
                     change(world);
@@ -243,7 +229,7 @@ fn decisions() {
                 &["Update Given: contains two secrets | its inputs have changed"],
             ),
             (
-                "inputs have changed, and a requested token is not at hand",
+                "writes an update script if the requested token is unknown",
                 &["--runner-token-file", "/t", "--token-lifetime", "31d"],
                 |world, seen| {
                     change(world);
@@ -252,7 +238,7 @@ fn decisions() {
                 &["Update Given: no secrets; keeps the tokens on the host"],
             ),
             (
-                "what is added and where it comes from is told",
+                "shows additions and settings that are not defaults",
                 &["--apt-url", "https://apt.test"],
                 |world, seen| {
                     change(world);
@@ -261,19 +247,19 @@ fn decisions() {
                 &["Update Write: --runner-config adds runners.output_limit | --apt-url https://apt.test"],
             ),
             (
-                "the token in it is no longer the deployment's",
+                "refuses a script with an old cluster token if the runner's token is unknown",
                 &[],
                 |world, _| "older".clone_into(&mut world.record.script_secret),
                 &["Refuse MissingInput: GitLab shows it once | --reissue all"],
             ),
             (
-                "the cluster token is gone",
+                "refuses after the loss of the cluster token if the runner's token is unknown",
                 &[],
                 |_, seen| at(seen).live = None,
                 &["Refuse MissingInput: --reissue all"],
             ),
             (
-                "the cluster token is gone, and the runner has a new one",
+                "writes a full script after a reset of the runner's token",
                 &[],
                 |_, seen| {
                     at(seen).live = None;
@@ -282,25 +268,25 @@ fn decisions() {
                 &["Update Write: contains two secrets"],
             ),
             (
-                "reissue of both",
+                "writes a full script with --reissue all",
                 &["--reissue", "all"],
                 |_, seen| at(seen).verdict = Some(keep(true)),
                 &["Update Write: contains two secrets"],
             ),
             (
-                "reissue of the runner's token, and a requested one is not at hand",
+                "refuses --reissue runner if the requested cluster token is unknown",
                 &["--reissue", "runner", "--token-lifetime", "31d"],
                 |_, seen| at(seen).verdict = Some(keep(true)),
                 &["Refuse MissingInput: also needs the cluster token | --reissue all"],
             ),
             (
-                "for another target",
+                "refuses another target if the runner's token is unknown",
                 &[],
                 |world, _| "another".clone_into(&mut world.record.script_target),
                 &["Refuse MissingInput: for another target, or with its secrets elsewhere"],
             ),
             (
-                "for another target, with a token that is given",
+                "writes a full script for another target if both tokens are known",
                 GIVEN,
                 |world, seen| {
                     "another".clone_into(&mut world.record.script_target);
@@ -309,7 +295,7 @@ fn decisions() {
                 &["Update Given: contains two secrets"],
             ),
             (
-                "a file is in the way",
+                "refuses to overwrite a foreign file",
                 &[],
                 |world, seen| {
                     change(world);
@@ -318,30 +304,30 @@ fn decisions() {
                 &["Refuse ForeignFile: somebody's file"],
             ),
             (
-                "a file is in the way, and none is written",
+                "ignores a foreign file if it writes none",
                 &[],
                 |_, seen| at(seen).in_the_way = Some(Failure::new(Id::ForeignFile, "somebody's file")),
                 &["Keep: kept"],
             ),
-            ("nothing to set up", &[], |_, seen| *seen = Seen::Teardown(Vec::new()), &[]),
+            ("no line for teardown", &[], |_, seen| *seen = Seen::Teardown(Vec::new()), &[]),
         ],
     );
 }
 
 #[test]
 fn decisions_to_undo() {
-    let shown = |path: &std::path::PathBuf| path.display().to_string();
+    let shown = |path: &PathBuf| path.display().to_string();
     fixture::undo_table(
         &LaunchScript,
         base,
         shown,
         &[
-            ("nothing to take away", &[], |_, _| {}, &[]),
+            ("no line for setup", &[], |_, _| {}, &[]),
             (
-                "what was found",
+                "shows the lines of its files",
                 &[],
                 |_, seen| {
-                    let line = Line::new(Decision::Remove, "/s", std::path::PathBuf::from("/s"));
+                    let line = Line::new(Decision::Remove, "/s", PathBuf::from("/s"));
                     *seen = Seen::Teardown(vec![line, Line::keep("the VM stays")]);
                 },
                 &["Remove /s", "Keep: the VM stays"],
