@@ -6,10 +6,8 @@ use crate::settings::Settings;
 use crate::steps::contract::AnyStep;
 use crate::steps::{self, STEPS};
 
-/// The steps selected by `--only`, `--skip` and `--from`, in order.
-///
-/// # Errors
-/// Exit 2 with all unknown steps, or for an empty selection.
+/// The steps selected by `--only`, `--skip` and `--from`, in order. Fails with exit 2 for unknown steps, which the
+/// failure lists, and for an empty selection.
 pub fn select(only: &[String], skip: &[String], from: Option<&str>) -> Result<Vec<&'static dyn AnyStep>> {
     let named = only.iter().chain(skip).map(String::as_str).chain(from);
     let unknown: Vec<&str> = named.filter(|name| steps::find(name).is_none()).collect();

@@ -310,19 +310,7 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
         Answer::Unknown(_) => true,
     };
     if needs_consent(run) {
-        let failure = Failure::new(
-            Id::MissingConsent,
-            format!(
-                "creating the Role in {namespace} takes a temporary binding to `edit`, which requires consent"
-            ),
-        )
-        .detail("because", "outrigger did not create that namespace, and you may not grant the Role there")
-        .detail(
-            "allows",
-            "you to act as any ServiceAccount of that namespace, until outrigger deletes the binding",
-        )
-        .hint("accept the temporary binding: --accept temporary-edit");
-        return Line::refuse(with_administrators_commands(run, failure, operator));
+        return Line::refuse(missing_consent(run, operator));
     }
     if let Some(means) = &seen.means {
         if let Some(failure) = &means.refused {
@@ -362,6 +350,19 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
         )
     };
     line.detail((text, undo))
+}
+
+fn missing_consent(run: &Run, operator: &str) -> Failure {
+    let namespace = &run.names.job_namespace;
+    let message = format!(
+        "creating the Role in {namespace} takes a temporary binding to `edit`, which requires consent"
+    );
+    let allows = "you to act as any ServiceAccount of that namespace, until outrigger deletes the binding";
+    let failure = Failure::new(Id::MissingConsent, message)
+        .detail("because", "outrigger did not create that namespace, and you may not grant the Role there")
+        .detail("allows", allows)
+        .hint("accept the temporary binding: --accept temporary-edit");
+    with_administrators_commands(run, failure, operator)
 }
 
 fn leftover<A>(reference: &Ref, act: A) -> Line<A> {

@@ -25,7 +25,7 @@ use crate::steps::{Delete, removal};
 
 pub struct CreateRole;
 
-/// The time after which authorizers know a new binding.
+/// The longest delay before authorizers apply a new binding.
 const LAG: Duration = Duration::from_secs(10);
 
 pub struct Seen {
