@@ -31,7 +31,7 @@ pub enum Kind {
     Deadline = 8,
     /// A credential lacks a required permission, or has a forbidden one.
     Proof = 9,
-    /// Changes are pending: `status`, and `--dry-run --exit-code`.
+    /// Changes are pending, or a part was not checked: `status`, `setup`, and `--dry-run --exit-code`.
     Pending = 10,
     /// Interrupted by SIGINT.
     Interrupted = 130,

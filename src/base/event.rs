@@ -166,6 +166,8 @@ pub enum Mark {
     /// Leaves an existing object unchanged.
     Keep,
     NotNeeded,
+    /// Could not be looked at.
+    NotChecked,
     Refuse,
     /// Known only after an earlier step.
     Unknown,
@@ -198,7 +200,7 @@ impl Mark {
             Mark::Keep | Mark::NotNeeded => "=",
             Mark::Refuse if unicode => "✗",
             Mark::Refuse => "x",
-            Mark::Unknown => "?",
+            Mark::Unknown | Mark::NotChecked => "?",
         }
     }
 
@@ -212,6 +214,7 @@ impl Mark {
             Mark::Release => "release",
             Mark::Keep => "keep",
             Mark::NotNeeded => "not-needed",
+            Mark::NotChecked => "unchecked",
             Mark::Refuse => "refuse",
             Mark::Unknown => "unknown",
         }

@@ -98,7 +98,7 @@ Exit codes
     7  an existing object was not created by this deployment
     8  timed out
     9  a proof failed: a credential has too few or too many permissions
-   10  changes are pending (status; --dry-run --exit-code)
+   10  changes are pending, or a part was not checked (status, setup; --dry-run --exit-code)
   130  interrupted (SIGINT)
   143  terminated (SIGTERM)
 ";

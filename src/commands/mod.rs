@@ -18,7 +18,7 @@ use crate::base::event::Event;
 use crate::base::text;
 use crate::commands::session::{Known, Outside, Session};
 use crate::deployment::record::Record;
-use crate::engine;
+use crate::engine::{self, Plan};
 use crate::gitlab::Project;
 use crate::steps::STEPS;
 use crate::steps::contract::AnyStep;
@@ -28,6 +28,14 @@ pub use setup::setup;
 pub use status::status;
 pub use step::step;
 pub use teardown::teardown;
+
+/// The end of a sentence about a plan.
+fn and_unchecked(plan: &Plan) -> String {
+    match plan.unchecked() {
+        0 => String::new(),
+        n => format!("; {} not checked", text::count(n, "part")),
+    }
+}
 
 /// A change that takes a yes, where nobody can be asked.
 fn unconfirmed(what: &str) -> Failure {

@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use crate::base::error::{Command, Failure, Hint, Id, Result};
+use crate::base::error::{Aim, Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Mark, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Known, Needs, Outside, Session};
-use crate::commands::{Ended, expiry, header, selected, unconfirmed, wizard, write_product};
+use crate::commands::{Ended, and_unchecked, expiry, header, selected, unconfirmed, wizard, write_product};
 use crate::deployment::plan::Line;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan, Watch};
@@ -47,7 +47,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     if changed {
         outside.ui.event(&Event::Next { lines: next(&session)? });
     }
-    Ok(done(&session, changed))
+    Ok(done(&session, &plan, changed))
 }
 
 /// Opens a session for these steps, on the cluster and the GitLab that the deployment lives on.
@@ -89,8 +89,9 @@ pub(super) fn show(
         outside.ui.event(&with_stale(plan, stale, session.run().settings.prune));
     }
     if dry_run {
-        let pending = outside.options.exit_code && changes > 0;
-        let text = if changes == 0 { "Nothing to change." } else { "Nothing was changed." };
+        let pending = outside.options.exit_code && (changes > 0 || plan.unchecked() > 0);
+        let text = if changes == 0 { "Nothing to change" } else { "Nothing was changed" };
+        let text = format!("{text}{}.", and_unchecked(plan));
         return Ok(Some(Ended { pending, ..Ended::well(false, text) }));
     }
     // Found out before anything is made, and not by those who only look.
@@ -119,9 +120,10 @@ pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut P
 }
 
 /// The last line.
-pub(super) fn done(session: &Session, changed: bool) -> Ended {
-    let text = if changed { "Done." } else { "Nothing to change." };
-    Ended { last: expiry(session), ..Ended::well(changed, text) }
+pub(super) fn done(session: &Session, plan: &Plan, changed: bool) -> Ended {
+    let text = if changed { "Done" } else { "Nothing to change" };
+    let text = format!("{text}{}.", and_unchecked(plan));
+    Ended { last: expiry(session), pending: plan.unchecked() > 0, ..Ended::well(changed, text) }
 }
 
 /// The plan, with what the settings no longer name.
@@ -148,6 +150,10 @@ fn elsewhere(settings: &Settings, uid: &str) -> Command {
     if settings.anchor_uid.is_none() {
         words.push(format!("--anchor-uid {uid}"));
     }
+    // The annotation on the anchor never sets the GitLab URL.
+    if let Some(url) = settings.gitlab_url.as_ref().filter(|url| url.source.is_remembered()) {
+        words.push(format!("--gitlab-url {}", shell_word(&url.value)));
+    }
     // The record keeps defaults, too.
     let defaults = [format!("{}-jobs", settings.deployment.value), settings.deployment.value.clone()];
     let places = [
@@ -161,7 +167,7 @@ fn elsewhere(settings: &Settings, uid: &str) -> Command {
             words.push(format!("{flag} {}", shell_word(&values.join(","))));
         }
     }
-    Command::outrigger(words.join(" "))
+    Command::Outrigger(words.join(" "), Aim::Cluster(&["gitlabUrl"]))
 }
 
 fn next(session: &Session) -> Result<Vec<Hint>> {

@@ -4,8 +4,9 @@ use crate::base::error::{Command, Failure, Hint, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Needs, Outside, Session};
-use crate::commands::{Ended, expiry, header, no_such_deployment};
+use crate::commands::{Ended, and_unchecked, expiry, header, no_such_deployment};
 use crate::engine::{self, Plan};
+use crate::settings::Need;
 
 /// `status`.
 ///
@@ -16,7 +17,10 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let (settings, record) = outside.settings().await?;
     let unasked = engine::drop_unasked(&mut selection, &[], &settings, record.as_ref());
     let parts = selection.iter().filter_map(|step| step.info().part).collect();
-    let session = outside.open(Needs { parts, ..Needs::default() }, (settings, record)).await?;
+    let side = record.as_ref().map(|record| &record.gitlab);
+    let in_gitlab = side.is_some_and(|side| !side.is_empty() || side.commit.is_some());
+    let gitlab = if in_gitlab { Need::Look } else { Need::Nothing };
+    let session = outside.open(Needs { parts, gitlab, ..Needs::default() }, (settings, record)).await?;
     session.check().await?;
     session.certain()?;
     let plan = engine::plan(session.reads(), &selection).await;
@@ -36,7 +40,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     if changes > 0 {
         let setup = Hint::new("Apply the plan", Command::outrigger("setup"));
         outside.ui.event(&Event::Next { lines: vec![setup] });
-        let text = format!("{} pending.", count(changes, "change"));
+        let text = format!("{} pending{}.", count(changes, "change"), and_unchecked(&plan));
         return Ok(Ended { pending: true, ..Ended::well(false, text) });
     }
     // What setup is going to change is not worth proving; it proves what it made.
@@ -46,8 +50,10 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     let asked =
         if unasked.is_empty() { String::new() } else { format!(" Not selected: {}.", unasked.join(", ")) };
-    let text = format!("Everything matches the plan.{asked}");
-    Ok(Ended { last: expiry(&session), ..Ended::well(false, text) })
+    let pending = plan.unchecked() > 0;
+    let what = if pending { "Everything that was checked" } else { "Everything" };
+    let text = format!("{what} matches the plan{}.{asked}", and_unchecked(&plan));
+    Ok(Ended { last: expiry(&session), pending, ..Ended::well(false, text) })
 }
 
 async fn prove(session: &Session, plan: &Plan) -> Vec<Failure> {

@@ -52,7 +52,7 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
     if let Some(written) = session.products.script.get() {
         outside.ui.event(&Event::Next { lines: Delivery::of(session.run())?.next(written.with_secrets) });
     }
-    Ok(done(&session, changed))
+    Ok(done(&session, &plan, changed))
 }
 
 /// Writes what the step makes to stdout.

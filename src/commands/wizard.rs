@@ -100,6 +100,9 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<O
     if gaps.gitlab == Need::Nothing {
         return Ok(None);
     }
+    if gaps.gitlab == Need::Look {
+        return look(ask, settings, gaps).map(|()| None);
+    }
     if settings.gitlab_url.is_none() {
         let valid = |text: &str| check::gitlab_url(text.trim()).map(drop);
         let answer = ask.input("GitLab URL", Some("https://gitlab.com"), &valid)?;
@@ -147,6 +150,24 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<O
     }
     settings.gitlab_token_file = Some(Sourced::new(expand(&answer, home), Source::Asked));
     Ok(None)
+}
+
+/// Asks for the token without which the deployment's part in GitLab is not checked.
+fn look(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<()> {
+    if settings.gitlab_token_file.is_some() || gaps.has_gitlab_token {
+        return Ok(());
+    }
+    let home = gaps.home.as_deref();
+    let valid = |text: &str| match text.trim() {
+        "" => Ok(()),
+        _ => readable_file(&expand(text, home)),
+    };
+    let prompt = "File with your GitLab access token (empty: GitLab is not checked)";
+    let answer = ask.input(prompt, Some(""), &valid)?;
+    if !answer.trim().is_empty() {
+        settings.gitlab_token_file = Some(Sourced::new(expand(&answer, home), Source::Asked));
+    }
+    Ok(())
 }
 
 /// Asks whether to apply a plan; No is the default.

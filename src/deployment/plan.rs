@@ -16,6 +16,8 @@ pub enum Decision {
     Keep,
     /// Not needed in this case; the text says why.
     NotNeeded,
+    /// Asked for, and could not be looked at; the text says why.
+    NotChecked,
     /// It belongs to the deployment and cannot be changed in place.
     Replace,
     /// It belongs to the deployment and is no longer wanted.
@@ -30,7 +32,7 @@ pub enum Decision {
 
 impl Decision {
     pub fn is_change(self) -> bool {
-        !matches!(self, Decision::Keep | Decision::NotNeeded | Decision::Refuse)
+        !matches!(self, Decision::Keep | Decision::NotNeeded | Decision::NotChecked | Decision::Refuse)
     }
 }
 
@@ -109,7 +111,12 @@ impl<A> Line<A> {
         Self::plain(Decision::NotNeeded, text.into())
     }
 
-    /// A kept difference, or a thing that was not read: shown even if nothing changes.
+    /// What is there is not known: shown and counted, and never good.
+    pub fn not_checked(why: &str) -> Self {
+        Self { notable: true, ..Self::plain(Decision::NotChecked, format!("not checked: {why}")) }
+    }
+
+    /// A kept difference: shown even if nothing changes.
     pub fn keep_notable(text: impl Into<String>) -> Self {
         Self { notable: true, ..Self::keep(text) }
     }

@@ -87,6 +87,11 @@ impl Plan {
         self.all().filter(|line| line.decision.is_change() && !line.covered).count()
     }
 
+    /// The number of things that could not be looked at.
+    pub fn unchecked(&self) -> usize {
+        self.all().filter(|line| line.decision == Decision::NotChecked).count()
+    }
+
     /// The plan as an event.
     pub fn shown(&self) -> Event {
         let lines = self.lines().flat_map(|(step, lines)| lines.iter().map(move |line| (step, line)));
@@ -116,6 +121,7 @@ fn mark(decision: Decision) -> Mark {
         Decision::Update => Mark::Update,
         Decision::Keep => Mark::Keep,
         Decision::NotNeeded => Mark::NotNeeded,
+        Decision::NotChecked => Mark::NotChecked,
         Decision::Replace => Mark::Replace,
         Decision::Remove => Mark::Remove,
         Decision::Release => Mark::Release,

@@ -45,11 +45,29 @@ pub async fn token(
     if let Some(token) = typed {
         return checked(token, "the answer").map(Token::Given);
     }
-    if let Some(path) = &settings.gitlab_token_file {
-        return read_secret(intake, &path.value, "GitLab token")
-            .await
-            .and_then(|token| checked(token, &path.value.display().to_string()).map(Token::Given));
+    let recorded = settings.gitlab_token_file.as_ref().filter(|path| path.source == Source::Record);
+    if let Some(path) = settings.gitlab_token_file.as_ref().filter(|path| path.source != Source::Record) {
+        return from_file(intake, &path.value).await.map(Token::Given);
     }
+    let why = match from_environment(settings, env)? {
+        Token::None(why) => why,
+        given @ Token::Given(_) => return Ok(given),
+    };
+    let Some(path) = recorded else { return Ok(Token::None(why)) };
+    // The file of an earlier run may be gone: that is no fault of this run.
+    Ok(match from_file(intake, &path.value).await {
+        Ok(token) => Token::Given(token),
+        Err(failure) => Token::None(format!("{} (recorded)", failure.message)),
+    })
+}
+
+async fn from_file(intake: &Intake, path: &Path) -> Result<Secret> {
+    let token = read_secret(intake, path, "GitLab token").await?;
+    checked(token, &path.display().to_string())
+}
+
+/// The token of a variable, if it may be sent to the host of the settings.
+fn from_environment(settings: &Settings, env: &BTreeMap<String, String>) -> Result<Token> {
     let Some((name, token)) = from_env(env) else {
         return Ok(Token::None("no token: neither --gitlab-token-file nor GITLAB_TOKEN is set".to_owned()));
     };

@@ -247,7 +247,7 @@ impl Human {
 fn colour_of(mark: Mark) -> Option<&'static str> {
     match mark {
         Mark::Create => Some("32"),
-        Mark::Update | Mark::Replace | Mark::Unknown => Some("33"),
+        Mark::Update | Mark::Replace | Mark::Unknown | Mark::NotChecked => Some("33"),
         Mark::Remove | Mark::Release | Mark::Refuse => Some("31"),
         Mark::Keep | Mark::NotNeeded => None,
     }

@@ -175,6 +175,11 @@ impl<'a> Reader<'a> {
             found.source != Source::Environment("KUBECONFIG") || !found.value.to_string_lossy().contains(':')
         });
         settings.request_timeout = settings.request_timeout.filter(|limit| !limit.is_zero());
+        // A recorded token file is for the GitLab that was recorded with it.
+        let recorded_url = self.recorded.get("gitlabUrl").and_then(|values| values.first());
+        let same_url = settings.gitlab_url.as_ref().map(|url| &url.value) == recorded_url;
+        settings.gitlab_token_file =
+            settings.gitlab_token_file.take().filter(|file| file.source != Source::Record || same_url);
         // 0 removes a recorded lifetime.
         settings.token_lifetime = settings.token_lifetime.take().filter(|found| !found.value.is_zero());
         let asked = std::mem::take(&mut settings.reissue);

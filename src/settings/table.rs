@@ -70,7 +70,7 @@ table! {
     gitlab_url: Option<Sourced<String>> => check::gitlab_url,
         "URL", Runner, "GitLab instance URL (required)".also(&["GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"]).recorded();
     gitlab_token_file: Option<Sourced<PathBuf>>,
-        "PATH", Runner, "File with your GitLab access token; - for stdin [default: $GITLAB_TOKEN]";
+        "PATH", Runner, "File with your GitLab access token; - for stdin [default: $GITLAB_TOKEN]".recorded();
     gitlab_ca_file: Option<Sourced<PathBuf>>,
         "PATH", Runner, "CA certificates to verify GitLab, here and on the VM [default: the system's]".recorded();
     project: Option<Sourced<String>> => check::project,
@@ -218,7 +218,6 @@ mod tests {
             "wait",
             "reissue",
             // Files that contain secrets.
-            "gitlab-token-file",
             "runner-token-file",
             "runner-token-out",
             "legacy-registration-token-file",

@@ -427,6 +427,21 @@ fn the_sample_settings_file_is_valid() {
 }
 
 #[test]
+fn recorded_token_file_is_for_the_recorded_gitlab() {
+    let recorded: &[(&str, &[&str])] =
+        &[("gitlabUrl", &["https://gitlab.example.com"]), ("gitlabTokenFile", &["/t"])];
+    let file = |args: &[&str]| {
+        let settings = run(args, &Env::new(), None, recorded).expect("valid");
+        settings.gitlab_token_file.map(|file| file.value.display().to_string())
+    };
+    assert_eq!(file(&[]).as_deref(), Some("/t"));
+    assert_eq!(file(&["--gitlab-url", "https://gitlab.example.com"]).as_deref(), Some("/t"));
+    assert_eq!(file(&["--gitlab-url", "https://evil.example.com"]), None);
+    let given = file(&["--gitlab-url", "https://evil.example.com", "--gitlab-token-file", "/u"]);
+    assert_eq!(given.as_deref(), Some("/u"));
+}
+
+#[test]
 fn zero_removes_a_recorded_lifetime() {
     let recorded: &[(&str, &[&str])] = &[("tokenLifetime", &["365d"])];
     let kept = run(&[], &Env::new(), None, recorded).expect("valid");

@@ -85,7 +85,7 @@ impl Step for CommitPipeline {
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<FileChange> {
         match seen {
-            Seen::Skipped(why) => Line::keep_notable(format!("not looked at: {why}")).into(),
+            Seen::Skipped(why) => Line::not_checked(why).into(),
             Seen::Obstacles(failures) => Decided::lines(failures.iter().cloned().map(Line::refuse).collect()),
             Seen::State(state) => {
                 let line = decide(d, state);

@@ -190,7 +190,7 @@ fn decisions() {
                 "shows that the file was not read",
                 &[],
                 |_, seen| *seen = Seen::Skipped("no token".to_owned()),
-                &["Keep!: not looked at: no token"],
+                &["NotChecked!: no token"],
             ),
             (
                 "refuses with each obstacle",

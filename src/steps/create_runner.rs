@@ -209,12 +209,12 @@ fn decide(
         Verdict::Given => vec![Line::not_needed(
             "not needed: the runner exists, its token is given; tags as set in GitLab, not checked",
         )],
-        Verdict::Skipped(why) => vec![Line::keep_notable(format!("not looked at: {why}"))],
+        Verdict::Skipped(why) => vec![Line::not_checked(why)],
         Verdict::Legacy(Found::Ours(ours)) => {
             vec![Line::keep(format!("kept: runner {}, {}", ours.runner.id, condition))]
         }
         Verdict::Legacy(_) if notes.record().gitlab.owned().is_some() => {
-            vec![Line::keep_notable("registered earlier; not looked at without a GitLab token")]
+            vec![Line::not_checked("the runner was registered earlier, and reading it takes a GitLab token")]
         }
         Verdict::Legacy(_) => {
             let text = format!("runner registered the article's way: locked, only jobs tagged {tags}");

@@ -62,7 +62,7 @@ fn decisions() {
                 "shows that the runner was not read",
                 &[],
                 |_, seen| *seen = verdict(Verdict::Skipped("no token".to_owned())),
-                &["Keep!: not looked at: no token"],
+                &["NotChecked!: no token"],
             ),
             (
                 "creates a project runner",
@@ -106,7 +106,7 @@ fn decisions() {
                     world.record.gitlab.runner = RunnerNote::Ours(OwnedRunner::default());
                     *seen = verdict(Verdict::Legacy(Found::None));
                 },
-                &["Keep!: registered earlier; not looked at without a GitLab token"],
+                &["NotChecked!: registered earlier, and reading it takes a GitLab token"],
             ),
             (
                 "keeps a registered runner that it found",

@@ -96,9 +96,36 @@ pub fn again_without_a_token(bed: &dyn Bed) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     setup(&scene, &site).run().code(0);
     bed.mark();
-    scene.command("setup").run().code(0).says("not looked at");
-    scene.status().run().code(0);
+    // The file of the token is recorded, and the runner is looked at with it.
+    let token = scene.home.path().join("in/maintainer.token");
+    let text = std::fs::read_to_string(&token).expect("the token's file");
+    let _ = scene.command("setup").run().code(0).says("Nothing to change.");
+    let _ = scene.status().run().code(0);
+    // What cannot be looked at is not good.
+    std::fs::remove_file(&token).expect("it was there");
+    let unchecked = || "not checked: cannot read the GitLab token file";
+    let output = scene.command("setup").run().code(10).says(unchecked());
+    let _ = output.says("Nothing to change; 1 part not checked.");
+    let output = scene.status().run().code(10).says(unchecked());
+    let _ = output.says("Everything that was checked matches the plan; 1 part not checked.");
+    let json = scene.status().args(["-o", "json"]).run().code(10);
+    let plan = json.json_lines().into_iter().find(|line| line["type"] == "plan").expect("a plan");
+    let lines = plan["lines"].as_array().expect("lines");
+    assert!(
+        lines.iter().any(|line| line["step"] == "create-runner" && line["action"] == "unchecked"),
+        "{plan}"
+    );
+    // It goes to the GitLab that was recorded with it, and to no other.
+    std::fs::write(&token, text).expect("a folder of ours");
+    let elsewhere = scene.status().flag("--gitlab-url", "https://gitlab.example.com").run().code(3);
+    let _ = elsewhere.says("OR0315");
+    // A runner that somebody deleted in GitLab is named.
+    let id = site.gitlab.runners()[0]["id"].as_u64().expect("a runner");
+    site.gitlab.remove_runner(id);
+    let _ = scene.status().run().code(10).says("create-runner").says("+");
     assert_eq!(listing(&writes(bed)), "");
+    setup(&scene, &site).run().code(0);
+    std::fs::remove_file(&token).expect("it is there");
     // Without a token teardown asks for one before it takes anything away.
     let standing = world(bed.admin());
     let _ = scene.teardown().run().code(2).says("--gitlab-token-file").says("--gitlab-gone");

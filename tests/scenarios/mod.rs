@@ -302,7 +302,9 @@ impl<'a> Scene<'a> {
             .flag("--kubeconfig", self.kubeconfig());
         let uid = if self.knows_uid { self.anchor_uid() } else { None };
         match uid {
-            Some(uid) => command.env("OUTRIGGER_ANCHOR_UID", &uid),
+            Some(uid) => command
+                .env("OUTRIGGER_ANCHOR_UID", &uid)
+                .env("OUTRIGGER_GITLAB_URL", "https://gitlab.example.com"),
             None => command,
         }
     }

@@ -267,12 +267,12 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
 fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     let written = d.notes.script_digest().is_some();
     if gitlab_url(d.run).is_none() && written {
-        return Ok(Line::keep("not compared: --gitlab-url is not set"));
+        return Ok(Line::not_checked("comparing the script takes --gitlab-url"));
     }
     if let Some(failure) = lacks_source(d.run) {
         return Err(failure);
     }
-    let Some(verdict) = &seen.verdict else { return Ok(Line::keep("not compared")) };
+    let Some(verdict) = &seen.verdict else { return Ok(Line::not_checked("the runner is not known")) };
     let due = due(d, seen, verdict);
     if is_kept(d, seen, &due) {
         let gone = seen.inputs.delivery.script.as_os_str() != "-" && !seen.exists;

@@ -117,7 +117,7 @@ fn decisions() {
                 "keeps the script without a GitLab URL",
                 &[],
                 |world, _| world.run.settings.gitlab_url = None,
-                &["Keep: not compared: --gitlab-url is not set"],
+                &["NotChecked!: takes --gitlab-url"],
             ),
             (
                 "requires a GitLab URL for the first script",
@@ -140,7 +140,7 @@ fn decisions() {
                 "keeps the script without a verdict about the runner",
                 &[],
                 |_, seen| at(seen).verdict = None,
-                &["Keep: =not compared"],
+                &["NotChecked!: the runner is not known"],
             ),
             (
                 "writes the first script for a new runner",

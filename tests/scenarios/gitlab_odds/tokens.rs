@@ -90,7 +90,7 @@ pub fn narrow_tokens(bed: &'static Doubles) {
     let scene = Scene::new(bed, User::Admin);
     let on = |command| site.on(&scene.home, command, "create_runner").flag("--project", &id).run();
     let _ = on(scene.command("setup")).code(0);
-    let _ = on(scene.command("setup")).code(0).says("not looked at");
+    let _ = on(scene.command("setup")).code(10).says("not checked").says("1 part not checked");
     assert_eq!(site.gitlab.runners().len(), 1);
     let _ = on(scene.teardown()).code(2).says("--gitlab-gone");
     let _ = teardown(&scene, &site).run().code(0);
@@ -240,7 +240,7 @@ pub fn registration_tokens(bed: &'static Doubles) {
         }
         let _ = output.code(0).says("GitLab 20.0").says("can neither read nor delete");
         assert_eq!(site.gitlab.runners().len(), 1);
-        let _ = legacy(scene.command("setup")).code(0);
+        let _ = legacy(scene.command("setup")).code(10).says("takes a GitLab token");
         assert_eq!(site.gitlab.runners().len(), 1, "registered once");
         let _ = teardown(&scene, &site).run().code(0).says("read back: gone");
         assert_eq!(site.gitlab.runners().len(), 0);
