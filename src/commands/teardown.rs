@@ -310,7 +310,7 @@ fn last_line(session: &Session, whole: bool) -> String {
     match commit.map(|commit| format!("{} on {}", commit.path, commit.branch)) {
         _ if !whole || run.options.keep_namespaces => format!("Removed the selected parts of {deployment}."),
         Some(file) => {
-            format!("Removed {deployment}, except {file} (--revert-pipeline reverts it).")
+            format!("Removed {deployment}. {file} stays; to undo the commit, revert it in GitLab.")
         }
         None => format!("Removed {deployment}."),
     }

@@ -112,7 +112,7 @@ impl Step for CommitPipeline {
         vec![match seen {
             Seen::Revert(now, earlier) => revert(d.run, &ours, &place, now.as_ref(), earlier.as_ref()),
             _ if d.run.options.gitlab_gone => Line::keep(format!("{place} (--gitlab-gone: not read back)")),
-            _ => Line::keep(format!("{place} stays; to revert the commit: --revert-pipeline")),
+            _ => Line::keep(format!("{place} stays; to revert the commit now, add --revert-pipeline")),
         }]
     }
 
