@@ -20,7 +20,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let side = record.as_ref().map(|record| &record.gitlab);
     let in_gitlab = side.is_some_and(|side| !side.is_empty() || side.commit.is_some());
     let gitlab = if in_gitlab { Need::Look } else { Need::Nothing };
-    let session = outside.open(Needs { parts, gitlab, ..Needs::default() }, (settings, record)).await?;
+    let session = outside.open(Needs { gitlab, parts, ..Needs::default() }, (settings, record)).await?;
     session.check().await?;
     session.certain()?;
     let plan = engine::plan(session.reads(), &selection).await;
