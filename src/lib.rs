@@ -7,7 +7,7 @@
 //!
 //! The rooms, each using those below it and none beside it (`tests/architecture.rs` holds the rule):
 //!
-//! | room | what it is about |
+//! | room | contents |
 //! |---|---|
 //! | [`commands`] | one file for each word typed; the command line, the session, the wizard |
 //! | [`output`] | events as text and as JSON lines, the terminal, the explain pages |
@@ -19,13 +19,12 @@
 //! | [`deployment`] | names, objects, ownership, record and plan of a deployment |
 //! | [`settings`] | the table of settings, and their values from flag, environment, file and record |
 //! | [`x509`] | certificates judged by Go's rules, and TLS |
-//! | [`base`] | errors, files, requests, secrets, text: nothing of the subject |
+//! | [`base`] | errors, files, requests, secrets, text: no knowledge of clusters, GitLab or machines |
 //!
-//! Where to change what: a flag's wording or default, `settings/table.rs`; a question,
-//! `commands/wizard.rs`; the rights granted, `cluster/rights.rs`; the script, `templates/launch.sh` and
-//! `machine/`; a server error's wording, `cluster/refusal.rs` and `gitlab/refusal.rs`; what counts as ours,
-//! `deployment/ownership.rs`, and without a record `commands/witness.rs`; exit codes, `base/error.rs`;
-//! the order of steps, `steps/mod.rs`.
+//! Where to change a flag's wording or default: `settings/table.rs`; a question: `commands/wizard.rs`; the rights
+//! granted: `cluster/rights.rs`; the script: `templates/launch.sh` and `machine/`; the wording of a server's error:
+//! `cluster/refusal.rs` and `gitlab/refusal.rs`; the ownership of an object: `deployment/ownership.rs`, and without a
+//! record `commands/witness.rs`; exit codes: `base/error.rs`; the order of steps: `steps/mod.rs`.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -86,8 +85,7 @@ pub mod internal {
     pub use crate::x509::{Bundle, BundleFault, Certificate, Host, Verdict, judge, read_bundle, tls};
 }
 
-/// Makes ring the process's TLS provider: two libraries would otherwise each look for their own and
-/// find none. Call it first; a second call does nothing.
+/// Makes ring the TLS provider of the process, which kube and reqwest use. Call it first; a second call does nothing.
 pub fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
@@ -118,17 +116,7 @@ pub async fn run(
         Ok(options) => options,
         Err(failure) => {
             let ui = make_ui(&RunOptions::default());
-            return finish(
-                &ui,
-                started,
-                &mut commands::Ended {
-                    failures: failure.each().collect(),
-                    changed: false,
-                    text: String::new(),
-                    last: String::new(),
-                    pending: false,
-                },
-            );
+            return finish(&ui, started, &mut commands::Ended::failed(failure.each().collect(), false));
         }
     };
     let ui = Rc::new(make_ui(&options));
@@ -164,18 +152,12 @@ pub async fn run(
             }
         }
     };
-    let mut ended = ended.unwrap_or_else(|failure| commands::Ended {
-        failures: failure.each().collect(),
-        changed: false,
-        text: String::new(),
-        last: String::new(),
-        pending: false,
-    });
+    let mut ended = ended.unwrap_or_else(|failure| commands::Ended::failed(failure.each().collect(), false));
     finish(&ui, started, &mut ended)
 }
 
-/// Drives the work; the first signal asks it to stop after the request in flight, the second ends it,
-/// which is an error of the kind that the first one was.
+/// Runs the work. The first signal stops it after the request in flight; the second ends it at once, with the kind of
+/// the first.
 async fn interruptible<T>(
     mut work: std::pin::Pin<&mut impl Future<Output = T>>,
     cancel: &Cancel,
@@ -226,7 +208,7 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
     }
 }
 
-/// Says how it ended. The most telling failure comes last, where the eye is, and names the code.
+/// Reports the end and returns the exit code. The most important failure is printed last and sets the code.
 fn finish(ui: &Ui, started: Instant, ended: &mut commands::Ended) -> u8 {
     let exit = match ended.failures.first() {
         Some(failure) => failure.kind.exit_code(),

@@ -4,10 +4,10 @@ use serde_json::json;
 
 use crate::base::error::{Aim, Command, Failure, Id, Kind, Result};
 use crate::base::text::count;
+use crate::cluster::Class;
 use crate::cluster::dry_run::{self, Look};
 use crate::cluster::rights::{self, Right};
 use crate::cluster::temporary_binding::{bind, manifest, release_held, release_one, undo_command};
-use crate::cluster::{Class, Refusal};
 use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::deployment::plan::{Decision, Line, Target};
@@ -458,12 +458,6 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
 
 async fn read(r: Reads<'_>, reference: &Ref) -> Result<Option<Object>> {
     r.cluster.read(reference).await.map_err(Failure::from)
-}
-
-impl From<&Refusal> for Failure {
-    fn from(refusal: &Refusal) -> Self {
-        refusal.clone().into()
-    }
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ fn unusable(refusal: &Refusal) -> Failure {
                 .detail("the server says", refusal.message.clone())
                 .hint(reissue())
         }
-        _ => refusal.into(),
+        _ => refusal.clone().into(),
     }
 }
 
