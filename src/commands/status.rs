@@ -31,7 +31,9 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     if refusals.is_empty()
         && let Some(failure) = no_such_deployment(&session).await?
     {
-        return Err(failure.hint(("to list the recorded deployments", Command::list())));
+        return Err(failure
+            .hint(("to list the recorded deployments", Command::list()))
+            .hint(("to create it", Command::outrigger("setup"))));
     }
     outside.ui.event(&plan.shown());
     if !refusals.is_empty() {

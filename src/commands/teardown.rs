@@ -64,6 +64,9 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         if let Some(failure) = removal.out_of_reach {
             return Err(failure);
         }
+        if !refusals.is_empty() {
+            return Ok(Ended::failed(refusals, false));
+        }
         let pending = options.exit_code && changes > 0;
         return Ok(Ended { pending, ..Ended::well(false, "Nothing was changed.") });
     }

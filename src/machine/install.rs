@@ -26,15 +26,6 @@ pub struct Installer<'a> {
     pub is_default: bool,
 }
 
-/// Known hashes: version, method, SHA-256. Only hashes from GitLab's signed `release.sha256` belong here; for
-/// other versions, the user gives the hash.
-const KNOWN: &[(&str, Method, &str)] = &[];
-
-/// The known SHA-256 of GitLab's download of this version for amd64.
-pub fn known_sha256(method: Method, version: &str) -> Option<&'static str> {
-    KNOWN.iter().find(|(v, m, _)| *v == version && *m == method).map(|(_, _, sha256)| *sha256)
-}
-
 /// GitLab's binary of this version for amd64. Source: "Download the binary" in GitLab's installation pages, on the
 /// host with IPv4 and IPv6.
 pub fn default_binary_url(version: &str) -> String {

@@ -160,6 +160,8 @@ pub fn look_alike(bed: &dyn Bed) {
         scene.setup().run().code(7).says(&place).says("the recorded object was deleted");
         assert_same("setup with a look-alike in the way", &before, &world(bed.admin()));
         let mine = bed.admin().get(&path).expect("it is there");
+        // What the dry run finds is what the run would end with.
+        scene.teardown().arg("--dry-run").run().code(7).says(&place);
         scene.teardown().run().code(7).says(&place);
         let _ = world(bed.admin());
         assert_eq!(bed.admin().get(&path), Some(mine), "teardown leaves the look-alike {kind} alone");

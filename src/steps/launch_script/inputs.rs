@@ -5,7 +5,6 @@ use crate::base::secret::Secret;
 use crate::cluster::endpoint_ca::Trust;
 use crate::deployment::run::Run;
 use crate::gitlab::endpoint_ca::GitlabCa;
-use crate::machine::install::known_sha256;
 use crate::machine::script_files::Delivery;
 use crate::machine::{Entry, Installer, LaunchScript as Script, Method, ScriptSecrets};
 use crate::settings::{PodSecurity, Source};
@@ -30,15 +29,11 @@ pub fn method(run: &Run) -> Method {
     *run.settings.install_method
 }
 
-/// The expected SHA-256 of the package or binary, if known.
+/// The expected SHA-256 of the package or binary, if given.
 pub fn sha256(run: &Run) -> Option<&str> {
-    let (method, settings) = (method(run), &run.settings);
-    let given = if method == Method::Binary { &settings.binary_sha256 } else { &settings.deb_sha256 };
-    match given {
-        Some(given) => Some(given.value.as_str()),
-        None if settings.binary_url.is_some() => None,
-        None => known_sha256(method, &settings.runner_version.value),
-    }
+    let settings = &run.settings;
+    let given = if method(run) == Method::Binary { &settings.binary_sha256 } else { &settings.deb_sha256 };
+    given.as_ref().map(|given| given.value.as_str())
 }
 
 impl Inputs {
