@@ -45,11 +45,11 @@ pub trait Refused {
     fn interrupted(what: &str, failure: Failure) -> Self;
     fn timeout(what: &str, why: &str) -> Self;
     /// Whether there was no response.
-    fn is_silent(&self) -> bool;
+    fn has_no_response(&self) -> bool;
     /// Whether the same request may succeed after a pause.
-    fn heals(&self) -> bool;
+    fn is_retryable(&self) -> bool;
     /// Whether the server says that it did not process the request.
-    fn is_unseen(&self) -> bool;
+    fn was_not_processed(&self) -> bool;
     /// The pause that the server asks for.
     fn retry_after(&self) -> Option<Duration>;
     fn message(&mut self) -> &mut String;
@@ -157,15 +157,15 @@ impl Sender {
                 Ok(value) => return Ok(value),
                 Err(refusal) => refusal,
             };
-            if refusal.is_silent() && !refusal.message().contains(&*self.address) {
+            if refusal.has_no_response() && !refusal.message().contains(&*self.address) {
                 let message = refusal.message();
                 *message = format!("{message} ({})", self.address);
             }
-            silent += u32::from(refusal.is_silent());
-            tried += u32::from(!refusal.is_unseen());
+            silent += u32::from(refusal.has_no_response());
+            tried += u32::from(!refusal.was_not_processed());
             let may_repeat = match effect {
-                Effect::Reads | Effect::Sets => refusal.heals(),
-                Effect::Makes => refusal.is_unseen(),
+                Effect::Reads | Effect::Sets => refusal.is_retryable(),
+                Effect::Makes => refusal.was_not_processed(),
                 Effect::Probes => false,
             };
             let remaining = self.remaining();
@@ -208,13 +208,13 @@ mod tests {
         fn timeout(_: &str, why: &str) -> Self {
             Self(0, None, why.to_owned())
         }
-        fn is_silent(&self) -> bool {
+        fn has_no_response(&self) -> bool {
             self.0 == 0
         }
-        fn heals(&self) -> bool {
+        fn is_retryable(&self) -> bool {
             matches!(self.0, 0 | 429 | 503)
         }
-        fn is_unseen(&self) -> bool {
+        fn was_not_processed(&self) -> bool {
             self.0 == 429
         }
         fn retry_after(&self) -> Option<Duration> {

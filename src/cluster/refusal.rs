@@ -180,18 +180,18 @@ impl Refused for Refusal {
         Self::of(Class::Timeout, 0, what, why)
     }
 
-    fn is_silent(&self) -> bool {
+    fn has_no_response(&self) -> bool {
         self.code == 0
     }
 
     /// False for a webhook that does not respond: each attempt takes the webhook's full timeout.
-    fn heals(&self) -> bool {
+    fn is_retryable(&self) -> bool {
         let later = matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable);
         let starting = self.class == Class::Server && self.code == 403;
         later || starting || (self.class != Class::Admission && matches!(self.code, 500 | 502..=504))
     }
 
-    fn is_unseen(&self) -> bool {
+    fn was_not_processed(&self) -> bool {
         self.code == 429
     }
 

@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::ops::ControlFlow::{Break, Continue};
-use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::cluster::namespace::Kinds;
 use crate::cluster::rights::Right;
 use crate::cluster::{Class, Cluster, Refusal, Target};
 use crate::deployment::names::ID;
-use crate::deployment::notes::{Journal, Notes};
+use crate::deployment::notes::{Notes, Writable};
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Owner};
 use crate::deployment::run::Run;
@@ -222,30 +221,9 @@ impl Cluster {
 }
 
 /// Changes the cluster; also a [`View`].
-pub struct Hand {
-    view: View,
-    pub journal: Journal,
-}
-
-impl Deref for Hand {
-    type Target = View;
-
-    fn deref(&self) -> &View {
-        &self.view
-    }
-}
+pub type Hand = Writable<View>;
 
 impl Hand {
-    /// Adds write access to a view.
-    pub fn new(view: View, journal: Journal) -> Self {
-        Self { view, journal }
-    }
-
-    /// Gives up write access.
-    pub fn into_view(self) -> View {
-        self.view
-    }
-
     /// Number of mutating requests sent.
     pub fn mutations(&self) -> usize {
         self.api.mutations()

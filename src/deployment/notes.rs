@@ -2,6 +2,7 @@
 //! anchor), which are used if the record has no value.
 
 use std::cell::{Ref as Borrowed, RefCell};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -166,5 +167,30 @@ impl Journal {
     /// Records that an object was deleted, or never created.
     pub fn forget(&self, object: &Ref) -> Result<()> {
         self.write(|record| record.forget(object))
+    }
+}
+
+/// A view with write access: everything that changes its server is a method of this type alone.
+pub struct Writable<V> {
+    view: V,
+    pub journal: Journal,
+}
+
+impl<V> Writable<V> {
+    pub fn new(view: V, journal: Journal) -> Self {
+        Self { view, journal }
+    }
+
+    /// Gives up write access.
+    pub fn into_view(self) -> V {
+        self.view
+    }
+}
+
+impl<V> Deref for Writable<V> {
+    type Target = V;
+
+    fn deref(&self) -> &V {
+        &self.view
     }
 }

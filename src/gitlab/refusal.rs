@@ -190,16 +190,16 @@ impl Refused for Refusal {
         Self::of(Class::Timeout, 0, what, why)
     }
 
-    fn is_silent(&self) -> bool {
+    fn has_no_response(&self) -> bool {
         self.code == 0
     }
 
-    fn heals(&self) -> bool {
+    fn is_retryable(&self) -> bool {
         matches!(self.class, Class::Throttled | Class::Timeout | Class::Unreachable | Class::Busy)
             || (self.class == Class::Server && self.code != 501)
     }
 
-    fn is_unseen(&self) -> bool {
+    fn was_not_processed(&self) -> bool {
         matches!(self.class, Class::Throttled | Class::Busy)
     }
 

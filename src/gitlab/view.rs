@@ -1,6 +1,5 @@
 //! A run's access to GitLab: [`View`] for reads, each at most once, and [`Hand`] for changes.
 
-use std::ops::Deref;
 use std::rc::Rc;
 
 use tokio::sync::OnceCell;
@@ -11,7 +10,7 @@ use crate::base::files::Intake;
 use crate::base::proxy::Variables;
 use crate::base::request::Limits;
 use crate::base::secret::Secret;
-use crate::deployment::notes::{Journal, Notes};
+use crate::deployment::notes::{Notes, Writable};
 use crate::deployment::run::Run;
 use crate::gitlab::Gitlab;
 use crate::gitlab::endpoint_ca::GitlabCa;
@@ -111,30 +110,9 @@ pub struct RunnerToken {
 }
 
 /// Changes GitLab; also a [`View`].
-pub struct Hand {
-    view: View,
-    pub journal: Journal,
-}
-
-impl Deref for Hand {
-    type Target = View;
-
-    fn deref(&self) -> &View {
-        &self.view
-    }
-}
+pub type Hand = Writable<View>;
 
 impl Hand {
-    /// Adds write access to a view.
-    pub fn new(view: View, journal: Journal) -> Self {
-        Self { view, journal }
-    }
-
-    /// Gives up write access.
-    pub fn into_view(self) -> View {
-        self.view
-    }
-
     /// Number of mutating requests sent.
     pub fn mutations(&self) -> usize {
         self.access.client.as_ref().map_or(0, Gitlab::mutations)
