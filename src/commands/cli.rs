@@ -88,9 +88,9 @@ outrigger help gitlab-token";
 
 const EXIT_CODES: &str = "\
 Exit codes
-    0  done, or nothing to do
+    0  done, or nothing to do; everything that was asked for was checked
     1  unclassified
-    2  invalid usage, or missing input
+    2  invalid usage, missing input or missing consent
     3  refused by preflight, the settings or you; nothing was changed
     4  authentication or permission failed
     5  stopped part-way, or teardown did not remove everything; safe to run again

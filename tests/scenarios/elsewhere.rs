@@ -82,6 +82,17 @@ pub fn recorded_context(bed: &dyn Bed) {
     let at = |command: Cli<'_>| command.flag("--kubeconfig", &file).run();
     let _ = at(scene.status()).code(0).says("here").says("recorded");
     let _ = at(scene.command("setup")).code(0).says("Nothing to change");
+    // A list of what is in a cluster is about the current one.
+    let list = || scene.home.outrigger("list").arg("--cluster").flag("--kubeconfig", &file);
+    let listed = |output: crate::common::run::Output| {
+        output
+            .stdout()
+            .lines()
+            .filter(|line| line.split(' ').next() == Some(scene.deployment.as_str()))
+            .count()
+    };
+    assert_eq!(listed(list().flag("--deployment", &scene.deployment).run().code(0)), 0);
+    assert_eq!(listed(list().flag("--context", "here").run().code(0)), 1);
     // Another one that is asked for is refused, with the way back.
     let asked = at(scene.status().flag("--context", "there")).code(3);
     let _ = asked.says("set up on another cluster").says("omit --context");
