@@ -14,7 +14,7 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
     let mut rows: Vec<[String; 4]> = Vec::new();
     if outside.options.list_cluster {
         let (mut settings, _) = outside.settings().await?;
-        // The question is about a cluster, not about the deployment whose record names a context.
+        // The list is of a cluster: a context recorded for one deployment does not apply.
         settings.context = settings.context.take().filter(|context| !context.source.is_remembered());
         let session = outside.open(Needs::default(), (settings, None)).await?;
         let path = "/api/v1/serviceaccounts?labelSelector=app.kubernetes.io%2Fmanaged-by%3Doutrigger";

@@ -37,15 +37,15 @@ fn and_unchecked(plan: &Plan) -> String {
     }
 }
 
-/// A change that takes a yes, where nobody can be asked.
+/// The failure for a change that needs confirmation in a run that cannot prompt.
 fn unconfirmed(what: &str) -> Failure {
     Failure::new(Id::MissingConsent, format!("{what} requires confirmation"))
         .detail("because", "outrigger asks on a terminal only, and neither with -o json nor where CI is set")
         .hint("to confirm, add --yes")
 }
 
-/// The failure for a name that is neither recorded here nor in the cluster, which is probably mistyped. None where
-/// something is there, or where it may not be read.
+/// The failure for a deployment that is neither recorded on this machine nor in the cluster; its name is probably
+/// mistyped. `None` if the deployment has an object, or if one may not be read.
 async fn no_such_deployment(session: &Session) -> Result<Option<Failure>> {
     let (run, names) = (session.run(), &session.run().names);
     if session.notes().recorded {

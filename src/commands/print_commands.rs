@@ -33,9 +33,9 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
             format!("--print-commands has no commands for --target {}", target.name),
         )
         .detail("has", commands::TARGETS.join(", "))
+        .hint(("write the script for it", Command::outrigger(format!("launch-script --target {}", target.name))))
         .hint(format!(
-            "give {} to the VM as its {} when you create it; docs/targets.md has the option of each cloud's own tool",
-            path.display(),
+            "then pass that file as the VM's {} when you create it (docs/targets.md lists each cloud's option)",
             target.field
         )));
     };

@@ -139,8 +139,8 @@ impl Session {
         gitlab::facts::check_recorded(&self.gitlab)
     }
 
-    /// Whether the settings are not the recorded ones, as with another context for the same cluster.
-    pub fn is_told_anew(&self) -> bool {
+    /// Whether the settings differ from the recorded ones, for example in the context of the same cluster.
+    pub fn has_new_settings(&self) -> bool {
         self.notes().record().settings != self.run().settings.recorded()
     }
 
@@ -223,8 +223,8 @@ impl Outside<'_> {
         self.env.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
     }
 
-    /// Whether the command line agrees to what the plan changes: `--yes`, or `--non-interactive` as a flag. The
-    /// variable of that name only switches prompts off.
+    /// Whether the command line confirms the plan: with `--yes`, or with `--non-interactive` as a flag. The variable
+    /// `OUTRIGGER_NON_INTERACTIVE` only disables prompts.
     pub fn consents(&self) -> bool {
         let flag =
             self.matches.value_source("non-interactive") == Some(clap::parser::ValueSource::CommandLine);

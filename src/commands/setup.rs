@@ -30,7 +30,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     if let Some(ended) = show(outside, &session, &plan, &stale, changes)? {
         return Ok(ended);
     }
-    if changes > 0 || !session.notes().recorded || session.is_told_anew() {
+    if changes > 0 || !session.notes().recorded || session.has_new_settings() {
         session.adopt().await?;
     }
     let mutations = session.mutations();

@@ -111,7 +111,7 @@ impl<A> Line<A> {
         Self::plain(Decision::NotNeeded, text.into())
     }
 
-    /// What is there is not known: shown and counted, and never good.
+    /// A thing that could not be read: shown, counted, and never reported as matching.
     pub fn not_checked(why: &str) -> Self {
         Self { notable: true, ..Self::plain(Decision::NotChecked, format!("not checked: {why}")) }
     }

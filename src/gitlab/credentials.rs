@@ -54,7 +54,7 @@ pub async fn token(
         given @ Token::Given(_) => return Ok(given),
     };
     let Some(path) = recorded else { return Ok(Token::None(why)) };
-    // The file of an earlier run may be gone: that is no fault of this run.
+    // The user did not ask for this file in this run: an unreadable one is not an error.
     Ok(match from_file(intake, &path.value).await {
         Ok(token) => Token::Given(token),
         Err(failure) => Token::None(format!("{} (recorded)", failure.message)),
