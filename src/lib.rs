@@ -170,9 +170,15 @@ async fn interruptible<T>(
         return Ok(work.await);
     };
     let mut asked = None;
+    let mut ticks = tokio::time::interval(output::ui::TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let kind = tokio::select! {
             done = &mut work => return Ok(done),
+            _ = ticks.tick() => {
+                ui.tick();
+                continue;
+            }
             _ = interrupt.recv() => Kind::Interrupted,
             _ = terminate.recv() => Kind::Terminated,
         };

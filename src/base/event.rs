@@ -27,6 +27,13 @@ pub enum Event {
         /// The number of lines that change something.
         changes: usize,
     },
+    /// The run works on something that may take a while.
+    Busy {
+        /// For example "connecting to https://…".
+        what: String,
+        /// Time since it began; zero at the beginning.
+        waited: Duration,
+    },
     /// A step begins.
     StepStarted {
         /// The step.
@@ -168,6 +175,10 @@ pub enum Mark {
     NotNeeded,
     /// Could not be looked at.
     NotChecked,
+    /// A risk, or a difference that stays.
+    Warning,
+    /// In place, and does not work.
+    Unhealthy,
     Refuse,
     /// Known only after an earlier step.
     Unknown,
@@ -201,6 +212,7 @@ impl Mark {
             Mark::Refuse if unicode => "✗",
             Mark::Refuse => "x",
             Mark::Unknown | Mark::NotChecked => "?",
+            Mark::Warning | Mark::Unhealthy => "!",
         }
     }
 
@@ -215,6 +227,8 @@ impl Mark {
             Mark::Keep => "keep",
             Mark::NotNeeded => "not-needed",
             Mark::NotChecked => "unchecked",
+            Mark::Warning => "warning",
+            Mark::Unhealthy => "unhealthy",
             Mark::Refuse => "refuse",
             Mark::Unknown => "unknown",
         }

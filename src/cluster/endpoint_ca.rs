@@ -163,8 +163,8 @@ fn warnings_about(endpoint: &Endpoint, served: &[Served]) -> Vec<String> {
         (reach, _) => (reach, format!("{url} is")),
     };
     match reach {
-        Reach::ThisMachine => warnings.push(format!("{leads} an address of this machine: the VM cannot reach it (use another one: --kubernetes-host)")),
-        Reach::LinkLocal => warnings.push(format!("{leads} a link-local address: the VM has to be on that network segment (use another one: --kubernetes-host)")),
+        Reach::ThisMachine => warnings.push(format!("{leads} an address of this machine: the VM cannot reach it; to use another one: --kubernetes-host URL")),
+        Reach::LinkLocal => warnings.push(format!("{leads} a link-local address: the VM has to be on that network segment; to use another one: --kubernetes-host URL")),
         Reach::Private => warnings.push(format!("{leads} a private address: the VM has to be in that network")),
         Reach::Anywhere => {}
     }

@@ -82,7 +82,7 @@ fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line<Act> {
         })
     };
     if comparison.more.is_empty() && !force {
-        return shown(Line::keep_notable(format!("{name} allows less than the runner needs{by}: kept")));
+        return shown(Line::warning(format!("{name} allows less than the runner needs{by}: kept")));
     }
     let target = if force {
         rights::manifest()
@@ -119,7 +119,7 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {
         return Line::keep(name);
     }
     if extra.is_empty() && !force {
-        return Line::keep_notable(format!("{name} no longer binds the runner{by}: kept"))
+        return Line::warning(format!("{name} no longer binds the runner{by}: kept"))
             .detail("the runner has no rights; to bind it again: --force-conflicts");
     }
     let subjects = if bound || force { wanted.value["subjects"].clone() } else { json!([]) };

@@ -29,12 +29,15 @@ pub use status::status;
 pub use step::step;
 pub use teardown::teardown;
 
-/// The end of a sentence about a plan.
-fn and_unchecked(plan: &Plan) -> String {
-    match plan.unchecked() {
-        0 => String::new(),
-        n => format!("; {} not checked", text::count(n, "part")),
-    }
+/// The end of a sentence about a plan: what does not work, what was not checked, and warnings.
+fn and_others(plan: &Plan) -> String {
+    let said = [
+        (plan.unhealthy(), "problem", ""),
+        (plan.unchecked(), "part", " not checked"),
+        (plan.warnings(), "warning", ""),
+    ];
+    let said = said.into_iter().filter(|(n, ..)| *n > 0);
+    said.map(|(n, noun, rest)| format!("; {}{rest}", text::count(n, noun))).collect()
 }
 
 /// The failure for a change that needs confirmation in a run that cannot prompt.
@@ -63,7 +66,8 @@ async fn no_such_deployment(session: &Session) -> Result<Option<Failure>> {
         names.runner_namespace, session.cluster.target.context
     );
     let failure = Failure::new(Id::NoDeployment, message);
-    let known = Record::names(&run.settings.state_dir);
+    let mut known = Record::names(&run.settings.state_dir);
+    known.retain(|known| known != name);
     let alike = text::closest(name, known.iter().map(String::as_str));
     let failure = match alike {
         Some(alike) => failure.hint(format!("did you mean --deployment {alike}?")),

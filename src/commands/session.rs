@@ -236,7 +236,9 @@ impl Outside<'_> {
         let mut record = None;
         let settings = settings::resolve(&self.inputs().await?, |state_dir, deployment| {
             record = Record::load(state_dir, deployment)?;
-            Ok(record.as_ref().map(|record| record.settings.clone()).unwrap_or_default())
+            let settings = record.as_ref().map(|record| record.settings.clone()).unwrap_or_default();
+            record = record.take().filter(|record| !record.is_commit_note());
+            Ok(settings)
         })?;
         self.ui.aim(&settings);
         Ok((settings, record))
@@ -281,7 +283,7 @@ impl Outside<'_> {
         let recorded = record.is_some();
         let record = match record {
             Some(record) => record,
-            None => Record::new(&settings.deployment.value)?,
+            None => Record::begin(&settings.state_dir, &settings.deployment.value)?,
         };
         let reporter: Rc<dyn Reporter> = Rc::clone(&self.ui) as Rc<dyn Reporter>;
         let run = Rc::new(Run {
@@ -321,6 +323,7 @@ impl Outside<'_> {
                 view.notes.see_anchor(anchor.as_ref());
             }
         }
+        self.ui.doing("reading the deployment");
         let journal = Journal::new(Rc::clone(&view.notes), view.run.settings.state_dir.clone());
         Ok(Session {
             cluster: cluster::view::Hand::new(view, journal.clone()),
@@ -413,7 +416,10 @@ impl Outside<'_> {
             context: settings.context.as_ref().map(|context| (context.value.as_str(), source)),
             as_user: settings.as_user.as_deref(),
         };
+        self.ui.doing("reading the kubeconfig");
         let target = cluster::load(&selection, self.env, &self.intake).await?;
+        let what = format!("connecting to {} (context {})", target.endpoint.url, target.context);
+        self.ui.event(&Event::Busy { what, waited: Duration::ZERO });
         let mut cluster = Cluster::connect(&target, limits).await?;
         if self.options.verbose > 0 {
             let ui = Rc::clone(&self.ui);

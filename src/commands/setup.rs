@@ -6,7 +6,7 @@ use crate::base::error::{Aim, Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Mark, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Known, Needs, Outside, Session};
-use crate::commands::{Ended, and_unchecked, expiry, header, selected, unconfirmed, wizard, write_product};
+use crate::commands::{Ended, and_others, expiry, header, selected, unconfirmed, wizard, write_product};
 use crate::deployment::plan::Line;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan, Watch};
@@ -89,9 +89,9 @@ pub(super) fn show(
         outside.ui.event(&with_stale(plan, stale, session.run().settings.prune));
     }
     if dry_run {
-        let pending = outside.options.exit_code && (changes > 0 || plan.unchecked() > 0);
+        let pending = outside.options.exit_code && (changes > 0 || plan.unhealthy() + plan.unchecked() > 0);
         let text = if changes == 0 { "Nothing to change" } else { "Nothing was changed" };
-        let text = format!("{text}{}.", and_unchecked(plan));
+        let text = format!("{text}{}.", and_others(plan));
         return Ok(Some(Ended { pending, ..Ended::well(false, text) }));
     }
     // Found out before anything is made, and not by those who only look.
@@ -122,7 +122,7 @@ pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut P
 /// The last line.
 pub(super) fn done(session: &Session, plan: &Plan, changed: bool) -> Ended {
     let text = if changed { "Done" } else { "Nothing to change" };
-    let text = format!("{text}{}.", and_unchecked(plan));
+    let text = format!("{text}{}.", and_others(plan));
     Ended { last: expiry(session), pending: plan.unchecked() > 0, ..Ended::well(changed, text) }
 }
 

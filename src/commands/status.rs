@@ -1,11 +1,14 @@
-//! `status`: the plan that setup would make, the proofs, and exit 10 when the plan is not empty.
+//! `status`: the plan that setup would make, the proofs, and exit 10 if something is to be changed, does not work or
+//! could not be checked.
 
 use crate::base::error::{Command, Failure, Hint, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Needs, Outside, Session};
-use crate::commands::{Ended, and_unchecked, expiry, header, no_such_deployment};
+use crate::commands::{Ended, and_others, expiry, header, no_such_deployment};
 use crate::engine::{self, Plan};
+use crate::gitlab::runner;
+use crate::output::ui::Ui;
 use crate::settings::Need;
 
 /// `status`.
@@ -23,6 +26,9 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let session = outside.open(Needs { gitlab, parts, ..Needs::default() }, (settings, record)).await?;
     session.check().await?;
     session.certain()?;
+    if waits(outside) {
+        runner::wait(&session.gitlab, session.run().settings.wait).await?;
+    }
     let plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
     // What setup would still have to be told is no fault of what is there.
@@ -42,27 +48,37 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     if changes > 0 {
         let setup = Hint::new("Apply the plan", Command::outrigger("setup"));
         outside.ui.event(&Event::Next { lines: vec![setup] });
-        let text = format!("{} pending{}.", count(changes, "change"), and_unchecked(&plan));
+        let text = format!("{} pending{}.", count(changes, "change"), and_others(&plan));
         return Ok(Ended { pending: true, ..Ended::well(false, text) });
     }
     // What setup is going to change is not worth proving; it proves what it made.
-    let failures = prove(&session, &plan).await;
+    let failures = prove(&outside.ui, &session, &plan).await;
     if !failures.is_empty() {
         return Ok(Ended::failed(failures, false));
     }
     let asked =
         if unasked.is_empty() { String::new() } else { format!(" Not selected: {}.", unasked.join(", ")) };
-    let pending = plan.unchecked() > 0;
-    let what = if pending { "Everything that was checked" } else { "Everything" };
-    let text = format!("{what} matches the plan{}.{asked}", and_unchecked(&plan));
+    let pending = plan.unhealthy() + plan.unchecked() > 0;
+    let what = match (plan.unhealthy(), plan.unchecked()) {
+        (0, 0) => "Everything",
+        (0, _) => "Everything that was checked",
+        _ => "The deployment",
+    };
+    let text = format!("{what} matches the plan{}.{asked}", and_others(&plan));
     Ok(Ended { last: expiry(&session), pending, ..Ended::well(false, text) })
 }
 
-async fn prove(session: &Session, plan: &Plan) -> Vec<Failure> {
+/// Whether `--wait` is on the command line: the setting has a default for pipelines.
+fn waits(outside: &Outside<'_>) -> bool {
+    outside.matches.value_source("wait") == Some(clap::parser::ValueSource::CommandLine)
+}
+
+async fn prove(ui: &Ui, session: &Session, plan: &Plan) -> Vec<Failure> {
     let mut failures = Vec::new();
     let reads = session.reads();
     for one in &plan.steps {
         let step = one.info().name.to_owned();
+        ui.doing(&format!("testing the result of {step}"));
         match one.prove(reads, &session.products).await {
             Ok(None) => {}
             Ok(Some(text)) => {

@@ -81,26 +81,28 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         session.adopt().await?;
     }
     if let Err(failures) = settle(&session, &removal).await {
-        return Ok(Ended::failed(failures, session.mutations() > before));
+        return Ok(Ended::failed(with_pause(&session, failures), session.mutations() > before));
     }
     let failures = remove(outside, &session, &removal, refusals).await?;
     let changed = session.mutations() > before || changes > 0;
     let text = receipt_lines(&session, &removal, &failures).await;
     if failures.is_empty() && is_all(&options) {
-        forget(&session);
+        forget(&session)?;
     } else {
         remember_what_is_left(&session)?;
     }
     receipt(outside, &text)?;
     if failures.is_empty() {
-        return Ok(Ended::well(changed, last_line(&session, is_whole(&options))));
+        return Ok(last_line(&session, is_whole(&options), changed));
     }
-    Ok(Ended::failed(go_on(failures), changed))
+    Ok(Ended::failed(with_pause(&session, go_on(failures)), changed))
 }
 
 /// A cluster that is gone takes a record that tells what was there.
 fn check_record(options: &RunOptions, (settings, record): &Known) -> Result<()> {
-    if !options.cluster_gone || record.is_some() {
+    let noted =
+        || Record::load(&settings.state_dir, &settings.deployment.value).is_ok_and(|noted| noted.is_some());
+    if !options.cluster_gone || record.is_some() || noted() {
         return Ok(());
     }
     let message = format!("this machine has no record of deployment {}", settings.deployment.value);
@@ -154,19 +156,24 @@ async fn nothing_left(
         if !left.is_empty() {
             return Ok(Ended::failed(left, false));
         }
-        forget(session);
+        forget(session)?;
     }
     Ok(Ended::well(false, format!("Nothing to remove for {}.", session.run().names.deployment)))
 }
 
 /// Refuses the name of a deployment that is neither recorded nor in the cluster.
 async fn check_exists(session: &Session, options: &RunOptions, removal: &Removal) -> Result<()> {
-    if options.ignore_not_found || !removal.reached || !is_whole(options) {
+    let commit = session.notes().record().gitlab.commit.clone();
+    let reverts = options.revert_pipeline && commit.is_some();
+    if options.ignore_not_found || reverts || !removal.reached || !is_whole(options) {
         return Ok(());
     }
-    match no_such_deployment(session).await? {
-        Some(failure) => Err(failure.hint("to accept this, add --ignore-not-found")),
-        None => Ok(()),
+    let Some(failure) = no_such_deployment(session).await? else { return Ok(()) };
+    match commit {
+        Some(commit) => Err(failure
+            .detail("stays", format!("the commit of {} on {}", commit.path, commit.branch))
+            .hint(("to revert that commit", Command::teardown("--revert-pipeline")))),
+        None => Err(failure.hint("to accept this, add --ignore-not-found")),
     }
 }
 
@@ -282,6 +289,22 @@ fn to_look_into_jobs<'a>(run: &Run, plan: &'a Plan) -> Option<&'a Object> {
     })
 }
 
+/// What failed; the first failure says that the runner is paused, if it still is, and how it gets jobs again.
+fn with_pause(session: &Session, mut failures: Vec<Failure>) -> Vec<Failure> {
+    let paused = session.notes().record().gitlab.paused().map(|runner| runner.id);
+    if let (Some(id), false) = (paused, failures.is_empty()) {
+        let first =
+            failures.remove(0).detail("state", format!("runner {id} is paused and takes no new jobs"));
+        let again = Command::teardown("");
+        let first = if first.hints.is_empty() { first.hint(("go on", again)) } else { first };
+        failures.insert(
+            0,
+            first.hint(("or keep the deployment, and resume the runner", Command::outrigger("setup"))),
+        );
+    }
+    failures
+}
+
 /// What failed, with the command that goes on last.
 fn go_on(failures: Vec<Failure>) -> Vec<Failure> {
     // What generators keep there goes only with a consent that was read.
@@ -303,19 +326,24 @@ fn go_on(failures: Vec<Failure>) -> Vec<Failure> {
 }
 
 /// What is left, and what is not.
-fn last_line(session: &Session, whole: bool) -> String {
+fn last_line(session: &Session, whole: bool, changed: bool) -> Ended {
     let run = session.run();
     let deployment = &run.names.deployment;
     if run.options.cluster_gone {
-        return format!("Removed {deployment} from this machine; the cluster was not contacted.");
+        let text = format!("Removed {deployment} from this machine; the cluster was not contacted.");
+        return Ended::well(changed, text);
     }
     let commit = session.notes().record().gitlab.commit.clone();
     match commit.map(|commit| format!("{} on {}", commit.path, commit.branch)) {
-        _ if !whole || run.options.keep_namespaces => format!("Removed the selected parts of {deployment}."),
-        Some(file) => {
-            format!("Removed {deployment}. {file} stays; to undo the commit, revert it in GitLab.")
+        _ if !whole || run.options.keep_namespaces => {
+            Ended::well(changed, format!("Removed the selected parts of {deployment}."))
         }
-        None => format!("Removed {deployment}."),
+        Some(file) => {
+            let revert = run.settings.complete(&Command::teardown("--revert-pipeline"));
+            let last = format!("To revert the commit: {revert}");
+            Ended { last, ..Ended::well(changed, format!("Removed {deployment}; {file} stays.")) }
+        }
+        None => Ended::well(changed, format!("Removed {deployment}.")),
     }
 }
 
@@ -331,14 +359,20 @@ fn confirm(outside: &mut Outside<'_>, deployment: &str) -> Result<()> {
     Err(Failure::new(Id::NotConfirmed, "not confirmed"))
 }
 
-/// Removes what is known on this machine, lock last.
-fn forget(session: &Session) {
+/// Removes what is known on this machine, lock last; a commit that stays is noted for `--revert-pipeline`.
+fn forget(session: &Session) -> Result<()> {
     let dir = &session.run().settings.state_dir;
     let deployment = &session.run().names.deployment;
-    let _ = files::remove(&Record::path(dir, deployment));
+    let options = &session.run().options;
+    match session.notes().record().commit_note().filter(|_| !options.revert_pipeline && !options.gitlab_gone)
+    {
+        Some(note) => note.save(dir)?,
+        None => drop(files::remove(&Record::path(dir, deployment))),
+    }
     let _ = files::remove(&dir.join(format!("{deployment}.lock")));
     files::remove_empty_dir(&dir.join(deployment));
     files::remove_empty_dir(dir);
+    Ok(())
 }
 
 /// What became of each line, as it is now and not as it was planned.

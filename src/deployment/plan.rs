@@ -18,6 +18,10 @@ pub enum Decision {
     NotNeeded,
     /// Asked for, and could not be looked at; the text says why.
     NotChecked,
+    /// A risk, or a difference that setup keeps.
+    Warning,
+    /// As wanted, and it does not work, or will not for long; setup cannot change that. The text says why.
+    Unhealthy,
     /// It belongs to the deployment and cannot be changed in place.
     Replace,
     /// It belongs to the deployment and is no longer wanted.
@@ -32,7 +36,8 @@ pub enum Decision {
 
 impl Decision {
     pub fn is_change(self) -> bool {
-        !matches!(self, Decision::Keep | Decision::NotNeeded | Decision::NotChecked | Decision::Refuse)
+        use Decision::{Keep, NotChecked, NotNeeded, Refuse, Unhealthy, Warning};
+        !matches!(self, Keep | NotNeeded | NotChecked | Warning | Unhealthy | Refuse)
     }
 }
 
@@ -77,7 +82,7 @@ pub struct Line<A = ()> {
     pub act: Option<A>,
     /// The reason for [`Decision::Refuse`].
     pub failure: Option<Failure>,
-    /// Shown even if nothing changes, because it differs from the settings.
+    /// Shown even if nothing changes.
     pub notable: bool,
     /// Included in another step's line: not shown and not counted.
     pub covered: bool,
@@ -116,9 +121,12 @@ impl<A> Line<A> {
         Self { notable: true, ..Self::plain(Decision::NotChecked, format!("not checked: {why}")) }
     }
 
-    /// A kept difference: shown even if nothing changes.
-    pub fn keep_notable(text: impl Into<String>) -> Self {
-        Self { notable: true, ..Self::keep(text) }
+    pub fn warning(text: impl Into<String>) -> Self {
+        Self { notable: true, ..Self::plain(Decision::Warning, text.into()) }
+    }
+
+    pub fn unhealthy(text: impl Into<String>) -> Self {
+        Self { notable: true, ..Self::plain(Decision::Unhealthy, text.into()) }
     }
 
     pub fn refuse(failure: Failure) -> Self {

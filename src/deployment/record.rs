@@ -59,6 +59,9 @@ pub struct OwnedRunner {
     /// Place of its current authentication token.
     #[serde(default)]
     pub token: TokenPlace,
+    /// A teardown paused it, and has not deleted it yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 /// The place of a runner authentication token, which GitLab shows only once.
@@ -113,6 +116,18 @@ impl GitlabSide {
     /// The runner that outrigger created.
     pub fn owned(&self) -> Option<&OwnedRunner> {
         if let RunnerNote::Ours(runner) = &self.runner { Some(runner) } else { None }
+    }
+
+    /// The created runner, if a teardown paused it.
+    pub fn paused(&self) -> Option<&OwnedRunner> {
+        self.owned().filter(|runner| runner.paused)
+    }
+
+    /// Sets whether a teardown paused the created runner.
+    pub fn is_paused(&mut self, paused: bool) {
+        if let RunnerNote::Ours(runner) = &mut self.runner {
+            runner.paused = paused;
+        }
     }
 
     /// Sets the place of the created runner's token.
@@ -215,6 +230,38 @@ impl Record {
         Ok(Self { schema: SCHEMA, deployment: deployment.to_owned(), id: random_hex(16)?, ..Self::default() })
     }
 
+    /// A new record. It keeps the commit of the pipeline file that an earlier teardown left, and takes a new id.
+    pub fn begin(state_dir: &Path, deployment: &str) -> Result<Self> {
+        let earlier = Self::load(state_dir, deployment)?.filter(Self::is_commit_note);
+        let gitlab = earlier.map(|note| note.gitlab).unwrap_or_default();
+        Ok(Self { gitlab, ..Self::new(deployment)? })
+    }
+
+    /// Whether this only tells of a commit of the pipeline file, which stays after the deployment was removed.
+    pub fn is_commit_note(&self) -> bool {
+        self.id.is_empty() && self.gitlab.commit.is_some()
+    }
+
+    /// What stays of a deployment that is removed: the commit, and how to reach its GitLab. `None` without a commit.
+    pub fn commit_note(&self) -> Option<Self> {
+        let commit = self.gitlab.commit.clone()?;
+        let reaches = |key: &String| {
+            ["gitlabUrl", "gitlabCaFile", "gitlabTokenFile", "project"].contains(&key.as_str())
+        };
+        let settings = self.settings.iter().filter(|(key, _)| reaches(key));
+        Some(Self {
+            schema: SCHEMA,
+            deployment: self.deployment.clone(),
+            settings: settings.map(|(key, values)| (key.clone(), values.clone())).collect(),
+            gitlab: GitlabSide {
+                url: self.gitlab.url.clone(),
+                commit: Some(commit),
+                ..GitlabSide::default()
+            },
+            ..Self::default()
+        })
+    }
+
     /// Saves the record in the state directory.
     pub fn save(&self, state_dir: &Path) -> Result<()> {
         files::make_dir(state_dir)?;
@@ -295,7 +342,8 @@ mod tests {
     fn runners_of_earlier_records_are_read() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let made = "2026-01-01T00:00:00Z";
-        let ours = |token| RunnerNote::Ours(OwnedRunner { id: 7, made: made.to_owned(), token });
+        let ours =
+            |token| RunnerNote::Ours(OwnedRunner { id: 7, made: made.to_owned(), token, paused: false });
         let runner = json!({"id": 7, "made": made});
         for (gitlab, expected) in [
             (json!({"url": "u", "runner": null, "intent": null}), RunnerNote::None),

@@ -89,7 +89,21 @@ impl Plan {
 
     /// The number of things that could not be looked at.
     pub fn unchecked(&self) -> usize {
-        self.all().filter(|line| line.decision == Decision::NotChecked).count()
+        self.count(Decision::NotChecked)
+    }
+
+    /// The number of things that are in place and do not work.
+    pub fn unhealthy(&self) -> usize {
+        self.count(Decision::Unhealthy)
+    }
+
+    /// The number of risks and kept differences.
+    pub fn warnings(&self) -> usize {
+        self.count(Decision::Warning)
+    }
+
+    fn count(&self, decision: Decision) -> usize {
+        self.all().filter(|line| line.decision == decision).count()
     }
 
     /// The plan as an event.
@@ -122,6 +136,8 @@ fn mark(decision: Decision) -> Mark {
         Decision::Keep => Mark::Keep,
         Decision::NotNeeded => Mark::NotNeeded,
         Decision::NotChecked => Mark::NotChecked,
+        Decision::Warning => Mark::Warning,
+        Decision::Unhealthy => Mark::Unhealthy,
         Decision::Replace => Mark::Replace,
         Decision::Remove => Mark::Remove,
         Decision::Release => Mark::Release,

@@ -37,6 +37,10 @@ impl Human {
         let text = match &shown(event) {
             Event::Header { deployment, rows } => self.header(deployment, rows),
             Event::Plan { lines, .. } => self.plan(lines),
+            Event::Busy { what, waited } if waited.is_zero() => hang("", what, self.width),
+            Event::Busy { what, waited } => {
+                hang("", &format!("{what}, {}", human_duration(*waited)), self.width)
+            }
             Event::StepStarted { step } => self.step("…", "...", "2", step, "started"),
             Event::StepDone { step, kept: true, text, .. } => self.step("=", "=", "2", step, text),
             Event::StepWaiting { step, what, waited } => {
@@ -131,7 +135,8 @@ impl Human {
             let glyph = line.mark.glyph(self.unicode);
             let gap = if self.unicode { pad(glyph, 2) } else { pad(glyph, 4) };
             let head = format!("  {}{gap}", pad(name, STEP));
-            let body = hang(&head, &line.text, self.width);
+            let word = if line.mark == Mark::Warning { "warning: " } else { "" };
+            let body = hang(&head, &format!("{word}{}", line.text), self.width);
             out += &match colour_of(line.mark) {
                 Some(code) if self.colour => {
                     body.replacen(&format!(" {glyph} "), &format!(" {} ", self.paint(code, glyph)), 1)
@@ -247,7 +252,9 @@ impl Human {
 fn colour_of(mark: Mark) -> Option<&'static str> {
     match mark {
         Mark::Create => Some("32"),
-        Mark::Update | Mark::Replace | Mark::Unknown | Mark::NotChecked => Some("33"),
+        Mark::Update | Mark::Replace | Mark::Unknown | Mark::NotChecked | Mark::Warning | Mark::Unhealthy => {
+            Some("33")
+        }
         Mark::Remove | Mark::Release | Mark::Refuse => Some("31"),
         Mark::Keep | Mark::NotNeeded => None,
     }

@@ -38,6 +38,7 @@ pub fn render(event: &Event) -> String {
                 .collect();
             entry!("plan", "changes": changes, "lines": lines)
         }
+        Event::Busy { what, waited } => entry!("busy", "what": what, "waitedSeconds": waited.as_secs()),
         Event::StepStarted { step } => entry!("step-started", "step": step),
         Event::StepDone { step, changed, text, .. } => {
             entry!("step-done", "step": step, "changed": changed, "text": text)

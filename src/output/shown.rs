@@ -16,6 +16,7 @@ pub(super) fn shown(event: &Event) -> Event {
         Event::Plan { lines, changes } => {
             Event::Plan { lines: lines.iter().map(plan_line).collect(), changes: *changes }
         }
+        Event::Busy { what, waited } => Event::Busy { what: text(what), waited: *waited },
         Event::StepStarted { step } => Event::StepStarted { step: text(step) },
         Event::StepDone { step, changed, kept, text: said } => {
             Event::StepDone { step: text(step), changed: *changed, kept: *kept, text: text(said) }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::error::ContextValue;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
 
 use crate::base::event::{Event, Reporter};
 use crate::base::hint::Command;
@@ -17,6 +18,9 @@ use crate::settings::{Output, RunOptions, Settings};
 
 /// The interval of lines about the same wait, without spinners.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// The interval of [`Ui::tick`].
+pub const TICK: Duration = Duration::from_secs(1);
 
 /// Properties of the standard streams.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +60,10 @@ struct Inner {
     bars: BTreeMap<String, ProgressBar>,
     /// The time waited in the last line about each step.
     said: BTreeMap<String, Duration>,
+    /// What the run works on, in words, and since when.
+    doing: (String, Instant),
+    /// The time of the last output.
+    last: Instant,
     /// They complete printed commands.
     settings: Option<Settings>,
 }
@@ -94,6 +102,8 @@ impl Ui {
                 begun: false,
                 bars: BTreeMap::new(),
                 said: BTreeMap::new(),
+                doing: (String::new(), Instant::now()),
+                last: Instant::now(),
                 settings: None,
             }),
             multi: fancy.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
@@ -132,6 +142,27 @@ impl Ui {
     /// Completes commands printed from now on for this run's deployment and cluster.
     pub fn aim(&self, settings: &Settings) {
         self.lock().settings = Some(settings.clone());
+    }
+
+    /// Sets what the run works on from now on, for [`Self::tick`].
+    pub fn doing(&self, what: &str) {
+        self.lock().doing = (what.to_owned(), Instant::now());
+    }
+
+    /// To be called every second: after a second without output on a terminal, or ten seconds elsewhere, it shows what
+    /// the run works on.
+    pub fn tick(&self) {
+        let mut inner = self.lock();
+        let (what, since) = inner.doing.clone();
+        if what.is_empty() || !inner.bars.is_empty() {
+            return;
+        }
+        if let Some(multi) = &self.multi {
+            inner.spin(multi, &self.human, "", &what);
+        } else if inner.last.elapsed() >= HEARTBEAT {
+            drop(inner);
+            self.event(&Event::Busy { what, waited: since.elapsed() });
+        }
     }
 
     /// The renderer of text.
@@ -217,7 +248,14 @@ impl Ui {
         {
             return;
         }
+        inner.stop("");
         match event {
+            Event::Busy { what, waited } if waited.is_zero() => {
+                if let Some(multi) = &self.multi {
+                    inner.spin(multi, &self.human, "", what);
+                    return;
+                }
+            }
             Event::StepStarted { step } => {
                 if let Some(multi) = &self.multi {
                     inner.spin(multi, &self.human, step, "");
@@ -261,6 +299,11 @@ impl Reporter for Ui {
         if let Some(settings) = &inner.settings {
             event.commands().for_each(|command| *command = Command::Whole(settings.complete(command)));
         }
+        match &event {
+            Event::Busy { what, waited } if waited.is_zero() => inner.doing = (what.clone(), Instant::now()),
+            Event::StepStarted { step } => inner.doing = (step.clone(), Instant::now()),
+            _ => {}
+        }
         let event = &event;
         match self.output {
             // An error on stdout does not stop the run.
@@ -272,6 +315,7 @@ impl Reporter for Ui {
 
 impl Inner {
     fn out(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.last = Instant::now();
         if self.stdout_closed {
             return Ok(());
         }
@@ -285,6 +329,7 @@ impl Inner {
     }
 
     fn err(&mut self, text: &str) {
+        self.last = Instant::now();
         let text = if self.begun { text } else { text.trim_start_matches('\n') };
         self.begun |= !text.is_empty();
         // An error on stderr cannot be reported.
@@ -489,5 +534,42 @@ Nothing was changed.     exit 2
         assert!(!colour(&env(&[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")]), true));
         assert!(unicode(&env(&[("LANG", "de_DE.UTF-8")])) && unicode(&env(&[("LC_CTYPE", "C.utf8")])));
         assert!(!unicode(&env(&[("LC_ALL", "C"), ("LANG", "C.UTF-8")])) && !unicode(&env(&[])));
+    }
+
+    /// What is written while a run is silent, by the clock of tokio, which stands still until the test moves it.
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_at_most_ten_seconds_without_a_terminal() {
+        let run = async |options: RunOptions| {
+            let (out, err) = (Buffer::default(), Buffer::default());
+            let ui = Ui::new(
+                Box::new(out.clone()),
+                Box::new(err.clone()),
+                Streams::default(),
+                &BTreeMap::new(),
+                &options,
+            );
+            ui.event(&Event::Busy {
+                what: "connecting to https://192.0.2.1".to_owned(),
+                waited: Duration::ZERO,
+            });
+            for second in 1..=35 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                if second == 25 {
+                    ui.event(&Event::Note { text: "a line".to_owned() });
+                }
+                ui.tick();
+            }
+            (out.text(), err.text())
+        };
+        let (_, told) = run(RunOptions::default()).await;
+        let connecting = "connecting to https://192.0.2.1";
+        assert_eq!(
+            told,
+            format!("{connecting}\n{connecting}, 10 s\n{connecting}, 20 s\na line\n{connecting}, 35 s\n")
+        );
+        let (json, _) = run(RunOptions { output: Output::Json, ..RunOptions::default() }).await;
+        assert_eq!(json.matches("\"type\":\"busy\"").count(), 4, "{json}");
+        let (_, quiet) = run(RunOptions { quiet: true, ..RunOptions::default() }).await;
+        assert_eq!(quiet, "");
     }
 }

@@ -325,7 +325,9 @@ fn unmarked(run: &Run, live: &Object, mut line: Line<Act>) -> Line<Act> {
     if lacks.is_empty() {
         return line;
     }
-    line.notable = true;
+    if line.decision == Decision::Keep {
+        line = Line::warning(line.text);
+    }
     line.text = format!("{}: {} is not on it", line.text, lacks.join(", "));
     let mut text = "labels and annotations are set only at creation; to set them now";
     commands.into_iter().fold(line, |line, command| line.detail((std::mem::take(&mut text), command)))
@@ -353,7 +355,7 @@ fn decide_level(run: &Run, place: &Place, live: &Object) -> Line<Act> {
         std::cmp::Ordering::Greater if run.settings.force_conflicts => {
             relabel(format!("{name}: Pod Security {enforced} -> {wanted} (--force-conflicts)"))
         }
-        std::cmp::Ordering::Greater => Line::keep_notable(format!(
+        std::cmp::Ordering::Greater => Line::warning(format!(
             "kept {name}: it enforces Pod Security {enforced}, stricter than {wanted}{by}"
         ))
         .detail("pods that need more are rejected there; to lower the level: --force-conflicts"),

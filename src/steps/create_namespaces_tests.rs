@@ -163,7 +163,7 @@ fn decisions() {
                 "keeps a stricter Pod Security level",
                 &[],
                 |_, seen| enforce(seen, "restricted"),
-                &[KEEP, "Keep!: stricter than baseline | kept | --force-conflicts"],
+                &[KEEP, "Warning!: stricter than baseline | kept | --force-conflicts"],
             ),
             (
                 "lowers a stricter level with --force-conflicts",
@@ -182,8 +182,8 @@ fn decisions() {
                 &["--namespace-label", "team=ci", "--namespace-annotation", "note=a b"],
                 |_, seen| at(seen, RUNNER).value["metadata"]["labels"]["team"] = json!("ci"),
                 &[
-                    "Keep!: note=a b is not on it | kubectl annotate namespace demo --overwrite 'note=a b'",
-                    "Keep!: team=ci, note=a b is not on it | kubectl label namespace demo-jobs --overwrite team=ci",
+                    "Warning!: note=a b is not on it | kubectl annotate namespace demo --overwrite 'note=a b'",
+                    "Warning!: team=ci, note=a b is not on it | kubectl label namespace demo-jobs --overwrite team=ci",
                 ],
             ),
         ],

@@ -99,7 +99,7 @@ fn decisions() {
                 &[
                     KEEP,
                     KEEP,
-                    "Keep!: allows less than the runner needs | to restore it: --force-conflicts",
+                    "Warning!: allows less than the runner needs | to restore it: --force-conflicts",
                     KEEP,
                 ],
             ),
@@ -138,7 +138,7 @@ fn decisions() {
                     at(seen, ROLE).value["metadata"]["managedFields"] =
                         json!([{"manager": "kubectl-edit", "fieldsV1": {"f:rules": {}}}]);
                 },
-                &[KEEP, KEEP, "Keep!: (last written by kubectl-edit)", KEEP],
+                &[KEEP, KEEP, "Warning!: (last written by kubectl-edit)", KEEP],
             ),
             (
                 "removes other subjects of the binding",
@@ -162,7 +162,7 @@ fn decisions() {
                 "keeps a binding without subjects",
                 &[],
                 |_, seen| at(seen, BINDING).value["subjects"] = json!([]),
-                &[KEEP, KEEP, KEEP, "Keep!: no longer binds the runner | --force-conflicts"],
+                &[KEEP, KEEP, KEEP, "Warning!: no longer binds the runner | --force-conflicts"],
             ),
             (
                 "binds the runner again with --force-conflicts",

@@ -10,7 +10,7 @@ use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::record::{RunnerNote, TokenPlace};
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::facts::{self, Purpose as For, instance};
-use crate::gitlab::runner::{self, Found, Ours, Verdict};
+use crate::gitlab::runner::{self, Condition, Found, Ours, Verdict};
 use crate::gitlab::view::RunnerToken;
 use crate::settings::Need;
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
@@ -24,11 +24,11 @@ pub enum Seen {
         project: Option<String>,
         /// Obstacles to a change.
         obstacles: Vec<Failure>,
-        /// The state of the deployment's runner in words.
-        condition: String,
+        /// The state of the deployment's runner.
+        condition: Condition,
     },
-    /// The runner, and its state in words.
-    Teardown(Found, String),
+    /// The runner and its state.
+    Teardown(Found, Condition),
     /// `--gitlab-gone`.
     Gone,
 }
@@ -48,7 +48,11 @@ pub enum Act {
 
 /// Deletes the runner with this id.
 #[derive(Clone)]
-pub struct Delete(u64);
+pub struct Delete {
+    id: u64,
+    /// Somebody or an earlier teardown paused it.
+    is_paused: bool,
+}
 
 impl Step for CreateRunner {
     const INFO: Info = Info {
@@ -88,7 +92,7 @@ impl Step for CreateRunner {
             let found = runner::find(r.gitlab).await?;
             let condition = match &found {
                 Found::Ours(ours) => runner::condition(r.gitlab, ours),
-                Found::None | Found::Skipped(_) => String::new(),
+                Found::None | Found::Skipped(_) => Condition::default(),
             };
             return Ok(Seen::Teardown(found, condition));
         }
@@ -97,7 +101,7 @@ impl Step for CreateRunner {
             Verdict::Keep { ours, .. } | Verdict::Legacy(Found::Ours(ours)) => {
                 runner::condition(r.gitlab, ours)
             }
-            _ => String::new(),
+            _ => Condition::default(),
         };
         let mut obstacles = Vec::new();
         if decide(r.run, r.notes, &verdict, None, &condition).iter().any(|line| line.decision.is_change()) {
@@ -169,8 +173,9 @@ impl Step for CreateRunner {
             Seen::Teardown(Found::None, _) if recorded.is_empty() => Vec::new(),
             Seen::Teardown(Found::None, _) => vec![Line::keep("the runner in GitLab (already gone)")],
             Seen::Teardown(Found::Ours(ours), condition) => {
-                let text = format!("runner {} ({condition})", ours.runner.id);
-                vec![Line::new(Decision::Remove, text, Delete(ours.runner.id)).about(Target::Runner)]
+                let (id, is_paused) = (ours.runner.id, ours.runner.paused);
+                let text = format!("runner {id} ({})", condition.text);
+                vec![Line::new(Decision::Remove, text, Delete { id, is_paused }).about(Target::Runner)]
             }
             Seen::Teardown(Found::Skipped(why), _) => vec![Line::refuse(unreachable(d.notes, why))],
         }
@@ -178,15 +183,15 @@ impl Step for CreateRunner {
 
     async fn settle(&self, w: Writes<'_>, acts: &[Delete]) -> Result<Option<String>> {
         let mut said = None;
-        for Delete(id) in acts {
-            said = runner::settle(w.gitlab, *id).await?;
+        for Delete { id, is_paused } in acts {
+            said = runner::settle(w.gitlab, *id, *is_paused).await?;
         }
         Ok(said)
     }
 
     async fn undo(&self, w: Writes<'_>, acts: Vec<Delete>) -> Result<String> {
         let mut texts = Vec::new();
-        for Delete(id) in acts {
+        for Delete { id, .. } in acts {
             runner::delete(w.gitlab, id).await?;
             w.journal.write(|record| {
                 record.gitlab.runner = RunnerNote::None;
@@ -202,7 +207,7 @@ fn decide(
     notes: &Notes,
     verdict: &Verdict,
     project: Option<&str>,
-    condition: &str,
+    condition: &Condition,
 ) -> Vec<Line<Act>> {
     let tags = run.settings.tags.value.join(",");
     match verdict {
@@ -210,9 +215,7 @@ fn decide(
             "not needed: the runner exists, its token is given; tags as set in GitLab, not checked",
         )],
         Verdict::Skipped(why) => vec![Line::not_checked(why)],
-        Verdict::Legacy(Found::Ours(ours)) => {
-            vec![Line::keep(format!("kept: runner {}, {}", ours.runner.id, condition))]
-        }
+        Verdict::Legacy(Found::Ours(ours)) => in_place(ours.runner.id, condition),
         Verdict::Legacy(_) if notes.record().gitlab.owned().is_some() => {
             vec![Line::not_checked("the runner was registered earlier, and reading it takes a GitLab token")]
         }
@@ -246,7 +249,7 @@ fn kept(
     update: &Value,
     differs: &[String],
     reset: Option<&str>,
-    condition: &str,
+    condition: &Condition,
 ) -> Vec<Line<Act>> {
     let id = ours.runner.id;
     let mut lines = Vec::new();
@@ -277,16 +280,14 @@ fn kept(
             line.detail(format!("stops until the new script has run there: {}", runner::hosts(ours)))
         });
     }
-    if lines.is_empty() {
-        let line = Line::keep(format!("kept: runner {id}, {condition}"));
-        lines.push(if ours.runner.paused {
-            Line { notable: true, ..line }
-                .detail("a paused runner takes no jobs: resume it in GitLab (Settings, CI/CD, Runners)")
-        } else {
-            line
-        });
-    }
-    lines
+    if lines.is_empty() { in_place(id, condition) } else { lines }
+}
+
+/// A runner that needs no change, and what keeps it from taking jobs.
+fn in_place(id: u64, condition: &Condition) -> Vec<Line<Act>> {
+    let kept = Line::keep(format!("kept: runner {id}, {}", condition.text));
+    let problems = condition.problems.iter().map(|(text, what)| Line::unhealthy(text.as_str()).detail(*what));
+    std::iter::once(kept).chain(problems).collect()
 }
 
 /// Checks `--runner-token-out`, which is required for a new token if the step runs alone.

@@ -15,7 +15,7 @@ fn verdict(verdict: Verdict) -> Seen {
         verdict,
         project: Some("acme/hello".to_owned()),
         obstacles: Vec::new(),
-        condition: "fine".to_owned(),
+        condition: Condition { text: "fine".to_owned(), ..Condition::default() },
     }
 }
 
@@ -116,10 +116,13 @@ fn decisions() {
             ),
             ("keeps a runner in place", &[], |_, _| {}, &["Keep: kept: runner 101, fine"]),
             (
-                "points out a paused runner",
+                "shows what keeps a runner from taking jobs",
                 &[],
-                |_, seen| *seen = kept(|ours| ours.runner.paused = true, &Value::Null, &[], None),
-                &["Keep!: a paused runner takes no jobs"],
+                |_, seen| {
+                    let Seen::Setup { condition, .. } = seen else { return };
+                    condition.problems.push(("runner 101 is paused".to_owned(), "resume it"));
+                },
+                &["Keep: kept: runner 101, fine", "Unhealthy!: runner 101 is paused | resume it"],
             ),
             (
                 "updates the tags of the runner only",
@@ -197,11 +200,14 @@ fn changed_tags_are_in_the_forecast() {
 
 #[test]
 fn decisions_to_undo() {
-    let shown = |act: &Delete| format!("Delete {}", act.0);
+    let shown = |act: &Delete| format!("Delete {}", act.id);
     let recorded = |world: &mut World| {
         world.record.gitlab.url = "https://gitlab.example".to_owned();
         world.record.gitlab.runner = RunnerNote::Ours(OwnedRunner { id: 101, ..OwnedRunner::default() });
-        Seen::Teardown(Found::Ours(Box::new(ours())), "no contact yet".to_owned())
+        Seen::Teardown(
+            Found::Ours(Box::new(ours())),
+            Condition { text: "no contact yet".to_owned(), ..Condition::default() },
+        )
     };
     fixture::undo_table(
         &CreateRunner,
@@ -217,7 +223,7 @@ fn decisions_to_undo() {
             (
                 "shows that the runner is already gone",
                 &[],
-                |_, seen| *seen = Seen::Teardown(Found::None, String::new()),
+                |_, seen| *seen = Seen::Teardown(Found::None, Condition::default()),
                 &["Keep: the runner in GitLab (already gone)"],
             ),
             (
@@ -225,7 +231,7 @@ fn decisions_to_undo() {
                 &[],
                 |world, seen| {
                     world.record.gitlab.runner = RunnerNote::None;
-                    *seen = Seen::Teardown(Found::None, String::new());
+                    *seen = Seen::Teardown(Found::None, Condition::default());
                 },
                 &[],
             ),
@@ -234,14 +240,14 @@ fn decisions_to_undo() {
                 &[],
                 |world, seen| {
                     world.record.gitlab.runner = RunnerNote::Creating("2025-12-31T23:59:00Z".to_owned());
-                    *seen = Seen::Teardown(Found::None, String::new());
+                    *seen = Seen::Teardown(Found::None, Condition::default());
                 },
                 &["Keep: already gone"],
             ),
             (
                 "refuses a recorded runner that it cannot read",
                 &[],
-                |_, seen| *seen = Seen::Teardown(Found::Skipped("no token".to_owned()), String::new()),
+                |_, seen| *seen = Seen::Teardown(Found::Skipped("no token".to_owned()), Condition::default()),
                 &[
                     "Refuse MissingInput: runner 101 at https://gitlab.example | because: no token | --gitlab-gone",
                 ],

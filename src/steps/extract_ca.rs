@@ -10,6 +10,9 @@ use crate::steps::contract::{
 
 pub struct ExtractCa;
 
+/// Days before its end when a CA counts as a problem. Warnings come earlier.
+const ENDS_SOON: i64 = 30;
+
 impl Step for ExtractCa {
     const INFO: Info = Info {
         name: "extract-ca",
@@ -31,11 +34,17 @@ impl Step for ExtractCa {
     }
 
     fn decide(&self, _: &Deciding<'_>, seen: &Option<Trust>) -> Decided<Never> {
-        let lines = seen.iter().map(|trust| {
-            let line = Line::keep(summary(trust));
-            trust.warnings.iter().chain(&trust.unproven).fold(line, |line, text| line.detail(text.clone()))
-        });
-        Decided::lines(lines.collect())
+        let Some(trust) = seen else { return Decided::lines(Vec::new()) };
+        let warnings = trust.warnings.iter().chain(&trust.unproven);
+        let mut lines = vec![Line::keep(summary(trust))];
+        lines.extend(warnings.map(|text| Line::warning(text.as_str())));
+        if trust.days_left < ENDS_SOON {
+            let text = format!("the CA of {} expires in {} days", trust.endpoint.url, trust.days_left);
+            let line = Line::unhealthy(text);
+            lines
+                .push(line.detail("jobs stop then: renew it in the cluster, and run setup again after that"));
+        }
+        Decided::lines(lines)
     }
 
     async fn apply(&self, _: Writes<'_>, act: Never) -> Result<Outcome<Never>> {

@@ -42,7 +42,17 @@ fn decisions() {
                     trust.warnings.push("it ends soon".to_owned());
                     trust.unproven = Some("it cannot be reached from here".to_owned());
                 },
-                &["Keep: it ends soon | it cannot be reached from here"],
+                &[
+                    "Keep: 1 certificate",
+                    "Warning!: it ends soon",
+                    "Warning!: it cannot be reached from here",
+                ],
+            ),
+            (
+                "a CA that expires within a month is a problem",
+                &[],
+                |_, seen| seen.as_mut().expect("one").days_left = 29,
+                &["Keep: 29 days left", "Unhealthy!: expires in 29 days | renew it"],
             ),
             ("no line for teardown", &[], |_, seen| *seen = None, &[]),
         ],

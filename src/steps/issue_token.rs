@@ -94,7 +94,11 @@ impl Step for IssueToken {
         if seen.lacks_account {
             return Line::refuse(no_account(&d.run.names)).into();
         }
-        seen.looks.judge(vec![decide(d, seen.live.as_ref())], |act| match act {
+        let mut lines = vec![decide(d, seen.live.as_ref())];
+        if !lines[0].decision.is_change() {
+            lines.extend(ends_soon(d));
+        }
+        seen.looks.judge(lines, |act| match act {
             Act::Create(object) | Act::Request(object) => Some(object),
             Act::Replace(..) => None,
         })
@@ -251,6 +255,18 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
         None => line,
         Some(expires) => line.detail(format!("jobs stop at {expires}; --reissue cluster issues a new token")),
     }
+}
+
+/// The line about a token that expires within three days, or within the last quarter of a shorter lifetime.
+fn ends_soon(d: &Deciding<'_>) -> Option<Line<Act>> {
+    let lifetime = d.run.settings.token_lifetime.as_ref()?.value;
+    let ends: jiff::Timestamp = d.notes.token_expires()?.parse().ok()?;
+    let left = Duration::try_from(ends.duration_since(d.run.now)).unwrap_or_default();
+    (left < (lifetime / 4).min(Duration::from_secs(3 * 86_400))).then(|| {
+        let text = format!("the cluster token expires in {}, at {ends}: jobs stop then", span(left));
+        let again = Command::outrigger("setup --reissue cluster");
+        Line::unhealthy(text).detail(("issue a new one", again))
+    })
 }
 
 /// A lifetime in days, hours or minutes.

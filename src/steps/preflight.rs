@@ -157,7 +157,7 @@ impl Step for Preflight {
             let said = failure.details.iter().map(|(label, text)| format!("{label}: {text}").into());
             let detail: Vec<Hint> = said.chain(failure.hints.iter().cloned()).collect();
             found.add("jobs", Judgement::Warn, failure.message.clone(), detail.clone());
-            let line = Line::keep_notable(format!("job pods will be rejected: {}", failure.message));
+            let line = Line::warning(format!("job pods will be rejected: {}", failure.message));
             warnings.push(detail.into_iter().fold(line, Line::detail));
         }
         about_gitlab(d.run, &seen.gitlab, &mut found);

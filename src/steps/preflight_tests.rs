@@ -102,7 +102,7 @@ fn decisions() {
                 },
                 &[
                     WELL,
-                    "Keep!: job pods will be rejected: it is AdmissionRefused | it says: no | ask for more",
+                    "Warning!: job pods will be rejected: it is AdmissionRefused | it says: no | ask for more",
                 ],
             ),
             (
@@ -112,7 +112,7 @@ fn decisions() {
                     at(seen).jobs.push(failure(Id::AdmissionRefused));
                     at(seen).server = Err(failure(Id::ClusterUnreachable));
                 },
-                &["Refuse ClusterUnreachable", "Keep!: job pods will be rejected"],
+                &["Refuse ClusterUnreachable", "Warning!: job pods will be rejected"],
             ),
             (
                 "passes with a supported GitLab",

@@ -2,7 +2,7 @@
 
 use outrigger_doubles::gitlab::{Options, PROJECT, ProjectSpec};
 
-use super::{Scene, listing, writes};
+use super::{NO_MACHINE, Scene, listing, writes};
 use crate::common::bed::{Bed, User};
 use crate::common::run::Cli;
 use crate::common::site::Site;
@@ -86,7 +86,7 @@ pub fn two_clusters_one_project(bed: &dyn Bed) {
     assert_eq!(both.len(), 2, "two runners, one for each cluster: {both:?}");
     let _ = there(other.teardown()).code(0).says(&format!("runner {}", both[1]));
     assert_eq!(ids(&site), both[..1], "each is torn down alone");
-    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
+    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(10).says(NO_MACHINE);
     let _ = teardown(&scene, &site).run().code(0);
     assert!(ids(&site).is_empty());
 }
@@ -99,16 +99,16 @@ pub fn again_without_a_token(bed: &dyn Bed) {
     // The file of the token is recorded, and the runner is looked at with it.
     let token = scene.home.path().join("in/maintainer.token");
     let text = std::fs::read_to_string(&token).expect("the token's file");
-    let _ = scene.command("setup").run().code(0).says("Nothing to change.");
-    let _ = scene.status().run().code(0);
+    let _ = scene.command("setup").run().code(0).says("Nothing to change; 1 problem");
+    let _ = scene.status().run().code(10).says(NO_MACHINE);
     // What cannot be looked at is not good.
     std::fs::remove_file(&token).expect("it was there");
     let unchecked = || "not checked: cannot read the GitLab token file";
     let output = scene.command("setup").run().code(10).says(unchecked());
-    let _ = output.says("Nothing to change; 1 part not checked.");
-    let _ = scene.command("setup").args(["--skip", "create-runner"]).run().code(0).says("Nothing to change.");
+    let _ = output.says("Nothing to change; 1 part not checked");
+    let _ = scene.command("setup").args(["--skip", "create-runner"]).run().code(0).says("Nothing to change");
     let output = scene.status().run().code(10).says(unchecked());
-    let _ = output.says("Everything that was checked matches the plan; 1 part not checked.");
+    let _ = output.says("Everything that was checked matches the plan; 1 part not checked");
     let json = scene.status().args(["-o", "json"]).run().code(10);
     let plan = json.json_lines().into_iter().find(|line| line["type"] == "plan").expect("a plan");
     let lines = plan["lines"].as_array().expect("lines");
@@ -176,7 +176,7 @@ pub fn tags_move_together(bed: &dyn Bed) {
     let file = site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("the file stays");
     assert!(file.contains("blue") && !file.contains("k8s-runner"), "{file}");
     assert_eq!(site.gitlab.runners()[0]["tag_list"], serde_json::json!(["blue"]));
-    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
+    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(10).says(NO_MACHINE);
     let _ = teardown(&scene, &site).run().code(0).says("stays");
 }
 

@@ -177,6 +177,17 @@ pub fn hangs(bed: &dyn Bed) {
     let output = refused(bed, &scene.home, &command, 8);
     assert!(output.took < SOON, "the deadline is kept\n{output}");
     let _ = output.says(url.trim_start_matches("https://"));
+    // What is waited for is said before there is any answer; this one ends only when it is killed.
+    for format in [&[][..], &["-o", "json"]] {
+        let command = with_server(&scene, &url).args(["--timeout", "10m", "--request-timeout", "10m"]);
+        let command = command.args(format.iter().copied());
+        let mut running = command.start();
+        while !running.has_said(&format!("connecting to {url}")) {
+            assert!(!running.poll(), "it ended\n{}", running.wait());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let _ = running.kill();
+    }
 }
 
 pub fn hangs_up(bed: &dyn Bed) {

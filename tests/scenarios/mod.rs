@@ -239,6 +239,9 @@ pub const DISK: &[(&str, Scenario)] = &[
     ("output_path_of_somebody_else", disk::somebody_elses),
 ];
 
+/// The last line of `status` before the launch script has run on a machine.
+pub const NO_MACHINE: &str = "The deployment matches the plan; 1 problem";
+
 /// A deployment of one scenario, with a home of its own and a user who operates it.
 pub struct Scene<'a> {
     /// The cluster.

@@ -4,7 +4,7 @@
 use outrigger_doubles::gitlab::{Options, PROJECT, ProjectSpec};
 use serde_json::{Value, json};
 
-use super::{Scene, listing, writes};
+use super::{NO_MACHINE, Scene, listing, writes};
 use crate::common::bed::{Bed, User};
 use crate::common::run::Cli;
 use crate::common::site::Site;
@@ -166,7 +166,7 @@ pub fn replayed_id(bed: &dyn Bed) {
         Some(&runner),
         "the runner of the other deployment is as it was"
     );
-    let _ = with_gitlab(&prod, &site, prod.status()).run().code(0);
+    let _ = with_gitlab(&prod, &site, prod.status()).run().code(10).says(NO_MACHINE);
 }
 
 /// A mark counts in the project that the operator names, and nowhere else.
@@ -219,7 +219,7 @@ pub fn vouched_for(bed: &dyn Bed) {
     let by_uid = scene.stranger(User::Admin);
     let _ = by_uid.status().env("OUTRIGGER_ANCHOR_UID", &uid).run().code(10).says("2 parts not checked");
     // With the record that the first run left, nobody has to be asked again.
-    let _ = stranger.status().run().code(0);
+    let _ = stranger.status().run().code(10).says(NO_MACHINE);
     let another = scene.stranger(User::Admin);
     let _ = with_gitlab(&another, &site, another.teardown()).run().code(0);
     assert!(site.gitlab.runners().is_empty());
@@ -303,9 +303,9 @@ pub fn unreadable_kube_system(bed: &dyn Bed) {
 
     scene.switch(User::Nobody);
     let _ = with_gitlab(&scene, &site, scene.command("setup")).run().code(0).says("Nothing to change");
-    let _ = with_gitlab(&scene, &site, scene.status()).run().code(0);
+    let _ = with_gitlab(&scene, &site, scene.status()).run().code(10).says(NO_MACHINE);
     scene.switch(User::Admin);
-    let _ = with_gitlab(&scene, &site, scene.status()).run().code(0);
+    let _ = with_gitlab(&scene, &site, scene.status()).run().code(10).says(NO_MACHINE);
     for namespace in [scene.runner_namespace(), scene.job_namespace()] {
         let all = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings");
         bed.admin().delete(&format!("{all}/all-for-me"));
@@ -328,7 +328,7 @@ pub fn record_out_of_date(bed: &dyn Bed) {
         .says("move this machine's record away");
     let record = scene.home.state().join(format!("{}.json", scene.deployment));
     std::fs::rename(&record, record.with_extension("old")).expect("a record of ours");
-    let _ = with_gitlab(&scene, &site, scene.status()).run().code(0);
+    let _ = with_gitlab(&scene, &site, scene.status()).run().code(10).says(NO_MACHINE);
     let _ = with_gitlab(&scene, &site, scene.teardown()).run().code(0);
     assert!(site.gitlab.runners().is_empty());
 }

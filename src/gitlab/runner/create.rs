@@ -114,7 +114,7 @@ fn token_of(answer: &Value) -> Result<Option<RunnerToken>> {
 
 /// Records the runner, with its token as lost until it is written to a script or file.
 fn note(hand: &Hand, id: u64, made: String) -> Result<()> {
-    let runner = OwnedRunner { id, made, token: TokenPlace::Lost };
+    let runner = OwnedRunner { id, made, token: TokenPlace::Lost, paused: false };
     hand.journal.write(|record| record.gitlab.runner = RunnerNote::Ours(runner))
 }
 

@@ -1,27 +1,26 @@
 //! Deletes the runner: pauses it, waits for its jobs, deletes it, verifies that it is gone.
 
 use std::ops::ControlFlow::{Break, Continue};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::ago;
+use super::describe::{SILENT, ago, since};
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::text::count;
 use crate::base::wait::{self, Pace};
 use crate::gitlab::view::Hand;
 use crate::gitlab::{Class, Gitlab, Manager, Route, Runner};
 
-/// A machine without contact for this time is not expected to finish its job.
-const SILENT: Duration = Duration::from_secs(300);
-
-/// Pauses the runner and waits until no job runs on it.
-pub async fn settle(hand: &Hand, id: u64) -> Result<Option<String>> {
+/// Pauses the runner, unless it is paused, and waits until no job runs on it. A pause is recorded first: it ends when
+/// the runner is deleted, or with the next setup.
+pub async fn settle(hand: &Hand, id: u64, is_paused: bool) -> Result<Option<String>> {
     let gitlab = hand.client()?;
     let number = id.to_string();
-    gitlab
-        .put(&format!("pause runner {id}"), &Route::of(&["runners", &number]), &json!({"paused": true}))
-        .await?;
+    if !is_paused {
+        hand.journal.write(|record| record.gitlab.is_paused(true))?;
+        let route = Route::of(&["runners", &number]);
+        gitlab.put(&format!("pause runner {id}"), &route, &json!({"paused": true})).await?;
+    }
     if hand.run.options.now {
         return Ok(None);
     }
@@ -58,7 +57,6 @@ pub async fn settle(hand: &Hand, id: u64) -> Result<Option<String>> {
     };
     wait::until(Pace::new(&hand.limits, 1000, 1000), tell, look).await?.map_err(|jobs| {
         Failure::new(Id::WaitTimeout, format!("{} still running on runner {id}", count(jobs, "job")))
-            .detail("state", format!("runner {id} is paused and takes no new jobs"))
             .hint(("wait longer with --timeout 1h, or do not wait", Command::teardown("--now")))
     })
 }
@@ -79,10 +77,7 @@ async fn silent_since(gitlab: &Gitlab, id: &str) -> Result<Option<jiff::Timestam
         let runner = gitlab.get_opt("read the runner", &Route::of(&["runners", id])).await?;
         last = runner.as_ref().and_then(Runner::read).and_then(|runner| runner.contacted);
     }
-    let silent = |time: jiff::Timestamp| {
-        u64::try_from(gitlab.now().as_second() - time.as_second()).unwrap_or(0) > SILENT.as_secs()
-    };
-    Ok(last.filter(|last| silent(*last)))
+    Ok(last.filter(|last| since(*last, gitlab.now()) > SILENT))
 }
 
 /// Deletes the runner and verifies that it is gone.

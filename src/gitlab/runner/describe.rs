@@ -1,8 +1,24 @@
 //! A runner's state as text.
 
+use std::time::Duration;
+
 use super::Ours;
 use crate::gitlab::Manager;
 use crate::gitlab::view::View;
+use crate::settings;
+
+/// A machine without contact for this time is not expected to take a job, or to finish one. A gitlab-runner that
+/// works asks for jobs every few seconds.
+pub(super) const SILENT: Duration = Duration::from_secs(300);
+
+/// A runner's state in words, and what keeps it from taking jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// For example "last contact 40 s ago" or "paused, no contact yet".
+    pub text: String,
+    /// One sentence for each, with what to do about it.
+    pub problems: Vec<(String, &'static str)>,
+}
 
 /// The machines that use a runner's token, as text.
 pub fn hosts(ours: &Ours) -> String {
@@ -11,35 +27,138 @@ pub fn hosts(ours: &Ours) -> String {
         let contacted = !ours.runner.never_contacted();
         return if contacted { "a machine that GitLab does not show" } else { "no machine yet" }.to_owned();
     }
-    let one = |manager: &Manager| {
-        let address = manager.address.as_deref().map(|address| format!(" at {address}")).unwrap_or_default();
-        format!("{}{address}", manager.system_id)
-    };
-    managers.iter().map(one).collect::<Vec<_>>().join(", ")
+    managers.iter().map(host).collect::<Vec<_>>().join(", ")
+}
+
+fn host(manager: &Manager) -> String {
+    let address = manager.address.as_deref().map(|address| format!(" at {address}")).unwrap_or_default();
+    format!("{}{address}", manager.system_id)
 }
 
 /// The time since an event, such as `40 s ago`.
 pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
-    let seconds = u64::try_from(now.as_second() - time.as_second()).unwrap_or(0);
-    match seconds {
-        0..=119 => format!("{seconds} s ago"),
-        120..=7199 => format!("{} min ago", seconds / 60),
-        7200..=172_799 => format!("{} h ago", seconds / 3600),
-        _ => format!("{} days ago", seconds / 86_400),
+    match since(time, now).as_secs() {
+        seconds @ 0..=119 => format!("{seconds} s ago"),
+        seconds @ 120..=7199 => format!("{} min ago", seconds / 60),
+        seconds @ 7200..=172_799 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} days ago", seconds / 86_400),
     }
 }
 
-/// For example "last contact 40 s ago" or "paused, no contact yet".
-pub fn condition(view: &View, ours: &Ours) -> String {
-    let now = view.now();
-    let contact =
-        ours.managers.iter().filter_map(|manager| manager.contacted).chain(ours.runner.contacted).max();
-    let contact = match contact {
-        Some(time) => format!("last contact {}", ago(time, now)),
-        None => "no contact yet".to_owned(),
+/// Zero for a time to come.
+pub(super) fn since(time: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(time)).unwrap_or_default()
+}
+
+/// A runner's condition now, by GitLab's clock.
+pub fn condition(view: &View, ours: &Ours) -> Condition {
+    judged(
+        ours,
+        &view.run.settings.runner_version.value,
+        view.notes.record().gitlab.paused().is_some(),
+        view.now(),
+    )
+}
+
+/// `version` is the gitlab-runner of the settings; `resumes`: whether this setup ends a pause.
+fn judged(ours: &Ours, version: &str, resumes: bool, now: jiff::Timestamp) -> Condition {
+    let id = ours.runner.id;
+    // Machines that are gone stay in GitLab's list for a week.
+    let last = ours.managers.iter().max_by_key(|manager| manager.contacted);
+    let contact = last.and_then(|manager| manager.contacted).into_iter().chain(ours.runner.contacted).max();
+    let mut problems = Vec::new();
+    let said = match contact {
+        None => {
+            let text = format!("runner {id}: no machine has contacted GitLab yet");
+            problems.push((text, "run the launch script on the machine"));
+            "no contact yet".to_owned()
+        }
+        Some(time) => {
+            let said = format!("last contact {}", ago(time, now));
+            if since(time, now) > SILENT {
+                let host = last.map(|manager| format!(" of {}", host(manager))).unwrap_or_default();
+                let text = format!("runner {id} is offline: {said}{host}");
+                problems.push((text, "start the machine, or its service: systemctl status gitlab-runner"));
+            }
+            said
+        }
     };
-    let version = ours.managers.iter().filter_map(|manager| manager.version.clone()).max();
-    let version = version.map(|version| format!(", gitlab-runner {version}")).unwrap_or_default();
+    if ours.runner.paused && !resumes {
+        let text = format!("runner {id} is paused: it takes no jobs");
+        problems.push((text, "resume it in GitLab (Settings, CI/CD, Runners)"));
+    }
+    let running = last.and_then(|manager| manager.version.as_deref());
+    if let Some(running) = running.filter(|running| settings::is_older(running, version)) {
+        let host = last.map(host).unwrap_or_default();
+        let text = format!("runner {id}: gitlab-runner {running} on {host} is older than {version}");
+        problems.push((text, "run the launch script on the machine again"));
+    }
+    let running = running.map(|running| format!(", gitlab-runner {running}")).unwrap_or_default();
     let paused = if ours.runner.paused { "paused, " } else { "" };
-    format!("{paused}{contact}{version}")
+    Condition { text: format!("{paused}{said}{running}"), problems }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gitlab::Runner;
+
+    /// A runner with machines, each by the seconds since its contact and its version.
+    fn ours(paused: bool, managers: &[(i64, &str)]) -> Ours {
+        let manager = |(seconds, version): &(i64, &str)| Manager {
+            system_id: "s_1".to_owned(),
+            contacted: Some(now() - jiff::SignedDuration::from_secs(*seconds)),
+            version: Some((*version).to_owned()),
+            address: Some("192.0.2.7".to_owned()),
+            ..Manager::default()
+        };
+        let runner = Runner { id: 7, paused, ..Runner::default() };
+        Ours { runner, managers: managers.iter().map(manager).collect(), outdated_mark: false }
+    }
+
+    fn now() -> jiff::Timestamp {
+        "2030-01-01T00:00:00Z".parse().expect("a time")
+    }
+
+    #[test]
+    fn runner_that_takes_no_jobs_is_a_problem() {
+        let six_days = 6 * 86_400;
+        for (paused, managers, resumes, text, problems) in [
+            (false, &[(40, "19.4.1")][..], false, "last contact 40 s ago, gitlab-runner 19.4.1", &[][..]),
+            // A machine that was replaced.
+            (
+                false,
+                &[(six_days, "18.0.0"), (1, "19.5.0")],
+                false,
+                "last contact 1 s ago, gitlab-runner 19.5.0",
+                &[],
+            ),
+            (false, &[], false, "no contact yet", &["runner 7: no machine has contacted GitLab yet"]),
+            (
+                false,
+                &[(six_days, "19.4.1")],
+                false,
+                "last contact 6 days ago, gitlab-runner 19.4.1",
+                &["runner 7 is offline: last contact 6 days ago of s_1 at 192.0.2.7"],
+            ),
+            (
+                true,
+                &[(1, "19.3.9")],
+                false,
+                "paused, last contact 1 s ago, gitlab-runner 19.3.9",
+                &[
+                    "runner 7 is paused: it takes no jobs",
+                    "runner 7: gitlab-runner 19.3.9 on s_1 at 192.0.2.7 is older than 19.4.1",
+                ],
+            ),
+            (true, &[(1, "19.4.1")], true, "paused, last contact 1 s ago, gitlab-runner 19.4.1", &[]),
+        ] {
+            let condition = judged(&ours(paused, managers), "19.4.1", resumes, now());
+            assert_eq!(condition.text, text);
+            assert_eq!(
+                condition.problems.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>(),
+                problems
+            );
+        }
+    }
 }

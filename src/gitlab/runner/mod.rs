@@ -7,11 +7,13 @@ mod create;
 mod delete;
 mod describe;
 mod find;
+mod wait;
 
 pub use create::{create, register, reset};
 pub use delete::{delete, settle};
-pub use describe::{ago, condition, hosts};
+pub use describe::{Condition, condition, hosts};
 pub use find::{Stands, by_mark, find, stands};
+pub use wait::wait;
 
 use serde_json::{Value, json};
 
@@ -109,6 +111,9 @@ pub async fn mark_anew(hand: &Hand, id: u64) -> Result<()> {
 pub async fn update(hand: &Hand, id: u64, body: &Value) -> Result<()> {
     let id = id.to_string();
     hand.client()?.put(&format!("update runner {id}"), &Route::of(&["runners", &id]), body).await?;
+    if body["paused"] == false {
+        hand.journal.write(|record| record.gitlab.is_paused(false))?;
+    }
     Ok(())
 }
 
@@ -153,7 +158,8 @@ async fn decide(view: &View) -> Result<Verdict> {
     // Without a record, default tags do not override those in GitLab.
     let said = view.notes.recorded || settings.tags.source != Source::Default;
     let tags = said.then_some(settings.tags.value.as_slice());
-    let (update, differs) = differences(&ours.runner, tags);
+    let resumes = view.notes.record().gitlab.paused().is_some();
+    let (update, differs) = differences(&ours.runner, tags, resumes);
     let place = match &view.notes.record().gitlab.runner {
         RunnerNote::None => TokenPlace::InScript,
         RunnerNote::Creating(_) => TokenPlace::Lost,
@@ -215,8 +221,8 @@ fn body(view: &View, instance: &Instance) -> Result<Value> {
 }
 
 /// The update for our runner, and the differences as text: restores `locked` and `run_untagged`, sets the tags of
-/// the settings. A pause is kept.
-fn differences(runner: &Runner, tags: Option<&[String]>) -> (Value, Vec<String>) {
+/// the settings. A pause is kept unless it is a teardown's (`resumes`).
+fn differences(runner: &Runner, tags: Option<&[String]>, resumes: bool) -> (Value, Vec<String>) {
     let mut update = json!({});
     let mut texts = Vec::new();
     if let (Some(have), Some(tags)) = (&runner.tags, tags) {
@@ -237,6 +243,10 @@ fn differences(runner: &Runner, tags: Option<&[String]>) -> (Value, Vec<String>)
     if runner.locked == Some(false) && runner.runner_type == "project_type" {
         update["locked"] = json!(true);
         texts.push("unlocked -> locked to its projects".to_owned());
+    }
+    if runner.paused && resumes {
+        update["paused"] = json!(false);
+        texts.push("paused by an unfinished teardown -> active".to_owned());
     }
     (if texts.is_empty() { Value::Null } else { update }, texts)
 }
@@ -310,16 +320,19 @@ mod tests {
             tags: Some(tags(&["b", "a"])),
             ..Runner::default()
         };
-        assert_eq!(differences(&runner, Some(&tags(&["a", "b"]))), (Value::Null, Vec::new()));
+        assert_eq!(differences(&runner, Some(&tags(&["a", "b"])), false), (Value::Null, Vec::new()));
         let wide = Runner { locked: Some(false), run_untagged: Some(true), ..runner.clone() };
-        let (update, texts) = differences(&wide, Some(&tags(&["c"])));
+        let (update, texts) = differences(&wide, Some(&tags(&["c"])), false);
         assert_eq!(update, json!({"tag_list": ["c"], "run_untagged": false, "locked": true}));
         assert_eq!(texts[0], "tags b,a -> c");
         // Without tags in the settings.
-        assert_eq!(differences(&runner, None), (Value::Null, Vec::new()));
+        assert_eq!(differences(&runner, None, false), (Value::Null, Vec::new()));
+        // The pause of a teardown that was not finished ends.
+        assert_eq!(differences(&runner, None, true).0, json!({"paused": false}));
+        assert_eq!(differences(&Runner { paused: false, ..runner.clone() }, None, true).0, Value::Null);
         // Fields that GitLab does not show are not differences.
         let silent = Runner { tags: None, locked: None, run_untagged: None, ..runner };
-        assert_eq!(differences(&silent, Some(&tags(&["c"]))).1.len(), 0);
+        assert_eq!(differences(&silent, Some(&tags(&["c"])), false).1.len(), 0);
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn a_commit_becomes_a_pipeline_and_a_job_on_our_runner() {
     let job = caller.get(&format!("{path}/jobs")).json()[0].clone();
     assert_eq!((&job["status"], &job["runner"]["id"]), (&json!("success"), &json!(id)));
     assert_eq!((&job["tag_list"], &job["name"]), (&json!(["k8s-runner"]), &json!("job")));
-    assert_eq!(job["runner_manager"]["version"], "19.4.0");
+    assert_eq!(job["runner_manager"]["version"], "19.4.1");
     let trace = caller.get(&format!("{SHOP}/jobs/{}/trace", job["id"]));
     assert_eq!(trace.header("content-type"), "text/plain");
     assert!(
@@ -48,7 +48,7 @@ fn a_commit_becomes_a_pipeline_and_a_job_on_our_runner() {
     let managers = caller.get(&format!("/runners/{id}/managers")).json();
     assert_eq!(
         (&managers[0]["system_id"], &managers[0]["version"]),
-        (&json!("s_0123456789ab"), &json!("19.4.0"))
+        (&json!("s_0123456789ab"), &json!("19.4.1"))
     );
     let jobs = caller.get(&format!("/runners/{id}/jobs")).json();
     assert_eq!(jobs[0]["id"], number);

@@ -1,8 +1,9 @@
 //! Access that GitLab grants in other ways than by a member's role and a token's scope.
 
 use super::{
-    Action, Bed, Behaviour, Doubles, Duration, GROUP, Options, PROJECT, Role, Scene, Site, TokenKind,
-    TokenSpec, User, assert_one_good_runner, fault, listing, setup, teardown, until, with_machine, writes,
+    Action, Bed, Behaviour, Doubles, Duration, GROUP, NO_MACHINE, Options, PROJECT, Role, Scene, Site,
+    TokenKind, TokenSpec, User, assert_one_good_runner, fault, listing, setup, teardown, until, with_machine,
+    writes,
 };
 
 /// The project shows no role of somebody who is let in through an invited group, and too small a one of
@@ -89,7 +90,7 @@ pub fn oauth_tokens(bed: &'static Doubles) {
     let _ = on(scene.command("preflight")).code(0).says("OAuth");
     let _ = on(scene.command("setup").arg("--commit-pipeline")).code(0);
     assert_one_good_runner(&scene, &site, "by an OAuth token");
-    let _ = on(scene.status()).code(0);
+    let _ = on(scene.status()).code(10).says(NO_MACHINE);
     let _ = on(scene.teardown()).code(0).says("read back: gone");
     assert_eq!(site.gitlab.runners().len(), 0);
 }
@@ -129,7 +130,7 @@ pub fn fine_grained_tokens(bed: &'static Doubles) {
         let preflight = on(&scene, scene.command("preflight"), token, by_id).code(0);
         let _ = preflight.says("Personal Access Token: Read").says("Project: Read");
         let _ = on(&scene, scene.command("setup"), token, by_id).code(0);
-        let _ = on(&scene, scene.status(), token, by_id).code(0);
+        let _ = on(&scene, scene.status(), token, by_id).code(10).says(NO_MACHINE);
         let _ = on(&scene, scene.teardown(), token, by_id).code(0).says("read back: gone");
         assert_eq!(site.gitlab.runners().len(), 0);
     }

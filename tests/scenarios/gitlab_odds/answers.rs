@@ -26,7 +26,7 @@ pub fn odd_answers(bed: &'static Doubles) {
     site.gitlab.inject(fault("GET", "", Action::Edit(Box::new(nulls))));
     setup(&scene, &site).run().code(0);
     setup(&scene, &site).run().code(0);
-    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
+    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(10).says(NO_MACHINE);
     let _ = teardown(&scene, &site).run().code(0);
     site.gitlab.clear_faults();
 
@@ -140,7 +140,7 @@ pub fn request_counts(bed: &'static Doubles) {
         ("teardown", teardown(&scene, &site), 6),
     ] {
         site.gitlab.clear_requests();
-        command.run().code(0);
+        command.run().code(if what == "status" { 10 } else { 0 });
         let requests: Vec<String> = site
             .gitlab
             .requests()
@@ -154,6 +154,27 @@ pub fn request_counts(bed: &'static Doubles) {
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+/// A commit that a teardown leaves is known until it is reverted, also after another deployment of that name.
+pub fn commit_that_stays(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let committed = || site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").is_some();
+    setup(&scene, &site).arg("--commit-pipeline").run().code(0);
+    let output = scene.teardown().run().code(0).says("commit-pipeline").says(".gitlab-ci.yml on main stays");
+    let _ = output.says("To revert the commit: outrigger teardown --revert-pipeline");
+    assert!(committed());
+    let _ = scene.status().run().code(3).says("OR0208");
+    let _ =
+        scene.teardown().run().code(3).says("the commit of .gitlab-ci.yml on main").says("--revert-pipeline");
+    // A new deployment does not commit again unasked, and takes another id.
+    let _ = setup(&scene, &site).run().code(0).never_says("commit-pipeline");
+    let _ = setup(&scene, &site).arg("--commit-pipeline").run().code(0).says("kept: .gitlab-ci.yml on main");
+    let _ = scene.teardown().run().code(0);
+    let _ = scene.teardown().arg("--revert-pipeline").run().code(0).says("reverted in");
+    assert!(!committed());
+    let _ = scene.teardown().arg("--revert-pipeline").run().code(3).says("OR0208").never_says("stays");
+}
+
 pub fn foreign_file(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     let theirs = "build:\n  script:\n    - make\n";

@@ -1,8 +1,8 @@
 //! The runner is made once, whatever happens on the way, and only what is ours is touched.
 
 use super::{
-    Action, Bed, Doubles, PROJECT, Scene, Site, User, Value, assert_one_good_runner, assert_same, json,
-    killed, once, runner_id, runner_token, setup, teardown, until, world,
+    Action, Bed, Doubles, NO_MACHINE, PROJECT, Scene, Site, User, Value, assert_one_good_runner, assert_same,
+    json, killed, once, runner_id, runner_token, setup, teardown, until, world,
 };
 
 pub fn killed_after_creation(bed: &'static Doubles) {
@@ -159,7 +159,7 @@ pub fn drift(bed: &'static Doubles) {
     let _ = status().code(10);
     setup(&scene, &site).run().code(0);
     assert_one_good_runner(&scene, &site, "made anew");
-    let _ = status().code(0);
+    let _ = status().code(10).says(NO_MACHINE);
 }
 
 /// By itself the step has nowhere to put the token but a file that is named.

@@ -83,9 +83,14 @@ pub fn running_job(bed: &'static Doubles) {
     });
     let before = world(bed.admin());
     let output = teardown(&scene, &site).flag("--timeout", "3s").run().code(8);
-    let _ = output.says("still running").says("--now").says("paused");
+    let _ = output.says("still running").says("--now").says("is paused and takes no new jobs").says("setup");
     assert_same("a teardown that waited in vain", &before, &world(bed.admin()));
     assert_eq!(site.gitlab.runners()[0]["paused"], true, "no new job gets in the way");
+    // Who changes their mind gets the runner back.
+    let _ = setup(&scene, &site).run().code(0).says("paused by an unfinished teardown -> active");
+    assert_eq!(site.gitlab.runners()[0]["paused"], false);
+    let _ = teardown(&scene, &site).flag("--timeout", "3s").run().code(8);
+    assert_eq!(site.gitlab.runners()[0]["paused"], true);
     // A machine that is dead will not finish it.
     drop(vm);
     site.gitlab.advance(Duration::from_secs(360));

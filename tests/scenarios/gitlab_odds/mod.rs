@@ -18,11 +18,12 @@ use crate::common::bed::{Bed, User};
 use crate::common::run::{Cli, Output, SOON};
 use crate::common::site::{Site, runner_token};
 use crate::common::world::{assert_same, world};
-use crate::scenarios::{Scene, listing, writes};
+use crate::scenarios::{NO_MACHINE, Scene, listing, writes};
 
 mod access;
 mod answers;
 mod creation;
+mod health;
 mod jobs;
 mod refusals;
 mod tokens;
@@ -55,6 +56,8 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_interrupted_while_waiting", answers::interrupted_while_waiting),
     ("gitlab_stuck_and_slow", jobs::stuck_and_slow),
     ("gitlab_job_fails_or_runs_elsewhere", jobs::bad_ends),
+    ("gitlab_runner_that_takes_no_jobs_is_not_healthy", health::of_the_runner),
+    ("gitlab_commit_that_stays_is_reverted_later", answers::commit_that_stays),
     ("gitlab_running_job_is_waited_for", jobs::running_job),
     ("gitlab_down_does_not_keep_the_cluster", answers::gitlab_down),
     ("gitlab_cluster_down_does_not_keep_the_runner", jobs::cluster_down),

@@ -1,8 +1,9 @@
 //! Who may do what, with which token, and where a token goes.
 
 use super::{
-    Action, Bed, Cli, Doubles, GROUP, Options, PROJECT, ProjectSpec, Role, Scene, Site, TokenKind, TokenSpec,
-    User, assert_one_good_runner, assert_same, fault, listing, runner_token, setup, teardown, world, writes,
+    Action, Bed, Cli, Doubles, GROUP, NO_MACHINE, Options, PROJECT, ProjectSpec, Role, Scene, Site,
+    TokenKind, TokenSpec, User, assert_one_good_runner, assert_same, fault, listing, runner_token, setup,
+    teardown, world, writes,
 };
 
 pub fn scopes_and_roles(bed: &'static Doubles) {
@@ -83,7 +84,7 @@ pub fn narrow_tokens(bed: &'static Doubles) {
     let _ = preflight.says("may not read it");
     let _ = on(scene.command("setup")).code(0).never_says("glrt-");
     let _ = on(scene.command("setup")).code(0).says("kept: runner");
-    let _ = on(scene.status()).code(0);
+    let _ = on(scene.status()).code(10).says(NO_MACHINE);
     let _ = on(scene.teardown()).code(0).says("read back: gone");
     assert_eq!(site.gitlab.runners().len(), 0);
     // create_runner alone cannot even look at what it has made: that is said, and nothing is made twice.

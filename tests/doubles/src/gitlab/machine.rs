@@ -63,7 +63,7 @@ impl DriverOptions {
             ca_pem: gitlab.ca_pem(),
             token: token.to_owned(),
             system_id: "s_0123456789ab".to_owned(),
-            version: "19.4.0".to_owned(),
+            version: "19.4.1".to_owned(),
             name: "vm".to_owned(),
             namespace: "kubernetes-runner-jobs".to_owned(),
             timestamps: true,

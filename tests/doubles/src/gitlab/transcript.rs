@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_articles_job_says_hello() {
         let machine = Machine {
-            version: "19.4.0",
+            version: "19.4.1",
             name: "vm",
             system_id: "s_1",
             namespace: "jobs",
