@@ -274,7 +274,7 @@ fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
         return marks(run).into_iter().fold(line, Line::detail);
     };
     if live.is_terminating() {
-        return Line::refuse(deletion::in_the_way(live));
+        return Line::refuse(deletion::being_deleted(live));
     }
     if run.is_used(name) {
         let line = Line::keep(format!("{name} is used as it is (--use-namespace)"));

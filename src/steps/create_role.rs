@@ -97,7 +97,9 @@ impl Step for CreateRole {
             let owner = live.as_ref().map_or(Owner::Us, |live| d.notes.owner(live));
             match (live, owner) {
                 (Some(live), Owner::Foreign(why)) => Line::refuse(ownership::foreign(live, &why)),
-                (Some(live), Owner::Us) if live.is_terminating() => Line::refuse(deletion::in_the_way(live)),
+                (Some(live), Owner::Us) if live.is_terminating() => {
+                    Line::refuse(deletion::being_deleted(live))
+                }
                 (live, _) => role::decide(wanted.clone(), live.as_ref(), d.run.settings.force_conflicts),
             }
         });

@@ -233,7 +233,7 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
         return Line::refuse(ownership::foreign(live, &why));
     }
     if live.is_terminating() {
-        return Line::refuse(deletion::in_the_way(live));
+        return Line::refuse(deletion::being_deleted(live));
     }
     if let Some(why) = renewal::renewal(d.run, d.notes, live) {
         if let Some(failure) = refused {
