@@ -47,7 +47,7 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
     // The last line speaks of what was looked at.
     Ok(Ended::well(
         false,
-        if plan.forecast.unlooked.is_empty() {
+        if plan.forecast.unchecked.is_empty() {
             "All checks passed."
         } else {
             "All checks passed; some cannot run yet."
@@ -69,13 +69,13 @@ fn checks(plan: &Plan) -> Vec<Event> {
         .collect();
     let others = plan.steps.iter().zip(plan.lines()).filter(|(step, _)| !step.info().surveys);
     checks.extend(others.map(|(_, (name, lines))| check(name, lines)));
-    let unlooked = &plan.forecast.unlooked;
-    if !unlooked.is_empty() {
+    let unchecked = &plan.forecast.unchecked;
+    if !unchecked.is_empty() {
         checks.push(Event::Check {
             name: "policies and quotas".to_owned(),
             outcome: Outcome::Skipped,
-            text: format!("{} not checked yet", count(unlooked.len(), "object")),
-            detail: unlooked.iter().map(|(reference, why)| format!("{reference}: {why}").into()).collect(),
+            text: format!("{} not checked yet", count(unchecked.len(), "object")),
+            detail: unchecked.iter().map(|(reference, why)| format!("{reference}: {why}").into()).collect(),
         });
     }
     checks

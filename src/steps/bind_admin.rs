@@ -117,7 +117,7 @@ impl Step for BindAdmin {
         let mut decided = Decided::lines(leftovers.chain([decide(d, seen)]).collect());
         if matches!(seen.answer, Answer::Needed) && seen.means.is_some() {
             let why = "you may not grant it yet".to_owned();
-            decided.forecast.unlooked.push((d.run.names.role(), why));
+            decided.forecast.unchecked.push((d.run.names.role(), why));
         }
         decided
     }

@@ -284,7 +284,7 @@ fn missing_object_without_a_dry_run_is_in_the_forecast() {
         seen.looks.add(&role, Look::Skipped("no namespace yet".to_owned()));
         let decided = world.deciding(|d| CreateRole.decide(d, &seen));
         assert_eq!(decided.lines.len(), 4, "an object without a dry run is planned");
-        assert_eq!(decided.forecast.unlooked.len(), expected);
+        assert_eq!(decided.forecast.unchecked.len(), expected);
     }
 }
 

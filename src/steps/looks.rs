@@ -13,7 +13,7 @@ use crate::steps::contract::Decided;
 pub struct Looks {
     refused: Vec<(Ref, Failure)>,
     /// Objects without a dry run, with the reason.
-    unlooked: Vec<(Ref, String)>,
+    unchecked: Vec<(Ref, String)>,
 }
 
 impl Looks {
@@ -31,7 +31,7 @@ impl Looks {
         match look {
             Look::Passes => {}
             Look::Refused(failure) => self.refused.push((reference.clone(), failure)),
-            Look::Skipped(why) => self.unlooked.push((reference.clone(), why)),
+            Look::Skipped(why) => self.unchecked.push((reference.clone(), why)),
         }
     }
 
@@ -39,7 +39,7 @@ impl Looks {
     pub fn judge<A>(&self, lines: Vec<Line<A>>, made: impl Fn(&A) -> Option<&Object>) -> Decided<A> {
         let reference =
             |line: &Line<A>| line.act.as_ref().and_then(&made).map(|object| object.reference.clone());
-        let (mut kept, mut refused, mut unlooked) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kept, mut refused, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
         for line in lines {
             let about = reference(&line);
             let is = |one: &Ref| about.as_ref() == Some(one);
@@ -47,12 +47,12 @@ impl Looks {
                 Some((_, failure)) => refused.push(failure.clone()),
                 None => kept.push(line),
             }
-            unlooked.extend(self.unlooked.iter().filter(|(one, _)| is(one)).cloned());
+            unchecked.extend(self.unchecked.iter().filter(|(one, _)| is(one)).cloned());
         }
         // One policy often refuses several objects.
         kept.extend(Failure::together(refused).map(Line::refuse));
         let mut decided = Decided::lines(kept);
-        decided.forecast.unlooked = unlooked;
+        decided.forecast.unchecked = unchecked;
         decided
     }
 }
