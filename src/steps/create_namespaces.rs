@@ -15,7 +15,7 @@ use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::Run;
 use crate::settings::{PodSecurity, Risk, shell_word};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
-use crate::steps::looks::Looks;
+use crate::steps::dry_runs::DryRuns;
 use crate::steps::{Delete, removal};
 
 pub struct CreateNamespaces;
@@ -37,7 +37,7 @@ pub struct Seen {
     reach: Option<String>,
     /// The Role is already there, so the user accepted this before.
     works_already: bool,
-    looks: Looks,
+    dry_runs: DryRuns,
 }
 
 #[derive(Clone)]
@@ -95,7 +95,7 @@ impl Step for CreateNamespaces {
                 r.run.names.namespace_manifest(reference.clone(), &r.notes.id(), level, version.as_deref());
             places.push(Place { reference, live, is_job, wanted, look: None });
         }
-        let mut seen = Seen { places, reach: None, works_already: false, looks: Looks::default() };
+        let mut seen = Seen { places, reach: None, works_already: false, dry_runs: DryRuns::default() };
         match why {
             Purpose::Setup | Purpose::Again => survey(r, &mut seen).await,
             Purpose::Teardown => {
@@ -121,7 +121,7 @@ impl Step for CreateNamespaces {
                 _ => line,
             }
         });
-        let mut decided = seen.looks.judge(lines.collect(), |act| match act {
+        let mut decided = seen.dry_runs.judge(lines.collect(), |act| match act {
             Act::Create(object) => Some(object),
             Act::Relabel(_) => None,
         });
@@ -226,7 +226,7 @@ async fn survey(r: Reads<'_>, seen: &mut Seen) {
     let missing = seen.places.iter().filter(is_missing);
     let missing: Vec<Object> =
         missing.map(|place| names::marked(place.wanted.clone(), &r.run.settings)).collect();
-    seen.looks = Looks::at(r.cluster, &missing.iter().collect::<Vec<_>>()).await;
+    seen.dry_runs = DryRuns::at(r.cluster, &missing.iter().collect::<Vec<_>>()).await;
 }
 
 /// The line of an existing job namespace, with what jobs can reach there.

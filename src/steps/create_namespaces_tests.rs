@@ -1,7 +1,7 @@
 //! Namespaces are created or used as they are; a Pod Security level is raised, and lowered only on request.
 
 use super::*;
-use crate::cluster::dry_run::Look;
+use crate::cluster::dry_run::DryRun;
 use crate::steps::fixture::{self, World};
 
 /// Both exist and belong to the deployment.
@@ -13,7 +13,7 @@ fn base(world: &mut World) -> Seen {
         Place { reference, live: Some(world.ours(&wanted)), is_job: index == 1, wanted, look: None }
     };
     let places = references.into_iter().enumerate().map(place).collect();
-    Seen { places, reach: None, works_already: false, looks: Looks::default() }
+    Seen { places, reach: None, works_already: false, dry_runs: DryRuns::default() }
 }
 
 fn at(seen: &mut Seen, index: usize) -> &mut Object {
@@ -71,7 +71,7 @@ fn decisions() {
                 |_, seen| {
                     seen.places[JOB].live = None;
                     let failure = Failure::new(Id::AdmissionRefused, "a policy refuses it");
-                    seen.looks.add(&seen.places[JOB].reference, Look::Refused(failure));
+                    seen.dry_runs.add(&seen.places[JOB].reference, DryRun::Refused(failure));
                 },
                 &[KEEP, "Refuse AdmissionRefused: a policy refuses it"],
             ),

@@ -22,7 +22,7 @@ use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::{Part, Run};
 use crate::settings::Risk;
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Products, Purpose, Reads, Step, Writes};
-use crate::steps::looks::Looks;
+use crate::steps::dry_runs::DryRuns;
 use crate::steps::{Delete, removal};
 
 pub struct IssueToken;
@@ -38,7 +38,7 @@ pub struct Seen {
     live: Option<Object>,
     /// The ServiceAccount is missing; only checked if the step runs alone.
     lacks_account: bool,
-    looks: Looks,
+    dry_runs: DryRuns,
 }
 
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Step for IssueToken {
 
     async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
         let live = r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?;
-        let mut seen = Seen { live, lacks_account: false, looks: Looks::default() };
+        let mut seen = Seen { live, lacks_account: false, dry_runs: DryRuns::default() };
         if why == Purpose::Teardown {
             return Ok(seen);
         }
@@ -85,7 +85,7 @@ impl Step for IssueToken {
         }
         // Not for an existing one, whose name would conflict.
         if seen.live.is_none() && !seen.lacks_account {
-            seen.looks = Looks::at(r.cluster, &[&manifest(r.run, &r.notes.id())]).await;
+            seen.dry_runs = DryRuns::at(r.cluster, &[&manifest(r.run, &r.notes.id())]).await;
         }
         Ok(seen)
     }
@@ -94,7 +94,7 @@ impl Step for IssueToken {
         if seen.lacks_account {
             return Line::refuse(no_account(&d.run.names)).into();
         }
-        seen.looks.judge(vec![decide(d, seen.live.as_ref())], |act| match act {
+        seen.dry_runs.judge(vec![decide(d, seen.live.as_ref())], |act| match act {
             Act::Create(object) | Act::Request(object) => Some(object),
             Act::Replace(..) => None,
         })

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::base::error::{Command, Failure, Hint, Id, Kind, Result};
 use crate::base::event::Outcome as Judgement;
 use crate::base::text::count;
-use crate::cluster::dry_run::{self, Look};
+use crate::cluster::dry_run::{self, DryRun};
 use crate::cluster::endpoint_ca::{Trust, trust};
 use crate::cluster::rights::{self, Right};
 use crate::cluster::view::View;
@@ -22,7 +22,7 @@ use crate::settings::shell_word;
 use crate::steps::contract::{
     Decided, Deciding, Finding, Info, Never, Outcome, Purpose, Reads, Step, Writes,
 };
-use crate::steps::looks;
+use crate::steps::dry_runs;
 
 pub struct Preflight;
 
@@ -327,17 +327,17 @@ async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
     // launch-script reports a file that cannot be read.
     let extra = runner_config::read(r.run, r.intake).await.unwrap_or_default();
     let objects = [job_pod::secret(&r.run.names), job_pod::pod(r.run, &extra)];
-    let looks = objects.iter().map(|object| looks::look(r.cluster, object, true));
-    let looks = futures_util::future::join_all(looks).await;
-    for (object, look) in objects.iter().zip(looks) {
-        let why = match look {
-            Look::Passes => continue,
-            Look::Refused(failure) if failure.kind != Kind::Denied => {
+    let results = objects.iter().map(|object| dry_runs::one(r.cluster, object, true));
+    let results = futures_util::future::join_all(results).await;
+    for (object, result) in objects.iter().zip(results) {
+        let why = match result {
+            DryRun::Passes => continue,
+            DryRun::Refused(failure) if failure.kind != Kind::Denied => {
                 refused.push(failure);
                 continue;
             }
-            Look::Refused(_) => "you may not create pods and Secrets of jobs yourself".to_owned(),
-            Look::Skipped(why) => why,
+            DryRun::Refused(_) => "you may not create pods and Secrets of jobs yourself".to_owned(),
+            DryRun::Skipped(why) => why,
         };
         unchecked.push((object.reference.clone(), why));
     }
