@@ -174,7 +174,7 @@ async fn check_exists(session: &Session, options: &RunOptions, removal: &Removal
 async fn settle(session: &Session, removal: &Removal) -> Result<(), Vec<Failure>> {
     let settled = match engine::settle(session.writes(), &removal.plan).await {
         Ok(()) if removal.reached => {
-            job_pods::settle(&session.cluster, to_look_into_jobs(session.run(), &removal.plan)).await
+            job_pods::settle(&session.cluster, binding_to_list_jobs(session.run(), &removal.plan)).await
         }
         Ok(()) => Ok(None),
         Err(failure) => Err(failure),
@@ -271,9 +271,9 @@ fn remember_what_is_left(session: &Session) -> Result<()> {
 }
 
 /// The planned binding that lets the operator see what is in the jobs' namespace, if one is needed.
-fn to_look_into_jobs<'a>(run: &Run, plan: &'a Plan) -> Option<&'a Object> {
+fn binding_to_list_jobs<'a>(run: &Run, plan: &'a Plan) -> Option<&'a Object> {
     plan.all().find_map(|line| match &line.target {
-        Some(Target::Look(binding))
+        Some(Target::TemporaryBinding(binding))
             if binding.reference.namespace.as_ref() == Some(&run.names.job_namespace) =>
         {
             Some(binding)
@@ -357,7 +357,7 @@ async fn receipt_lines(session: &Session, removal: &Removal, failures: &[Failure
             Some(Target::File(path)) => !path.exists(),
             Some(Target::Runner) => session.notes().record().gitlab.owned().is_none(),
             Some(Target::Commit) => session.notes().record().gitlab.commit.is_none(),
-            Some(Target::Look(_)) => continue,
+            Some(Target::TemporaryBinding(_)) => continue,
             None => false,
         };
         let state = match line.decision {

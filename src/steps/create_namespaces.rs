@@ -27,7 +27,7 @@ pub struct Place {
     is_job: bool,
     wanted: Object,
     /// A temporary binding for listing its contents before its deletion.
-    look: Option<Object>,
+    binding: Option<Object>,
 }
 
 pub struct Seen {
@@ -50,7 +50,7 @@ pub enum Act {
 #[derive(Clone)]
 pub enum Undo {
     /// Create the temporary binding for listing the contents.
-    Look(Object),
+    BindTemporarily(Object),
     /// Delete the namespace, if it contains no foreign objects.
     Delete(Delete),
 }
@@ -93,7 +93,7 @@ impl Step for CreateNamespaces {
             let level = r.run.settings.pod_security.word();
             let wanted =
                 r.run.names.namespace_manifest(reference.clone(), &r.notes.id(), level, version.as_deref());
-            places.push(Place { reference, live, is_job, wanted, look: None });
+            places.push(Place { reference, live, is_job, wanted, binding: None });
         }
         let mut seen = Seen { places, reach: None, works_already: false, dry_runs: DryRuns::default() };
         match why {
@@ -103,8 +103,8 @@ impl Step for CreateNamespaces {
                     // A terminating namespace is only waited for.
                     let ours = |live: &Object| !live.is_terminating() && r.notes.owner(live) == Owner::Us;
                     if !r.run.is_used(&place.reference.name) && place.live.as_ref().is_some_and(ours) {
-                        place.look =
-                            temporary_binding::to_look_into(r.cluster, &place.reference.name).await?;
+                        place.binding =
+                            temporary_binding::to_list_contents(r.cluster, &place.reference.name).await?;
                     }
                 }
             }
@@ -164,8 +164,10 @@ impl Step for CreateNamespaces {
             } else if d.run.options.keep_namespaces {
                 lines.push(Line::keep(format!("{} (--keep-namespaces)", place.reference)));
             } else {
-                let binding = place.look.clone();
-                lines.extend(binding.map(|binding| temporary_binding::look_line(binding).map(Undo::Look)));
+                let binding = place.binding.clone();
+                lines.extend(
+                    binding.map(|binding| temporary_binding::line(binding).map(Undo::BindTemporarily)),
+                );
                 lines.push(removal(d, live).map(Undo::Delete));
             }
         }
@@ -178,7 +180,7 @@ impl Step for CreateNamespaces {
         let mut agreed = Vec::new();
         for act in acts {
             match act {
-                Undo::Look(binding) => {
+                Undo::BindTemporarily(binding) => {
                     if !temporary_binding::is_held(w.cluster, &binding.reference) {
                         kept.extend(temporary_binding::bind(w.cluster, &binding).await.err());
                     }

@@ -10,7 +10,7 @@ fn base(world: &mut World) -> Seen {
     let level = world.run.settings.pod_security.word();
     let place = |(index, reference): (usize, Ref)| {
         let wanted = world.run.names.namespace_manifest(reference.clone(), fixture::ID, level, None);
-        Place { reference, live: Some(world.ours(&wanted)), is_job: index == 1, wanted, look: None }
+        Place { reference, live: Some(world.ours(&wanted)), is_job: index == 1, wanted, binding: None }
     };
     let places = references.into_iter().enumerate().map(place).collect();
     Seen { places, reach: None, works_already: false, dry_runs: DryRuns::default() }
@@ -193,7 +193,7 @@ fn decisions() {
 #[test]
 fn decisions_to_undo() {
     let shown = |act: &Undo| match act {
-        Undo::Look(binding) => format!("Look {}", binding.reference.name),
+        Undo::BindTemporarily(binding) => format!("Bind {}", binding.reference.name),
         Undo::Delete(Delete(reference, uid)) => format!("Delete {} {uid}", reference.name),
     };
     fixture::undo_table(
@@ -237,10 +237,10 @@ fn decisions_to_undo() {
                     let binding =
                         Ref::new(crate::deployment::object::Kind::RoleBinding, "demo-jobs", "demo-admin-1");
                     let binding = temporary_binding::manifest(&world.run, fixture::ID, binding, "edit", "me");
-                    seen.places[JOB].look = Some(binding);
+                    seen.places[JOB].binding = Some(binding);
                 },
                 &[
-                    "Create Look demo-admin-1: edit for you, to list its contents | kubectl delete -n demo-jobs rolebinding demo-admin-1",
+                    "Create Bind demo-admin-1: edit for you, to list its contents | kubectl delete -n demo-jobs rolebinding demo-admin-1",
                     "Remove Delete demo-jobs uid-demo-jobs",
                     "Remove Delete demo uid-demo",
                 ],
