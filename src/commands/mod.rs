@@ -1,6 +1,7 @@
 //! One file for each word typed: what it does with the session and the engine.
 
 pub mod cli;
+pub mod confirm_owner;
 mod list;
 mod preflight;
 mod print_commands;
@@ -10,7 +11,6 @@ mod status;
 mod step;
 mod teardown;
 mod uninstall;
-pub mod witness;
 pub mod wizard;
 
 use crate::base::error::{Command, Failure, Id, Result};

@@ -34,7 +34,7 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
             return Err(failure);
         }
     };
-    session.certain()?;
+    session.check_owner()?;
     let plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
     for check in &checks(&plan) {

@@ -14,7 +14,7 @@ use crate::base::request::Limits;
 use crate::base::secret::Secret;
 use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
-use crate::commands::witness;
+use crate::commands::confirm_owner;
 use crate::commands::wizard::{self, Ask};
 use crate::deployment::names::Names;
 use crate::deployment::notes::{Journal, Notes};
@@ -134,8 +134,8 @@ impl Session {
     ///
     /// # Errors
     /// OR0706 (exit 7), OR0315 (exit 3).
-    pub fn certain(&self) -> Result<()> {
-        self.notes().certain()?;
+    pub fn check_owner(&self) -> Result<()> {
+        self.notes().check_owner()?;
         gitlab::facts::check_recorded(&self.gitlab)
     }
 
@@ -342,14 +342,14 @@ impl Outside<'_> {
         anchor: Option<&Object>,
     ) -> Result<Option<(Run, Notes)>> {
         let mut record = view.notes.record().clone();
-        let seen = match witness::look(view, gitlab, anchor).await {
-            witness::Look::Nothing => return Ok(None),
-            witness::Look::Doubt(failure) => {
+        let seen = match confirm_owner::confirm(view, gitlab, anchor).await {
+            confirm_owner::Found::Nothing => return Ok(None),
+            confirm_owner::Found::Unconfirmed(failure) => {
                 let mut notes = Notes::new(record, false);
-                notes.doubt = Some(*failure);
+                notes.unconfirmed = Some(*failure);
                 return Ok(Some(((*view.run).clone(), notes)));
             }
-            witness::Look::Vouched(seen) => seen,
+            confirm_owner::Found::Confirmed(seen) => seen,
         };
         let mut run = (*view.run).clone();
         let account = run.names.account();
@@ -384,12 +384,12 @@ impl Outside<'_> {
         }
         run.names = Names::of(&run.settings);
         run.job_account = run.names.job_account().name;
-        record.id.clone_from(&seen.vouched.id);
+        record.id.clone_from(&seen.confirmed.id);
         for object in &seen.objects {
             record.own(&object.reference, object.uid());
         }
         let mut notes = Notes::new(record, false);
-        notes.vouched = Some(seen.vouched);
+        notes.confirmed = Some(seen.confirmed);
         Ok(Some((run, notes)))
     }
 

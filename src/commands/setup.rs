@@ -65,7 +65,7 @@ pub(super) async fn open(
     };
     let session = outside.open(needs, known).await?;
     session.check().await?;
-    session.certain()?;
+    session.check_owner()?;
     if session.run().script_path().as_os_str() == "-" {
         check_stdout(outside)?;
     }

@@ -22,7 +22,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let gitlab = if in_gitlab { Need::Look } else { Need::Nothing };
     let session = outside.open(Needs { gitlab, parts, ..Needs::default() }, (settings, record)).await?;
     session.check().await?;
-    session.certain()?;
+    session.check_owner()?;
     let plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
     // What setup would still have to be told is no fault of what is there.

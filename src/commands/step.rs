@@ -66,7 +66,7 @@ async fn print(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Result<
     let session = outside.open(needs, known).await?;
     if !no_cluster {
         session.check().await?;
-        session.certain()?;
+        session.check_owner()?;
     }
     if let Some(printed) = step.print(session.reads()).await? {
         // What somebody else applies has to count as ours later: on disk first.

@@ -123,7 +123,7 @@ async fn plan(session: &Session, options: &RunOptions) -> Result<Removal> {
             Err(failure) => return Err(failure),
         }
     };
-    session.certain()?;
+    session.check_owner()?;
     let reached = !options.cluster_gone && out_of_reach.is_none();
     if !reached {
         selection.retain(|step| !step.info().undo_needs_cluster);

@@ -11,7 +11,7 @@ mod find;
 pub use create::{create, register, reset};
 pub use delete::{delete, settle};
 pub use describe::{ago, condition, hosts};
-pub use find::{Stands, by_mark, find, stands};
+pub use find::{Confirmation, by_mark, confirmation, find};
 
 use serde_json::{Value, json};
 
