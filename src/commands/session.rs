@@ -272,10 +272,10 @@ impl Outside<'_> {
 
         let names = Names::of(&settings);
         let reference = names.account();
-        let anchor = if record.is_none() && !needs.no_cluster {
-            looked_at(cluster.get(&reference).await)?
+        let found = if record.is_none() && !needs.no_cluster {
+            anchor(cluster.get(&reference).await)?
         } else {
-            Look::Nothing
+            Anchor::Unknown
         };
         let access = self.gitlab(&settings, typed, &limits).await?;
         let recorded = record.is_some();
@@ -312,7 +312,7 @@ impl Outside<'_> {
             access,
         );
         // What was looked at here is not asked for again.
-        if let Look::Found(anchor) = anchor {
+        if let Anchor::Read(anchor) = found {
             view.changed(&reference, anchor.clone());
             if let Some((run, notes)) = self.identify(&view, &gitlab, anchor.as_ref()).await? {
                 let (run, notes) = (Rc::new(run), Rc::new(notes));
@@ -534,18 +534,19 @@ impl Outside<'_> {
     }
 }
 
-/// What a look for an object told: whether it is there, or nothing.
-enum Look {
-    Found(Option<Object>),
-    Nothing,
+/// The result of reading the anchor.
+enum Anchor {
+    Read(Option<Object>),
+    /// Not read, or not readable.
+    Unknown,
 }
 
-/// The anchor, if it may be read. A server that is not there is not asked a second time; of a certificate
-/// that is not accepted, whoever asks next finds out why.
-fn looked_at(answer: Result<Option<Object>, Refusal>) -> Result<Look> {
+/// The anchor, if it may be read. An unreachable server is not asked a second time; a refused certificate is
+/// explained by the next request.
+fn anchor(answer: Result<Option<Object>, Refusal>) -> Result<Anchor> {
     match answer {
-        Ok(found) => Ok(Look::Found(found)),
-        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Certificate) => Ok(Look::Nothing),
+        Ok(found) => Ok(Anchor::Read(found)),
+        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Certificate) => Ok(Anchor::Unknown),
         Err(refusal) => Err(refusal.into()),
     }
 }

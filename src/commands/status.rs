@@ -19,7 +19,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let parts = selection.iter().filter_map(|step| step.info().part).collect();
     let side = record.as_ref().map(|record| &record.gitlab);
     let in_gitlab = side.is_some_and(|side| !side.is_empty() || side.commit.is_some());
-    let gitlab = if in_gitlab { Need::Look } else { Need::Nothing };
+    let gitlab = if in_gitlab { Need::Optional } else { Need::Nothing };
     let session = outside.open(Needs { gitlab, parts, ..Needs::default() }, (settings, record)).await?;
     session.check().await?;
     session.check_owner()?;
