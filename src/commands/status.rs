@@ -1,4 +1,4 @@
-//! `status`: the plan that setup would make, the proofs, and exit 10 when the plan is not empty.
+//! `status`: the plan of `setup`, the proofs, and exit 10 if the plan is not empty.
 
 use crate::base::error::{Command, Failure, Hint, Result};
 use crate::base::event::{Event, Reporter as _};
@@ -11,7 +11,7 @@ use crate::settings::Need;
 /// `status`.
 ///
 /// # Errors
-/// Where nothing can be looked at.
+/// Failures that prevent all checks.
 pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let mut selection = engine::select(&[], &[], None)?;
     let (settings, record) = outside.settings().await?;
@@ -25,7 +25,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     session.check_owner()?;
     let plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
-    // What setup would still have to be told is no fault of what is there.
+    // Input that only `setup` needs is no fault of the deployment.
     let refusals: Vec<Failure> = plan.refusals().into_iter().filter(|one| !one.is_missing_input()).collect();
     let changes = plan.changes();
     if refusals.is_empty()
@@ -45,7 +45,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         let text = format!("{} pending{}.", count(changes, "change"), and_unchecked(&plan));
         return Ok(Ended { pending: true, ..Ended::well(false, text) });
     }
-    // What setup is going to change is not worth proving; it proves what it made.
+    // Parts that `setup` would change are not proven here: `setup` proves its result.
     let failures = prove(&session, &plan).await;
     if !failures.is_empty() {
         return Ok(Ended::failed(failures, false));
