@@ -24,7 +24,7 @@
 //! Where to change a flag's wording or default: `settings/table.rs`; a question: `commands/wizard.rs`; the rights
 //! granted: `cluster/rights.rs`; the script: `templates/launch.sh` and `machine/`; the wording of a server's error:
 //! `cluster/refusal.rs` and `gitlab/refusal.rs`; the ownership of an object: `deployment/ownership.rs`, and without a
-//! record `commands/witness.rs`; exit codes: `base/error.rs`; the order of steps: `steps/mod.rs`.
+//! record `commands/confirm_owner.rs`; exit codes: `base/error.rs`; the order of steps: `steps/mod.rs`.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 

@@ -102,7 +102,7 @@ catalogue! {
     TemporaryBindingLeft = "OR0502", Partial, "cannot delete the temporary RoleBinding";
     FileNotWritten = "OR0503", Partial, "cannot write a file";
     StillDeleting = "OR0504", Deadline, "an object is still being deleted";
-    ApiSilent = "OR0505", Deadline, "an API of the cluster does not respond";
+    ApiUnresponsive = "OR0505", Deadline, "an API of the cluster does not respond";
     GeneratedObjects = "OR0506", Partial, "a controller recreates objects in a namespace";
     NotAnnounced = "OR0507", Partial, "a required change is not in the plan";
     Locked = "OR0601", Locked, "another run holds this deployment";

@@ -10,12 +10,12 @@ const DEEPEST: usize = 48;
 
 /// The treatment of duplicate keys in a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeated {
+pub enum DuplicateKeys {
     Refused,
     /// The last one wins, as in kubectl.
-    LastCounts,
+    LastWins,
     /// The deserialized type gets all of them.
-    Told,
+    Kept,
 }
 
 /// A syntax error, a wrong shape or an exceeded limit.
@@ -28,7 +28,7 @@ pub struct Fault {
 }
 
 /// Reads all documents of a text.
-pub fn read<T: DeserializeOwned>(text: &str, repeated: Repeated) -> Result<Vec<T>, Fault> {
+pub fn read<T: DeserializeOwned>(text: &str, duplicates: DuplicateKeys) -> Result<Vec<T>, Fault> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: DEEPEST,
@@ -38,10 +38,10 @@ pub fn read<T: DeserializeOwned>(text: &str, repeated: Repeated) -> Result<Vec<T
             max_anchors: 1_000,
             max_recorded_anchor_events: 100_000,
         },
-        duplicate_keys: match repeated {
-            Repeated::Refused => DuplicateKeyPolicy::Error,
-            Repeated::LastCounts => DuplicateKeyPolicy::LastWins,
-            Repeated::Told => DuplicateKeyPolicy::PassThrough,
+        duplicate_keys: match duplicates {
+            DuplicateKeys::Refused => DuplicateKeyPolicy::Error,
+            DuplicateKeys::LastWins => DuplicateKeyPolicy::LastWins,
+            DuplicateKeys::Kept => DuplicateKeyPolicy::PassThrough,
         },
         with_snippet: false,
     };
@@ -53,7 +53,7 @@ pub fn read<T: DeserializeOwned>(text: &str, repeated: Repeated) -> Result<Vec<T
 mod tests {
     use serde_json::Value;
 
-    use super::{Repeated, read};
+    use super::{DuplicateKeys, read};
 
     #[test]
     fn what_is_too_much_is_refused_at_once() {
@@ -71,9 +71,9 @@ mod tests {
             format!("[{}]", "0,".repeat(500_000)),
             "---\n".repeat(100_000),
         ] {
-            for repeated in [Repeated::Refused, Repeated::LastCounts, Repeated::Told] {
+            for duplicates in [DuplicateKeys::Refused, DuplicateKeys::LastWins, DuplicateKeys::Kept] {
                 let begun = std::time::Instant::now();
-                let read = read::<Value>(&text, repeated);
+                let read = read::<Value>(&text, duplicates);
                 assert!(read.is_err(), "{}", &text[..20]);
                 // A quadratic reader takes minutes for these; a linear one a part of a second.
                 assert!(begun.elapsed().as_secs() < 60, "{}", &text[..20]);
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn treats_duplicate_keys_as_requested() {
         let text = "a: 1\na: 2\n";
-        assert!(read::<Value>(text, Repeated::Refused).is_err());
-        assert_eq!(read::<Value>(text, Repeated::LastCounts).expect("read")[0]["a"], 2);
+        assert!(read::<Value>(text, DuplicateKeys::Refused).is_err());
+        assert_eq!(read::<Value>(text, DuplicateKeys::LastWins).expect("read")[0]["a"], 2);
     }
 }

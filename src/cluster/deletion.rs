@@ -134,7 +134,7 @@ pub fn unfinished(object: &Object, inside: &[String]) -> Failure {
 }
 
 /// The failure for an object that setup needs and that is being deleted.
-pub fn in_the_way(object: &Object) -> Failure {
+pub fn being_deleted(object: &Object) -> Failure {
     let reference = &object.reference;
     let message = if reference.kind == ObjectKind::Namespace {
         format!("the namespace {} is being deleted", reference.name)

@@ -8,7 +8,7 @@ use crate::settings::{Settings, shell_word};
 
 /// The result of a dry run.
 #[derive(Clone, Debug)]
-pub enum Look {
+pub enum DryRun {
     Passes,
     Refused(Failure),
     /// Not checked, with the reason.
@@ -17,14 +17,14 @@ pub enum Look {
 
 /// Dry run of a creation. The server does not run admission if the namespace does not exist or the operator may
 /// not grant the object's rights.
-pub async fn look(view: &View, object: &Object) -> Look {
-    let Err(refusal) = view.dry_run(object).await else { return Look::Passes };
+pub async fn creation(view: &View, object: &Object) -> DryRun {
+    let Err(refusal) = view.dry_run(object).await else { return DryRun::Passes };
     match (&refusal.class, &refusal.gate) {
-        (Class::AlreadyExists, _) => Look::Passes,
-        (Class::NotFound, _) => Look::Skipped(refusal.message),
-        (_, Some(gate @ Gate::NoDryRun(_))) => Look::Skipped(format!("{gate} does not support dry runs")),
-        _ if refusal.is_escalation() => Look::Skipped("you may not grant it yet".to_owned()),
-        _ => Look::Refused(failure(&view.run.settings, object, refusal)),
+        (Class::AlreadyExists, _) => DryRun::Passes,
+        (Class::NotFound, _) => DryRun::Skipped(refusal.message),
+        (_, Some(gate @ Gate::NoDryRun(_))) => DryRun::Skipped(format!("{gate} does not support dry runs")),
+        _ if refusal.is_escalation() => DryRun::Skipped("you may not grant it yet".to_owned()),
+        _ => DryRun::Refused(failure(&view.run.settings, object, refusal)),
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files::Intake;
-use crate::base::yaml::{self, Repeated};
+use crate::base::yaml::{self, DuplicateKeys};
 
 /// Largest kubeconfig read, in bytes: room for hundreds of clusters with their CAs.
 const LONGEST: u64 = 16 * 1024 * 1024;
@@ -169,7 +169,7 @@ pub(super) async fn read(
 /// Reads one file. Errors contain the entry's name and never a value, which could be a secret.
 fn parse(bytes: &[u8], path: &Path) -> Result<Kubeconfig, String> {
     let text = decode(bytes).ok_or("not UTF-8 or UTF-16 text")?;
-    let documents: Vec<Value> = yaml::read(&text, Repeated::LastCounts).map_err(|fault| {
+    let documents: Vec<Value> = yaml::read(&text, DuplicateKeys::LastWins).map_err(|fault| {
         let at = fault.line.map(|line| format!(" (line {line})")).unwrap_or_default();
         format!("neither valid YAML nor JSON{at}")
     })?;

@@ -80,7 +80,7 @@ fn obstacle(view: &View, reference: &Ref, found: &Found) -> Option<Failure> {
         } else {
             format!("{} cannot be listed", first.shown())
         };
-        let mut failure = stays(Id::ApiSilent, &format!("{what}, so its objects there are unknown"));
+        let mut failure = stays(Id::ApiUnresponsive, &format!("{what}, so its objects there are unknown"));
         for one in &found.unresponsive {
             failure = failure.detail(one.shown(), one.said.clone());
         }

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use super::kubeconfig::{Cluster, Exec};
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::secret::Secret;
-use crate::base::yaml::{self, Repeated};
+use crate::base::yaml::{self, DuplicateKeys};
 use crate::x509::tls;
 
 /// Largest output read, in bytes.
@@ -137,7 +137,7 @@ impl Plugin {
     fn read(&self, bytes: &[u8]) -> Result<Credential, String> {
         let text = std::str::from_utf8(bytes).ok();
         let answer: Option<Value> =
-            text.and_then(|text| yaml::read(text, Repeated::Refused).ok()?.into_iter().next());
+            text.and_then(|text| yaml::read(text, DuplicateKeys::Refused).ok()?.into_iter().next());
         let Some(answer) = answer.filter(|answer| answer["kind"] == "ExecCredential") else {
             return Err("it did not print an ExecCredential".to_owned());
         };

@@ -18,8 +18,8 @@ use crate::deployment::run::Run;
 
 /// The binding that the operator needs to list a namespace's contents before its deletion; `None` if they may
 /// list pods there, or may not bind. The ClusterRole is `edit`, or `cluster-admin` with `--cluster-admin`.
-pub async fn to_look_into(view: &View, namespace: &str) -> Result<Option<Object>> {
-    let look = Right::new("", "pods", "list");
+pub async fn to_list_contents(view: &View, namespace: &str) -> Result<Option<Object>> {
+    let list = Right::new("", "pods", "list");
     // A binding left by a killed run still grants its rights, but is removed before the contents are listed.
     let prefix = view.run.names.temporary_prefix();
     let left_over = {
@@ -27,7 +27,7 @@ pub async fn to_look_into(view: &View, namespace: &str) -> Result<Option<Object>
         let known = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
         known.into_iter().any(|object| object.name.starts_with(&prefix))
     };
-    if !left_over && view.api.may(namespace, &look).await? {
+    if !left_over && view.api.may(namespace, &list).await? {
         return Ok(None);
     }
     let role = if view.run.settings.cluster_admin { "cluster-admin" } else { "edit" };
@@ -43,12 +43,12 @@ pub async fn to_look_into(view: &View, namespace: &str) -> Result<Option<Object>
 }
 
 /// The plan's line for such a binding.
-pub fn look_line(binding: Object) -> Line<Object> {
+pub fn line(binding: Object) -> Line<Object> {
     let role = binding.value["roleRef"]["name"].as_str().unwrap_or_default();
     let namespace = binding.reference.namespace.as_deref().unwrap_or_default();
     let text = format!("RoleBinding in {namespace}: {role} for you, to list its contents");
     let undo = undo_command(&binding.reference);
-    let target = Target::Look(binding.clone());
+    let target = Target::TemporaryBinding(binding.clone());
     Line::new(Decision::Create, text, binding)
         .about(target)
         .detail(("removed right after; to remove it by hand", undo))

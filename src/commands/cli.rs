@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::gitlab::permissions;
 use crate::settings::{Group, Kind, OPTIONS, Row, SETTINGS, setting};
 
-/// What the help says of one step; the list of steps provides it.
+/// The help of one step, from the list of steps.
 #[derive(Clone, Copy, Debug)]
 pub struct StepHelp {
     /// The subcommand.
@@ -24,24 +24,24 @@ pub struct StepHelp {
     pub flags: &'static [&'static str],
 }
 
-/// What was asked for.
+/// The subcommand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
     /// One step, by name.
     Step(String),
-    /// Everything.
+    /// All steps.
     Setup,
-    /// Everything, backwards.
+    /// All steps in reverse order.
     Teardown,
-    /// What is there, compared with what should be.
+    /// The comparison of the deployment with its settings.
     Status,
-    /// The deployments known.
+    /// The list of deployments.
     List,
     /// The page of one failure id.
     Explain(String),
 }
 
-/// What teardown accepts: where things are, and who it is there.
+/// The settings that teardown accepts: places and credentials.
 const PLACES: &[&str] = &[
     "namespace",
     "runnerNamespace",
@@ -56,7 +56,7 @@ const PLACES: &[&str] = &[
     "instanceRunner",
     "commitMessage",
 ];
-/// What every step accepts.
+/// The flags that every step accepts.
 const STEP_FLAGS: &[&str] = &["dry-run", "exit-code", "yes"];
 const SETUP_FLAGS: &[&str] = &["only", "skip", "from", "dry-run", "exit-code", "yes", "secrets-to-stdout"];
 const TEARDOWN_FLAGS: &[&str] = &[

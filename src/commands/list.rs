@@ -1,4 +1,4 @@
-//! `list`: the deployments known on this machine, or in the cluster.
+//! `list`: the deployments recorded on this machine, or in the cluster.
 
 use crate::base::error::{Failure, Result};
 use crate::base::event::{Event, Reporter as _};
@@ -9,7 +9,7 @@ use crate::deployment::names;
 use crate::deployment::record::Record;
 use crate::settings::{Output, check};
 
-/// `list`: the deployments known on this machine, or with `--cluster` in the cluster.
+/// `list`: the deployments recorded on this machine, or with `--cluster` in the cluster.
 pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
     let mut rows: Vec<[String; 4]> = Vec::new();
     if outside.options.list_cluster {
@@ -27,9 +27,9 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
             let meta = &item["metadata"];
             let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
             let deployment = text(&meta["annotations"][names::DEPLOYMENT]);
-            // The jobs' account is labelled too; only the anchor bears the deployment's own name.
+            // The ServiceAccount of jobs has the labels, too; only the anchor has the deployment's name.
             if deployment == text(&meta["name"]) {
-                // Whoever may make a ServiceAccount may write there what they like.
+                // Whoever may create a ServiceAccount controls its annotations.
                 if let Err(why) = check::deployment(&deployment) {
                     let place = check::escaped(&text(&meta["namespace"]));
                     let name = check::escaped(&deployment);

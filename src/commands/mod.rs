@@ -1,6 +1,7 @@
-//! One file for each word typed: what it does with the session and the engine.
+//! The subcommands, one file for each, and what they share.
 
 pub mod cli;
+pub mod confirm_owner;
 mod list;
 mod preflight;
 mod print_commands;
@@ -10,7 +11,6 @@ mod status;
 mod step;
 mod teardown;
 mod uninstall;
-pub mod witness;
 pub mod wizard;
 
 use crate::base::error::{Command, Failure, Id, Result};
@@ -77,17 +77,17 @@ async fn no_such_deployment(session: &Session) -> Result<Option<Failure>> {
     Ok(Some(failure.detail("recorded", recorded)))
 }
 
-/// How a command ended.
+/// The result of a command.
 pub struct Ended {
-    /// Failures, the one that names the exit code first; empty means well.
+    /// Failures, the one with the exit code first; empty after success.
     pub failures: Vec<Failure>,
-    /// Whether anything is different now.
+    /// Something was changed.
     pub changed: bool,
-    /// How it ended, in one line.
+    /// The last line.
     pub text: String,
-    /// What has to be remembered, below it; it may end in a command.
+    /// A note below the last line, which may end in a command.
     pub last: String,
-    /// Exit 10 although nothing failed.
+    /// Exit 10, although nothing failed.
     pub pending: bool,
 }
 
@@ -102,8 +102,7 @@ impl Ended {
     }
 }
 
-/// The steps that `setup` is about, those that the options leave and that somebody asked for; with the settings
-/// and the record.
+/// The steps that the options and settings select for `setup`, with the settings and the record.
 async fn selected(outside: &Outside<'_>) -> Result<(Vec<&'static dyn AnyStep>, Known)> {
     let options = outside.options;
     let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
@@ -112,7 +111,7 @@ async fn selected(outside: &Outside<'_>) -> Result<(Vec<&'static dyn AnyStep>, K
     Ok((selection, known))
 }
 
-/// When jobs will stop if the cluster token ends, for the last line: nobody may find that out by it.
+/// The note about a cluster token that expires: jobs stop then.
 fn expiry(session: &Session) -> String {
     match session.notes().token_expires() {
         None => String::new(),
@@ -123,7 +122,7 @@ fn expiry(session: &Session) -> String {
     }
 }
 
-/// What a run works on.
+/// The header: what the run works on.
 async fn header(session: &Session) -> Event {
     let settings = &session.run().settings;
     let cluster = &session.cluster;
@@ -169,7 +168,7 @@ async fn header(session: &Session) -> Event {
     Event::Header { deployment: settings.deployment.value.clone(), rows }
 }
 
-/// Writes what a command is for (a script, a manifest, a certificate) to stdout, byte for byte.
+/// Writes the product of a command (a script, a manifest, a certificate) to stdout, byte for byte.
 fn write_product(outside: &Outside<'_>, bytes: &[u8]) -> Result<()> {
     outside.ui.product(bytes).map_err(no_stdout)
 }

@@ -1,7 +1,5 @@
-//! `preflight`: what every step of `setup` finds when it looks, as a list of checks.
-//!
-//! There is no second calculation: the lines are those of the plan that `setup` would show, so what
-//! passes here is what `setup` would go on with.
+//! `preflight`: the plan of `setup` as a list of checks. The lines are those of the same plan, so `setup` accepts
+//! what passes here.
 
 use crate::base::error::{Failure, Hint, Kind, Result};
 use crate::base::event::{Event, Outcome, Reporter as _};
@@ -15,7 +13,7 @@ use crate::engine::{self, Plan};
 /// `preflight`.
 ///
 /// # Errors
-/// Where nothing can be looked at.
+/// Failures that prevent all checks.
 pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
     let (selection, known) = selected(outside).await?;
     let parts: Vec<Part> = selection.iter().filter_map(|step| step.info().part).collect();
@@ -26,7 +24,7 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
     };
     let session = match opened {
         Ok(session) => session,
-        // Of a cluster that is not there it says what that leaves unchecked.
+        // Of an unreachable cluster it says what could not be checked.
         Err(failure) => {
             for check in &nothing_else(&failure) {
                 outside.ui.event(check);
@@ -34,7 +32,7 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
             return Err(failure);
         }
     };
-    session.certain()?;
+    session.check_owner()?;
     let plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
     for check in &checks(&plan) {
@@ -44,10 +42,10 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
     if !refusals.is_empty() {
         return Ok(Ended::failed(refusals, false));
     }
-    // The last line speaks of what was looked at.
+    // The last line covers only what was checked.
     Ok(Ended::well(
         false,
-        if plan.forecast.unlooked.is_empty() {
+        if plan.forecast.unchecked.is_empty() {
             "All checks passed."
         } else {
             "All checks passed; some cannot run yet."
@@ -55,8 +53,7 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
     ))
 }
 
-/// What the survey itself found, one check for each other step, and what no policy, quota or webhook was asked
-/// about.
+/// The findings of the preflight step, one check for each other step, and the objects without a dry run.
 fn checks(plan: &Plan) -> Vec<Event> {
     let findings = plan.steps.iter().flat_map(|step| step.findings());
     let mut checks: Vec<Event> = findings
@@ -69,25 +66,25 @@ fn checks(plan: &Plan) -> Vec<Event> {
         .collect();
     let others = plan.steps.iter().zip(plan.lines()).filter(|(step, _)| !step.info().surveys);
     checks.extend(others.map(|(_, (name, lines))| check(name, lines)));
-    let unlooked = &plan.forecast.unlooked;
-    if !unlooked.is_empty() {
+    let unchecked = &plan.forecast.unchecked;
+    if !unchecked.is_empty() {
         checks.push(Event::Check {
             name: "policies and quotas".to_owned(),
             outcome: Outcome::Skipped,
-            text: format!("{} not checked yet", count(unlooked.len(), "object")),
-            detail: unlooked.iter().map(|(reference, why)| format!("{reference}: {why}").into()).collect(),
+            text: format!("{} not checked yet", count(unchecked.len(), "object")),
+            detail: unchecked.iter().map(|(reference, why)| format!("{reference}: {why}").into()).collect(),
         });
     }
     checks
 }
 
-/// A line's detail without the commands that go with doing it: nothing is done here.
+/// A line's detail without commands: preflight changes nothing that they could undo.
 fn detail(line: &Line) -> Vec<Hint> {
     let talk = line.detail.iter().filter(|hint| !hint.text.is_empty());
     talk.map(|hint| hint.text.strip_suffix("; by hand").unwrap_or(&hint.text).into()).collect()
 }
 
-/// What to show where already the cluster itself is out of the question.
+/// The checks of a cluster that cannot be reached.
 fn nothing_else(failure: &Failure) -> [Event; 2] {
     let check = |name: &str, outcome, text: &str| Event::Check {
         name: name.to_owned(),
@@ -109,7 +106,7 @@ fn check(name: &str, lines: &[Line]) -> Event {
 fn judge(lines: &[Line]) -> (Outcome, String, Vec<Hint>) {
     let refused: Vec<_> = lines.iter().filter_map(|line| line.failure.as_ref()).collect();
     if let Some(first) = refused.first() {
-        // What setup would still have to be told is no fault of the cluster's.
+        // Input that only `setup` needs is no fault of the cluster.
         let outcome =
             if refused.iter().all(|one| one.is_missing_input()) { Outcome::Skipped } else { Outcome::Fail };
         let rest = refused.iter().skip(1).map(|failure| failure.message.as_str().into()).collect();

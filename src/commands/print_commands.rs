@@ -1,4 +1,4 @@
-//! `launch-script --print-commands`: what brings the script to its target, from what is known here.
+//! `launch-script --print-commands`: the commands that deliver the script to its target, from local data.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::machine::script_files::absolute;
 use crate::machine::{self, commands, secrets_file};
 use crate::settings::{Settings, Source};
 
-/// Prints the commands to stdout. Asks nobody, changes nothing, contacts nobody.
+/// Prints the commands to stdout, without prompts, changes or connections.
 pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     let (settings, record) = outside.settings().await?;
     let path = path(&settings, record.as_ref());
@@ -65,7 +65,7 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     Ok(Ended::well(false, ""))
 }
 
-/// Where the script is: as said now, else where it was written, else where it would be.
+/// The script's path: from the flag, else from the record, else the default.
 fn path(settings: &Settings, record: Option<&Record>) -> PathBuf {
     let said = settings.script.as_ref().filter(|path| path.source != Source::Record);
     let written = || record.and_then(|record| record.script_path.clone());

@@ -1,4 +1,4 @@
-//! From arguments to a [`Context`]: record, settings, kubeconfig, lock and connection, in that order.
+//! Opens a [`Session`] from the arguments: record, settings, lock, kubeconfig and connections.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::base::request::Limits;
 use crate::base::secret::Secret;
 use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
-use crate::commands::witness;
+use crate::commands::confirm_owner;
 use crate::commands::wizard::{self, Ask};
 use crate::deployment::names::Names;
 use crate::deployment::notes::{Journal, Notes};
@@ -28,11 +28,11 @@ use crate::output::ui::Ui;
 use crate::settings::{self, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced, check};
 use crate::steps::contract::{Products, Reads, Writes};
 
-/// Everything that a command gets from outside.
+/// The inputs of a command.
 pub struct Outside<'a> {
     /// The subcommand's arguments.
     pub matches: &'a clap::ArgMatches,
-    /// The environment, whole.
+    /// The whole environment.
     pub env: &'a BTreeMap<String, String>,
     /// Options of this run.
     pub options: &'a RunOptions,
@@ -40,42 +40,42 @@ pub struct Outside<'a> {
     pub ui: Rc<Ui>,
     /// Set by signals.
     pub cancel: Cancel,
-    /// What reads the files that the user names.
+    /// Reads the files that the user names.
     pub intake: Rc<Intake>,
-    /// Somebody to ask, when interactive.
+    /// Asks the user, if the run is interactive.
     pub ask: &'a mut dyn Ask,
 }
 
-/// What a command needs to be ready.
+/// The requirements of a command.
 #[derive(Clone, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each named where it is set")]
 pub struct Needs {
-    /// It may write: takes the lock.
+    /// It may write, so it takes the lock.
     pub writes: bool,
-    /// What it needs of GitLab's side.
+    /// The settings of GitLab that it needs.
     pub gitlab: Need,
-    /// It needs that also where an earlier run recorded a deployment.
+    /// It needs them also if an earlier run recorded the deployment.
     pub again: bool,
-    /// It goes without the cluster.
+    /// It does not contact the cluster.
     pub no_cluster: bool,
-    /// One step was asked for by its own subcommand.
+    /// It is the subcommand of a step.
     pub alone: bool,
-    /// What the selected steps do.
+    /// The parts of the selected steps.
     pub parts: Vec<Part>,
 }
 
 /// The settings, and the record if there is one.
 pub type Known = (Settings, Option<Record>);
 
-/// An open session: all that steps look at and change. The lock is held as long as it lives.
+/// An open session: everything that steps read and change. It holds the lock until it is dropped.
 pub struct Session {
     /// The cluster, as the operator.
     pub cluster: cluster::view::Hand,
     /// GitLab, as the operator.
     pub gitlab: gitlab::view::Hand,
-    /// What is remembered from now on.
+    /// Writes the record.
     pub journal: Journal,
-    /// What steps hand on.
+    /// Results that steps pass on.
     pub products: Products,
     intake: Rc<Intake>,
     reporter: Rc<dyn Reporter>,
@@ -83,17 +83,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// What was asked for.
+    /// The settings and options of this run.
     pub fn run(&self) -> &Run {
         &self.cluster.run
     }
 
-    /// What is remembered.
+    /// Record and anchor.
     pub fn notes(&self) -> &Notes {
         &self.cluster.notes
     }
 
-    /// What steps look at.
+    /// The interface of steps that read.
     pub fn reads(&self) -> Reads<'_> {
         Reads {
             run: self.run(),
@@ -105,7 +105,7 @@ impl Session {
         }
     }
 
-    /// What steps change.
+    /// The interface of steps that write.
     pub fn writes(&self) -> Writes<'_> {
         Writes {
             reads: self.reads(),
@@ -116,26 +116,27 @@ impl Session {
         }
     }
 
-    /// How many requests that change something have been sent, to whichever server.
+    /// The number of writing requests sent so far, to the cluster and to GitLab.
     pub fn mutations(&self) -> usize {
         self.cluster.mutations() + self.gitlab.mutations()
     }
 
-    /// Refuses a cluster that is not the recorded one, and asks for the server's version on the way, which setting up
-    /// needs next.
+    /// Refuses a cluster that is not the recorded one. Requests the server's version at the same time, because `setup`
+    /// needs it next.
     ///
     /// # Errors
-    /// OR0305 (exit 3) naming both; where the cluster is not reached.
+    /// OR0305 (exit 3), naming both clusters; a cluster that cannot be reached.
     pub async fn check(&self) -> Result<()> {
         tokio::join!(identity::check(&self.cluster), self.cluster.version()).0
     }
 
-    /// Refuses objects that say that they are this deployment's where nobody stands for it, and another GitLab.
+    /// Refuses objects with this deployment's names whose owner is not confirmed, and a GitLab other than the recorded
+    /// one.
     ///
     /// # Errors
     /// OR0706 (exit 7), OR0315 (exit 3).
-    pub fn certain(&self) -> Result<()> {
-        self.notes().certain()?;
+    pub fn check_owner(&self) -> Result<()> {
+        self.notes().check_owner()?;
         gitlab::facts::check_recorded(&self.gitlab)
     }
 
@@ -144,12 +145,11 @@ impl Session {
         self.notes().record().settings != self.run().settings.recorded()
     }
 
-    /// Takes the uids of what was found through the anchor, or applied by an administrator, into the record: from
-    /// then on they are known by identity. The first write of a run is this, to our own disk: if it fails, nothing
-    /// was changed.
+    /// Records the uids of objects that were found through the anchor or applied by an administrator. This is the first
+    /// write of a run, and to the local disk: if it fails, nothing was changed.
     ///
     /// # Errors
-    /// What cannot be read, or a record that cannot be written (exit 3).
+    /// An object that cannot be read, or a record that cannot be written (exit 3).
     pub async fn adopt(&self) -> Result<()> {
         let (run, notes) = (self.run(), self.notes());
         let names = &run.names;
@@ -181,7 +181,7 @@ impl Session {
             .map_err(|failure| failure.with_kind(Kind::Refused))
     }
 
-    /// Writes that somebody else is about to make these objects.
+    /// Records the intent to create these objects, which an administrator will apply.
     ///
     /// # Errors
     /// A record that cannot be written.
@@ -195,7 +195,7 @@ impl Session {
         })
     }
 
-    /// The failure to end with, once asked to stop.
+    /// The failure to end with, if a signal arrived.
     pub fn stop(&self) -> Option<Failure> {
         self.cluster.limits.cancel.requested()
     }
@@ -274,10 +274,10 @@ impl Outside<'_> {
 
         let names = Names::of(&settings);
         let reference = names.account();
-        let anchor = if record.is_none() && !needs.no_cluster {
-            looked_at(cluster.get(&reference).await)?
+        let found = if record.is_none() && !needs.no_cluster {
+            anchor(cluster.get(&reference).await)?
         } else {
-            Look::Nothing
+            Anchor::Unknown
         };
         let access = self.gitlab(&settings, typed, &limits).await?;
         let recorded = record.is_some();
@@ -313,8 +313,8 @@ impl Outside<'_> {
             Rc::clone(&self.intake),
             access,
         );
-        // What was looked at here is not asked for again.
-        if let Look::Found(anchor) = anchor {
+        // The anchor is not requested a second time.
+        if let Anchor::Read(anchor) = found {
             view.changed(&reference, anchor.clone());
             if let Some((run, notes)) = self.identify(&view, &gitlab, anchor.as_ref()).await? {
                 let (run, notes) = (Rc::new(run), Rc::new(notes));
@@ -336,8 +336,8 @@ impl Outside<'_> {
         })
     }
 
-    /// Finds out, without a record, whether the deployment in the cluster is the operator's, and takes from its
-    /// anchor what may be taken then: the run and the notes as they are with that.
+    /// Without a record: confirms that the deployment in the cluster is the operator's, and returns run and notes with
+    /// the settings accepted from its anchor.
     async fn identify(
         &self,
         view: &cluster::view::View,
@@ -345,14 +345,14 @@ impl Outside<'_> {
         anchor: Option<&Object>,
     ) -> Result<Option<(Run, Notes)>> {
         let mut record = view.notes.record().clone();
-        let seen = match witness::look(view, gitlab, anchor).await {
-            witness::Look::Nothing => return Ok(None),
-            witness::Look::Doubt(failure) => {
+        let seen = match confirm_owner::confirm(view, gitlab, anchor).await {
+            confirm_owner::Found::Nothing => return Ok(None),
+            confirm_owner::Found::Unconfirmed(failure) => {
                 let mut notes = Notes::new(record, false);
-                notes.doubt = Some(*failure);
+                notes.unconfirmed = Some(*failure);
                 return Ok(Some(((*view.run).clone(), notes)));
             }
-            witness::Look::Vouched(seen) => seen,
+            confirm_owner::Found::Confirmed(seen) => seen,
         };
         let mut run = (*view.run).clone();
         let account = run.names.account();
@@ -372,7 +372,7 @@ impl Outside<'_> {
                 settings.runner_token_file = settings.runner_token_file.take().or(asked.runner_token_file);
                 settings.context = settings.context.take().or(asked.context);
             }
-            // The settings of the operator were good before: what is noted is not.
+            // The operator's own settings were valid before, so the annotation is not.
             Err(failure) => {
                 let why: Vec<String> =
                     failure.details.iter().map(|(name, why)| format!("{name} {why}")).collect();
@@ -387,16 +387,16 @@ impl Outside<'_> {
         }
         run.names = Names::of(&run.settings);
         run.job_account = run.names.job_account().name;
-        record.id.clone_from(&seen.vouched.id);
+        record.id.clone_from(&seen.confirmed.id);
         for object in &seen.objects {
             record.own(&object.reference, object.uid());
         }
         let mut notes = Notes::new(record, false);
-        notes.vouched = Some(seen.vouched);
+        notes.confirmed = Some(seen.confirmed);
         Ok(Some((run, notes)))
     }
 
-    /// The connection to the cluster, or what stands for one.
+    /// The connection to the cluster, or a placeholder if it is not needed.
     async fn connect(
         &self,
         settings: &Settings,
@@ -428,7 +428,7 @@ impl Outside<'_> {
         Ok((target, cluster))
     }
 
-    /// The connection to GitLab, as far as settings and environment give one.
+    /// The connection to GitLab, if settings and environment allow one.
     async fn gitlab(
         &self,
         settings: &Settings,
@@ -456,7 +456,7 @@ impl Outside<'_> {
         Ok(gitlab::view::Access { client: Some(client), why_not: String::new(), roots, proxies })
     }
 
-    /// Limits of every request of this run.
+    /// The limits of each request of this run.
     pub fn limits(&self, settings: &Settings) -> Limits {
         let ui = Rc::clone(&self.ui);
         Limits {
@@ -472,7 +472,7 @@ impl Outside<'_> {
         }
     }
 
-    /// Asks for what is missing, or says all of it at once. Returns a GitLab token that was typed.
+    /// Asks for missing settings, or fails with all of them. Returns a GitLab token that was typed.
     ///
     /// Without `--context`, the recorded context `known` comes before the current one, if the kubeconfig still has it.
     async fn complete(&mut self, settings: &mut Settings, known: &str, need: Need) -> Result<Option<Secret>> {
@@ -530,8 +530,8 @@ impl Outside<'_> {
             };
             missing.push(Missing::new("context", note));
         }
-        // A runner is needed only if a script has to be written, which the cluster has to tell; listed here
-        // where something else is missing anyway, so that one answer names all.
+        // Whether a runner is needed depends on the cluster. It is listed here if something else is missing anyway, so
+        // that one message names everything.
         if need == Need::Runner && missing.is_empty() && settings.gitlab_url.is_some() {
             return Ok(None);
         }
@@ -540,18 +540,19 @@ impl Outside<'_> {
     }
 }
 
-/// What a look for an object told: whether it is there, or nothing.
-enum Look {
-    Found(Option<Object>),
-    Nothing,
+/// The result of reading the anchor.
+enum Anchor {
+    Read(Option<Object>),
+    /// Not read, or not readable.
+    Unknown,
 }
 
-/// The anchor, if it may be read. A server that is not there is not asked a second time; of a certificate
-/// that is not accepted, whoever asks next finds out why.
-fn looked_at(answer: Result<Option<Object>, Refusal>) -> Result<Look> {
+/// The anchor, if it may be read. An unreachable server is not asked a second time; a refused certificate is
+/// explained by the next request.
+fn anchor(answer: Result<Option<Object>, Refusal>) -> Result<Anchor> {
     match answer {
-        Ok(found) => Ok(Look::Found(found)),
-        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Certificate) => Ok(Look::Nothing),
+        Ok(found) => Ok(Anchor::Read(found)),
+        Err(refusal) if matches!(refusal.class, Class::Forbidden | Class::Certificate) => Ok(Anchor::Unknown),
         Err(refusal) => Err(refusal.into()),
     }
 }

@@ -1,4 +1,4 @@
-//! `setup`: the list of steps, forwards.
+//! `setup`: all steps in order.
 
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ use crate::steps::prune;
 /// `setup`.
 ///
 /// # Errors
-/// What keeps it from beginning; what it met later is in [`Ended`].
+/// Failures before the first change; later ones are in [`Ended`].
 pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     let (selection, known) = selected(outside).await?;
     let session = open(outside, &selection, Needs::default(), known).await?;
@@ -50,7 +50,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     Ok(done(&session, &plan, changed))
 }
 
-/// Opens a session for these steps, on the cluster and the GitLab that the deployment lives on.
+/// Opens a session for these steps, and refuses another cluster or GitLab than the recorded one.
 pub(super) async fn open(
     outside: &mut Outside<'_>,
     selection: &[&'static dyn AnyStep],
@@ -65,14 +65,14 @@ pub(super) async fn open(
     };
     let session = outside.open(needs, known).await?;
     session.check().await?;
-    session.certain()?;
+    session.check_owner()?;
     if session.run().script_path().as_os_str() == "-" {
         check_stdout(outside)?;
     }
     Ok(session)
 }
 
-/// Shows the plan, and asks whether it is to be applied. Returns how it ended where it does not go on from here.
+/// Shows the plan and asks for confirmation. Returns the result if the run ends here.
 pub(super) fn show(
     outside: &mut Outside<'_>,
     session: &Session,
@@ -94,7 +94,7 @@ pub(super) fn show(
         let text = format!("{text}{}.", and_others(plan));
         return Ok(Some(Ended { pending, ..Ended::well(false, text) }));
     }
-    // Found out before anything is made, and not by those who only look.
+    // Checked before the first change, and only in runs that may write.
     plan.ready(session.reads())?;
     if changes > 0 && !outside.consents() {
         if !outside.ui.interactive() {
@@ -109,7 +109,7 @@ pub(super) fn show(
     Ok(None)
 }
 
-/// Carries the plan out, and prints a script that goes to stdout.
+/// Applies the plan, and prints a script that goes to stdout.
 pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut Plan) -> Result<bool> {
     let watch = Watch { stop: &|| session.stop(), mutations: &|| session.mutations() };
     let changed = engine::apply(session.writes(), plan, &watch).await?;
@@ -126,7 +126,7 @@ pub(super) fn done(session: &Session, plan: &Plan, changed: bool) -> Ended {
     Ended { last: expiry(session), pending: plan.unchecked() > 0, ..Ended::well(changed, text) }
 }
 
-/// The plan, with what the settings no longer name.
+/// The plan, with the objects that the settings no longer use.
 pub(super) fn with_stale(plan: &Plan, stale: &[Line<prune::Act>], prune: bool) -> Event {
     let mut shown = plan.shown();
     if let Event::Plan { lines, changes } = &mut shown {
@@ -143,10 +143,10 @@ pub(super) fn with_stale(plan: &Plan, stale: &[Line<prune::Act>], prune: bool) -
     shown
 }
 
-/// `status` as a machine without the record needs it: with the places that only this one remembers.
+/// The `status` command for a machine without the record, with the settings that only this record has.
 fn elsewhere(settings: &Settings, uid: &str) -> Command {
     let mut words = vec!["status".to_owned()];
-    // What was given in this run is repeated anyway.
+    // The command repeats the flags of this run anyway.
     if settings.anchor_uid.is_none() {
         words.push(format!("--anchor-uid {uid}"));
     }
@@ -154,7 +154,7 @@ fn elsewhere(settings: &Settings, uid: &str) -> Command {
     if let Some(url) = settings.gitlab_url.as_ref().filter(|url| url.source.is_remembered()) {
         words.push(format!("--gitlab-url {}", shell_word(&url.value)));
     }
-    // The record keeps defaults, too.
+    // The record contains defaults, too.
     let defaults = [format!("{}-jobs", settings.deployment.value), settings.deployment.value.clone()];
     let places = [
         ("--namespace", vec![settings.namespace.value.clone()]),
@@ -195,7 +195,7 @@ fn next(session: &Session) -> Result<Vec<Hint>> {
     Ok(lines)
 }
 
-/// A script on stdout holds two secrets: not on a terminal, not in JSON, not in a CI log.
+/// Refuses a script on stdout on a terminal, in JSON and in CI: it contains two secrets.
 fn check_stdout(outside: &Outside<'_>) -> Result<()> {
     let ci = outside.env.get("CI").is_some_and(|value| !value.is_empty());
     let shown = outside.ui.stdout_is_terminal() || outside.options.output == Output::Json || ci;

@@ -14,7 +14,7 @@ use crate::settings::Need;
 /// `status`.
 ///
 /// # Errors
-/// Where nothing can be looked at.
+/// Failures that prevent all checks.
 pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let mut selection = engine::select(&[], &[], None)?;
     let (settings, record) = outside.settings().await?;
@@ -22,16 +22,16 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let parts = selection.iter().filter_map(|step| step.info().part).collect();
     let side = record.as_ref().map(|record| &record.gitlab);
     let in_gitlab = side.is_some_and(|side| !side.is_empty() || side.commit.is_some());
-    let gitlab = if in_gitlab { Need::Look } else { Need::Nothing };
+    let gitlab = if in_gitlab { Need::Optional } else { Need::Nothing };
     let session = outside.open(Needs { gitlab, parts, ..Needs::default() }, (settings, record)).await?;
     session.check().await?;
-    session.certain()?;
+    session.check_owner()?;
     if waits(outside) {
         runner::wait(&session.gitlab, session.run().settings.wait).await?;
     }
     let plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
-    // What setup would still have to be told is no fault of what is there.
+    // Input that only `setup` needs is no fault of the deployment.
     let refusals: Vec<Failure> = plan.refusals().into_iter().filter(|one| !one.is_missing_input()).collect();
     let changes = plan.changes();
     if refusals.is_empty()
@@ -51,7 +51,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         let text = format!("{} pending{}.", count(changes, "change"), and_others(&plan));
         return Ok(Ended { pending: true, ..Ended::well(false, text) });
     }
-    // What setup is going to change is not worth proving; it proves what it made.
+    // Parts that `setup` would change are not proven here: `setup` proves its result.
     let failures = prove(&outside.ui, &session, &plan).await;
     if !failures.is_empty() {
         return Ok(Ended::failed(failures, false));

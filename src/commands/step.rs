@@ -1,4 +1,4 @@
-//! Each step by its own name: the same path as `setup`, with another selection.
+//! The subcommand of a step: `setup` with this step selected.
 
 use crate::base::error::Result;
 use crate::base::event::{Event, Reporter as _};
@@ -13,10 +13,10 @@ use crate::machine::script_files::Delivery;
 use crate::steps;
 use crate::steps::contract::{AnyStep, Prints};
 
-/// One step, with those that it pulls in.
+/// One step, with the steps that it requires.
 ///
 /// # Errors
-/// What keeps it from beginning; what it met later is in [`Ended`].
+/// Failures before the first change; later ones are in [`Ended`].
 pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Result<Ended> {
     let info = step.info();
     if outside.options.print_commands {
@@ -55,7 +55,7 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
     Ok(done(&session, &plan, changed))
 }
 
-/// Writes what the step makes to stdout.
+/// Writes the step's product to stdout.
 async fn print(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Result<Ended> {
     let info = step.info();
     let always = info.prints == Prints::Always;
@@ -66,17 +66,17 @@ async fn print(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Result<
     let session = outside.open(needs, known).await?;
     if !no_cluster {
         session.check().await?;
-        session.certain()?;
+        session.check_owner()?;
     }
     if let Some(printed) = step.print(session.reads()).await? {
-        // What somebody else applies has to count as ours later: on disk first.
+        // Recorded first, so that objects which an administrator applies later belong to the deployment.
         if !printed.intents.is_empty() {
             session.intend(&printed.intents)?;
         }
         write_product(outside, &printed.bytes)?;
     }
     if always {
-        // What the data is, beside it: stdout has the data alone.
+        // The description goes to stderr; stdout has only the data.
         let mut plan = engine::plan(session.reads(), &[step]).await;
         for hint in plan.all().flat_map(|line| line.detail.clone()) {
             outside.ui.event(&Event::Warning { text: hint.text });

@@ -1,4 +1,4 @@
-//! `teardown`: the list of steps, backwards.
+//! `teardown`: the steps in reverse order.
 
 use std::rc::Rc;
 
@@ -17,14 +17,14 @@ use crate::engine::{self, Plan, Watch};
 use crate::settings::RunOptions;
 use crate::steps::prune;
 
-/// What a teardown takes away.
+/// The plan of a teardown.
 struct Removal {
     plan: Plan,
-    /// What earlier settings left behind.
+    /// Objects left by earlier settings.
     stale: Vec<Line<prune::Act>>,
-    /// Whether the cluster was reached.
+    /// The cluster was reached.
     reached: bool,
-    /// Why it was not, where it was asked.
+    /// The failure of the connection to the cluster, if it was tried.
     out_of_reach: Option<Failure>,
 }
 
@@ -37,7 +37,7 @@ impl Removal {
 /// `teardown`.
 ///
 /// # Errors
-/// What keeps it from beginning; what it met later is in [`Ended`].
+/// Failures before the first change; later ones are in [`Ended`].
 pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let options = outside.options.clone();
     let known = outside.settings().await?;
@@ -56,7 +56,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     outside.ui.event(&Event::Note { text: format!("This removes {}:", session.run().names.deployment) });
     outside.ui.event(&with_stale(&removal.plan, &removal.stale, true));
-    // What is merely not given here is asked for before anything is taken away.
+    // Missing input is reported before anything is removed.
     if refusals.iter().any(|failure| failure.kind == Kind::Usage) {
         return Ok(Ended::failed(refusals, false));
     }
@@ -77,7 +77,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     confirm(outside, &session.run().names.deployment)?;
     let before = session.mutations();
     if removal.reached {
-        // A teardown that stops half-way must know what is ours when it goes on.
+        // A teardown that stops half-way and is run again must know the deployment's objects.
         session.adopt().await?;
     }
     if let Err(failures) = settle(&session, &removal).await {
@@ -98,7 +98,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     Ok(Ended::failed(with_pause(&session, go_on(failures)), changed))
 }
 
-/// A cluster that is gone takes a record that tells what was there.
+/// Refuses `--cluster-gone` without a record: only the record lists the deployment's objects.
 fn check_record(options: &RunOptions, (settings, record): &Known) -> Result<()> {
     let noted =
         || Record::load(&settings.state_dir, &settings.deployment.value).is_ok_and(|noted| noted.is_some());
@@ -109,8 +109,8 @@ fn check_record(options: &RunOptions, (settings, record): &Known) -> Result<()> 
     Err(Failure::new(Id::NoRecord, message).hint(("to list the recorded deployments", Command::list())))
 }
 
-/// Lets the selected steps decide what goes. Cluster, GitLab and disk are independent: one that is not there does
-/// not keep the others.
+/// Lets the selected steps decide what to remove. Cluster, GitLab and disk are independent: if one is unreachable, the
+/// others are still cleaned up.
 async fn plan(session: &Session, options: &RunOptions) -> Result<Removal> {
     let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
     crate::gitlab::facts::check_recorded(&session.gitlab)?;
@@ -125,7 +125,7 @@ async fn plan(session: &Session, options: &RunOptions) -> Result<Removal> {
             Err(failure) => return Err(failure),
         }
     };
-    session.certain()?;
+    session.check_owner()?;
     let reached = !options.cluster_gone && out_of_reach.is_none();
     if !reached {
         selection.retain(|step| !step.info().undo_needs_cluster);
@@ -140,7 +140,7 @@ async fn plan(session: &Session, options: &RunOptions) -> Result<Removal> {
     Ok(Removal { plan, stale, reached, out_of_reach })
 }
 
-/// Where there is nothing to take away: the record goes, if none of what it remembers is there.
+/// Ends a teardown with nothing to remove: deletes the record, if none of its objects exists.
 async fn nothing_left(
     session: &Session,
     options: &RunOptions,
@@ -177,11 +177,11 @@ async fn check_exists(session: &Session, options: &RunOptions, removal: &Removal
     }
 }
 
-/// Lets no new work begin, and waits for what runs.
+/// Stops new jobs, and waits for the running ones.
 async fn settle(session: &Session, removal: &Removal) -> Result<(), Vec<Failure>> {
     let settled = match engine::settle(session.writes(), &removal.plan).await {
         Ok(()) if removal.reached => {
-            job_pods::settle(&session.cluster, to_look_into_jobs(session.run(), &removal.plan)).await
+            job_pods::settle(&session.cluster, binding_to_list_jobs(session.run(), &removal.plan)).await
         }
         Ok(()) => Ok(None),
         Err(failure) => Err(failure),
@@ -200,7 +200,7 @@ async fn settle(session: &Session, removal: &Removal) -> Result<(), Vec<Failure>
     }
 }
 
-/// Takes everything away; all that failed, the most telling first.
+/// Removes everything. Returns all failures, the one with the highest weight first.
 async fn remove(
     outside: &mut Outside<'_>,
     session: &Session,
@@ -221,7 +221,7 @@ async fn remove(
         failures.extend(remains::left(&session.cluster).await?);
     }
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.kind.weight()));
-    // A right that could not be given back outweighs the rest.
+    // A temporary RoleBinding that is left outweighs all other failures.
     if let Err(failure) = temporary_binding::release_held(&session.cluster).await {
         failures.retain(|other| other.id != failure.id);
         failures.insert(0, failure);
@@ -229,8 +229,8 @@ async fn remove(
     Ok(failures)
 }
 
-/// Takes everything away, the namespaces last. Where generators alone keep one there, whoever sits at a
-/// terminal is asked whether it goes with what they keep.
+/// Removes everything, the namespaces last. If a namespace contains only objects that controllers generate, asks on a
+/// terminal whether to delete it with them.
 async fn undo(outside: &mut Outside<'_>, session: &Session, removal: &Removal) -> Result<Vec<Failure>> {
     let (w, watch) =
         (session.writes(), Watch { stop: &|| session.stop(), mutations: &|| session.mutations() });
@@ -254,17 +254,17 @@ async fn undo(outside: &mut Outside<'_>, session: &Session, removal: &Removal) -
     Ok(failures)
 }
 
-/// Whether the whole list was asked for.
+/// Whether no step was excluded.
 fn is_whole(options: &RunOptions) -> bool {
     options.only.is_empty() && options.skip.is_empty() && options.from.is_none()
 }
 
-/// Whether this teardown is meant to leave nothing: then nothing needs to be remembered either.
+/// Whether this teardown removes everything, so that the record can be deleted.
 fn is_all(options: &RunOptions) -> bool {
     is_whole(options) && !options.keep_namespaces
 }
 
-/// What still exists stays known by its uid, so that the next setup or teardown finds it ours.
+/// Keeps the uids of existing objects in the record, for the next setup or teardown.
 fn remember_what_is_left(session: &Session) -> Result<()> {
     let secret = session.run().names.token_secret();
     session.journal.write(|record| {
@@ -277,10 +277,10 @@ fn remember_what_is_left(session: &Session) -> Result<()> {
     })
 }
 
-/// The planned binding that lets the operator see what is in the jobs' namespace, if one is needed.
-fn to_look_into_jobs<'a>(run: &Run, plan: &'a Plan) -> Option<&'a Object> {
+/// The planned temporary RoleBinding with which the operator lists the job namespace, if one is needed.
+fn binding_to_list_jobs<'a>(run: &Run, plan: &'a Plan) -> Option<&'a Object> {
     plan.all().find_map(|line| match &line.target {
-        Some(Target::Look(binding))
+        Some(Target::TemporaryBinding(binding))
             if binding.reference.namespace.as_ref() == Some(&run.names.job_namespace) =>
         {
             Some(binding)
@@ -307,7 +307,7 @@ fn with_pause(session: &Session, mut failures: Vec<Failure>) -> Vec<Failure> {
 
 /// What failed, with the command that goes on last.
 fn go_on(failures: Vec<Failure>) -> Vec<Failure> {
-    // What generators keep there goes only with a consent that was read.
+    // Generated objects are deleted only with explicit consent.
     let generated = failures.iter().any(|failure| failure.id == Id::GeneratedObjects);
     let again = Command::teardown(if generated { "--accept generated" } else { "" });
     let one = |failure: Failure| {
@@ -318,14 +318,14 @@ fn go_on(failures: Vec<Failure>) -> Vec<Failure> {
         if failure.id == Id::TemporaryBindingLeft {
             return failure;
         }
-        // What finishes it is the last line, whatever had to be said before.
+        // The finishing command is the last hint.
         let text = if failure.hints.is_empty() { "" } else { "then finish with" };
         failure.hint((text, again.clone()))
     };
     failures.into_iter().map(one).collect()
 }
 
-/// What is left, and what is not.
+/// The last line: what was removed, and what stays.
 fn last_line(session: &Session, whole: bool, changed: bool) -> Ended {
     let run = session.run();
     let deployment = &run.names.deployment;
@@ -359,7 +359,7 @@ fn confirm(outside: &mut Outside<'_>, deployment: &str) -> Result<()> {
     Err(Failure::new(Id::NotConfirmed, "not confirmed"))
 }
 
-/// Removes what is known on this machine, lock last; a commit that stays is noted for `--revert-pipeline`.
+/// Removes the deployment's files on this machine, the lock last.
 fn forget(session: &Session) -> Result<()> {
     let dir = &session.run().settings.state_dir;
     let deployment = &session.run().names.deployment;
@@ -375,7 +375,7 @@ fn forget(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// What became of each line, as it is now and not as it was planned.
+/// The result of each line, from its current state instead of from the plan.
 async fn receipt_lines(session: &Session, removal: &Removal, failures: &[Failure]) -> Vec<String> {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
     let mut text = vec![format!("{}: teardown at {now}", session.run().names.deployment)];
@@ -391,7 +391,7 @@ async fn receipt_lines(session: &Session, removal: &Removal, failures: &[Failure
             Some(Target::File(path)) => !path.exists(),
             Some(Target::Runner) => session.notes().record().gitlab.owned().is_none(),
             Some(Target::Commit) => session.notes().record().gitlab.commit.is_none(),
-            Some(Target::Look(_)) => continue,
+            Some(Target::TemporaryBinding(_)) => continue,
             None => false,
         };
         let state = match line.decision {
@@ -418,12 +418,12 @@ fn receipt_path<'a>(outside: &'a Outside<'_>) -> Option<&'a std::path::Path> {
     outside.options.receipt.as_deref().filter(|path| path.as_os_str() != "-")
 }
 
-/// A receipt that cannot be written is found out before there is something to say in it.
+/// Refuses a receipt that cannot be written, before anything is removed.
 fn check_receipt(outside: &Outside<'_>) -> Result<()> {
     receipt_path(outside).map_or(Ok(()), files::check_writable)
 }
 
-/// Writes the receipt; where the file does not take it after all, it goes to stdout, not into nothing.
+/// Writes the receipt, to stdout if the file cannot be written after all.
 fn receipt(outside: &Outside<'_>, lines: &[String]) -> Result<()> {
     let Some(path) = receipt_path(outside) else { return write_lines(outside, lines) };
     let written = files::write_shown(path, message::report(lines).as_bytes());

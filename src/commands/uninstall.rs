@@ -1,5 +1,4 @@
-//! `launch-script --uninstall`: the script that takes back what the launch script made of a host, from what
-//! is known here.
+//! `launch-script --uninstall`: the script that reverts the launch script on a host, from local data.
 
 use crate::base::error::Result;
 use crate::commands::session::Outside;
@@ -7,7 +6,7 @@ use crate::commands::{Ended, write_product};
 use crate::machine::uninstall::Uninstall;
 use crate::settings::{Missing, missing_failure};
 
-/// Prints the script to stdout. Asks nobody, changes nothing, contacts nobody.
+/// Prints the script to stdout, without prompts, changes or connections.
 pub(super) async fn uninstall(outside: &Outside<'_>) -> Result<Ended> {
     let (settings, record) = outside.settings().await?;
     let Some(url) = &settings.gitlab_url else {

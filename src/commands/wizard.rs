@@ -100,7 +100,7 @@ pub fn fill(ask: &mut dyn Ask, settings: &mut Settings, gaps: &Gaps) -> Result<O
     if gaps.gitlab == Need::Nothing {
         return Ok(None);
     }
-    if gaps.gitlab == Need::Look {
+    if gaps.gitlab == Need::Optional {
         return look(ask, settings, gaps).map(|()| None);
     }
     if settings.gitlab_url.is_none() {

@@ -14,7 +14,7 @@ pub const DEPLOYMENT: &str = "outrigger.dev/deployment";
 /// Annotation on the anchor with the last non-secret settings, as JSON.
 pub const SETTINGS: &str = "outrigger.dev/settings";
 /// The settings in that annotation: none that apply to one machine only, and none that could send a token or
-/// credentials to another host. [`crate::commands::witness`] decides which of them are read back.
+/// credentials to another host. [`crate::commands::confirm_owner`] decides which of them are read back.
 pub const NOTED: &[&str] = &[
     "namespace",
     "podSecurity",

@@ -10,7 +10,7 @@ use crate::base::error::{Failure, Result};
 use crate::deployment::mark::{self, Deployment, Marks};
 use crate::deployment::names;
 use crate::deployment::object::{Object, Ref};
-use crate::deployment::ownership::{self, Owner, Vouched, Voucher};
+use crate::deployment::ownership::{self, Confirmed, Evidence, Owner};
 use crate::deployment::record::Record;
 use crate::deployment::run::Run;
 
@@ -22,9 +22,9 @@ pub struct Notes {
     /// Whether the record was read from disk.
     pub recorded: bool,
     /// The confirmed id, if this machine has no record.
-    pub vouched: Option<Vouched>,
+    pub confirmed: Option<Confirmed>,
     /// Why the id could not be confirmed, if objects in the cluster have this deployment's labels.
-    pub doubt: Option<Failure>,
+    pub unconfirmed: Option<Failure>,
 }
 
 impl Notes {
@@ -41,14 +41,14 @@ impl Notes {
     }
 
     pub fn owner(&self, live: &Object) -> Owner {
-        let vouched = self.vouched.as_ref().map(|vouched| vouched.id.as_str());
-        ownership::judge(live, &self.record.borrow(), vouched)
+        let confirmed = self.confirmed.as_ref().map(|confirmed| confirmed.id.as_str());
+        ownership::judge(live, &self.record.borrow(), confirmed)
     }
 
     /// Fails if objects have this deployment's labels and its id could not be confirmed: with OR0706 (exit 7), or
     /// with GitLab's error if the mark could not be read.
-    pub fn certain(&self) -> Result<()> {
-        self.doubt.clone().map_or(Ok(()), Err)
+    pub fn check_owner(&self) -> Result<()> {
+        self.unconfirmed.clone().map_or(Ok(()), Err)
     }
 
     /// Updates the deployment's ServiceAccount after it was read or changed.
@@ -114,7 +114,7 @@ impl Notes {
         };
         let current = made(namespace, uid);
         let mut earlier = Vec::new();
-        if self.recorded || self.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Uid) {
+        if self.recorded || self.confirmed.as_ref().is_some_and(|confirmed| confirmed.by == Evidence::Uid) {
             let before = record.anchors.iter().map(|owned| (owned.object.namespace.as_deref(), &*owned.uid));
             for (namespace, uid) in before.chain([(Some(here), "")]) {
                 earlier.extend(made(namespace.unwrap_or_default(), uid));

@@ -3,7 +3,7 @@
 //! Labels and annotations are only hints: users who may write them must not be able to direct outrigger to other
 //! objects. An object belongs to the deployment if the record has its uid, if the record has an intent to create it
 //! and the object has the deployment's random id, or if it has the confirmed id. Several objects with the same id
-//! do not confirm it, because an id can be copied. Without a record, [`crate::commands::witness`] confirms the id.
+//! do not confirm it, because an id can be copied. Without a record, [`crate::commands::confirm_owner`] confirms the id.
 
 use crate::base::error::{Command, Failure, Id};
 use crate::deployment::names::{DEPLOYMENT, ID};
@@ -21,7 +21,7 @@ pub enum Owner {
 
 /// The evidence that confirms the id of a deployment of which this machine has no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voucher {
+pub enum Evidence {
     /// `--anchor-uid` is the ServiceAccount's uid.
     Uid,
     /// The runner in GitLab has the mark of this ServiceAccount.
@@ -30,9 +30,9 @@ pub enum Voucher {
 
 /// A confirmed id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vouched {
+pub struct Confirmed {
     pub id: String,
-    pub by: Voucher,
+    pub by: Evidence,
 }
 
 /// The id of the anchor, if all other existing objects have the same one.
@@ -45,8 +45,8 @@ pub fn agreed_id<'a>(anchor: &Object, others: impl IntoIterator<Item = &'a Objec
 /// and this machine's record is out of date.
 const SAME_ID: &str = ", with this deployment's id: a run on another machine may have reissued it";
 
-/// `vouched` is the confirmed id, if any.
-pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
+/// `confirmed` is the confirmed id, if any.
+pub fn judge(live: &Object, record: &Record, confirmed: Option<&str>) -> Owner {
     let carried = live.annotation(ID).unwrap_or_default();
     if let Some(uid) = record.uid_of(&live.reference) {
         return if uid == live.uid() {
@@ -59,7 +59,7 @@ pub fn judge(live: &Object, record: &Record, vouched: Option<&str>) -> Owner {
         };
     }
     let intended = !carried.is_empty() && carried == record.id && record.intents.contains(&live.reference);
-    if intended || vouched.is_some_and(|id| carried == id) {
+    if intended || confirmed.is_some_and(|id| carried == id) {
         return Owner::Us;
     }
     Owner::Foreign(if live.label("app.kubernetes.io/managed-by") == Some("outrigger") {

@@ -47,7 +47,7 @@ pub enum Target {
     /// An object in the cluster.
     Object(Ref),
     /// The temporary binding with which the operator lists a namespace's contents before its deletion.
-    Look(Object),
+    TemporaryBinding(Object),
     File(PathBuf),
     /// The runner in GitLab.
     Runner,

@@ -12,7 +12,7 @@ use super::row::{Group, Kind, Row};
 use super::table::{SETTINGS, setting};
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::text;
-use crate::base::yaml::{self, Repeated, Spanned};
+use crate::base::yaml::{self, DuplicateKeys, Spanned};
 
 /// The size limit in bytes: a wrong path must not fill the memory.
 const LONGEST: usize = 1 << 20;
@@ -59,7 +59,7 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     if text.len() > LONGEST {
         return Err(failure(format!("settings file {} is larger than 1 MiB", path.display())));
     }
-    let mut documents: Vec<Pairs> = yaml::read(text, Repeated::Told)
+    let mut documents: Vec<Pairs> = yaml::read(text, DuplicateKeys::Kept)
         .map_err(|fault| failure(format!("invalid settings file {}: {}", path.display(), fault.words)))?;
     if documents.len() > 1 {
         return Err(failure(format!("settings file {} contains more than one document", path.display())));

@@ -14,7 +14,7 @@ pub enum Need {
     #[default]
     Nothing,
     /// The API if a token is at hand; without one, GitLab is not checked.
-    Look,
+    Optional,
     /// A runner: its token, or the means to create one.
     Runner,
     /// The API, for a project.
@@ -93,7 +93,7 @@ impl Settings {
     /// if the environment contains a token or the user has entered one.
     pub fn missing(&self, need: Need, has_gitlab_token: bool) -> Vec<Missing> {
         let mut missing = Vec::new();
-        if matches!(need, Need::Nothing | Need::Look) {
+        if matches!(need, Need::Nothing | Need::Optional) {
             return missing;
         }
         if self.gitlab_url.is_none() {

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::base::error::{Aim, Command, Failure, Id, Kind, Result};
 use crate::base::text::count;
 use crate::cluster::Class;
-use crate::cluster::dry_run::{self, Look};
+use crate::cluster::dry_run::{self, DryRun};
 use crate::cluster::rights::{self, Right};
 use crate::cluster::temporary_binding::{bind, manifest, release_held, release_one, undo_command};
 use crate::deployment::names;
@@ -14,7 +14,7 @@ use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::{Part, Run};
 use crate::settings::{Risk, shell_word};
 use crate::steps::contract::{Decided, Deciding, Info, Milestone, Outcome, Purpose, Reads, Step, Writes};
-use crate::steps::looks;
+use crate::steps::dry_runs;
 
 pub struct BindAdmin;
 
@@ -117,7 +117,7 @@ impl Step for BindAdmin {
         let mut decided = Decided::lines(leftovers.chain([decide(d, seen)]).collect());
         if matches!(seen.answer, Answer::Needed) && seen.means.is_some() {
             let why = "you may not grant it yet".to_owned();
-            decided.forecast.unlooked.push((d.run.names.role(), why));
+            decided.forecast.unchecked.push((d.run.names.role(), why));
         }
         decided
     }
@@ -282,14 +282,14 @@ async fn means(r: Reads<'_>, operator: &str) -> Result<Means> {
     let right =
         Right { name: "edit".to_owned(), ..Right::new("rbac.authorization.k8s.io", "clusterroles", "bind") };
     let release = Right::new("rbac.authorization.k8s.io", "rolebindings", "delete");
-    let (bind, release, look) = tokio::join!(
+    let (bind, release, dry_run_result) = tokio::join!(
         r.cluster.may(namespace, &right),
         r.cluster.may(namespace, &release),
-        looks::look(r.cluster, &binding, true)
+        dry_runs::one(r.cluster, &binding, true)
     );
-    let refused = match look {
+    let refused = match dry_run_result {
         // `decide` reports a denial, with the alternatives.
-        Look::Refused(failure) if failure.kind != Kind::Denied => Some(failure),
+        DryRun::Refused(failure) if failure.kind != Kind::Denied => Some(failure),
         _ => None,
     };
     Ok(Means { bind: bind.map_err(Failure::from)?, release: release.map_err(Failure::from)?, refused })

@@ -224,7 +224,7 @@ fn decisions() {
 
 #[test]
 fn role_that_needs_the_binding_has_no_dry_run() {
-    for (answer, means, unlooked) in [
+    for (answer, means, unchecked) in [
         (Answer::Needed, true, 1),
         (Answer::Needed, false, 0),
         (Answer::MayGrant(String::new()), false, 0),
@@ -235,7 +235,7 @@ fn role_that_needs_the_binding_has_no_dry_run() {
         seen.answer = answer;
         seen.means = seen.means.filter(|_| means);
         let forecast = world.deciding(|d| BindAdmin.decide(d, &seen)).forecast;
-        assert_eq!(forecast.unlooked.len(), unlooked);
+        assert_eq!(forecast.unchecked.len(), unchecked);
     }
 }
 

@@ -84,7 +84,7 @@ pub enum Purpose {
 #[derive(Clone, Debug, Default)]
 pub struct Forecast {
     /// Objects without a dry run so far, with the reason.
-    pub unlooked: Vec<(Ref, String)>,
+    pub unchecked: Vec<(Ref, String)>,
     /// create-runner's line already announces the new tags of the pipeline file.
     pub tags_announced: bool,
     /// The pipeline file will be committed.
@@ -93,7 +93,7 @@ pub struct Forecast {
 
 impl Forecast {
     fn add(&mut self, other: &Self) {
-        self.unlooked.extend(other.unlooked.iter().cloned());
+        self.unchecked.extend(other.unchecked.iter().cloned());
         self.tags_announced |= other.tags_announced;
         self.commit |= other.commit;
     }

@@ -15,7 +15,7 @@ use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::Run;
 use crate::settings::{PodSecurity, Risk, shell_word};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
-use crate::steps::looks::Looks;
+use crate::steps::dry_runs::DryRuns;
 use crate::steps::{Delete, removal};
 
 pub struct CreateNamespaces;
@@ -27,7 +27,7 @@ pub struct Place {
     is_job: bool,
     wanted: Object,
     /// A temporary binding for listing its contents before its deletion.
-    look: Option<Object>,
+    binding: Option<Object>,
 }
 
 pub struct Seen {
@@ -37,7 +37,7 @@ pub struct Seen {
     reach: Option<String>,
     /// The Role is already there, so the user accepted this before.
     works_already: bool,
-    looks: Looks,
+    dry_runs: DryRuns,
 }
 
 #[derive(Clone)]
@@ -50,7 +50,7 @@ pub enum Act {
 #[derive(Clone)]
 pub enum Undo {
     /// Create the temporary binding for listing the contents.
-    Look(Object),
+    BindTemporarily(Object),
     /// Delete the namespace, if it contains no foreign objects.
     Delete(Delete),
 }
@@ -93,9 +93,9 @@ impl Step for CreateNamespaces {
             let level = r.run.settings.pod_security.word();
             let wanted =
                 r.run.names.namespace_manifest(reference.clone(), &r.notes.id(), level, version.as_deref());
-            places.push(Place { reference, live, is_job, wanted, look: None });
+            places.push(Place { reference, live, is_job, wanted, binding: None });
         }
-        let mut seen = Seen { places, reach: None, works_already: false, looks: Looks::default() };
+        let mut seen = Seen { places, reach: None, works_already: false, dry_runs: DryRuns::default() };
         match why {
             Purpose::Setup | Purpose::Again => survey(r, &mut seen).await,
             Purpose::Teardown => {
@@ -103,8 +103,8 @@ impl Step for CreateNamespaces {
                     // A terminating namespace is only waited for.
                     let ours = |live: &Object| !live.is_terminating() && r.notes.owner(live) == Owner::Us;
                     if !r.run.is_used(&place.reference.name) && place.live.as_ref().is_some_and(ours) {
-                        place.look =
-                            temporary_binding::to_look_into(r.cluster, &place.reference.name).await?;
+                        place.binding =
+                            temporary_binding::to_list_contents(r.cluster, &place.reference.name).await?;
                     }
                 }
             }
@@ -121,7 +121,7 @@ impl Step for CreateNamespaces {
                 _ => line,
             }
         });
-        let mut decided = seen.looks.judge(lines.collect(), |act| match act {
+        let mut decided = seen.dry_runs.judge(lines.collect(), |act| match act {
             Act::Create(object) => Some(object),
             Act::Relabel(_) => None,
         });
@@ -164,8 +164,10 @@ impl Step for CreateNamespaces {
             } else if d.run.options.keep_namespaces {
                 lines.push(Line::keep(format!("{} (--keep-namespaces)", place.reference)));
             } else {
-                let binding = place.look.clone();
-                lines.extend(binding.map(|binding| temporary_binding::look_line(binding).map(Undo::Look)));
+                let binding = place.binding.clone();
+                lines.extend(
+                    binding.map(|binding| temporary_binding::line(binding).map(Undo::BindTemporarily)),
+                );
                 lines.push(removal(d, live).map(Undo::Delete));
             }
         }
@@ -178,7 +180,7 @@ impl Step for CreateNamespaces {
         let mut agreed = Vec::new();
         for act in acts {
             match act {
-                Undo::Look(binding) => {
+                Undo::BindTemporarily(binding) => {
                     if !temporary_binding::is_held(w.cluster, &binding.reference) {
                         kept.extend(temporary_binding::bind(w.cluster, &binding).await.err());
                     }
@@ -226,7 +228,7 @@ async fn survey(r: Reads<'_>, seen: &mut Seen) {
     let missing = seen.places.iter().filter(is_missing);
     let missing: Vec<Object> =
         missing.map(|place| names::marked(place.wanted.clone(), &r.run.settings)).collect();
-    seen.looks = Looks::at(r.cluster, &missing.iter().collect::<Vec<_>>()).await;
+    seen.dry_runs = DryRuns::at(r.cluster, &missing.iter().collect::<Vec<_>>()).await;
 }
 
 /// The line of an existing job namespace, with what jobs can reach there.
@@ -274,7 +276,7 @@ fn decide(run: &Run, place: &Place, owner: Option<&Owner>) -> Line<Act> {
         return marks(run).into_iter().fold(line, Line::detail);
     };
     if live.is_terminating() {
-        return Line::refuse(deletion::in_the_way(live));
+        return Line::refuse(deletion::being_deleted(live));
     }
     if run.is_used(name) {
         let line = Line::keep(format!("{name} is used as it is (--use-namespace)"));

@@ -1,7 +1,7 @@
 //! Namespaces are created or used as they are; a Pod Security level is raised, and lowered only on request.
 
 use super::*;
-use crate::cluster::dry_run::Look;
+use crate::cluster::dry_run::DryRun;
 use crate::steps::fixture::{self, World};
 
 /// Both exist and belong to the deployment.
@@ -10,10 +10,10 @@ fn base(world: &mut World) -> Seen {
     let level = world.run.settings.pod_security.word();
     let place = |(index, reference): (usize, Ref)| {
         let wanted = world.run.names.namespace_manifest(reference.clone(), fixture::ID, level, None);
-        Place { reference, live: Some(world.ours(&wanted)), is_job: index == 1, wanted, look: None }
+        Place { reference, live: Some(world.ours(&wanted)), is_job: index == 1, wanted, binding: None }
     };
     let places = references.into_iter().enumerate().map(place).collect();
-    Seen { places, reach: None, works_already: false, looks: Looks::default() }
+    Seen { places, reach: None, works_already: false, dry_runs: DryRuns::default() }
 }
 
 fn at(seen: &mut Seen, index: usize) -> &mut Object {
@@ -71,7 +71,7 @@ fn decisions() {
                 |_, seen| {
                     seen.places[JOB].live = None;
                     let failure = Failure::new(Id::AdmissionRefused, "a policy refuses it");
-                    seen.looks.add(&seen.places[JOB].reference, Look::Refused(failure));
+                    seen.dry_runs.add(&seen.places[JOB].reference, DryRun::Refused(failure));
                 },
                 &[KEEP, "Refuse AdmissionRefused: a policy refuses it"],
             ),
@@ -193,7 +193,7 @@ fn decisions() {
 #[test]
 fn decisions_to_undo() {
     let shown = |act: &Undo| match act {
-        Undo::Look(binding) => format!("Look {}", binding.reference.name),
+        Undo::BindTemporarily(binding) => format!("Bind {}", binding.reference.name),
         Undo::Delete(Delete(reference, uid)) => format!("Delete {} {uid}", reference.name),
     };
     fixture::undo_table(
@@ -237,10 +237,10 @@ fn decisions_to_undo() {
                     let binding =
                         Ref::new(crate::deployment::object::Kind::RoleBinding, "demo-jobs", "demo-admin-1");
                     let binding = temporary_binding::manifest(&world.run, fixture::ID, binding, "edit", "me");
-                    seen.places[JOB].look = Some(binding);
+                    seen.places[JOB].binding = Some(binding);
                 },
                 &[
-                    "Create Look demo-admin-1: edit for you, to list its contents | kubectl delete -n demo-jobs rolebinding demo-admin-1",
+                    "Create Bind demo-admin-1: edit for you, to list its contents | kubectl delete -n demo-jobs rolebinding demo-admin-1",
                     "Remove Delete demo-jobs uid-demo-jobs",
                     "Remove Delete demo uid-demo",
                 ],

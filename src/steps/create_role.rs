@@ -20,7 +20,7 @@ use crate::deployment::run::{Part, Run};
 use crate::steps::contract::{
     Decided, Deciding, Info, Milestone, Outcome, Printed, Prints, Purpose, Reads, Step, Writes,
 };
-use crate::steps::looks::{self, Looks};
+use crate::steps::dry_runs::{self, DryRuns};
 use crate::steps::{Delete, removal};
 
 pub struct CreateRole;
@@ -33,7 +33,7 @@ pub struct Seen {
     objects: Vec<(Object, Option<Object>)>,
     /// The `default` ServiceAccount of the job namespace, if that is ours.
     default_account: Option<Object>,
-    looks: Looks,
+    dry_runs: DryRuns,
 }
 
 impl Step for CreateRole {
@@ -74,22 +74,22 @@ impl Step for CreateRole {
             objects.push((object, live.map_err(Failure::from)?));
         }
         if why == Purpose::Teardown {
-            return Ok(Seen { objects, default_account: None, looks: Looks::default() });
+            return Ok(Seen { objects, default_account: None, dry_runs: DryRuns::default() });
         }
         // bind-admin does the Role's dry run.
         let elsewhere =
             |object: &Object| r.run.includes(Part::Grant) && object.reference.kind == ObjectKind::Role;
         let missing = objects.iter().filter(|(_, live)| live.is_none()).map(|(wanted, _)| wanted);
         let (asked, others): (Vec<&Object>, Vec<&Object>) = missing.partition(|object| !elsewhere(object));
-        let mut looks = Looks::at(r.cluster, &asked).await;
+        let mut dry_runs = DryRuns::at(r.cluster, &asked).await;
         for object in others {
-            looks.add(&object.reference, looks::look(r.cluster, object, false).await);
+            dry_runs.add(&object.reference, dry_runs::one(r.cluster, object, false).await);
         }
         let mut default_account = None;
         if !r.run.is_used(&r.run.names.job_namespace) {
             default_account = r.cluster.read(&r.run.names.default_account()).await.map_err(Failure::from)?;
         }
-        Ok(Seen { objects, default_account, looks })
+        Ok(Seen { objects, default_account, dry_runs })
     }
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
@@ -97,11 +97,13 @@ impl Step for CreateRole {
             let owner = live.as_ref().map_or(Owner::Us, |live| d.notes.owner(live));
             match (live, owner) {
                 (Some(live), Owner::Foreign(why)) => Line::refuse(ownership::foreign(live, &why)),
-                (Some(live), Owner::Us) if live.is_terminating() => Line::refuse(deletion::in_the_way(live)),
+                (Some(live), Owner::Us) if live.is_terminating() => {
+                    Line::refuse(deletion::being_deleted(live))
+                }
                 (live, _) => role::decide(wanted.clone(), live.as_ref(), d.run.settings.force_conflicts),
             }
         });
-        let mut decided = seen.looks.judge(lines.collect(), |act| match act {
+        let mut decided = seen.dry_runs.judge(lines.collect(), |act| match act {
             Act::Create(object) => Some(object),
             Act::Apply(_) | Act::Replace(..) | Act::QuietDefault(_) => None,
         });

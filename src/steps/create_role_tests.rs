@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::dry_run::Look;
+use crate::cluster::dry_run::DryRun;
 use crate::steps::fixture::{self, World};
 
 /// Everything is in place.
@@ -12,7 +12,7 @@ fn base(world: &mut World) -> Seen {
     let objects = objects.into_iter().map(|wanted| (wanted.clone(), Some(world.ours(&wanted)))).collect();
     let names = &world.run.names;
     let quiet = names.manifest(names.default_account(), "", &json!({"automountServiceAccountToken": false}));
-    Seen { objects, default_account: Some(quiet), looks: Looks::default() }
+    Seen { objects, default_account: Some(quiet), dry_runs: DryRuns::default() }
 }
 
 /// The existing object with this index.
@@ -265,7 +265,7 @@ fn decisions() {
                 |_, seen| {
                     seen.objects[ROLE].1 = None;
                     let failure = Failure::new(Id::AdmissionRefused, "a policy refuses the Role");
-                    seen.looks.add(&seen.objects[ROLE].0.reference, Look::Refused(failure));
+                    seen.dry_runs.add(&seen.objects[ROLE].0.reference, DryRun::Refused(failure));
                 },
                 &[KEEP, KEEP, KEEP, "Refuse AdmissionRefused: a policy refuses the Role"],
             ),
@@ -280,11 +280,11 @@ fn missing_object_without_a_dry_run_is_in_the_forecast() {
     let role = seen.objects[ROLE].0.reference.clone();
     for (live, expected) in [(seen.objects[ROLE].1.clone(), 0), (None, 1)] {
         seen.objects[ROLE].1 = live;
-        seen.looks = Looks::default();
-        seen.looks.add(&role, Look::Skipped("no namespace yet".to_owned()));
+        seen.dry_runs = DryRuns::default();
+        seen.dry_runs.add(&role, DryRun::Skipped("no namespace yet".to_owned()));
         let decided = world.deciding(|d| CreateRole.decide(d, &seen));
         assert_eq!(decided.lines.len(), 4, "an object without a dry run is planned");
-        assert_eq!(decided.forecast.unlooked.len(), expected);
+        assert_eq!(decided.forecast.unchecked.len(), expected);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::{Part, Run};
 use crate::settings::Risk;
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Products, Purpose, Reads, Step, Writes};
-use crate::steps::looks::Looks;
+use crate::steps::dry_runs::DryRuns;
 use crate::steps::{Delete, removal};
 
 pub struct IssueToken;
@@ -38,7 +38,7 @@ pub struct Seen {
     live: Option<Object>,
     /// The ServiceAccount is missing; only checked if the step runs alone.
     lacks_account: bool,
-    looks: Looks,
+    dry_runs: DryRuns,
 }
 
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Step for IssueToken {
 
     async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
         let live = r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?;
-        let mut seen = Seen { live, lacks_account: false, looks: Looks::default() };
+        let mut seen = Seen { live, lacks_account: false, dry_runs: DryRuns::default() };
         if why == Purpose::Teardown {
             return Ok(seen);
         }
@@ -85,7 +85,7 @@ impl Step for IssueToken {
         }
         // Not for an existing one, whose name would conflict.
         if seen.live.is_none() && !seen.lacks_account {
-            seen.looks = Looks::at(r.cluster, &[&manifest(r.run, &r.notes.id())]).await;
+            seen.dry_runs = DryRuns::at(r.cluster, &[&manifest(r.run, &r.notes.id())]).await;
         }
         Ok(seen)
     }
@@ -98,7 +98,7 @@ impl Step for IssueToken {
         if !lines[0].decision.is_change() {
             lines.extend(ends_soon(d));
         }
-        seen.looks.judge(lines, |act| match act {
+        seen.dry_runs.judge(lines, |act| match act {
             Act::Create(object) | Act::Request(object) => Some(object),
             Act::Replace(..) => None,
         })
@@ -237,7 +237,7 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
         return Line::refuse(ownership::foreign(live, &why));
     }
     if live.is_terminating() {
-        return Line::refuse(deletion::in_the_way(live));
+        return Line::refuse(deletion::being_deleted(live));
     }
     if let Some(why) = renewal::renewal(d.run, d.notes, live) {
         if let Some(failure) = refused {

@@ -1,7 +1,7 @@
 //! The token is kept while the script can use it, and replaced otherwise.
 
 use super::*;
-use crate::cluster::dry_run::Look;
+use crate::cluster::dry_run::DryRun;
 use crate::steps::fixture::{self, World};
 
 /// The Secret exists and belongs to the deployment, and its token is in the script.
@@ -11,7 +11,7 @@ fn base(world: &mut World) -> Seen {
     if world.run.settings.token_lifetime.is_some() {
         "2026-02-01T00:00:00Z".clone_into(&mut world.record.token_expires);
     }
-    Seen { live: Some(live), lacks_account: false, looks: Looks::default() }
+    Seen { live: Some(live), lacks_account: false, dry_runs: DryRuns::default() }
 }
 
 fn at(seen: &mut Seen) -> &mut Object {
@@ -79,7 +79,7 @@ fn decisions() {
                 |world, seen| {
                     seen.live = None;
                     let failure = Failure::new(Id::QuotaExceeded, "no room for a Secret");
-                    seen.looks.add(&world.run.names.token_secret(), Look::Refused(failure));
+                    seen.dry_runs.add(&world.run.names.token_secret(), DryRun::Refused(failure));
                 },
                 &["Refuse QuotaExceeded: no room for a Secret"],
             ),

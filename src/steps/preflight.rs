@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::base::error::{Command, Failure, Hint, Id, Kind, Result};
 use crate::base::event::Outcome as Judgement;
 use crate::base::text::count;
-use crate::cluster::dry_run::{self, Look};
+use crate::cluster::dry_run::{self, DryRun};
 use crate::cluster::endpoint_ca::{Trust, trust};
 use crate::cluster::rights::{self, Right};
 use crate::cluster::view::View;
@@ -22,7 +22,7 @@ use crate::settings::shell_word;
 use crate::steps::contract::{
     Decided, Deciding, Finding, Info, Never, Outcome, Purpose, Reads, Step, Writes,
 };
-use crate::steps::looks;
+use crate::steps::dry_runs;
 
 pub struct Preflight;
 
@@ -36,7 +36,7 @@ pub struct Seen {
     /// Refused dry runs of a job's Secret and pod.
     jobs: Vec<Failure>,
     /// Secret and pod without a dry run, with the reason.
-    unlooked: Vec<(Ref, String)>,
+    unchecked: Vec<(Ref, String)>,
     gitlab: Gitlab,
     exec_plugin: Option<String>,
     /// Both namespaces exist, so that objects in them can be checked.
@@ -95,7 +95,7 @@ impl Step for Preflight {
         if why == Purpose::Teardown {
             return Ok(None);
         }
-        let (version, operator, rights, trusted, (jobs, unlooked), gitlab) = tokio::join!(
+        let (version, operator, rights, trusted, (jobs, unchecked), gitlab) = tokio::join!(
             r.cluster.version(),
             r.cluster.operator(),
             check_rights(r),
@@ -117,7 +117,7 @@ impl Step for Preflight {
             rights,
             trust: trusted.cloned(),
             jobs,
-            unlooked,
+            unchecked,
             gitlab,
             exec_plugin: target.exec_plugin.clone(),
             complete: runner && job,
@@ -171,7 +171,7 @@ impl Step for Preflight {
         lines.extend(warnings);
         let mut decided = Decided::lines(lines);
         decided.findings = findings;
-        decided.forecast.unlooked.clone_from(&seen.unlooked);
+        decided.forecast.unchecked.clone_from(&seen.unchecked);
         decided
     }
 
@@ -184,7 +184,7 @@ impl Step for Preflight {
     }
 
     fn done(&self, d: &Deciding<'_>, _: &Option<Box<Seen>>, _: &[Line<Never>], _: &[String]) -> String {
-        verdict(d.forecast.unlooked.is_empty()).to_owned()
+        verdict(d.forecast.unchecked.is_empty()).to_owned()
     }
 }
 
@@ -318,30 +318,30 @@ fn versions(gitlab: Option<&str>, runner: &str) -> Result<Option<String>> {
 
 /// Dry runs of a job's Secret and pod in an existing job namespace: the refusals, and the objects without a dry run.
 async fn refused_jobs(r: Reads<'_>) -> (Vec<Failure>, Vec<(Ref, String)>) {
-    let (mut refused, mut unlooked) = (Vec::new(), Vec::new());
+    let (mut refused, mut unchecked) = (Vec::new(), Vec::new());
     let namespace = Ref::cluster(ObjectKind::Namespace, &r.run.names.job_namespace);
     let exists = r.cluster.read(&namespace).await.ok().flatten().is_some_and(|live| !live.is_terminating());
     if !exists || in_place(r.cluster).await {
-        return (refused, unlooked);
+        return (refused, unchecked);
     }
     // launch-script reports a file that cannot be read.
     let extra = runner_config::read(r.run, r.intake).await.unwrap_or_default();
     let objects = [job_pod::secret(&r.run.names), job_pod::pod(r.run, &extra)];
-    let looks = objects.iter().map(|object| looks::look(r.cluster, object, true));
-    let looks = futures_util::future::join_all(looks).await;
-    for (object, look) in objects.iter().zip(looks) {
-        let why = match look {
-            Look::Passes => continue,
-            Look::Refused(failure) if failure.kind != Kind::Denied => {
+    let results = objects.iter().map(|object| dry_runs::one(r.cluster, object, true));
+    let results = futures_util::future::join_all(results).await;
+    for (object, result) in objects.iter().zip(results) {
+        let why = match result {
+            DryRun::Passes => continue,
+            DryRun::Refused(failure) if failure.kind != Kind::Denied => {
                 refused.push(failure);
                 continue;
             }
-            Look::Refused(_) => "you may not create pods and Secrets of jobs yourself".to_owned(),
-            Look::Skipped(why) => why,
+            DryRun::Refused(_) => "you may not create pods and Secrets of jobs yourself".to_owned(),
+            DryRun::Skipped(why) => why,
         };
-        unlooked.push((object.reference.clone(), why));
+        unchecked.push((object.reference.clone(), why));
     }
-    (refused, unlooked)
+    (refused, unchecked)
 }
 
 /// Whether ServiceAccount, Role and RoleBinding already exist and belong to the deployment.

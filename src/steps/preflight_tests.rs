@@ -17,7 +17,7 @@ fn base(_: &mut World) -> Option<Box<Seen>> {
         rights: Ok(Rights::Granted(Vec::new())),
         trust: Ok(fixture::trust()),
         jobs: Vec::new(),
-        unlooked: Vec::new(),
+        unchecked: Vec::new(),
         gitlab: Gitlab::None,
         exec_plugin: None,
         complete: true,

@@ -12,7 +12,7 @@ use crate::steps::contract::{Reads, Writes};
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Create a temporary binding for listing a namespace before its deletion.
-    Look(Object),
+    BindTemporarily(Object),
     /// Delete the object with this uid.
     Delete(Ref, String),
 }
@@ -26,8 +26,8 @@ pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
         let live = r.cluster.read(&owned.object).await.map_err(Failure::from)?;
         let Some(live) = live.filter(|live| is_ours(live, &owned, &r.notes.id())) else { continue };
         if owned.object.kind == Kind::Namespace && all && !live.is_terminating() {
-            let binding = temporary_binding::to_look_into(r.cluster, &owned.object.name).await?;
-            lines.extend(binding.map(|binding| temporary_binding::look_line(binding).map(Act::Look)));
+            let binding = temporary_binding::to_list_contents(r.cluster, &owned.object.name).await?;
+            lines.extend(binding.map(|binding| temporary_binding::line(binding).map(Act::BindTemporarily)));
         }
         let text = format!("{} (no longer in the settings)", deletion::shown(&live));
         let target = Target::Object(owned.object.clone());
@@ -67,7 +67,7 @@ pub async fn apply(w: Writes<'_>, lines: &[Line<Act>]) -> Result<()> {
     let mut asked = Vec::new();
     for act in lines.iter().filter_map(|line| line.act.as_ref()) {
         let done = match act {
-            Act::Look(binding) => temporary_binding::bind(w.cluster, binding).await.map(drop),
+            Act::BindTemporarily(binding) => temporary_binding::bind(w.cluster, binding).await.map(drop),
             Act::Delete(reference, uid) => {
                 let done = if reference.kind == Kind::Namespace {
                     namespace::delete_if_empty(w.cluster, reference, uid).await.map(drop)

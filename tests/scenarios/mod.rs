@@ -106,7 +106,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("trust_a_patched_anchor_aims_nothing", trust::patched_anchor),
     ("trust_a_replayed_id_reaches_no_runner", trust::replayed_id),
     ("trust_a_mark_counts_in_the_named_project_alone", trust::mark_in_another_project),
-    ("trust_the_mark_or_the_uid_vouches", trust::vouched_for),
+    ("trust_the_mark_or_the_uid_confirms", trust::confirmed_owner),
     ("trust_marks_are_renewed", trust::marks_are_renewed),
     ("trust_a_mark_that_cannot_be_told", trust::unreadable_kube_system),
     ("trust_a_record_that_is_out_of_date", trust::record_out_of_date),

@@ -157,7 +157,7 @@ pub fn replayed_id(bed: &dyn Bed) {
         let _ = with_gitlab(&victim, &site, command).run().code(7).says("OR0706");
     }
     assert_same("a replayed id", &before, &world(bed.admin()));
-    // Even with the tenant's own ServiceAccount vouched for: its runner would carry another mark.
+    // Even with the tenant's own ServiceAccount confirmed: its runner would carry another mark.
     let uid = victim.anchor_uid().expect("the tenant made it");
     let plan = victim.teardown().flag("--anchor-uid", &uid).arg("--dry-run");
     let _ = with_gitlab(&victim, &site, plan).run().never_says(&format!("runner {}", runner["id"]));
@@ -200,7 +200,7 @@ pub fn mark_in_another_project(bed: &dyn Bed) {
 }
 
 /// Who the operator named may stand for a deployment: the runner's mark, or the uid, and nothing else.
-pub fn vouched_for(bed: &dyn Bed) {
+pub fn confirmed_owner(bed: &dyn Bed) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     let setup = with_gitlab(&scene, &site, scene.command("setup")).flag("--tags", "blue").run().code(0);
     let uid = scene.anchor_uid().expect("setup made it");

@@ -9,7 +9,7 @@ use super::{Found, Ours, serves};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::wait::{self, Pace};
 use crate::deployment::mark::{self, Marked, Marks};
-use crate::deployment::ownership::Voucher;
+use crate::deployment::ownership::Evidence;
 use crate::deployment::record::RunnerNote;
 use crate::gitlab::facts::instance;
 use crate::gitlab::view::View;
@@ -47,7 +47,7 @@ pub(super) fn trace(view: &View) -> Trace {
         // Another machine may have written the annotation just now.
         trace.lag = if trace.id.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
         // Only runners that outrigger created have a mark.
-        let marked = view.notes.vouched.as_ref().is_some_and(|vouched| vouched.by == Voucher::Mark);
+        let marked = view.notes.confirmed.as_ref().is_some_and(|confirmed| confirmed.by == Evidence::Mark);
         trace.given = noted == Some(crate::deployment::names::GIVEN) && trace.intent.is_none() && !marked;
     }
     trace
@@ -71,7 +71,7 @@ pub async fn find(view: &View) -> Result<Found> {
         }
     }
     // The deployment's id is new.
-    let fresh = !view.notes.recorded && view.notes.vouched.is_none();
+    let fresh = !view.notes.recorded && view.notes.confirmed.is_none();
     if fresh || (!is_scoped(view) && intent.is_none()) {
         return Ok(Found::None);
     }
@@ -249,9 +249,9 @@ async fn all(gitlab: &Gitlab, scope: &Scope) -> Result<Vec<Runner>, Refusal> {
 /// Whether a runner in GitLab confirms a ServiceAccount: the runner is of the scope in the settings, in which only
 /// users with rights can create one, and has the ServiceAccount's mark.
 #[derive(Clone, Debug)]
-pub enum Stands {
+pub enum Confirmation {
     /// This runner has the mark.
-    For(Box<Runner>),
+    By(Box<Runner>),
     /// The runner with this id has only the deployment's id, which can be copied.
     IdAlone(u64),
     /// No runner has the mark.
@@ -263,21 +263,21 @@ pub enum Stands {
 }
 
 /// Looks for a runner with one of these marks: by the anchor's id, and in the list.
-pub async fn stands(view: &View, hint: Option<u64>, marks: &Marks) -> Stands {
-    let Some(gitlab) = &view.access.client else { return Stands::Skipped(view.access.why_not.clone()) };
+pub async fn confirmation(view: &View, hint: Option<u64>, marks: &Marks) -> Confirmation {
+    let Some(gitlab) = &view.access.client else { return Confirmation::Skipped(view.access.why_not.clone()) };
     if !is_scoped(view) {
-        return Stands::Skipped("the runner's project is not set (--project)".to_owned());
+        return Confirmation::Skipped("the runner's project is not set (--project)".to_owned());
     }
     let scope = match instance(view).await {
         Ok(instance) => instance.scope.clone(),
-        Err(failure) => return Stands::Failed(Box::new(failure)),
+        Err(failure) => return Confirmation::Failed(Box::new(failure)),
     };
-    let Some(scope) = scope else { return Stands::Skipped("the project is not known".to_owned()) };
-    let mut id_alone = Stands::No;
+    let Some(scope) = scope else { return Confirmation::Skipped("the project is not known".to_owned()) };
+    let mut id_alone = Confirmation::No;
     let mut judge = |runner: Runner| match marks.judge(&runner.description) {
-        Marked::Current => Some(Stands::For(Box::new(runner))),
+        Marked::Current => Some(Confirmation::By(Box::new(runner))),
         Marked::Earlier => {
-            id_alone = Stands::IdAlone(runner.id);
+            id_alone = Confirmation::IdAlone(runner.id);
             None
         }
         Marked::No => None,
@@ -291,7 +291,7 @@ pub async fn stands(view: &View, hint: Option<u64>, marks: &Marks) -> Stands {
     }
     match all(gitlab, &scope).await {
         Ok(runners) => runners.into_iter().find_map(judge).unwrap_or(id_alone),
-        Err(refusal) => Stands::Failed(Box::new(refusal.into())),
+        Err(refusal) => Confirmation::Failed(Box::new(refusal.into())),
     }
 }
 

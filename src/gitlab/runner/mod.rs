@@ -12,7 +12,7 @@ mod wait;
 pub use create::{create, register, reset};
 pub use delete::{delete, settle};
 pub use describe::{Condition, condition, hosts};
-pub use find::{Stands, by_mark, find, stands};
+pub use find::{Confirmation, by_mark, confirmation, find};
 pub use wait::wait;
 
 use serde_json::{Value, json};

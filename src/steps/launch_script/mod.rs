@@ -46,7 +46,7 @@ pub struct Setup {
     /// The script file exists.
     exists: bool,
     /// The reason why the files cannot be written.
-    in_the_way: Option<Failure>,
+    delivery_refusal: Option<Failure>,
 }
 
 /// Writes the script.
@@ -127,8 +127,8 @@ impl Step for LaunchScript {
         let live = r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?;
         let given = if writable { given_token(r).await } else { Ok(None) };
         let exists = inputs.delivery.script.exists();
-        let in_the_way = inputs.delivery.check(r.run).err();
-        Ok(Seen::Setup(Box::new(Setup { inputs, verdict, live, given, exists, in_the_way })))
+        let delivery_refusal = inputs.delivery.check(r.run).err();
+        Ok(Seen::Setup(Box::new(Setup { inputs, verdict, live, given, exists, delivery_refusal })))
     }
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Box<Write>> {
@@ -295,7 +295,7 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     }
     // Refused before anything is created.
     let given = seen.given.clone()?;
-    if let Some(failure) = &seen.in_the_way {
+    if let Some(failure) = &seen.delivery_refusal {
         return Err(failure.clone());
     }
     let with_secrets = due.has_runner_token && due.has_cluster_token;

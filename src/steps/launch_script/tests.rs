@@ -45,7 +45,7 @@ fn base(world: &mut World) -> Seen {
         live: Some(live),
         given: Ok(None),
         exists: false,
-        in_the_way: None,
+        delivery_refusal: None,
     }))
 }
 
@@ -299,14 +299,14 @@ fn decisions() {
                 &[],
                 |world, seen| {
                     change(world);
-                    at(seen).in_the_way = Some(Failure::new(Id::ForeignFile, "somebody's file"));
+                    at(seen).delivery_refusal = Some(Failure::new(Id::ForeignFile, "somebody's file"));
                 },
                 &["Refuse ForeignFile: somebody's file"],
             ),
             (
                 "ignores a foreign file if it writes none",
                 &[],
-                |_, seen| at(seen).in_the_way = Some(Failure::new(Id::ForeignFile, "somebody's file")),
+                |_, seen| at(seen).delivery_refusal = Some(Failure::new(Id::ForeignFile, "somebody's file")),
                 &["Keep: kept"],
             ),
             ("no line for teardown", &[], |_, seen| *seen = Seen::Teardown(Vec::new()), &[]),

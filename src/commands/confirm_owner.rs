@@ -1,10 +1,11 @@
-//! Whose a deployment is that this machine has no record of, and what its anchor may then say.
+//! Confirms that a deployment without a record on this machine belongs to the operator, and decides which settings
+//! are read back from its anchor (the runner's ServiceAccount).
 //!
-//! The objects in the cluster are found by their names, and agree on an id. That proves nothing yet: whoever
-//! may write ServiceAccounts, Roles and `RoleBindings` in namespaces of the right names can copy an id. So
-//! somebody whom the operator named has to stand for the ServiceAccount's uid, which the API server gives:
-//! the mark on the runner in GitLab, or `--anchor-uid`. Until then nothing is read off the anchor but where
-//! to look.
+//! The objects in the cluster are found by their names, and have the same id. That is no proof: whoever may write
+//! ServiceAccounts, Roles and `RoleBindings` in namespaces with these names can copy an id. So the ServiceAccount's
+//! uid, which the API server assigns, needs a confirmation: the mark on the runner in GitLab, or `--anchor-uid`.
+//! Before it is confirmed, only the job namespace and the runner's id are read from the anchor, as hints for the
+//! search.
 
 use std::collections::BTreeMap;
 
@@ -14,60 +15,60 @@ use crate::cluster::view::View;
 use crate::deployment::mark::{self, Deployment, Marks};
 use crate::deployment::names::{self, Names, POD_SECURITY};
 use crate::deployment::object::{Object, Ref};
-use crate::deployment::ownership::{self, Vouched, Voucher};
-use crate::gitlab::runner::{self, Stands};
+use crate::deployment::ownership::{self, Confirmed, Evidence};
+use crate::gitlab::runner::{self, Confirmation};
 use crate::gitlab::{self};
 use crate::settings::{self, DEFAULT_RUNNER_VERSION, PodSecurity, Source, shell_word};
 
-/// A deployment that somebody stands for.
+/// A confirmed deployment.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Its id, and who does.
-    pub vouched: Vouched,
-    /// What its anchor says of the settings, as far as that is taken; by settings key.
+    /// Its id, and the evidence for it.
+    pub confirmed: Confirmed,
+    /// The accepted settings from its anchor, by settings key.
     pub noted: BTreeMap<String, Vec<String>>,
-    /// What it says and is not taken, each with the reason.
+    /// The refused settings from its anchor, each with the reason.
     pub refused: Vec<String>,
-    /// The tags of its runner, as GitLab has them, and the runner's id.
+    /// The tags and the id of its runner in GitLab.
     pub tags: Option<(Vec<String>, u64)>,
-    /// The objects that carry its id.
+    /// The objects with its id.
     pub objects: Vec<Object>,
 }
 
-/// What a look at the cluster found.
+/// The result of the search in the cluster.
 #[derive(Clone, Debug)]
-pub enum Look {
-    /// No ServiceAccount that says that it is a deployment's.
+pub enum Found {
+    /// No ServiceAccount with a deployment's id.
     Nothing,
-    /// One that says so, and nobody stands for it: OR0706, exit 7, or why GitLab could not say.
-    Doubt(Box<Failure>),
-    /// One that is this deployment's.
-    Vouched(Box<Seen>),
+    /// A ServiceAccount that is not confirmed: OR0706 (exit 7), or the failure of the request to GitLab.
+    Unconfirmed(Box<Failure>),
+    /// The operator's deployment.
+    Confirmed(Box<Seen>),
 }
 
-/// Looks for the deployment of the settings, and for who stands for it.
-pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Object>) -> Look {
-    let Some(anchor) = anchor else { return Look::Nothing };
-    let Some(id) = anchor.annotation(names::ID).filter(|id| !id.is_empty()) else { return Look::Nothing };
+/// Searches for the deployment of the settings, and for its confirmation.
+pub async fn confirm(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Object>) -> Found {
+    let Some(anchor) = anchor else { return Found::Nothing };
+    let Some(id) = anchor.annotation(names::ID).filter(|id| !id.is_empty()) else { return Found::Nothing };
     let named = view.run.settings.anchor_uid.as_deref();
     if let Some(uid) = named.filter(|uid| *uid != anchor.uid()) {
         let why = format!("its uid is {}, but --anchor-uid is {uid}", anchor.uid());
-        return Look::Doubt(Box::new(doubt(anchor, &why)));
+        return Found::Unconfirmed(Box::new(unconfirmed(anchor, &why)));
     }
     let mut note = note(anchor);
     let names = match places(view, &note, id).await {
         Ok(names) => names,
-        Err(why) => return Look::Doubt(Box::new(doubt(anchor, &why))),
+        Err(why) => return Found::Unconfirmed(Box::new(unconfirmed(anchor, &why))),
     };
     let objects = match carried(view, &names).await {
         Ok(objects) => objects,
-        Err(why) => return Look::Doubt(Box::new(doubt(anchor, &why))),
+        Err(why) => return Found::Unconfirmed(Box::new(unconfirmed(anchor, &why))),
     };
     let Some(id) = ownership::agreed_id(anchor, &objects) else {
         let strange = objects.iter().find(|object| object.annotation(names::ID) != Some(id));
         let strange = strange.map_or_else(String::new, |object| object.reference.to_string());
         let why = format!("{strange} has another id, or none");
-        return Look::Doubt(Box::new(doubt(anchor, &why)));
+        return Found::Unconfirmed(Box::new(unconfirmed(anchor, &why)));
     };
     let cluster = identity(view).await.unwrap_or_default();
     let deployment = Deployment { name: &names.deployment, namespace: &names.runner_namespace, id: &id };
@@ -79,38 +80,37 @@ pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Obje
         earlier: vec![mark::id_alone(&id)],
     };
     let hint = anchor.annotation(names::RUNNER).and_then(|noted| noted.parse().ok());
-    let stands = runner::stands(gitlab, hint, &marks).await;
-    let by = match (named, &stands) {
-        (Some(_), _) => Voucher::Uid,
-        (None, Stands::For(_)) => Voucher::Mark,
-        (None, Stands::Failed(failure)) => {
+    let confirmation = runner::confirmation(gitlab, hint, &marks).await;
+    let by = match (named, &confirmation) {
+        (Some(_), _) => Evidence::Uid,
+        (None, Confirmation::By(_)) => Evidence::Mark,
+        (None, Confirmation::Failed(failure)) => {
             let reference = &anchor.reference;
             let failure = failure.as_ref().clone().detail(
                 "reason for the request",
                 format!("this machine has no record, so the runner's mark must confirm {reference}"),
             );
-            return Look::Doubt(Box::new(
+            return Found::Unconfirmed(Box::new(
                 failure.hint("or give the uid that setup printed: --anchor-uid UID"),
             ));
         }
-        (None, stands) => {
-            let mut why = lacking(stands);
-            if matches!(stands, Stands::No) && cluster.kube_system.is_empty() {
+        (None, confirmation) => {
+            let mut why = lacking(confirmation);
+            if matches!(confirmation, Confirmation::No) && cluster.kube_system.is_empty() {
                 why.push_str(
                     " that can be compared: the mark includes the uid of kube-system, which you cannot read",
                 );
             }
-            return Look::Doubt(Box::new(doubt(anchor, &why)));
+            return Found::Unconfirmed(Box::new(unconfirmed(anchor, &why)));
         }
     };
-    // The uid says nothing of the annotations: a namespace that was there before carries no id that could
-    // tie what is read off the anchor to it.
-    if by == Voucher::Uid && names != view.run.names && view.run.is_used(&names.runner_namespace) {
+    // A uid does not confirm annotations: a namespace that existed before has no id that links it to the anchor.
+    if by == Evidence::Uid && names != view.run.names && view.run.is_used(&names.runner_namespace) {
         let why = format!(
             "its annotation names the job namespace {}: confirm it with --namespace",
             names.job_namespace
         );
-        return Look::Doubt(Box::new(doubt(anchor, &why)));
+        return Found::Unconfirmed(Box::new(unconfirmed(anchor, &why)));
     }
     if names == view.run.names {
         note.remove("namespace");
@@ -119,15 +119,15 @@ pub async fn look(view: &View, gitlab: &gitlab::view::View, anchor: Option<&Obje
         namespace.label(&format!("{POD_SECURITY}enforce")).unwrap_or("privileged").to_owned()
     });
     let (noted, refused) = taken(note, level.as_deref());
-    let tags = match stands {
-        Stands::For(runner) => runner.tags.filter(|tags| !tags.is_empty()).map(|tags| (tags, runner.id)),
+    let tags = match confirmation {
+        Confirmation::By(runner) => runner.tags.filter(|tags| !tags.is_empty()).map(|tags| (tags, runner.id)),
         _ => None,
     };
     let objects = objects.into_iter().chain([anchor.clone()]).collect();
-    Look::Vouched(Box::new(Seen { vouched: Vouched { id, by }, noted, refused, tags, objects }))
+    Found::Confirmed(Box::new(Seen { confirmed: Confirmed { id, by }, noted, refused, tags, objects }))
 }
 
-/// The settings that an anchor's note holds, by key; a note that is none holds none.
+/// The settings in an anchor's annotation, by key; empty if it cannot be parsed.
 fn note(anchor: &Object) -> BTreeMap<String, Vec<String>> {
     let text = anchor.annotation(names::SETTINGS).unwrap_or_default();
     let mut note: BTreeMap<String, Vec<String>> = serde_json::from_str(text).unwrap_or_default();
@@ -135,8 +135,8 @@ fn note(anchor: &Object) -> BTreeMap<String, Vec<String>> {
     note
 }
 
-/// The names to look under. Where the settings do not say where the jobs are, the note may lead to a namespace
-/// that carries the anchor's id itself, unless the one by default does already.
+/// The deployment's names. If the settings do not give the job namespace, the annotation may name one that has the
+/// anchor's id, unless the default one has it.
 async fn places(view: &View, note: &BTreeMap<String, Vec<String>>, id: &str) -> Result<Names, String> {
     let noted = note.get("namespace").and_then(|values| values.last());
     let Some(noted) = noted.filter(|noted| {
@@ -165,15 +165,15 @@ async fn places(view: &View, note: &BTreeMap<String, Vec<String>>, id: &str) -> 
     ))
 }
 
-/// Every object of the deployment's that is there, but for the anchor, and for namespaces that were named as
-/// existing ones. Each has to be looked at.
+/// The deployment's existing objects, without the anchor and without namespaces given by `--use-namespace`. Fails if
+/// one of them cannot be read.
 async fn carried(view: &View, names: &Names) -> Result<Vec<Object>, String> {
     let [runner, job] = names.namespaces();
     let mut references = vec![names.role(), names.role_binding(), names.token_secret(), names.job_account()];
     references.extend([runner, job].into_iter().filter(|namespace| !view.run.is_used(&namespace.name)));
-    let looks = references.iter().map(|reference| view.read(reference));
+    let reads = references.iter().map(|reference| view.read(reference));
     let mut objects = Vec::new();
-    for (reference, found) in references.iter().zip(futures_util::future::join_all(looks).await) {
+    for (reference, found) in references.iter().zip(futures_util::future::join_all(reads).await) {
         match found {
             Ok(found) => objects.extend(found),
             Err(refusal) => {
@@ -184,22 +184,22 @@ async fn carried(view: &View, names: &Names) -> Result<Vec<Object>, String> {
     Ok(objects)
 }
 
-/// Why GitLab does not stand for the anchor, in words.
-fn lacking(stands: &Stands) -> String {
-    match stands {
-        Stands::For(_) | Stands::Failed(_) => String::new(),
-        Stands::IdAlone(id) => {
+/// The reason why GitLab does not confirm the anchor.
+fn lacking(confirmation: &Confirmation) -> String {
+    match confirmation {
+        Confirmation::By(_) | Confirmation::Failed(_) => String::new(),
+        Confirmation::IdAlone(id) => {
             format!(
                 "runner {id} in GitLab has only its id in the description, which anyone who can read the id can copy"
             )
         }
-        Stands::No => "no runner in GitLab has its mark".to_owned(),
-        Stands::Skipped(why) => format!("the runner's mark in GitLab was not checked: {why}"),
+        Confirmation::No => "no runner in GitLab has its mark".to_owned(),
+        Confirmation::Skipped(why) => format!("the runner's mark in GitLab was not checked: {why}"),
     }
 }
 
-/// OR0706: objects say that they are this deployment's, and nobody stands for that.
-fn doubt(anchor: &Object, why: &str) -> Failure {
+/// OR0706: the objects have this deployment's names, and nothing confirms their owner.
+fn unconfirmed(anchor: &Object, why: &str) -> Failure {
     let quote = shell_word;
     let reference = &anchor.reference;
     Failure::new(
@@ -217,8 +217,8 @@ fn doubt(anchor: &Object, why: &str) -> Failure {
     .hint("if it is not yours, use other names: --deployment NAME (or --namespace, --runner-namespace)")
 }
 
-/// What of an anchor's note is taken: whoever may patch one ServiceAccount must not be able to loosen
-/// anything. `level` is what the jobs' namespace enforces.
+/// Divides an anchor's settings into accepted and refused ones: whoever may patch the ServiceAccount must not be able
+/// to loosen the deployment. `level` is the Pod Security level that the job namespace enforces.
 fn taken(
     note: BTreeMap<String, Vec<String>>,
     level: Option<&str>,
@@ -244,8 +244,8 @@ fn taken(
     (noted, refused)
 }
 
-/// The least Pod Security level that a note may ask for: what is enforced already, if that is less than the
-/// default.
+/// The least strict Pod Security level that is accepted from an anchor: the enforced one, if it is less strict than
+/// the default.
 fn least(level: Option<&str>) -> PodSecurity {
     level.map_or_else(PodSecurity::default, |level| PodSecurity::of_label(level).min(PodSecurity::default()))
 }
