@@ -74,8 +74,8 @@ pub mod internal {
     pub use crate::machine::placement::Placement;
     pub use crate::machine::uninstall::Uninstall;
     pub use crate::machine::{
-        Entry, Installer, LaunchScript, Method, ScriptSecrets, commands, config_entry, is_ours, secrets_file,
-        target,
+        Entry, GlobalSection, Installer, LaunchScript, Method, ScriptSecrets, commands, config_entry,
+        is_ours, secrets_file, target,
     };
     pub use crate::output::{Human, json_line};
     pub use crate::settings::{

@@ -11,11 +11,12 @@ use minijinja::context;
 use sha2::{Digest as _, Sha256};
 
 use super::config_entry::Entry;
+use super::global_section::{GlobalSection, lines};
 use super::install::{Installer, Method, check_common, is_plain, refused};
 use super::target::Target;
 use crate::base::error::Result;
 use crate::base::secret::Secret;
-use crate::base::template::{hex, rendered};
+use crate::base::template::{hex, rendered, toml_string};
 
 const TEMPLATE: &str = include_str!("../../templates/launch.sh");
 /// The parts of the template, with the names of their includes.
@@ -31,6 +32,7 @@ pub(super) const PARTS: &[(&str, &str)] = &[
     ("etc.sh", include_str!("../../templates/launch/etc.sh")),
     ("find_own.sh", include_str!("../../templates/launch/find_own.sh")),
     ("find_shared.sh", include_str!("../../templates/launch/find_shared.sh")),
+    ("global.sh", include_str!("../../templates/launch/global.sh")),
     ("metadata.sh", include_str!("../../templates/launch/metadata.sh")),
     ("paths.sh", include_str!("../../templates/launch/paths.sh")),
     ("prove.sh", include_str!("../../templates/launch/prove.sh")),
@@ -71,6 +73,8 @@ pub struct LaunchScript<'a> {
     pub installer: Installer<'a>,
     /// The `[[runners]]` entry; its name and GitLab URL identify it in the runner's configuration.
     pub entry: Entry<'a>,
+    /// The settings of gitlab-runner as a whole.
+    pub global: GlobalSection<'a>,
     /// The runner's tags, for the header.
     pub tags: &'a [String],
     /// The place where the script runs.
@@ -109,6 +113,7 @@ impl LaunchScript<'_> {
             Method::Binary => ["", "", "", &binary],
             _ => [installer.apt_url, installer.key_url, &fingerprint, ""],
         };
+        let global = lines(&self.global.given());
         let inputs = [
             ("deployment", Some(self.deployment)),
             ("ca", self.ca_pem),
@@ -124,6 +129,8 @@ impl LaunchScript<'_> {
             ("key_fingerprint", Some(from[2])),
             ("binary_url", Some(from[3])),
             ("lock_metadata", self.lock_metadata.then_some("true")),
+            ("global", Some(global.as_str()).filter(|global| !global.is_empty())),
+            ("listen_address", self.global.listen_address),
         ];
         let mut hash = Sha256::new();
         for (name, value) in inputs {
@@ -178,6 +185,10 @@ impl LaunchScript<'_> {
             "spec": {"resourceAttributes": {
                 "namespace": self.entry.namespace, "verb": "create", "resource": "pods"}},
         });
+        let global = self.global.written(self.entry.job_limit);
+        let listen = self.global.listen_address.map(|address| format!(" --listen-address {address}"));
+        let asked = self.global.listen_address.map(|address| ("listen_address", toml_string(address)));
+        let asked: Vec<_> = self.global.given().into_iter().chain(asked).collect();
         let values = context! {
             undo => false,
             brief => brief,
@@ -196,6 +207,10 @@ impl LaunchScript<'_> {
             review => review.to_string(),
             entry => minijinja::Value::from(minijinja::value::Serde(self.entry.parts())),
             job_limit => self.entry.job_limit,
+            global => lines(&global),
+            global_keys => global.iter().map(|(key, _)| *key).collect::<Vec<_>>().join("|"),
+            global_asked => lines(&asked),
+            listen => listen.unwrap_or_default(),
             has_extra => self.entry.extra.is_some_and(|extra| !extra.is_empty()),
             replace_entry => self.replace_entry,
             runner_version => installer.version,
@@ -246,6 +261,11 @@ impl LaunchScript<'_> {
         ];
         check_common(self.deployment, self.outrigger_version, &texts)?;
         self.installer.check()?;
+        // A unit of systemd and a command line contain it without quotes.
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
+        if let Some(address) = self.global.listen_address.filter(|address| !address.chars().all(plain)) {
+            return Err(refused("listen address", address, "it must be an address such as 127.0.0.1:9252"));
+        }
         let Some(secrets) = self.secrets else { return Ok(()) };
         if let Some(expires) = secrets.runner_expires.filter(|expires| !is_plain(expires, ":-")) {
             let rule = "it must be a time such as 2027-01-02T03:04:05Z";

@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod config_entry;
+pub mod global_section;
 pub mod install;
 pub mod launch_script;
 pub mod placement;
@@ -12,5 +13,6 @@ pub mod target;
 pub mod uninstall;
 
 pub use config_entry::Entry;
+pub use global_section::GlobalSection;
 pub use install::{Installer, Method};
 pub use launch_script::{LaunchScript, ScriptSecrets, is_ours};

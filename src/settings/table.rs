@@ -9,7 +9,7 @@ use super::resolve::Reader;
 use super::row::Group::{Cluster, Connection, Consent, Machine, Run, Runner};
 use super::row::{Row, Spelling, spelled, table};
 use super::value::{
-    InstallMethod, One, Place, PodSecurity, PullPolicy, Reissue, Risk, Secrets, Shape, Values,
+    InstallMethod, LogLevel, One, Place, PodSecurity, PullPolicy, Reissue, Risk, Secrets, Shape, Values,
 };
 use super::{Source, Sourced, check, metadata};
 
@@ -26,10 +26,15 @@ pub const DEFAULT_JOB_LIMIT: u32 = 4;
 pub const DEFAULT_DEPLOYMENT: &str = "kubernetes-runner";
 pub const DEFAULT_TAGS: &str = "k8s-runner";
 pub const DEFAULT_IMAGE: &str = "alpine:latest";
+/// The listen address that switches the metrics server off.
+pub const LISTEN_OFF: &str = "off";
 /// The script of the article.
 pub const DEFAULT_PIPELINE_SCRIPT: &str = "echo \"hello world!\"";
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(600);
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+
+const GLOBAL: &str = "Set in config.toml on a machine where the script installed gitlab-runner. Where another gitlab-runner is\n\
+    installed, the script leaves its value unchanged and says so.";
 
 table! {
     /// All settings of a run; they do not change after its first request.
@@ -117,6 +122,23 @@ table! {
         "POLICY", Runner, "Image pull policy of job pods [default: Kubernetes' default]".recorded();
     runner_config: Option<Sourced<PathBuf>>,
         "FILE", Runner, "TOML file with one [[runners]] to merge into the runner's entry: node selectors, resources, cache and the like".recorded();
+    concurrent: Option<Sourced<u32>> => check::concurrent,
+        "NUMBER", Machine, "Maximum number of concurrent jobs of the whole gitlab-runner; 0: the job limit [default: 0]"
+            .long(GLOBAL).recorded();
+    check_interval: Option<Sourced<Duration>> => check::check_interval,
+        "DURATION", Machine, "Time between requests for new jobs; 0: gitlab-runner's default, 3s [default: unchanged]"
+            .long(GLOBAL).recorded();
+    log_level: Option<Sourced<LogLevel>>,
+        "LEVEL", Machine, "Log level of gitlab-runner [default: unchanged]".long(GLOBAL).recorded();
+    shutdown_timeout: Option<Sourced<Duration>>,
+        "DURATION", Machine, "Timeout of a forceful shutdown; 0: gitlab-runner's default, 30s [default: unchanged]"
+            .long(GLOBAL).recorded();
+    listen_address: Option<Sourced<String>> => check::listen_address,
+        "HOST:PORT", Machine, "Address of gitlab-runner's metrics server, such as 127.0.0.1:9252 [default: off]"
+            .long("It has no authentication and serves the Prometheus metrics (/metrics), the list of running jobs (/debug/jobs/list)\n\
+                and profiles (/debug/pprof). An empty host listens on all addresses.\n\n\
+                It is an argument of the service, which restarts when it changes. Where another gitlab-runner is installed\n\
+                on the machine, the script leaves its service unchanged and says so.").recorded();
     script: Option<Sourced<PathBuf>>,
         "FILE", Machine, "File to write the launch script to; - for stdout".recorded();
     target: Sourced<Place>,

@@ -213,6 +213,15 @@ choices! {
         /// GitLab's static binary.
         Binary = "binary",
     }
+    /// The least severe messages that gitlab-runner logs.
+    LogLevel {
+        Panic = "panic",
+        Fatal = "fatal",
+        Error = "error",
+        Warning = "warning",
+        Info = "info",
+        Debug = "debug",
+    }
     /// When nodes pull the jobs' images.
     PullPolicy {
         Always = "always",

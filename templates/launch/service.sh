@@ -20,7 +20,7 @@ PrivateTmp=yes
 IPAddressDeny=169.254.169.254 fd00:ec2::254
 END
 	# The arguments show by which unit a process was started.
-	run="$(command -v gitlab-runner) run --config $config --working-directory $etc --service outrigger-$(hash <unit)"
+	run="$(command -v gitlab-runner) run --config $config --working-directory $etc{{ listen }} --service outrigger-$(hash <unit)"
 	printf 'ExecStart=\nExecStart=%s\n' "$run" >>unit
 	want="$(id -u outrigger) 1 $run "
 	same=yes

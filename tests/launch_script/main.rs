@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod config;
+mod global;
 mod hostile;
 mod install;
 mod machine;

@@ -6,7 +6,7 @@ use crate::cluster::endpoint_ca::Trust;
 use crate::deployment::run::Run;
 use crate::gitlab::endpoint_ca::GitlabCa;
 use crate::machine::script_files::Delivery;
-use crate::machine::{Entry, Installer, LaunchScript as Script, Method, ScriptSecrets};
+use crate::machine::{Entry, GlobalSection, Installer, LaunchScript as Script, Method, ScriptSecrets};
 use crate::settings::{PodSecurity, Source};
 
 /// All inputs of the script except the secrets.
@@ -73,6 +73,7 @@ impl Inputs {
                 restricted: *settings.pod_security == PodSecurity::Restricted,
                 extra: Some(&self.extra),
             },
+            global: GlobalSection::of(settings),
             tags: &settings.tags.value,
             target: self.delivery.placement.target,
             lock_metadata: self.delivery.placement.lock_metadata,

@@ -18,7 +18,8 @@ use crate::gitlab::credentials;
 use crate::gitlab::endpoint_ca::ca;
 use crate::gitlab::runner::{self, Verdict};
 use crate::machine::script_files::{self, Delivery};
-use crate::machine::{Method, ScriptSecrets, config_entry, runner_config};
+use crate::machine::target;
+use crate::machine::{GlobalSection, Method, ScriptSecrets, config_entry, runner_config};
 use crate::settings::{Need, Source, Sourced};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes, Written};
 use inputs::{Inputs, gitlab_url, method, sha256};
@@ -86,6 +87,11 @@ impl Step for LaunchScript {
             "binaryUrl",
             "binarySha256",
             "jobLimit",
+            "concurrent",
+            "checkInterval",
+            "logLevel",
+            "shutdownTimeout",
+            "listenAddress",
             "pullPolicy",
             "runnerConfig",
             "replaceEntry",
@@ -346,7 +352,7 @@ fn secrets_text(delivery: &Delivery, with_secrets: bool) -> String {
 fn additions(run: &Run, extra: &toml::Table) -> Vec<String> {
     let settings = &run.settings;
     let added = config_entry::added(extra);
-    let mut lines = Vec::new();
+    let mut lines = as_a_whole(run);
     if !added.is_empty() {
         lines.push(format!("--runner-config adds {}", added.join(", ")));
     }
@@ -358,6 +364,36 @@ fn additions(run: &Run, extra: &toml::Table) -> Vec<String> {
     ];
     let changed = defaults.iter().filter(|(value, _)| value.source != Source::Default);
     lines.extend(changed.map(|(value, flag)| given_by(flag, value)));
+    lines
+}
+
+/// The settings of gitlab-runner as a whole.
+fn as_a_whole(run: &Run) -> Vec<String> {
+    let settings = &run.settings;
+    let global = GlobalSection::of(settings);
+    let mut given: Vec<_> = global.given().iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    given.extend(global.listen_address.map(|address| format!("listen_address {address}")));
+    let mut lines = Vec::new();
+    if !given.is_empty() {
+        let unless = if target::of(*settings.target).is_host() {
+            ", unless the host has another gitlab-runner already"
+        } else {
+            ""
+        };
+        lines.push(format!("for the whole gitlab-runner{unless}: {}", given.join(", ")));
+    }
+    if global.listen_address.is_some() {
+        lines.push(
+            "whoever reaches that address reads metrics, the list of running jobs and profiles: it has no authentication"
+                .to_owned(),
+        );
+    }
+    if let Some(number) = global.concurrent.filter(|number| *number < settings.job_limit.value) {
+        lines.push(format!(
+            "at most {number} jobs at once, although --job-limit is {}",
+            settings.job_limit.value
+        ));
+    }
     lines
 }
 
