@@ -9,6 +9,7 @@ mod global;
 mod hostile;
 mod install;
 mod machine;
+mod network;
 mod proof;
 mod sample;
 mod uninstall;
