@@ -434,13 +434,19 @@ says() {
 	hash <said
 }
 
+# global FILE: what is asked of the runner as a whole, and FILE without it.
+global() {
+	printf '%s\n' 'concurrent = 4'
+	awk '/^ *\[/ { rest = 1 } rest || tolower($0) !~ /^[ \t"]*(concurrent)[ \t"]*=/' "$1"
+}
+
 # Is there something to do? Then the new file lies ready.
 plan_config() {
 	step=config
 	if [ -e "$config" ]; then
 		fetch "$config" old
 	else
-		printf 'concurrent = 4\n' >old
+		printf '%s\n' 'concurrent = 4' >old
 	fi
 	: >entry
 	edit old rest
@@ -476,7 +482,7 @@ plan_config() {
 	allowed=$(sed -nE '/^ *\[/q; s/^concurrent *= *([0-9]+).*/\1/p' old)
 	[ "$owner" != them ] || [ "${allowed:-1}" -ge 4 ] ||
 		say "concurrent = ${allowed:-1} in $config: no more jobs at once, whatever our limit of 4"
-	[ "$owner" = them ] || sed -i '1,/^ *\[\[runners/ s/^concurrent *=.*/concurrent = 4/' new
+	[ "$owner" = them ] || { global new >text && mv text new; }
 }
 
 hash() {

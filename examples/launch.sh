@@ -309,13 +309,19 @@ says() {
 		grep -vE '^((id|token|token_obtained_at|token_expires_at) =|#|\[|$)|= (""|0|false|\[\])$' | hash
 }
 
+# global FILE: what is asked of the runner as a whole, and FILE without it.
+global() {
+	printf '%s\n' 'concurrent = 4'
+	awk '/^ *\[\[runners\]\]/ { exit } /^ *\[/ { rest = 1 } rest || tolower($0) !~ /^[ \t"]*(concurrent)[ \t"]*=/' "$1"
+}
+
 # Is there something to do? Then the new file lies ready: what stands above [[runners]], and our entry.
 plan_config() {
 	step=config
 	if [ -e "$config" ]; then
 		fetch "$config" old
 	else
-		printf 'concurrent = 4\n' >old
+		: >old
 	fi
 	# What was applied: the digest, and hashes of the tokens and of the entry.
 	applied='' tokens='' said=''
@@ -332,7 +338,7 @@ plan_config() {
 	todo=yes
 	[ "$entries" -le 1 ] || fail "$config has entries of others: use the script of --target ssh"
 	{
-		sed '/^ *\[\[runners\]\]/,$d; s/^concurrent *=.*/concurrent = 4/' old
+		global old
 		[ "$entries" -gt 0 ] || echo
 		entry
 	} >new

@@ -74,8 +74,8 @@ pub mod internal {
     pub use crate::machine::placement::Placement;
     pub use crate::machine::uninstall::Uninstall;
     pub use crate::machine::{
-        Entry, Installer, LaunchScript, Method, ScriptSecrets, commands, config_entry, is_ours, secrets_file,
-        target,
+        Entry, GlobalSection, Installer, LaunchScript, Method, Proxy, ScriptSecrets, commands, config_entry,
+        is_ours, secrets_file, target,
     };
     pub use crate::output::{Human, json_line};
     pub use crate::settings::{
@@ -200,6 +200,7 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
             Some(step) => commands::step(outside, step).await,
             None => commands::setup(outside).await,
         },
+        Invocation::Render => commands::render(outside).await,
         Invocation::Teardown => commands::teardown(outside).await,
         Invocation::Status => commands::status(outside).await,
         Invocation::List => commands::list(outside).await,

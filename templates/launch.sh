@@ -14,9 +14,9 @@
 {% endif %}
 {% endif %}
 {% if has_secrets %}
-# HOLDS TWO SECRETS, in settings(). Delete your copy once the runner is online.
-{% elif has_extra %}
-# HOLDS WHAT --runner-config ADDED, secret or not, but no token: it keeps those that are on the machine, or takes them
+# HOLDS TWO SECRETS, in settings(){% if added %}, AND {{ added }}{% endif %}. Delete your copy once the runner is online.
+{% elif added %}
+# HOLDS {{ added }}, secret or not, but no token: it keeps those that are on the machine, or takes them
 # from a file: sh THIS SECRETS
 {% else %}
 # Holds no secret: it keeps the tokens that are on the machine, or takes them from a file: sh THIS SECRETS
@@ -61,6 +61,9 @@ settings() {
 {% if has_gitlab_ca %}
 	gitlab_ca={{ gitlab_ca_pem | sh }}
 {% endif %}
+{% if has_proxy %}
+	proxy={{ proxy | sh }}
+{% endif %}
 	token={{ runner_token | sh }}
 {% if runner_expires %}
 	expires={{ runner_expires | sh }}
@@ -95,6 +98,10 @@ entry() {
 
 {% include "etc.sh" %}
 
+{% if has_proxy %}
+{% include "proxy.sh" %}
+
+{% endif %}
 {% if shared %}
 {% include "find_shared.sh" %}
 
@@ -140,6 +147,9 @@ main() {
 	exec </dev/null
 	settings
 	begin
+{% if has_proxy %}
+	use_proxy
+{% endif %}
 {% if not has_secrets %}
 	[ $# -eq 0 ] || read_secrets "$1"
 {% endif %}

@@ -33,6 +33,8 @@ pub enum Invocation {
     Setup,
     /// All steps in reverse order.
     Teardown,
+    /// The manifests of all steps.
+    Render,
     /// The comparison of the deployment with its settings.
     Status,
     /// The list of deployments.
@@ -144,6 +146,17 @@ pub fn command(steps: &[StepHelp]) -> Command {
         );
     }
     root.subcommand(
+        with(Command::new("render"), |_| true, &[])
+            .about("Print the Kubernetes manifests of the deployment and change nothing in the cluster")
+            .long_about(
+                "Prints namespaces, ServiceAccounts, Role, RoleBinding and the token Secret as YAML documents, for an \
+                 administrator or a Git repository to apply; setup then uses them as its own. They contain no secret. \
+                 The record on this machine notes that these objects are expected, so run setup on this machine too. \
+                 A token with --token-lifetime is requested by setup, and has no manifest.",
+            )
+            .after_help("Examples:\n  outrigger render > manifests.yaml\n  outrigger render | kubectl apply -f -"),
+    )
+    .subcommand(
         with(Command::new("teardown"), |key| PLACES.contains(&key), TEARDOWN_FLAGS)
             .about("Remove everything that setup created")
             .after_help(
@@ -183,6 +196,7 @@ pub fn parse(args: Vec<OsString>, steps: &[StepHelp]) -> Result<(Invocation, Arg
         matches.remove_subcommand().unwrap_or_else(|| (String::new(), ArgMatches::default()));
     let invocation = match name.as_str() {
         "setup" => Invocation::Setup,
+        "render" => Invocation::Render,
         "teardown" => Invocation::Teardown,
         "status" => Invocation::Status,
         "list" => Invocation::List,
@@ -296,7 +310,7 @@ mod tests {
     fn clap_finds_no_fault_and_lists_the_steps() {
         command(STEPS).debug_assert();
         let names: Vec<_> = command(STEPS).get_subcommands().map(|c| c.get_name().to_owned()).collect();
-        assert_eq!(names, ["setup", "create-role", "teardown", "status", "list", "explain"]);
+        assert_eq!(names, ["setup", "create-role", "render", "teardown", "status", "list", "explain"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod confirm_owner;
 mod list;
 mod preflight;
 mod print_commands;
+mod render;
 pub mod session;
 mod setup;
 mod status;
@@ -24,6 +25,7 @@ use crate::steps::STEPS;
 use crate::steps::contract::AnyStep;
 
 pub use list::list;
+pub use render::render;
 pub use setup::setup;
 pub use status::status;
 pub use step::step;

@@ -4,7 +4,7 @@ use crate::base::error::Result;
 use crate::base::event::{Event, Reporter as _};
 use crate::commands::preflight::preflight;
 use crate::commands::print_commands::print_commands;
-use crate::commands::session::{Needs, Outside};
+use crate::commands::session::{Needs, Outside, Session};
 use crate::commands::setup::{apply, done, open, show};
 use crate::commands::uninstall::uninstall;
 use crate::commands::{Ended, write_product};
@@ -55,7 +55,27 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
     Ok(done(&session, &plan, changed))
 }
 
-/// Writes the step's product to stdout.
+/// Writes what the steps print to stdout, and the intents of their objects to the record.
+pub(super) async fn write_printed(
+    outside: &Outside<'_>,
+    session: &Session,
+    steps: &[&'static dyn AnyStep],
+) -> Result<()> {
+    let (mut bytes, mut intents) = (Vec::new(), Vec::new());
+    for step in steps {
+        if let Some(printed) = step.print(session.reads()).await? {
+            bytes.extend(printed.bytes);
+            intents.extend(printed.intents);
+        }
+    }
+    // What somebody else applies has to count as ours later: on disk first.
+    if !intents.is_empty() {
+        session.intend(&intents)?;
+    }
+    write_product(outside, &bytes)
+}
+
+/// Writes what the step makes to stdout.
 async fn print(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Result<Ended> {
     let info = step.info();
     let always = info.prints == Prints::Always;
@@ -68,13 +88,7 @@ async fn print(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Result<
         session.check().await?;
         session.check_owner()?;
     }
-    if let Some(printed) = step.print(session.reads()).await? {
-        // Recorded first, so that objects which an administrator applies later belong to the deployment.
-        if !printed.intents.is_empty() {
-            session.intend(&printed.intents)?;
-        }
-        write_product(outside, &printed.bytes)?;
-    }
+    write_printed(outside, &session, &[step]).await?;
     if always {
         // The description goes to stderr; stdout has only the data.
         let mut plan = engine::plan(session.reads(), &[step]).await;

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use toml::{Table, Value};
 
+use super::cache::uses_identity;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::template::toml_string;
 
@@ -33,6 +34,8 @@ pub struct Entry<'a> {
     pub restricted: bool,
     /// The user's additions, from [`parse`].
     pub extra: Option<&'a Table>,
+    /// `[runners.cache]`, from [`super::cache::read`].
+    pub cache: Option<&'a Table>,
 }
 
 /// The entry's text in three parts, between which the launch script inserts tokens and paths.
@@ -309,9 +312,18 @@ fn table<const N: usize>(pairs: [(&str, Value); N]) -> Table {
 }
 
 impl Entry<'_> {
+    /// Whether a cache, of the settings or of `--runner-config`, uses the machine's identity.
+    pub(super) fn uses_identity(&self) -> bool {
+        let added = self.extra.and_then(|extra| extra.get("cache")).and_then(Value::as_table);
+        self.cache.or(added).is_some_and(uses_identity)
+    }
+
     /// The text, without tokens and paths.
     pub fn parts(&self) -> Parts {
         let mut extra = self.extra.cloned().unwrap_or_default();
+        if let Some(cache) = self.cache {
+            extra.insert("cache".to_owned(), cache.clone().into());
+        }
         let kubernetes = match extra.remove("kubernetes") {
             Some(Value::Table(table)) => table,
             _ => Table::new(),
@@ -477,6 +489,7 @@ mod tests {
             pull_policy: Some("if-not-present"),
             restricted,
             extra: Some(extra),
+            cache: None,
         }
     }
 

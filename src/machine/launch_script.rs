@@ -10,12 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use minijinja::context;
 use sha2::{Digest as _, Sha256};
 
+use super::Proxy;
 use super::config_entry::Entry;
+use super::global_section::{GlobalSection, lines};
 use super::install::{Installer, Method, check_common, is_plain, refused};
 use super::target::Target;
-use crate::base::error::Result;
+use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
-use crate::base::template::{hex, rendered};
+use crate::base::template::{hex, rendered, toml_string};
 
 const TEMPLATE: &str = include_str!("../../templates/launch.sh");
 /// The parts of the template, with the names of their includes.
@@ -31,7 +33,9 @@ pub(super) const PARTS: &[(&str, &str)] = &[
     ("etc.sh", include_str!("../../templates/launch/etc.sh")),
     ("find_own.sh", include_str!("../../templates/launch/find_own.sh")),
     ("find_shared.sh", include_str!("../../templates/launch/find_shared.sh")),
+    ("global.sh", include_str!("../../templates/launch/global.sh")),
     ("metadata.sh", include_str!("../../templates/launch/metadata.sh")),
+    ("proxy.sh", include_str!("../../templates/launch/proxy.sh")),
     ("paths.sh", include_str!("../../templates/launch/paths.sh")),
     ("prove.sh", include_str!("../../templates/launch/prove.sh")),
     ("release.sh", include_str!("../../templates/launch/release.sh")),
@@ -71,6 +75,10 @@ pub struct LaunchScript<'a> {
     pub installer: Installer<'a>,
     /// The `[[runners]]` entry; its name and GitLab URL identify it in the runner's configuration.
     pub entry: Entry<'a>,
+    /// The settings of gitlab-runner as a whole.
+    pub global: GlobalSection<'a>,
+    /// The proxy on the machine's way out.
+    pub proxy: Option<&'a Proxy>,
     /// The runner's tags, for the header.
     pub tags: &'a [String],
     /// The place where the script runs.
@@ -109,6 +117,7 @@ impl LaunchScript<'_> {
             Method::Binary => ["", "", "", &binary],
             _ => [installer.apt_url, installer.key_url, &fingerprint, ""],
         };
+        let global = lines(&self.global.given());
         let inputs = [
             ("deployment", Some(self.deployment)),
             ("ca", self.ca_pem),
@@ -124,6 +133,10 @@ impl LaunchScript<'_> {
             ("key_fingerprint", Some(from[2])),
             ("binary_url", Some(from[3])),
             ("lock_metadata", self.lock_metadata.then_some("true")),
+            ("global", Some(global.as_str()).filter(|global| !global.is_empty())),
+            ("listen_address", self.global.listen_address),
+            // Without the password, which could be guessed from its hash.
+            ("proxy", self.proxy.map(|proxy| proxy.shown.as_str())),
         ];
         let mut hash = Sha256::new();
         for (name, value) in inputs {
@@ -178,6 +191,10 @@ impl LaunchScript<'_> {
             "spec": {"resourceAttributes": {
                 "namespace": self.entry.namespace, "verb": "create", "resource": "pods"}},
         });
+        let global = self.global.written(self.entry.job_limit);
+        let listen = self.global.listen_address.map(|address| format!(" --listen-address {address}"));
+        let asked = self.global.listen_address.map(|address| ("listen_address", toml_string(address)));
+        let asked: Vec<_> = self.global.given().into_iter().chain(asked).collect();
         let values = context! {
             undo => false,
             brief => brief,
@@ -196,7 +213,14 @@ impl LaunchScript<'_> {
             review => review.to_string(),
             entry => minijinja::Value::from(minijinja::value::Serde(self.entry.parts())),
             job_limit => self.entry.job_limit,
-            has_extra => self.entry.extra.is_some_and(|extra| !extra.is_empty()),
+            global => lines(&global),
+            global_keys => global.iter().map(|(key, _)| *key).collect::<Vec<_>>().join("|"),
+            global_asked => lines(&asked),
+            listen => listen.unwrap_or_default(),
+            added => self.added().join(" AND "),
+            uses_identity => self.entry.uses_identity(),
+            has_proxy => self.proxy.is_some(),
+            proxy => self.proxy.map_or("", |proxy| proxy.whole.expose()),
             replace_entry => self.replace_entry,
             runner_version => installer.version,
             tags => if self.tags.is_empty() { "none".to_owned() } else { self.tags.join(", ") },
@@ -233,7 +257,32 @@ impl LaunchScript<'_> {
         rendered("launch.sh", &main, &parts, values).map(Secret::new)
     }
 
+    /// What the script contains besides the tokens that is or may be secret, for the header.
+    fn added(&self) -> Vec<&'static str> {
+        let entry = &self.entry;
+        [
+            ("WHAT --runner-config ADDED", entry.extra.is_some_and(|extra| !extra.is_empty())),
+            ("THE CACHE'S CREDENTIALS", entry.cache.is_some() && !entry.uses_identity()),
+            ("THE PROXY'S PASSWORD", self.proxy.is_some_and(Proxy::has_password)),
+        ]
+        .into_iter()
+        .filter_map(|(what, holds)| holds.then_some(what))
+        .collect()
+    }
+
+    /// Whether the script contains credentials besides the tokens.
+    pub fn has_credentials(&self) -> bool {
+        (self.entry.cache.is_some() && !self.entry.uses_identity())
+            || self.proxy.is_some_and(Proxy::has_password)
+    }
+
     fn check(&self) -> Result<()> {
+        if self.lock_metadata && self.entry.uses_identity() {
+            let message = "--lock-metadata would block the cache's access to the VM's identity";
+            return Err(Failure::new(Id::ScriptValue, message)
+                .hint("give the cache credentials of its own: --cache-credentials-file PATH")
+                .hint("or omit --lock-metadata"));
+        }
         let texts = [
             ("runner name", self.entry.name),
             ("cluster URL", self.entry.host),
@@ -246,6 +295,11 @@ impl LaunchScript<'_> {
         ];
         check_common(self.deployment, self.outrigger_version, &texts)?;
         self.installer.check()?;
+        // A unit of systemd and a command line contain it without quotes.
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
+        if let Some(address) = self.global.listen_address.filter(|address| !address.chars().all(plain)) {
+            return Err(refused("listen address", address, "it must be an address such as 127.0.0.1:9252"));
+        }
         let Some(secrets) = self.secrets else { return Ok(()) };
         if let Some(expires) = secrets.runner_expires.filter(|expires| !is_plain(expires, ":-")) {
             let rule = "it must be a time such as 2027-01-02T03:04:05Z";

@@ -2,6 +2,7 @@
 //!
 //! Each returns the value in its canonical form, or an error that completes a sentence: "is empty".
 
+use std::net::SocketAddrV6;
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
@@ -130,6 +131,79 @@ pub fn job_limit(value: &str) -> Result<u32, String> {
     }
 }
 
+/// The number of jobs of the whole gitlab-runner; 0 stands for the job limit.
+pub fn concurrent(value: &str) -> Result<u32, String> {
+    match value.parse() {
+        Ok(number @ 0..=10_000) => Ok(number),
+        _ => Err("is not a number from 0 to 10000".to_owned()),
+    }
+}
+
+/// At most an hour: pending jobs start late, and GitLab shows a runner as offline after two hours without a request.
+pub fn check_interval(value: &str) -> Result<Duration, String> {
+    match duration(value)? {
+        long if long > Duration::from_secs(3600) => Err("is longer than 1h".to_owned()),
+        fine => Ok(fine),
+    }
+}
+
+/// `host:port` with an IP address, a name or nothing as the host; or `off`.
+pub fn listen_address(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    let name = |host: &str| {
+        !host.starts_with('-') && host.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-')
+    };
+    let ok = value == super::LISTEN_OFF
+        || value.parse::<SocketAddrV6>().is_ok_and(|address| address.port() > 0 && address.scope_id() == 0)
+        || value.rsplit_once(':').is_some_and(|(host, port)| {
+            name(host) && port.parse().is_ok_and(|port: u16| port > 0) && !port.starts_with('+')
+        });
+    valid(ok, value, "is not an address such as 127.0.0.1:9252, [::1]:9252 or :9252, and not off")
+}
+
+/// The name of a bucket, container, region or storage account: what object storages accept in it.
+pub fn bucket(value: &str) -> Result<String, String> {
+    let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    valid(
+        value.chars().all(ok) && value.len() <= 222,
+        text(value)?,
+        "contains other characters than letters, digits, '.', '-', '_'",
+    )
+}
+
+/// A host with or without port.
+pub fn endpoint(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    let with_scheme = format!("https://{value}");
+    let ok = Parts::of(&with_scheme).is_ok_and(|parts| parts.userinfo.is_none() && parts.path.is_empty());
+    valid(ok, value, "is not a host such as minio.example.com:9000, without https:// and path")
+}
+
+/// The URL of a proxy without user and password; or `none`.
+pub fn proxy(value: &str) -> Result<String, String> {
+    let value = text(value)?;
+    if value == super::PROXY_NONE {
+        return Ok(value);
+    }
+    let parts = Parts::of(&value)?;
+    if parts.userinfo.is_some() {
+        return Err("must not contain a user or password: --runner-proxy-credentials-file PATH".to_owned());
+    }
+    if !matches!(parts.scheme.as_str(), "http" | "https" | "socks5") {
+        return Err("must begin with http://, https:// or socks5://".to_owned());
+    }
+    if !matches!(parts.path, "" | "/") {
+        return Err("must not contain a path".to_owned());
+    }
+    Ok(format!("{}://{}", parts.scheme, parts.authority()))
+}
+
+/// An entry of `NO_PROXY`: a host, a domain, an address or a range of addresses.
+pub fn no_proxy(value: &str) -> Result<String, String> {
+    let ok = |c: char| c.is_ascii_alphanumeric() || ".-_:*/[]".contains(c);
+    valid(value.chars().all(ok), text(value)?, "is not a host, domain, address or range such as 10.0.0.0/8")
+}
+
 pub fn boolean(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
@@ -242,8 +316,9 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        branch, deployment, duration, duration_text, escaped, fingerprint, gitlab_url, image, job_limit,
-        namespace, project, sha256, tag, url, version,
+        branch, bucket, check_interval, concurrent, deployment, duration, duration_text, endpoint, escaped,
+        fingerprint, gitlab_url, image, job_limit, listen_address, namespace, no_proxy, project, proxy,
+        sha256, tag, url, version,
     };
 
     #[test]
@@ -349,6 +424,50 @@ mod tests {
         assert_eq!(job_limit("12"), Ok(12));
         assert!(["0", "-1", "1001", "x", ""].iter().all(|bad| job_limit(bad).is_err()));
         assert_eq!(escaped("a\u{202e}\n\""), r#""a\u{202e}\n\"""#);
+    }
+
+    #[test]
+    fn checks_proxies_and_object_storage() {
+        assert_eq!(proxy("HTTP://Proxy:3128/").as_deref(), Ok("http://proxy:3128"));
+        assert!(proxy("none").is_ok() && proxy("socks5://10.0.0.1:1080").is_ok());
+        for bad in ["", "proxy:3128", "ftp://p", "http://p/x", "http://a'b", "http://$x"] {
+            assert!(proxy(bad).is_err(), "{bad:?}");
+        }
+        assert!(proxy("http://u:p@proxy").is_err_and(|why| why.contains("--runner-proxy-credentials-file")));
+        assert!(["10.0.0.0/8", ".corp.example", "*", "[::1]:6443"].iter().all(|good| no_proxy(good).is_ok()));
+        assert!(["", "a b", "a'b", "$x"].iter().all(|bad| no_proxy(bad).is_err()));
+        assert!(endpoint("minio.example.com:9000").is_ok() && endpoint("10.0.0.1").is_ok());
+        assert!(["", "https://h", "h/x", "u@h", "h:x"].iter().all(|bad| endpoint(bad).is_err()));
+        assert!(bucket("my-bucket.x_1").is_ok() && bucket("a/b").is_err() && bucket("").is_err());
+    }
+
+    #[test]
+    fn checks_settings_of_the_whole_runner() {
+        assert_eq!((concurrent("0"), concurrent("10000")), (Ok(0), Ok(10_000)));
+        assert!(["", "-1", "10001", "x"].iter().all(|bad| concurrent(bad).is_err()));
+        assert_eq!(check_interval("0"), Ok(Duration::ZERO));
+        assert!(
+            check_interval("1h").is_ok() && check_interval("61m").is_err() && check_interval("3").is_err()
+        );
+        for good in ["off", "127.0.0.1:9252", "[::1]:9252", ":9252", "runner.example.com:1"] {
+            assert_eq!(listen_address(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "127.0.0.1",
+            "9252",
+            "::1:9252",
+            "[::1]",
+            ":0",
+            ":65536",
+            ":+1",
+            "a b:1",
+            "$x:1",
+            "[fe80::1%1]:1",
+            "-a:1",
+        ] {
+            assert!(listen_address(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

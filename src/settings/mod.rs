@@ -22,7 +22,7 @@ pub use options::{OPTIONS, RunOptions, run_options};
 pub use resolve::{Remembered, resolve};
 pub use row::{Group, Kind, Row};
 pub use table::*;
-pub use value::{InstallMethod, Output, Place, PodSecurity, Reissue, Risk, Secrets};
+pub use value::{CacheType, InstallMethod, Output, Place, PodSecurity, Reissue, Risk, Secrets};
 pub use view::{Missing, Need, missing_failure};
 
 /// The source of a value.

@@ -261,6 +261,8 @@ impl<'a> Reader<'a> {
             ("--runner-token-file", named(&settings.runner_token_file)),
             ("--legacy-registration-token-file", named(&settings.legacy_registration_token_file)),
             ("--runner-config", named(&settings.runner_config)),
+            ("--cache-credentials-file", named(&settings.cache_credentials_file)),
+            ("--runner-proxy-credentials-file", named(&settings.runner_proxy_credentials_file)),
         ];
         let mut readers = files.iter().filter(|(_, stdin)| *stdin).map(|(flag, _)| *flag);
         if let (Some(first), Some(second)) = (readers.next(), readers.next()) {

@@ -9,7 +9,8 @@ use super::resolve::Reader;
 use super::row::Group::{Cluster, Connection, Consent, Machine, Run, Runner};
 use super::row::{Row, Spelling, spelled, table};
 use super::value::{
-    InstallMethod, One, Place, PodSecurity, PullPolicy, Reissue, Risk, Secrets, Shape, Values,
+    CacheType, InstallMethod, LogLevel, One, Place, PodSecurity, PullPolicy, Reissue, Risk, Secrets, Shape,
+    Values,
 };
 use super::{Source, Sourced, check, metadata};
 
@@ -26,10 +27,17 @@ pub const DEFAULT_JOB_LIMIT: u32 = 4;
 pub const DEFAULT_DEPLOYMENT: &str = "kubernetes-runner";
 pub const DEFAULT_TAGS: &str = "k8s-runner";
 pub const DEFAULT_IMAGE: &str = "alpine:latest";
+/// The listen address that switches the metrics server off.
+pub const LISTEN_OFF: &str = "off";
+/// The proxy that switches a recorded one off.
+pub const PROXY_NONE: &str = "none";
 /// The script of the article.
 pub const DEFAULT_PIPELINE_SCRIPT: &str = "echo \"hello world!\"";
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(600);
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+
+const GLOBAL: &str = "Set in config.toml on a machine where the script installed gitlab-runner. Where another gitlab-runner is\n\
+    installed, the script leaves its value unchanged and says so.";
 
 table! {
     /// All settings of a run; they do not change after its first request.
@@ -117,6 +125,51 @@ table! {
         "POLICY", Runner, "Image pull policy of job pods [default: Kubernetes' default]".recorded();
     runner_config: Option<Sourced<PathBuf>>,
         "FILE", Runner, "TOML file with one [[runners]] to merge into the runner's entry: node selectors, resources, cache and the like".recorded();
+    cache_type: Option<Sourced<CacheType>>,
+        "TYPE", Runner, "Object storage of the jobs' cache [default: none]".recorded();
+    cache_bucket: Option<Sourced<String>> => check::bucket,
+        "NAME", Runner, "Bucket of the cache; for Azure, the container".recorded();
+    cache_region: Option<Sourced<String>> => check::bucket,
+        "REGION", Runner, "Region of the S3 bucket".recorded();
+    cache_endpoint: Option<Sourced<String>> => check::endpoint,
+        "HOST[:PORT]", Runner, "S3 server, or Azure storage domain [default: AWS's, Azure's]".recorded();
+    cache_account: Option<Sourced<String>> => check::bucket,
+        "NAME", Runner, "Azure storage account of the cache".recorded();
+    cache_path: Option<Sourced<String>> => check::text,
+        "PATH", Runner, "Prefix of the objects in the bucket".recorded();
+    cache_shared: bool,
+        "", Runner, "Share the cache with other runners that use the same bucket".recorded();
+    cache_credentials_file: Option<Sourced<PathBuf>>,
+        "PATH", Runner, "File with the credentials of the cache; - for stdin [default: the identity of the VM]"
+            .long("S3: lines with aws_access_key_id and aws_secret_access_key, as in ~/.aws/credentials\n\
+                GCS: the JSON key of a service account\n\
+                Azure: the storage account's access key alone\n\n\
+                The credentials are in the script, in the runner's entry.").recorded();
+    runner_http_proxy: Option<Sourced<String>> => check::proxy,
+        "URL", Machine, "Proxy of the runner's machine for http; none switches a recorded one off".recorded();
+    runner_https_proxy: Option<Sourced<String>> => check::proxy,
+        "URL", Machine, "Proxy of the runner's machine for https, to GitLab and the cluster too; none: off".recorded();
+    runner_no_proxy: Vec<String> => check::no_proxy,
+        "HOST,…", Machine, "Hosts that the runner's machine reaches without the proxy".recorded();
+    runner_proxy_credentials_file: Option<Sourced<PathBuf>>,
+        "PATH", Machine, "File with USER:PASSWORD for the proxy of the runner's machine; - for stdin".recorded();
+    concurrent: Option<Sourced<u32>> => check::concurrent,
+        "NUMBER", Machine, "Maximum number of concurrent jobs of the whole gitlab-runner; 0: the job limit [default: 0]"
+            .long(GLOBAL).recorded();
+    check_interval: Option<Sourced<Duration>> => check::check_interval,
+        "DURATION", Machine, "Time between requests for new jobs; 0: gitlab-runner's default, 3s [default: unchanged]"
+            .long(GLOBAL).recorded();
+    log_level: Option<Sourced<LogLevel>>,
+        "LEVEL", Machine, "Log level of gitlab-runner [default: unchanged]".long(GLOBAL).recorded();
+    shutdown_timeout: Option<Sourced<Duration>>,
+        "DURATION", Machine, "Timeout of a forceful shutdown; 0: gitlab-runner's default, 30s [default: unchanged]"
+            .long(GLOBAL).recorded();
+    listen_address: Option<Sourced<String>> => check::listen_address,
+        "HOST:PORT", Machine, "Address of gitlab-runner's metrics server, such as 127.0.0.1:9252 [default: off]"
+            .long("It has no authentication and serves the Prometheus metrics (/metrics), the list of running jobs (/debug/jobs/list)\n\
+                and profiles (/debug/pprof). An empty host listens on all addresses.\n\n\
+                It is an argument of the service, which restarts when it changes. Where another gitlab-runner is installed\n\
+                on the machine, the script leaves its service unchanged and says so.").recorded();
     script: Option<Sourced<PathBuf>>,
         "FILE", Machine, "File to write the launch script to; - for stdout".recorded();
     target: Sourced<Place>,

@@ -52,7 +52,11 @@ fn samples(row: &Row) -> [&'static str; 4] {
         ("runnerVersion", _) => ["1.1.1", "1.1.2", "1.1.3", "1.1.4"],
         ("installMethod", _) => ["apt-slim", "binary", "apt", "binary"],
         ("pullPolicy", _) => ["always", "never", "if-not-present", "always"],
-        ("jobLimit", _) => ["11", "12", "13", "14"],
+        ("cacheType", _) => ["s3", "gcs", "azure", "s3"],
+        ("runnerHttpProxy" | "runnerHttpsProxy", _) => ["http://a", "http://b", "http://c", "http://d"],
+        ("logLevel", _) => ["debug", "info", "error", "warning"],
+        ("listenAddress", _) => [":1", "[::1]:2", "a.test:3", "127.0.0.1:4"],
+        ("jobLimit" | "concurrent", _) => ["11", "12", "13", "14"],
         ("debSha256" | "binarySha256", _) => [
             "1111111111111111111111111111111111111111111111111111111111111111",
             "2222222222222222222222222222222222222222222222222222222222222222",

@@ -213,6 +213,23 @@ choices! {
         /// GitLab's static binary.
         Binary = "binary",
     }
+    /// Where jobs keep their cache.
+    CacheType {
+        S3 = "s3",
+        Gcs = "gcs",
+        Azure = "azure",
+        /// No cache, also if one is recorded.
+        None = "none",
+    }
+    /// The least severe messages that gitlab-runner logs.
+    LogLevel {
+        Panic = "panic",
+        Fatal = "fatal",
+        Error = "error",
+        Warning = "warning",
+        Info = "info",
+        Debug = "debug",
+    }
     /// When nodes pull the jobs' images.
     PullPolicy {
         Always = "always",

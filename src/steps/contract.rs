@@ -19,7 +19,7 @@ use crate::base::files::Intake;
 use crate::base::secret::Secret;
 use crate::cluster;
 use crate::deployment::notes::{Journal, Notes};
-use crate::deployment::object::Ref;
+use crate::deployment::object::{Object, Ref};
 use crate::deployment::plan::{Decision, Line};
 use crate::deployment::record::Record;
 use crate::deployment::run::{Part, Run};
@@ -184,6 +184,27 @@ pub struct Printed {
     pub bytes: Vec<u8>,
     /// Objects that an administrator creates from it. With a recorded intent, they belong to the deployment by their id.
     pub intents: Vec<Ref>,
+}
+
+impl Printed {
+    /// The objects as YAML documents.
+    pub fn manifests(objects: Vec<Object>) -> Result<Self> {
+        let mut text = String::new();
+        for object in &objects {
+            let yaml = serde_yaml::to_string(&object.value).map_err(|error| {
+                Failure::new(Id::Internal, format!("cannot write {} as YAML: {error}", object.reference))
+            })?;
+            text.push_str("---\n");
+            text.push_str(&yaml);
+            if !yaml.ends_with('\n') {
+                text.push('\n');
+            }
+        }
+        Ok(Self {
+            bytes: text.into_bytes(),
+            intents: objects.into_iter().map(|object| object.reference).collect(),
+        })
+    }
 }
 
 /// A step as data, for subcommand, help, `--only`, teardown's order and the README's table.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Failure, Result};
 use crate::base::text::count;
 use crate::base::wait::{self, Pace};
 use crate::cluster::rights;
@@ -184,31 +184,21 @@ impl Step for CreateRole {
         let (level, version) = (r.run.settings.pod_security.word(), r.cluster.minor_version());
         let mut objects = Vec::new();
         for reference in names.namespaces() {
-            if r.cluster.read(&reference).await.map_err(Failure::from)?.is_none() {
-                let namespace = names.namespace_manifest(reference, &id, level, version.as_deref());
-                objects.push(names::marked(namespace, &r.run.settings));
+            let live = r.cluster.read(&reference).await.map_err(Failure::from)?;
+            if live.as_ref().is_some_and(|live| r.notes.owner(live) != Owner::Us) {
+                continue;
             }
+            // The version of an existing namespace stays, so that the same manifests come out after an upgrade.
+            let label = format!("{}enforce-version", names::POD_SECURITY);
+            let pinned =
+                live.and_then(|live| live.value["metadata"]["labels"][&label].as_str().map(str::to_owned));
+            let version = pinned.or_else(|| version.clone());
+            let namespace = names.namespace_manifest(reference, &id, level, version.as_deref());
+            objects.push(names::marked(namespace, &r.run.settings));
         }
         objects.extend(manifests(r.run, &id));
-        let mut text = String::new();
-        for object in &objects {
-            document(&mut text, object)?;
-        }
-        let intents = objects.into_iter().map(|object| object.reference).collect();
-        Ok(Some(Printed { bytes: text.into_bytes(), intents }))
+        Printed::manifests(objects).map(Some)
     }
-}
-
-fn document(text: &mut String, object: &Object) -> Result<()> {
-    text.push_str("---\n");
-    let yaml = serde_yaml::to_string(&object.value).map_err(|error| {
-        Failure::new(Id::Internal, format!("cannot write {} as YAML: {error}", object.reference))
-    })?;
-    text.push_str(&yaml);
-    if !yaml.ends_with('\n') {
-        text.push('\n');
-    }
-    Ok(())
 }
 
 /// The four objects, in an order that the API server accepts.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::base::error::Id;
 use crate::cluster::dry_run::DryRun;
 use crate::steps::fixture::{self, World};
 

@@ -21,7 +21,9 @@ use crate::deployment::ownership::{self, Owner};
 use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::{Part, Run};
 use crate::settings::Risk;
-use crate::steps::contract::{Decided, Deciding, Info, Outcome, Products, Purpose, Reads, Step, Writes};
+use crate::steps::contract::{
+    Decided, Deciding, Info, Outcome, Printed, Prints, Products, Purpose, Reads, Step, Writes,
+};
 use crate::steps::dry_runs::DryRuns;
 use crate::steps::{Delete, removal};
 
@@ -61,6 +63,7 @@ impl Step for IssueToken {
          namespaces, and a list of rights that it must not have.",
         keys: &["namespace", "runnerNamespace", "kubernetesHost", "tokenLifetime", "accept", "reissue"],
         part: Some(Part::Token),
+        prints: Prints::OnRequest { with_cluster: true },
         ..Info::DEFAULT
     };
     type Seen = Seen;
@@ -146,6 +149,15 @@ impl Step for IssueToken {
         let text = proof::prove(r.cluster, &token, fresh).await?;
         let _ = products.cluster_token.set(token);
         Ok(Some(text))
+    }
+
+    async fn print(&self, r: Reads<'_>) -> Result<Option<Printed>> {
+        // A requested token needs its request, and its Secret is created with it.
+        let objects = match r.run.settings.token_lifetime {
+            Some(_) => Vec::new(),
+            None => vec![manifest(r.run, &r.notes.id())],
+        };
+        Printed::manifests(objects).map(Some)
     }
 
     fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Delete>> {

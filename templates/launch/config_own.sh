@@ -4,13 +4,15 @@ says() {
 		grep -vE '^((id|token|token_obtained_at|token_expires_at) =|#|\[|$)|= (""|0|false|\[\])$' | hash
 }
 
+{% include "global.sh" %}
+
 # Is there something to do? Then the new file lies ready: what stands above [[runners]], and our entry.
 plan_config() {
 	step=config
 	if [ -e "$config" ]; then
 		fetch "$config" old
 	else
-		printf 'concurrent = {{ job_limit }}\n' >old
+		: >old
 	fi
 {% include "tokens.sh" %}
 	todo=no
@@ -23,7 +25,7 @@ plan_config() {
 	todo=yes
 	[ "$entries" -le 1 ] || fail "$config has entries of others: use the script of --target ssh"
 	{
-		sed '/^ *\[\[runners\]\]/,$d; s/^concurrent *=.*/concurrent = {{ job_limit }}/' old
+		global old
 		[ "$entries" -gt 0 ] || echo
 		entry
 	} >new

@@ -35,13 +35,15 @@ says() {
 	hash <said
 }
 
+{% include "global.sh" %}
+
 # Is there something to do? Then the new file lies ready.
 plan_config() {
 	step=config
 	if [ -e "$config" ]; then
 		fetch "$config" old
 	else
-		printf 'concurrent = {{ job_limit }}\n' >old
+		printf '%s\n' {{ global | sh }} >old
 	fi
 	: >entry
 	edit old rest
@@ -68,5 +70,10 @@ plan_config() {
 	allowed=$(sed -nE '/^ *\[/q; s/^concurrent *= *([0-9]+).*/\1/p' old)
 	[ "$owner" != them ] || [ "${allowed:-1}" -ge {{ job_limit }} ] ||
 		say "concurrent = ${allowed:-1} in $config: no more jobs at once, whatever our limit of {{ job_limit }}"
-	[ "$owner" = them ] || sed -i '1,/^ *\[\[runners/ s/^concurrent *=.*/concurrent = {{ job_limit }}/' new
+{% if global_asked %}
+	[ "$owner" != them ] || printf '%s\n' {{ global_asked | sh }} | while read -r line; do
+		sed '/^ *\[/q' old | grep -qxF "$line" || say "$config is of another gitlab-runner, and stays without $line"
+	done
+{% endif %}
+	[ "$owner" = them ] || { global new >text && mv text new; }
 }

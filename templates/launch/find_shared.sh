@@ -13,6 +13,9 @@ find_runner() {
 		[ -n "$have" ] || fail "$config is here, and gitlab-runner is not"
 		at_least "$version" || fail "gitlab-runner $have is here and not ours to replace, this needs $version"
 		say "gitlab-runner $have is here: only our entry will change"
+{% if has_proxy %}
+		say 'its service keeps its environment, and needs the proxy there: systemctl edit gitlab-runner'
+{% endif %}
 	fi
 	[ -d "$etc" ] || mkdir -m 700 "$etc"
 }

@@ -1,7 +1,7 @@
 # ask API REVIEW: as the runner will reach the cluster; leaves "answer".
 ask() {
 	failed=0
-	code=$(curl -gsS --noproxy '*' --max-time 20 -o answer -w '%{http_code}' -H @header \
+	code=$(curl -gsS{% if not has_proxy %} --noproxy '*'{% endif %} --max-time 20 -o answer -w '%{http_code}' -H @header \
 		-H 'Content-Type: application/json'{% if has_ca %} --cacert ca{% endif %} --data-raw "$2" "$host/apis/$1") || failed=$?
 	case $failed in
 		0) [ "$code" != 401 ] || fail "$host refuses the token: revoked, expired, or of another cluster" ;;

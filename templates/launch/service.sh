@@ -17,10 +17,19 @@ ProtectSystem=strict
 ReadWritePaths=$etc
 ProtectHome=yes
 PrivateTmp=yes
+{% if not uses_identity %}
 IPAddressDeny=169.254.169.254 fd00:ec2::254
+{% endif %}
+{% if has_proxy %}
+EnvironmentFile=$state.proxy
+# $(stat -c %y "$state.proxy")
+{% endif %}
 END
+{% if not has_proxy %}
+	rm -f "$state.proxy"
+{% endif %}
 	# The arguments show by which unit a process was started.
-	run="$(command -v gitlab-runner) run --config $config --working-directory $etc --service outrigger-$(hash <unit)"
+	run="$(command -v gitlab-runner) run --config $config --working-directory $etc{{ listen }} --service outrigger-$(hash <unit)"
 	printf 'ExecStart=\nExecStart=%s\n' "$run" >>unit
 	want="$(id -u outrigger) 1 $run "
 	same=yes

@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod config;
+mod global;
 mod hostile;
 mod install;
 mod machine;
+mod network;
 mod proof;
 mod sample;
 mod uninstall;

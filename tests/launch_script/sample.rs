@@ -7,7 +7,7 @@ use outrigger::internal::target::find;
 use outrigger::internal::{
     DEFAULT_APT_URL, DEFAULT_KEY_FINGERPRINT, DEFAULT_KEY_URL, DEFAULT_RUNNER_VERSION,
 };
-use outrigger::internal::{Entry, Installer, LaunchScript, Method, ScriptSecrets};
+use outrigger::internal::{Entry, GlobalSection, Installer, LaunchScript, Method, ScriptSecrets};
 
 pub const RUNNER_TOKEN: &str = "glrt-EXAMPLE-not-a-token";
 pub const BEARER_TOKEN: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6IkVYQU1QTEUifQ.EXAMPLE.not-a-token";
@@ -65,7 +65,10 @@ pub fn sample<'a>(tags: &'a [String], secrets: Option<ScriptSecrets<'a>>) -> Lau
             pull_policy: None,
             restricted: false,
             extra: None,
+            cache: None,
         },
+        global: GlobalSection::default(),
+        proxy: None,
         tags,
         target: find("ssh").unwrap(),
         lock_metadata: false,

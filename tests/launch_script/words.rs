@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use outrigger::internal::Secret;
 use outrigger::internal::target::find;
-use outrigger::internal::{LaunchScript, Method, ScriptSecrets, is_ours};
+use outrigger::internal::{GlobalSection, LaunchScript, Method, Proxy, ScriptSecrets, is_ours};
 use outrigger::internal::{Packed, packed};
 
 use sha2::{Digest as _, Sha256};
@@ -77,6 +77,13 @@ fn every_form_passes_the_linters() {
         script.installer.is_default = false;
         script.replace_entry = true;
         script.entry.restricted = true;
+        let proxy = Proxy::new(Some("http://proxy:1"), None, &[], None);
+        script.proxy = Some(&proxy);
+        script.global = GlobalSection {
+            log_level: Some("info"),
+            listen_address: Some(":9252"),
+            ..GlobalSection::default()
+        };
         lint(&text(&script));
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Scene, listing, writes};
-use crate::common::admin::object_path;
+use crate::common::admin::{documents, object_path};
 use crate::common::bed::{Bed, User};
 use crate::common::run::{Cli, Output};
 use crate::common::shell::{Shell, commands};
@@ -50,6 +50,42 @@ pub fn manifests(bed: &dyn Bed) {
     scene.switch(User::Admin);
     scene.teardown().run().code(0);
     assert_same("setup and teardown", &before, &world(bed.admin()));
+}
+
+/// All manifests at once, as a Git repository has them: applied by others, they are the deployment's own.
+pub fn rendered(bed: &dyn Bed) {
+    let mut scene = Scene::new(bed, User::Limited);
+    let before = world(bed.admin());
+    bed.mark();
+    let output = scene.command("render").run().code(0);
+    assert_eq!(listing(&writes(bed)), "", "it only prints");
+    assert_same("render", &before, &world(bed.admin()));
+    let manifests = output.stdout();
+    for kind in ["Namespace", "ServiceAccount", "Role", "RoleBinding", "Secret"] {
+        assert!(manifests.contains(&format!("kind: {kind}\n")), "{kind}: {manifests}");
+    }
+    // The same comes out again, so that a repository sees no difference.
+    assert_eq!(scene.command("render").run().code(0).stdout(), manifests);
+    for document in documents(&manifests) {
+        bed.admin().create(&document);
+    }
+    assert_eq!(scene.command("render").run().code(0).stdout(), manifests);
+    // Nothing of it is made again, and no right is needed for it; the `default` ServiceAccount is not among it.
+    bed.mark();
+    scene.set_up();
+    let made: Vec<_> = writes(bed).into_iter().filter(|request| request.method == "POST").collect();
+    let made: Vec<_> = made.iter().filter(|request| !request.path.contains("reviews")).collect();
+    assert!(made.is_empty(), "{}", listing(&writes(bed)));
+    scene.status().run().code(0);
+
+    scene.switch(User::Admin);
+    scene.teardown().run().code(0);
+    assert_same("setup and teardown", &before, &world(bed.admin()));
+
+    // A requested token has no manifest.
+    let lifetime = Scene::new(bed, User::Limited);
+    let output = lifetime.command("render").flag("--token-lifetime", "30d").run().code(0);
+    assert!(!output.stdout().contains("kind: Secret"), "{output}");
 }
 
 pub fn temporary_edit(bed: &dyn Bed) {

@@ -217,6 +217,93 @@ pub fn installation(bed: &dyn Bed) {
     let _ = scene.command("setup").flag("--job-limit", "8").run().code(0).says("no secrets");
 }
 
+/// The settings of gitlab-runner as a whole: in the plan, in the script, remembered, and drift when they change.
+pub fn whole_runner(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    for (flag, bad, why) in [
+        ("--concurrent", "10001", "0 to 10000"),
+        ("--check-interval", "2h", "longer than 1h"),
+        ("--log-level", "loud", "panic, fatal, error, warning, info, debug"),
+        ("--listen-address", "127.0.0.1", "127.0.0.1:9252"),
+    ] {
+        let _ = refused(bed, &scene.home, &scene.setup().flag(flag, bad), 2).says(flag).says(why);
+    }
+    let setup = scene
+        .setup()
+        .flag("--concurrent", "2")
+        .flag("--check-interval", "10s")
+        .flag("--log-level", "warning")
+        .flag("--listen-address", "127.0.0.1:9252");
+    let _ = refused(bed, &scene.home, &setup.clone().arg("--dry-run"), 0)
+        .says("for the whole gitlab-runner: concurrent = 2, check_interval = 10, log_level = \"warning\"")
+        .says("listen_address 127.0.0.1:9252")
+        .says("it has no authentication")
+        .says("at most 2 jobs at once, although --job-limit is 4");
+    let host = setup.clone().flag("--target", "ssh").arg("--dry-run");
+    let _ = refused(bed, &scene.home, &host, 0).says("unless the host has another gitlab-runner already");
+    let _ = setup.run().code(0);
+    let script = text(&scene);
+    for words in ["concurrent = 2\ncheck_interval = 10\n", " --listen-address 127.0.0.1:9252 "] {
+        assert!(script.contains(words), "{words}\n{script}");
+    }
+    let _ = scene.command("setup").run().code(0).says("Nothing to change");
+    let _ = scene.status().run().code(0);
+    let _ = scene.command("setup").flag("--listen-address", "off").run().code(0).says("no secrets");
+    assert!(!text(&scene).contains("--listen-address"));
+    let _ = scene.command("setup").run().code(0).says("Nothing to change");
+    let _ = scene.teardown().run().code(0);
+}
+
+/// Credentials come by file, are in no output, and the proxy of this machine is not that of the runner's.
+pub fn cache_and_proxy(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let bad = scene.setup().flag("--runner-https-proxy", "http://me:canary-in-a-url@proxy:3128");
+    let _ = refused(bed, &scene.home, &bad, 2)
+        .says("--runner-proxy-credentials-file")
+        .never_says("canary-in-a-url");
+    let alone = scene.setup().flag("--runner-no-proxy", "10.0.0.0/8");
+    let _ = refused(bed, &scene.home, &alone, 2).says("--runner-no-proxy is given without a proxy");
+    let bucket = scene.setup().flag("--cache-bucket", "b");
+    let _ =
+        refused(bed, &scene.home, &bucket, 2).says("--cache-bucket cannot be used with --cache-type none");
+    let lacks = scene.setup().flag("--cache-type", "azure");
+    let _ = refused(bed, &scene.home, &lacks, 2).says("--cache-bucket NAME").says("--cache-account NAME");
+    let cloud = scene.setup().flag("--cache-type", "s3").flag("--cache-bucket", "ours");
+    let locked = cloud.clone().arg("--lock-metadata");
+    let _ = refused(bed, &scene.home, &locked, 3).says("--lock-metadata would block the cache");
+    let plan = cloud.clone().arg("--dry-run");
+    let _ = refused(bed, &scene.home, &plan, 0).says("the jobs' cache: s3 ours, with the VM's identity");
+
+    let keys =
+        scene.home.input("keys", "aws_access_key_id = AKIACANARY\naws_secret_access_key = canary-key\n");
+    let password = scene.home.input("password", "me:canary-password\n");
+    let setup = cloud
+        .flag("--cache-region", "eu-central-1")
+        .flag("--cache-credentials-file", keys)
+        .flag("--runner-https-proxy", "http://proxy.example.com:3128")
+        .flag("--runner-no-proxy", "10.0.0.0/8,.corp.example")
+        .flag("--runner-proxy-credentials-file", password);
+    let output = setup.run().code(0).never_says("canary");
+    let _ = output.says("its password is in the script").says("credentials of --cache-credentials-file");
+    let script = text(&scene);
+    for words in [
+        "SecretKey = \"canary-key\"",
+        "BucketLocation = \"eu-central-1\"",
+        "http://me:canary-password@proxy.example.com:3128",
+        "10.0.0.0/8,.corp.example",
+    ] {
+        assert!(script.contains(words), "{words}\n{script}");
+    }
+    let _ = scene.command("setup").run().code(0).says("Nothing to change").never_says("canary");
+    let account = bed.admin().get(&scene.path("ServiceAccount")).expect("the anchor is there");
+    assert!(!account.to_string().contains("canary") && !account.to_string().contains("proxy.example"));
+    let off = scene.command("setup").flag("--runner-https-proxy", "none").flag("--cache-type", "none");
+    let _ = off.run().code(0).says("no secrets");
+    let script = text(&scene);
+    assert!(!script.contains("canary") && !script.contains("proxy.example"), "{script}");
+    let _ = scene.teardown().run().code(0);
+}
+
 /// Where gitlab-runner comes from is kept on this machine, shown with its source, and told to nobody else.
 pub fn installer_is_kept(bed: &dyn Bed) {
     const MIRROR: &str = "mirror.example.com";

@@ -6,7 +6,7 @@ use crate::cluster::endpoint_ca::Trust;
 use crate::deployment::run::Run;
 use crate::gitlab::endpoint_ca::GitlabCa;
 use crate::machine::script_files::Delivery;
-use crate::machine::{Entry, Installer, LaunchScript as Script, Method, ScriptSecrets};
+use crate::machine::{Entry, GlobalSection, Installer, LaunchScript as Script, Method, Proxy, ScriptSecrets};
 use crate::settings::{PodSecurity, Source};
 
 /// All inputs of the script except the secrets.
@@ -18,6 +18,9 @@ pub struct Inputs {
     pub gitlab_ca: GitlabCa,
     /// The additions of `--runner-config`.
     pub extra: toml::Table,
+    /// The table of the cache.
+    pub cache: Option<toml::Table>,
+    pub proxy: Option<Proxy>,
     pub delivery: Delivery,
 }
 
@@ -72,7 +75,10 @@ impl Inputs {
                 pull_policy: settings.pull_policy.as_ref().map(|policy| policy.word()),
                 restricted: *settings.pod_security == PodSecurity::Restricted,
                 extra: Some(&self.extra),
+                cache: self.cache.as_ref(),
             },
+            global: GlobalSection::of(settings),
+            proxy: self.proxy.as_ref(),
             tags: &settings.tags.value,
             target: self.delivery.placement.target,
             lock_metadata: self.delivery.placement.lock_metadata,

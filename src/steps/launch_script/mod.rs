@@ -18,8 +18,9 @@ use crate::gitlab::credentials;
 use crate::gitlab::endpoint_ca::ca;
 use crate::gitlab::runner::{self, Verdict};
 use crate::machine::script_files::{self, Delivery};
-use crate::machine::{Method, ScriptSecrets, config_entry, runner_config};
-use crate::settings::{Need, Source, Sourced};
+use crate::machine::target;
+use crate::machine::{GlobalSection, Method, ScriptSecrets, cache, config_entry, proxy, runner_config};
+use crate::settings::{CacheType, Need, Source, Sourced};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes, Written};
 use inputs::{Inputs, gitlab_url, method, sha256};
 
@@ -86,6 +87,23 @@ impl Step for LaunchScript {
             "binaryUrl",
             "binarySha256",
             "jobLimit",
+            "cacheType",
+            "cacheBucket",
+            "cacheRegion",
+            "cacheEndpoint",
+            "cacheAccount",
+            "cachePath",
+            "cacheShared",
+            "cacheCredentialsFile",
+            "runnerHttpProxy",
+            "runnerHttpsProxy",
+            "runnerNoProxy",
+            "runnerProxyCredentialsFile",
+            "concurrent",
+            "checkInterval",
+            "logLevel",
+            "shutdownTimeout",
+            "listenAddress",
             "pullPolicy",
             "runnerConfig",
             "replaceEntry",
@@ -115,11 +133,14 @@ impl Step for LaunchScript {
             return Ok(Seen::Teardown(script_files::undo_lines(r.run, r.notes)?));
         }
         let (trust, gitlab_ca) = tokio::join!(trust(r.cluster), ca(r.gitlab));
+        let extra = runner_config::read(r.run, r.intake).await?;
         let inputs = Inputs {
             context: r.cluster.target.context.clone(),
             trust: trust?.clone(),
             gitlab_ca: gitlab_ca.clone(),
-            extra: runner_config::read(r.run, r.intake).await?,
+            cache: cache::read(r.run, r.intake, &extra).await?,
+            proxy: proxy::read(r.run, r.intake).await?,
+            extra,
             delivery: Delivery::of(r.run)?,
         };
         let writable = lacks_source(r.run).is_none();
@@ -176,7 +197,8 @@ impl Step for LaunchScript {
         let kind = if with_secrets {
             made.map(|made| format!(", {made}")).unwrap_or_default()
         } else {
-            " (an update script without secrets, which keeps the tokens on the host)".to_owned()
+            let what = if inputs.script(w.run, None).has_credentials() { "tokens" } else { "secrets" };
+            format!(" (an update script without {what}, which keeps the tokens on the host)")
         };
         #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
         let kilobytes = size as f64 / 1000.0;
@@ -302,7 +324,7 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     let size_warning = check_size(d.run, &seen.inputs, with_secrets)?;
     let custom_prefix = given.as_ref().is_some_and(has_custom_prefix);
     let (delivery, ca_note) = (&seen.inputs.delivery, seen.inputs.gitlab_ca.note.clone());
-    let text = format!("{} ({})", delivery.script.display(), secrets_text(delivery, with_secrets));
+    let text = format!("{} ({})", delivery.script.display(), secrets_text(d.run, &seen.inputs, with_secrets));
     let act = Box::new(Write { inputs: seen.inputs.clone(), given });
     let line = Line::new(if written { Decision::Update } else { Decision::Create }, text, act);
     let line = delivery.about(line, with_secrets).detail(installs(d.run));
@@ -317,7 +339,7 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     if custom_prefix {
         line = line.detail("the runner's token has an instance-specific prefix: gitlab-runner will not renew it, and `gitlab-runner unregister` on the host would delete the runner in GitLab");
     }
-    Ok(additions(d.run, &seen.inputs.extra).into_iter().fold(line, Line::detail))
+    Ok(additions(d.run, &seen.inputs).into_iter().fold(line, Line::detail))
 }
 
 /// Renders the script with the longest tokens: a warning about its size, or OR0711 if it is too long.
@@ -332,21 +354,26 @@ fn check_size(run: &Run, inputs: &Inputs, with_secrets: bool) -> Result<Option<S
     Ok(inputs.document(run, inline, with_secrets)?.1)
 }
 
-fn secrets_text(delivery: &Delivery, with_secrets: bool) -> String {
+fn secrets_text(run: &Run, inputs: &Inputs, with_secrets: bool) -> String {
+    let has_credentials = inputs.script(run, None).has_credentials();
+    let none = if has_credentials { "credentials, no tokens" } else { "no secrets" };
     if !with_secrets {
-        return "no secrets; keeps the tokens on the host".to_owned();
+        return format!("{none}; keeps the tokens on the host");
     }
-    match delivery.secrets().as_deref().and_then(Path::file_name) {
+    match inputs.delivery.secrets().as_deref().and_then(Path::file_name) {
+        None if has_credentials => "contains two secrets and credentials".to_owned(),
         None => "contains two secrets".to_owned(),
-        Some(name) => format!("no secrets; {} next to it contains both", name.to_string_lossy()),
+        Some(name) => format!("{none}; {} next to it contains both tokens", name.to_string_lossy()),
     }
 }
 
 /// The user's additions to the runner's entry, and the settings of the installation that are not the defaults.
-fn additions(run: &Run, extra: &toml::Table) -> Vec<String> {
+fn additions(run: &Run, inputs: &Inputs) -> Vec<String> {
     let settings = &run.settings;
-    let added = config_entry::added(extra);
-    let mut lines = Vec::new();
+    let added = config_entry::added(&inputs.extra);
+    let mut lines = as_a_whole(run);
+    lines.extend(cache_line(run));
+    lines.extend(proxy_line(run));
     if !added.is_empty() {
         lines.push(format!("--runner-config adds {}", added.join(", ")));
     }
@@ -358,6 +385,66 @@ fn additions(run: &Run, extra: &toml::Table) -> Vec<String> {
     ];
     let changed = defaults.iter().filter(|(value, _)| value.source != Source::Default);
     lines.extend(changed.map(|(value, flag)| given_by(flag, value)));
+    lines
+}
+
+fn cache_line(run: &Run) -> Option<String> {
+    let settings = &run.settings;
+    let kind = settings.cache_type.as_ref().filter(|kind| kind.value != CacheType::None)?;
+    let bucket = settings.cache_bucket.as_ref().map_or("", |bucket| bucket.value.as_str());
+    let by = if settings.cache_credentials_file.is_some() {
+        "with the credentials of --cache-credentials-file, which are in the script"
+    } else {
+        "with the VM's identity, so that the runner may reach the metadata service"
+    };
+    Some(format!("the jobs' cache: {} {bucket}, {by}", kind.value))
+}
+
+fn proxy_line(run: &Run) -> Option<String> {
+    let settings = &run.settings;
+    let [http, https] = proxy::given(settings);
+    let mut parts = Vec::new();
+    parts.extend(http.map(|url| given_by("--runner-http-proxy", url)));
+    parts.extend(https.map(|url| given_by("--runner-https-proxy", url)));
+    if parts.is_empty() {
+        return None;
+    }
+    if !settings.runner_no_proxy.is_empty() {
+        parts.push(format!("--runner-no-proxy {}", settings.runner_no_proxy.join(",")));
+    }
+    if settings.runner_proxy_credentials_file.is_some() {
+        parts.push("its password is in the script".to_owned());
+    }
+    Some(parts.join(", "))
+}
+
+/// The settings of gitlab-runner as a whole.
+fn as_a_whole(run: &Run) -> Vec<String> {
+    let settings = &run.settings;
+    let global = GlobalSection::of(settings);
+    let mut given: Vec<_> = global.given().iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    given.extend(global.listen_address.map(|address| format!("listen_address {address}")));
+    let mut lines = Vec::new();
+    if !given.is_empty() {
+        let unless = if target::of(*settings.target).is_host() {
+            ", unless the host has another gitlab-runner already"
+        } else {
+            ""
+        };
+        lines.push(format!("for the whole gitlab-runner{unless}: {}", given.join(", ")));
+    }
+    if global.listen_address.is_some() {
+        lines.push(
+            "whoever reaches that address reads metrics, the list of running jobs and profiles: it has no authentication"
+                .to_owned(),
+        );
+    }
+    if let Some(number) = global.concurrent.filter(|number| *number < settings.job_limit.value) {
+        lines.push(format!(
+            "at most {number} jobs at once, although --job-limit is {}",
+            settings.job_limit.value
+        ));
+    }
     lines
 }
 

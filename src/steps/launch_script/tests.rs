@@ -30,6 +30,8 @@ fn base(world: &mut World) -> Seen {
         trust: fixture::trust(),
         gitlab_ca: GitlabCa::default(),
         extra: toml::Table::new(),
+        cache: None,
+        proxy: None,
         delivery: Delivery::of(&world.run).expect("a place"),
     };
     world.record.script_digest = inputs.script(&world.run, None).digest();
@@ -211,7 +213,7 @@ fn decisions() {
                     first(world);
                     give(seen, "glrt-t");
                 },
-                &["Create Given: no secrets; s.secrets next to it contains both"],
+                &["Create Given: no secrets; s.secrets next to it contains both tokens"],
             ),
             (
                 "writes an update script if the inputs have changed",
@@ -245,6 +247,23 @@ fn decisions() {
                     at(seen).inputs.extra.insert("output_limit".to_owned(), toml::Value::Integer(1));
                 },
                 &["Update Write: --runner-config adds runners.output_limit | --apt-url https://apt.test"],
+            ),
+            (
+                "shows settings of the whole runner and their effect",
+                &["--concurrent", "2", "--listen-address", ":9252"],
+                |world, _| change(world),
+                &[
+                    "Update Write: for the whole gitlab-runner: concurrent = 2, listen_address :9252 | no authentication | at most 2 jobs",
+                ],
+            ),
+            (
+                "says that an update script has credentials",
+                &["--cache-type", "s3", "--cache-bucket", "b", "--cache-credentials-file", "/k"],
+                |world, seen| {
+                    change(world);
+                    at(seen).inputs.cache = "Type = \"s3\"\n[s3]\nSecretKey = \"x\"".parse().ok();
+                },
+                &["Update Write: credentials, no tokens; keeps the tokens | s3 b, with the credentials of"],
             ),
             (
                 "refuses a script with an old cluster token if the runner's token is unknown",
