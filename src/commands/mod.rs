@@ -8,13 +8,14 @@ pub mod session;
 mod setup;
 mod status;
 mod step;
+pub mod summary;
 mod teardown;
 mod uninstall;
 pub mod witness;
 pub mod wizard;
 
 use crate::base::error::{Command, Failure, Id, Result};
-use crate::base::event::Event;
+use crate::base::event::{Event, Status};
 use crate::base::text;
 use crate::commands::session::{Known, Outside, Session};
 use crate::deployment::record::Record;
@@ -35,6 +36,18 @@ fn and_unchecked(plan: &Plan) -> String {
         0 => String::new(),
         n => format!("; {} not checked", text::count(n, "part")),
     }
+}
+
+/// What a plan says of the deployment: changes and parts not looked at. Whether the rest works takes a proof.
+fn differences(changes: usize, unchecked: usize) -> Vec<Status> {
+    let drift = (changes > 0).then_some(Status::Drift);
+    drift.into_iter().chain((unchecked > 0).then_some(Status::Unchecked)).collect()
+}
+
+/// The status after the proofs: as [`differences`] says, or ok.
+fn proved(changes: usize, unchecked: usize) -> Vec<Status> {
+    let found = differences(changes, unchecked);
+    if found.is_empty() { vec![Status::Ok] } else { found }
 }
 
 /// The failure for a change that needs confirmation in a run that cannot prompt.
@@ -85,16 +98,19 @@ pub struct Ended {
     pub last: String,
     /// Exit 10 although nothing failed.
     pub pending: bool,
+    /// The state of the deployment, as far as this run looked at it. A failed proof is added.
+    pub status: Vec<Status>,
 }
 
 impl Ended {
     pub(crate) fn well(changed: bool, text: impl Into<String>) -> Self {
-        Self { failures: Vec::new(), changed, text: text.into(), last: String::new(), pending: false }
+        let (failures, last, status) = (Vec::new(), String::new(), Vec::new());
+        Self { failures, changed, text: text.into(), last, pending: false, status }
     }
 
     pub(crate) fn failed(failures: Vec<Failure>, changed: bool) -> Self {
         let failures = failures.into_iter().flat_map(Failure::each).collect();
-        Self { failures, changed, text: String::new(), last: String::new(), pending: false }
+        Self { failures, ..Self::well(changed, "") }
     }
 }
 
@@ -124,6 +140,11 @@ async fn header(session: &Session) -> Event {
     let settings = &session.run().settings;
     let cluster = &session.cluster;
     let version = cluster.version().await.cloned().unwrap_or_default();
+    if let Some(path) = session.gitlab.known().and_then(|instance| instance.project.as_ref()?.path.clone())
+        && let Some(opened) = session.opened.get()
+    {
+        let _ = opened.project.set(path);
+    }
     let mut rows = vec![(
         "cluster".to_owned(),
         format!("{} at {}, {version}", cluster.target.context, cluster.target.endpoint.url),

@@ -1,5 +1,6 @@
 //! From arguments to a [`Context`]: record, settings, kubeconfig, lock and connection, in that order.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use crate::base::request::Limits;
 use crate::base::secret::Secret;
 use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
+use crate::commands::summary::Opened;
 use crate::commands::witness;
 use crate::commands::wizard::{self, Ask};
 use crate::deployment::names::Names;
@@ -44,6 +46,8 @@ pub struct Outside<'a> {
     pub intake: Rc<Intake>,
     /// Somebody to ask, when interactive.
     pub ask: &'a mut dyn Ask,
+    /// The deployment that a session was opened for, for the last event.
+    pub opened: Rc<OnceCell<Opened>>,
 }
 
 /// What a command needs to be ready.
@@ -77,6 +81,8 @@ pub struct Session {
     pub journal: Journal,
     /// What steps hand on.
     pub products: Products,
+    /// What the last event tells of it.
+    pub opened: Rc<OnceCell<Opened>>,
     intake: Rc<Intake>,
     reporter: Rc<dyn Reporter>,
     _lock: Option<Lock>,
@@ -321,12 +327,19 @@ impl Outside<'_> {
                 view.notes.see_anchor(anchor.as_ref());
             }
         }
+        let _ = self.opened.set(Opened {
+            run: Rc::clone(&view.run),
+            notes: Rc::clone(&view.notes),
+            context: view.target.context.clone(),
+            project: OnceCell::new(),
+        });
         let journal = Journal::new(Rc::clone(&view.notes), view.run.settings.state_dir.clone());
         Ok(Session {
             cluster: cluster::view::Hand::new(view, journal.clone()),
             gitlab: gitlab::view::Hand::new(gitlab, journal.clone()),
             journal,
             products: Products::default(),
+            opened: Rc::clone(&self.opened),
             intake: Rc::clone(&self.intake),
             reporter,
             _lock: lock,

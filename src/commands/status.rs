@@ -4,7 +4,7 @@ use crate::base::error::{Command, Failure, Hint, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Needs, Outside, Session};
-use crate::commands::{Ended, and_unchecked, expiry, header, no_such_deployment};
+use crate::commands::{Ended, and_unchecked, differences, expiry, header, no_such_deployment, proved};
 use crate::engine::{self, Plan};
 use crate::settings::Need;
 
@@ -43,7 +43,8 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         let setup = Hint::new("Apply the plan", Command::outrigger("setup"));
         outside.ui.event(&Event::Next { lines: vec![setup] });
         let text = format!("{} pending{}.", count(changes, "change"), and_unchecked(&plan));
-        return Ok(Ended { pending: true, ..Ended::well(false, text) });
+        let status = differences(changes, plan.unchecked());
+        return Ok(Ended { pending: true, status, ..Ended::well(false, text) });
     }
     // What setup is going to change is not worth proving; it proves what it made.
     let failures = prove(&session, &plan).await;
@@ -55,7 +56,8 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let pending = plan.unchecked() > 0;
     let what = if pending { "Everything that was checked" } else { "Everything" };
     let text = format!("{what} matches the plan{}.{asked}", and_unchecked(&plan));
-    Ok(Ended { last: expiry(&session), pending, ..Ended::well(false, text) })
+    let status = proved(changes, plan.unchecked());
+    Ok(Ended { last: expiry(&session), pending, status, ..Ended::well(false, text) })
 }
 
 async fn prove(session: &Session, plan: &Plan) -> Vec<Failure> {

@@ -54,8 +54,11 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     if changes == 0 && refusals.is_empty() {
         check_exists(&session, &options, &removal).await?;
     }
-    outside.ui.event(&Event::Note { text: format!("This removes {}:", session.run().names.deployment) });
-    outside.ui.event(&with_stale(&removal.plan, &removal.stale, true));
+    let mut shown = with_stale(&removal.plan, &removal.stale, true);
+    if let Event::Plan { removes, .. } = &mut shown {
+        *removes = Some(session.run().names.deployment.clone());
+    }
+    outside.ui.event(&shown);
     // What is merely not given here is asked for before anything is taken away.
     if refusals.iter().any(|failure| failure.kind == Kind::Usage) {
         return Ok(Ended::failed(refusals, false));
@@ -355,8 +358,8 @@ async fn receipt_lines(session: &Session, removal: &Removal, failures: &[Failure
                 live.is_ok_and(|live| live.is_none())
             }
             Some(Target::File(path)) => !path.exists(),
-            Some(Target::Runner) => session.notes().record().gitlab.owned().is_none(),
-            Some(Target::Commit) => session.notes().record().gitlab.commit.is_none(),
+            Some(Target::Runner(_)) => session.notes().record().gitlab.owned().is_none(),
+            Some(Target::Commit(_)) => session.notes().record().gitlab.commit.is_none(),
             Some(Target::Look(_)) => continue,
             None => false,
         };

@@ -170,7 +170,10 @@ impl Step for CreateRunner {
             Seen::Teardown(Found::None, _) => vec![Line::keep("the runner in GitLab (already gone)")],
             Seen::Teardown(Found::Ours(ours), condition) => {
                 let text = format!("runner {} ({condition})", ours.runner.id);
-                vec![Line::new(Decision::Remove, text, Delete(ours.runner.id)).about(Target::Runner)]
+                vec![
+                    Line::new(Decision::Remove, text, Delete(ours.runner.id))
+                        .about(Target::Runner(ours.runner.id)),
+                ]
             }
             Seen::Teardown(Found::Skipped(why), _) => vec![Line::refuse(unreachable(d.notes, why))],
         }

@@ -18,7 +18,7 @@ use crate::cluster::{Class, deletion};
 use crate::deployment::names::Names;
 use crate::deployment::object::{FILLED_BY_CLUSTER, Object};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Decision, Line};
+use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::{Part, Run};
 use crate::settings::Risk;
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Products, Purpose, Reads, Step, Writes};
@@ -94,7 +94,8 @@ impl Step for IssueToken {
         if seen.lacks_account {
             return Line::refuse(no_account(&d.run.names)).into();
         }
-        seen.looks.judge(vec![decide(d, seen.live.as_ref())], |act| match act {
+        let target = Target::Object(d.run.names.token_secret());
+        seen.looks.judge(vec![decide(d, seen.live.as_ref()).about(target)], |act| match act {
             Act::Create(object) | Act::Request(object) => Some(object),
             Act::Replace(..) => None,
         })

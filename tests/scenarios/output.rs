@@ -32,7 +32,7 @@ pub fn json(bed: &dyn Bed) {
         let output = command.flag("--output", "json").run().code(code);
         let lines = output.json_lines();
         assert!(
-            lines.iter().all(|line| line["schema"] == "outrigger/1.0"),
+            lines.iter().all(|line| line["schema"] == "outrigger/2.0"),
             "each line says its schema\n{output}"
         );
         let last = lines.last().unwrap_or_else(|| panic!("no line\n{output}"));
