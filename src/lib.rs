@@ -86,6 +86,7 @@ pub mod internal {
     };
     pub use crate::steps::STEPS;
     pub use crate::x509::{Bundle, BundleFault, Certificate, Host, Verdict, judge, read_bundle, tls};
+    pub use jiff::Timestamp;
 }
 
 /// Makes ring the TLS provider of the process, which kube and reqwest use. Call it first; a second call does nothing.
@@ -113,24 +114,34 @@ pub async fn run(
     let started = Instant::now();
     // How to report, until all options are known to be right.
     let asked = RunOptions { output: cli::output(&args, env), ..RunOptions::default() };
+    let fail = |ui: &Ui, failure: Failure| {
+        let seconds = started.elapsed().as_secs_f64();
+        finish(
+            ui,
+            commands::Ended::failed(failure.each().collect(), false),
+            End { seconds, ..End::default() },
+        )
+    };
     let (invocation, matches) = match cli::parse(args, &commands::step_help()) {
         Ok(parsed) => parsed,
         Err(error) => return make_ui(&asked).usage(error),
     };
     let options = match settings::run_options(&matches, env).and_then(|options| check(&invocation, options)) {
         Ok(options) => options,
-        Err(failure) => {
-            let ended = commands::Ended::failed(failure.each().collect(), false);
-            let seconds = started.elapsed().as_secs_f64();
-            return finish(&make_ui(&asked), ended, End { seconds, ..End::default() });
-        }
+        Err(failure) => return fail(&make_ui(&asked), failure),
     };
     let ui = Rc::new(make_ui(&options));
+    if let Some(path) = &options.log_file {
+        match base::files::create_log(path) {
+            Ok(file) => ui.log_to(file),
+            Err(failure) => return fail(&ui, failure),
+        }
+    }
     if is_report(&invocation, &options) {
         ui.begin_report();
     }
     let opened = Rc::new(OnceCell::new());
-    let (is_teardown, is_status) = (invocation == Invocation::Teardown, invocation == Invocation::Status);
+    let is_status = invocation == Invocation::Status;
     let cancel = Cancel::default();
     let mut outside = Outside {
         matches: &matches,
@@ -147,7 +158,7 @@ pub async fn run(
     };
     let end = || End {
         seconds: started.elapsed().as_secs_f64(),
-        deployment: opened.get().map(|opened: &Opened| opened.summary(is_teardown)),
+        deployment: opened.get().map(Opened::summary),
         ..End::default()
     };
     let ended = {
@@ -250,7 +261,7 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
 }
 
 /// Reports the end and returns the exit code. The most important failure is printed last and sets the code.
-fn finish(ui: &Ui, mut ended: commands::Ended, end: End) -> u8 {
+fn finish(ui: &Ui, mut ended: commands::Ended, mut end: End) -> u8 {
     let exit = match ended.failures.first() {
         Some(failure) => failure.kind.exit_code(),
         None if ended.pending => Kind::Pending.exit_code(),
@@ -262,7 +273,10 @@ fn finish(ui: &Ui, mut ended: commands::Ended, end: End) -> u8 {
     for failure in ended.failures.iter().rev() {
         ui.event(&Event::Failed(failure.clone()));
     }
-    let commands::Ended { changed, text, last, mut status, .. } = ended;
+    let commands::Ended { changed, text, last, mut status, left, .. } = ended;
+    if let Some(deployment) = &mut end.deployment {
+        deployment.left = left;
+    }
     status.sort_unstable();
     status.dedup();
     ui.event(&Event::Finished(Box::new(End { exit, changed, text, last, status, ..end })));

@@ -98,6 +98,23 @@ pub enum Event {
         /// The reason.
         why: String,
     },
+    /// A request to a server, for `-v` and `--log-file`.
+    Request {
+        /// The method of HTTP.
+        method: String,
+        /// Host and port, with the path prefix of the server.
+        host: String,
+        /// Without the query.
+        path: String,
+        /// `None` if there was no response.
+        status: Option<u16>,
+        /// Until the response was read.
+        took: Duration,
+        /// The request's body with secrets masked, if it is shown.
+        sent: Option<String>,
+        /// The response's body, likewise.
+        received: Option<String>,
+    },
     /// A pipeline in GitLab is followed from here on.
     Pipeline {
         /// GitLab's id.

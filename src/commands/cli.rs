@@ -85,7 +85,7 @@ Examples:
   outrigger teardown                  remove the deployment
 
 Topics: outrigger help exit-codes, outrigger help environment, outrigger help settings,
-outrigger help gitlab-token";
+outrigger help gitlab-token, outrigger help json";
 
 const EXIT_CODES: &str = "\
 Exit codes
@@ -158,9 +158,9 @@ pub fn command(steps: &[StepHelp]) -> Command {
             .after_help("Examples:\n  outrigger status\n  outrigger status -o json"),
     )
     .subcommand(
-        with(Command::new("list"), |_| false, &["cluster"])
+        with(Command::new("list"), |_| false, &["live", "no-headers"])
             .about("List the deployments recorded on this machine")
-            .after_help("Examples:\n  outrigger list\n  outrigger list --cluster"),
+            .after_help("Examples:\n  outrigger list\n  outrigger list --live\n  outrigger list -o name"),
     )
     .subcommand(
         Command::new("explain")
@@ -262,6 +262,7 @@ fn topic_page(topic: &str) -> Option<String> {
         "environment" => Some(environment_page()),
         "settings" => Some(settings_page()),
         "gitlab-token" => Some(permissions::page()),
+        "json" => Some(include_str!("../output/help_json.txt").to_owned()),
         _ => None,
     }
 }

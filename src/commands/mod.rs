@@ -15,7 +15,7 @@ pub mod witness;
 pub mod wizard;
 
 use crate::base::error::{Command, Failure, Id, Result};
-use crate::base::event::{Event, Status};
+use crate::base::event::{Event, Status, Thing};
 use crate::base::text;
 use crate::commands::session::{Known, Outside, Session};
 use crate::deployment::record::Record;
@@ -100,12 +100,14 @@ pub struct Ended {
     pub pending: bool,
     /// The state of the deployment, as far as this run looked at it. A failed proof is added.
     pub status: Vec<Status>,
+    /// What a teardown left of the deployment; `None` if it did not look.
+    pub left: Option<Vec<Thing>>,
 }
 
 impl Ended {
     pub(crate) fn well(changed: bool, text: impl Into<String>) -> Self {
-        let (failures, last, status) = (Vec::new(), String::new(), Vec::new());
-        Self { failures, changed, text: text.into(), last, pending: false, status }
+        let (failures, last, status, left) = (Vec::new(), String::new(), Vec::new(), None);
+        Self { failures, changed, text: text.into(), last, pending: false, status, left }
     }
 
     pub(crate) fn failed(failures: Vec<Failure>, changed: bool) -> Self {

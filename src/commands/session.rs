@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::base::body;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter};
 use crate::base::files::{self, Intake, Lock};
 use crate::base::proxy::Variables;
-use crate::base::request::Limits;
+use crate::base::request::{Limits, Trace, Traced};
 use crate::base::secret::Secret;
 use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
@@ -427,11 +428,7 @@ impl Outside<'_> {
             as_user: settings.as_user.as_deref(),
         };
         let target = cluster::load(&selection, self.env, &self.intake).await?;
-        let mut cluster = Cluster::connect(&target, limits).await?;
-        if self.options.verbose > 0 {
-            let ui = Rc::clone(&self.ui);
-            cluster.trace_to(Rc::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
-        }
+        let cluster = Cluster::connect(&target, limits).await?;
         Ok((target, cluster))
     }
 
@@ -455,12 +452,28 @@ impl Outside<'_> {
             return Ok(gitlab::view::Access { client: None, why_not, roots, proxies });
         };
         let timeout = settings.request_timeout.filter(|timeout| !timeout.is_zero());
-        let mut client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout, &proxies)?;
-        if self.options.verbose > 0 {
-            let ui = Rc::clone(&self.ui);
-            client.trace_to(Rc::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
-        }
+        let client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout, &proxies)?;
         Ok(gitlab::view::Access { client: Some(client), why_not: String::new(), roots, proxies })
+    }
+
+    /// What reports each request, with -v and --log-file.
+    fn trace(&self) -> Option<Trace> {
+        let (ui, verbose) = (Rc::clone(&self.ui), self.options.verbose);
+        let is_traced = verbose > 0 || self.options.log_file.is_some();
+        is_traced.then(|| -> Trace {
+            Rc::new(move |request: &Traced<'_>| {
+                let shown = |bytes: &[u8]| Some(body::shown(bytes)).filter(|_| verbose > 1);
+                ui.event(&Event::Request {
+                    method: request.method.to_owned(),
+                    host: request.host.to_owned(),
+                    path: request.path.to_owned(),
+                    status: request.status,
+                    took: request.took,
+                    sent: shown(request.sent).filter(|text| !text.is_empty()),
+                    received: shown(request.received).filter(|text| !text.is_empty()),
+                });
+            })
+        })
     }
 
     /// Limits of every request of this run.
@@ -473,6 +486,7 @@ impl Outside<'_> {
                 .filter(|timeout| !timeout.is_zero())
                 .unwrap_or(Duration::from_secs(10)),
             cancel: self.cancel.clone(),
+            trace: self.trace(),
             notice: Rc::new(move |what, wait, why| {
                 ui.event(&Event::Retry { what: what.to_owned(), wait, why: why.to_owned() });
             }),

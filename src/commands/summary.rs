@@ -3,10 +3,9 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use crate::base::event::{Summary, Thing};
+use crate::base::event::Summary;
 use crate::deployment::names;
 use crate::deployment::notes::Notes;
-use crate::deployment::record::Record;
 use crate::deployment::run::Run;
 
 /// The deployment that a session was opened for.
@@ -20,8 +19,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// The facts as they are now; after a teardown with what is `left`.
-    pub fn summary(&self, is_teardown: bool) -> Summary {
+    /// The facts as they are now.
+    pub fn summary(&self) -> Summary {
         let (settings, record) = (&self.run.settings, self.notes.record());
         let noted = || self.notes.noted(names::RUNNER).and_then(|id| id.parse().ok());
         let runner = record.gitlab.owned().map(|runner| runner.id).or_else(noted);
@@ -35,7 +34,7 @@ impl Opened {
             runner_url: runner.and_then(|id| self.runner_url(id)),
             script: script.map(|path| path.display().to_string()),
             token_expires: self.notes.token_expires(),
-            left: is_teardown.then(|| left(&record)),
+            left: None,
         }
     }
 
@@ -55,16 +54,4 @@ impl Opened {
         let is_path = !place.rsplit('/').next().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
         is_path.then(|| format!("{base}/{place}/-/runners/{id}"))
     }
-}
-
-/// What the record still names: objects that exist or may exist, the runner, the commit and the script.
-fn left(record: &Record) -> Vec<Thing> {
-    let of = |kind: &str, name: String| Thing { kind: kind.to_owned(), namespace: String::new(), name };
-    let objects = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
-    let mut left: Vec<Thing> = objects.map(crate::deployment::object::Ref::thing).collect();
-    left.extend(record.gitlab.owned().map(|runner| of("Runner", runner.id.to_string())));
-    left.extend(record.gitlab.commit.as_ref().map(|commit| of("Commit", commit.sha.clone())));
-    let script = record.script_path.as_ref().filter(|path| path.exists());
-    left.extend(script.map(|path| of("File", path.display().to_string())));
-    left
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::base::error::{Command, Failure, Id, Kind, Result};
-use crate::base::event::{Event, Reporter as _};
+use crate::base::event::{Event, Reporter as _, Thing};
 use crate::base::{files, message};
 use crate::cluster::{identity, job_pods, remains, temporary_binding};
 use crate::commands::session::{Known, Needs, Outside, Session};
@@ -89,16 +89,36 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let failures = remove(outside, &session, &removal, refusals).await?;
     let changed = session.mutations() > before || changes > 0;
     let text = receipt_lines(&session, &removal, &failures).await;
+    let left = Some(left(&session).await);
     if failures.is_empty() && is_all(&options) {
         forget(&session);
     } else {
         remember_what_is_left(&session)?;
     }
-    receipt(outside, &text)?;
-    if failures.is_empty() {
-        return Ok(Ended::well(changed, last_line(&session, is_whole(&options))));
+    // The plan told what goes; where all of it went, there is nothing to add.
+    if !failures.is_empty() || options.cluster_gone || options.receipt.is_some() {
+        receipt(outside, &text)?;
     }
-    Ok(Ended::failed(go_on(failures), changed))
+    if failures.is_empty() {
+        let text = last_line(&session, is_whole(&options));
+        return Ok(Ended { left, ..Ended::well(changed, text) });
+    }
+    Ok(Ended { left, ..Ended::failed(go_on(failures), changed) })
+}
+
+/// What the record names and is not known to be gone: objects, the runner, the commit and the script.
+async fn left(session: &Session) -> Vec<Thing> {
+    let record = session.notes().record().clone();
+    let mut left = Vec::new();
+    for reference in record.objects.iter().map(|owned| &owned.object).chain(&record.intents) {
+        if !matches!(session.cluster.read(reference).await, Ok(None)) {
+            left.push(reference.thing());
+        }
+    }
+    left.extend(record.gitlab.owned().map(|runner| Target::Runner(runner.id).thing()));
+    left.extend(record.gitlab.commit.map(|commit| Target::Commit(commit.sha).thing()));
+    left.extend(record.script_path.filter(|path| path.exists()).map(|path| Target::File(path).thing()));
+    left
 }
 
 /// A cluster that is gone takes a record that tells what was there.
@@ -159,7 +179,9 @@ async fn nothing_left(
         }
         forget(session);
     }
-    Ok(Ended::well(false, format!("Nothing to remove for {}.", session.run().names.deployment)))
+    let left = if removal.reached { Some(self::left(session).await) } else { None };
+    let text = format!("Nothing to remove for {}.", session.run().names.deployment);
+    Ok(Ended { left, ..Ended::well(false, text) })
 }
 
 /// Refuses the name of a deployment that is neither recorded nor in the cluster.

@@ -63,6 +63,14 @@ impl Human {
                 self.lead("retry: ", "2", &format!("{what} again in {} ({why})", human_duration(*wait)))
             }
             Event::Failed(failure) => self.failure(failure),
+            Event::Request { method, host, path, status, took, sent, received } => {
+                let status = status.map_or_else(|| "no response".to_owned(), |status| status.to_string());
+                let mut out = format!("{method} {path} {status}, {} ms, {host}\n", took.as_millis());
+                for (mark, body) in [("> ", sent), ("< ", received)] {
+                    out += &body.as_ref().map(|body| format!("  {mark}{body}\n")).unwrap_or_default();
+                }
+                out
+            }
             Event::Pipeline { id, url } => hang("", &format!("pipeline {id}: {url}"), self.width),
             Event::Finished(end) => self.finished(end.exit, end.seconds, &end.text, &end.last),
         };

@@ -3,6 +3,7 @@
 //! `docs/schemas/events.json` describes each line; the tests validate every line against it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -58,6 +59,17 @@ pub fn render(event: &Event, now: Timestamp) -> String {
         Event::Retry { what, wait, why } => {
             entry!(now, "retry", "what": what, "waitSeconds": wait.as_secs_f64(), "why": why)
         }
+        Event::Request { method, host, path, status, took, sent, received } => entry!(
+            now,
+            "request",
+            "method": method,
+            "host": host,
+            "path": path,
+            "status": status,
+            "milliseconds": milliseconds(*took),
+            "sent": sent,
+            "received": received,
+        ),
         Event::Pipeline { id, url } => entry!(now, "pipeline", "id": id, "url": url),
         Event::Log { job, line: text } => entry!(now, "log", "job": job, "text": text.plain()),
         Event::Undone { step, text } => entry!(now, "undone", "step": step, "text": text),
@@ -133,6 +145,10 @@ fn result(end: &End, now: Timestamp) -> String {
         "errors": end.errors,
         "warnings": end.warnings,
     )
+}
+
+fn milliseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn some(text: &str) -> Option<&str> {

@@ -37,6 +37,15 @@ pub(super) fn shown(event: &Event) -> Event {
         Event::Note { text: said } => Event::Note { text: text(said) },
         Event::Next { lines } => Event::Next { lines: lines.iter().map(hint).collect() },
         Event::Retry { what, wait, why } => Event::Retry { what: text(what), wait: *wait, why: text(why) },
+        Event::Request { method, host, path, status, took, sent, received } => Event::Request {
+            method: text(method),
+            host: text(host),
+            path: text(path),
+            status: *status,
+            took: *took,
+            sent: sent.as_deref().map(text),
+            received: received.as_deref().map(text),
+        },
         Event::Pipeline { id, url } => Event::Pipeline { id: *id, url: text(url) },
         // The type guarantees that the line is filtered.
         Event::Log { job, line } => Event::Log { job: text(job), line: line.clone() },

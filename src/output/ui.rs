@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::base::error::{Failure, Id, Kind};
@@ -62,8 +62,12 @@ struct Inner {
     report: bool,
     /// Whether stdout takes one product and nothing else, unless the run fails.
     product_only: bool,
+    /// Whether steps in place are listed.
+    unfolded: bool,
     /// The number of steps in place that are not yet shown.
     in_place: usize,
+    /// `--log-file`.
+    log: Option<std::fs::File>,
     /// What the last event repeats.
     warnings: Vec<String>,
     errors: Vec<&'static str>,
@@ -107,7 +111,7 @@ impl Ui {
             width: if tty { streams.width.or(columns) } else { columns }.unwrap_or(100).clamp(20, 160),
             unicode: unicode(env),
             colour: colour(env, tty),
-            whole: options.verbose > 0,
+            whole: false,
         };
         Self {
             inner: Mutex::new(Inner {
@@ -118,7 +122,9 @@ impl Ui {
                 begun_out: false,
                 report: false,
                 product_only: false,
+                unfolded: options.verbose > 0,
                 in_place: 0,
+                log: None,
                 warnings: Vec::new(),
                 errors: Vec::new(),
                 pipeline: None,
@@ -170,6 +176,16 @@ impl Ui {
     /// stay on stderr.
     pub fn begin_report(&self) {
         self.lock().report = true;
+    }
+
+    /// Lists steps that are in place: the run is about one step.
+    pub fn unfold(&self) {
+        self.lock().unfolded = true;
+    }
+
+    /// From now on, writes every event to this file too, as a JSON line.
+    pub fn log_to(&self, file: std::fs::File) {
+        self.lock().log = Some(file);
     }
 
     /// From now on, stdout takes one product and nothing else, also with `-o json`, unless the run fails.
@@ -299,7 +315,7 @@ impl Ui {
         }
         let mut text = String::new();
         match event {
-            Event::StepDone { kept: true, .. } if self.verbose == 0 => {
+            Event::StepDone { kept: true, .. } if !inner.unfolded => {
                 inner.in_place += 1;
                 return;
             }
@@ -317,19 +333,18 @@ impl Ui {
             Event::Finished(end) => inner.report && (end.exit == 0 || end.exit == Kind::Pending.exit_code()),
             _ => false,
         };
-        self.quietly(|| {
-            if is_report {
-                inner.out_text(&(text + &self.paper.render(event)));
-            } else {
-                inner.err(&(text + &self.human.render(event)));
-            }
-        });
+        let human = Human { whole: inner.unfolded, ..if is_report { self.paper } else { self.human } };
+        let text = text + &human.render(event);
+        self.quietly(|| if is_report { inner.out_text(&text) } else { inner.err(&text) });
     }
 }
 
 /// clap's error as a failure, for JSON. Its text is the error itself, a tip, the usage and where to read more, as
 /// paragraphs.
 fn usage_failure(error: &clap::Error, text: &str) -> Failure {
+    // Where a command is missing, clap's text is the whole help.
+    let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let text = if is_help { "a command is required" } else { text };
     let mut paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
     let first = paragraphs.next().unwrap_or_default();
     let mut failure = Failure::new(Id::InvalidInput, first.strip_prefix("error: ").unwrap_or(first));
@@ -361,6 +376,13 @@ impl Reporter for Ui {
         }
         inner.remember(&mut event);
         let event = &event;
+        if let Some(log) = &mut inner.log {
+            // A full disk does not stop the run.
+            let _ = log.write_all(json_line(event, jiff::Timestamp::now()).as_bytes());
+        }
+        if matches!(event, Event::Request { .. }) && self.verbose == 0 {
+            return;
+        }
         if self.output != Output::Json {
             self.human_event(&mut inner, event);
             return;

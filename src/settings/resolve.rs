@@ -315,10 +315,12 @@ fn field(label: &str, text: &str) -> Field {
 /// The flag's values on the command line; empty if it is absent or not a flag of this subcommand.
 fn given(matches: &ArgMatches, row: &Row) -> Vec<String> {
     match row.kind {
-        Kind::Bool => match matches.try_get_one::<bool>(row.flag) {
-            Ok(Some(true)) => vec!["true".to_owned()],
-            _ => Vec::new(),
-        },
+        Kind::Bool => {
+            let flags = row.aliases.iter().map(|(flag, _)| *flag).chain([row.flag]);
+            let mut flags = flags.map(|flag| matches.try_get_one::<bool>(flag));
+            let is_set = flags.any(|set| matches!(set, Ok(Some(true))));
+            if is_set { vec!["true".to_owned()] } else { Vec::new() }
+        }
         Kind::Count => match matches.try_get_one::<u8>(row.flag) {
             Ok(Some(count)) if *count > 0 => vec![count.to_string()],
             _ => Vec::new(),
