@@ -28,6 +28,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::rc::Rc;
@@ -47,9 +48,11 @@ mod x509;
 
 use base::cancel::Cancel;
 use base::error::{Failure, Id, Kind};
-use base::event::{Event, Reporter as _};
+use base::event::{End, Event, Reporter as _, Status};
 use commands::cli::{self, Invocation};
 use commands::session::Outside;
+use commands::summary::Opened;
+use steps::contract::Prints;
 
 pub use commands::wizard::{Ask, AskError, Check, TerminalAsk};
 pub use output::ui::{Streams, Ui};
@@ -83,6 +86,7 @@ pub mod internal {
     };
     pub use crate::steps::STEPS;
     pub use crate::x509::{Bundle, BundleFault, Certificate, Host, Verdict, judge, read_bundle, tls};
+    pub use jiff::Timestamp;
 }
 
 /// Makes ring the TLS provider of the process, which kube and reqwest use. Call it first; a second call does nothing.
@@ -108,18 +112,36 @@ pub async fn run(
     ask: &mut dyn Ask,
 ) -> u8 {
     let started = Instant::now();
+    // How to report, until all options are known to be right.
+    let asked = RunOptions { output: cli::output(&args, env), ..RunOptions::default() };
+    let fail = |ui: &Ui, failure: Failure| {
+        let seconds = started.elapsed().as_secs_f64();
+        finish(
+            ui,
+            commands::Ended::failed(failure.each().collect(), false),
+            End { seconds, ..End::default() },
+        )
+    };
     let (invocation, matches) = match cli::parse(args, &commands::step_help()) {
         Ok(parsed) => parsed,
-        Err(error) => return make_ui(&RunOptions::default()).usage(error),
+        Err(error) => return make_ui(&asked).usage(error),
     };
-    let options = match settings::run_options(&matches, env) {
+    let options = match settings::run_options(&matches, env).and_then(|options| check(&invocation, options)) {
         Ok(options) => options,
-        Err(failure) => {
-            let ui = make_ui(&RunOptions::default());
-            return finish(&ui, started, &mut commands::Ended::failed(failure.each().collect(), false));
-        }
+        Err(failure) => return fail(&make_ui(&asked), failure),
     };
     let ui = Rc::new(make_ui(&options));
+    if let Some(path) = &options.log_file {
+        match base::files::create_log(path) {
+            Ok(file) => ui.log_to(file),
+            Err(failure) => return fail(&ui, failure),
+        }
+    }
+    if is_report(&invocation, &options) {
+        ui.begin_report();
+    }
+    let opened = Rc::new(OnceCell::new());
+    let is_status = invocation == Invocation::Status;
     let cancel = Cancel::default();
     let mut outside = Outside {
         matches: &matches,
@@ -132,6 +154,12 @@ pub async fn run(
             move |text| ui.event(&Event::Warning { text })
         })),
         ask,
+        opened: Rc::clone(&opened),
+    };
+    let end = || End {
+        seconds: started.elapsed().as_secs_f64(),
+        deployment: opened.get().map(Opened::summary),
+        ..End::default()
     };
     let ended = {
         let work = dispatch(invocation, &mut outside);
@@ -141,19 +169,44 @@ pub async fn run(
             Err(kind) => {
                 // What the request in flight did is not known: it may well have changed something.
                 let text = "Stopped immediately, and the last request may have changed something. Run the same command again, or outrigger teardown.";
-                ui.event(&Event::Finished {
-                    exit: kind.exit_code(),
-                    changed: true,
-                    seconds: started.elapsed().as_secs_f64(),
-                    text: text.to_owned(),
-                    last: String::new(),
-                });
-                return kind.exit_code();
+                let exit = kind.exit_code();
+                let text = text.to_owned();
+                ui.event(&Event::Finished(Box::new(End { exit, changed: true, text, ..end() })));
+                return exit;
             }
         }
     };
     let mut ended = ended.unwrap_or_else(|failure| commands::Ended::failed(failure.each().collect(), false));
-    finish(&ui, started, &mut ended)
+    if ended.failures.iter().any(|failure| failure.kind == Kind::Proof) {
+        ended.status.push(Status::Unhealthy);
+    } else if is_status && !ended.failures.is_empty() {
+        ended.status.push(Status::Unchecked);
+    }
+    finish(&ui, ended, end())
+}
+
+/// Whether what a command finds is what it was asked for, so that it goes to stdout.
+fn is_report(invocation: &Invocation, options: &RunOptions) -> bool {
+    match invocation {
+        Invocation::Status | Invocation::List | Invocation::Explain(_) => true,
+        Invocation::Render => false,
+        Invocation::Setup | Invocation::Teardown => options.dry_run,
+        Invocation::Step(name) => steps::find(name).is_some_and(|step| {
+            let info = step.info();
+            let prints =
+                info.prints == Prints::Always || options.print || options.print_commands || options.uninstall;
+            info.surveys || (options.dry_run && !prints)
+        }),
+    }
+}
+
+/// Refuses an output format that only another command has.
+fn check(invocation: &Invocation, options: RunOptions) -> base::error::Result<RunOptions> {
+    if options.output == settings::Output::Name && *invocation != Invocation::List {
+        let message = "-o name is only for outrigger list";
+        return Err(Failure::new(Id::InvalidInput, message).hint("use -o human or -o json"));
+    }
+    Ok(options)
 }
 
 /// Runs the work. The first signal stops it after the request in flight; the second ends it at once, with the kind of
@@ -209,14 +262,14 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
                 Failure::new(Id::InvalidInput, format!("unknown failure id {id:?}"))
                     .hint("each error begins with its id, for example OR0306")
             })?;
-            let _ = outside.ui.product(outside.ui.human().prose(&page).as_bytes());
+            let _ = outside.ui.product(outside.ui.paper().prose(&page).as_bytes());
             Ok(commands::Ended::well(false, ""))
         }
     }
 }
 
 /// Reports the end and returns the exit code. The most important failure is printed last and sets the code.
-fn finish(ui: &Ui, started: Instant, ended: &mut commands::Ended) -> u8 {
+fn finish(ui: &Ui, mut ended: commands::Ended, mut end: End) -> u8 {
     let exit = match ended.failures.first() {
         Some(failure) => failure.kind.exit_code(),
         None if ended.pending => Kind::Pending.exit_code(),
@@ -228,12 +281,12 @@ fn finish(ui: &Ui, started: Instant, ended: &mut commands::Ended) -> u8 {
     for failure in ended.failures.iter().rev() {
         ui.event(&Event::Failed(failure.clone()));
     }
-    ui.event(&Event::Finished {
-        exit,
-        changed: ended.changed,
-        seconds: started.elapsed().as_secs_f64(),
-        text: std::mem::take(&mut ended.text),
-        last: std::mem::take(&mut ended.last),
-    });
+    let commands::Ended { changed, text, last, mut status, left, .. } = ended;
+    if let Some(deployment) = &mut end.deployment {
+        deployment.left = left;
+    }
+    status.sort_unstable();
+    status.dedup();
+    ui.event(&Event::Finished(Box::new(End { exit, changed, text, last, status, ..end })));
     exit
 }

@@ -271,8 +271,8 @@ fn runtime() -> tokio::runtime::Runtime {
 fn shown<T>(result: Result<T, outrigger::internal::Failure>) {
     if let Err(failure) = result {
         let event = Event::Failed(failure);
-        let _ = json_line(&event);
-        let _ = Human { width: 80, unicode: true, colour: false }.render(&event);
+        let _ = json_line(&event, Timestamp::UNIX_EPOCH);
+        let _ = Human { width: 80, unicode: true, colour: false, whole: true }.render(&event);
     }
 }
 
@@ -343,7 +343,7 @@ fn job_log() -> Run {
         for line in lines {
             let plain = line.plain();
             assert!(!plain.contains(|c| message::is_hostile(c) && c != '\t'), "{plain:?}");
-            let _ = Human { width: 80, unicode: true, colour: true }
+            let _ = Human { width: 80, unicode: true, colour: true, whole: false }
                 .render(&Event::Log { job: "job".to_owned(), line });
         }
     })

@@ -83,11 +83,30 @@ pub struct Failure {
     pub message: String,
     /// Labelled lines below the message, for example `("the server says", "…")`.
     pub details: Vec<(String, String)>,
+    /// The values of the command line, the environment or the settings file that are missing or invalid. The details
+    /// say the same in words.
+    pub fields: Vec<Field>,
     /// Independent instructions.
     pub hints: Vec<Hint>,
     /// Other failures of the same step.
     pub also: Vec<Failure>,
     lasting: Option<bool>,
+}
+
+/// A value that is missing or invalid, for scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The label of the detail that says the same.
+    pub label: String,
+    pub missing: bool,
+    /// `--gitlab-url`.
+    pub flag: Option<&'static str>,
+    /// The environment variable.
+    pub variable: Option<&'static str>,
+    /// The key in the settings file.
+    pub key: Option<&'static str>,
+    /// What is wrong, or what to give.
+    pub text: String,
 }
 
 impl Failure {
@@ -98,6 +117,7 @@ impl Failure {
             kind: id.kind(),
             message: message.into(),
             details: Vec::new(),
+            fields: Vec::new(),
             hints: Vec::new(),
             also: Vec::new(),
             lasting: None,
@@ -159,6 +179,7 @@ impl Failure {
                 told.push(other);
                 continue;
             };
+            same.fields.extend(other.fields);
             let details = other.details.into_iter().map(|(label, text)| format!("{label}: {text}"));
             let text = std::iter::once(other.message).chain(details).collect::<Vec<_>>().join("; ");
             same.details.push(("also".to_owned(), text));

@@ -1,7 +1,7 @@
 //! Events of a run; they are rendered as text and as JSON lines.
 //!
-//! Each JSON line is one [`Event`]. `schema` gets a new minor number when a field or type is added, and a new
-//! major number when one changes or is removed.
+//! Each JSON line is one [`Event`]; `docs/schemas/events.json` describes them. `schema` gets a new minor number when a
+//! field or type is added, and a new major number when one changes or is removed.
 
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub enum Event {
     },
     /// The plan.
     Plan {
+        /// The deployment, if the plan removes it.
+        removes: Option<String>,
         /// In the order of execution.
         lines: Vec<PlanLine>,
         /// The number of lines that change something.
@@ -103,6 +105,30 @@ pub enum Event {
         /// The reason.
         why: String,
     },
+    /// A request to a server, for `-v` and `--log-file`.
+    Request {
+        /// The method of HTTP.
+        method: String,
+        /// Host and port, with the path prefix of the server.
+        host: String,
+        /// Without the query.
+        path: String,
+        /// `None` if there was no response.
+        status: Option<u16>,
+        /// Until the response was read.
+        took: Duration,
+        /// The request's body with secrets masked, if it is shown.
+        sent: Option<String>,
+        /// The response's body, likewise.
+        received: Option<String>,
+    },
+    /// A pipeline in GitLab is followed from here on.
+    Pipeline {
+        /// GitLab's id.
+        id: u64,
+        /// Its page.
+        url: String,
+    },
     /// A filtered line of a job's log.
     Log {
         /// The job.
@@ -120,18 +146,77 @@ pub enum Event {
     /// The run failed.
     Failed(Failure),
     /// The last event of every run.
-    Finished {
-        /// The exit code.
-        exit: u8,
-        /// Whether the run changed anything.
-        changed: bool,
-        /// The duration.
-        seconds: f64,
-        /// The result in one line.
-        text: String,
-        /// A reminder to show below it, or empty. It may end in a command.
-        last: String,
-    },
+    Finished(Box<End>),
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, Default)]
+pub struct End {
+    /// The exit code.
+    pub exit: u8,
+    /// Whether the run changed anything.
+    pub changed: bool,
+    /// The duration.
+    pub seconds: f64,
+    /// The result in one line.
+    pub text: String,
+    /// A reminder to show below it, or empty. It may end in a command.
+    pub last: String,
+    /// The state of the deployment, as far as the run looked at it.
+    pub status: Vec<Status>,
+    /// The deployment, if the run got as far as its settings.
+    pub deployment: Option<Summary>,
+    /// The page of the pipeline that was followed.
+    pub pipeline: Option<String>,
+    /// The ids of the failures, the most important first.
+    pub errors: Vec<&'static str>,
+    /// All warnings of the run.
+    pub warnings: Vec<String>,
+}
+
+/// A state of a deployment; several can apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Everything that was asked for was looked at, and works.
+    Ok,
+    /// It differs from the settings.
+    Drift,
+    /// Something is as set up and does not work.
+    Unhealthy,
+    /// A part could not be looked at.
+    Unchecked,
+}
+
+/// What a script needs to know of a deployment at the end of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub deployment: String,
+    /// The kubeconfig's context; empty if not known.
+    pub context: String,
+    /// The namespace of the runner's ServiceAccount.
+    pub runner_namespace: String,
+    /// The namespace of the job pods.
+    pub namespace: String,
+    /// GitLab's id of the runner that outrigger created.
+    pub runner: Option<u64>,
+    /// The runner's page in GitLab, if its address is known.
+    pub runner_url: Option<String>,
+    /// The launch script, if the file exists.
+    pub script: Option<String>,
+    /// When the cluster token expires (RFC 3339); `None` if it does not, or if there is none.
+    pub token_expires: Option<String>,
+    /// What a teardown left of the deployment; `None` after other commands.
+    pub left: Option<Vec<Thing>>,
+}
+
+/// An object in the cluster, in GitLab or on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thing {
+    /// A kind of Kubernetes, or `Runner`, `File` (a path), `Commit` (a SHA).
+    pub kind: String,
+    /// Empty for objects without a namespace.
+    pub namespace: String,
+    pub name: String,
 }
 
 impl Event {
@@ -157,6 +242,21 @@ pub struct PlanLine {
     pub text: String,
     /// Further lines, such as a diff.
     pub detail: Vec<Hint>,
+    /// The object that it is about, if it is about one.
+    pub object: Option<Thing>,
+    /// Whether it can be left out where all lines of its step can.
+    pub fold: Fold,
+}
+
+/// Whether a line of a plan can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    /// It is always shown.
+    Never,
+    /// The step is counted among those in place.
+    InPlace,
+    /// The step only checks, and found nothing.
+    Check,
 }
 
 /// The kind of change of a plan line.
@@ -231,6 +331,18 @@ impl Mark {
             Mark::Unhealthy => "unhealthy",
             Mark::Refuse => "refuse",
             Mark::Unknown => "unknown",
+        }
+    }
+}
+
+impl Status {
+    /// The value in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Drift => "drift",
+            Status::Unhealthy => "unhealthy",
+            Status::Unchecked => "unchecked",
         }
     }
 }

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -113,6 +115,20 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_shown(path: &Path, bytes: &[u8]) -> Result<()> {
     check_target(path)?;
     write(path, bytes)
+}
+
+/// Creates an empty file that is written while the run goes on, with mode 0600. Fails as [`write_shown`], with exit 3.
+pub fn create_log(path: &Path) -> Result<File> {
+    check_target(path)?;
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    (|| -> std::io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(flags);
+        let file = options.open(path)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        Ok(file)
+    })()
+    .map_err(|error| failed("write", path, &error).with_kind(Kind::Refused))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -511,7 +527,6 @@ pub fn in_git_work_tree(path: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::base::error::Id;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn private_files_have_mode_0600_and_leave_no_temporary_file() {

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod body;
 pub mod cancel;
 pub mod catalogue;
 pub mod endpoint;

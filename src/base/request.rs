@@ -13,8 +13,23 @@ use super::error::Failure;
 /// Called before the pause of a retry with the request, the pause and the reason.
 pub type RetryNotice = Rc<dyn Fn(&str, Duration, &str)>;
 
-/// Called with method, path and status of each request; never with bodies or headers.
-pub type Trace = Rc<dyn Fn(&str)>;
+/// A request that was sent. Headers are never part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced<'a> {
+    pub method: &'a str,
+    /// Host and port, with the path prefix of the server.
+    pub host: &'a str,
+    pub path: &'a str,
+    /// `None` if there was no response.
+    pub status: Option<u16>,
+    pub took: Duration,
+    /// The body of the request, and of the response. They may hold secrets.
+    pub sent: &'a [u8],
+    pub received: &'a [u8],
+}
+
+/// Called after each request.
+pub type Trace = Rc<dyn Fn(&Traced<'_>)>;
 
 /// The limits of a run, shared by its connections.
 #[derive(Clone)]
@@ -24,6 +39,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     pub cancel: Cancel,
     pub notice: RetryNotice,
+    /// For `-v` and `--log-file`.
+    pub trace: Option<Trace>,
 }
 
 /// The effect of a request on the server, which decides whether it may be sent again.
@@ -93,7 +110,7 @@ impl Sender {
             cancel: limits.cancel.clone(),
             notice: Rc::clone(&limits.notice),
             mutations: Rc::default(),
-            trace: None,
+            trace: limits.trace.clone(),
         }
     }
 
@@ -103,15 +120,19 @@ impl Sender {
         Self { cancel: Cancel::default(), deadline, ..self.clone() }
     }
 
-    /// Reports further requests to `sink` (for `-v`).
-    pub fn trace_to(&mut self, sink: Trace) {
-        self.trace = Some(sink);
-    }
-
-    /// Reports a request that got a response.
-    pub fn trace(&self, method: &str, path: &str, status: u16) {
+    /// Reports a request that was sent at `started`, with its response.
+    pub fn trace(
+        &self,
+        (method, path): (&str, &str),
+        started: Instant,
+        sent: &[u8],
+        response: Option<(u16, &[u8])>,
+    ) {
         if let Some(sink) = &self.trace {
-            sink(&format!("{method} {path} {status}"));
+            let host = self.address.split(' ').next().unwrap_or_default();
+            let host = host.split_once("://").map_or(host, |(_, host)| host);
+            let (status, received) = response.map_or((None, &[][..]), |(status, body)| (Some(status), body));
+            sink(&Traced { method, host, path, status, took: started.elapsed(), sent, received });
         }
     }
 
@@ -232,6 +253,7 @@ mod tests {
             request_timeout: Duration::from_secs(10),
             cancel: cancel.clone(),
             notice: Rc::new(move |_, wait, _| notice(wait)),
+            trace: None,
         };
         (Sender::new("https://there", &limits, 2, (Duration::from_secs(1), Duration::from_secs(4))), cancel)
     }

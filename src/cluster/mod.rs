@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::base::answer::{self, NotRead, Pages};
 use crate::base::error::{Failure, Id, Result};
-use crate::base::request::{Effect, Limits, Sender, Trace};
+use crate::base::request::{Effect, Limits, Sender};
 use crate::deployment::object::{Object, Ref, percent_encoded};
 use crate::x509::tls;
 
@@ -130,11 +130,6 @@ impl Cluster {
         sender.request_timeout = sender.request_timeout.min(Duration::from_secs(10)).min(remaining / 4);
         sender.attempts = 3;
         Self { sender, ..self.clone() }
-    }
-
-    /// Reports method, path and status of each request (for `-v`); never bodies or headers.
-    pub fn trace_to(&mut self, sink: Trace) {
-        self.sender.trace_to(sink);
     }
 
     /// Number of mutating requests sent.
@@ -278,7 +273,7 @@ impl Cluster {
             ),
             other => (other, "application/json", "application/json"),
         };
-        let bytes = body.map(|value| value.to_string().into_bytes()).unwrap_or_default();
+        let sent = body.map(|value| value.to_string().into_bytes()).unwrap_or_default();
         let mut request = http::Request::builder()
             .method(method)
             .uri(path)
@@ -287,7 +282,7 @@ impl Cluster {
         if body.is_some() {
             request = request.header("content-type", content_type);
         }
-        let request = request.body(kube::client::Body::from(bytes)).map_err(|error| {
+        let request = request.body(kube::client::Body::from(sent.clone())).map_err(|error| {
             Refusal::of(Class::Malformed, 0, what, format!("cannot build the request: {error}"))
         })?;
         let Some(client) = &self.client else {
@@ -297,18 +292,28 @@ impl Cluster {
             login.renew(what, client).await?;
         }
         let client = client.borrow().clone();
-        let response = client.send(request).await.map_err(|error| match tls::untrusted(&error) {
-            Some(untrusted) => certificate::refusal(what, &self.sender.address, untrusted),
-            None => Refusal::transport(what, &error),
+        let started = Instant::now();
+        let traced = |response| {
+            let place = (method, path.split('?').next().unwrap_or(path));
+            self.sender.trace(place, started, &sent, response);
+        };
+        let response = client.send(request).await.map_err(|error| {
+            traced(None);
+            match tls::untrusted(&error) {
+                Some(untrusted) => certificate::refusal(what, &self.sender.address, untrusted),
+                None => Refusal::transport(what, &error),
+            }
         })?;
         let (parts, body) = response.into_parts();
         let code = parts.status.as_u16();
-        self.sender.trace(method, path.split('?').next().unwrap_or(path), code);
-        let bytes = Limited::new(body, BODY_LIMIT)
-            .collect()
-            .await
-            .map_err(|error| Refusal::body(what, error.as_ref()))?
-            .to_bytes();
+        let bytes = match Limited::new(body, BODY_LIMIT).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                traced(Some((code, &[])));
+                return Err(Refusal::body(what, error.as_ref()));
+            }
+        };
+        traced(Some((code, &bytes)));
         let header = |name: &str| {
             parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };

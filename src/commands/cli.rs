@@ -1,5 +1,6 @@
 //! Command line: clap types and help, derived from the settings table and the list of steps. No logic.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
@@ -7,7 +8,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::gitlab::permissions;
-use crate::settings::{Group, Kind, OPTIONS, Row, SETTINGS, setting};
+use crate::settings::{Group, Kind, OPTIONS, Output, Row, SETTINGS, setting};
 
 /// The help of one step, from the list of steps.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +87,7 @@ Examples:
   outrigger teardown                  remove the deployment
 
 Topics: outrigger help exit-codes, outrigger help environment, outrigger help settings,
-outrigger help gitlab-token";
+outrigger help gitlab-token, outrigger help json";
 
 const EXIT_CODES: &str = "\
 Exit codes
@@ -170,9 +171,9 @@ pub fn command(steps: &[StepHelp]) -> Command {
             .after_help("Examples:\n  outrigger status\n  outrigger status -o json"),
     )
     .subcommand(
-        with(Command::new("list"), |_| false, &["cluster"])
+        with(Command::new("list"), |_| false, &["live", "no-headers"])
             .about("List the deployments recorded on this machine")
-            .after_help("Examples:\n  outrigger list\n  outrigger list --cluster"),
+            .after_help("Examples:\n  outrigger list\n  outrigger list --live\n  outrigger list -o name"),
     )
     .subcommand(
         Command::new("explain")
@@ -204,6 +205,29 @@ pub fn parse(args: Vec<OsString>, steps: &[StepHelp]) -> Result<(Invocation, Arg
         _ => Invocation::Step(name),
     };
     Ok((invocation, matches))
+}
+
+/// The output format that the arguments ask for, read without the rest of them, so that a usage error is reported in
+/// it too.
+pub fn output(args: &[OsString], env: &BTreeMap<String, String>) -> Output {
+    let mut asked = env.get("OUTRIGGER_OUTPUT").map(String::as_str).unwrap_or_default();
+    let words = args.iter().skip(1).map(|word| word.to_str().unwrap_or_default());
+    let mut words = words.take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        // Switches may come before the `o`: -vo json.
+        let short = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+        let short = short
+            .map(|rest| rest.trim_start_matches(['v', 'q', 'y']))
+            .and_then(|rest| rest.strip_prefix('o'));
+        match word.strip_prefix("--output").or(short) {
+            Some("") => asked = words.next().unwrap_or_default(),
+            Some(value) if short.is_some() || value.starts_with('=') => {
+                asked = value.strip_prefix('=').unwrap_or(value);
+            }
+            _ => {}
+        }
+    }
+    if asked == Output::Json.word() { Output::Json } else { Output::default() }
 }
 
 fn rows() -> impl Iterator<Item = &'static Row> {
@@ -252,6 +276,7 @@ fn topic_page(topic: &str) -> Option<String> {
         "environment" => Some(environment_page()),
         "settings" => Some(settings_page()),
         "gitlab-token" => Some(permissions::page()),
+        "json" => Some(include_str!("../output/help_json.txt").to_owned()),
         _ => None,
     }
 }

@@ -10,12 +10,13 @@ pub mod session;
 mod setup;
 mod status;
 mod step;
+pub mod summary;
 mod teardown;
 mod uninstall;
 pub mod wizard;
 
 use crate::base::error::{Command, Failure, Id, Result};
-use crate::base::event::Event;
+use crate::base::event::{Event, Status, Thing};
 use crate::base::text;
 use crate::commands::session::{Known, Outside, Session};
 use crate::deployment::record::Record;
@@ -40,6 +41,22 @@ fn and_others(plan: &Plan) -> String {
     ];
     let said = said.into_iter().filter(|(n, ..)| *n > 0);
     said.map(|(n, noun, rest)| format!("; {}{rest}", text::count(n, noun))).collect()
+}
+
+/// What a plan says of the deployment. Whether the rest works takes a proof.
+fn differences(plan: &Plan, changes: usize) -> Vec<Status> {
+    let found = [
+        (changes, Status::Drift),
+        (plan.unhealthy(), Status::Unhealthy),
+        (plan.unchecked(), Status::Unchecked),
+    ];
+    found.into_iter().filter(|(n, _)| *n > 0).map(|(_, status)| status).collect()
+}
+
+/// The status after the proofs: as [`differences`] says, or ok.
+fn proved(plan: &Plan, changes: usize) -> Vec<Status> {
+    let found = differences(plan, changes);
+    if found.is_empty() { vec![Status::Ok] } else { found }
 }
 
 /// The failure for a change that needs confirmation in a run that cannot prompt.
@@ -91,16 +108,21 @@ pub struct Ended {
     pub last: String,
     /// Exit 10, although nothing failed.
     pub pending: bool,
+    /// The state of the deployment, as far as this run looked at it. A failed proof is added.
+    pub status: Vec<Status>,
+    /// What a teardown left of the deployment; `None` if it did not look.
+    pub left: Option<Vec<Thing>>,
 }
 
 impl Ended {
     pub(crate) fn well(changed: bool, text: impl Into<String>) -> Self {
-        Self { failures: Vec::new(), changed, text: text.into(), last: String::new(), pending: false }
+        let (failures, last, status, left) = (Vec::new(), String::new(), Vec::new(), None);
+        Self { failures, changed, text: text.into(), last, pending: false, status, left }
     }
 
     pub(crate) fn failed(failures: Vec<Failure>, changed: bool) -> Self {
         let failures = failures.into_iter().flat_map(Failure::each).collect();
-        Self { failures, changed, text: String::new(), last: String::new(), pending: false }
+        Self { failures, ..Self::well(changed, "") }
     }
 }
 
@@ -129,6 +151,11 @@ async fn header(session: &Session) -> Event {
     let settings = &session.run().settings;
     let cluster = &session.cluster;
     let version = cluster.version().await.cloned().unwrap_or_default();
+    if let Some(path) = session.gitlab.known().and_then(|instance| instance.project.as_ref()?.path.clone())
+        && let Some(opened) = session.opened.get()
+    {
+        let _ = opened.project.set(path);
+    }
     let mut rows = vec![(
         "cluster".to_owned(),
         format!("{} at {}, {version}", cluster.target.context, cluster.target.endpoint.url),

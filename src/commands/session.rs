@@ -1,20 +1,23 @@
 //! Opens a [`Session`] from the arguments: record, settings, lock, kubeconfig and connections.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::base::body;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter};
 use crate::base::files::{self, Intake, Lock};
 use crate::base::proxy::Variables;
-use crate::base::request::Limits;
+use crate::base::request::{Limits, Trace, Traced};
 use crate::base::secret::Secret;
 use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
 use crate::commands::confirm_owner;
+use crate::commands::summary::Opened;
 use crate::commands::wizard::{self, Ask};
 use crate::deployment::names::Names;
 use crate::deployment::notes::{Journal, Notes};
@@ -44,6 +47,8 @@ pub struct Outside<'a> {
     pub intake: Rc<Intake>,
     /// Asks the user, if the run is interactive.
     pub ask: &'a mut dyn Ask,
+    /// The deployment that a session was opened for, for the last event.
+    pub opened: Rc<OnceCell<Opened>>,
 }
 
 /// The requirements of a command.
@@ -77,6 +82,8 @@ pub struct Session {
     pub journal: Journal,
     /// Results that steps pass on.
     pub products: Products,
+    /// What the last event tells of it.
+    pub opened: Rc<OnceCell<Opened>>,
     intake: Rc<Intake>,
     reporter: Rc<dyn Reporter>,
     _lock: Option<Lock>,
@@ -324,12 +331,19 @@ impl Outside<'_> {
             }
         }
         self.ui.doing("reading the deployment");
+        let _ = self.opened.set(Opened {
+            run: Rc::clone(&view.run),
+            notes: Rc::clone(&view.notes),
+            context: view.target.context.clone(),
+            project: OnceCell::new(),
+        });
         let journal = Journal::new(Rc::clone(&view.notes), view.run.settings.state_dir.clone());
         Ok(Session {
             cluster: cluster::view::Hand::new(view, journal.clone()),
             gitlab: gitlab::view::Hand::new(gitlab, journal.clone()),
             journal,
             products: Products::default(),
+            opened: Rc::clone(&self.opened),
             intake: Rc::clone(&self.intake),
             reporter,
             _lock: lock,
@@ -420,11 +434,7 @@ impl Outside<'_> {
         let target = cluster::load(&selection, self.env, &self.intake).await?;
         let what = format!("connecting to {} (context {})", target.endpoint.url, target.context);
         self.ui.event(&Event::Busy { what, waited: Duration::ZERO });
-        let mut cluster = Cluster::connect(&target, limits).await?;
-        if self.options.verbose > 0 {
-            let ui = Rc::clone(&self.ui);
-            cluster.trace_to(Rc::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
-        }
+        let cluster = Cluster::connect(&target, limits).await?;
         Ok((target, cluster))
     }
 
@@ -448,15 +458,31 @@ impl Outside<'_> {
             return Ok(gitlab::view::Access { client: None, why_not, roots, proxies });
         };
         let timeout = settings.request_timeout.filter(|timeout| !timeout.is_zero());
-        let mut client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout, &proxies)?;
-        if self.options.verbose > 0 {
-            let ui = Rc::clone(&self.ui);
-            client.trace_to(Rc::new(move |text| ui.event(&Event::Note { text: text.to_owned() })));
-        }
+        let client = Gitlab::connect(&url.value, Some(&token), &roots, limits, timeout, &proxies)?;
         Ok(gitlab::view::Access { client: Some(client), why_not: String::new(), roots, proxies })
     }
 
-    /// The limits of each request of this run.
+    /// What reports each request, with -v and --log-file.
+    fn trace(&self) -> Option<Trace> {
+        let (ui, verbose) = (Rc::clone(&self.ui), self.options.verbose);
+        let is_traced = verbose > 0 || self.options.log_file.is_some();
+        is_traced.then(|| -> Trace {
+            Rc::new(move |request: &Traced<'_>| {
+                let shown = |bytes: &[u8]| Some(body::shown(bytes)).filter(|_| verbose > 1);
+                ui.event(&Event::Request {
+                    method: request.method.to_owned(),
+                    host: request.host.to_owned(),
+                    path: request.path.to_owned(),
+                    status: request.status,
+                    took: request.took,
+                    sent: shown(request.sent).filter(|text| !text.is_empty()),
+                    received: shown(request.received).filter(|text| !text.is_empty()),
+                });
+            })
+        })
+    }
+
+    /// Limits of every request of this run.
     pub fn limits(&self, settings: &Settings) -> Limits {
         let ui = Rc::clone(&self.ui);
         Limits {
@@ -466,6 +492,7 @@ impl Outside<'_> {
                 .filter(|timeout| !timeout.is_zero())
                 .unwrap_or(Duration::from_secs(10)),
             cancel: self.cancel.clone(),
+            trace: self.trace(),
             notice: Rc::new(move |what, wait, why| {
                 ui.event(&Event::Retry { what: what.to_owned(), wait, why: why.to_owned() });
             }),

@@ -6,7 +6,8 @@ use crate::base::error::{Aim, Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Mark, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Known, Needs, Outside, Session};
-use crate::commands::{Ended, and_others, expiry, header, selected, unconfirmed, wizard, write_product};
+use crate::commands::{Ended, and_others, differences, expiry, header, proved, selected};
+use crate::commands::{unconfirmed, wizard, write_product};
 use crate::deployment::plan::Line;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan, Watch};
@@ -92,7 +93,8 @@ pub(super) fn show(
         let pending = outside.options.exit_code && (changes > 0 || plan.unhealthy() + plan.unchecked() > 0);
         let text = if changes == 0 { "Nothing to change" } else { "Nothing was changed" };
         let text = format!("{text}{}.", and_others(plan));
-        return Ok(Some(Ended { pending, ..Ended::well(false, text) }));
+        let status = differences(plan, changes);
+        return Ok(Some(Ended { pending, status, ..Ended::well(false, text) }));
     }
     // Checked before the first change, and only in runs that may write.
     plan.ready(session.reads())?;
@@ -123,13 +125,14 @@ pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut P
 pub(super) fn done(session: &Session, plan: &Plan, changed: bool) -> Ended {
     let text = if changed { "Done" } else { "Nothing to change" };
     let text = format!("{text}{}.", and_others(plan));
-    Ended { last: expiry(session), pending: plan.unchecked() > 0, ..Ended::well(changed, text) }
+    let status = proved(plan, 0);
+    Ended { last: expiry(session), pending: plan.unchecked() > 0, status, ..Ended::well(changed, text) }
 }
 
 /// The plan, with the objects that the settings no longer use.
 pub(super) fn with_stale(plan: &Plan, stale: &[Line<prune::Act>], prune: bool) -> Event {
     let mut shown = plan.shown();
-    if let Event::Plan { lines, changes } = &mut shown {
+    if let Event::Plan { lines, changes, .. } = &mut shown {
         for line in stale {
             let mut line = engine::shown("prune", &line.clone().map(drop));
             if !prune {

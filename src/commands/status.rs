@@ -5,7 +5,7 @@ use crate::base::error::{Command, Failure, Hint, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Needs, Outside, Session};
-use crate::commands::{Ended, and_others, expiry, header, no_such_deployment};
+use crate::commands::{Ended, and_others, differences, expiry, header, no_such_deployment, proved};
 use crate::engine::{self, Plan};
 use crate::gitlab::runner;
 use crate::output::ui::Ui;
@@ -49,7 +49,8 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         let setup = Hint::new("Apply the plan", Command::outrigger("setup"));
         outside.ui.event(&Event::Next { lines: vec![setup] });
         let text = format!("{} pending{}.", count(changes, "change"), and_others(&plan));
-        return Ok(Ended { pending: true, ..Ended::well(false, text) });
+        let status = differences(&plan, changes);
+        return Ok(Ended { pending: true, status, ..Ended::well(false, text) });
     }
     // Parts that `setup` would change are not proven here: `setup` proves its result.
     let failures = prove(&outside.ui, &session, &plan).await;
@@ -65,7 +66,8 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         _ => "The deployment",
     };
     let text = format!("{what} matches the plan{}.{asked}", and_others(&plan));
-    Ok(Ended { last: expiry(&session), pending, ..Ended::well(false, text) })
+    let status = proved(&plan, changes);
+    Ok(Ended { last: expiry(&session), pending, status, ..Ended::well(false, text) })
 }
 
 /// Whether `--wait` is on the command line: the setting has a default for pipelines.

@@ -31,6 +31,7 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
     if info.prints == Prints::Always || outside.options.print {
         return print(outside, step).await;
     }
+    outside.ui.unfold();
     let selection = steps::with_pulled_in(step);
     let needs = Needs { again: info.gitlab_again, alone: true, ..Needs::default() };
     let known = outside.settings().await?;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::base::error::{Command, Failure, Id, Kind, Result};
-use crate::base::event::{Event, Reporter as _};
+use crate::base::event::{Event, Reporter as _, Thing};
 use crate::base::{files, message};
 use crate::cluster::{identity, job_pods, remains, temporary_binding};
 use crate::commands::session::{Known, Needs, Outside, Session};
@@ -54,8 +54,11 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     if changes == 0 && refusals.is_empty() {
         check_exists(&session, &options, &removal).await?;
     }
-    outside.ui.event(&Event::Note { text: format!("This removes {}:", session.run().names.deployment) });
-    outside.ui.event(&with_stale(&removal.plan, &removal.stale, true));
+    let mut shown = with_stale(&removal.plan, &removal.stale, true);
+    if let Event::Plan { removes, .. } = &mut shown {
+        *removes = Some(session.run().names.deployment.clone());
+    }
+    outside.ui.event(&shown);
     // Missing input is reported before anything is removed.
     if refusals.iter().any(|failure| failure.kind == Kind::Usage) {
         return Ok(Ended::failed(refusals, false));
@@ -86,16 +89,35 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let failures = remove(outside, &session, &removal, refusals).await?;
     let changed = session.mutations() > before || changes > 0;
     let text = receipt_lines(&session, &removal, &failures).await;
+    let left = Some(left(&session).await);
     if failures.is_empty() && is_all(&options) {
         forget(&session)?;
     } else {
         remember_what_is_left(&session)?;
     }
-    receipt(outside, &text)?;
-    if failures.is_empty() {
-        return Ok(last_line(&session, is_whole(&options), changed));
+    // The plan listed what goes: if all of it went, the report adds nothing.
+    if !failures.is_empty() || options.cluster_gone || options.receipt.is_some() {
+        receipt(outside, &text)?;
     }
-    Ok(Ended::failed(with_pause(&session, go_on(failures)), changed))
+    if failures.is_empty() {
+        return Ok(Ended { left, ..last_line(&session, is_whole(&options), changed) });
+    }
+    Ok(Ended { left, ..Ended::failed(with_pause(&session, go_on(failures)), changed) })
+}
+
+/// What the record names and is not known to be gone: objects, the runner, the commit and the script.
+async fn left(session: &Session) -> Vec<Thing> {
+    let record = session.notes().record().clone();
+    let mut left = Vec::new();
+    for reference in record.objects.iter().map(|owned| &owned.object).chain(&record.intents) {
+        if !matches!(session.cluster.read(reference).await, Ok(None)) {
+            left.push(reference.thing());
+        }
+    }
+    left.extend(record.gitlab.owned().map(|runner| Target::Runner(runner.id).thing()));
+    left.extend(record.gitlab.commit.map(|commit| Target::Commit(commit.sha).thing()));
+    left.extend(record.script_path.filter(|path| path.exists()).map(|path| Target::File(path).thing()));
+    left
 }
 
 /// Refuses `--cluster-gone` without a record: only the record lists the deployment's objects.
@@ -158,7 +180,9 @@ async fn nothing_left(
         }
         forget(session)?;
     }
-    Ok(Ended::well(false, format!("Nothing to remove for {}.", session.run().names.deployment)))
+    let left = if removal.reached { Some(self::left(session).await) } else { None };
+    let text = format!("Nothing to remove for {}.", session.run().names.deployment);
+    Ok(Ended { left, ..Ended::well(false, text) })
 }
 
 /// Refuses the name of a deployment that is neither recorded nor in the cluster.
@@ -389,8 +413,8 @@ async fn receipt_lines(session: &Session, removal: &Removal, failures: &[Failure
                 live.is_ok_and(|live| live.is_none())
             }
             Some(Target::File(path)) => !path.exists(),
-            Some(Target::Runner) => session.notes().record().gitlab.owned().is_none(),
-            Some(Target::Commit) => session.notes().record().gitlab.commit.is_none(),
+            Some(Target::Runner(_)) => session.notes().record().gitlab.owned().is_none(),
+            Some(Target::Commit(_)) => session.notes().record().gitlab.commit.is_none(),
             Some(Target::TemporaryBinding(_)) => continue,
             None => false,
         };

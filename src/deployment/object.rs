@@ -6,6 +6,7 @@ use std::fmt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use crate::base::event::Thing;
 use crate::settings::shell_word;
 
 /// The kinds that outrigger reads or writes.
@@ -93,6 +94,12 @@ impl Ref {
     /// A cluster-scoped object.
     pub fn cluster(kind: Kind, name: &str) -> Self {
         Self { kind, namespace: None, name: name.to_owned() }
+    }
+
+    /// The object as scripts see it.
+    pub fn thing(&self) -> Thing {
+        let namespace = self.namespace.clone().unwrap_or_default();
+        Thing { kind: self.kind.to_string(), namespace, name: self.name.clone() }
     }
 
     /// URL path of its collection.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::error::{Failure, Hint};
+use crate::base::event::Thing;
 use crate::deployment::object::{Object, Ref};
 
 /// The decision in a line of the plan.
@@ -41,7 +42,7 @@ impl Decision {
     }
 }
 
-/// The subject of a removal line, so that the result can be checked afterwards.
+/// The subject of a line, for scripts, and to check a removal afterwards.
 #[derive(Clone, Debug)]
 pub enum Target {
     /// An object in the cluster.
@@ -49,10 +50,25 @@ pub enum Target {
     /// The temporary binding with which the operator lists a namespace's contents before its deletion.
     TemporaryBinding(Object),
     File(PathBuf),
-    /// The runner in GitLab.
-    Runner,
-    /// outrigger's commit of the pipeline file.
-    Commit,
+    /// The runner in GitLab with this id.
+    Runner(u64),
+    /// outrigger's commit of the pipeline file, with its SHA.
+    Commit(String),
+}
+
+impl Target {
+    /// The subject as scripts see it.
+    pub fn thing(&self) -> Thing {
+        let of = |kind: &str, name: String| Thing { kind: kind.to_owned(), namespace: String::new(), name };
+        match self {
+            Target::Object(reference) | Target::TemporaryBinding(Object { reference, .. }) => {
+                reference.thing()
+            }
+            Target::File(path) => of("File", path.display().to_string()),
+            Target::Runner(id) => of("Runner", id.to_string()),
+            Target::Commit(sha) => of("Commit", sha.clone()),
+        }
+    }
 }
 
 /// A change to one file in one commit.

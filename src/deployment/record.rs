@@ -147,6 +147,9 @@ pub struct Record {
     pub deployment: String,
     /// Random id of the first run, also in an annotation of every object.
     pub id: String,
+    /// Time of the first run (RFC 3339); empty in records of earlier versions.
+    #[serde(default)]
+    pub created: String,
     /// The last settings, by the keys of the settings file.
     #[serde(default)]
     pub settings: BTreeMap<String, Vec<String>>,
@@ -227,7 +230,13 @@ impl Record {
 
     /// A record with a new random id, not yet saved.
     pub fn new(deployment: &str) -> Result<Self> {
-        Ok(Self { schema: SCHEMA, deployment: deployment.to_owned(), id: random_hex(16)?, ..Self::default() })
+        Ok(Self {
+            schema: SCHEMA,
+            deployment: deployment.to_owned(),
+            id: random_hex(16)?,
+            created: format!("{:.0}", jiff::Timestamp::now()),
+            ..Self::default()
+        })
     }
 
     /// A new record. It keeps the commit of the pipeline file that an earlier teardown left, and takes a new id.
@@ -269,6 +278,12 @@ impl Record {
             .map_err(|error| Failure::new(Id::Internal, format!("cannot serialize the record: {error}")))?;
         text.push(b'\n');
         files::write_private(&Self::path(state_dir, &self.deployment), &text)
+    }
+
+    /// Whether it names something that was created, or may have been.
+    pub fn names_something(&self) -> bool {
+        let in_gitlab = !self.gitlab.is_empty() || self.gitlab.given || self.gitlab.commit.is_some();
+        in_gitlab || !self.objects.is_empty() || !self.intents.is_empty() || self.script_path.is_some()
     }
 
     /// The uid recorded for an object.

@@ -5,8 +5,8 @@ mod select;
 use futures_util::future::join_all;
 
 use crate::base::error::{Failure, Id, Kind, Result};
-use crate::base::event::{Event, Mark, PlanLine};
-use crate::deployment::plan::{Decision, Line};
+use crate::base::event::{Event, Fold, Mark, PlanLine};
+use crate::deployment::plan::{Decision, Line, Target};
 use crate::steps::contract::{AnyStep, Deciding, Forecast, Planned, Prints, Purpose, Reads, Writes};
 
 pub use select::{drop_unasked, select};
@@ -108,9 +108,17 @@ impl Plan {
 
     /// The plan as an event.
     pub fn shown(&self) -> Event {
-        let lines = self.lines().flat_map(|(step, lines)| lines.iter().map(move |line| (step, line)));
-        let lines = lines.filter(|(_, line)| !line.covered).map(|(step, line)| shown(step, line)).collect();
-        Event::Plan { lines, changes: self.changes() }
+        let mut shown_lines = Vec::new();
+        for (step, lines) in self.steps.iter().zip(&self.shown) {
+            for line in lines.iter().filter(|line| !line.covered) {
+                let mut one = shown(step.info().name, line);
+                if step.info().surveys && one.fold == Fold::InPlace {
+                    one.fold = if self.forecast.unchecked.is_empty() { Fold::Check } else { Fold::Never };
+                }
+                shown_lines.push(one);
+            }
+        }
+        Event::Plan { removes: None, lines: shown_lines, changes: self.changes() }
     }
 
     /// Local checks before any change; fails with the first failed one.
@@ -121,11 +129,16 @@ impl Plan {
 
 /// A line of a plan for output.
 pub fn shown(step: &str, line: &Line) -> PlanLine {
+    let in_place = matches!(line.decision, Decision::Keep | Decision::NotNeeded)
+        && !line.notable
+        && line.detail.is_empty();
     PlanLine {
         step: step.to_owned(),
         mark: mark(line.decision),
         text: line.text.clone(),
         detail: line.detail.clone(),
+        object: line.target.as_ref().map(Target::thing),
+        fold: if in_place { Fold::InPlace } else { Fold::Never },
     }
 }
 
@@ -157,6 +170,7 @@ pub struct Watch<'a> {
 /// Applies a plan; returns whether anything changed. Temporary bindings are released in any case. Fails with the first
 /// failure; a failed release takes precedence.
 pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<bool> {
+    let idle = plan.changes() == 0;
     let Plan { steps, forecast, .. } = plan;
     let mut changed = false;
     let mut outcome = Ok(());
@@ -179,7 +193,7 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
         let lines = steps[index].lines();
         let does = lines.iter().any(|line| line.decision.is_change());
         let only_looks = info.surveys || info.prints == Prints::Always;
-        let kept = !does && !only_looks && !lines.is_empty();
+        let kept = !does && (idle || !only_looks) && !lines.is_empty();
         changed |= does;
         for holder in
             steps.iter_mut().filter(|one| info.reaches.is_some() && one.info().holds_until == info.reaches)

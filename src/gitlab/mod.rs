@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::base::answer::{self, Pages};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::Variables;
-use crate::base::request::{Effect, Limits, Sender, Trace};
+use crate::base::request::{Effect, Limits, Sender};
 use crate::base::secret::Secret;
 use crate::x509::tls::{self, Roots};
 
@@ -142,11 +142,6 @@ impl Gitlab {
         let mut sender = self.sender.clone();
         sender.deadline = deadline;
         Self { sender, ..self.clone() }
-    }
-
-    /// Reports method, path and status of each request (for `-v`); never bodies or headers.
-    pub fn trace_to(&mut self, sink: Trace) {
-        self.sender.trace_to(sink);
     }
 
     /// Number of mutating requests sent.
@@ -294,18 +289,29 @@ impl Gitlab {
             // Also without a body: a read-only instance responds to a write that is not JSON with a redirect.
             request = request.header("content-type", "application/json");
         }
-        if let Some(body) = body {
-            request = request.body(body.to_string());
+        let sent = body.map(ToString::to_string).unwrap_or_default();
+        if body.is_some() {
+            request = request.body(sent.clone());
         }
-        let mut response = request.send().await.map_err(|error| self.broken(what, &error))?;
+        let started = Instant::now();
+        let traced = |response| {
+            self.sender.trace((method.as_str(), url.path()), started, sent.as_bytes(), response);
+        };
+        let mut response = request.send().await.map_err(|error| {
+            traced(None);
+            self.broken(what, &error)
+        })?;
         let (status, headers) = (response.status(), response.headers().clone());
         if let Some(theirs) = refusal::date(&headers, "date") {
             self.ahead.set(theirs - jiff::Timestamp::now().as_second());
         }
-        self.sender.trace(method.as_str(), url.path(), status.as_u16());
         let mut bytes = Vec::new();
         let mut cut = false;
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(what, &error))? {
+        let failed = |error: &reqwest::Error| {
+            traced(Some((status.as_u16(), &[])));
+            self.broken(what, error)
+        };
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
             let room = BODY_LIMIT - bytes.len();
             bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {
@@ -313,6 +319,7 @@ impl Gitlab {
                 break;
             }
         }
+        traced(Some((status.as_u16(), &bytes)));
         if status.is_success() {
             Ok(Answer { headers, bytes, cut })
         } else {

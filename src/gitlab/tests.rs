@@ -191,6 +191,7 @@ fn slash_in_a_segment_is_escaped() {
         request_timeout: std::time::Duration::from_secs(1),
         cancel: crate::base::cancel::Cancel::default(),
         notice: std::rc::Rc::new(|_, _, _| {}),
+        trace: None,
     };
     crate::install_tls_provider();
     let roots = crate::x509::tls::Roots::of_gitlab(None);

@@ -2,11 +2,11 @@
 
 use super::shown::shown;
 use crate::base::error::{Failure, Kind};
-use crate::base::event::{Event, Mark, Outcome, PlanLine};
+use crate::base::event::{Event, Fold, Mark, Outcome, PlanLine};
 use crate::base::hint::{Command, Hint};
 use crate::base::job_log::LogLine;
 use crate::base::message;
-use crate::base::text::{hang, human_duration, pad, width, wrap};
+use crate::base::text::{count, hang, human_duration, pad, width, wrap};
 
 /// Columns of a step's name, with a gap after the longest one.
 const STEP: usize = 20;
@@ -20,6 +20,8 @@ pub struct Human {
     pub unicode: bool,
     /// Whether to use colour.
     pub colour: bool,
+    /// Whether to list the steps that are in place, instead of their number.
+    pub whole: bool,
 }
 
 impl Human {
@@ -36,7 +38,7 @@ impl Human {
     pub fn render(&self, event: &Event) -> String {
         let text = match &shown(event) {
             Event::Header { deployment, rows } => self.header(deployment, rows),
-            Event::Plan { lines, .. } => self.plan(lines),
+            Event::Plan { removes, lines, .. } => self.plan(removes.as_deref(), lines),
             Event::Busy { what, waited } if waited.is_zero() => hang("", what, self.width),
             Event::Busy { what, waited } => {
                 hang("", &format!("{what}, {}", human_duration(*waited)), self.width)
@@ -65,7 +67,16 @@ impl Human {
                 self.lead("retry: ", "2", &format!("{what} again in {} ({why})", human_duration(*wait)))
             }
             Event::Failed(failure) => self.failure(failure),
-            Event::Finished { exit, seconds, text, last, .. } => self.finished(*exit, *seconds, text, last),
+            Event::Request { method, host, path, status, took, sent, received } => {
+                let status = status.map_or_else(|| "no response".to_owned(), |status| status.to_string());
+                let mut out = format!("{method} {path} {status}, {} ms, {host}\n", took.as_millis());
+                for (mark, body) in [("> ", sent), ("< ", received)] {
+                    out += &body.as_ref().map(|body| format!("  {mark}{body}\n")).unwrap_or_default();
+                }
+                out
+            }
+            Event::Pipeline { id, url } => hang("", &format!("pipeline {id}: {url}"), self.width),
+            Event::Finished(end) => self.finished(end.exit, end.seconds, &end.text, &end.last),
         };
         if self.unicode { text } else { ascii(&text) }
     }
@@ -126,18 +137,44 @@ impl Human {
         out
     }
 
-    fn plan(&self, lines: &[PlanLine]) -> String {
-        let mut out = format!("\n{}\n", self.paint("1", "Plan"));
+    /// The number of steps that are in place.
+    pub fn in_place(steps: usize) -> String {
+        format!("  {} in place\n", count(steps, "step"))
+    }
+
+    fn plan(&self, removes: Option<&str>, lines: &[PlanLine]) -> String {
+        let title = removes.map_or_else(|| "Plan".to_owned(), |name| format!("This removes {name}"));
+        let mut out = format!("\n{}\n", self.paint("1", &title));
         let mut before = "";
+        let (mut folded, mut rest) = (0, lines);
+        while let Some(first) = rest.first() {
+            let end = rest.iter().position(|line| line.step != first.step).unwrap_or(rest.len());
+            let step;
+            (step, rest) = rest.split_at(end);
+            // A teardown says of each object what becomes of it.
+            if self.whole || removes.is_some() || step.iter().any(|line| line.fold == Fold::Never) {
+                self.plan_lines(&mut out, &mut before, step);
+            } else {
+                folded += usize::from(first.fold == Fold::InPlace);
+            }
+        }
+        if folded > 0 {
+            out += &Self::in_place(folded);
+        }
+        out.push('\n');
+        out
+    }
+
+    fn plan_lines<'a>(&self, out: &mut String, before: &mut &'a str, lines: &'a [PlanLine]) {
         for line in lines {
-            let name = if line.step == before { "" } else { &line.step };
-            before = &line.step;
+            let name = if line.step == *before { "" } else { &line.step };
+            *before = &line.step;
             let glyph = line.mark.glyph(self.unicode);
             let gap = if self.unicode { pad(glyph, 2) } else { pad(glyph, 4) };
             let head = format!("  {}{gap}", pad(name, STEP));
             let word = if line.mark == Mark::Warning { "warning: " } else { "" };
             let body = hang(&head, &format!("{word}{}", line.text), self.width);
-            out += &match colour_of(line.mark) {
+            *out += &match colour_of(line.mark) {
                 Some(code) if self.colour => {
                     body.replacen(&format!(" {glyph} "), &format!(" {} ", self.paint(code, glyph)), 1)
                 }
@@ -145,11 +182,9 @@ impl Human {
             };
             let detail_indent = " ".repeat(if self.width >= width(&head) + 24 { width(&head) } else { 6 });
             for detail in &line.detail {
-                out += &self.hint(&detail_indent, detail);
+                *out += &self.hint(&detail_indent, detail);
             }
         }
-        out.push('\n');
-        out
     }
 
     /// Text, with the command below it. The command is not wrapped, for pasting, and less indented if it would not

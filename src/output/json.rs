@@ -1,97 +1,165 @@
-//! Renders events as JSON lines with a fixed order of fields: schema and type come first.
+//! Renders events as JSON lines with a fixed order of fields: schema, time and type come first.
+//!
+//! `docs/schemas/events.json` describes each line; the tests validate every line against it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::shown::shown;
-use crate::base::event::Event;
+use crate::base::error::{Failure, Field};
+use crate::base::event::{End, Event, PlanLine, Summary, Thing};
 use crate::base::hint::Hint;
 use crate::base::message::is_hostile;
 
-const SCHEMA: &str = "outrigger/1.0";
+const SCHEMA: &str = "outrigger/2.0";
 
 /// [`line`] with the type and the fields of an event.
 macro_rules! entry {
-    ($kind:literal, $($name:literal: $value:expr),+ $(,)?) => {
-        line($kind, &[$(($name, json!($value))),+])
+    ($now:expr, $kind:literal, $($name:literal: $value:expr),+ $(,)?) => {
+        line($now, $kind, &[$(($name, json!($value))),+])
     };
 }
 
-/// One line with its line break.
-pub fn render(event: &Event) -> String {
+/// One line with its line break, at this time.
+pub fn render(event: &Event, now: Timestamp) -> String {
     match &shown(event) {
         Event::Header { deployment, rows } => {
             let rows: Vec<_> = rows
                 .iter()
                 .map(|(label, value, from)| json!({"label": label, "value": value, "source": from}))
                 .collect();
-            entry!("header", "deployment": deployment, "rows": rows)
+            entry!(now, "header", "deployment": deployment, "rows": rows)
         }
-        Event::Plan { lines, changes } => {
-            let lines: Vec<_> = lines
-                .iter()
-                .map(|l| {
-                    let detail = each(&l.detail);
-                    json!({"step": l.step, "action": l.mark.word(), "text": l.text, "detail": detail})
-                })
-                .collect();
-            entry!("plan", "changes": changes, "lines": lines)
+        Event::Plan { removes, lines, changes } => {
+            let lines: Vec<_> = lines.iter().map(plan_line).collect();
+            entry!(now, "plan", "removes": removes, "changes": changes, "lines": lines)
         }
-        Event::Busy { what, waited } => entry!("busy", "what": what, "waitedSeconds": waited.as_secs()),
-        Event::StepStarted { step } => entry!("step-started", "step": step),
+        Event::Busy { what, waited } => entry!(now, "busy", "what": what, "waitedSeconds": waited.as_secs()),
+        Event::StepStarted { step } => entry!(now, "step-started", "step": step),
         Event::StepDone { step, changed, text, .. } => {
-            entry!("step-done", "step": step, "changed": changed, "text": text)
+            entry!(now, "step-done", "step": step, "changed": changed, "text": text)
         }
         Event::StepWaiting { step, what, waited } => {
-            entry!("step-waiting", "step": step, "what": what, "waitedSeconds": waited.as_secs())
+            entry!(now, "step-waiting", "step": step, "what": what, "waitedSeconds": waited.as_secs())
         }
-        Event::StepFailed { step, text } => entry!("step-failed", "step": step, "text": text),
+        Event::StepFailed { step, text } => entry!(now, "step-failed", "step": step, "text": text),
         Event::Check { name, outcome, text, detail } => {
-            entry!("check", "name": name, "outcome": outcome.word(), "text": text, "detail": each(detail))
+            let detail = each(detail);
+            entry!(now, "check", "name": name, "outcome": outcome.word(), "text": text, "detail": detail)
         }
-        Event::Warning { text } => entry!("warning", "text": text),
+        Event::Warning { text } => entry!(now, "warning", "text": text, "command": Value::Null),
         Event::Advice(hint) => {
-            let command = hint.command.as_ref().map(ToString::to_string).unwrap_or_default();
-            entry!("warning", "text": hint.text, "command": command)
+            let command = hint.command.as_ref().map(ToString::to_string);
+            entry!(now, "warning", "text": hint.text, "command": command)
         }
-        Event::Note { text } => entry!("note", "text": text),
-        Event::Next { lines } => {
-            // A command is a separate entry.
-            let lines: Vec<_> = lines
-                .iter()
-                .flat_map(|Hint { text, command }| {
-                    let colon = if command.is_some() { ":" } else { "" };
-                    let words = (!text.is_empty()).then(|| format!("{text}{colon}"));
-                    words.into_iter().chain(command.as_ref().map(ToString::to_string))
-                })
-                .collect();
-            entry!("next", "lines": lines)
-        }
+        Event::Note { text } => entry!(now, "note", "text": text),
+        Event::Next { lines } => entry!(now, "next", "next": next(lines)),
         Event::Retry { what, wait, why } => {
-            entry!("retry", "what": what, "waitSeconds": wait.as_secs_f64(), "why": why)
+            entry!(now, "retry", "what": what, "waitSeconds": wait.as_secs_f64(), "why": why)
         }
-        Event::Log { job, line: text } => entry!("log", "job": job, "text": text.plain()),
-        Event::Undone { step, text } => entry!("undone", "step": step, "text": text),
-        Event::Failed(failure) => {
-            let details: Vec<_> =
-                failure.details.iter().map(|(label, text)| json!({"label": label, "text": text})).collect();
-            entry!(
-                "failed",
-                "id": failure.id.code(),
-                "kind": format!("{:?}", failure.kind).to_lowercase(),
-                "message": failure.message,
-                "details": details,
-                "hints": each(&failure.hints),
-                "exit": failure.kind.exit_code(),
-            )
-        }
-        Event::Finished { exit, changed, seconds, text, last } => {
-            let text = if last.is_empty() { text.clone() } else { format!("{text}\n{last}") };
-            let seconds = (seconds * 1000.0).round() / 1000.0;
-            entry!("finished", "exit": exit, "changed": changed, "seconds": seconds, "text": text)
-        }
+        Event::Request { method, host, path, status, took, sent, received } => entry!(
+            now,
+            "request",
+            "method": method,
+            "host": host,
+            "path": path,
+            "status": status,
+            "milliseconds": milliseconds(*took),
+            "sent": sent,
+            "received": received,
+        ),
+        Event::Pipeline { id, url } => entry!(now, "pipeline", "id": id, "url": url),
+        Event::Log { job, line: text } => entry!(now, "log", "job": job, "text": text.plain()),
+        Event::Undone { step, text } => entry!(now, "undone", "step": step, "text": text),
+        Event::Failed(failure) => error(failure, now),
+        Event::Finished(end) => result(end, now),
     }
+}
+
+fn plan_line(line: &PlanLine) -> Value {
+    json!({
+        "step": line.step,
+        "action": line.mark.word(),
+        "object": line.object.as_ref().map(thing),
+        "text": line.text,
+        "detail": each(&line.detail),
+    })
+}
+
+fn thing(Thing { kind, namespace, name }: &Thing) -> Value {
+    json!({"kind": kind, "namespace": some(namespace), "name": name})
+}
+
+fn error(failure: &Failure, now: Timestamp) -> String {
+    let is_field = |label: &String| failure.fields.iter().any(|field| field.label == *label);
+    let causes: Vec<_> = failure
+        .details
+        .iter()
+        .filter(|(label, _)| !is_field(label))
+        .map(|(label, text)| json!({"label": label, "text": text}))
+        .collect();
+    entry!(
+        now,
+        "error",
+        "id": failure.id.code(),
+        "kind": format!("{:?}", failure.kind).to_lowercase(),
+        "exit": failure.kind.exit_code(),
+        "message": failure.message,
+        "causes": causes,
+        "next": next(&failure.hints),
+        "fields": failure.fields.iter().map(field).collect::<Vec<_>>(),
+    )
+}
+
+fn field(field: &Field) -> Value {
+    json!({
+        "problem": if field.missing { "missing" } else { "invalid" },
+        "flag": field.flag,
+        "environment": field.variable,
+        "key": field.key,
+        "text": field.text,
+    })
+}
+
+fn result(end: &End, now: Timestamp) -> String {
+    let of = |value: fn(&Summary) -> Value| end.deployment.as_ref().map_or(Value::Null, value);
+    entry!(
+        now,
+        "result",
+        "exit": end.exit,
+        "status": end.status.iter().map(|status| status.word()).collect::<Vec<_>>(),
+        "changed": end.changed,
+        "seconds": (end.seconds * 1000.0).round() / 1000.0,
+        "text": end.text,
+        "reminder": some(&end.last),
+        "deployment": of(|one| json!(one.deployment)),
+        "context": of(|one| json!(some(&one.context))),
+        "namespaces": of(|one| json!({"runner": one.runner_namespace, "jobs": one.namespace})),
+        "runner": of(|one| one.runner.map_or(Value::Null, |id| json!({"id": id, "url": one.runner_url}))),
+        "script": of(|one| json!(one.script)),
+        "tokenExpires": of(|one| json!(one.token_expires)),
+        "pipeline": end.pipeline,
+        "left": of(|one| json!(one.left.as_ref().map(|left| left.iter().map(thing).collect::<Vec<_>>()))),
+        "errors": end.errors,
+        "warnings": end.warnings,
+    )
+}
+
+fn milliseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn some(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Instructions; a command is in a field of its own.
+fn next(hints: &[Hint]) -> Vec<Value> {
+    let one = |Hint { text, command }: &Hint| json!({"text": some(text), "command": command.as_ref().map(ToString::to_string)});
+    hints.iter().map(one).collect()
 }
 
 fn each(hints: &[Hint]) -> Vec<String> {
@@ -99,12 +167,12 @@ fn each(hints: &[Hint]) -> Vec<String> {
 }
 
 /// A line with data that is written to stdout unchanged in the human format.
-pub(crate) fn data(content: &str) -> String {
-    entry!("data", "content": content)
+pub(crate) fn data(content: &str, now: Timestamp) -> String {
+    entry!(now, "data", "content": content)
 }
 
-fn line(kind: &str, fields: &[(&str, Value)]) -> String {
-    let mut out = format!(r#"{{"schema":"{SCHEMA}","type":"{kind}""#);
+fn line(now: Timestamp, kind: &str, fields: &[(&str, Value)]) -> String {
+    let mut out = format!(r#"{{"schema":"{SCHEMA}","time":"{now:.3}","type":"{kind}""#);
     for (name, value) in fields {
         let _ = write!(out, r#","{name}":{value}"#);
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Human, json_line};
-use crate::base::error::{Command, Failure, Hint, Id};
-use crate::base::event::{Event, Mark, Outcome, PlanLine};
+use super::Human;
+use crate::base::error::{Command, Failure, Field, Hint, Id};
+use crate::base::event::{End, Event, Fold, Mark, Outcome, PlanLine, Status, Summary, Thing};
 
-const WIDE: Human = Human { width: 100, unicode: true, colour: false };
+const WIDE: Human = Human { width: 100, unicode: true, colour: false, whole: false };
 
 fn owned(text: &str) -> String {
     text.to_owned()
@@ -30,8 +30,15 @@ fn plan() -> Event {
         mark,
         text: owned(text),
         detail: detail.iter().map(|d| (*d).into()).collect(),
+        object: (mark == Mark::Update).then(|| Thing {
+            kind: owned("Role"),
+            namespace: owned("kubernetes-runner-jobs"),
+            name: owned("kubernetes-runner"),
+        }),
+        fold: if mark == Mark::Keep { Fold::InPlace } else { Fold::Never },
     };
     Event::Plan {
+        removes: None,
         lines: vec![
             line("create-namespaces", Mark::Create, "kubernetes-runner, kubernetes-runner-jobs", &[]),
             line("create-role", Mark::Update, "Role kubernetes-runner", &["- pods/exec   get"]),
@@ -88,13 +95,24 @@ fn failure() -> Event {
 }
 
 fn finished() -> Event {
-    Event::Finished {
+    Event::Finished(Box::new(End {
         exit: 9,
         changed: true,
         seconds: 1.234_56,
         text: owned("Stopped at issue-token."),
-        last: String::new(),
-    }
+        status: vec![Status::Unhealthy],
+        errors: vec!["OR0906"],
+        warnings: vec![owned("the kubeconfig is readable by others")],
+        ..End::default()
+    }))
+}
+
+fn ended(seconds: f64, text: &str) -> Event {
+    Event::Finished(Box::new(End { seconds, text: owned(text), ..End::default() }))
+}
+
+fn json_line(event: &Event) -> String {
+    super::json_line(event, "2026-11-27T13:00:00Z".parse().expect("a time"))
 }
 
 fn all(human: Human, events: &[Event]) -> String {
@@ -116,10 +134,26 @@ Plan
   create-role         ~ Role kubernetes-runner
                         - pods/exec   get
                       ± RoleBinding
-  extract-ca          = 1 certificate from your kubeconfig, 2,113 days left
+  1 step in place
 
 "
     );
+    let whole = Human { whole: true, ..WIDE }.render(&plan());
+    let kept = "  extract-ca          = 1 certificate from your kubeconfig, 2,113 days left\n";
+    assert!(whole.contains(kept) && !whole.contains("in place"), "{whole}");
+}
+
+/// A teardown lists what it keeps, because that stays.
+#[test]
+fn the_plan_of_a_teardown_is_never_folded() {
+    let Event::Plan { lines, changes, .. } = plan() else { panic!("a plan") };
+    let text = WIDE.render(&Event::Plan { removes: Some(owned("ci")), lines, changes });
+    assert!(text.starts_with("\nThis removes ci\n") && text.contains("= 1 certificate"), "{text}");
+    // A check that found nothing is not counted.
+    let Event::Plan { mut lines, changes, .. } = plan() else { panic!("a plan") };
+    lines.last_mut().expect("a line").fold = Fold::Check;
+    let text = WIDE.render(&Event::Plan { removes: None, lines, changes });
+    assert!(!text.contains("in place") && !text.contains("certificate"), "{text}");
 }
 
 #[test]
@@ -140,8 +174,7 @@ Plan
   create-role         ~ Role kubernetes-runner
                         - pods/exec   get
                       ± RoleBinding
-  extract-ca          = 1 certificate from your kubeconfig,
-                        2,113 days left
+  1 step in place
 
 "
     );
@@ -194,26 +227,12 @@ error OR0906: the runner's token may not create pods in kubernetes-runner-jobs
 Stopped at issue-token.     exit 9
 "
     );
-    let done = Event::Finished {
-        exit: 0,
-        changed: false,
-        seconds: 0.31,
-        text: owned("Nothing to change."),
-        last: String::new(),
-    };
+    let done = ended(0.31, "Nothing to change.");
     assert_eq!(WIDE.render(&done), "Nothing to change. 0.3 s in all.\n");
     // A run without a text prints nothing, whatever its duration.
     for seconds in [0.0, 0.049, 0.31, 12.0] {
-        let nothing =
-            Event::Finished { exit: 0, changed: false, seconds, text: String::new(), last: String::new() };
-        assert_eq!(WIDE.render(&nothing), "");
-        let done = Event::Finished {
-            exit: 0,
-            changed: false,
-            seconds,
-            text: owned("Nothing to change."),
-            last: String::new(),
-        };
+        assert_eq!(WIDE.render(&ended(seconds, "")), "");
+        let done = ended(seconds, "Nothing to change.");
         assert_eq!(WIDE.render(&done), format!("Nothing to change. {seconds:.1} s in all.\n"));
     }
 }
@@ -244,7 +263,10 @@ fn colour_does_not_change_the_text() {
 fn removes_terminal_control_from_outside_text() {
     let evil = Event::Note { text: owned("\x1b]0;x\x07\u{9b}\u{202e}hi") };
     assert_eq!(WIDE.render(&evil), "]0;xhi\n");
-    assert_eq!(json_line(&evil), "{\"schema\":\"outrigger/1.0\",\"type\":\"note\",\"text\":\"]0;xhi\"}\n");
+    assert_eq!(
+        json_line(&evil),
+        "{\"schema\":\"outrigger/2.0\",\"time\":\"2026-11-27T13:00:00.000Z\",\"type\":\"note\",\"text\":\"]0;xhi\"}\n"
+    );
 }
 
 #[test]
@@ -258,22 +280,57 @@ fn renders_json_lines() {
     let lines: String = events.iter().map(json_line).collect();
     assert_eq!(
         lines,
-        r#"{"schema":"outrigger/1.0","type":"header","deployment":"kubernetes-runner","rows":[{"label":"cluster","source":"kubeconfig, current context","value":"acme-ci at https://34.77.12.8, v1.37.2"},{"label":"runner","source":"default","value":"gitlab-runner 19.4.1, tags k8s-runner"},{"label":"you","source":"","value":"dev@example.com"}]}
-{"schema":"outrigger/1.0","type":"plan","changes":3,"lines":[{"action":"create","detail":[],"step":"create-namespaces","text":"kubernetes-runner, kubernetes-runner-jobs"},{"action":"update","detail":["- pods/exec   get"],"step":"create-role","text":"Role kubernetes-runner"},{"action":"replace","detail":[],"step":"create-role","text":"RoleBinding"},{"action":"keep","detail":[],"step":"extract-ca","text":"1 certificate from your kubeconfig, 2,113 days left"}]}
-{"schema":"outrigger/1.0","type":"step-started","step":"s"}
-{"schema":"outrigger/1.0","type":"step-done","step":"create-role","changed":true,"text":"created Role kubernetes-runner and 3 more"}
-{"schema":"outrigger/1.0","type":"step-done","step":"create-role","changed":false,"text":"kept"}
-{"schema":"outrigger/1.0","type":"step-done","step":"preflight","changed":false,"text":"nothing in the way"}
-{"schema":"outrigger/1.0","type":"step-waiting","step":"create-role","what":"the token Secret","waitedSeconds":200}
-{"schema":"outrigger/1.0","type":"step-failed","step":"create-role","text":"refused"}
-{"schema":"outrigger/1.0","type":"undone","step":"create-role","text":"deleted 4 objects"}
-{"schema":"outrigger/1.0","type":"check","name":"certificate","outcome":"warn","text":"ends in 9 days","detail":["2026-12-03"]}
-{"schema":"outrigger/1.0","type":"warning","text":"the kubeconfig is readable by others"}
-{"schema":"outrigger/1.0","type":"retry","what":"GET /version","waitSeconds":2.0,"why":"503"}
-{"schema":"outrigger/1.0","type":"failed","id":"OR0906","kind":"proof","message":"the runner's token may not create pods in kubernetes-runner-jobs","details":[{"label":"the server says","text":"pods is forbidden: User \"x\" cannot create resource \"pods\" in API group \"\""}],"hints":["outrigger create-role --force-conflicts"],"exit":9}
-{"schema":"outrigger/1.0","type":"finished","exit":9,"changed":true,"seconds":1.235,"text":"Stopped at issue-token."}
+        r#"{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"header","deployment":"kubernetes-runner","rows":[{"label":"cluster","source":"kubeconfig, current context","value":"acme-ci at https://34.77.12.8, v1.37.2"},{"label":"runner","source":"default","value":"gitlab-runner 19.4.1, tags k8s-runner"},{"label":"you","source":"","value":"dev@example.com"}]}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"plan","removes":null,"changes":3,"lines":[{"action":"create","detail":[],"object":null,"step":"create-namespaces","text":"kubernetes-runner, kubernetes-runner-jobs"},{"action":"update","detail":["- pods/exec   get"],"object":{"kind":"Role","name":"kubernetes-runner","namespace":"kubernetes-runner-jobs"},"step":"create-role","text":"Role kubernetes-runner"},{"action":"replace","detail":[],"object":null,"step":"create-role","text":"RoleBinding"},{"action":"keep","detail":[],"object":null,"step":"extract-ca","text":"1 certificate from your kubeconfig, 2,113 days left"}]}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"step-started","step":"s"}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"step-done","step":"create-role","changed":true,"text":"created Role kubernetes-runner and 3 more"}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"step-done","step":"create-role","changed":false,"text":"kept"}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"step-done","step":"preflight","changed":false,"text":"nothing in the way"}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"step-waiting","step":"create-role","what":"the token Secret","waitedSeconds":200}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"step-failed","step":"create-role","text":"refused"}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"undone","step":"create-role","text":"deleted 4 objects"}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"check","name":"certificate","outcome":"warn","text":"ends in 9 days","detail":["2026-12-03"]}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"warning","text":"the kubeconfig is readable by others","command":null}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"retry","what":"GET /version","waitSeconds":2.0,"why":"503"}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"error","id":"OR0906","kind":"proof","exit":9,"message":"the runner's token may not create pods in kubernetes-runner-jobs","causes":[{"label":"the server says","text":"pods is forbidden: User \"x\" cannot create resource \"pods\" in API group \"\""}],"next":[{"command":"outrigger create-role --force-conflicts","text":null}],"fields":[]}
+{"schema":"outrigger/2.0","time":"2026-11-27T13:00:00.000Z","type":"result","exit":9,"status":["unhealthy"],"changed":true,"seconds":1.235,"text":"Stopped at issue-token.","reminder":null,"deployment":null,"context":null,"namespaces":null,"runner":null,"script":null,"tokenExpires":null,"pipeline":null,"left":null,"errors":["OR0906"],"warnings":["the kubeconfig is readable by others"]}
 "#
     );
+}
+
+#[test]
+fn json_names_missing_values_as_fields_and_the_deployment_in_the_result() {
+    let mut failure = Failure::new(Id::MissingInput, "1 missing value")
+        .detail("--gitlab-url URL", "GITLAB_URL   gitlabUrl:   such as https://gitlab.com")
+        .detail("because", "of this");
+    failure.fields.push(Field {
+        label: owned("--gitlab-url URL"),
+        missing: true,
+        flag: Some("--gitlab-url"),
+        variable: Some("GITLAB_URL"),
+        key: Some("gitlabUrl"),
+        text: owned("such as https://gitlab.com"),
+    });
+    let read = |event| -> serde_json::Value { serde_json::from_str(&json_line(&event)).expect("JSON") };
+    let error = read(Event::Failed(failure));
+    assert_eq!(error["causes"], serde_json::json!([{"label": "because", "text": "of this"}]));
+    let field = serde_json::json!({
+        "problem": "missing", "flag": "--gitlab-url", "environment": "GITLAB_URL", "key": "gitlabUrl",
+        "text": "such as https://gitlab.com",
+    });
+    assert_eq!(error["fields"], serde_json::json!([field]));
+    let summary = Summary {
+        deployment: owned("ci"),
+        runner_namespace: owned("ci"),
+        namespace: owned("ci-jobs"),
+        runner: Some(101),
+        left: Some(vec![Thing { kind: owned("Namespace"), namespace: String::new(), name: owned("ci") }]),
+        ..Summary::default()
+    };
+    let result = read(Event::Finished(Box::new(End { deployment: Some(summary), ..End::default() })));
+    assert_eq!(result["runner"], serde_json::json!({"id": 101, "url": null}));
+    assert_eq!(result["namespaces"], serde_json::json!({"runner": "ci", "jobs": "ci-jobs"}));
+    assert_eq!(result["left"][0], serde_json::json!({"kind": "Namespace", "namespace": null, "name": "ci"}));
 }
 
 #[test]

@@ -1,20 +1,21 @@
-//! Writes to the terminal: data to stdout, messages and spinners to stderr. No other module does.
+//! Writes to the terminal: data and reports to stdout, messages and spinners to stderr. No other module does.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clap::error::ContextValue;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use crate::base::event::{Event, Reporter};
+use crate::base::error::{Failure, Id, Kind};
+use crate::base::event::{End, Event, Mark, Reporter, Summary};
 use crate::base::hint::Command;
 use crate::base::message;
 use crate::base::text::human_duration;
 use crate::output::{Human, json_data, json_line};
-use crate::settings::{Output, RunOptions, Settings};
+use crate::settings::{self, Output, RunOptions, Settings};
 
 /// The interval of lines about the same wait, without spinners.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -32,7 +33,7 @@ pub struct Streams {
     pub stdout_tty: bool,
     /// stderr is a terminal.
     pub stderr_tty: bool,
-    /// Columns of stderr's terminal, if known.
+    /// Columns of the terminal, if known.
     pub width: Option<usize>,
     /// Whether spinners may be drawn: the writers are the process's own streams.
     pub animate: bool,
@@ -45,7 +46,10 @@ impl Streams {
             stdin_tty: io::stdin().is_terminal(),
             stdout_tty: io::stdout().is_terminal(),
             stderr_tty: io::stderr().is_terminal(),
-            width: console::Term::stderr().size_checked().map(|(_, columns)| usize::from(columns)),
+            width: console::Term::stderr()
+                .size_checked()
+                .or_else(|| console::Term::stdout().size_checked())
+                .map(|(_, columns)| usize::from(columns)),
             animate: true,
         }
     }
@@ -55,8 +59,23 @@ struct Inner {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
     stdout_closed: bool,
-    /// Whether stderr has output: the first output has no leading empty line.
+    /// Whether stderr and stdout have output: the first output has no leading empty line.
     begun: bool,
+    begun_out: bool,
+    /// Whether the command's events are a report, which is for stdout.
+    report: bool,
+    /// Whether stdout takes one product and nothing else, unless the run fails.
+    product_only: bool,
+    /// Whether steps in place are listed.
+    unfolded: bool,
+    /// The number of steps in place that are not yet shown.
+    in_place: usize,
+    /// `--log-file`.
+    log: Option<std::fs::File>,
+    /// What the last event repeats.
+    warnings: Vec<String>,
+    errors: Vec<&'static str>,
+    pipeline: Option<String>,
     bars: BTreeMap<String, ProgressBar>,
     /// The time waited in the last line about each step.
     said: BTreeMap<String, Duration>,
@@ -73,7 +92,10 @@ pub struct Ui {
     inner: Mutex<Inner>,
     multi: Option<MultiProgress>,
     streams: Streams,
+    /// For stderr.
     human: Human,
+    /// For stdout.
+    paper: Human,
     output: Output,
     quiet: bool,
     verbose: u8,
@@ -93,13 +115,27 @@ impl Ui {
         let people = options.output == Output::Human && !options.quiet;
         let fancy = streams.animate && streams.stderr_tty && !set(env, "CI") && !dumb(env) && people;
         let columns = env.get("COLUMNS").and_then(|text| text.parse().ok()).filter(|n| *n > 0);
-        let width = if streams.stderr_tty { streams.width.or(columns) } else { columns };
+        let human = |tty: bool| Human {
+            width: if tty { streams.width.or(columns) } else { columns }.unwrap_or(100).clamp(20, 160),
+            unicode: unicode(env),
+            colour: colour(env, tty),
+            whole: false,
+        };
         Self {
             inner: Mutex::new(Inner {
                 stdout,
                 stderr,
                 stdout_closed: false,
                 begun: false,
+                begun_out: false,
+                report: false,
+                product_only: false,
+                unfolded: options.verbose > 0,
+                in_place: 0,
+                log: None,
+                warnings: Vec::new(),
+                errors: Vec::new(),
+                pipeline: None,
                 bars: BTreeMap::new(),
                 said: BTreeMap::new(),
                 doing: (String::new(), Instant::now()),
@@ -108,11 +144,8 @@ impl Ui {
             }),
             multi: fancy.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
             streams,
-            human: Human {
-                width: width.unwrap_or(100).clamp(20, 160),
-                unicode: unicode(env),
-                colour: colour(env, streams.stderr_tty),
-            },
+            human: human(streams.stderr_tty),
+            paper: human(streams.stdout_tty),
             output: options.output,
             quiet: options.quiet,
             verbose: options.verbose,
@@ -165,9 +198,30 @@ impl Ui {
         }
     }
 
-    /// The renderer of text.
-    pub fn human(&self) -> Human {
-        self.human
+    /// The renderer of text for stdout.
+    pub fn paper(&self) -> Human {
+        self.paper
+    }
+
+    /// From now on, what the command found goes to stdout: it is what was asked for. Progress, warnings and errors
+    /// stay on stderr.
+    pub fn begin_report(&self) {
+        self.lock().report = true;
+    }
+
+    /// Lists steps that are in place: the run is about one step.
+    pub fn unfold(&self) {
+        self.lock().unfolded = true;
+    }
+
+    /// From now on, writes every event to this file too, as a JSON line.
+    pub fn log_to(&self, file: std::fs::File) {
+        self.lock().log = Some(file);
+    }
+
+    /// From now on, stdout takes one product and nothing else, also with `-o json`, unless the run fails.
+    pub fn begin_product(&self) {
+        self.lock().product_only = true;
     }
 
     /// Writes a command's product (a script, a manifest, a certificate) to stdout, byte for byte, or as a line of type
@@ -176,8 +230,11 @@ impl Ui {
     pub fn product(&self, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
         self.quietly(|| match self.output {
-            Output::Json => inner.out(json_data(&String::from_utf8_lossy(bytes)).as_bytes()),
-            Output::Human => inner.out(bytes),
+            Output::Json if !inner.product_only => {
+                let line = json_data(&String::from_utf8_lossy(bytes), jiff::Timestamp::now());
+                inner.out(line.as_bytes())
+            }
+            _ => inner.out(bytes),
         })
     }
 
@@ -205,6 +262,14 @@ impl Ui {
             }
         }
         let text = error.render();
+        if error.use_stderr() && self.output == Output::Json {
+            let failure = usage_failure(&error, &text.to_string());
+            let exit = failure.kind.exit_code();
+            self.event(&Event::Failed(failure));
+            let text = "Nothing was changed.".to_owned();
+            self.event(&Event::Finished(Box::new(End { exit, text, ..End::default() })));
+            return exit;
+        }
         let mut inner = self.lock();
         if error.use_stderr() {
             let plain = message::lines(&text.to_string());
@@ -213,8 +278,7 @@ impl Ui {
             inner.err(&if self.human.colour && unchanged { text.ansi().to_string() } else { plain });
             2
         } else {
-            let colour = self.streams.stdout_tty && self.human.colour;
-            let text = if colour { text.ansi().to_string() } else { text.to_string() };
+            let text = if self.paper.colour { text.ansi().to_string() } else { text.to_string() };
             // A closed stdout is not an error for help.
             let _ = inner.out(text.as_bytes());
             u8::from(error.exit_code() != 0) * 2
@@ -287,9 +351,58 @@ impl Ui {
             Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } => inner.stop_all(),
             _ => {}
         }
-        let text = self.human.render(event);
-        self.quietly(|| inner.err(&text));
+        let mut text = String::new();
+        match event {
+            Event::StepDone { kept: true, .. } if !inner.unfolded => {
+                inner.in_place += 1;
+                return;
+            }
+            Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } if inner.in_place > 0 => {
+                text = Human::in_place(std::mem::take(&mut inner.in_place));
+            }
+            _ => {}
+        }
+        let is_report = match event {
+            Event::Header { .. }
+            | Event::Plan { .. }
+            | Event::Check { .. }
+            | Event::StepDone { .. }
+            | Event::Next { .. } => inner.report,
+            Event::Finished(end) => inner.report && (end.exit == 0 || end.exit == Kind::Pending.exit_code()),
+            _ => false,
+        };
+        let human = Human { whole: inner.unfolded, ..if is_report { self.paper } else { self.human } };
+        let text = text + &human.render(event);
+        self.quietly(|| if is_report { inner.out_text(&text) } else { inner.err(&text) });
     }
+}
+
+/// clap's error as a failure, for JSON. Its text is the error itself, a tip, the usage and where to read more, as
+/// paragraphs.
+fn usage_failure(error: &clap::Error, text: &str) -> Failure {
+    // Where a command is missing, clap's text is the whole help.
+    let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let text = if is_help { "a command is required" } else { text };
+    let mut paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
+    let first = paragraphs.next().unwrap_or_default();
+    let mut failure = Failure::new(Id::InvalidInput, first.strip_prefix("error: ").unwrap_or(first));
+    for paragraph in paragraphs {
+        let (label, rest) = paragraph.split_once(':').unwrap_or(("", paragraph));
+        match label.to_ascii_lowercase().as_str() {
+            label @ ("tip" | "usage") => failure = failure.detail(label, rest.trim()),
+            _ if paragraph.contains("--help") => {}
+            _ => failure = failure.detail("", paragraph),
+        }
+    }
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) => flag.split([' ', '=']).next().unwrap_or_default().to_owned(),
+        Some(ContextValue::Strings(flags)) => flags.join(" "),
+        _ => String::new(),
+    };
+    if let Some(field) = settings::field_of_flag(&flag, first) {
+        failure.fields.push(field);
+    }
+    failure.hint(("to list commands and flags", Command::page("--help")))
 }
 
 impl Reporter for Ui {
@@ -299,21 +412,75 @@ impl Reporter for Ui {
         if let Some(settings) = &inner.settings {
             event.commands().for_each(|command| *command = Command::Whole(settings.complete(command)));
         }
-        match &event {
-            Event::Busy { what, waited } if waited.is_zero() => inner.doing = (what.clone(), Instant::now()),
-            Event::StepStarted { step } => inner.doing = (step.clone(), Instant::now()),
-            _ => {}
-        }
+        inner.remember(&mut event);
         let event = &event;
-        match self.output {
+        if let Some(log) = &mut inner.log {
+            // A full disk does not stop the run.
+            let _ = log.write_all(json_line(event, jiff::Timestamp::now()).as_bytes());
+        }
+        if matches!(event, Event::Request { .. }) && self.verbose == 0 {
+            return;
+        }
+        if self.output != Output::Json {
+            self.human_event(&mut inner, event);
+            return;
+        }
+        let line = json_line(event, jiff::Timestamp::now());
+        let is_well = match event {
+            Event::Failed(_) => false,
+            Event::Finished(end) => end.exit == 0,
+            _ => true,
+        };
+        match event {
+            Event::Finished(_) if inner.product_only && is_well => {}
+            _ if inner.product_only && is_well => inner.err(&line),
             // An error on stdout does not stop the run.
-            Output::Json => drop(inner.out(json_line(event).as_bytes())),
-            Output::Human => self.human_event(&mut inner, event),
+            _ => drop(inner.out(line.as_bytes())),
         }
     }
 }
 
 impl Inner {
+    /// Keeps what the last event repeats, and adds it to that.
+    fn remember(&mut self, event: &mut Event) {
+        match event {
+            Event::Busy { what, waited } if waited.is_zero() => self.doing = (what.clone(), Instant::now()),
+            Event::StepStarted { step } => self.doing = (step.clone(), Instant::now()),
+            Event::Plan { lines, .. } => {
+                let warnings =
+                    lines.iter().filter(|line| matches!(line.mark, Mark::Warning | Mark::Unhealthy));
+                self.warnings.extend(warnings.map(|line| line.text.clone()));
+            }
+            Event::Warning { text } => self.warnings.push(text.clone()),
+            Event::Advice(hint) => self.warnings.push(hint.to_string()),
+            Event::Pipeline { url, .. } => self.pipeline = Some(url.clone()),
+            // The most important one is reported last.
+            Event::Failed(failure) => self.errors.insert(0, failure.id.code()),
+            Event::Finished(end) => {
+                end.warnings = std::mem::take(&mut self.warnings);
+                end.errors = std::mem::take(&mut self.errors);
+                end.pipeline = self.pipeline.take();
+                if end.deployment.is_none() {
+                    end.deployment = self.settings.as_ref().map(|settings| Summary {
+                        deployment: settings.deployment.value.clone(),
+                        runner_namespace: settings.runner_namespace.value.clone(),
+                        namespace: settings.namespace.value.clone(),
+                        ..Summary::default()
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes a part of a report to stdout.
+    fn out_text(&mut self, text: &str) {
+        let text = if self.begun_out { text } else { text.trim_start_matches('\n') };
+        self.begun_out |= !text.is_empty();
+        // An error on stdout does not stop the run.
+        let _ = self.out(text.as_bytes());
+    }
+
     fn out(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.last = Instant::now();
         if self.stdout_closed {
@@ -400,7 +567,7 @@ mod tests {
 
     use super::{Streams, Ui, colour, unicode};
     use crate::base::error::{Failure, Id};
-    use crate::base::event::{Event, Reporter};
+    use crate::base::event::{End, Event, Reporter};
     use crate::settings::{Output, RunOptions};
 
     #[derive(Clone, Default)]
@@ -448,13 +615,8 @@ mod tests {
         }
         ui.event(&Event::StepDone { step: step(), changed: true, kept: false, text: "made".to_owned() });
         ui.event(&Event::Failed(Failure::new(Id::MissingInput, "1 missing value")));
-        ui.event(&Event::Finished {
-            exit: 2,
-            changed: false,
-            seconds: 0.0,
-            text: "Nothing was changed.".to_owned(),
-            last: String::new(),
-        });
+        let text = "Nothing was changed.".to_owned();
+        ui.event(&Event::Finished(Box::new(End { exit: 2, text, ..End::default() })));
     }
 
     fn shown(options: &RunOptions, env: &BTreeMap<String, String>) -> (String, String) {
@@ -490,7 +652,7 @@ Nothing was changed.     exit 2
         let (out, err) = shown(&RunOptions { output: Output::Json, ..RunOptions::default() }, &env(&[]));
         assert_eq!(err, "");
         assert_eq!(out.lines().count(), 10);
-        assert!(out.lines().all(|line| line.starts_with(r#"{"schema":"outrigger/1.0","type":""#)));
+        assert!(out.lines().all(|line| line.starts_with(r#"{"schema":"outrigger/2.0","time":"#)));
         assert!(out.ends_with("\"type\":\"data\",\"content\":\"PEM\\n\"}\n"));
     }
 

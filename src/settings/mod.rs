@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub use crate::base::template::shell_word;
 pub use check::is_older;
 pub use options::{OPTIONS, RunOptions, run_options};
-pub use resolve::{Remembered, resolve};
+pub use resolve::{Remembered, field_of_flag, resolve};
 pub use row::{Group, Kind, Row};
 pub use table::*;
 pub use value::{CacheType, InstallMethod, Output, Place, PodSecurity, Reissue, Risk, Secrets};

@@ -23,7 +23,9 @@ table! {
     quiet: bool,
         "", Output, "Print only errors, warnings and the last line".short('q');
     verbose: u8,
-        "", Output, "Print more; may be repeated".short('v');
+        "", Output, "Print more: -v the steps in place and each request, -vv also bodies, with secrets masked".short('v');
+    log_file: Option<PathBuf>,
+        "FILE", Output, "Write events and requests to this file as JSON lines; with -vv also bodies";
     non_interactive: bool,
         "", Output, "Do not prompt; setup applies the plan without confirmation";
     only: Vec<String>,
@@ -59,9 +61,12 @@ table! {
     keep_namespaces: bool,
         "", Run, "Keep the namespaces";
     receipt: Option<PathBuf>,
-        "FILE", Run, "Write a report of removed and kept objects to this file";
-    list_cluster as "cluster": bool,
-        "", Run, "List the deployments in the cluster instead of those recorded on this machine";
+        "FILE", Run, "Write a report of removed and kept objects to this file, or to stdout (-)";
+    live: bool,
+        "", Run, "List the deployments in the cluster instead of those recorded on this machine"
+        .aliases(&[("cluster", "true")]);
+    no_headers: bool,
+        "", Run, "List without the line of column names";
 }
 
 pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Result<RunOptions> {

@@ -8,10 +8,12 @@ use clap::ArgMatches;
 
 use super::check::{self, escaped};
 use super::file::{self, FileValues, split};
+use super::options::OPTIONS;
 use super::row::{Group, Kind, Row};
+use super::table::SETTINGS;
 use super::value::{Reissue, Shape, Values};
 use super::{Inputs, Settings, Source, Sourced};
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Failure, Field, Id, Result};
 use crate::base::text;
 
 /// Values by settings key, in the record and in the annotation.
@@ -82,6 +84,7 @@ impl<'a> Reader<'a> {
         }
         let count = self.problems.len();
         let mut failure = Failure::new(Id::InvalidInput, text::count(count, "invalid value"));
+        failure.fields = self.problems.iter().map(|(label, text)| field(label, text)).collect();
         failure.details = self.problems;
         Err(failure)
     }
@@ -289,13 +292,37 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The field of a flag of the command line; `None` if there is no such flag.
+pub fn field_of_flag(flag: &str, text: &str) -> Option<Field> {
+    Some(field(flag, text)).filter(|field| field.flag.is_some())
+}
+
+/// The field of a problem, whose label begins with the flag, the variable or the key.
+fn field(label: &str, text: &str) -> Field {
+    let name = label.split(' ').next().unwrap_or_default();
+    let is = |row: &&Row| row.dashed == name || row.key == name || row.variables().any(|one| one == name);
+    let row = SETTINGS.iter().chain(OPTIONS).find(is);
+    Field {
+        label: label.to_owned(),
+        missing: false,
+        flag: row.map(|row| row.dashed),
+        variable: row.and_then(Row::env_name),
+        key: row
+            .filter(|row| row.group != Group::Consent && SETTINGS.iter().any(|one| one.key == row.key))
+            .map(|row| row.key),
+        text: text.to_owned(),
+    }
+}
+
 /// The flag's values on the command line; empty if it is absent or not a flag of this subcommand.
 fn given(matches: &ArgMatches, row: &Row) -> Vec<String> {
     match row.kind {
-        Kind::Bool => match matches.try_get_one::<bool>(row.flag) {
-            Ok(Some(true)) => vec!["true".to_owned()],
-            _ => Vec::new(),
-        },
+        Kind::Bool => {
+            let flags = row.aliases.iter().map(|(flag, _)| *flag).chain([row.flag]);
+            let mut flags = flags.map(|flag| matches.try_get_one::<bool>(flag));
+            let is_set = flags.any(|set| matches!(set, Ok(Some(true))));
+            if is_set { vec!["true".to_owned()] } else { Vec::new() }
+        }
         Kind::Count => match matches.try_get_one::<u8>(row.flag) {
             Ok(Some(count)) if *count > 0 => vec![count.to_string()],
             _ => Vec::new(),

@@ -260,11 +260,13 @@ choices! {
     /// The output format.
     #[derive(Default)]
     Output {
-        /// Text on stderr.
+        /// Text: reports and data on stdout, progress and errors on stderr.
         #[default]
         Human = "human",
         /// JSON lines on stdout.
         Json = "json",
+        /// The names of the deployments (`list`).
+        Name = "name",
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::table::setting;
 use super::{Group, Kind, Risk, Row, SETTINGS, Settings, Source};
-use crate::base::error::{Aim, Command, Failure, Id};
+use crate::base::error::{Aim, Command, Failure, Field, Id};
 use crate::base::template::shell_word;
 use crate::base::text::count;
 
@@ -21,8 +21,11 @@ pub enum Need {
     Project,
 }
 
+/// The variable that holds the operator's GitLab token itself.
+const TOKEN_VARIABLE: &str = "GITLAB_TOKEN";
+
 /// A required value that is missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Missing {
     /// `--gitlab-url URL`.
     pub flag: String,
@@ -32,6 +35,7 @@ pub struct Missing {
     pub file_key: String,
     /// A hint on the value, or empty.
     pub note: String,
+    row: Option<&'static Row>,
 }
 
 impl Missing {
@@ -43,6 +47,21 @@ impl Missing {
             env: row.and_then(Row::env_name).map_or_else(dash, str::to_owned),
             file_key: row.map_or_else(dash, |row| format!("{}:", row.key)),
             note: note.into(),
+            row,
+        }
+    }
+
+    fn field(&self) -> Field {
+        let (flag, key) = (self.row.map(|row| row.dashed), self.row.map(|row| row.key));
+        // A token is given in a variable, and never in the settings file.
+        let is_token = self.env == TOKEN_VARIABLE;
+        Field {
+            label: self.flag.clone(),
+            missing: true,
+            flag,
+            variable: if is_token { Some(TOKEN_VARIABLE) } else { self.row.and_then(Row::env_name) },
+            key: key.filter(|_| !is_token),
+            text: self.note.clone(),
         }
     }
 }
@@ -52,7 +71,8 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
     let width =
         |of: fn(&Missing) -> &String| missing.iter().map(|m| of(m).chars().count()).max().unwrap_or(0);
     let (env, key) = (width(|m| &m.env), width(|m| &m.file_key));
-    let failure = Failure::new(Id::MissingInput, count(missing.len(), "missing value"));
+    let mut failure = Failure::new(Id::MissingInput, count(missing.len(), "missing value"));
+    failure.fields = missing.iter().map(Missing::field).collect();
     missing.into_iter().fold(failure, |failure, m| {
         let text = format!("{:env$}   {:key$}   {}", m.env, m.file_key, m.note);
         failure.detail(m.flag, text.trim_end())
@@ -109,7 +129,7 @@ impl Settings {
                 _ => "an access token with scope api",
             };
             let token = Missing::new("gitlabTokenFile", note);
-            missing.push(Missing { env: "GITLAB_TOKEN".to_owned(), file_key: "–".to_owned(), ..token });
+            missing.push(Missing { env: TOKEN_VARIABLE.to_owned(), file_key: "–".to_owned(), ..token });
         }
         let has_scope = self.group.is_some() || self.instance_runner;
         if self.project.is_none() && !(need == Need::Runner && has_scope) {

@@ -109,7 +109,8 @@ impl Step for BindAdmin {
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
         let leftovers = seen.leftovers.iter().map(|(reference, uid)| {
             if d.run.settings.keep_admin_binding {
-                Line::keep(format!("{reference} stays (--keep-admin-binding)"))
+                let line = Line::keep(format!("{reference} stays (--keep-admin-binding)"));
+                line.about(Target::Object(reference.clone()))
             } else {
                 leftover(reference, Act::Release(reference.clone(), uid.clone()))
             }
@@ -160,11 +161,8 @@ impl Step for BindAdmin {
 
     fn decide_undo(&self, _: &Deciding<'_>, seen: &Seen) -> Vec<Line<Undo>> {
         let all = seen.leftovers.iter();
-        all.map(|(reference, uid)| {
-            leftover(reference, Undo::Release(reference.clone(), uid.clone()))
-                .about(Target::Object(reference.clone()))
-        })
-        .collect()
+        all.map(|(reference, uid)| leftover(reference, Undo::Release(reference.clone(), uid.clone())))
+            .collect()
     }
 
     async fn undo(&self, w: Writes<'_>, acts: Vec<Undo>) -> Result<String> {
@@ -335,6 +333,7 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
         format!("RoleBinding in {namespace}: edit for {operator}")
     };
     let undo = undo_command(&binding.reference);
+    let target = Target::Object(binding.reference.clone());
     let line = if unknown {
         let text = format!("known after create-namespaces; at most {what}");
         Line::new(Decision::Unknown, text, Act::Bind(binding))
@@ -349,7 +348,7 @@ fn decide(d: &Deciding<'_>, seen: &Seen) -> Line<Act> {
             rule_count()
         )
     };
-    line.detail((text, undo))
+    line.about(target).detail((text, undo))
 }
 
 fn missing_consent(run: &Run, operator: &str) -> Failure {
@@ -367,6 +366,7 @@ fn missing_consent(run: &Run, operator: &str) -> Failure {
 
 fn leftover<A>(reference: &Ref, act: A) -> Line<A> {
     Line::new(Decision::Release, format!("{reference}, left by an earlier run"), act)
+        .about(Target::Object(reference.clone()))
         .detail("that run was killed or had --keep-admin-binding")
 }
 

@@ -256,7 +256,7 @@ fn revert(
         before: Some(now.commit.clone()),
         message: revert_message(run, &ours.sha),
     };
-    Line::new(Decision::Remove, text, change).about(Target::Commit)
+    Line::new(Decision::Remove, text, change).about(Target::Commit(ours.sha.clone()))
 }
 
 fn message(run: &Run) -> String {

@@ -11,7 +11,7 @@ use crate::cluster::{deletion, namespace, remains, temporary_binding};
 use crate::deployment::names::{self, POD_SECURITY};
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Decision, Line};
+use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::Run;
 use crate::settings::{PodSecurity, Risk, shell_word};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
@@ -116,10 +116,11 @@ impl Step for CreateNamespaces {
         let lines = seen.places.iter().map(|place| {
             let owner = place.live.as_ref().map(|live| d.notes.owner(live));
             let line = decide(d.run, place, owner.as_ref());
-            match &seen.reach {
+            let line = match &seen.reach {
                 Some(reach) if place.is_job => shared(d.run, seen, line, reach),
                 _ => line,
-            }
+            };
+            line.about(Target::Object(place.reference.clone()))
         });
         let mut decided = seen.dry_runs.judge(lines.collect(), |act| match act {
             Act::Create(object) => Some(object),

@@ -15,7 +15,7 @@ use crate::cluster::{Class, Refusal, deletion};
 use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Decision, Line};
+use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::{Part, Run};
 use crate::steps::contract::{
     Decided, Deciding, Info, Milestone, Outcome, Printed, Prints, Purpose, Reads, Step, Writes,
@@ -95,13 +95,14 @@ impl Step for CreateRole {
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
         let lines = seen.objects.iter().map(|(wanted, live)| {
             let owner = live.as_ref().map_or(Owner::Us, |live| d.notes.owner(live));
-            match (live, owner) {
+            let line = match (live, owner) {
                 (Some(live), Owner::Foreign(why)) => Line::refuse(ownership::foreign(live, &why)),
                 (Some(live), Owner::Us) if live.is_terminating() => {
                     Line::refuse(deletion::being_deleted(live))
                 }
                 (live, _) => role::decide(wanted.clone(), live.as_ref(), d.run.settings.force_conflicts),
-            }
+            };
+            line.about(Target::Object(wanted.reference.clone()))
         });
         let mut decided = seen.dry_runs.judge(lines.collect(), |act| match act {
             Act::Create(object) => Some(object),
@@ -236,7 +237,8 @@ fn quiet_default(run: &Run, live: Option<&Object>) -> Option<Line<Act>> {
     }
     let reference = run.names.default_account();
     let text = format!("{reference}: no token for pods without a ServiceAccount of their own");
-    Some(Line::new(Decision::Update, text, Act::QuietDefault(reference)))
+    let target = Target::Object(reference.clone());
+    Some(Line::new(Decision::Update, text, Act::QuietDefault(reference)).about(target))
 }
 
 /// Updates the `default` ServiceAccount, which a controller creates after its namespace.

@@ -175,7 +175,8 @@ impl Step for CreateRunner {
             Seen::Teardown(Found::Ours(ours), condition) => {
                 let (id, is_paused) = (ours.runner.id, ours.runner.paused);
                 let text = format!("runner {id} ({})", condition.text);
-                vec![Line::new(Decision::Remove, text, Delete { id, is_paused }).about(Target::Runner)]
+                let line = Line::new(Decision::Remove, text, Delete { id, is_paused });
+                vec![line.about(Target::Runner(id))]
             }
             Seen::Teardown(Found::Skipped(why), _) => vec![Line::refuse(unreachable(d.notes, why))],
         }

@@ -18,7 +18,7 @@ use crate::cluster::{Class, deletion};
 use crate::deployment::names::Names;
 use crate::deployment::object::{FILLED_BY_CLUSTER, Object};
 use crate::deployment::ownership::{self, Owner};
-use crate::deployment::plan::{Decision, Line};
+use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::{Part, Run};
 use crate::settings::Risk;
 use crate::steps::contract::{
@@ -97,7 +97,8 @@ impl Step for IssueToken {
         if seen.lacks_account {
             return Line::refuse(no_account(&d.run.names)).into();
         }
-        let mut lines = vec![decide(d, seen.live.as_ref())];
+        let target = Target::Object(d.run.names.token_secret());
+        let mut lines = vec![decide(d, seen.live.as_ref()).about(target)];
         if !lines[0].decision.is_change() {
             lines.extend(ends_soon(d));
         }

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod bed;
 pub mod front;
+pub mod lines;
 pub mod pool;
 pub mod run;
 pub mod shell;

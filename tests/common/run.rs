@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::bed::tokens_in;
+use super::lines::assert_conform;
 
 /// After this long a run counts as hung.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -239,6 +240,16 @@ impl Cli<'_> {
         self.start().wait()
     }
 
+    /// Whether it was asked for JSON lines, in one of the ways that the tests use, and not for help.
+    fn writes_json(&self) -> bool {
+        let is_help = self.args.iter().any(|arg| arg == "help" || arg == "--help" || arg == "--version");
+        let pairs = self.args.windows(2);
+        let mut flags = pairs.filter(|pair| pair[0] == "-o" || pair[0] == "--output");
+        let by_flag = flags.next_back().map(|pair| pair[1] == "json");
+        let by_env = || self.env.iter().any(|(name, value)| name == "OUTRIGGER_OUTPUT" && value == "json");
+        !is_help && by_flag.unwrap_or_else(by_env)
+    }
+
     fn shown(&self) -> String {
         let mut text = "outrigger".to_owned();
         for arg in &self.args {
@@ -329,7 +340,7 @@ impl Running<'_> {
     /// Ends it as a power cut would.
     pub fn kill(mut self) -> Output {
         let _ = self.child.kill();
-        self.finish(false)
+        self.finish(End::Killed)
     }
 
     /// Waits for its end; a hung run is killed and fails the test.
@@ -337,14 +348,14 @@ impl Running<'_> {
         while !self.poll() {
             if self.started.elapsed() > LIMIT {
                 let _ = self.child.kill();
-                return self.finish(true);
+                return self.finish(End::Hung);
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        self.finish(false)
+        self.finish(End::Itself)
     }
 
-    fn finish(mut self, hung: bool) -> Output {
+    fn finish(mut self, end: End) -> Output {
         let took = self.started.elapsed();
         let status = self.child.wait().expect("our own child can be waited for");
         let output = Output {
@@ -354,11 +365,22 @@ impl Running<'_> {
             stderr: self.stderr.whole(),
             took,
         };
-        assert!(!hung, "hung for {} s\n{output}", LIMIT.as_secs());
+        assert!(end != End::Hung, "hung for {} s\n{output}", LIMIT.as_secs());
         let canaries = self.cli.home.canaries.lock().expect("no panic under the lock").clone();
         assert_no_secret(self.cli, &output, &self.seen, &canaries);
+        if self.cli.writes_json() && !output.stdout.is_empty() {
+            assert_conform(&output, self.cli.args[0] == "list", end == End::Killed);
+        }
         output
     }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Itself,
+    Killed,
+    Hung,
 }
 
 fn assert_no_secret(cli: &Cli<'_>, output: &Output, seen: &BTreeSet<Vec<u8>>, canaries: &[String]) {

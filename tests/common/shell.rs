@@ -13,7 +13,8 @@ use super::run::{Home, Output};
 /// The lines of a message that are commands, in order.
 #[must_use]
 pub fn commands(output: &Output) -> Vec<String> {
-    let text = output.stderr();
+    // A report is on stdout, and what follows a change on stderr.
+    let text = output.stdout() + &output.stderr();
     let lines = text.lines().map(str::trim);
     lines
         .filter(|line| line.starts_with("kubectl ") || line.starts_with("outrigger "))

@@ -328,7 +328,7 @@ pub fn self_provisioner(bed: &dyn Bed) {
     }));
     for command in [scene.command("preflight"), scene.setup()] {
         let output = command.run().code(4).says("nobody@example.com lacks");
-        let text = output.stderr();
+        let text = output.stdout() + &output.stderr();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         for namespace in [&runner, &jobs] {
             assert!(lines.contains(&format!("oc new-project {namespace}").as_str()), "{output}");

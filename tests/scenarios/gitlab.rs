@@ -144,7 +144,7 @@ pub fn from_another_machine(bed: &dyn Bed) {
     let colleague = scene.elsewhere(User::Admin);
     bed.mark();
     let _ = site
-        .project(&colleague.home, colleague.command("setup"), "maintainer")
+        .project(&colleague.home, colleague.command("setup").arg("-v"), "maintainer")
         .run()
         .code(0)
         .says("kept: runner");
@@ -231,7 +231,8 @@ pub fn step_by_step(bed: &dyn Bed) {
     }
     let vm = site.boot(&scene.home, &scene.home.script(&scene.deployment));
     let _ = running.wait().code(0).says("hello world!").says("succeeded on runner");
-    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0).says("kept: runner ");
+    let _ =
+        site.project(&scene.home, scene.status().arg("-v"), "maintainer").run().code(0).says("kept: runner ");
     drop(vm);
     let _ = teardown(&scene, &site).run().code(0).says("read back: gone");
     assert_same("the steps one by one and teardown", &before, &world(bed.admin()));

@@ -137,7 +137,7 @@ pub fn twice(bed: &dyn Bed) {
         assert!(output.took < SOON, "{output}");
         let lines = output.json_lines();
         assert!(lines.iter().any(|line| line["type"] == "note"), "the first one is answered\n{output}");
-        assert_eq!(lines.last().expect("a last line")["type"], "finished", "{output}");
+        assert_eq!(lines.last().expect("a last line")["type"], "result", "{output}");
         assert_eq!(lines.last().expect("a last line")["exit"], code, "{output}");
     }
 }

@@ -78,7 +78,7 @@ pub fn rights_are_named(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Nobody);
     let output = preflight(&scene, &[], 4).says("nobody@example.com lacks 14 rights");
     for right in ["namespaces create", "secrets create", "serviceaccounts patch", "roles create"] {
-        assert!(output.stderr().contains(right), "{right}\n{output}");
+        assert!((output.stdout() + &output.stderr()).contains(right), "{right}\n{output}");
     }
 }
 

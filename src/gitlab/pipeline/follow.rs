@@ -183,7 +183,7 @@ impl Follower<'_> {
         let mut logs: BTreeMap<u64, Log> = BTreeMap::new();
         let mut pending_since: Option<Instant> = None;
         if let Some(url) = &pipeline.url {
-            self.view.progress.event(&Event::Note { text: format!("pipeline {}: {url}", pipeline.id) });
+            self.view.progress.event(&Event::Pipeline { id: pipeline.id, url: url.clone() });
         }
         let mut is_fresh = true;
         let look = async || {

@@ -11,7 +11,7 @@ use crate::cluster::endpoint_ca::trust;
 use crate::cluster::token::renewal;
 use crate::deployment::names;
 use crate::deployment::object::Object;
-use crate::deployment::plan::{Decision, Line};
+use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::record::TokenPlace;
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::credentials;
@@ -326,7 +326,8 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     let (delivery, ca_note) = (&seen.inputs.delivery, seen.inputs.gitlab_ca.note.clone());
     let text = format!("{} ({})", delivery.script.display(), secrets_text(d.run, &seen.inputs, with_secrets));
     let act = Box::new(Write { inputs: seen.inputs.clone(), given });
-    let line = Line::new(if written { Decision::Update } else { Decision::Create }, text, act);
+    let line = Line::new(if written { Decision::Update } else { Decision::Create }, text, act)
+        .about(Target::File(delivery.script.clone()));
     let line = delivery.about(line, with_secrets).detail(installs(d.run));
     let mut line = size_warning.into_iter().chain(ca_note).fold(line, Line::detail);
     if written && !due.reissued {

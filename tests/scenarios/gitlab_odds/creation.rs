@@ -99,7 +99,8 @@ pub fn forged_annotations(bed: &'static Doubles) {
         json!({"outrigger.dev/gitlab-runner": ids[1].to_string(), "outrigger.dev/settings": settings});
     bed.admin().patch(&scene.path("ServiceAccount"), &json!({"metadata": {"annotations": annotations}}));
     let colleague = scene.elsewhere(User::Admin);
-    let output = site.project(&colleague.home, colleague.command("setup"), "maintainer").run().code(0);
+    let output =
+        site.project(&colleague.home, colleague.command("setup").arg("-v"), "maintainer").run().code(0);
     let _ = output.says(&format!("kept: runner {}", ids[0]));
     let _ = site.project(&colleague.home, colleague.teardown(), "maintainer").run().code(0);
     let left: Vec<u64> = site.gitlab.runners().iter().filter_map(|runner| runner["id"].as_u64()).collect();
