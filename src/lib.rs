@@ -46,7 +46,7 @@ mod steps;
 mod x509;
 
 use base::cancel::Cancel;
-use base::error::{Failure, Id, Kind};
+use base::error::Kind;
 use base::event::{Event, Reporter as _};
 use commands::cli::{self, Invocation};
 use commands::session::Outside;
@@ -108,11 +108,18 @@ pub async fn run(
     ask: &mut dyn Ask,
 ) -> u8 {
     let started = Instant::now();
+    base::hint::called_by(args.first().map_or_else(|| "".as_ref(), AsRef::as_ref));
     let (invocation, matches) = match cli::parse(args, &commands::step_help()) {
         Ok(parsed) => parsed,
         Err(error) => return make_ui(&RunOptions::default()).usage(error),
     };
-    let options = match settings::run_options(&matches, env) {
+    let is_page = invocation.is_page();
+    // What a shell asks for has no options.
+    let options = match invocation {
+        Invocation::Complete(_) => Ok(RunOptions::default()),
+        _ => settings::run_options(&matches, env),
+    };
+    let options = match options {
         Ok(options) => options,
         Err(failure) => {
             let ui = make_ui(&RunOptions::default());
@@ -152,6 +159,9 @@ pub async fn run(
             }
         }
     };
+    if is_page && ended.is_ok() {
+        return 0;
+    }
     let mut ended = ended.unwrap_or_else(|failure| commands::Ended::failed(failure.each().collect(), false));
     finish(&ui, started, &mut ended)
 }
@@ -197,14 +207,14 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
         Invocation::Teardown => commands::teardown(outside).await,
         Invocation::Status => commands::status(outside).await,
         Invocation::List => commands::list(outside).await,
-        Invocation::Explain(id) => {
-            let page = output::explain::explain(&id).ok_or_else(|| {
-                Failure::new(Id::InvalidInput, format!("unknown failure id {id:?}"))
-                    .hint("each error begins with its id, for example OR0306")
-            })?;
-            let _ = outside.ui.product(outside.ui.human().prose(&page).as_bytes());
-            Ok(commands::Ended::well(false, ""))
-        }
+        Invocation::Explain(id) => commands::explain(outside, id.as_deref()),
+        Invocation::Topic(topic) => commands::topic(outside, topic),
+        Invocation::PrintConfig => commands::print_config(outside).await,
+        Invocation::PrintSchema => commands::print_schema(outside),
+        Invocation::Completion(shell) => commands::script(outside, &shell),
+        Invocation::Complete(words) => commands::complete(outside, words).await,
+        Invocation::Man(words) => commands::man(outside, &words),
+        Invocation::Version => commands::version(outside),
     }
 }
 

@@ -97,6 +97,11 @@ fn each(hints: &[Hint]) -> Vec<String> {
     hints.iter().map(ToString::to_string).collect()
 }
 
+/// A line with a page: the answer of a command about outrigger itself, which has no other line.
+pub(crate) fn page(kind: &str, fields: &[(&str, Value)]) -> String {
+    line(kind, fields)
+}
+
 /// A line with data that is written to stdout unchanged in the human format.
 pub(crate) fn data(content: &str) -> String {
     entry!("data", "content": content)
