@@ -275,10 +275,11 @@ fn kubectl_plugin_prints_its_own_name() {
 
 /// A kubeconfig with these contexts, all of one user, whose entry is given.
 fn kubeconfig(contexts: &[&str], current: &str, user: &str) -> String {
-    let contexts: String = contexts
+    let contexts = contexts
         .iter()
         .map(|name| format!("- name: {}\n  context: {{cluster: c, user: u}}\n", Value::from(*name)))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: {}\nclusters:\n- name: c\n  cluster: {{server: \
          'https://127.0.0.1:1'}}\nusers:\n- name: u\n  user: {{{user}}}\ncontexts:\n{contexts}",

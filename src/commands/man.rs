@@ -25,10 +25,10 @@ pub fn man(outside: &Outside<'_>, words: &[String]) -> Result<Ended> {
     write_page(outside, &page, "man", &[("text", json!(page))])
 }
 
-/// The page of a built command: the sections of clap_mangen, then the examples as they are, and for outrigger itself the
-/// exit codes.
+/// The page of a built command: the sections of `clap_mangen`, then the examples as they are, and for outrigger
+/// itself the exit codes.
 fn page(command: Command) -> String {
-    let is_root = !command.get_display_name().unwrap_or_default().contains('-');
+    let is_root = command.get_name() == "outrigger";
     let [_, examples] = help::examples(command.get_name());
     let examples = examples.lines().skip(1).map(str::trim_start).collect::<Vec<_>>().join("\n");
     let mut page = Vec::new();

@@ -16,10 +16,12 @@ pub fn version(outside: &Outside<'_>) -> Result<Ended> {
     let version = env!("CARGO_PKG_VERSION");
     let commit = COMMIT.filter(|commit| !commit.is_empty()).unwrap_or("unknown");
     let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
-    let libc = match () {
-        () if cfg!(target_env = "musl") => " (musl)",
-        () if cfg!(target_env = "gnu") => " (glibc)",
-        () => "",
+    let libc = if cfg!(target_env = "musl") {
+        " (musl)"
+    } else if cfg!(target_env = "gnu") {
+        " (glibc)"
+    } else {
+        ""
     };
     let platform = platform + libc;
     let text = format!(

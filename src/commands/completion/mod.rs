@@ -3,8 +3,8 @@
 //!
 //! The scripts call `outrigger __complete WORDS…`, the last word being the one to complete. The first line of the
 //! answer is `words`, `files` or `dirs`: candidates with their descriptions follow, or the shell completes names of
-//! files or directories. Candidates come from clap_complete's engine. The scripts of that crate are not used, because
-//! they break a word at `:` and `@`, and names of contexts contain both.
+//! files or directories. Candidates come from the engine of `clap_complete`. The scripts of that crate are not used,
+//! because they break a word at `:` and `@`, and names of contexts contain both.
 //!
 //! Completing contacts no server, runs no program and writes no file.
 
@@ -34,7 +34,8 @@ Print a completion script for a shell. It completes commands, flags and their ch
 deployments, steps and failure ids. Completing contacts no server.
 
 To load it in every new shell:
-  bash   add to ~/.bashrc: source <(outrigger completion bash)
+  bash   add to ~/.bashrc:
+         source <(outrigger completion bash)
   zsh    add to ~/.zshrc, after compinit:
          source <(outrigger completion zsh)
   fish   outrigger completion fish \\

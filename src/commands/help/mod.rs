@@ -150,7 +150,7 @@ impl Block {
             Self::Paragraph(indent, text) => {
                 let room = columns.saturating_sub(*indent);
                 let lines = wrap(text, room, room).into_iter();
-                lines.map(|line| format!("{}{line}\n", " ".repeat(*indent))).collect()
+                lines.map(|line| format!("{}{line}\n", " ".repeat(*indent))).collect::<Vec<_>>().concat()
             }
             Self::Row(head, text) => hang(head, text, columns),
         }
