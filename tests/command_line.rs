@@ -494,6 +494,7 @@ fn manual_pages_have_no_warnings() {
         assert!(output.status.success(), "{command}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command}\n{page}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("Print only errors, warnings and the last line"), "{command}: no text\n{text}");
         for heading in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLE"] {
             assert!(text.contains(heading), "{command}: no {heading}\n{text}");
         }

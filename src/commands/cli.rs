@@ -100,7 +100,7 @@ const TEARDOWN_FLAGS: &[&str] = &[
 ];
 
 /// The most options of its own that the short help of a command shows; of more it shows those of [`COMMON`].
-const SHORT: usize = 20;
+const SHORT: usize = 12;
 
 /// The options that the short help shows of many; `--help` shows all.
 const COMMON: &[&str] = &[
@@ -111,12 +111,22 @@ const COMMON: &[&str] = &[
     "gitlab-url",
     "gitlab-token-file",
     "project",
+    "group",
     "runner-token-file",
     "tags",
     "target",
+    "script",
+    "print",
+    "print-commands",
+    "uninstall",
     "commit-pipeline",
     "run-pipeline",
     "dry-run",
+    "cluster-gone",
+    "gitlab-gone",
+    "revert-pipeline",
+    "now",
+    "keep-namespaces",
     "accept",
     "yes",
     "output",

@@ -44,6 +44,8 @@ fn page(command: Command) -> String {
 
 fn sections(command: Command, page: &mut Vec<u8>) -> std::io::Result<()> {
     let has_commands = command.has_subcommands();
+    // `clap_mangen` leaves out the text of an option that the short help does not show.
+    let command = command.mut_args(|arg| arg.hide_short_help(false));
     let man = Man::new(command).manual("outrigger");
     man.render_title(page)?;
     man.render_name_section(page)?;

@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_typing_error_keeps_its_own_suggestion() {
         let text = error("outrigger stauts").to_string();
-        assert!(text.contains("a similar subcommand exists: 'status'"), "{text}");
+        assert!(text.contains("similar subcommand") && text.contains("'status'"), "{text}");
         let text = error("outrigger config").to_string();
         assert!(text.contains("print"), "{text}");
     }
