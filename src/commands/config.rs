@@ -116,7 +116,7 @@ fn text(lines: &[Line], columns: usize) -> String {
         if beside {
             out += &hang(&head, &value, columns);
         } else {
-            out += &format!("{}\n{}{value}\n", line.key, " ".repeat(below));
+            out += &[line.key, "\n", &" ".repeat(below), &value, "\n"].concat();
         }
         if !source.is_empty() {
             out += &hang(&" ".repeat(below), &format!("({source})"), columns);
