@@ -112,6 +112,7 @@ pub async fn run(
     ask: &mut dyn Ask,
 ) -> u8 {
     let started = Instant::now();
+    base::hint::called_by(args.first().map_or_else(|| "".as_ref(), AsRef::as_ref));
     // How to report, until all options are known to be right.
     let asked = RunOptions { output: cli::output(&args, env), ..RunOptions::default() };
     let fail = |ui: &Ui, failure: Failure| {
@@ -126,7 +127,13 @@ pub async fn run(
         Ok(parsed) => parsed,
         Err(error) => return make_ui(&asked).usage(error),
     };
-    let options = match settings::run_options(&matches, env).and_then(|options| check(&invocation, options)) {
+    let is_page = invocation.is_page();
+    // What a shell asks for has no options.
+    let options = match invocation {
+        Invocation::Complete(_) => Ok(RunOptions::default()),
+        _ => settings::run_options(&matches, env).and_then(|options| check(&invocation, options)),
+    };
+    let options = match options {
         Ok(options) => options,
         Err(failure) => return fail(&make_ui(&asked), failure),
     };
@@ -176,6 +183,9 @@ pub async fn run(
             }
         }
     };
+    if is_page && ended.is_ok() {
+        return 0;
+    }
     let mut ended = ended.unwrap_or_else(|failure| commands::Ended::failed(failure.each().collect(), false));
     if ended.failures.iter().any(|failure| failure.kind == Kind::Proof) {
         ended.status.push(Status::Unhealthy);
@@ -188,8 +198,7 @@ pub async fn run(
 /// Whether what a command finds is what it was asked for, so that it goes to stdout.
 fn is_report(invocation: &Invocation, options: &RunOptions) -> bool {
     match invocation {
-        Invocation::Status | Invocation::List | Invocation::Explain(_) => true,
-        Invocation::Render => false,
+        Invocation::Status | Invocation::List => true,
         Invocation::Setup | Invocation::Teardown => options.dry_run,
         Invocation::Step(name) => steps::find(name).is_some_and(|step| {
             let info = step.info();
@@ -197,6 +206,8 @@ fn is_report(invocation: &Invocation, options: &RunOptions) -> bool {
                 info.prints == Prints::Always || options.print || options.print_commands || options.uninstall;
             info.surveys || (options.dry_run && !prints)
         }),
+        // These write a product.
+        _ => false,
     }
 }
 
@@ -257,14 +268,14 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
         Invocation::Teardown => commands::teardown(outside).await,
         Invocation::Status => commands::status(outside).await,
         Invocation::List => commands::list(outside).await,
-        Invocation::Explain(id) => {
-            let page = output::explain::explain(&id).ok_or_else(|| {
-                Failure::new(Id::InvalidInput, format!("unknown failure id {id:?}"))
-                    .hint("each error begins with its id, for example OR0306")
-            })?;
-            let _ = outside.ui.product(outside.ui.paper().prose(&page).as_bytes());
-            Ok(commands::Ended::well(false, ""))
-        }
+        Invocation::Explain(id) => commands::explain(outside, id.as_deref()),
+        Invocation::Topic(topic) => commands::topic(outside, topic),
+        Invocation::PrintConfig => commands::print_config(outside).await,
+        Invocation::PrintSchema => commands::print_schema(outside),
+        Invocation::Completion(shell) => commands::script(outside, &shell),
+        Invocation::Complete(words) => commands::complete(outside, words).await,
+        Invocation::Man(words) => commands::man(outside, &words),
+        Invocation::Version => commands::version(outside),
     }
 }
 

@@ -1,6 +1,25 @@
 //! Instructions for the user: text and commands.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// The words that start outrigger, as it was called.
+static PROGRAM: OnceLock<&str> = OnceLock::new();
+
+/// The words that start outrigger in usage lines and printed commands: `outrigger`, or `kubectl outrigger`.
+pub fn program() -> &'static str {
+    PROGRAM.get().copied().unwrap_or("outrigger")
+}
+
+/// Makes [`program`] return how this process was called, by the first argument. kubectl starts its plugins by their
+/// file name, `kubectl-outrigger`.
+pub fn called_by(first_argument: &Path) {
+    let name = first_argument.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name == "kubectl-outrigger" {
+        let _ = PROGRAM.set("kubectl outrigger");
+    }
+}
 
 /// A command to paste. When it is printed, `Settings::complete` adds the settings of its [`Aim`] and absolute paths,
 /// so that it works in any directory.
@@ -62,7 +81,7 @@ impl Command {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Command::Outrigger(words, _) => write!(f, "outrigger {words}"),
+            Command::Outrigger(words, _) => write!(f, "{} {words}", program()),
             Command::Kubectl(words) => write!(f, "kubectl {words}"),
             Command::Whole(line) => f.write_str(line),
         }

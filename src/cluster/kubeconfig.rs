@@ -23,6 +23,8 @@ pub struct Selection<'a> {
     pub context: Option<(&'a str, String)>,
     /// `--as`.
     pub as_user: Option<&'a str>,
+    /// `--as-group`.
+    pub as_groups: &'a [String],
 }
 
 /// All kubeconfig files merged. Not `Debug`: it contains secrets.

@@ -129,7 +129,7 @@ pub async fn load(
     config.root_cert = roots;
     config.tls_server_name = Some(cluster.tls_server_name.clone()).filter(|name| !name.is_empty());
     config.proxy_url = proxy.as_ref().map(library_url).transpose()?;
-    config.auth_info = auth_info(&context, user, selection.as_user, intake).await?;
+    config.auth_info = auth_info(&context, user, selection, intake).await?;
     let logs_in = config.auth_info.token.is_some() || config.auth_info.username.is_some();
     // kubectl prompts for a user name and a password.
     if !logs_in && user.exec.is_none() && config.auth_info.client_certificate_data.is_none() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::kubeconfig::{Provider, User};
+use super::kubeconfig::{Provider, Selection, User};
 use super::plugin::{BAD_TOKEN, fits_header};
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files::Intake;
@@ -64,7 +64,7 @@ pub(super) fn bearer(token: &str) -> Result<kube::config::AuthInfo> {
 pub(super) async fn auth_info(
     context: &str,
     user: &User,
-    as_user: Option<&str>,
+    selection: &Selection<'_>,
     intake: &Intake,
 ) -> Result<kube::config::AuthInfo> {
     let unusable = |why: &str| unusable(context, why);
@@ -102,15 +102,21 @@ pub(super) async fn auth_info(
         auth.client_certificate_data = Some(STANDARD.encode(certificate));
         auth.client_key_data = Some(STANDARD.encode(key).into());
     }
-    auth.impersonate = as_user.map(str::to_owned).or_else(|| given(&user.impersonate));
+    auth.impersonate = selection.as_user.map(str::to_owned).or_else(|| given(&user.impersonate));
     auth.impersonate_uid = given(&user.as_uid);
-    auth.impersonate_groups = Some(user.as_groups.clone()).filter(|groups| !groups.is_empty());
+    // As in kubectl, the groups of the command line replace those of the kubeconfig.
+    let groups = if selection.as_groups.is_empty() { &user.as_groups } else { selection.as_groups };
+    auth.impersonate_groups = (!groups.is_empty()).then(|| groups.to_vec());
     auth.impersonate_user_extra =
         (!user.as_user_extra.is_empty()).then(|| user.as_user_extra.clone().into_iter().collect());
     let more = auth.impersonate_uid.is_some()
         || auth.impersonate_groups.is_some()
         || auth.impersonate_user_extra.is_some();
     if more && auth.impersonate.is_none() {
+        if !selection.as_groups.is_empty() {
+            return Err(Failure::new(Id::InvalidInput, "--as-group requires --as")
+                .hint("add --as USER: a group is impersonated together with a user"));
+        }
         return Err(unusable("its user has as-uid, as-groups or as-user-extra without as"));
     }
     Ok(auth)
@@ -152,7 +158,9 @@ mod tests {
 
     async fn judged(user: &str) -> Result<kube::config::AuthInfo, String> {
         let user = serde_saphyr::from_str(user).expect("a user");
-        auth_info("c", &user, None, &Intake::default()).await.map_err(|failure| failure.details[0].1.clone())
+        auth_info("c", &user, &Selection::default(), &Intake::default())
+            .await
+            .map_err(|failure| failure.details[0].1.clone())
     }
 
     #[tokio::test]
@@ -166,6 +174,28 @@ mod tests {
             }
         }
         assert!(bearer("a\nb").is_err() && bearer("").is_err() && bearer("a.b-c_d").is_ok());
+    }
+
+    #[tokio::test]
+    async fn groups_of_the_command_line_replace_those_of_the_kubeconfig() {
+        let as_groups = ["g:a,b".to_owned(), "h".to_owned()];
+        let judged = async |user: &str, as_user| {
+            let user = serde_saphyr::from_str(user).expect("a user");
+            let selection = Selection { as_user, as_groups: &as_groups, ..Selection::default() };
+            auth_info("c", &user, &selection, &Intake::default()).await
+        };
+        let auth = judged("{token: a, as-groups: [x]}", Some("u")).await.expect("a user");
+        assert_eq!(
+            (auth.impersonate.as_deref(), auth.impersonate_groups),
+            (Some("u"), Some(as_groups.to_vec()))
+        );
+        let auth = judged("{token: a, as: v}", None).await.expect("the user of the kubeconfig");
+        assert_eq!(
+            (auth.impersonate.as_deref(), auth.impersonate_groups),
+            (Some("v"), Some(as_groups.to_vec()))
+        );
+        let failure = judged("{token: a}", None).await.expect_err("no user");
+        assert_eq!((failure.id, failure.kind.exit_code()), (Id::InvalidInput, 2));
     }
 
     #[tokio::test]

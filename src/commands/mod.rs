@@ -1,8 +1,13 @@
 //! The subcommands, one file for each, and what they share.
 
 pub mod cli;
+mod completion;
+mod config;
 pub mod confirm_owner;
+mod explain;
+mod help;
 mod list;
+mod man;
 mod preflight;
 mod print_commands;
 mod render;
@@ -13,7 +18,9 @@ mod step;
 pub mod summary;
 mod teardown;
 mod uninstall;
+mod version;
 pub mod wizard;
+mod words;
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::event::{Event, Status, Thing};
@@ -25,12 +32,18 @@ use crate::gitlab::Project;
 use crate::steps::STEPS;
 use crate::steps::contract::AnyStep;
 
+pub use completion::{complete, script};
+pub use config::{print as print_config, schema as print_schema};
+pub use explain::explain;
+pub use help::topic;
 pub use list::list;
+pub use man::man;
 pub use render::render;
 pub use setup::setup;
 pub use status::status;
 pub use step::step;
 pub use teardown::teardown;
+pub use version::version;
 
 /// The end of a sentence about a plan: what does not work, what was not checked, and warnings.
 fn and_others(plan: &Plan) -> String {
@@ -205,6 +218,17 @@ fn write_product(outside: &Outside<'_>, bytes: &[u8]) -> Result<()> {
 /// Writes a report to stdout.
 fn write_lines(outside: &Outside<'_>, lines: &[String]) -> Result<()> {
     outside.ui.lines(lines).map_err(no_stdout)
+}
+
+/// Writes a page, which is all that a command about outrigger itself writes.
+fn write_page(
+    outside: &Outside<'_>,
+    text: &str,
+    kind: &str,
+    fields: &[(&str, serde_json::Value)],
+) -> Result<Ended> {
+    outside.ui.page(text, kind, fields).map_err(no_stdout)?;
+    Ok(Ended::well(false, ""))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]

@@ -429,6 +429,7 @@ impl Outside<'_> {
             file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
             context: settings.context.as_ref().map(|context| (context.value.as_str(), source)),
             as_user: settings.as_user.as_deref(),
+            as_groups: &settings.as_groups,
         };
         self.ui.doing("reading the kubeconfig");
         let target = cluster::load(&selection, self.env, &self.intake).await?;

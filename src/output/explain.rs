@@ -19,14 +19,9 @@ fn is_code(text: &str) -> bool {
     line.len() == 6 && line.starts_with("OR") && line[2..].bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The page of a code, whose case is ignored.
-pub fn explain(code: &str) -> Option<String> {
-    Id::ALL.iter().find(|id| id.code().eq_ignore_ascii_case(code)).map(|id| page(*id))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{PAGES, explain, is_code, page};
+    use super::{PAGES, is_code, page};
     use crate::base::error::Id;
 
     #[test]
@@ -48,7 +43,5 @@ mod tests {
                 "{id} holds another page"
             );
         }
-        assert_eq!(explain("or0101"), Some(page(Id::Internal)));
-        assert!(explain("OR").is_none() && explain("").is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Renders events as text. Colour adds no information to words and glyphs.
 
 use super::shown::shown;
-use crate::base::error::{Failure, Kind};
+use crate::base::error::Failure;
 use crate::base::event::{Event, Fold, Mark, Outcome, PlanLine};
 use crate::base::hint::{Command, Hint};
 use crate::base::job_log::LogLine;
@@ -240,9 +240,7 @@ impl Human {
             failure.details.iter().map(|(label, text)| (label.as_str(), text.as_str().into())).collect();
         let labels = std::iter::once("do this").chain(std::iter::repeat(""));
         rows.extend(labels.zip(failure.hints.iter().cloned()));
-        if !matches!(failure.kind, Kind::Usage | Kind::Refused | Kind::Interrupted | Kind::Terminated) {
-            rows.push(("more", Command::page(format!("explain {}", failure.id)).into()));
-        }
+        rows.push(("more", Command::page(format!("explain {}", failure.id)).into()));
         let label = rows.iter().map(|(label, _)| width(label)).max().unwrap_or(0);
         for (name, hint) in rows {
             let head = format!("  {}   ", pad(name, label));

@@ -166,6 +166,11 @@ fn each(hints: &[Hint]) -> Vec<String> {
     hints.iter().map(ToString::to_string).collect()
 }
 
+/// A line with a page: the answer of a command about outrigger itself, which has no other line.
+pub(crate) fn page(kind: &str, fields: &[(&str, Value)], now: Timestamp) -> String {
+    line(now, kind, fields)
+}
+
 /// A line with data that is written to stdout unchanged in the human format.
 pub(crate) fn data(content: &str, now: Timestamp) -> String {
     entry!(now, "data", "content": content)

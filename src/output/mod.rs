@@ -7,8 +7,8 @@ mod shown;
 pub mod ui;
 
 pub use human::Human;
-pub(crate) use json::data as json_data;
 pub use json::render as json_line;
+pub(crate) use json::{data as json_data, page as json_page};
 
 #[cfg(test)]
 mod tests;

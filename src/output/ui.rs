@@ -14,7 +14,7 @@ use crate::base::event::{End, Event, Mark, Reporter, Summary};
 use crate::base::hint::Command;
 use crate::base::message;
 use crate::base::text::human_duration;
-use crate::output::{Human, json_data, json_line};
+use crate::output::{Human, json_data, json_line, json_page};
 use crate::settings::{self, Output, RunOptions, Settings};
 
 /// The interval of lines about the same wait, without spinners.
@@ -242,6 +242,15 @@ impl Ui {
     /// `-o json`.
     pub fn lines(&self, lines: &[String]) -> io::Result<()> {
         self.product(message::report(lines).as_bytes())
+    }
+
+    /// Writes a page to stdout: its text, or with `-o json` one line of this type with these fields.
+    pub fn page(&self, text: &str, kind: &str, fields: &[(&str, serde_json::Value)]) -> io::Result<()> {
+        let text = match self.output {
+            Output::Json => json_page(kind, fields, jiff::Timestamp::now()),
+            Output::Human | Output::Name => text.to_owned(),
+        };
+        self.lock().out(text.as_bytes())
     }
 
     /// Prints clap's help to stdout, or its error to stderr, and returns the exit code.
@@ -537,10 +546,14 @@ fn dumb(env: &BTreeMap<String, String>) -> bool {
     env.get("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
-/// `NO_COLOR` (not empty) has precedence over `CLICOLOR_FORCE`, and that over the terminal.
+/// `NO_COLOR` (not empty; no-color.org) has precedence over `FORCE_COLOR` (not empty; force-color.org, where `0` and
+/// `false` mean no colour, as in Node) and `CLICOLOR_FORCE`, and those over the terminal.
 fn colour(env: &BTreeMap<String, String>, tty: bool) -> bool {
     if env.get("NO_COLOR").is_some_and(|value| !value.is_empty()) {
         return false;
+    }
+    if let Some(force) = env.get("FORCE_COLOR").filter(|value| !value.is_empty()) {
+        return !matches!(force.as_str(), "0" | "false");
     }
     if env.get("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") {
         return true;
@@ -640,6 +653,7 @@ mod tests {
 ✔ create-role         made
 
 error OR0201: 1 missing value
+  more   outrigger explain OR0201
 Nothing was changed.     exit 2
 "
         );
@@ -648,7 +662,10 @@ Nothing was changed.     exit 2
     #[test]
     fn quiet_prints_errors_only_and_json_prints_to_stdout() {
         let (_, err) = shown(&RunOptions { quiet: true, ..RunOptions::default() }, &env(&[]));
-        assert_eq!(err, "error OR0201: 1 missing value\nNothing was changed.     exit 2\n");
+        assert_eq!(
+            err,
+            "error OR0201: 1 missing value\n  more   outrigger explain OR0201\nNothing was changed.     exit 2\n"
+        );
         let (out, err) = shown(&RunOptions { output: Output::Json, ..RunOptions::default() }, &env(&[]));
         assert_eq!(err, "");
         assert_eq!(out.lines().count(), 10);
@@ -693,6 +710,11 @@ Nothing was changed.     exit 2
         );
         assert!(colour(&env(&[("CLICOLOR_FORCE", "1")]), false) && !colour(&env(&[("TERM", "dumb")]), true));
         assert!(!colour(&env(&[term, ("CLICOLOR", "0")]), true));
+        for (value, coloured) in [("1", true), ("3", true), ("", false), ("0", false), ("false", false)] {
+            assert_eq!(colour(&env(&[("FORCE_COLOR", value)]), false), coloured, "FORCE_COLOR={value}");
+        }
+        assert!(!colour(&env(&[term, ("FORCE_COLOR", "0"), ("CLICOLOR_FORCE", "1")]), true));
+        assert!(!colour(&env(&[("NO_COLOR", "1"), ("FORCE_COLOR", "1")]), true));
         assert!(!colour(&env(&[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")]), true));
         assert!(unicode(&env(&[("LANG", "de_DE.UTF-8")])) && unicode(&env(&[("LC_CTYPE", "C.utf8")])));
         assert!(!unicode(&env(&[("LC_ALL", "C"), ("LANG", "C.UTF-8")])) && !unicode(&env(&[])));

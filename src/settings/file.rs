@@ -17,6 +17,9 @@ use crate::base::yaml::{self, DuplicateKeys, Spanned};
 /// The size limit in bytes: a wrong path must not fill the memory.
 const LONGEST: usize = 1 << 20;
 
+/// What the file may say of itself, as manifests of Kubernetes do.
+pub(super) const FORMAT: [(&str, &str); 2] = [("apiVersion", "outrigger.dev/v1alpha1"), ("kind", "Settings")];
+
 /// Key to values and line of the key.
 pub type FileValues = BTreeMap<&'static str, (Vec<String>, u64)>;
 
@@ -70,6 +73,13 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     for (key, value) in pairs {
         let (key, line) = (key.value, key.referenced.line());
         let mut problem = |text: String| problems.push((format!("line {line}"), text));
+        if let Some((name, expected)) = FORMAT.iter().find(|(name, _)| *name == key) {
+            if value != *expected {
+                let given = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                problem(format!("{name} is {}, but this outrigger reads {expected}", escaped(&given)));
+            }
+            continue;
+        }
         if let Some((row, risk)) = consent(&key) {
             problem(format!("{key} is consent and must be given on the command line: {} {risk}", row.dashed));
             continue;
@@ -187,6 +197,22 @@ mod tests {
             ]
         );
         assert_eq!((failure.id, failure.kind.exit_code()), (Id::SettingsFile, 2));
+    }
+
+    #[test]
+    fn a_file_may_say_its_version_and_kind_which_are_checked() {
+        let parse = |text: &str| parse(Path::new("o.yaml"), text);
+        let values = parse("apiVersion: outrigger.dev/v1alpha1\nkind: Settings\ntags: [a]\n").expect("valid");
+        assert_eq!(values.keys().collect::<Vec<_>>(), [&"tags"]);
+        let failure = parse("apiVersion: outrigger.dev/v9\nkind:\n").expect_err("a newer version");
+        let shown: Vec<_> = failure.details.iter().map(|(a, b)| format!("{a}: {b}")).collect();
+        assert_eq!(
+            shown,
+            [
+                "line 1: apiVersion is \"outrigger.dev/v9\", but this outrigger reads outrigger.dev/v1alpha1",
+                "line 2: kind is \"null\", but this outrigger reads Settings",
+            ]
+        );
     }
 
     #[test]

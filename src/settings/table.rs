@@ -53,6 +53,8 @@ table! {
         "UID", Connection, "UID of the deployment's ServiceAccount, for a machine without a record; setup prints it";
     as_user as "as": Option<String>,
         "USER", Connection, "Username to impersonate, as with kubectl".key("as");
+    as_groups as "as-group": Vec<String>,
+        "GROUP", Connection, "Group to impersonate, with --as; may be repeated".lines();
     request_timeout: Option<Duration>,
         "DURATION", Connection, "Timeout of a single request; 0: only --timeout applies";
     timeout: Duration = DEFAULT_TIMEOUT => check::positive,
@@ -264,6 +266,7 @@ mod tests {
             "anchor-uid",
             // Options of one run.
             "as",
+            "as-group",
             "request-timeout",
             "timeout",
             "commit-pipeline",

@@ -353,6 +353,18 @@ fn printed_commands_select_the_same_deployment_and_cluster() {
 }
 
 #[test]
+fn a_printed_command_impersonates_the_same_user_and_groups() {
+    let args = ["--as", "dev", "--as-group", "a,b", "--as-group", "c"];
+    let settings = run(&args, &Env::new(), None, &[]).expect("valid");
+    for (command, wanted) in [
+        (Command::outrigger("status"), "outrigger status --as dev --as-group a,b --as-group c"),
+        (Command::kubectl("version"), "kubectl --as dev --as-group a,b --as-group c version"),
+    ] {
+        assert_eq!(settings.complete(&command), wanted);
+    }
+}
+
+#[test]
 fn resolves_the_deployment_before_the_record() {
     let args = matches(&["--state-dir", "/s"]);
     let env = Env::from([("OUTRIGGER_DEPLOYMENT".to_owned(), "green".to_owned())]);

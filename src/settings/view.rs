@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::table::setting;
 use super::{Group, Kind, Risk, Row, SETTINGS, Settings, Source};
 use crate::base::error::{Aim, Command, Failure, Field, Id};
+use crate::base::hint::program;
 use crate::base::template::shell_word;
 use crate::base::text::count;
 
@@ -140,7 +141,7 @@ impl Settings {
 
     /// The setup command with the given and answered settings, without questions.
     pub fn equivalent_command(&self) -> String {
-        self.command("outrigger setup --non-interactive", |_| true)
+        self.command(&format!("{} setup --non-interactive", program()), |_| true)
     }
 
     /// Completes a printed command, so that it selects this run's deployment and cluster in any directory.
@@ -153,7 +154,7 @@ impl Settings {
         // A redirection stays last.
         let (words, file) = words.split_once(" > ").map_or((words.as_str(), None), |(a, b)| (a, Some(b)));
         let accepted = |row: &Row| {
-            let cluster = matches!(row.key, "kubeconfig" | "context" | "as" | "anchorUid");
+            let cluster = matches!(row.key, "kubeconfig" | "context" | "as" | "asGroups" | "anchorUid");
             let shared = row.group == Group::Connection && !row.key.ends_with("imeout");
             let asked = match aim {
                 Aim::Cluster(keys) => shared || keys.contains(&row.key),
@@ -164,19 +165,19 @@ impl Settings {
             // The words may contain the flag already.
             asked && !words.split(' ').any(|word| word == row.dashed)
         };
-        let line = self.command(&format!("outrigger {words}"), accepted);
+        let line = self.command(&format!("{} {words}", program()), accepted);
         file.map_or_else(|| line.clone(), |file| format!("{line} > {file}"))
     }
 
     /// `kubectl` with the flags for the same cluster and user.
     fn kubectl(&self) -> String {
         let mut words = vec!["kubectl".to_owned()];
-        for (key, flag) in [("kubeconfig", "--kubeconfig"), ("context", "--context"), ("as", "--as")] {
-            let Some((values, source)) = self.view(key) else { continue };
+        for key in ["kubeconfig", "context", "as", "asGroups"] {
+            let (Some(row), Some((values, source))) = (setting(key), self.view(key)) else { continue };
             if !matches!(&source, Source::Environment(name) if *name == "KUBECONFIG") {
-                let value = values.join(",");
-                let value = if key == "kubeconfig" { place(&value) } else { shell_word(&value) };
-                words.push(format!("{flag} {value}"));
+                let quoted =
+                    |value: &String| if key == "kubeconfig" { place(value) } else { shell_word(value) };
+                words.extend(values.iter().map(|value| format!("{} {}", row.dashed, quoted(value))));
             }
         }
         words.join(" ")
