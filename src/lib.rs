@@ -122,6 +122,7 @@ pub async fn run(
     let ui = Rc::new(make_ui(&options));
     let cancel = Cancel::default();
     let mut outside = Outside {
+        subcommand: invocation.name().to_owned(),
         matches: &matches,
         env,
         options: &options,

@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::gitlab::permissions;
 use crate::settings::{Group, Kind, OPTIONS, Row, SETTINGS, setting};
+use crate::steps;
 
 /// What the help says of one step; the list of steps provides it.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,29 @@ pub enum Invocation {
     List,
     /// The page of one failure id.
     Explain(String),
+}
+
+impl Invocation {
+    /// The subcommand as it is typed.
+    pub fn name(&self) -> &str {
+        match self {
+            Invocation::Step(name) => name,
+            Invocation::Setup => "setup",
+            Invocation::Teardown => "teardown",
+            Invocation::Status => "status",
+            Invocation::List => "list",
+            Invocation::Explain(_) => "explain",
+        }
+    }
+}
+
+/// Whether a subcommand takes the setting with this key, in a flag of its own.
+pub fn takes(subcommand: &str, key: &str) -> bool {
+    match subcommand {
+        "setup" | "status" => true,
+        "teardown" => PLACES.contains(&key) || key == "accept",
+        step => steps::find(step).is_some_and(|step| step.info().keys.contains(&key)),
+    }
 }
 
 /// What teardown accepts: where things are, and who it is there.

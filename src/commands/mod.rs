@@ -109,12 +109,12 @@ async fn selected(outside: &Outside<'_>) -> Result<(Vec<&'static dyn AnyStep>, K
 }
 
 /// When jobs will stop if the cluster token ends, for the last line: nobody may find that out by it.
-fn expiry(session: &Session) -> String {
+fn expiry(outside: &Outside<'_>, session: &Session) -> String {
     match session.notes().token_expires() {
         None => String::new(),
         Some(expires) => format!(
             "Jobs stop at {expires}, when the cluster token expires; to renew it: {}",
-            session.run().settings.complete(&Command::outrigger("setup --reissue cluster"))
+            outside.ui.complete(&Command::outrigger("setup --reissue cluster"))
         ),
     }
 }

@@ -14,8 +14,8 @@ use crate::base::request::Limits;
 use crate::base::secret::Secret;
 use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
-use crate::commands::witness;
 use crate::commands::wizard::{self, Ask};
+use crate::commands::{cli, witness};
 use crate::deployment::names::Names;
 use crate::deployment::notes::{Journal, Notes};
 use crate::deployment::object::{Object, Ref};
@@ -25,11 +25,15 @@ use crate::deployment::run::{Part, Run};
 use crate::gitlab::credentials::{self, Token};
 use crate::gitlab::{self, Gitlab};
 use crate::output::ui::Ui;
-use crate::settings::{self, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced, check};
+use crate::settings::{
+    self, Completion, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced, check,
+};
 use crate::steps::contract::{Products, Reads, Writes};
 
 /// Everything that a command gets from outside.
 pub struct Outside<'a> {
+    /// The subcommand.
+    pub subcommand: String,
     /// The subcommand's arguments.
     pub matches: &'a clap::ArgMatches,
     /// The environment, whole.
@@ -238,8 +242,27 @@ impl Outside<'_> {
             record = Record::load(state_dir, deployment)?;
             Ok(record.as_ref().map(|record| record.settings.clone()).unwrap_or_default())
         })?;
-        self.ui.aim(&settings);
+        self.aim(&settings, record.as_ref().map(|record| record.settings.clone()).unwrap_or_default());
         Ok((settings, record))
+    }
+
+    /// Completes the commands that are printed from now on.
+    fn aim(&self, settings: &Settings, recorded: settings::Remembered) {
+        self.ui.aim(Completion {
+            settings: settings.clone(),
+            recorded,
+            options: self.options.clone(),
+            subcommand: self.subcommand.clone(),
+            token_in_variable: credentials::from_env(self.env).is_some(),
+            takes: cli::takes,
+        });
+    }
+
+    /// Adopts what the session found, as [`Session::adopt`]: what it records need not be repeated in commands.
+    pub async fn adopt(&self, session: &Session) -> Result<()> {
+        session.adopt().await?;
+        self.aim(&session.run().settings, session.notes().record().settings.clone());
+        Ok(())
     }
 
     /// Opens a session with the settings and the record that [`Self::settings`] gave.
@@ -265,7 +288,7 @@ impl Outside<'_> {
             let known = record.as_ref().map(|record| record.cluster.context.as_str()).unwrap_or_default();
             self.complete(&mut settings, known, gitlab).await?
         };
-        self.ui.aim(&settings);
+        self.aim(&settings, record.as_ref().map(|record| record.settings.clone()).unwrap_or_default());
 
         let limits = self.limits(&settings);
         let (target, cluster) = self.connect(&settings, record.as_ref(), &needs, &limits).await?;

@@ -31,7 +31,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(ended);
     }
     if changes > 0 || !session.notes().recorded || session.has_new_settings() {
-        session.adopt().await?;
+        outside.adopt(&session).await?;
     }
     let mutations = session.mutations();
     let mut changed = match apply(outside, &session, &mut plan).await {
@@ -47,7 +47,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     if changed {
         outside.ui.event(&Event::Next { lines: next(&session)? });
     }
-    Ok(done(&session, &plan, changed))
+    Ok(done(outside, &session, &plan, changed))
 }
 
 /// Opens a session for these steps, on the cluster and the GitLab that the deployment lives on.
@@ -120,10 +120,10 @@ pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut P
 }
 
 /// The last line.
-pub(super) fn done(session: &Session, plan: &Plan, changed: bool) -> Ended {
+pub(super) fn done(outside: &Outside<'_>, session: &Session, plan: &Plan, changed: bool) -> Ended {
     let text = if changed { "Done" } else { "Nothing to change" };
     let text = format!("{text}{}.", and_unchecked(plan));
-    Ended { last: expiry(session), pending: plan.unchecked() > 0, ..Ended::well(changed, text) }
+    Ended { last: expiry(outside, session), pending: plan.unchecked() > 0, ..Ended::well(changed, text) }
 }
 
 /// The plan, with what the settings no longer name.
@@ -146,12 +146,9 @@ pub(super) fn with_stale(plan: &Plan, stale: &[Line<prune::Act>], prune: bool) -
 /// `status` as a machine without the record needs it: with the places that only this one remembers.
 fn elsewhere(settings: &Settings, uid: &str) -> Command {
     let mut words = vec!["status".to_owned()];
-    // What was given in this run is repeated anyway.
-    if settings.anchor_uid.is_none() {
-        words.push(format!("--anchor-uid {uid}"));
-    }
+    words.push(format!("--anchor-uid {uid}"));
     // The annotation on the anchor never sets the GitLab URL.
-    if let Some(url) = settings.gitlab_url.as_ref().filter(|url| url.source.is_remembered()) {
+    if let Some(url) = &settings.gitlab_url {
         words.push(format!("--gitlab-url {}", shell_word(&url.value)));
     }
     // The record keeps defaults, too.
@@ -167,7 +164,7 @@ fn elsewhere(settings: &Settings, uid: &str) -> Command {
             words.push(format!("{flag} {}", shell_word(&values.join(","))));
         }
     }
-    Command::Outrigger(words.join(" "), Aim::Cluster(&["gitlabUrl"]))
+    Command::Outrigger(words.join(" "), Aim::Elsewhere)
 }
 
 fn next(session: &Session) -> Result<Vec<Hint>> {
@@ -183,12 +180,20 @@ fn next(session: &Session) -> Result<Vec<Hint>> {
         ));
     }
     lines.push(Hint::new("Check the deployment", Command::outrigger("status")));
-    lines.push(Hint::new(
-        "Run the same setup without prompts",
-        Command::Whole(run.settings.equivalent_command()),
-    ));
+    let settings = &run.settings;
+    let typed = settings.gitlab_token_file.is_none() && session.gitlab.is_connected();
+    let text = if typed {
+        "Run the same setup without prompts, with your GitLab access token in GITLAB_TOKEN"
+    } else {
+        "Run the same setup without prompts"
+    };
+    lines.push(Hint::new(text, Command::same_without_prompts()));
     if let Some(uid) = session.notes().record().uid_of(&run.names.account()) {
-        let text = "Check it from a machine without a record, such as CI";
+        let text = if session.gitlab.is_connected() {
+            "Check it from a machine without a record, such as CI, with a kubeconfig for the cluster and a token in GITLAB_TOKEN"
+        } else {
+            "Check it from a machine without a record, such as CI, with a kubeconfig for the cluster"
+        };
         lines.push(Hint::new(text, elsewhere(&run.settings, uid)));
     }
     lines.push(Hint::new("Remove it", Command::teardown("")));

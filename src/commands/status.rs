@@ -55,7 +55,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let pending = plan.unchecked() > 0;
     let what = if pending { "Everything that was checked" } else { "Everything" };
     let text = format!("{what} matches the plan{}.{asked}", and_unchecked(&plan));
-    Ok(Ended { last: expiry(&session), pending, ..Ended::well(false, text) })
+    Ok(Ended { last: expiry(outside, &session), pending, ..Ended::well(false, text) })
 }
 
 async fn prove(session: &Session, plan: &Plan) -> Vec<Failure> {

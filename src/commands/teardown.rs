@@ -78,7 +78,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let before = session.mutations();
     if removal.reached {
         // A teardown that stops half-way must know what is ours when it goes on.
-        session.adopt().await?;
+        outside.adopt(&session).await?;
     }
     if let Err(failures) = settle(&session, &removal).await {
         return Ok(Ended::failed(failures, session.mutations() > before));

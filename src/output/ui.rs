@@ -13,7 +13,7 @@ use crate::base::hint::Command;
 use crate::base::message;
 use crate::base::text::human_duration;
 use crate::output::{Human, json_data, json_line};
-use crate::settings::{Output, RunOptions, Settings};
+use crate::settings::{Completion, Output, RunOptions};
 
 /// The interval of lines about the same wait, without spinners.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -56,8 +56,7 @@ struct Inner {
     bars: BTreeMap<String, ProgressBar>,
     /// The time waited in the last line about each step.
     said: BTreeMap<String, Duration>,
-    /// They complete printed commands.
-    settings: Option<Settings>,
+    completion: Option<Completion>,
 }
 
 /// Writes events, data and usage errors.
@@ -94,7 +93,7 @@ impl Ui {
                 begun: false,
                 bars: BTreeMap::new(),
                 said: BTreeMap::new(),
-                settings: None,
+                completion: None,
             }),
             multi: fancy.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
             streams,
@@ -130,8 +129,16 @@ impl Ui {
     }
 
     /// Completes commands printed from now on for this run's deployment and cluster.
-    pub fn aim(&self, settings: &Settings) {
-        self.lock().settings = Some(settings.clone());
+    pub fn aim(&self, completion: Completion) {
+        self.lock().completion = Some(completion);
+    }
+
+    /// A command as it is printed.
+    pub fn complete(&self, command: &Command) -> String {
+        match &self.lock().completion {
+            Some(completion) => completion.complete(command),
+            None => command.to_string(),
+        }
     }
 
     /// The renderer of text.
@@ -258,8 +265,8 @@ impl Reporter for Ui {
     fn event(&self, event: &Event) {
         let mut inner = self.lock();
         let mut event = event.clone();
-        if let Some(settings) = &inner.settings {
-            event.commands().for_each(|command| *command = Command::Whole(settings.complete(command)));
+        if let Some(completion) = &inner.completion {
+            event.commands().for_each(|command| *command = Command::Whole(completion.complete(command)));
         }
         let event = &event;
         match self.output {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::base::error::{Aim, Command, Failure, Id, Kind, Result};
+use crate::base::error::{Command, Failure, Id, Kind, Result};
 use crate::base::text::count;
 use crate::cluster::Class;
 use crate::cluster::dry_run::{self, Look};
@@ -17,16 +17,6 @@ use crate::steps::contract::{Decided, Deciding, Info, Milestone, Outcome, Purpos
 use crate::steps::looks;
 
 pub struct BindAdmin;
-
-/// Settings that printed commands must repeat, because the manifests depend on them.
-const PLACES: &[&str] = &[
-    "namespace",
-    "runnerNamespace",
-    "useNamespaces",
-    "podSecurity",
-    "namespaceLabels",
-    "namespaceAnnotations",
-];
 
 pub struct Seen {
     /// Bindings left by an earlier run, with their uid if known.
@@ -428,7 +418,7 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
     let namespace = shell_word(&names.job_namespace);
     let binding = shell_word(&format!("{}-bootstrap", names.deployment));
     let kubectl = |words: String| Command::Whole(format!("kubectl {words}"));
-    let ours = |words: &str| Command::Outrigger(words.to_owned(), Aim::Cluster(PLACES));
+    let ours = |words: &str| Command::outrigger(words);
     let or = if failure.hints.is_empty() { "" } else { "or " };
     let failure = failure
         .hint((

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod bed;
 pub mod front;
 pub mod pool;
+pub mod printed;
 pub mod run;
 pub mod shell;
 pub mod site;

@@ -357,6 +357,7 @@ impl Running<'_> {
         assert!(!hung, "hung for {} s\n{output}", LIMIT.as_secs());
         let canaries = self.cli.home.canaries.lock().expect("no panic under the lock").clone();
         assert_no_secret(self.cli, &output, &self.seen, &canaries);
+        super::printed::check(&self.cli.args, &output);
         output
     }
 }
