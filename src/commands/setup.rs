@@ -1,17 +1,21 @@
 //! `setup`: the list of steps, forwards.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::base::error::{Aim, Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Mark, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Known, Needs, Outside, Session};
-use crate::commands::{Ended, and_unchecked, expiry, header, selected, unconfirmed, wizard, write_product};
+use crate::commands::{
+    Ended, and_unchecked, cli, expiry, header, selected, step_help, unconfirmed, wizard, write_product,
+};
+use crate::deployment::names::NOTED;
 use crate::deployment::plan::Line;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan, Watch};
 use crate::machine::script_files::Delivery;
-use crate::settings::{Output, Settings, shell_word};
+use crate::settings::{self, Group, Inputs, Output, SETTINGS, Settings};
 use crate::steps::contract::AnyStep;
 use crate::steps::prune;
 
@@ -143,28 +147,42 @@ pub(super) fn with_stale(plan: &Plan, stale: &[Line<prune::Act>], prune: bool) -
     shown
 }
 
-/// `status` as a machine without the record needs it: with the places that only this one remembers.
-fn elsewhere(settings: &Settings, uid: &str) -> Command {
-    let mut words = vec!["status".to_owned()];
-    words.push(format!("--anchor-uid {uid}"));
-    // The annotation on the anchor never sets the GitLab URL.
-    if let Some(url) = &settings.gitlab_url {
-        words.push(format!("--gitlab-url {}", shell_word(&url.value)));
-    }
-    // The record keeps defaults, too.
-    let defaults = [format!("{}-jobs", settings.deployment.value), settings.deployment.value.clone()];
-    let places = [
-        ("--namespace", vec![settings.namespace.value.clone()]),
-        ("--runner-namespace", vec![settings.runner_namespace.value.clone()]),
-        ("--use-namespace", settings.use_namespaces.clone()),
-    ];
-    for (index, (flag, values)) in places.iter().enumerate() {
-        let is_default = defaults.get(index).is_some_and(|default| values == std::slice::from_ref(default));
-        if !values.is_empty() && !is_default {
-            words.push(format!("{flag} {}", shell_word(&values.join(","))));
+/// `status` as a machine without the record needs it: with what neither the ServiceAccount's annotations nor the
+/// defaults tell there.
+fn elsewhere(session: &Session, uid: &str) -> Option<Hint> {
+    let settings = &session.run().settings;
+    let arguments = ["outrigger", "status", "--deployment", &settings.deployment.value];
+    let (_, matches) = cli::parse(arguments.map(Into::into).into(), &step_help()).ok()?;
+    let (env, home) = (BTreeMap::new(), Some(settings.state_dir.clone()));
+    let inputs = Inputs { matches: &matches, env: &env, file: None, noted: None, home };
+    let defaults = settings::resolve(&inputs, |_, _| Ok(settings::Remembered::new())).ok()?;
+    let mut words = vec![format!("status --anchor-uid {uid}")];
+    let mut files = Vec::new();
+    for row in SETTINGS.iter().filter(|row| row.recorded && row.group != Group::Connection) {
+        let told = (NOTED.contains(&row.key) && row.key != "namespace")
+            || ["gitlabTokenFile", "script"].contains(&row.key);
+        let value = |settings: &Settings| settings.view(row.key).map(|(values, _)| values);
+        let Some(values) =
+            value(settings).filter(|values| !told && value(&defaults).as_ref() != Some(values))
+        else {
+            continue;
+        };
+        if row.kind == settings::Kind::Path {
+            files.extend(values);
+            words.push(format!("{} FILE", row.dashed));
+        } else {
+            words.extend(settings::flags(row, &values));
         }
     }
-    Command::Outrigger(words.join(" "), Aim::Elsewhere)
+    let mut text =
+        "Check it from a machine without a record, such as CI, with a kubeconfig for the cluster".to_owned();
+    if session.gitlab.is_connected() {
+        text += ", a token in GITLAB_TOKEN";
+    }
+    for file in files {
+        text += &format!(", a copy of {file} for FILE");
+    }
+    Some(Hint::new(text, Command::Outrigger(words.join(" "), Aim::Elsewhere)))
 }
 
 fn next(session: &Session) -> Result<Vec<Hint>> {
@@ -189,12 +207,7 @@ fn next(session: &Session) -> Result<Vec<Hint>> {
     };
     lines.push(Hint::new(text, Command::same_without_prompts()));
     if let Some(uid) = session.notes().record().uid_of(&run.names.account()) {
-        let text = if session.gitlab.is_connected() {
-            "Check it from a machine without a record, such as CI, with a kubeconfig for the cluster and a token in GITLAB_TOKEN"
-        } else {
-            "Check it from a machine without a record, such as CI, with a kubeconfig for the cluster"
-        };
-        lines.push(Hint::new(text, elsewhere(&run.settings, uid)));
+        lines.extend(elsewhere(session, uid));
     }
     lines.push(Hint::new("Remove it", Command::teardown("")));
     Ok(lines)

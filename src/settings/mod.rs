@@ -20,7 +20,7 @@ use std::path::PathBuf;
 pub use crate::base::template::shell_word;
 pub use check::is_older;
 pub use options::{OPTIONS, RunOptions, run_options};
-pub use paste::Completion;
+pub use paste::{Completion, flags};
 pub use resolve::{Remembered, resolve};
 pub use row::{Group, Kind, Row};
 pub use table::*;

@@ -151,7 +151,7 @@ fn place(path: &str) -> String {
 }
 
 /// The words that give these values to a setting.
-fn flags(row: &Row, values: &[String]) -> Vec<String> {
+pub fn flags(row: &Row, values: &[String]) -> Vec<String> {
     match row.kind {
         Kind::Bool => vec![row.dashed.to_owned()],
         Kind::Path | Kind::Lines => {

@@ -83,14 +83,13 @@ fn take(line: &str, bare: bool, above: &mut String, found: &mut Vec<Printed>) {
         .map(|at| line.split_at(at))
         .find(|(_, rest)| is_command(rest));
     if let Some((text, command)) = command {
-        let above = format!("{above} {}", text.trim());
+        let above = format!("{} {}", std::mem::take(above), text.trim());
+        // As much as belongs to it at most.
+        let above = above.chars().rev().take(400).collect::<Vec<_>>().into_iter().rev().collect();
         found.push(Printed { above, line: command.trim_end().to_owned() });
         return;
     }
-    // Text can be wrapped: the line above a command is all of it.
-    if !line.starts_with("    ") && !bare {
-        above.clear();
-    }
+    // Text can be wrapped.
     above.push(' ');
     above.push_str(line.trim());
 }

@@ -59,7 +59,7 @@ fn below<'a>(all: &'a [Printed], text: &str) -> &'a str {
 }
 
 /// What stands below Next after a setup of any kind, except its last command: it removes the deployment.
-fn next(scene: &Scene<'_>, output: &Output, env: &[(&str, &str)], gitlab: &[(&str, &str)]) {
+fn next(scene: &Scene<'_>, output: &Output, env: &[(&str, &str)], (gitlab, ca): (&[(&str, &str)], &str)) {
     let all = printed(output);
     let home = &scene.home;
     let same = below(&all, "Run the same setup without prompts");
@@ -73,7 +73,8 @@ fn next(scene: &Scene<'_>, output: &Output, env: &[(&str, &str)], gitlab: &[(&st
     let kubeconfig = scene.kubeconfig().display().to_string();
     let there = [&[("KUBECONFIG", kubeconfig.as_str())], gitlab].concat();
     crate::common::site::settle();
-    let _ = paste(&elsewhere, &there, below(&all, "from a machine without a record")).code(0);
+    let there_too = below(&all, "from a machine without a record").replace(" FILE", &format!(" {ca}"));
+    let _ = paste(&elsewhere, &there, &there_too).code(0);
 }
 
 fn removed(scene: &Scene<'_>, output: &Output) {
@@ -105,7 +106,7 @@ pub fn given_runner(bed: &dyn Bed) {
     let dry = plan(&command.clone().arg("--dry-run").run().code(0));
     let output = command.run().code(0);
     let all = printed(&output);
-    next(&scene, &output, &[], &[]);
+    next(&scene, &output, &[], (&[], ""));
     // Where a script was deleted after use, it is written again.
     let script = home.path().join("run it.sh");
     fs::remove_file(&script).expect("setup wrote it");
@@ -151,8 +152,7 @@ pub fn created_runner(bed: &dyn Bed) {
         };
         let output = setup.run().code(0);
         let all = printed(&output);
-        let remote = [("GITLAB_TOKEN", token.as_str()), ("OUTRIGGER_GITLAB_CA_FILE", ca.as_str())];
-        next(&scene, &output, env, &remote);
+        next(&scene, &output, env, (&variable, &ca));
         let vm = site.boot(&scene.home, &scene.home.script(&scene.deployment));
         let output = paste(&scene.home, env, below(&all, "commit the pipeline file")).code(0);
         let _ = output.says("succeeded on runner");
