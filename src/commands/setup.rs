@@ -1,6 +1,7 @@
 //! `setup`: the list of steps, forwards.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::base::error::{Aim, Command, Failure, Hint, Id, Result};
@@ -180,7 +181,7 @@ fn elsewhere(session: &Session, uid: &str) -> Option<Hint> {
         text += ", a token in GITLAB_TOKEN";
     }
     for file in files {
-        text += &format!(", a copy of {file} for FILE");
+        let _ = write!(text, ", a copy of {file} for FILE");
     }
     Some(Hint::new(text, Command::Outrigger(words.join(" "), Aim::Elsewhere)))
 }

@@ -103,7 +103,7 @@ impl Delivery {
         let host = if with_secrets { vm } else { "the runner's host" };
         let mut lines = match (with_secrets && !target.is_host(), self.to_stdout()) {
             (true, to_stdout) => {
-                let what = if to_stdout { "the script on stdout" } else { "this file" };
+                let what = if to_stdout { "the script on stdout" } else { "this" };
                 let text = format!(
                     "Create a VM ({}; Ubuntu 24.04 or Debian 12) with {what} as its {}",
                     target.title, target.field
@@ -189,7 +189,7 @@ fn machine_line(run: &Run, notes: &Notes) -> Line<PathBuf> {
             "or, to keep the VM, first run on it the script printed by",
         ),
     };
-    Line::keep(text).detail((way, Command::Outrigger(words.join(" "), Aim::WithoutCluster)))
+    Line::keep(text).detail((way, Command::Outrigger(words.join(" "), Aim::Elsewhere)))
 }
 
 /// `None` for a missing file.

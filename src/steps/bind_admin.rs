@@ -418,12 +418,11 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
     let namespace = shell_word(&names.job_namespace);
     let binding = shell_word(&format!("{}-bootstrap", names.deployment));
     let kubectl = |words: String| Command::Whole(format!("kubectl {words}"));
-    let ours = |words: &str| Command::outrigger(words);
     let or = if failure.hints.is_empty() { "" } else { "or " };
     let failure = failure
         .hint((
             format!("{or}have an administrator apply these manifests, which give {operator} no new rights"),
-            ours("create-role --print > role.yaml"),
+            Command::outrigger("create-role --print > role.yaml"),
         ))
         .hint(kubectl("apply -f role.yaml".to_owned()));
     let edit = kubectl(format!(
@@ -436,7 +435,7 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
         failure
             .hint((
                 "or create the namespaces, and have an administrator give you `edit` in the job namespace",
-                ours("create-namespaces --non-interactive"),
+                Command::outrigger("create-namespaces --non-interactive"),
             ))
             .hint(edit)
     };

@@ -198,7 +198,10 @@ fn ours(given: &[String], one: &Printed, words: &[String]) -> Result<(), String>
     for flag in ["--deployment", "--kubeconfig", "--context", "--as", "--state-dir"] {
         let needed = match flag {
             "--deployment" => words[1] != "list",
-            "--state-dir" => !one.above.contains("from a machine without a record"),
+            "--state-dir" => {
+                !one.above.contains("from a machine without a record")
+                    && !words.contains(&"--uninstall".to_owned())
+            }
             _ => words[1] != "list" && !without,
         };
         if needed && value(given, flag).is_some() && value(words, flag).is_none() {
