@@ -151,6 +151,7 @@ pub async fn run(
     let is_status = invocation == Invocation::Status;
     let cancel = Cancel::default();
     let mut outside = Outside {
+        subcommand: invocation.name().to_owned(),
         matches: &matches,
         env,
         options: &options,

@@ -21,8 +21,8 @@ pub fn called_by(first_argument: &Path) {
     }
 }
 
-/// A command to paste. When it is printed, `Settings::complete` adds the settings of its [`Aim`] and absolute paths,
-/// so that it works in any directory.
+/// A command to paste. When it is printed, `Completion::complete` adds what its [`Aim`] needs, with absolute paths, so
+/// that it works in any directory and in a new shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// The words after `outrigger`, each quoted for the shell.
@@ -33,35 +33,47 @@ pub enum Command {
     Whole(String),
 }
 
-/// The given settings of this run that are added to a command of outrigger.
+/// What a command of outrigger is about: the given settings that are added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aim {
-    /// The settings of the deployment and of the cluster, and those with these keys.
-    Cluster(&'static [&'static str]),
-    /// The settings of the deployment, and those with these keys.
-    Deployment(&'static [&'static str]),
-    /// The settings that locate the records.
+    /// This deployment in this cluster, with the settings that are not recorded.
+    Deployment,
+    /// The same without a cluster.
+    WithoutCluster,
+    /// The same on another machine, which has neither this kubeconfig nor this record.
+    Elsewhere,
+    /// This run once more, with everything that was given, consents too. The words are flags; the subcommand is
+    /// this run's, or `setup`.
+    Again,
+    /// The records of this machine.
     Records,
     Nothing,
 }
 
-/// The settings by which `teardown` finds a deployment without a record.
-const PLACES: &[&str] = &["namespace", "runnerNamespace", "useNamespaces"];
-
 impl Command {
     /// A command for this deployment in this cluster.
     pub fn outrigger(words: impl Into<String>) -> Self {
-        Command::Outrigger(words.into(), Aim::Cluster(&[]))
+        Command::Outrigger(words.into(), Aim::Deployment)
+    }
+
+    /// This run, or `setup` if this run changes nothing, with these flags.
+    pub fn again(flags: impl Into<String>) -> Self {
+        Command::Outrigger(flags.into(), Aim::Again)
+    }
+
+    /// This run as it was, without prompts.
+    pub fn same_without_prompts() -> Self {
+        Self::again("--non-interactive")
     }
 
     /// `outrigger teardown` with these flags.
     pub fn teardown(flags: &str) -> Self {
-        Command::Outrigger(format!("teardown {flags}").trim_end().to_owned(), Aim::Cluster(PLACES))
+        Self::outrigger(format!("teardown {flags}").trim_end())
     }
 
     /// `outrigger teardown` for a cluster that no longer exists.
     pub fn teardown_without_cluster() -> Self {
-        Command::Outrigger("teardown --cluster-gone".to_owned(), Aim::Deployment(PLACES))
+        Command::Outrigger("teardown --cluster-gone".to_owned(), Aim::WithoutCluster)
     }
 
     pub fn list() -> Self {

@@ -75,7 +75,7 @@ fn with_hints(settings: &Settings, object: &Object, gate: &Gate, failure: Failur
         Kind::Secret if object.value["type"] == FILLED_BY_CLUSTER => failure
             .hint((
                 "if it forbids tokens that do not expire, request one with a lifetime",
-                Command::Whole(format!("{} --token-lifetime 365d", settings.equivalent_command())),
+                Command::again("--token-lifetime 365d"),
             )),
         Kind::Pod if matches!(gate, Gate::PodSecurity(_)) => failure
             .hint("to have job pods comply with level restricted: --pod-security restricted"),
@@ -97,11 +97,8 @@ pub fn made_by_others(settings: &Settings, failure: Failure) -> Failure {
 
 /// The same setup in existing namespaces.
 pub fn with_used_namespaces(settings: &Settings) -> Command {
-    Command::Whole(format!(
-        "{} --use-namespace {}",
-        settings.equivalent_command(),
-        to_make(settings).join(",")
-    ))
+    let both = [settings.runner_namespace.value.as_str(), settings.namespace.value.as_str()];
+    Command::again(format!("--use-namespace {}", both.map(shell_word).join(",")))
 }
 
 /// The namespaces that outrigger would create, the runner's first.

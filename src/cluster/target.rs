@@ -13,6 +13,7 @@ use crate::base::endpoint::Endpoint;
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files::Intake;
 use crate::base::proxy::{self, Proxy};
+use crate::settings::shell_word;
 use crate::x509;
 
 /// The chosen context, validated.
@@ -109,7 +110,7 @@ pub async fn load(
         let message = format!("context {context:?} disables TLS verification");
         return Err(Failure::new(Id::TlsVerificationOff, message)
             .detail("because", "insecure-skip-tls-verify is set: a third party could intercept the token, and the runner has no such setting")
-            .hint(("remove insecure-skip-tls-verify and add the cluster's CA to the kubeconfig", Command::Whole("kubectl config set-cluster NAME --certificate-authority=FILE --embed-certs".to_owned()))));
+            .hint(("replace insecure-skip-tls-verify by the cluster's CA, from its file FILE", Command::kubectl(format!("config set-cluster {} --certificate-authority=FILE --embed-certs", shell_word(&chosen.cluster))))));
     }
     let (inline, file) = (&cluster.certificate_authority_data, &cluster.certificate_authority);
     let ca = data(intake, &context, "certificate-authority", inline, file).await?;

@@ -11,6 +11,7 @@ use crate::commands::completion;
 use crate::commands::help::{self, Topic};
 use crate::commands::words;
 use crate::settings::{Group, Kind, OPTIONS, Output, Row, SETTINGS, setting};
+use crate::steps;
 
 /// The help of one step, from the list of steps.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +68,33 @@ impl Invocation {
             self,
             Self::Step(_) | Self::Setup | Self::Render | Self::Teardown | Self::Status | Self::List
         )
+    }
+
+    /// The subcommand as it is typed.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Step(name) => name,
+            Self::Setup => "setup",
+            Self::Render => "render",
+            Self::Teardown => "teardown",
+            Self::Status => "status",
+            Self::List => "list",
+            Self::Explain(_) => "explain",
+            Self::Topic(_) => "help",
+            Self::PrintConfig | Self::PrintSchema => "config",
+            Self::Completion(_) | Self::Complete(_) => "completion",
+            Self::Man(_) => "man",
+            Self::Version => "version",
+        }
+    }
+}
+
+/// Whether a subcommand takes the setting with this key, in a flag of its own.
+pub fn takes(subcommand: &str, key: &str) -> bool {
+    match subcommand {
+        "setup" | "status" | "render" => true,
+        "teardown" => PLACES.contains(&key) || key == "accept",
+        step => steps::find(step).is_some_and(|step| step.info().keys.contains(&key)),
     }
 }
 

@@ -149,12 +149,12 @@ async fn selected(outside: &Outside<'_>) -> Result<(Vec<&'static dyn AnyStep>, K
 }
 
 /// The note about a cluster token that expires: jobs stop then.
-fn expiry(session: &Session) -> String {
+fn expiry(outside: &Outside<'_>, session: &Session) -> String {
     match session.notes().token_expires() {
         None => String::new(),
         Some(expires) => format!(
             "Jobs stop at {expires}, when the cluster token expires; to renew it: {}",
-            session.run().settings.complete(&Command::outrigger("setup --reissue cluster"))
+            outside.ui.complete(&Command::outrigger("setup --reissue cluster"))
         ),
     }
 }

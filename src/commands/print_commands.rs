@@ -11,7 +11,7 @@ use crate::deployment::record::Record;
 use crate::machine::placement::placement;
 use crate::machine::script_files::absolute;
 use crate::machine::{self, commands, secrets_file};
-use crate::settings::{Settings, Source};
+use crate::settings::{Settings, Source, shell_word};
 
 /// Prints the commands to stdout, without prompts, changes or connections.
 pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
@@ -47,7 +47,7 @@ pub(super) async fn print_commands(outside: &Outside<'_>) -> Result<Ended> {
     match files::read(&path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
         None => advise(
             format!("{} does not exist (deleted after use?); to write it", path.display()),
-            "launch-script --script FILE".to_owned(),
+            format!("launch-script --script {}", shell_word(&path.display().to_string())),
         ),
         Some(text) if !ours(&text) => warn(format!("{} is not this deployment's script", path.display())),
         Some(_) => {}

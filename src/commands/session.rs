@@ -16,9 +16,9 @@ use crate::base::request::{Limits, Trace, Traced};
 use crate::base::secret::Secret;
 use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
-use crate::commands::confirm_owner;
 use crate::commands::summary::Opened;
 use crate::commands::wizard::{self, Ask};
+use crate::commands::{cli, confirm_owner};
 use crate::deployment::names::Names;
 use crate::deployment::notes::{Journal, Notes};
 use crate::deployment::object::{Object, Ref};
@@ -28,11 +28,15 @@ use crate::deployment::run::{Part, Run};
 use crate::gitlab::credentials::{self, Token};
 use crate::gitlab::{self, Gitlab};
 use crate::output::ui::Ui;
-use crate::settings::{self, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced, check};
+use crate::settings::{
+    self, Completion, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced, check,
+};
 use crate::steps::contract::{Products, Reads, Writes};
 
 /// The inputs of a command.
 pub struct Outside<'a> {
+    /// The subcommand.
+    pub subcommand: String,
     /// The subcommand's arguments.
     pub matches: &'a clap::ArgMatches,
     /// The whole environment.
@@ -247,8 +251,27 @@ impl Outside<'_> {
             record = record.take().filter(|record| !record.is_commit_note());
             Ok(settings)
         })?;
-        self.ui.aim(&settings);
+        self.aim(&settings, record.as_ref().map(|record| record.settings.clone()).unwrap_or_default());
         Ok((settings, record))
+    }
+
+    /// Completes the commands that are printed from now on.
+    fn aim(&self, settings: &Settings, recorded: settings::Remembered) {
+        self.ui.aim(Completion {
+            settings: settings.clone(),
+            recorded,
+            options: self.options.clone(),
+            subcommand: self.subcommand.clone(),
+            token_in_variable: credentials::from_env(self.env).is_some(),
+            takes: cli::takes,
+        });
+    }
+
+    /// Adopts what the session found, as [`Session::adopt`]: what it records need not be repeated in commands.
+    pub async fn adopt(&self, session: &Session) -> Result<()> {
+        session.adopt().await?;
+        self.aim(&session.run().settings, session.notes().record().settings.clone());
+        Ok(())
     }
 
     /// Opens a session with the settings and the record that [`Self::settings`] gave.
@@ -274,7 +297,7 @@ impl Outside<'_> {
             let known = record.as_ref().map(|record| record.cluster.context.as_str()).unwrap_or_default();
             self.complete(&mut settings, known, gitlab).await?
         };
-        self.ui.aim(&settings);
+        self.aim(&settings, record.as_ref().map(|record| record.settings.clone()).unwrap_or_default());
 
         let limits = self.limits(&settings);
         let (target, cluster) = self.connect(&settings, record.as_ref(), &needs, &limits).await?;

@@ -1,18 +1,23 @@
 //! `setup`: all steps in order.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::base::error::{Aim, Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Mark, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Known, Needs, Outside, Session};
-use crate::commands::{Ended, and_others, differences, expiry, header, proved, selected};
-use crate::commands::{unconfirmed, wizard, write_product};
+use crate::commands::{
+    Ended, and_others, cli, differences, expiry, header, proved, selected, step_help, unconfirmed, wizard,
+    write_product,
+};
+use crate::deployment::names::NOTED;
 use crate::deployment::plan::Line;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan, Watch};
 use crate::machine::script_files::Delivery;
-use crate::settings::{Output, Settings, shell_word};
+use crate::settings::{self, Group, Inputs, Output, SETTINGS, Settings};
 use crate::steps::contract::AnyStep;
 use crate::steps::prune;
 
@@ -32,7 +37,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(ended);
     }
     if changes > 0 || !session.notes().recorded || session.has_new_settings() {
-        session.adopt().await?;
+        outside.adopt(&session).await?;
     }
     let mutations = session.mutations();
     let mut changed = match apply(outside, &session, &mut plan).await {
@@ -48,7 +53,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     if changed {
         outside.ui.event(&Event::Next { lines: next(&session)? });
     }
-    Ok(done(&session, &plan, changed))
+    Ok(done(outside, &session, &plan, changed))
 }
 
 /// Opens a session for these steps, and refuses another cluster or GitLab than the recorded one.
@@ -122,11 +127,16 @@ pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut P
 }
 
 /// The last line.
-pub(super) fn done(session: &Session, plan: &Plan, changed: bool) -> Ended {
+pub(super) fn done(outside: &Outside<'_>, session: &Session, plan: &Plan, changed: bool) -> Ended {
     let text = if changed { "Done" } else { "Nothing to change" };
     let text = format!("{text}{}.", and_others(plan));
     let status = proved(plan, 0);
-    Ended { last: expiry(session), pending: plan.unchecked() > 0, status, ..Ended::well(changed, text) }
+    Ended {
+        last: expiry(outside, session),
+        pending: plan.unchecked() > 0,
+        status,
+        ..Ended::well(changed, text)
+    }
 }
 
 /// The plan, with the objects that the settings no longer use.
@@ -146,31 +156,42 @@ pub(super) fn with_stale(plan: &Plan, stale: &[Line<prune::Act>], prune: bool) -
     shown
 }
 
-/// The `status` command for a machine without the record, with the settings that only this record has.
-fn elsewhere(settings: &Settings, uid: &str) -> Command {
-    let mut words = vec!["status".to_owned()];
-    // The command repeats the flags of this run anyway.
-    if settings.anchor_uid.is_none() {
-        words.push(format!("--anchor-uid {uid}"));
-    }
-    // The annotation on the anchor never sets the GitLab URL.
-    if let Some(url) = settings.gitlab_url.as_ref().filter(|url| url.source.is_remembered()) {
-        words.push(format!("--gitlab-url {}", shell_word(&url.value)));
-    }
-    // The record contains defaults, too.
-    let defaults = [format!("{}-jobs", settings.deployment.value), settings.deployment.value.clone()];
-    let places = [
-        ("--namespace", vec![settings.namespace.value.clone()]),
-        ("--runner-namespace", vec![settings.runner_namespace.value.clone()]),
-        ("--use-namespace", settings.use_namespaces.clone()),
-    ];
-    for (index, (flag, values)) in places.iter().enumerate() {
-        let is_default = defaults.get(index).is_some_and(|default| values == std::slice::from_ref(default));
-        if !values.is_empty() && !is_default {
-            words.push(format!("{flag} {}", shell_word(&values.join(","))));
+/// `status` as a machine without the record needs it: with what neither the ServiceAccount's annotations nor the
+/// defaults tell there.
+fn elsewhere(session: &Session, uid: &str) -> Option<Hint> {
+    let settings = &session.run().settings;
+    let arguments = ["outrigger", "status", "--deployment", &settings.deployment.value];
+    let (_, matches) = cli::parse(arguments.map(Into::into).into(), &step_help()).ok()?;
+    let (env, home) = (BTreeMap::new(), Some(settings.state_dir.clone()));
+    let inputs = Inputs { matches: &matches, env: &env, file: None, noted: None, home };
+    let defaults = settings::resolve(&inputs, |_, _| Ok(settings::Remembered::new())).ok()?;
+    let mut words = vec![format!("status --anchor-uid {uid}")];
+    let mut files = Vec::new();
+    for row in SETTINGS.iter().filter(|row| row.recorded && row.group != Group::Connection) {
+        let told = (NOTED.contains(&row.key) && row.key != "namespace")
+            || ["gitlabTokenFile", "script"].contains(&row.key);
+        let value = |settings: &Settings| settings.view(row.key).map(|(values, _)| values);
+        let Some(values) =
+            value(settings).filter(|values| !told && value(&defaults).as_ref() != Some(values))
+        else {
+            continue;
+        };
+        if row.kind == settings::Kind::Path {
+            files.extend(values);
+            words.push(format!("{} FILE", row.dashed));
+        } else {
+            words.extend(settings::flags(row, &values));
         }
     }
-    Command::Outrigger(words.join(" "), Aim::Cluster(&["gitlabUrl"]))
+    let mut text =
+        "Check it from a machine without a record, such as CI, with a kubeconfig for the cluster".to_owned();
+    if session.gitlab.is_connected() {
+        text += ", a token in GITLAB_TOKEN";
+    }
+    for file in files {
+        let _ = write!(text, ", a copy of {file} for FILE");
+    }
+    Some(Hint::new(text, Command::Outrigger(words.join(" "), Aim::Elsewhere)))
 }
 
 fn next(session: &Session) -> Result<Vec<Hint>> {
@@ -186,13 +207,16 @@ fn next(session: &Session) -> Result<Vec<Hint>> {
         ));
     }
     lines.push(Hint::new("Check the deployment", Command::outrigger("status")));
-    lines.push(Hint::new(
-        "Run the same setup without prompts",
-        Command::Whole(run.settings.equivalent_command()),
-    ));
+    let settings = &run.settings;
+    let typed = settings.gitlab_token_file.is_none() && session.gitlab.is_connected();
+    let text = if typed {
+        "Run the same setup without prompts, with your GitLab access token in GITLAB_TOKEN"
+    } else {
+        "Run the same setup without prompts"
+    };
+    lines.push(Hint::new(text, Command::same_without_prompts()));
     if let Some(uid) = session.notes().record().uid_of(&run.names.account()) {
-        let text = "Check it from a machine without a record, such as CI";
-        lines.push(Hint::new(text, elsewhere(&run.settings, uid)));
+        lines.extend(elsewhere(session, uid));
     }
     lines.push(Hint::new("Remove it", Command::teardown("")));
     Ok(lines)

@@ -67,7 +67,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     };
     let text = format!("{what} matches the plan{}.{asked}", and_others(&plan));
     let status = proved(&plan, changes);
-    Ok(Ended { last: expiry(&session), pending, status, ..Ended::well(false, text) })
+    Ok(Ended { last: expiry(outside, &session), pending, status, ..Ended::well(false, text) })
 }
 
 /// Whether `--wait` is on the command line: the setting has a default for pipelines.

@@ -43,7 +43,7 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
         return Ok(ended);
     }
     if changes > 0 {
-        session.adopt().await?;
+        outside.adopt(&session).await?;
     }
     let mutations = session.mutations();
     let changed = match apply(outside, &session, &mut plan).await {
@@ -53,7 +53,7 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
     if let Some(written) = session.products.script.get() {
         outside.ui.event(&Event::Next { lines: Delivery::of(session.run())?.next(written.with_secrets) });
     }
-    Ok(done(&session, &plan, changed))
+    Ok(done(outside, &session, &plan, changed))
 }
 
 /// Writes what the steps print to stdout, and the intents of their objects to the record.

@@ -81,7 +81,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let before = session.mutations();
     if removal.reached {
         // A teardown that stops half-way and is run again must know the deployment's objects.
-        session.adopt().await?;
+        outside.adopt(&session).await?;
     }
     if let Err(failures) = settle(&session, &removal).await {
         return Ok(Ended::failed(with_pause(&session, failures), session.mutations() > before));
@@ -100,7 +100,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         receipt(outside, &text)?;
     }
     if failures.is_empty() {
-        return Ok(Ended { left, ..last_line(&session, is_whole(&options), changed) });
+        return Ok(Ended { left, ..last_line(outside, &session, is_whole(&options), changed) });
     }
     Ok(Ended { left, ..Ended::failed(with_pause(&session, go_on(failures)), changed) })
 }
@@ -350,7 +350,7 @@ fn go_on(failures: Vec<Failure>) -> Vec<Failure> {
 }
 
 /// The last line: what was removed, and what stays.
-fn last_line(session: &Session, whole: bool, changed: bool) -> Ended {
+fn last_line(outside: &Outside<'_>, session: &Session, whole: bool, changed: bool) -> Ended {
     let run = session.run();
     let deployment = &run.names.deployment;
     if run.options.cluster_gone {
@@ -363,7 +363,7 @@ fn last_line(session: &Session, whole: bool, changed: bool) -> Ended {
             Ended::well(changed, format!("Removed the selected parts of {deployment}."))
         }
         Some(file) => {
-            let revert = run.settings.complete(&Command::teardown("--revert-pipeline"));
+            let revert = outside.ui.complete(&Command::teardown("--revert-pipeline"));
             let last = format!("To revert the commit: {revert}");
             Ended { last, ..Ended::well(changed, format!("Removed {deployment}; {file} stays.")) }
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::error::{Command, Failure, Hint, Id, Result};
+use crate::base::error::{Aim, Command, Failure, Hint, Id, Result};
 use crate::base::files;
 use crate::deployment::notes::Notes;
 use crate::deployment::plan::{Decision, Line, Target};
@@ -10,6 +10,7 @@ use crate::deployment::run::Run;
 use crate::machine::placement::{Placement, placement};
 use crate::machine::target;
 use crate::machine::{self, ScriptSecrets, commands, secrets_file};
+use crate::settings::shell_word;
 
 /// The target and the path of this run's script.
 #[derive(Clone)]
@@ -98,27 +99,27 @@ impl Delivery {
     /// Instructions for the written files.
     pub fn next(&self, with_secrets: bool) -> Vec<Hint> {
         let target = self.placement.target;
-        let shown = if self.to_stdout() {
-            "the script on stdout".to_owned()
-        } else {
-            absolute(&self.script).display().to_string()
-        };
-        let mut lines = if target.is_host() && !self.to_stdout() {
-            let separate = self.placement.separate && with_secrets;
-            let [copy, run] = commands::over_ssh(&absolute(&self.script), separate, "USER@HOST");
-            let host = if with_secrets { "the VM (Ubuntu 24.04 or Debian 12)" } else { "the runner's host" };
-            vec![
-                Hint::new(format!("Copy it to {host} and run it there"), Command::Whole(copy)),
-                Command::Whole(run).into(),
-            ]
-        } else if with_secrets {
-            let text = format!(
-                "Create a VM ({}; Ubuntu 24.04 or Debian 12) with this as its {}",
-                target.title, target.field
-            );
-            vec![Hint::new(text, Command::Whole(shown))]
-        } else {
-            vec![Hint::new("Run this as root on the runner's host", Command::Whole(shown))]
+        let vm = "the VM (Ubuntu 24.04 or Debian 12)";
+        let host = if with_secrets { vm } else { "the runner's host" };
+        let mut lines = match (with_secrets && !target.is_host(), self.to_stdout()) {
+            (true, to_stdout) => {
+                let what = if to_stdout { "the script on stdout" } else { "this" };
+                let text = format!(
+                    "Create a VM ({}; Ubuntu 24.04 or Debian 12) with {what} as its {}",
+                    target.title, target.field
+                );
+                let path = || Command::Whole(absolute(&self.script).display().to_string());
+                vec![if to_stdout { text.into() } else { Hint::new(text, path()) }]
+            }
+            (false, true) => vec![format!("Run the script on stdout as root on {host}").into()],
+            (false, false) => {
+                let separate = self.placement.separate && with_secrets;
+                let [copy, run] = commands::over_ssh(&absolute(&self.script), separate, "USER@HOST");
+                vec![
+                    Hint::new(format!("Copy it to {host} and run it there"), Command::Whole(copy)),
+                    Command::Whole(run).into(),
+                ]
+            }
         };
         if with_secrets && !self.to_stdout() && commands::TARGETS.contains(&target.name) {
             lines.push(Hint::new(
@@ -161,13 +162,23 @@ pub fn undo_lines(run: &Run, notes: &Notes) -> Result<Vec<Line<PathBuf>>> {
         secrets_file::is_ours(text, deployment)
     })?);
     if notes.script_digest().is_some() {
-        lines.push(machine_line(run));
+        lines.push(machine_line(run, notes));
     }
     Ok(lines)
 }
 
-/// The instruction to undo the script's changes on the machine, which outrigger cannot reach.
-fn machine_line(run: &Run) -> Line<PathBuf> {
+/// The instruction to undo the script's changes on the machine, which outrigger cannot reach. Its command also works
+/// after the record is removed, which knows the addresses in the entry.
+fn machine_line(run: &Run, notes: &Notes) -> Line<PathBuf> {
+    let mut words = vec!["launch-script --uninstall".to_owned()];
+    let url = run.settings.gitlab_url.as_ref().map(|url| url.value.clone());
+    let host = run.settings.kubernetes_host.as_ref().map(|host| host.value.clone());
+    let host = host.unwrap_or_else(|| notes.record().cluster.server.trim_end_matches('/').to_owned());
+    for (flag, value) in [("--gitlab-url", url.unwrap_or_default()), ("--kubernetes-host", host)] {
+        if !value.is_empty() {
+            words.push(format!("{flag} {}", shell_word(&value)));
+        }
+    }
     let (text, way) = match target::of(*run.settings.target) {
         target if target.is_host() => (
             "the launch script's changes on the host stay".to_owned(),
@@ -178,7 +189,7 @@ fn machine_line(run: &Run) -> Line<PathBuf> {
             "or, to keep the VM, first run on it the script printed by",
         ),
     };
-    Line::keep(text).detail((way, Command::outrigger("launch-script --uninstall")))
+    Line::keep(text).detail((way, Command::Outrigger(words.join(" "), Aim::Elsewhere)))
 }
 
 /// `None` for a missing file.

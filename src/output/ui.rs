@@ -15,7 +15,7 @@ use crate::base::hint::Command;
 use crate::base::message;
 use crate::base::text::human_duration;
 use crate::output::{Human, json_data, json_line, json_page};
-use crate::settings::{self, Output, RunOptions, Settings};
+use crate::settings::{self, Completion, Output, RunOptions};
 
 /// The interval of lines about the same wait, without spinners.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -83,8 +83,7 @@ struct Inner {
     doing: (String, Instant),
     /// The time of the last output.
     last: Instant,
-    /// They complete printed commands.
-    settings: Option<Settings>,
+    completion: Option<Completion>,
 }
 
 /// Writes events, data and usage errors.
@@ -140,7 +139,7 @@ impl Ui {
                 said: BTreeMap::new(),
                 doing: (String::new(), Instant::now()),
                 last: Instant::now(),
-                settings: None,
+                completion: None,
             }),
             multi: fancy.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
             streams,
@@ -173,8 +172,16 @@ impl Ui {
     }
 
     /// Completes commands printed from now on for this run's deployment and cluster.
-    pub fn aim(&self, settings: &Settings) {
-        self.lock().settings = Some(settings.clone());
+    pub fn aim(&self, completion: Completion) {
+        self.lock().completion = Some(completion);
+    }
+
+    /// A command as it is printed.
+    pub fn complete(&self, command: &Command) -> String {
+        match &self.lock().completion {
+            Some(completion) => completion.complete(command),
+            None => command.to_string(),
+        }
     }
 
     /// Sets what the run works on from now on, for [`Self::tick`].
@@ -418,8 +425,8 @@ impl Reporter for Ui {
     fn event(&self, event: &Event) {
         let mut inner = self.lock();
         let mut event = event.clone();
-        if let Some(settings) = &inner.settings {
-            event.commands().for_each(|command| *command = Command::Whole(settings.complete(command)));
+        if let Some(completion) = &inner.completion {
+            event.commands().for_each(|command| *command = Command::Whole(completion.complete(command)));
         }
         inner.remember(&mut event);
         let event = &event;
@@ -470,12 +477,15 @@ impl Inner {
                 end.errors = std::mem::take(&mut self.errors);
                 end.pipeline = self.pipeline.take();
                 if end.deployment.is_none() {
-                    end.deployment = self.settings.as_ref().map(|settings| Summary {
-                        deployment: settings.deployment.value.clone(),
-                        runner_namespace: settings.runner_namespace.value.clone(),
-                        namespace: settings.namespace.value.clone(),
-                        ..Summary::default()
-                    });
+                    end.deployment =
+                        self.completion.as_ref().map(|completion| &completion.settings).map(|settings| {
+                            Summary {
+                                deployment: settings.deployment.value.clone(),
+                                runner_namespace: settings.runner_namespace.value.clone(),
+                                namespace: settings.namespace.value.clone(),
+                                ..Summary::default()
+                            }
+                        });
                 }
             }
             _ => {}

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Inputs, Need, Risk, Settings, Source, missing_failure, resolve, run_options, shell_word};
+use super::{
+    Completion, Inputs, Need, Risk, Settings, Source, missing_failure, resolve, run_options, shell_word,
+};
 use super::{Kind, OPTIONS, Row, SETTINGS};
-use crate::base::error::{Aim, Command, Failure, Id};
+use crate::base::error::{Command, Failure, Id};
 use crate::commands::cli;
 
 type Env = BTreeMap<String, String>;
@@ -322,16 +324,11 @@ fn printed_commands_select_the_same_deployment_and_cluster() {
     let args = ["--deployment", "demo", "--kubeconfig", "k.yaml", "--namespace", "jobs", "--timeout", "9m"];
     let settings = run(&args, &env, None, &[]).expect("valid");
     let here = std::path::absolute("k.yaml").expect("a directory").display().to_string();
-    let shown = |command: Command| settings.complete(&command).replace(&here, "/k.yaml");
+    let shown = |command: Command| settings.completion().complete(&command).replace(&here, "/k.yaml");
     for (command, wanted) in [
         (
-            Command::outrigger("setup"),
-            r"outrigger setup --deployment demo --kubeconfig /k.yaml --context 'it'\''s'",
-        ),
-        // Without a record, teardown finds the objects by their namespaces.
-        (
-            Command::teardown("--now"),
-            r"outrigger teardown --now --deployment demo --kubeconfig /k.yaml --context 'it'\''s' --namespace jobs",
+            Command::outrigger("issue-token"),
+            r"outrigger issue-token --deployment demo --kubeconfig /k.yaml --context 'it'\''s' --namespace jobs",
         ),
         // The command does not use this run's cluster.
         (
@@ -339,8 +336,13 @@ fn printed_commands_select_the_same_deployment_and_cluster() {
             "outrigger teardown --cluster-gone --deployment demo --namespace jobs",
         ),
         (
-            Command::Outrigger("create-role --context b > f".to_owned(), Aim::Cluster(&["namespace"])),
+            Command::outrigger("create-role --context b > f"),
             "outrigger create-role --context b --deployment demo --kubeconfig /k.yaml --namespace jobs > f",
+        ),
+        // On a terminal, it asks for the missing GitLab.
+        (
+            Command::again("--token-lifetime 9d"),
+            r"outrigger setup --token-lifetime 9d --deployment demo --kubeconfig /k.yaml --context 'it'\''s' --timeout 9m --namespace jobs",
         ),
         // The command lists all deployments.
         (Command::list(), "outrigger list"),
@@ -360,8 +362,44 @@ fn a_printed_command_impersonates_the_same_user_and_groups() {
         (Command::outrigger("status"), "outrigger status --as dev --as-group a,b --as-group c"),
         (Command::kubectl("version"), "kubectl --as dev --as-group a,b --as-group c version"),
     ] {
-        assert_eq!(settings.complete(&command), wanted);
+        assert_eq!(settings.completion().complete(&command), wanted);
     }
+}
+
+#[test]
+fn printed_commands_repeat_what_the_record_does_not_hold() {
+    let args = [
+        "--gitlab-url",
+        "https://a.example",
+        "--gitlab-ca-file",
+        "ca.pem",
+        "--tags",
+        "x",
+        "--reissue",
+        "all",
+    ];
+    let mut given = run(&args, &Env::new(), Some("image: alpine:3"), &[]).expect("valid").completion();
+    let here = std::path::absolute("ca.pem").expect("a directory").display().to_string();
+    let status = |given: &Completion| given.complete(&Command::outrigger("status")).replace(&here, "/ca.pem");
+    assert_eq!(
+        status(&given),
+        "outrigger status --config /etc/o.yaml --gitlab-url https://a.example --gitlab-ca-file /ca.pem --tags x"
+    );
+    given.recorded = given.settings.recorded();
+    assert_eq!(status(&given), "outrigger status");
+    given.recorded.insert("tags".to_owned(), vec!["y".to_owned()]);
+    assert_eq!(status(&given), "outrigger status --tags x");
+    // A token in a variable is sent only to a URL that is given with it.
+    given.token_in_variable = true;
+    assert_eq!(status(&given), "outrigger status --gitlab-url https://a.example --tags x");
+}
+
+#[test]
+fn the_same_run_again_has_the_same_steps() {
+    let mut given = run(&["--prune"], &Env::new(), None, &[]).expect("valid").completion();
+    given.options.only = vec!["create-role".to_owned(), "issue-token".to_owned()];
+    let again = |given: &Completion| given.complete(&Command::same_without_prompts());
+    assert_eq!(again(&given), "outrigger setup --non-interactive --prune --only create-role,issue-token");
 }
 
 #[test]

@@ -1,12 +1,11 @@
-//! Output of settings: the values to record, the missing values, and equivalent commands.
+//! Output of settings: the values to record, and the missing values.
 
 use std::collections::BTreeMap;
 
+use super::paste::anywhere;
 use super::table::setting;
-use super::{Group, Kind, Risk, Row, SETTINGS, Settings, Source};
-use crate::base::error::{Aim, Command, Failure, Field, Id};
-use crate::base::hint::program;
-use crate::base::template::shell_word;
+use super::{Risk, Row, SETTINGS, Settings};
+use crate::base::error::{Failure, Field, Id};
 use crate::base::text::count;
 
 /// The settings of GitLab that a command needs.
@@ -80,14 +79,6 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
     })
 }
 
-/// A path as one shell word that is valid in any directory.
-fn place(path: &str) -> String {
-    match std::path::absolute(path) {
-        Ok(whole) if path != "-" => shell_word(&whole.display().to_string()),
-        _ => shell_word(path),
-    }
-}
-
 impl Settings {
     pub fn accepts(&self, risk: Risk) -> bool {
         self.accept.contains(&risk)
@@ -106,7 +97,7 @@ impl Settings {
             .filter(|(row, values)| {
                 row.default.is_none_or(|default| values.len() != 1 || values[0] != default)
             })
-            .map(|(row, values)| (row.key.to_owned(), values))
+            .map(|(row, values)| (row.key.to_owned(), anywhere(row, values)))
             .collect()
     }
 
@@ -137,73 +128,5 @@ impl Settings {
             missing.push(Missing::new("project", "such as platform/hello, or its numeric id"));
         }
         missing
-    }
-
-    /// The setup command with the given and answered settings, without questions.
-    pub fn equivalent_command(&self) -> String {
-        self.command(&format!("{} setup --non-interactive", program()), |_| true)
-    }
-
-    /// Completes a printed command, so that it selects this run's deployment and cluster in any directory.
-    pub fn complete(&self, command: &Command) -> String {
-        let (words, aim) = match command {
-            Command::Whole(line) => return line.clone(),
-            Command::Kubectl(words) => return format!("{} {words}", self.kubectl()),
-            Command::Outrigger(words, aim) => (words, *aim),
-        };
-        // A redirection stays last.
-        let (words, file) = words.split_once(" > ").map_or((words.as_str(), None), |(a, b)| (a, Some(b)));
-        let accepted = |row: &Row| {
-            let cluster = matches!(row.key, "kubeconfig" | "context" | "as" | "asGroups" | "anchorUid");
-            let shared = row.group == Group::Connection && !row.key.ends_with("imeout");
-            let asked = match aim {
-                Aim::Cluster(keys) => shared || keys.contains(&row.key),
-                Aim::Deployment(keys) => (shared && !cluster) || keys.contains(&row.key),
-                Aim::Records => shared && !cluster && row.key != "deployment",
-                Aim::Nothing => return false,
-            };
-            // The words may contain the flag already.
-            asked && !words.split(' ').any(|word| word == row.dashed)
-        };
-        let line = self.command(&format!("{} {words}", program()), accepted);
-        file.map_or_else(|| line.clone(), |file| format!("{line} > {file}"))
-    }
-
-    /// `kubectl` with the flags for the same cluster and user.
-    fn kubectl(&self) -> String {
-        let mut words = vec!["kubectl".to_owned()];
-        for key in ["kubeconfig", "context", "as", "asGroups"] {
-            let (Some(row), Some((values, source))) = (setting(key), self.view(key)) else { continue };
-            if !matches!(&source, Source::Environment(name) if *name == "KUBECONFIG") {
-                let quoted =
-                    |value: &String| if key == "kubeconfig" { place(value) } else { shell_word(value) };
-                words.extend(values.iter().map(|value| format!("{} {}", row.dashed, quoted(value))));
-            }
-        }
-        words.join(" ")
-    }
-
-    fn command(&self, start: &str, accepted: impl Fn(&Row) -> bool) -> String {
-        let mut words = vec![start.to_owned()];
-        if let Some(Source::File(path)) = self.sources.values().find(|s| matches!(s, Source::File(_))) {
-            words.push(format!("--config {}", place(&path.display().to_string())));
-        }
-        for row in SETTINGS.iter().filter(|row| accepted(row)) {
-            let Some((values, source)) = self.view(row.key) else { continue };
-            if !matches!(source, Source::Flag(_) | Source::Environment(_) | Source::Asked) {
-                continue;
-            }
-            match row.kind {
-                Kind::Bool => words.push(format!("--{}", row.flag)),
-                Kind::Path => {
-                    words.extend(values.iter().map(|path| format!("--{} {}", row.flag, place(path))));
-                }
-                Kind::Lines => {
-                    words.extend(values.iter().map(|value| format!("--{} {}", row.flag, shell_word(value))));
-                }
-                _ => words.push(format!("--{} {}", row.flag, shell_word(&values.join(",")))),
-            }
-        }
-        words.join(" ")
     }
 }

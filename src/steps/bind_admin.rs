@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::base::error::{Aim, Command, Failure, Id, Kind, Result};
+use crate::base::error::{Command, Failure, Id, Kind, Result};
 use crate::base::text::count;
 use crate::cluster::Class;
 use crate::cluster::dry_run::{self, DryRun};
@@ -17,16 +17,6 @@ use crate::steps::contract::{Decided, Deciding, Info, Milestone, Outcome, Purpos
 use crate::steps::dry_runs;
 
 pub struct BindAdmin;
-
-/// Settings that printed commands must repeat, because the manifests depend on them.
-const PLACES: &[&str] = &[
-    "namespace",
-    "runnerNamespace",
-    "useNamespaces",
-    "podSecurity",
-    "namespaceLabels",
-    "namespaceAnnotations",
-];
 
 pub struct Seen {
     /// Bindings left by an earlier run, with their uid if known.
@@ -428,12 +418,11 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
     let namespace = shell_word(&names.job_namespace);
     let binding = shell_word(&format!("{}-bootstrap", names.deployment));
     let kubectl = |words: String| Command::Whole(format!("kubectl {words}"));
-    let ours = |words: &str| Command::Outrigger(words.to_owned(), Aim::Cluster(PLACES));
     let or = if failure.hints.is_empty() { "" } else { "or " };
     let failure = failure
         .hint((
             format!("{or}have an administrator apply these manifests, which give {operator} no new rights"),
-            ours("create-role --print > role.yaml"),
+            Command::outrigger("create-role --print > role.yaml"),
         ))
         .hint(kubectl("apply -f role.yaml".to_owned()));
     let edit = kubectl(format!(
@@ -446,7 +435,7 @@ fn with_administrators_commands(run: &Run, failure: Failure, operator: &str) -> 
         failure
             .hint((
                 "or create the namespaces, and have an administrator give you `edit` in the job namespace",
-                ours("create-namespaces --non-interactive"),
+                Command::outrigger("create-namespaces --non-interactive"),
             ))
             .hint(edit)
     };

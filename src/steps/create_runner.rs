@@ -343,7 +343,7 @@ fn unreachable(notes: &Notes, why: &str) -> Failure {
     let place = if gitlab.url.is_empty() { String::new() } else { format!(" at {}", gitlab.url) };
     Failure::new(Id::MissingInput, format!("cannot read {runner}{place}, which setup created"))
         .detail("because", why)
-        .hint(Command::teardown("--gitlab-token-file PATH"))
+        .hint(("with the file of your GitLab access token for PATH", Command::teardown("--gitlab-token-file PATH")))
         .hint("if that GitLab no longer exists: --gitlab-gone; to keep the runner for now: --skip create-runner")
 }
 

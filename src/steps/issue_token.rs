@@ -343,10 +343,7 @@ async fn filled(view: &View) -> Result<Option<Secret>> {
                 "likely because",
                 "the cluster's token controller is disabled, or uses an external signer",
             )
-            .hint((
-                "request a token with a lifetime instead",
-                Command::Whole(format!("{} --token-lifetime 365d", view.run.settings.equivalent_command())),
-            ))
+            .hint(("request a token with a lifetime instead", Command::again("--token-lifetime 365d")))
     })
 }
 

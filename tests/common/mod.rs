@@ -10,6 +10,7 @@ pub mod bed;
 pub mod front;
 pub mod lines;
 pub mod pool;
+pub mod printed;
 pub mod run;
 pub mod shell;
 pub mod site;

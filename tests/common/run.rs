@@ -371,6 +371,7 @@ impl Running<'_> {
         if self.cli.writes_json() && !output.stdout.is_empty() {
             assert_conform(&output, self.cli.args[0] == "list", end == End::Killed);
         }
+        super::printed::check(&self.cli.args, &output);
         output
     }
 }

@@ -23,6 +23,7 @@ pub mod lifecycle;
 mod login;
 mod options;
 mod output;
+mod pasted;
 mod preflight;
 mod remains;
 mod script;
@@ -219,6 +220,10 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("gitlab_tags_move_together", gitlab::tags_move_together),
     ("gitlab_branches", gitlab::branches),
     ("gitlab_step_by_step", gitlab::step_by_step),
+    ("pasted_after_setup_with_a_given_runner", pasted::given_runner),
+    ("pasted_after_setup_that_creates_the_runner", pasted::created_runner),
+    ("pasted_after_failures", pasted::after_failures),
+    ("pasted_renewal_of_a_token", pasted::renewal),
 ];
 
 /// Scenarios that end before the bed's API server answers anything, or that never ask it: a real one makes no
@@ -238,6 +243,7 @@ pub const FRONT_END: &[(&str, Scenario)] = &[
     ("record_and_lock_that_are_no_files", input::odd_state),
     ("pipes_without_a_writer_end_on_a_signal", believed::pipes_without_a_writer),
     ("explained_in_any_width", output::explained),
+    ("pasted_pages", pasted::pages),
 ];
 
 /// Scenarios that need a disk of their own: see [`disk::available`].

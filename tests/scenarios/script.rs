@@ -38,7 +38,8 @@ pub fn update_form(bed: &dyn Bed) {
     assert!(setting(&first, "token").is_some() && setting(&first, "bearer").is_some());
     // Something changes, and the runner's token is not at hand: what is on the host stays there.
     let changed = scene.command("setup").flag("--image", "debian:13");
-    let output = changed.run().code(0).says("no secrets").says("Run this as root on the runner's host");
+    let output =
+        changed.run().code(0).says("no secrets").says("Copy it to the runner's host and run it there");
     let update = text(&scene);
     assert!(update.contains("\n    image = \"debian:13\"\n"), "{output}");
     assert_eq!((setting(&update, "token"), setting(&update, "bearer")), (None, None), "{output}");

@@ -130,13 +130,13 @@ pub fn uninstall(bed: &dyn Bed) {
     }
     // Teardown says what it cannot reach, and how to go there: before the record is gone.
     let machine = "the VM stays, because outrigger did not create it: delete it (Amazon Lightsail)";
-    let command = format!("outrigger launch-script --uninstall --deployment {}", scene.deployment);
-    let _ = scene.teardown().arg("--dry-run").run().code(0).says(machine).says(&command);
+    let command =
+        "outrigger launch-script --uninstall --gitlab-url https://gitlab.example.com --kubernetes-host";
+    let _ = scene.teardown().arg("--dry-run").run().code(0).says(machine).says(command);
     let elsewhere = scene.elsewhere(User::Admin);
     let _ = elsewhere.teardown().arg("--dry-run").run().code(0).says(machine);
     let _ = scene.setup().flag("--target", "ssh").run().code(0);
-    let _ =
-        scene.teardown().run().code(0).says("the launch script's changes on the host stay").says(&command);
+    let _ = scene.teardown().run().code(0).says("the launch script's changes on the host stay").says(command);
     let _ = scene.teardown().arg("--ignore-not-found").run().code(0).never_says("--uninstall");
 }
 
@@ -306,7 +306,12 @@ pub fn document(bed: &dyn Bed) {
     assert!(holds(&inner, "bearer") && inner.ends_with("main \"$@\"\n"));
     // It is ours although it is no script; an update for the host that is up is one again.
     let _ = scene.command("setup").run().code(0).says("Nothing to change");
-    let _ = scene.command("setup").flag("--image", "debian:13").run().code(0).says("Run this as root");
+    let _ = scene
+        .command("setup")
+        .flag("--image", "debian:13")
+        .run()
+        .code(0)
+        .says("Copy it to the runner's host");
     assert!(read(&script).starts_with("#!/bin/sh\n"));
     let _ = setup().flag("--image", "debian:12").run().code(0);
     assert!(read(&script).starts_with("#cloud-config\n"));

@@ -393,7 +393,8 @@ pub fn used_namespace_is_named_again(bed: &dyn Bed) {
     let setup = scene.setup().args(used).args([accept, "--allow-temporary-edit"]).run().code(0);
     // What is printed for machines without the record names the places, which only the record knows there.
     let uid = scene.anchor_uid().expect("setup made it");
-    let _ = setup.says(&format!("--anchor-uid {uid} --namespace {shared} --use-namespace {shared}"));
+    let setup = setup.says(&format!("--anchor-uid {uid}"));
+    let _ = setup.says(&format!("--namespace {shared} --use-namespace {shared}"));
     let colleague = scene.elsewhere(User::Admin);
     let plain = colleague.setup().run().code(7).says("OR0706").says("--use-namespace").says(&shared);
     let _ = plain.never_says("is used as it is");

@@ -132,6 +132,7 @@ async fn settings(
     options: &RunOptions,
 ) -> Option<crate::settings::Settings> {
     let inner = Outside {
+        subcommand: outside.subcommand.clone(),
         matches,
         env: outside.env,
         options,

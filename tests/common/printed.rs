@@ -1,0 +1,249 @@
+//! The commands that outrigger prints. Every run of the real binary in every tier goes through [`check`]: what a
+//! person would paste is made of words that a shell, clap and kubectl know, with paths that are valid everywhere.
+//! `tests/pasted.rs` in the scenarios pastes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::process::Command;
+use std::sync::Mutex;
+
+use outrigger::internal::{Inputs, cli, resolve, step_help};
+
+use super::run::Output;
+
+/// A command with what is printed above it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Printed {
+    pub above: String,
+    pub line: String,
+}
+
+/// What a printed command begins with.
+const PROGRAMS: &[&str] = &["outrigger", "kubectl", "oc", "ssh", "scp", "chmod", "rm", "glab"];
+
+/// The words in capitals that a user replaces. All but the host have to be named in the line above.
+const PLACEHOLDERS: &[&str] = &["USER@HOST", "PATH", "FILE"];
+
+/// kubectl's flags for every verb, and those of each verb that is printed.
+const KUBECTL: &[(&str, &[&str])] = &[
+    ("", &["--kubeconfig", "--context", "--as", "-n"]),
+    ("annotate", &["--overwrite"]),
+    ("apply", &["-f"]),
+    ("config", &["--raw", "--minify", "--flatten", "--certificate-authority", "--embed-certs"]),
+    ("create", &["--clusterrole", "--user"]),
+    ("delete", &[]),
+    ("describe", &[]),
+    ("get", &["-o"]),
+    ("label", &["--overwrite"]),
+    ("version", &[]),
+];
+
+/// All commands on both streams, as text or as JSON lines, in order.
+#[must_use]
+pub fn printed(output: &Output) -> Vec<Printed> {
+    let mut found = Vec::new();
+    for text in [output.stdout(), output.stderr()] {
+        let mut above = String::new();
+        for line in text.lines().filter(|line| !line.starts_with("Usage:") && !line.starts_with('#')) {
+            if let Ok(value) = serde_json::from_str::<serde_json::Value>(line) {
+                strings(&value, &mut |text| take(text, true, &mut above, &mut found));
+            } else {
+                take(line, false, &mut above, &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// Every text in a JSON value but a command's product.
+fn strings(value: &serde_json::Value, each: &mut dyn FnMut(&str)) {
+    match value {
+        serde_json::Value::String(text) => text.lines().for_each(each),
+        serde_json::Value::Array(all) => all.iter().for_each(|one| strings(one, each)),
+        serde_json::Value::Object(fields) if fields.get("type") != Some(&"data".into()) => {
+            fields.values().for_each(|one| strings(one, each));
+        }
+        _ => {}
+    }
+}
+
+/// A command stands alone on an indented line, behind the label of a row, or behind the colon of its text.
+fn take(line: &str, bare: bool, above: &mut String, found: &mut Vec<Printed>) {
+    let starts = line.match_indices(": ").map(|(at, gap)| at + gap.len());
+    let label = ["more", "do this"].iter().filter_map(|label| {
+        let rest = line.strip_prefix("  ")?.strip_prefix(label)?;
+        (rest.starts_with("  ")).then(|| line.len() - rest.trim_start().len())
+    });
+    let indented = line.len() - line.trim_start().len();
+    let alone = (bare || indented >= 4).then_some(indented);
+    let command = alone
+        .into_iter()
+        .chain(label)
+        .chain(starts)
+        .map(|at| line.split_at(at))
+        .find(|(_, rest)| is_command(rest));
+    if let Some((text, command)) = command {
+        let above = format!("{} {}", std::mem::take(above), text.trim());
+        // As much as belongs to it at most.
+        let above = above.chars().rev().take(400).collect::<Vec<_>>().into_iter().rev().collect();
+        found.push(Printed { above, line: command.trim_end().to_owned() });
+        return;
+    }
+    // Text can be wrapped.
+    above.push(' ');
+    above.push_str(line.trim());
+}
+
+/// Not prose that begins with the name of a program.
+fn is_command(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    let (program, second, third) = (words.next(), words.next().unwrap_or_default(), words.next());
+    let subcommands = cli::command(&step_help());
+    let known = subcommands.get_subcommands().any(|known| known.get_name() == second) || second == "help";
+    match program {
+        Some("outrigger") => known || third.is_some_and(|word| word.starts_with("--")),
+        Some("kubectl") => second.starts_with('-') || KUBECTL.iter().any(|(verb, _)| *verb == second),
+        program => program.is_some_and(|program| PROGRAMS.contains(&program)) && !second.is_empty(),
+    }
+}
+
+/// Fails, naming the command, if a run printed one that cannot be pasted.
+pub fn check(arguments: &[OsString], output: &Output) {
+    static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let given: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    // Their product is a script, and not one command.
+    if given.iter().any(|word| word == "--print-commands" || word == "--uninstall") {
+        return;
+    }
+    for one in printed(output) {
+        let kind = format!("{} {one:?}", given.join(" ")).replace(|c: char| c.is_ascii_digit(), "0");
+        if !SEEN.lock().expect("no panic under the lock").insert(kind) {
+            continue;
+        }
+        if let Err(why) = judge(&given, &one) {
+            panic!("a printed command cannot be pasted: {why}\n{one:#?}\n{output}");
+        }
+    }
+}
+
+/// The words, as a real shell splits the line.
+#[must_use]
+pub fn words(line: &str) -> Vec<String> {
+    let script = format!("words() {{ printf '%s\\0' \"$@\"; }}\nwords {line}");
+    let output = Command::new("/bin/sh").args(["-e", "-c", &script]).env_clear().output().expect("a shell");
+    let text = String::from_utf8(output.stdout).expect("words are text");
+    assert!(output.status.success() && output.stderr.is_empty(), "no shell takes {line:?}");
+    text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+fn judge(given: &[String], one: &Printed) -> Result<(), String> {
+    let (line, file) = one.line.split_once(" > ").unwrap_or((&one.line, ""));
+    if !file.is_empty() && file != "role.yaml" {
+        return Err(format!("it writes to {file}"));
+    }
+    let words = words(line);
+    for word in &words {
+        let name = word.rsplit('=').next().unwrap_or_default().trim_end_matches(':');
+        let is_placeholder = name.len() > 2
+            && !["admin", "ID"].contains(&name)
+            && name.chars().all(|c| c.is_ascii_uppercase() || c == '@')
+            || (word.starts_with('<') && word.ends_with('>'));
+        if is_placeholder && !PLACEHOLDERS.contains(&name) {
+            return Err(format!("{name} is no documented placeholder"));
+        }
+        if is_placeholder && name != "USER@HOST" && !one.above.contains(name) {
+            return Err(format!("the line above does not say what {name} is"));
+        }
+    }
+    match words[0].as_str() {
+        "outrigger" => ours(given, one, &words),
+        "kubectl" => kubectl(given, &words),
+        _ => Ok(()),
+    }
+}
+
+fn value<'a>(words: &'a [String], flag: &str) -> Option<&'a str> {
+    words.iter().position(|word| word == flag).and_then(|at| words.get(at + 1)).map(String::as_str)
+}
+
+fn ours(given: &[String], one: &Printed, words: &[String]) -> Result<(), String> {
+    let arguments = words.iter().map(OsString::from).collect();
+    let parsed = match cli::parse(arguments, &step_help()) {
+        Ok((_, matches)) => matches,
+        Err(help) if !help.use_stderr() => return Ok(()),
+        Err(error) => return Err(error.to_string()),
+    };
+    if ["explain", "help"].contains(&words[1].as_str()) {
+        return Ok(());
+    }
+    let env = BTreeMap::from([("HOME".to_owned(), "/home/x".to_owned())]);
+    let inputs =
+        Inputs { matches: &parsed, env: &env, file: None, noted: None, home: Some("/home/x".into()) };
+    resolve(&inputs, |_, _| Ok(BTreeMap::new())).map_err(|failure| format!("{failure:?}"))?;
+    for (at, flag) in words.iter().enumerate() {
+        let is_path = flag.ends_with("-file")
+            || ["--kubeconfig", "--config", "--state-dir", "--script", "--runner-config"]
+                .contains(&flag.as_str());
+        if let Some(path) = words.get(at + 1).filter(|_| is_path)
+            && !path.starts_with('/')
+            && path != "-"
+            && !PLACEHOLDERS.contains(&path.as_str())
+        {
+            return Err(format!("{flag} {path} depends on the directory"));
+        }
+    }
+    // Without this cluster, or this machine.
+    let without = ["--cluster-gone", "--uninstall"].iter().any(|flag| words.iter().any(|word| word == flag))
+        || one.above.contains("from a machine without a record");
+    for flag in ["--deployment", "--kubeconfig", "--context", "--as", "--state-dir"] {
+        let needed = match flag {
+            "--deployment" => words[1] != "list",
+            "--state-dir" => {
+                !one.above.contains("from a machine without a record")
+                    && !words.contains(&"--uninstall".to_owned())
+            }
+            _ => words[1] != "list" && !without,
+        };
+        if needed && value(given, flag).is_some() && value(words, flag).is_none() {
+            return Err(format!("the run was given {flag}, and it is not"));
+        }
+    }
+    Ok(())
+}
+
+fn kubectl(given: &[String], words: &[String]) -> Result<(), String> {
+    let mut verb = None;
+    let mut rest = words[1..].iter();
+    let mut used = Vec::new();
+    while let Some(word) = rest.next() {
+        if word.starts_with('-') {
+            let flag = word.split('=').next().unwrap_or_default();
+            used.push(flag.to_owned());
+            if ["--kubeconfig", "--context", "--as", "-n", "-o", "-f"].contains(&flag) && flag == word {
+                rest.next();
+            }
+        } else {
+            verb = verb.or(Some(word.as_str()));
+        }
+    }
+    let verb = verb.ok_or("it has no verb")?;
+    let (_, own) = KUBECTL.iter().find(|(known, _)| *known == verb).ok_or(format!("kubectl {verb}?"))?;
+    for flag in &used {
+        if !own.contains(&flag.as_str()) && !KUBECTL[0].1.contains(&flag.as_str()) {
+            return Err(format!("kubectl {verb} has no {flag}"));
+        }
+    }
+    // An administrator's kubectl is not the operator's, and "the one kubectl uses" is not the given one.
+    let of_others = verb == "apply"
+        || words.iter().any(|word| word.ends_with("-bootstrap"))
+        || (verb == "config" && words.iter().any(|word| word == "view"));
+    for flag in ["--kubeconfig", "--context", "--as"] {
+        if !of_others && value(given, flag).is_some() && !used.iter().any(|word| word == flag) {
+            return Err(format!("the run was given {flag}, and it is not"));
+        }
+    }
+    match value(words, "--kubeconfig") {
+        Some(path) if !path.starts_with('/') => Err(format!("--kubeconfig {path} depends on the directory")),
+        _ => Ok(()),
+    }
+}

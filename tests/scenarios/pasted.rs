@@ -1,0 +1,239 @@
+//! What outrigger prints is pasted as it stands, into another directory and a new shell, and does what the line above
+//! it says. Whether the words of every printed command are good is judged in `common/printed.rs`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::Scene;
+use crate::common::bed::{Bed, User};
+use crate::common::printed::{Printed, printed};
+use crate::common::run::{Home, Output};
+use crate::common::site::Site;
+
+/// Runs a printed line in a home, as somebody at a terminal would who agrees to what is asked.
+fn paste(home: &Home, env: &[(&str, &str)], line: &str) -> Output {
+    let folder = home.path().join("in/another directory");
+    let programs = home.path().join("in/bin");
+    for folder in [&folder, &programs] {
+        fs::create_dir_all(folder).expect("a folder");
+    }
+    let program = programs.join("outrigger");
+    // Agrees where nothing else decides it.
+    let script = format!(
+        "#!/bin/sh\ncase \"$1 $*\" in\n*--yes*|*--dry-run*|*--non-interactive*|*--print*|*--uninstall*|status*|list*) ;;\n\
+         explain*|help*|preflight*) ;;\n*) set -- \"$@\" --yes ;;\nesac\nexec '{}' \"$@\"\n",
+        env!("CARGO_BIN_EXE_outrigger")
+    );
+    fs::write(&program, script).expect("a script");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let started = Instant::now();
+    let output = Command::new("/bin/sh")
+        .args(["-c", line])
+        .env_clear()
+        .env("HOME", home.path())
+        .env("XDG_STATE_HOME", home.path().join("state"))
+        .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display()))
+        .envs(env.iter().copied())
+        .current_dir(&folder)
+        .output()
+        .expect("a shell starts");
+    Output {
+        command: line.to_owned(),
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: output.stderr,
+        took: started.elapsed(),
+    }
+}
+
+/// The command below a line.
+fn below<'a>(all: &'a [Printed], text: &str) -> &'a str {
+    let found = all.iter().find(|one| one.above.contains(text));
+    &found.unwrap_or_else(|| panic!("no command below {text:?}: {all:#?}")).line
+}
+
+/// What stands below Next after a setup of any kind, except its last command: it removes the deployment.
+fn next(scene: &Scene<'_>, output: &Output, env: &[(&str, &str)], (gitlab, ca): (&[(&str, &str)], &str)) {
+    let all = printed(output);
+    let home = &scene.home;
+    let same = below(&all, "Run the same setup without prompts");
+    let _ = paste(home, env, same).code(0).says("Nothing to change");
+    let _ = paste(home, env, below(&all, "Check the deployment")).code(0);
+    if let Some(commands) = all.iter().find(|one| one.line.contains("--print-commands")) {
+        let _ = paste(home, env, &commands.line).code(0);
+    }
+    // On a machine that knows nothing but its kubeconfig.
+    let elsewhere = Home::new();
+    let kubeconfig = scene.kubeconfig().display().to_string();
+    let there = [&[("KUBECONFIG", kubeconfig.as_str())], gitlab].concat();
+    crate::common::site::settle();
+    let there_too = below(&all, "from a machine without a record").replace(" FILE", &format!(" {ca}"));
+    let _ = paste(&elsewhere, &there, &there_too).code(0);
+}
+
+fn removed(scene: &Scene<'_>, output: &Output) {
+    assert_eq!(scene.bed.admin().get(&scene.path("runner Namespace")), None, "{output}");
+}
+
+/// With a runner that is given: flags, variables, a settings file, relative paths.
+pub fn given_runner(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let home = &scene.home;
+    let _ = (scene.kubeconfig(), home.runner_token());
+    home.input("settings.yaml", "image: debian:13\ntags: [one, two]\njobLimit: 2\n");
+    let command = home
+        .outrigger("setup")
+        .arg("--non-interactive")
+        .env("KUBECONFIG", "in/Admin.kubeconfig")
+        .env("OUTRIGGER_DEPLOYMENT", &scene.deployment)
+        .env("OUTRIGGER_CONFIG", "in/settings.yaml")
+        .env("GITLAB_URL", "https://gitlab.example.com")
+        .env("OUTRIGGER_NAMESPACE", format!("{}-elsewhere", scene.deployment))
+        .flag("--runner-token-file", "in/runner-token")
+        .flag("--script", "run it.sh")
+        .flag("--target", "ssh");
+    let plan = |output: &Output| {
+        let text = output.stderr() + &output.stdout();
+        let plan = text.split_once("\nPlan\n").unwrap_or_else(|| panic!("no plan\n{output}")).1.to_owned();
+        let plan = plan.split("\n\n").next().unwrap_or_default();
+        // The same file, as it was given and as it is printed.
+        let plan = plan.replace(&format!("{}/", home.path().display()), "");
+        plan.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let dry = plan(&command.clone().arg("--dry-run").run().code(0));
+    let output = command.run().code(0);
+    let all = printed(&output);
+    next(&scene, &output, &[], (&[], ""));
+    // Where a script was deleted after use, it is written again.
+    let script = home.path().join("run it.sh");
+    fs::remove_file(&script).expect("setup wrote it");
+    let gone = home
+        .outrigger("launch-script")
+        .arg("--print-commands")
+        .flag("--deployment", &scene.deployment)
+        .flag("--runner-token-file", "in/runner-token")
+        .run()
+        .code(0);
+    let _ = paste(home, &[], below(&printed(&gone), "to write it")).code(0);
+    assert!(script.is_file(), "{gone}");
+    // The way back, also after the record is gone.
+    let output = paste(home, &[], below(&all, "Remove it")).code(0);
+    removed(&scene, &output);
+    let _ = paste(home, &[], below(&printed(&output), "script printed by")).code(0).says("#!/bin/sh");
+    // The same setup makes the same plan where nothing is remembered.
+    let same = format!("{} --dry-run", below(&all, "Run the same setup without prompts"));
+    assert_eq!(plan(&paste(home, &[], &same).code(0)), dry, "{same}");
+}
+
+/// With a runner that setup creates: the token in a file, and in a variable.
+pub fn created_runner(bed: &dyn Bed) {
+    for in_variable in [false, true] {
+        let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+        let token = site.gitlab.token("maintainer");
+        let ca = scene.home.input("gitlab-ca.pem", &site.gitlab.ca_pem()).display().to_string();
+        let variable = [("GITLAB_TOKEN", token.as_str())];
+        let env: &[_] = if in_variable { &variable } else { &[] };
+        let setup = if in_variable {
+            let project = outrigger_doubles::gitlab::PROJECT;
+            scene.home.canary(&token);
+            scene
+                .command("setup")
+                .flag("--gitlab-url", site.gitlab.url())
+                .flag("--gitlab-ca-file", &ca)
+                .flag("--project", project)
+                .env("GITLAB_TOKEN", &token)
+                .unwatched()
+        } else {
+            site.project(&scene.home, scene.command("setup"), "maintainer")
+        };
+        let output = setup.run().code(0);
+        let all = printed(&output);
+        next(&scene, &output, env, (&variable, &ca));
+        let vm = site.boot(&scene.home, &scene.home.script(&scene.deployment));
+        let output = paste(&scene.home, env, below(&all, "commit the pipeline file")).code(0);
+        let _ = output.says("succeeded on runner");
+        drop(vm);
+        let output = paste(&scene.home, env, below(&all, "Remove it")).code(0);
+        removed(&scene, &output);
+        assert!(site.gitlab.runners().is_empty(), "{output}");
+    }
+}
+
+/// After a failure, the printed command goes on.
+pub fn after_failures(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let home = &scene.home;
+    // A deployment that is not there: the list is none, and setup asks for what it needs.
+    let output = scene.status().run().code(3);
+    let all = printed(&output);
+    let _ = paste(home, &[], below(&all, "to list the recorded deployments")).code(0);
+    let _ = paste(home, &[], below(&all, "to create it")).code(2).says("OR0201").says("--gitlab-url");
+    // Step by step.
+    let alone = scene.command("issue-token").run().code(3);
+    let all = printed(&alone);
+    let _ = paste(home, &[], below(&all, "step by step")).code(0);
+    let role = all.iter().find(|one| one.line.starts_with("outrigger create-role")).expect("the second step");
+    let _ = paste(home, &[], &role.line).code(0);
+    let _ = scene.command("issue-token").run().code(0);
+    let _ = scene.set_up();
+    // A Role that is too narrow is widened by the command that says so.
+    bed.admin().patch_as("kubectl-edit", &scene.path("Role"), &json!({"rules": []}));
+    let output = scene.status().run().code(9);
+    let all = printed(&output);
+    let widen = all.iter().find(|one| one.line.contains("--force-conflicts")).expect("a command");
+    let _ = paste(home, &[], &widen.line).code(0);
+    let _ = scene.status().run().code(0);
+    // A difference is mended by the command below it.
+    bed.admin().delete(&scene.path("RoleBinding"));
+    let output = scene.status().run().code(10);
+    let _ = paste(home, &[], below(&printed(&output), "Apply the plan")).code(0);
+    let _ = scene.status().run().code(0);
+    // What would be removed is shown, and then removed.
+    let output = scene.command("teardown").run().code(2);
+    let _ = paste(home, &[], below(&printed(&output), "to see what teardown would remove")).code(0);
+    assert!(bed.admin().get(&scene.path("Role")).is_some());
+    bed.admin().create(&json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "foreign", "namespace": scene.job_namespace()}}));
+    let output = scene.teardown().run().code(5);
+    bed.admin().delete(&format!("/api/v1/namespaces/{}/configmaps/foreign", scene.job_namespace()));
+    let output = paste(home, &[], below(&printed(&output), "then finish with")).code(0);
+    removed(&scene, &output);
+    assert_eq!(bed.admin().get(&scene.path("job Namespace")), None);
+}
+
+/// A token that ends is renewed by the command in the last line.
+pub fn renewal(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let output = scene.setup().flag("--token-lifetime", "365d").run().code(0);
+    let before = bed.admin().get(&scene.path("Secret")).expect("a handle");
+    let _ = paste(&scene.home, &[], below(&printed(&output), "to renew it")).code(0);
+    let after = bed.admin().get(&scene.path("Secret")).expect("a handle");
+    assert_ne!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    let script = fs::read_to_string(scene.home.script(&scene.deployment)).expect("a script");
+    assert!(script.contains("bearer='e"), "the new token is in a script");
+    let _ = scene.teardown().run().code(0);
+}
+
+/// Every page that a failure names is there.
+pub fn pages(_: &dyn Bed) {
+    let home = Home::new();
+    let codes: BTreeSet<String> = include_str!("../../src/output/explain.txt")
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| word.len() == 6 && word.starts_with("OR0"))
+        .map(str::to_owned)
+        .collect();
+    assert!(codes.len() > 40, "{codes:?}");
+    for code in codes.iter().step_by(8) {
+        let _ = paste(&home, &[], &format!("outrigger explain {code}")).code(0).says(code);
+    }
+    for topic in ["exit-codes", "environment", "settings", "gitlab-token"] {
+        let _ = paste(&home, &[], &format!("outrigger help {topic}")).code(0);
+    }
+    assert!(!Path::new("role.yaml").exists());
+}
