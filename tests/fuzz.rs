@@ -25,7 +25,7 @@ use outrigger::internal::Record;
 use outrigger::internal::Secret;
 use outrigger::internal::message;
 use outrigger::internal::{Host, judge, read_bundle};
-use outrigger::internal::{Human, Timestamp, json_line};
+use outrigger::internal::{Human, json_line};
 use outrigger::internal::{Inputs, resolve};
 use outrigger::internal::{Selection, config_entry, contexts, load};
 use outrigger::{Ask, AskError, Check};
