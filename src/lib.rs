@@ -86,7 +86,6 @@ pub mod internal {
     };
     pub use crate::steps::STEPS;
     pub use crate::x509::{Bundle, BundleFault, Certificate, Host, Verdict, judge, read_bundle, tls};
-    pub use jiff::Timestamp;
 }
 
 /// Makes ring the TLS provider of the process, which kube and reqwest use. Call it first; a second call does nothing.
