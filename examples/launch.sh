@@ -448,6 +448,7 @@ ProtectHome=yes
 PrivateTmp=yes
 IPAddressDeny=169.254.169.254 fd00:ec2::254
 END
+	rm -f "$state.proxy"
 	# The arguments show by which unit a process was started.
 	run="$(command -v gitlab-runner) run --config $config --working-directory $etc --service outrigger-$(hash <unit)"
 	printf 'ExecStart=\nExecStart=%s\n' "$run" >>unit

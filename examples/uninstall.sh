@@ -368,6 +368,8 @@ forget() {
 	cd /
 	rm -f "$state.json" "$state.digest" "$state.digest.new" "$state-launch.sh"
 	[ "$whole" = no ] || rm -f "$mine"
+	# The service that stays for entries of others needs it.
+	[ "$ours $whole" = 'yes no' ] || rm -f "$state.proxy"
 	rmdir "${state%/*}" 2>/dev/null || : # another deployment's stays
 	rm -f "$log"
 }
