@@ -407,18 +407,6 @@ fn every_threat_has_tests_that_exist() {
 }
 
 #[test]
-fn the_readme_tells_the_permissions() {
-    let readme = read("README.md");
-    let named: BTreeSet<&str> =
-        readme.lines().filter(|line| line.contains("Runner: ") || line.contains(": Read")).collect();
-    let wrong = outrigger::internal::permissions::all()
-        .filter(|permission| !named.iter().any(|line| line.contains(permission.name)))
-        .map(|permission| permission.name.to_owned())
-        .collect();
-    assert_none("permissions that README.md does not name", &wrong);
-}
-
-#[test]
 fn the_readme_tells_the_exit_codes() {
     let readme = read("README.md");
     let told: BTreeSet<&str> = readme

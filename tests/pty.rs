@@ -116,6 +116,7 @@ fn pasted_lines_do_not_confirm_the_plan() {
     session.exp_string("Apply these").expect("the question");
     session.exp_string("[y/N]").expect("the choices");
     session.send_line("").expect("sent");
+    session.exp_string("error OR0309").expect("the failure");
     session.exp_string("ended 3").expect("not confirmed is a refusal");
     assert_eq!(desk.cluster.objects().len(), objects);
     leave(session);

@@ -1,9 +1,13 @@
 //! The session in `examples/session.txt` is what `cargo run --example article` prints: real output, with what
-//! differs from run to run written as `…`. `UPDATE_SESSION=1 cargo test --test session` writes it anew.
+//! differs from run to run written as `…`, and README's picture is made from it. `UPDATE_SESSION=1 cargo test --test
+//! session` writes both anew.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+#[path = "common/picture.rs"]
+mod picture;
 
 /// Runs the example as a user would, in a terminal of a fixed width without colour.
 fn session() -> String {
@@ -103,6 +107,7 @@ fn the_session_is_what_the_example_prints() {
     let now = settled(&session());
     if std::env::var_os("UPDATE_SESSION").is_some() {
         fs::write(&path, &now).expect("the example can be written");
+        fs::write(picture_path(), picture::picture(&now)).expect("the picture can be written");
     }
     let kept = fs::read_to_string(&path).expect("examples/session.txt");
     let first = kept.lines().zip(now.lines()).position(|(kept, now)| kept != now);
@@ -116,6 +121,22 @@ fn the_session_is_what_the_example_prints() {
         );
     }
     assert_eq!(kept.lines().count(), now.lines().count(), "one has more lines");
+}
+
+/// README's picture.
+fn picture_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/session.svg")
+}
+
+#[test]
+fn the_picture_shows_the_session() {
+    let session = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/session.txt");
+    let now = picture::picture(&fs::read_to_string(session).expect("examples/session.txt"));
+    let kept = fs::read_to_string(picture_path()).expect("docs/session.svg");
+    assert!(
+        kept == now,
+        "docs/session.svg shows another session: UPDATE_SESSION=1 cargo test --test session"
+    );
 }
 
 #[test]

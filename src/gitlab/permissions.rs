@@ -113,28 +113,13 @@ static PIPELINE: &[Permission] = &[
         "Branch: Read",
         "Project",
         "see whether the branch exists and is protected",
-        &[("GET", "projects/:id/repository/branches"), ("GET", "projects/:id/repository/branches/:branch")],
-    ),
-    permission(
-        "Branch: Delete",
-        "Project",
-        "delete the created branch in teardown",
-        &[("DELETE", "projects/:id/repository/branches/:branch")],
-    ),
-    permission(
-        "Commit: Read",
-        "Project",
-        "see the branch's commits",
-        &[("GET", "projects/:id/repository/commits"), ("GET", "projects/:id/repository/commits/:sha")],
+        &[("GET", "projects/:id/repository/branches/:branch")],
     ),
     permission(
         "Commit: Create",
         "Project",
         "commit the pipeline file, revert the commit",
-        &[
-            ("POST", "projects/:id/repository/commits"),
-            ("POST", "projects/:id/repository/commits/:sha/revert"),
-        ],
+        &[("POST", "projects/:id/repository/commits")],
     ),
     permission("Pipeline: Create", "Project", "start a pipeline", &[("POST", "projects/:id/pipeline")]),
     permission(

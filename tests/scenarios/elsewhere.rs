@@ -20,8 +20,12 @@ fn assert_refused(scene: &Scene<'_>, there: &Admin, run: impl Fn(Cli<'_>) -> Cli
     bed.mark();
     let commands = [scene.setup(), scene.setup().arg("--dry-run"), scene.status(), scene.teardown()];
     for command in commands.into_iter().chain([scene.command("create-role"), scene.command("preflight")]) {
-        let mut output =
-            run(command).run().code(3).says("was set up on another cluster").says("--cluster-gone");
+        let mut output = run(command)
+            .run()
+            .code(3)
+            .says("OR0305")
+            .says("was set up on another cluster")
+            .says("--cluster-gone");
         for name in names {
             output = output.says(name);
         }

@@ -37,6 +37,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("no_duration_stands_beside_data", no_duration),
     ("interrupted_while_told_to_come_back", interrupted_while_waiting),
     ("answers_html", html),
+    ("request_that_is_refused", refused_request),
     ("lists_without_end", lists_without_end),
     ("answer_with_a_token_cut_short", cut_short),
     ("hangs_in_the_middle", hangs_midway),
@@ -351,7 +352,13 @@ fn setup_against(bed: &'static Doubles, action: Action) -> Output {
 
 fn unavailable(bed: &'static Doubles) {
     let action = Action::Status(503, "ServiceUnavailable".to_owned(), "etcd is having a nap".to_owned());
-    let _ = setup_against(bed, action).code(8).says("etcd is having a nap");
+    let _ = setup_against(bed, action).code(8).says("OR0804").says("etcd is having a nap");
+}
+
+/// A request that the server does not take as it is: its own words, and no other kind of failure.
+fn refused_request(bed: &'static Doubles) {
+    let action = Action::Status(422, "Invalid".to_owned(), "spec is invalid: too much of it".to_owned());
+    let _ = setup_against(bed, action).code(1).says("OR0103").says("too much of it");
 }
 
 /// "The same command goes on from here" is said of a failure that passes, never of one that lasts.
@@ -404,7 +411,7 @@ fn too_many_requests(bed: &'static Doubles) {
         "message":"slow down, please","code":429}"#;
     let headers = vec![("Retry-After".to_owned(), "3600".to_owned())];
     let action = Action::Headers(429, headers, body.to_owned(), "application/json".to_owned());
-    let _ = setup_against(bed, action).code(8).says("slow down, please").says("3600 s");
+    let _ = setup_against(bed, action).code(8).says("OR0803").says("slow down, please").says("3600 s");
 }
 
 /// A wait that the server asked for is no request in flight: Ctrl-C ends it at once.
@@ -433,7 +440,7 @@ fn interrupted_while_waiting(bed: &'static Doubles) {
 fn html(bed: &'static Doubles) {
     let page = "<html><body>\u{1b}[31mPlease log in</body></html>".to_owned();
     let output = setup_against(bed, Action::Headers(200, Vec::new(), page, "text/html".to_owned()));
-    assert!(matches!(output.code, Some(3 | 4)), "a login page is no API server\n{output}");
+    let output = output.code(3).says("OR0321");
     assert!(!output.stderr.contains(&0x1b), "what servers say is stripped of control characters");
 }
 

@@ -220,6 +220,26 @@ pub fn bad_names(bed: &dyn Bed) {
     refused(bed, &scene.home, &command, 2);
 }
 
+/// What is refused for the settings alone, and for what is not there.
+pub fn refused_settings(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let file = scene.home.input("odd.yaml", "noSuchKey: 1\n");
+    let command = scene.setup().flag("--config", file);
+    let _ = refused(bed, &scene.home, &command, 2).says("OR0203").says("noSuchKey");
+    let missing = format!("{}-missing", scene.deployment);
+    let command =
+        scene.setup().flag("--use-namespace", missing.as_str()).flag("--namespace", missing.as_str());
+    let _ = refused(bed, &scene.home, &command, 3).says("OR0322").says(&missing);
+    let command = scene.teardown().arg("--cluster-gone");
+    let _ = refused(bed, &scene.home, &command, 3).says("OR0207").says("list");
+    // A script in a git work tree could be committed.
+    let tree = scene.home.path().join("in/tree");
+    std::fs::create_dir_all(tree.join(".git")).expect("a work tree");
+    let command = scene.setup().flag("--state-dir", tree.join("state"));
+    let output = command.run().code(3).says("OR0707").says("--script");
+    assert!(!tree.join("state").join(&scene.deployment).exists(), "{output}");
+}
+
 pub fn bad_runner_token(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     for (name, text) in [

@@ -74,7 +74,10 @@ pub fn two_at_once(bed: &dyn Bed) {
         let outputs: Vec<Output> = running.into_iter().map(Running::wait).collect();
         for output in outputs {
             match output.code {
-                Some(6) => refused += 1,
+                Some(6) => {
+                    let _ = output.says("OR0601");
+                    refused += 1;
+                }
                 _ => drop(output.code(0)),
             }
         }

@@ -199,7 +199,7 @@ pub fn as_limited(bed: &dyn Bed) {
     neighbours(&scene);
     let before = world(bed.admin());
     bed.mark();
-    scene.setup().run().code(4).says("create-role");
+    scene.setup().run().code(4).says("OR0403").says("create-role");
     assert_eq!(listing(&writes(bed)), "", "a refusal that is certain comes before the first write");
     assert_same("a refused setup", &before, &world(bed.admin()));
 
@@ -233,7 +233,7 @@ pub fn as_nobody(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Nobody);
     let before = world(bed.admin());
     bed.mark();
-    scene.setup().run().code(4);
+    let _ = scene.setup().run().code(4).says("OR0402");
     assert_eq!(listing(&writes(bed)), "", "nothing was worth a try");
     assert_same("a refused setup", &before, &world(bed.admin()));
     assert!(!scene.home.script(&scene.deployment).exists());

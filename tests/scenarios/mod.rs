@@ -238,6 +238,7 @@ pub const FRONT_END: &[(&str, Scenario)] = &[
     ("server_that_hangs", input::hangs),
     ("server_that_hangs_up", input::hangs_up),
     ("bad_names", input::bad_names),
+    ("settings_that_are_refused", input::refused_settings),
     ("bad_runner_token", input::bad_runner_token),
     ("tokens_in_the_wrong_place", input::tokens_in_the_wrong_place),
     ("record_and_lock_that_are_no_files", input::odd_state),

@@ -246,7 +246,7 @@ pub fn silence_where_machines_are_not_told(bed: &'static Doubles) {
     let anchor = scene.path("ServiceAccount");
     bed.admin().patch(&anchor, &super::json!({"metadata": {"annotations": annotations}}));
     let command = site.project(&colleague.home, colleague.command("setup"), "maintainer");
-    let _ = command.run().code(7).says("does not show").never_says("no machine yet");
+    let _ = command.run().code(7).says("OR0705").says("does not show").never_says("no machine yet");
 }
 
 /// A Geo secondary, or any other instance that cannot be written to.

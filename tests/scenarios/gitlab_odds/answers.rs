@@ -112,7 +112,7 @@ pub fn interrupted_while_waiting(bed: &'static Doubles) {
     let _ = kill_process(pid, Signal::INT);
     let output = running.wait();
     site.gitlab.clear_faults();
-    let _ = output.code(130);
+    let _ = output.code(130).says("OR0102");
 }
 
 pub fn gitlab_down(bed: &'static Doubles) {
@@ -184,7 +184,7 @@ pub fn foreign_file(bed: &'static Doubles) {
             .args(extra.iter().copied())
             .run()
     };
-    let _ = commit(&[]).code(7).says("- build:").says("--overwrite-pipeline");
+    let _ = commit(&[]).code(7).says("OR0704").says("- build:").says("--overwrite-pipeline");
     assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").as_deref(), Some(theirs));
     let _ = commit(&["--overwrite-pipeline"]).code(0);
     assert!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("a file").contains("hello world!"));
@@ -211,7 +211,7 @@ pub fn lint(bed: &'static Doubles) {
     };
     let commit = || site.project(&scene.home, scene.command("commit-pipeline"), "maintainer");
     site.gitlab.inject(fault("POST", "/ci/lint", verdict(false, &["jobs:test config is odd"], &[])));
-    let _ = commit().run().code(3).says("jobs:test config is odd").says("--print");
+    let _ = commit().run().code(3).says("OR0317").says("jobs:test config is odd").says("--print");
     assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml"), None);
     site.gitlab.clear_faults();
     site.gitlab.inject(fault("POST", "/ci/lint", verdict(true, &[], &["this may run twice"])));
@@ -243,7 +243,7 @@ pub fn proxies(bed: &'static Doubles) {
             .env("NO_PROXY", "127.0.0.1")
             .run()
     };
-    let _ = through("gitlab.example.com").code(8);
+    let _ = through("gitlab.example.com").code(8).says("OR0805");
     let asked = || seen.lock().expect("no panic under the lock").clone();
     let expected = format!("CONNECT gitlab.example.com:{}", site.gitlab.port());
     assert!(asked().contains(&expected), "{}", asked());

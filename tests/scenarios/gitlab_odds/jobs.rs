@@ -9,7 +9,7 @@ pub fn stuck_and_slow(bed: &'static Doubles) {
     // Never booted: the wait ends and says what was last seen.
     let site = Site::new();
     let (scene, vm) = with_machine(bed, &site, Behaviour::Silent);
-    let _ = run_pipeline(&scene, &site, "3s").run().code(8).says("never contacted GitLab");
+    let _ = run_pipeline(&scene, &site, "3s").run().code(8).says("OR0806").says("never contacted GitLab");
     // Booted late: that is slow, not stuck.
     vm.set_behaviour(Behaviour::Succeed);
     let _ = run_pipeline(&scene, &site, "60s").run().code(0).says("succeeded on runner");
@@ -19,7 +19,7 @@ pub fn stuck_and_slow(bed: &'static Doubles) {
     let (scene, _vm) = with_machine(bed, &site, Behaviour::RegisterOnly);
     let id = runner_id(&site);
     crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), &json!({"paused": true}));
-    let output = run_pipeline(&scene, &site, "60s").run().code(9).says("paused");
+    let output = run_pipeline(&scene, &site, "60s").run().code(9).says("OR0912").says("paused");
     assert!(output.took < SOON, "no waiting helps\n{output}");
     crate::common::site::put(
         &site.gitlab,
@@ -50,7 +50,12 @@ pub fn bad_ends(bed: &'static Doubles) {
     let site = Site::new();
     let failing = Behaviour::Fail { reason: "script_failure".to_owned(), exit_code: 1 };
     let (scene, vm) = with_machine(bed, &site, failing);
-    let _ = run_pipeline(&scene, &site, "60s").run().code(9).says("script_failure").says("hello world!");
+    let _ = run_pipeline(&scene, &site, "60s")
+        .run()
+        .code(9)
+        .says("OR0910")
+        .says("script_failure")
+        .says("hello world!");
     // Mended: a new pipeline of the same commit.
     vm.set_behaviour(Behaviour::Succeed);
     let _ = run_pipeline(&scene, &site, "60s").run().code(0).says("succeeded on runner");
@@ -71,7 +76,7 @@ pub fn bad_ends(bed: &'static Doubles) {
     let options =
         DriverOptions { behaviour: Behaviour::RegisterOnly, ..DriverOptions::new(&site.gitlab, &own) };
     let _vm = RunnerDriver::start(options);
-    let output = run_pipeline(&scene, &site, "60s").run().code(9);
+    let output = run_pipeline(&scene, &site, "60s").run().code(9).says("OR0911");
     let _ = output.says("not on our runner").says(&format!("runner {theirs}"));
 }
 
@@ -82,7 +87,7 @@ pub fn running_job(bed: &'static Doubles) {
         site.gitlab.pipelines(PROJECT).iter().any(|pipeline| pipeline["status"] == "running")
     });
     let before = world(bed.admin());
-    let output = teardown(&scene, &site).flag("--timeout", "3s").run().code(8);
+    let output = teardown(&scene, &site).flag("--timeout", "3s").run().code(8).says("OR0801");
     let _ = output.says("still running").says("--now").says("is paused and takes no new jobs").says("setup");
     assert_same("a teardown that waited in vain", &before, &world(bed.admin()));
     assert_eq!(site.gitlab.runners()[0]["paused"], true, "no new job gets in the way");

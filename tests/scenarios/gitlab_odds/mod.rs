@@ -72,6 +72,7 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_addresses", tokens::addresses),
     ("gitlab_request_counts", answers::request_counts),
     ("gitlab_commit_message_by_a_rule", refusals::commit_message),
+    ("gitlab_commit_rule", refusals::commit_rule),
     ("gitlab_commit_message_that_skips_pipelines", refusals::message_that_skips),
     ("gitlab_refusals_have_ids_and_ways_on", refusals::words),
     ("gitlab_workflow_rules_leave_no_pipeline", refusals::workflow_rules),

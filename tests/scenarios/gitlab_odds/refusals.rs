@@ -52,6 +52,16 @@ pub fn commit_message(bed: &'static Doubles) {
     assert_eq!(messages().iter().filter(|said| said.starts_with(message)).count(), 3, "{:?}", messages());
 }
 
+/// Another push rule: refused with GitLab's words.
+pub fn commit_rule(bed: &'static Doubles) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let words = "GitLab: Author 'a@example.com' is not a member of team";
+    site.gitlab.inject(fault("POST", "/repository/commits", says(400, words)));
+    let output = site.project(&scene.home, scene.command("commit-pipeline"), "maintainer").run();
+    site.gitlab.clear_faults();
+    let _ = output.code(3).says("OR0342").says("not a member of team").says("commit-pipeline --print");
+}
+
 /// A message that asks for no pipeline: one is asked for all the same.
 pub fn message_that_skips(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
@@ -94,6 +104,8 @@ pub fn words(bed: &'static Doubles) {
         ("/pipeline", 422, "Something is not processable", "OR0346", 3, "GitLab's message"),
         ("/user/runners", 405, "405 Not Allowed", "OR0347", 3, "16.0"),
         ("/user/runners", 422, "Unprocessable", "OR0346", 3, "GitLab's message"),
+        ("/user/runners", 401, "401 Unauthorized", "OR0411", 4, "rejected the token"),
+        ("/user/runners", 404, "404 Not Found", "OR0312", 3, "not visible"),
         (
             "/user/runners",
             400,

@@ -181,7 +181,7 @@ pub fn who_may_commit(bed: &'static Doubles) {
     let _ = run("maintainer", &["--pipeline-script", "true"]).code(0);
     site.gitlab
         .change_project(PROJECT, |project| project.ci_config_path = Some("ci.yml@acme/elsewhere".to_owned()));
-    let _ = run("maintainer", &[]).code(3).says("elsewhere");
+    let _ = run("maintainer", &[]).code(3).says("OR0316").says("elsewhere");
 }
 
 pub fn token_prefixes(bed: &'static Doubles) {
@@ -235,7 +235,7 @@ pub fn registration_tokens(bed: &'static Doubles) {
         };
         let output = legacy(scene.command("setup"));
         if !allowed {
-            let _ = output.code(4).says("410 Gone").says("--gitlab-token-file");
+            let _ = output.code(4).says("OR0416").says("410 Gone").says("--gitlab-token-file");
             assert_eq!(site.gitlab.runners().len(), 0);
             continue;
         }
@@ -310,7 +310,12 @@ pub fn preflight(bed: &'static Doubles) {
     let _ = output.says("for-ci (api), until 2042-01-31").says("you are Maintainer").says("19.4.1 at");
     assert_eq!(listing(&writes(bed)), "");
     let old = Site::with(Options { version: "15.4.0".to_owned(), ..Options::default() });
-    let _ = old.project(&scene.home, scene.command("preflight"), "maintainer").run().code(3).says("too old");
+    let _ = old
+        .project(&scene.home, scene.command("preflight"), "maintainer")
+        .run()
+        .code(3)
+        .says("OR0318")
+        .says("too old");
     let older = Site::with(Options { version: "18.2.0".to_owned(), ..Options::default() });
     let _ = older
         .project(&scene.home, scene.command("preflight"), "maintainer")
