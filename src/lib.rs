@@ -21,7 +21,7 @@
 //! | [`x509`] | certificates judged by Go's rules, and TLS |
 //! | [`base`] | errors, files, requests, secrets, text: no knowledge of clusters, GitLab or machines |
 //!
-//! Where to change a flag's wording or default: `settings/table.rs`; a question: `commands/wizard.rs`; the rights
+//! Where to change a flag's wording or default: `settings/table.rs`; a question: `commands/wizard/questions.rs`; the rights
 //! granted: `cluster/rights.rs`; the script: `templates/launch.sh` and `machine/`; the wording of a server's error:
 //! `cluster/refusal.rs` and `gitlab/refusal.rs`; the ownership of an object: `deployment/ownership.rs`, and without a
 //! record `commands/witness.rs`; exit codes: `base/error.rs`; the order of steps: `steps/mod.rs`.
@@ -51,7 +51,7 @@ use base::event::{Event, Reporter as _};
 use commands::cli::{self, Invocation};
 use commands::session::Outside;
 
-pub use commands::wizard::{Ask, AskError, Check, TerminalAsk};
+pub use commands::wizard::{Ask, AskError, TerminalAsk};
 pub use output::ui::{Streams, Ui};
 pub use settings::RunOptions;
 
@@ -132,6 +132,8 @@ pub async fn run(
             move |text| ui.event(&Event::Warning { text })
         })),
         ask,
+        asked: settings::Remembered::new(),
+        typed: None,
     };
     let ended = {
         let work = dispatch(invocation, &mut outside);
@@ -217,6 +219,18 @@ fn finish(ui: &Ui, started: Instant, ended: &mut commands::Ended) -> u8 {
     };
     if !ended.failures.is_empty() && !ended.changed && ended.text.is_empty() {
         "Nothing was changed.".clone_into(&mut ended.text);
+    }
+    // To decide against it is no error.
+    if let [failure] = ended.failures.as_slice()
+        && failure.id == Id::NotConfirmed
+        && !ended.changed
+    {
+        ended.text = format!("Nothing was changed: {}.", failure.message);
+        let lines = std::mem::take(&mut ended.failures[0].hints);
+        if !lines.is_empty() {
+            ui.event(&Event::Next { lines });
+        }
+        ended.failures.clear();
     }
     for failure in ended.failures.iter().rev() {
         ui.event(&Event::Failed(failure.clone()));

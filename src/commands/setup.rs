@@ -1,7 +1,5 @@
 //! `setup`: the list of steps, forwards.
 
-use std::rc::Rc;
-
 use crate::base::error::{Aim, Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Mark, Reporter as _};
 use crate::base::text::count;
@@ -11,7 +9,7 @@ use crate::deployment::plan::Line;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan, Watch};
 use crate::machine::script_files::Delivery;
-use crate::settings::{Output, Settings, shell_word};
+use crate::settings::{Need, Output, Settings, shell_word};
 use crate::steps::contract::AnyStep;
 use crate::steps::prune;
 
@@ -20,15 +18,22 @@ use crate::steps::prune;
 /// # Errors
 /// What keeps it from beginning; what it met later is in [`Ended`].
 pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
-    let (selection, known) = selected(outside).await?;
+    let (mut selection, mut known) = selected(outside).await?;
+    let need = need(&selection);
+    if wizard::is_first_setup(outside, &known, need) {
+        wizard::first_setup(outside, known, need).await?;
+        (selection, known) = selected(outside).await?;
+    }
     let session = open(outside, &selection, Needs::default(), known).await?;
     let mut plan = engine::plan(session.reads(), &selection).await;
     let prune = session.run().settings.prune;
     let stale = prune::plan(session.reads(), prune).await?;
     outside.ui.event(&header(&session).await);
     let changes = plan.changes() + if prune { stale.len() } else { 0 };
-    if let Some(ended) = show(outside, &session, &plan, &stale, changes)? {
-        return Ok(ended);
+    match show(outside, &session, &plan, &stale, changes).await {
+        Ok(None) => {}
+        Ok(Some(ended)) => return Ok(ended),
+        Err(failure) => return Err(wizard::go_on(failure, &session.run().settings)),
     }
     if changes > 0 || !session.notes().recorded || session.has_new_settings() {
         session.adopt().await?;
@@ -50,6 +55,11 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     Ok(done(&session, &plan, changed))
 }
 
+/// What these steps need of GitLab's side.
+fn need(selection: &[&'static dyn AnyStep]) -> Need {
+    selection.iter().map(|step| step.info().gitlab).max().unwrap_or_default()
+}
+
 /// Opens a session for these steps, on the cluster and the GitLab that the deployment lives on.
 pub(super) async fn open(
     outside: &mut Outside<'_>,
@@ -59,7 +69,7 @@ pub(super) async fn open(
 ) -> Result<Session> {
     let needs = Needs {
         writes: !outside.options.dry_run,
-        gitlab: selection.iter().map(|step| step.info().gitlab).max().unwrap_or_default(),
+        gitlab: need(selection),
         parts: selection.iter().filter_map(|step| step.info().part).collect(),
         ..needs
     };
@@ -73,7 +83,7 @@ pub(super) async fn open(
 }
 
 /// Shows the plan, and asks whether it is to be applied. Returns how it ended where it does not go on from here.
-pub(super) fn show(
+pub(super) async fn show(
     outside: &mut Outside<'_>,
     session: &Session,
     plan: &Plan,
@@ -100,10 +110,8 @@ pub(super) fn show(
         if !outside.ui.interactive() {
             return Err(unconfirmed(&format!("applying {}", count(changes, "change"))));
         }
-        let ui = Rc::clone(&outside.ui);
-        let ask = &mut *outside.ask;
-        if !ui.pause(|| wizard::confirm_plan(ask, changes))? {
-            return Err(Failure::new(Id::NotConfirmed, "not confirmed"));
+        if !outside.asking(|ask| wizard::confirm_plan(ask, changes)).await? {
+            return Err(Failure::new(Id::NotConfirmed, "the plan was not confirmed"));
         }
     }
     Ok(None)

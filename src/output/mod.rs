@@ -7,6 +7,7 @@ mod shown;
 pub mod ui;
 
 pub use human::Human;
+pub(crate) use human::ascii;
 pub(crate) use json::data as json_data;
 pub use json::render as json_line;
 

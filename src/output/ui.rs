@@ -321,7 +321,7 @@ fn set(env: &BTreeMap<String, String>, name: &str) -> bool {
     env.get(name).is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
 }
 
-fn dumb(env: &BTreeMap<String, String>) -> bool {
+pub(crate) fn dumb(env: &BTreeMap<String, String>) -> bool {
     env.get("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
@@ -337,7 +337,7 @@ fn colour(env: &BTreeMap<String, String>, tty: bool) -> bool {
 }
 
 /// As in POSIX, the first of the variables that is set and not empty decides.
-fn unicode(env: &BTreeMap<String, String>) -> bool {
+pub(crate) fn unicode(env: &BTreeMap<String, String>) -> bool {
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| env.get(*name).filter(|v| !v.is_empty()));
     locale.is_some_and(|value| {

@@ -123,6 +123,13 @@ impl Settings {
         self.command("outrigger setup --non-interactive", |_| true)
     }
 
+    /// The setup command with the given and answered settings, which asks for the rest. Stdin is not a file to name
+    /// again.
+    pub fn command_so_far(&self) -> String {
+        let is_stdin = |row: &Row| self.view(row.key).is_some_and(|(values, _)| values == ["-"]);
+        self.command("outrigger setup", |row| !is_stdin(row))
+    }
+
     /// Completes a printed command, so that it selects this run's deployment and cluster in any directory.
     pub fn complete(&self, command: &Command) -> String {
         let (words, aim) = match command {
