@@ -53,9 +53,10 @@ impl Caller {
         }];
         match &self.token {
             Some(token) => {
-                parts.push(match token.granular {
-                    true => "fine-grained".to_owned(),
-                    false => format!("scopes {}", token.scopes.join(", ")),
+                parts.push(if token.granular {
+                    "fine-grained".to_owned()
+                } else {
+                    format!("scopes {}", token.scopes.join(", "))
                 });
                 parts.push(match &token.expires {
                     Some(day) => format!("expires {day}"),

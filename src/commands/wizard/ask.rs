@@ -117,6 +117,9 @@ pub fn confirm(ask: &mut dyn Ask, prompt: &str) -> Result<bool, AskError> {
     }
 }
 
+/// A check of an answer, with the value in its canonical form or why it is refused.
+pub type Check<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
 /// A row of a list: its name, which can be typed, and a note.
 pub type Row = (String, String);
 
@@ -127,7 +130,7 @@ pub fn choose(
     title: &str,
     rows: &[Row],
     default: Option<usize>,
-    other: Option<&dyn Fn(&str) -> Result<String, String>>,
+    other: Option<Check>,
 ) -> Result<String, AskError> {
     let all: Vec<usize> = (0..rows.len()).collect();
     let mut shown = all.clone();

@@ -74,7 +74,10 @@ impl Keys {
         self.pending.push(byte);
         match self.pending[0] {
             27 => self.sequence(),
-            127 => self.take().and_then(|_| self.typed(Key::Back)),
+            127 => {
+                self.take();
+                self.typed(Key::Back)
+            }
             first => {
                 let length = match first {
                     0..128 => 1,
@@ -87,7 +90,7 @@ impl Keys {
                 if self.pending.len() < length && !is_cut {
                     return None;
                 }
-                let bytes = self.take()?;
+                let bytes = self.take();
                 let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.chars().next());
                 match text {
                     Some(c) => self.character(c),
@@ -97,8 +100,8 @@ impl Keys {
         }
     }
 
-    fn take(&mut self) -> Option<Vec<u8>> {
-        Some(std::mem::take(&mut self.pending))
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pending)
     }
 
     /// A key that has no meaning in a paste.
@@ -150,7 +153,7 @@ impl Keys {
         if !complete && self.pending.len() < LONGEST_SEQUENCE {
             return None;
         }
-        let sequence = self.take()?;
+        let sequence = self.take();
         let key = match &sequence[1..] {
             b"[200~" => {
                 self.paste = Paste::Begun;

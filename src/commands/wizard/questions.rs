@@ -60,7 +60,7 @@ pub struct Questions<'a, 'o> {
     /// Whether the runner exists already, once that is known.
     pub exists: Option<bool>,
     remote: Option<Remote>,
-    /// The runner's GitLab user, scopes and so on, as told.
+    /// What GitLab says about the token.
     pub caller: Option<String>,
 }
 
@@ -225,8 +225,17 @@ impl<'a, 'o> Questions<'a, 'o> {
         self.outside.asking(|ask| ask::refuse(ask, why)).await
     }
 
-    /// Takes an answer; returns why it is refused together with the other settings.
+    /// Whether this question was put, so that its answer was not given otherwise.
+    pub fn was_put(&self, question: Question) -> bool {
+        self.done.contains(&question)
+    }
+
+    /// Takes an answer; returns why it is refused together with the other settings. A default that is left as it is
+    /// stays a default, which gives way to what a deployment in the cluster notes.
     async fn answer(&mut self, key: &'static str, values: Vec<String>) -> Result<Option<String>> {
+        if self.settings().view(key) == Some((values.clone(), Source::Default)) {
+            return Ok(None);
+        }
         let before = self.outside.asked.insert(key.to_owned(), values);
         match self.outside.settings().await {
             Ok(known) => {
@@ -328,13 +337,12 @@ impl<'a, 'o> Questions<'a, 'o> {
     async fn ask_runner_token(&mut self) -> Result<()> {
         loop {
             let prompt = "File with the runner authentication token, glrt-... (empty to type it)";
-            let path = match self.file(prompt).await? {
-                Some(path) => path,
-                None => {
-                    let token = self.outside.asking(|ask| ask.secret("Runner authentication token")).await?;
-                    self.outside.intake.typed(&token);
-                    "-".to_owned()
-                }
+            let path = if let Some(path) = self.file(prompt).await? {
+                path
+            } else {
+                let token = self.outside.asking(|ask| ask.secret("Runner authentication token")).await?;
+                self.outside.intake.typed(&token);
+                "-".to_owned()
             };
             let found =
                 credentials::read_secret(&self.outside.intake, Path::new(&path), "runner token").await;
@@ -370,7 +378,7 @@ impl<'a, 'o> Questions<'a, 'o> {
                 }
                 Err(failure) => failure,
             };
-            let mistaken = self.mistaken(&failure)?;
+            let mistaken = mistaken(&failure)?;
             self.refuse(&told(&failure)).await?;
             match mistaken {
                 Mistaken::Token => {}
@@ -411,18 +419,14 @@ impl<'a, 'o> Questions<'a, 'o> {
             self.outside.intake.forget(&path);
         }
         let prompt = "File with your GitLab access token, scope api (empty to type it)";
-        match self.file(prompt).await? {
-            Some(path) => {
-                self.outside.typed = None;
-                self.keep("gitlabTokenFile", &path).await
-            }
-            None => {
-                let token = self.outside.asking(|ask| ask.secret("Your GitLab access token")).await?;
-                self.drop_answers(&["gitlabTokenFile"]).await?;
-                self.outside.typed = Some(token);
-                Ok(())
-            }
+        if let Some(path) = self.file(prompt).await? {
+            self.outside.typed = None;
+            return self.keep("gitlabTokenFile", &path).await;
         }
+        let token = self.outside.asking(|ask| ask.secret("Your GitLab access token")).await?;
+        self.drop_answers(&["gitlabTokenFile"]).await?;
+        self.outside.typed = Some(token);
+        Ok(())
     }
 
     /// The connection to GitLab, with a deadline of its own.
@@ -443,18 +447,6 @@ impl<'a, 'o> Questions<'a, 'o> {
         match caller.token.as_ref().and_then(|token| facts::lacks(token, purpose).into_iter().next()) {
             Some(failure) => Err(failure),
             None => Ok(caller.text()),
-        }
-    }
-
-    /// Which answer a failure is about; the failure itself for a signal.
-    fn mistaken(&self, failure: &Failure) -> Result<Mistaken> {
-        match failure.id {
-            Id::Interrupted => Err(failure.clone()),
-            Id::GitlabCertificate => Ok(Mistaken::Ca),
-            Id::NotGitlab | Id::GitlabUnavailable | Id::GitlabProxyRefused | Id::GitlabTlsUnsupported => {
-                Ok(Mistaken::Url)
-            }
-            _ => Ok(Mistaken::Token),
         }
     }
 
@@ -615,6 +607,18 @@ enum Mistaken {
     Token,
     Url,
     Ca,
+}
+
+/// Which answer a failure is about; the failure itself for a signal.
+fn mistaken(failure: &Failure) -> Result<Mistaken> {
+    match failure.id {
+        Id::Interrupted => Err(failure.clone()),
+        Id::GitlabCertificate => Ok(Mistaken::Ca),
+        Id::NotGitlab | Id::GitlabUnavailable | Id::GitlabProxyRefused | Id::GitlabTlsUnsupported => {
+            Ok(Mistaken::Url)
+        }
+        _ => Ok(Mistaken::Token),
+    }
 }
 
 /// Why a machine elsewhere may not reach the address; completes "the API server at URL …".

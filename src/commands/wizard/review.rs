@@ -1,5 +1,7 @@
 //! All answers on one page, with their sources, before the plan.
 
+use std::fmt::Write as _;
+
 use super::ask;
 use super::questions::{Question, Questions, unreached};
 use crate::base::error::Result;
@@ -17,9 +19,9 @@ pub async fn ask(questions: &mut Questions<'_, '_>) -> Result<Option<Question>> 
     let label = rows.iter().map(|row| width(row.1)).max().unwrap_or(0);
     let mut text = "Review".to_owned();
     for (number, (_, name, value, source)) in rows.iter().enumerate() {
-        text += &format!("\n  {:>2}) {}  {value}", number + 1, pad(name, label));
+        let _ = write!(text, "\n  {:>2}) {}  {value}", number + 1, pad(name, label));
         if !source.is_empty() {
-            text += &format!("  ({source})");
+            let _ = write!(text, "  ({source})");
         }
     }
     questions.say(&text).await?;
@@ -34,7 +36,7 @@ pub async fn ask(questions: &mut Questions<'_, '_>) -> Result<Option<Question>> 
     Ok(answer.and_then(|at| rows.get(at)).map(|row| row.0))
 }
 
-fn add(rows: &mut Vec<Row>, question: Question, label: &'static str, value: String, source: impl ToString) {
+fn add(rows: &mut Vec<Row>, question: Question, label: &'static str, value: String, source: &impl ToString) {
     rows.push((question, label, value, source.to_string()));
 }
 
@@ -57,34 +59,40 @@ async fn rows(questions: &Questions<'_, '_>) -> Result<Vec<Row>> {
             Question::Context,
             "context",
             current.unwrap_or_default(),
-            "kubeconfig, current context",
+            &"kubeconfig, current context",
         ),
     }
     let note = unreached(&endpoint).map(|why| format!("; {why}")).unwrap_or_default();
     match &settings.kubernetes_host {
         Some(host) => {
-            add(&mut rows, Question::Endpoint, "API server", format!("{}{note}", host.value), &host.source)
+            add(&mut rows, Question::Endpoint, "API server", format!("{}{note}", host.value), &host.source);
         }
         None => {
-            add(&mut rows, Question::Endpoint, "API server", format!("{}{note}", endpoint.url), "kubeconfig")
+            add(
+                &mut rows,
+                Question::Endpoint,
+                "API server",
+                format!("{}{note}", endpoint.url),
+                &"kubeconfig",
+            );
         }
     }
     if let Some(Sourced { value, source }) = &settings.gitlab_url {
         add(&mut rows, Question::Url, "GitLab", value.clone(), source);
     }
     let exists = questions.exists == Some(true);
-    if exists {
-        add(&mut rows, Question::Runner, "runner", "an existing one".to_owned(), &Source::Asked);
-        if let Some(file) = &settings.runner_token_file {
-            let shown = if file.value.as_os_str() == "-" {
-                "typed, not shown".to_owned()
-            } else {
-                file.value.display().to_string()
-            };
-            add(&mut rows, Question::RunnerToken, "runner token", shown, &file.source);
-        }
-    } else {
-        add(&mut rows, Question::Runner, "runner", "a new one".to_owned(), &Source::Asked);
+    // Otherwise other settings decide.
+    if questions.was_put(Question::Runner) {
+        let value = if exists { "an existing one" } else { "a new one" };
+        add(&mut rows, Question::Runner, "runner", value.to_owned(), &Source::Asked);
+    }
+    if let Some(file) = &settings.runner_token_file {
+        let shown = if file.value.as_os_str() == "-" {
+            "typed, not shown".to_owned()
+        } else {
+            file.value.display().to_string()
+        };
+        add(&mut rows, Question::RunnerToken, "runner token", shown, &file.source);
     }
     if let Some(caller) = &questions.caller {
         let source = match (&questions.outside.typed, &settings.gitlab_token_file) {
@@ -94,7 +102,7 @@ async fn rows(questions: &Questions<'_, '_>) -> Result<Vec<Row>> {
                 .map(|(name, _)| name.to_owned())
                 .unwrap_or_default(),
         };
-        add(&mut rows, Question::Token, "GitLab token", caller.clone(), source);
+        add(&mut rows, Question::Token, "GitLab token", caller.clone(), &source);
     }
     if let Some(project) = &settings.project {
         add(&mut rows, Question::Project, "project", project.value.clone(), &project.source);

@@ -2,6 +2,7 @@
 //! a prompt changes on the terminal is undone when the prompt ends.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Stdin};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -142,7 +143,7 @@ impl Field {
                         (*used <= cursor).then_some(c)
                     })
                     .collect();
-                out += &format!("\r{prefix}{before}");
+                let _ = write!(out, "\r{prefix}{before}");
             }
             out
         };
