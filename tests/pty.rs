@@ -295,6 +295,7 @@ fn generated_objects_are_asked_about() {
     let shown = session.exp_string("Delete these namespaces together with the objects").expect("asked");
     assert!(!shown.contains("Removed "), "{shown}");
     session.exp_string("networkpolicies/default-deny (by Kyverno)").expect("what it is about");
+    session.exp_string("Delete them? [y/N]").expect("the question");
     session.send_line("").expect("sent");
     session.exp_string("ended 5").expect("no is the default");
     assert!(standing(&desk));
@@ -302,6 +303,7 @@ fn generated_objects_are_asked_about() {
     session.exp_string("to confirm").expect("the question");
     session.send_line("kubernetes-runner").expect("sent");
     session.exp_string("networkpolicies/default-deny (by Kyverno)").expect("what it is about");
+    session.exp_string("Delete them? [y/N]").expect("the question");
     session.send_line("y").expect("sent");
     session.exp_string("ended 0").expect("it ends well");
     assert!(!standing(&desk));
@@ -341,7 +343,7 @@ fn a_first_setup_is_asked_checked_reviewed_and_applied() {
             ("GitLab rejected the token", "\r"),
             ("Your GitLab access token", &typed),
             ("the token is maintainer's; scopes api", "nowhere/to-be-found\r"),
-            ("not visible to this token", "\r"),
+            ("cannot read the project nowhere/to-be-found", "\r"),
             ("your role: Maintainer", "k8s-runner, blue\r"),
             ("Where the machine runs", "ec2\r"),
             ("has an address of this machine", "\r"),
