@@ -176,7 +176,7 @@ impl Shell {
             args,
             &self.env,
             |options| outrigger::Ui::system(&self.env, options),
-            &mut outrigger::TerminalAsk,
+            &mut outrigger::TerminalAsk::default(),
         ));
         if code != expected {
             return Err(format!("exit {code} instead of {expected}: {line}").into());

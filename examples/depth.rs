@@ -132,7 +132,7 @@ fn timed(home: &Path, line: &str) -> Result<Duration, Box<dyn Error>> {
         Ui::new(Box::new(std::io::sink()), Box::new(std::io::sink()), Streams::default(), &env, options)
     };
     let started = Instant::now();
-    let code = runtime.block_on(outrigger::run(args, &env, quiet, &mut outrigger::TerminalAsk));
+    let code = runtime.block_on(outrigger::run(args, &env, quiet, &mut outrigger::TerminalAsk::default()));
     if code != 0 {
         return Err(format!("{line} ended with {code}").into());
     }

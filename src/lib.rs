@@ -21,7 +21,7 @@
 //! | [`x509`] | certificates judged by Go's rules, and TLS |
 //! | [`base`] | errors, files, requests, secrets, text: no knowledge of clusters, GitLab or machines |
 //!
-//! Where to change a flag's wording or default: `settings/table.rs`; a question: `commands/wizard.rs`; the rights
+//! Where to change a flag's wording or default: `settings/table.rs`; a question: `commands/wizard/questions.rs`; the rights
 //! granted: `cluster/rights.rs`; the script: `templates/launch.sh` and `machine/`; the wording of a server's error:
 //! `cluster/refusal.rs` and `gitlab/refusal.rs`; the ownership of an object: `deployment/ownership.rs`, and without a
 //! record `commands/confirm_owner.rs`; exit codes: `base/error.rs`; the order of steps: `steps/mod.rs`.
@@ -54,7 +54,7 @@ use commands::session::Outside;
 use commands::summary::Opened;
 use steps::contract::Prints;
 
-pub use commands::wizard::{Ask, AskError, Check, TerminalAsk};
+pub use commands::wizard::{Ask, AskError, TerminalAsk};
 pub use output::ui::{Streams, Ui};
 pub use settings::RunOptions;
 
@@ -162,6 +162,8 @@ pub async fn run(
         })),
         ask,
         opened: Rc::clone(&opened),
+        asked: settings::Remembered::new(),
+        typed: None,
     };
     let end = || End {
         seconds: started.elapsed().as_secs_f64(),
@@ -288,6 +290,18 @@ fn finish(ui: &Ui, mut ended: commands::Ended, mut end: End) -> u8 {
     };
     if !ended.failures.is_empty() && !ended.changed && ended.text.is_empty() {
         "Nothing was changed.".clone_into(&mut ended.text);
+    }
+    // To decide against it is no error.
+    if let [failure] = ended.failures.as_slice()
+        && failure.id == Id::NotConfirmed
+        && !ended.changed
+    {
+        ended.text = format!("Nothing was changed: {}.", failure.message);
+        let lines = std::mem::take(&mut ended.failures[0].hints);
+        if !lines.is_empty() {
+            ui.event(&Event::Next { lines });
+        }
+        ended.failures.clear();
     }
     for failure in ended.failures.iter().rev() {
         ui.event(&Event::Failed(failure.clone()));

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         std::env::args_os().collect(),
         &env,
         |options| outrigger::Ui::system(&env, options),
-        &mut outrigger::TerminalAsk,
+        &mut outrigger::TerminalAsk::new(&env),
     ));
     // A plugin that hangs must not keep us.
     runtime.shutdown_background();

@@ -56,13 +56,17 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("serde_saphyr", &["src/base/yaml.rs"]),
     // It only writes.
     ("serde_yaml", &["src/steps/contract.rs"]),
-    ("std::fs", &["src/base/files.rs", "src/commands/wizard.rs"]),
+    ("std::fs", &["src/base/files.rs", "src/commands/wizard/questions.rs"]),
     ("tokio::fs", &[]),
-    ("dialoguer", &["src/commands/wizard.rs"]),
-    ("rustix::termios", &["src/commands/wizard.rs"]),
+    // Its themes draw the prompts; its own prompts lose keys and leave the terminal changed.
+    ("dialoguer", &["src/commands/wizard/ask.rs"]),
+    ("rustix::termios", &["src/commands/wizard/terminal.rs"]),
     ("indicatif", &["src/output/ui.rs"]),
     // The report only measures how wide text is.
-    ("console", &["src/output/ui.rs", "src/commands/wizard.rs", "src/output/human.rs", "src/base/text.rs"]),
+    (
+        "console",
+        &["src/output/ui.rs", "src/commands/wizard/terminal.rs", "src/output/human.rs", "src/base/text.rs"],
+    ),
     // Children are exec plugins alone.
     ("std::process::Command", &[]),
     ("tokio::process", &["src/cluster/plugin.rs"]),

@@ -28,7 +28,7 @@ use outrigger::internal::{Host, judge, read_bundle};
 use outrigger::internal::{Human, json_line};
 use outrigger::internal::{Inputs, resolve};
 use outrigger::internal::{Selection, config_entry, contexts, load};
-use outrigger::{Ask, AskError, Check};
+use outrigger::{Ask, AskError};
 use outrigger::{Streams, Ui};
 use outrigger_doubles::cluster::{Action, FakeCluster, Fault, Options};
 use outrigger_doubles::gitlab::{self, FakeGitlab, PROJECT};
@@ -296,7 +296,7 @@ fn settings() -> Run {
         let Ok(text) = std::str::from_utf8(input) else { return };
         let file = Some((home.path().join("settings.yaml"), text.to_owned()));
         let home = Some(home.path().to_owned());
-        let inputs = Inputs { matches: &matches, env: &env, file, noted: None, home };
+        let inputs = Inputs { matches: &matches, env: &env, file, noted: None, asked: BTreeMap::new(), home };
         shown(resolve(&inputs, |_, _| Ok(BTreeMap::new())));
     })
 }
@@ -323,7 +323,14 @@ fn record() -> Run {
             Ok(Some(record)) => {
                 let home = Some(home.path().to_owned());
                 let recorded = record.settings;
-                let inputs = Inputs { matches: &matches, env: &env, file: None, noted: None, home };
+                let inputs = Inputs {
+                    matches: &matches,
+                    env: &env,
+                    file: None,
+                    noted: None,
+                    asked: BTreeMap::new(),
+                    home,
+                };
                 shown(resolve(&inputs, |_, _| Ok(recorded)));
             }
             other => shown(other),
@@ -429,19 +436,15 @@ impl Site {
 struct Nobody;
 
 impl Ask for Nobody {
-    fn input(&mut self, _: &str, _: Option<&str>, _: Check) -> Result<String, AskError> {
+    fn say(&mut self, _: &str) -> Result<(), AskError> {
+        Ok(())
+    }
+
+    fn line(&mut self, _: &str) -> Result<String, AskError> {
         Err(AskError::Interrupted)
     }
 
     fn secret(&mut self, _: &str) -> Result<Secret, AskError> {
-        Err(AskError::Interrupted)
-    }
-
-    fn confirm(&mut self, _: &str, _: &[String], _: bool) -> Result<bool, AskError> {
-        Err(AskError::Interrupted)
-    }
-
-    fn select(&mut self, _: &str, _: &[String], _: usize) -> Result<usize, AskError> {
         Err(AskError::Interrupted)
     }
 }

@@ -85,7 +85,7 @@ pub struct Failure {
     pub details: Vec<(String, String)>,
     /// The values of the command line, the environment or the settings file that are missing or invalid. The details
     /// say the same in words.
-    pub fields: Vec<Field>,
+    pub fields: Box<[Field]>,
     /// Independent instructions.
     pub hints: Vec<Hint>,
     /// Other failures of the same step.
@@ -117,7 +117,7 @@ impl Failure {
             kind: id.kind(),
             message: message.into(),
             details: Vec::new(),
-            fields: Vec::new(),
+            fields: Box::default(),
             hints: Vec::new(),
             also: Vec::new(),
             lasting: None,
@@ -179,7 +179,7 @@ impl Failure {
                 told.push(other);
                 continue;
             };
-            same.fields.extend(other.fields);
+            same.fields = std::mem::take(&mut same.fields).into_iter().chain(other.fields).collect();
             let details = other.details.into_iter().map(|(label, text)| format!("{label}: {text}"));
             let text = std::iter::once(other.message).chain(details).collect::<Vec<_>>().join("; ");
             same.details.push(("also".to_owned(), text));

@@ -300,6 +300,17 @@ impl Intake {
         self.get(path, false, SMALL, Use::Plain).await
     }
 
+    /// Takes a token that the user typed for the content of stdin.
+    pub fn typed(&self, token: &crate::base::secret::Secret) {
+        let bytes = Rc::new(token.expose().as_bytes().to_vec());
+        self.read.borrow_mut().insert(PathBuf::from("-"), Some(bytes));
+    }
+
+    /// Reads a file again the next time.
+    pub fn forget(&self, path: &Path) {
+        self.read.borrow_mut().remove(path);
+    }
+
     async fn get(&self, path: &Path, stdin: bool, most: u64, what: Use) -> Result<Option<Rc<Vec<u8>>>> {
         if let Some(known) = self.read.borrow().get(path) {
             return Ok(known.clone());

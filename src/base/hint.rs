@@ -45,6 +45,8 @@ pub enum Aim {
     /// This run once more, with everything that was given, consents too. The words are flags; the subcommand is
     /// this run's, or `setup`.
     Again,
+    /// `setup` with what was given and answered so far; the rest is asked for.
+    SoFar,
     /// The records of this machine.
     Records,
     Nothing,
@@ -59,6 +61,11 @@ impl Command {
     /// This run, or `setup` if this run changes nothing, with these flags.
     pub fn again(flags: impl Into<String>) -> Self {
         Command::Outrigger(flags.into(), Aim::Again)
+    }
+
+    /// `setup` with the answers so far.
+    pub fn so_far() -> Self {
+        Command::Outrigger("setup".to_owned(), Aim::SoFar)
     }
 
     /// This run as it was, without prompts.

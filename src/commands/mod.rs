@@ -53,7 +53,7 @@ fn and_others(plan: &Plan) -> String {
         (plan.warnings(), "warning", ""),
     ];
     let said = said.into_iter().filter(|(n, ..)| *n > 0);
-    said.map(|(n, noun, rest)| format!("; {}{rest}", text::count(n, noun))).collect()
+    said.fold(String::new(), |said, (n, noun, rest)| said + "; " + &text::count(n, noun) + rest)
 }
 
 /// What a plan says of the deployment. Whether the rest works takes a proof.

@@ -17,7 +17,7 @@ use crate::base::secret::Secret;
 use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
 use crate::commands::summary::Opened;
-use crate::commands::wizard::{self, Ask};
+use crate::commands::wizard::{self, Ask, AskError};
 use crate::commands::{cli, confirm_owner};
 use crate::deployment::names::Names;
 use crate::deployment::notes::{Journal, Notes};
@@ -29,7 +29,7 @@ use crate::gitlab::credentials::{self, Token};
 use crate::gitlab::{self, Gitlab};
 use crate::output::ui::Ui;
 use crate::settings::{
-    self, Completion, Inputs, Missing, Need, RunOptions, Settings, Source, Sourced, check,
+    self, Completion, Inputs, Missing, Need, Remembered, RunOptions, Settings, Source, Sourced, check,
 };
 use crate::steps::contract::{Products, Reads, Writes};
 
@@ -53,6 +53,10 @@ pub struct Outside<'a> {
     pub ask: &'a mut dyn Ask,
     /// The deployment that a session was opened for, for the last event.
     pub opened: Rc<OnceCell<Opened>>,
+    /// The answers so far, by the key of the setting.
+    pub asked: Remembered,
+    /// A GitLab token that was typed: no setting holds one.
+    pub typed: Option<Secret>,
 }
 
 /// The requirements of a command.
@@ -227,11 +231,33 @@ impl Outside<'_> {
                 Some((path.clone(), text.to_owned()))
             }
         };
-        Ok(Inputs { matches: self.matches, env: self.env, file, noted: None, home: self.home() })
+        let (asked, home) = (self.asked.clone(), self.home());
+        Ok(Inputs { matches: self.matches, env: self.env, file, noted: None, asked, home })
     }
 
-    fn home(&self) -> Option<PathBuf> {
+    /// The user's home, for `~/`.
+    pub fn home(&self) -> Option<PathBuf> {
         self.env.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+    }
+
+    /// Lets somebody answer. A signal that arrives meanwhile decides the exit code.
+    pub async fn asking<T>(
+        &mut self,
+        run: impl FnOnce(&mut dyn Ask) -> std::result::Result<T, AskError>,
+    ) -> Result<T> {
+        let ui = Rc::clone(&self.ui);
+        let ask = &mut *self.ask;
+        let answer = ui.pause(|| run(ask));
+        if matches!(answer, Err(AskError::Interrupted)) {
+            // Whoever listens to signals runs on this thread.
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            if let Some(stopped) = self.cancel.requested() {
+                return Err(Failure::from(AskError::Interrupted).with_kind(stopped.kind));
+            }
+        }
+        Ok(answer?)
     }
 
     /// Whether the command line confirms the plan: with `--yes`, or with `--non-interactive` as a flag. The variable
@@ -278,7 +304,7 @@ impl Outside<'_> {
     pub async fn open(
         &mut self,
         needs: Needs,
-        (mut settings, record): (Settings, Option<Record>),
+        (mut settings, mut record): (Settings, Option<Record>),
     ) -> Result<Session> {
         let lock = if needs.writes {
             files::check_place(&Record::path(&settings.state_dir, &settings.deployment.value))?;
@@ -291,12 +317,9 @@ impl Outside<'_> {
         };
         let recorded = record.is_some() && !needs.again;
         let gitlab = if recorded && needs.gitlab == Need::Runner { Need::Nothing } else { needs.gitlab };
-        let typed = if needs.no_cluster {
-            None
-        } else {
-            let known = record.as_ref().map(|record| record.cluster.context.as_str()).unwrap_or_default();
-            self.complete(&mut settings, known, gitlab).await?
-        };
+        if !needs.no_cluster {
+            (settings, record) = self.complete((settings, record), gitlab).await?;
+        }
         self.aim(&settings, record.as_ref().map(|record| record.settings.clone()).unwrap_or_default());
 
         let limits = self.limits(&settings);
@@ -309,7 +332,7 @@ impl Outside<'_> {
         } else {
             Anchor::Unknown
         };
-        let access = self.gitlab(&settings, typed, &limits).await?;
+        let access = self.gitlab(&settings, self.typed.clone(), &limits).await?;
         let recorded = record.is_some();
         let record = match record {
             Some(record) => record,
@@ -400,15 +423,7 @@ impl Outside<'_> {
         }
         let inputs = Inputs { noted: Some((account.clone(), seen.noted)), ..self.inputs().await? };
         match settings::resolve(&inputs, |_, _| Ok(settings::Remembered::new())) {
-            Ok(settings) => {
-                let asked = std::mem::replace(&mut run.settings, settings);
-                let settings = &mut run.settings;
-                settings.gitlab_url = settings.gitlab_url.take().or(asked.gitlab_url);
-                settings.gitlab_token_file = settings.gitlab_token_file.take().or(asked.gitlab_token_file);
-                settings.project = settings.project.take().or(asked.project);
-                settings.runner_token_file = settings.runner_token_file.take().or(asked.runner_token_file);
-                settings.context = settings.context.take().or(asked.context);
-            }
+            Ok(settings) => run.settings = settings,
             // The operator's own settings were valid before, so the annotation is not.
             Err(failure) => {
                 let why: Vec<String> =
@@ -463,7 +478,7 @@ impl Outside<'_> {
     }
 
     /// The connection to GitLab, if settings and environment allow one.
-    async fn gitlab(
+    pub async fn gitlab(
         &self,
         settings: &Settings,
         typed: Option<Secret>,
@@ -523,72 +538,68 @@ impl Outside<'_> {
         }
     }
 
-    /// Asks for missing settings, or fails with all of them. Returns a GitLab token that was typed.
-    ///
-    /// Without `--context`, the recorded context `known` comes before the current one, if the kubeconfig still has it.
-    async fn complete(&mut self, settings: &mut Settings, known: &str, need: Need) -> Result<Option<Secret>> {
-        let selection = Selection {
-            file: settings.kubeconfig.as_ref().map(|path| path.value.as_path()),
-            ..Selection::default()
-        };
-        let mut missing = Vec::new();
-        let has_gitlab_token = credentials::from_env(self.env).is_some();
-        let gitlab = settings.missing(need, has_gitlab_token);
-        let given = settings.context.take_if(|context| !context.source.is_remembered());
-        let (contexts, current) = match &given {
-            Some(context) => (Vec::new(), Some(context.value.clone())),
-            None => match cluster::contexts(&selection, self.env, &self.intake).await {
-                Ok(found) => found,
-                Err(failure)
-                    if settings.kubeconfig.is_none()
-                        && !self.ui.interactive()
-                        && settings.gitlab_url.is_none()
-                        && !gitlab.is_empty() =>
-                {
-                    missing.push(Missing::new("kubeconfig", failure.message));
-                    (Vec::new(), Some(String::new()))
-                }
-                Err(failure) => return Err(failure),
-            },
-        };
+    /// The contexts of the kubeconfig, and the current one.
+    pub async fn contexts(&self, settings: &Settings) -> Result<(Vec<String>, Option<String>)> {
+        let file = settings.kubeconfig.as_ref().map(|path| path.value.as_path());
+        let selection = Selection { file, ..Selection::default() };
+        cluster::contexts(&selection, self.env, &self.intake).await
+    }
+
+    /// Sets the context to use: without `--context`, the recorded context `known` comes before the current one, if the
+    /// kubeconfig still has it. Returns the kubeconfig's contexts, none if one was given, and whether one is chosen.
+    pub async fn settle_context(&self, settings: &mut Settings, known: &str) -> Result<(Vec<String>, bool)> {
+        if settings.context.as_ref().is_some_and(|context| !context.source.is_remembered()) {
+            return Ok((Vec::new(), true));
+        }
+        let (contexts, current) = self.contexts(settings).await?;
         let recorded = settings.context.take().or_else(|| {
             let another = current.as_deref() != Some(known) && check::text(known).is_ok();
             another.then(|| Sourced::new(known.to_owned(), Source::Record))
         });
-        settings.context = given.or(recorded.filter(|context| contexts.contains(&context.value)));
-        let current = settings.context.as_ref().map(|context| context.value.clone()).or(current);
+        settings.context = recorded.filter(|context| contexts.contains(&context.value));
+        let chosen = settings.context.is_some() || current.is_some();
+        Ok((contexts, chosen))
+    }
+
+    /// Asks for what is missing, or says all of it at once.
+    async fn complete(&mut self, mut known: Known, need: Need) -> Result<Known> {
         if self.ui.interactive() {
-            let gaps = wizard::Gaps {
-                gitlab: need,
-                has_gitlab_token,
-                contexts,
-                has_current_context: current.is_some(),
-                home: self.home(),
-            };
-            let ui = Rc::clone(&self.ui);
-            let ask = &mut *self.ask;
-            return ui.pause(|| wizard::fill(ask, settings, &gaps));
+            known = wizard::gaps(self, known, need).await?;
         }
-        if current.is_none() {
-            let note = if contexts.is_empty() {
-                "the kubeconfig has no context".to_owned()
-            } else {
-                format!(
-                    "the kubeconfig has {} contexts and no current context ({})",
-                    contexts.len(),
-                    contexts.join(", ")
-                )
-            };
-            missing.push(Missing::new("context", note));
+        let (mut settings, record) = known;
+        let mut missing = Vec::new();
+        let gitlab = settings.missing(need, credentials::from_env(self.env).is_some());
+        let context = record.as_ref().map(|record| record.cluster.context.clone()).unwrap_or_default();
+        match self.settle_context(&mut settings, &context).await {
+            Ok((_, true)) => {}
+            Ok((contexts, false)) => missing.push(Missing::new("context", without_current(&contexts))),
+            Err(failure)
+                if settings.kubeconfig.is_none()
+                    && !self.ui.interactive()
+                    && settings.gitlab_url.is_none()
+                    && !gitlab.is_empty() =>
+            {
+                missing.push(Missing::new("kubeconfig", failure.message));
+            }
+            Err(failure) => return Err(failure),
         }
         // Whether a runner is needed depends on the cluster. It is listed here if something else is missing anyway, so
         // that one message names everything.
-        if need == Need::Runner && missing.is_empty() && settings.gitlab_url.is_some() {
-            return Ok(None);
+        let is_enough = need == Need::Runner && missing.is_empty() && settings.gitlab_url.is_some();
+        if !self.ui.interactive() && !is_enough {
+            missing.extend(gitlab);
         }
-        missing.extend(gitlab);
-        if missing.is_empty() { Ok(None) } else { Err(settings::missing_failure(missing)) }
+        if missing.is_empty() { Ok((settings, record)) } else { Err(settings::missing_failure(missing)) }
     }
+}
+
+/// The note on a context that has to be named.
+fn without_current(contexts: &[String]) -> String {
+    if contexts.is_empty() {
+        return "the kubeconfig has no context".to_owned();
+    }
+    let names = contexts.join(", ");
+    format!("the kubeconfig has {} contexts and no current context ({names})", contexts.len())
 }
 
 /// The result of reading the anchor.

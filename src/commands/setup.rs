@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::rc::Rc;
 
 use crate::base::error::{Aim, Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Mark, Reporter as _};
@@ -17,7 +16,7 @@ use crate::deployment::plan::Line;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan, Watch};
 use crate::machine::script_files::Delivery;
-use crate::settings::{self, Group, Inputs, Output, SETTINGS, Settings};
+use crate::settings::{self, Group, Inputs, Need, Output, SETTINGS, Settings};
 use crate::steps::contract::AnyStep;
 use crate::steps::prune;
 
@@ -26,15 +25,22 @@ use crate::steps::prune;
 /// # Errors
 /// Failures before the first change; later ones are in [`Ended`].
 pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
-    let (selection, known) = selected(outside).await?;
+    let (mut selection, mut known) = selected(outside).await?;
+    let need = need(&selection);
+    if wizard::is_first_setup(outside, &known, need) {
+        wizard::first_setup(outside, known, need).await?;
+        (selection, known) = selected(outside).await?;
+    }
     let session = open(outside, &selection, Needs::default(), known).await?;
     let mut plan = engine::plan(session.reads(), &selection).await;
     let prune = session.run().settings.prune;
     let stale = prune::plan(session.reads(), prune).await?;
     outside.ui.event(&header(&session).await);
     let changes = plan.changes() + if prune { stale.len() } else { 0 };
-    if let Some(ended) = show(outside, &session, &plan, &stale, changes)? {
-        return Ok(ended);
+    match show(outside, &session, &plan, &stale, changes).await {
+        Ok(None) => {}
+        Ok(Some(ended)) => return Ok(ended),
+        Err(failure) => return Err(wizard::go_on(failure)),
     }
     if changes > 0 || !session.notes().recorded || session.has_new_settings() {
         outside.adopt(&session).await?;
@@ -56,6 +62,11 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     Ok(done(outside, &session, &plan, changed))
 }
 
+/// What these steps need of GitLab's side.
+fn need(selection: &[&'static dyn AnyStep]) -> Need {
+    selection.iter().map(|step| step.info().gitlab).max().unwrap_or_default()
+}
+
 /// Opens a session for these steps, and refuses another cluster or GitLab than the recorded one.
 pub(super) async fn open(
     outside: &mut Outside<'_>,
@@ -65,7 +76,7 @@ pub(super) async fn open(
 ) -> Result<Session> {
     let needs = Needs {
         writes: !outside.options.dry_run,
-        gitlab: selection.iter().map(|step| step.info().gitlab).max().unwrap_or_default(),
+        gitlab: need(selection),
         parts: selection.iter().filter_map(|step| step.info().part).collect(),
         ..needs
     };
@@ -79,7 +90,7 @@ pub(super) async fn open(
 }
 
 /// Shows the plan and asks for confirmation. Returns the result if the run ends here.
-pub(super) fn show(
+pub(super) async fn show(
     outside: &mut Outside<'_>,
     session: &Session,
     plan: &Plan,
@@ -107,10 +118,8 @@ pub(super) fn show(
         if !outside.ui.interactive() {
             return Err(unconfirmed(&format!("applying {}", count(changes, "change"))));
         }
-        let ui = Rc::clone(&outside.ui);
-        let ask = &mut *outside.ask;
-        if !ui.pause(|| wizard::confirm_plan(ask, changes))? {
-            return Err(Failure::new(Id::NotConfirmed, "not confirmed"));
+        if !outside.asking(|ask| wizard::confirm_plan(ask, changes)).await? {
+            return Err(Failure::new(Id::NotConfirmed, "the plan was not confirmed"));
         }
     }
     Ok(None)
@@ -162,8 +171,16 @@ fn elsewhere(session: &Session, uid: &str) -> Option<Hint> {
     let settings = &session.run().settings;
     let arguments = ["outrigger", "status", "--deployment", &settings.deployment.value];
     let (_, matches) = cli::parse(arguments.map(Into::into).into(), &step_help()).ok()?;
-    let (env, home) = (BTreeMap::new(), Some(settings.state_dir.clone()));
-    let inputs = Inputs { matches: &matches, env: &env, file: None, noted: None, home };
+    let env = BTreeMap::new();
+    let home = Some(settings.state_dir.clone());
+    let inputs = Inputs {
+        matches: &matches,
+        env: &env,
+        file: None,
+        noted: None,
+        asked: settings::Remembered::new(),
+        home,
+    };
     let defaults = settings::resolve(&inputs, |_, _| Ok(settings::Remembered::new())).ok()?;
     let mut words = vec![format!("status --anchor-uid {uid}")];
     let mut files = Vec::new();

@@ -39,7 +39,7 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
     let mut plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&crate::commands::header(&session).await);
     let changes = plan.changes();
-    if let Some(ended) = show(outside, &session, &plan, &[], changes)? {
+    if let Some(ended) = show(outside, &session, &plan, &[], changes).await? {
         return Ok(ended);
     }
     if changes > 0 {

@@ -1,7 +1,5 @@
 //! `teardown`: the steps in reverse order.
 
-use std::rc::Rc;
-
 use crate::base::error::{Command, Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter as _, Thing};
 use crate::base::{files, message};
@@ -77,7 +75,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
         return nothing_left(&session, &options, removal, refusals).await;
     }
     check_receipt(outside)?;
-    confirm(outside, &session.run().names.deployment)?;
+    confirm(outside, &session.run().names.deployment).await?;
     let before = session.mutations();
     if removal.reached {
         // A teardown that stops half-way and is run again must know the deployment's objects.
@@ -263,9 +261,10 @@ async fn undo(outside: &mut Outside<'_>, session: &Session, removal: &Removal) -
     kept.extend(prune::apply(w, &removal.stale).await.err());
     let generated = std::mem::take(&mut *session.cluster.generated.borrow_mut());
     if !generated.is_empty() && outside.ui.interactive() && !outside.options.yes {
-        let ui = Rc::clone(&outside.ui);
-        let ask = &mut *outside.ask;
-        if ui.pause(|| wizard::confirm_generated(ask, &generated))? {
+        let yes = outside.asking(|ask| wizard::confirm_generated(ask, &generated)).await;
+        // Not answered is no; what was removed stays told.
+        failures.extend(yes.as_ref().err().cloned());
+        if yes.is_ok_and(|yes| yes) {
             session.cluster.accept_generated.set(true);
             let last: Vec<_> =
                 crate::steps::STEPS.iter().copied().filter(|step| step.info().undone_last).collect();
@@ -371,16 +370,14 @@ fn last_line(outside: &Outside<'_>, session: &Session, whole: bool, changed: boo
     }
 }
 
-fn confirm(outside: &mut Outside<'_>, deployment: &str) -> Result<()> {
+async fn confirm(outside: &mut Outside<'_>, deployment: &str) -> Result<()> {
     if outside.options.yes {
         return Ok(());
     }
-    let ui = Rc::clone(&outside.ui);
-    let ask = &mut *outside.ask;
-    if ui.pause(|| wizard::confirm_name(ask, deployment))? {
+    if outside.asking(|ask| wizard::confirm_name(ask, deployment)).await? {
         return Ok(());
     }
-    Err(Failure::new(Id::NotConfirmed, "not confirmed"))
+    Err(Failure::new(Id::NotConfirmed, "the deployment's name was not confirmed"))
 }
 
 /// Removes the deployment's files on this machine, the lock last.

@@ -128,6 +128,40 @@ fn checked(token: Secret, place: &str) -> Result<Secret> {
         .hint("create one in GitLab (user menu, Access tokens) with the scope api"))
 }
 
+/// Refuses other kinds of tokens than a runner authentication token. An instance can put its own prefix in front of `glrt-`.
+pub fn check_runner_token(token: &Secret) -> Result<()> {
+    let text = token.expose();
+    let wrong = |why: &str, hint: &str| {
+        Err(Failure::new(
+            Id::InvalidInput,
+            "the runner token file does not contain a runner authentication token",
+        )
+        .detail("because", why)
+        .hint(hint.to_owned()))
+    };
+    let create = "create the runner in GitLab (Settings, CI/CD, Runners) and use the token shown there, which begins with glrt-";
+    if text.is_empty() {
+        return wrong("it is empty", create);
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return wrong(
+            "it contains a blank, a line break or another character that tokens do not have",
+            create,
+        );
+    }
+    // glrtr- is valid as well: registration returns it.
+    if text.starts_with("GR1348941") {
+        return wrong(
+            "it is a registration token, which GitLab disables by default",
+            "let setup create the runner: --gitlab-token-file PATH --project PATH|ID; where registration tokens are still allowed: --legacy-registration-token-file PATH",
+        );
+    }
+    if text.starts_with("glpat-") {
+        return wrong("it is a personal access token: use --gitlab-token-file", create);
+    }
+    Ok(())
+}
+
 /// The roots for GitLab: the machine's own and those of `--gitlab-ca-file`. Fails (exit 2) if the file is missing or
 /// contains no certificate.
 pub async fn gitlab_roots(settings: &Settings, intake: &Intake) -> Result<Roots> {
@@ -157,7 +191,14 @@ mod tests {
         let recorded = recorded
             .map(|url| BTreeMap::from([("gitlabUrl".to_owned(), vec![url.to_owned()])]))
             .unwrap_or_default();
-        let inputs = Inputs { matches: &matches, env, file: None, noted: None, home: Some("/h".into()) };
+        let inputs = Inputs {
+            matches: &matches,
+            env,
+            file: None,
+            noted: None,
+            asked: BTreeMap::new(),
+            home: Some("/h".into()),
+        };
         resolve(&inputs, |_, _| Ok(recorded)).expect("settings")
     }
 

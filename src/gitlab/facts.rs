@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::gitlab::view::View;
 use crate::gitlab::{self, Access, AccessToken, Class, Gitlab, Project, Refusal, Route, Scope, number};
+use crate::settings::Settings;
 
 /// GitLab as the operator's token sees it.
 #[derive(Clone, Debug)]
@@ -36,8 +37,11 @@ pub async fn instance(view: &View) -> Result<&Instance> {
 }
 
 async fn ask(view: &View) -> Result<Instance> {
-    let gitlab = view.client()?;
-    let settings = &view.run.settings;
+    look(view.client()?, &view.run.settings).await
+}
+
+/// The facts for these settings, read anew; fails as [`instance`].
+pub async fn look(gitlab: &Gitlab, settings: &Settings) -> Result<Instance> {
     let given = settings.project.as_ref().map(|project| project.value.as_str());
     let group = settings.group.as_ref().map(|group| group.value.as_str());
     let (token, version, project, group, maintenance) = tokio::join!(
@@ -88,7 +92,7 @@ async fn ask(view: &View) -> Result<Instance> {
 }
 
 /// The token's own data; the inner error is the reason why they could not be read, which does not end the run.
-async fn own_token(gitlab: &Gitlab) -> Result<Result<Option<AccessToken>, String>> {
+pub(super) async fn own_token(gitlab: &Gitlab) -> Result<Result<Option<AccessToken>, String>> {
     let route = Route::of(&["personal_access_tokens", "self"]);
     match gitlab.get("read its own token", &route).await {
         Ok(value) => Ok(Ok(Some(AccessToken::read(&value)))),
@@ -113,7 +117,7 @@ async fn own_token(gitlab: &Gitlab) -> Result<Result<Option<AccessToken>, String
     }
 }
 
-async fn version(gitlab: &Gitlab) -> Result<Option<String>, Refusal> {
+pub(super) async fn version(gitlab: &Gitlab) -> Result<Option<String>, Refusal> {
     let value = gitlab.get("read GitLab's version", &Route::of(&["metadata"])).await?;
     Ok(value["version"].as_str().map(str::to_owned))
 }
@@ -318,27 +322,7 @@ pub enum Purpose {
 pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
     let mut found = Vec::new();
     if let Some(token) = &instance.token {
-        if !token.active {
-            let failure = Failure::new(Id::GitlabTokenRefused, "the GitLab token is expired or revoked");
-            found.push(failure.hint("create a new one in GitLab (user menu, Access tokens)"));
-        }
-        let (scopes, what, hint): (&[&str], _, _) = match purpose {
-            Purpose::Runner => (
-                &["api", "create_runner"],
-                "create runners",
-                "use a token with the scope api, or with create_runner and manage_runner",
-            ),
-            Purpose::Pipeline => (
-                &["api"],
-                "commit or run a pipeline",
-                "use a token with the scope api, or omit --commit-pipeline and --run-pipeline",
-            ),
-        };
-        if !token.has_any(scopes) {
-            let message = format!("the GitLab token's scopes do not allow it to {what}");
-            let has = if token.scopes.is_empty() { "none".to_owned() } else { token.scopes.join(", ") };
-            found.push(Failure::new(Id::GitlabTokenScope, message).detail("scopes", has).hint(hint));
-        }
+        found.extend(lacks(token, purpose));
     }
     match purpose {
         Purpose::Runner => found.extend(instance.lacks_role()),
@@ -353,6 +337,33 @@ pub fn obstacles(instance: &Instance, purpose: Purpose) -> Vec<Failure> {
         let failure =
             Failure::new(Id::GitlabReadOnly, "GitLab is read-only").detail("GitLab says", words.clone());
         found.push(gitlab::when_writable(failure, words));
+    }
+    found
+}
+
+/// What a token's state and scopes do not allow.
+pub fn lacks(token: &AccessToken, purpose: Purpose) -> Vec<Failure> {
+    let mut found = Vec::new();
+    if !token.active {
+        let failure = Failure::new(Id::GitlabTokenRefused, "the GitLab token is expired or revoked");
+        found.push(failure.hint("create a new one in GitLab (user menu, Access tokens)"));
+    }
+    let (scopes, what, hint): (&[&str], _, _) = match purpose {
+        Purpose::Runner => (
+            &["api", "create_runner"],
+            "create runners",
+            "use a token with the scope api, or with create_runner and manage_runner",
+        ),
+        Purpose::Pipeline => (
+            &["api"],
+            "commit or run a pipeline",
+            "use a token with the scope api, or omit --commit-pipeline and --run-pipeline",
+        ),
+    };
+    if !token.has_any(scopes) {
+        let message = format!("the GitLab token's scopes do not allow it to {what}");
+        let has = if token.scopes.is_empty() { "none".to_owned() } else { token.scopes.join(", ") };
+        found.push(Failure::new(Id::GitlabTokenScope, message).detail("scopes", has).hint(hint));
     }
     found
 }

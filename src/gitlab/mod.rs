@@ -18,6 +18,7 @@ use crate::base::request::{Effect, Limits, Sender};
 use crate::base::secret::Secret;
 use crate::x509::tls::{self, Roots};
 
+pub mod caller;
 mod certificate;
 pub mod credentials;
 pub mod endpoint_ca;

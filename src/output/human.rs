@@ -294,6 +294,6 @@ fn colour_of(mark: Mark) -> Option<&'static str> {
 }
 
 /// Replaces the typographic characters of outrigger's own texts for terminals without UTF-8.
-fn ascii(text: &str) -> String {
+pub(crate) fn ascii(text: &str) -> String {
     text.replace('…', "...").replace(['–', '—'], "-").replace('→', "->").replace('✔', "ok").replace('✗', "x")
 }

@@ -7,6 +7,7 @@ mod shown;
 pub mod ui;
 
 pub use human::Human;
+pub(crate) use human::ascii;
 pub use json::render as json_line;
 pub(crate) use json::{data as json_data, page as json_page};
 

@@ -303,14 +303,14 @@ fn json_names_missing_values_as_fields_and_the_deployment_in_the_result() {
     let mut failure = Failure::new(Id::MissingInput, "1 missing value")
         .detail("--gitlab-url URL", "GITLAB_URL   gitlabUrl:   such as https://gitlab.com")
         .detail("because", "of this");
-    failure.fields.push(Field {
+    failure.fields = Box::new([Field {
         label: owned("--gitlab-url URL"),
         missing: true,
         flag: Some("--gitlab-url"),
         variable: Some("GITLAB_URL"),
         key: Some("gitlabUrl"),
         text: owned("such as https://gitlab.com"),
-    });
+    }]);
     let read = |event| -> serde_json::Value { serde_json::from_str(&json_line(&event)).expect("JSON") };
     let error = read(Event::Failed(failure));
     assert_eq!(error["causes"], serde_json::json!([{"label": "because", "text": "of this"}]));

@@ -55,6 +55,7 @@ impl Streams {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent properties of the output so far")]
 struct Inner {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
@@ -416,7 +417,7 @@ fn usage_failure(error: &clap::Error, text: &str) -> Failure {
         _ => String::new(),
     };
     if let Some(field) = settings::field_of_flag(&flag, first) {
-        failure.fields.push(field);
+        failure.fields = Box::new([field]);
     }
     failure.hint(("to list commands and flags", Command::page("--help")))
 }
@@ -552,7 +553,7 @@ fn set(env: &BTreeMap<String, String>, name: &str) -> bool {
     env.get(name).is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
 }
 
-fn dumb(env: &BTreeMap<String, String>) -> bool {
+pub(crate) fn dumb(env: &BTreeMap<String, String>) -> bool {
     env.get("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
@@ -572,7 +573,7 @@ fn colour(env: &BTreeMap<String, String>, tty: bool) -> bool {
 }
 
 /// As in POSIX, the first of the variables that is set and not empty decides.
-fn unicode(env: &BTreeMap<String, String>) -> bool {
+pub(crate) fn unicode(env: &BTreeMap<String, String>) -> bool {
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| env.get(*name).filter(|v| !v.is_empty()));
     locale.is_some_and(|value| {

@@ -26,7 +26,7 @@ pub fn text(value: &str) -> Result<String, String> {
 
 /// Refuses a token instead of a file name or in a value, without repeating it: such a token is already in the
 /// shell's history or in a CI job's log.
-pub(super) fn no_token(value: &str, is_path: bool) -> Result<(), String> {
+pub fn no_token(value: &str, is_path: bool) -> Result<(), String> {
     const REVOKE: &str = "it is now in the shell's history or this job's log, so revoke it in GitLab";
     if is_path && message::is_token(value) {
         return Err(format!(

@@ -103,6 +103,9 @@ pub struct Inputs<'a> {
     pub file: Option<(PathBuf, String)>,
     /// The deployment's ServiceAccount, and the settings in its annotation.
     pub noted: Option<(String, Remembered)>,
+    /// The answers to questions by key, which come before all other sources: the user may have been asked to replace
+    /// one of them.
+    pub asked: Remembered,
     /// The user's home directory.
     pub home: Option<PathBuf>,
 }

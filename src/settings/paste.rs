@@ -109,7 +109,11 @@ impl Completion {
         }
         let subcommand = words.split(' ').next().unwrap_or_default();
         let only_looks = subcommand == "status" || words.contains("--print-commands");
-        let again = aim == Aim::Again;
+        let again = matches!(aim, Aim::Again | Aim::SoFar);
+        // What came from stdin is asked for again.
+        if aim == Aim::SoFar && values == ["-"] {
+            return false;
+        }
         let in_cluster = again || aim == Aim::Deployment;
         match (aim, row.key) {
             (Aim::Nothing, _) => false,

@@ -1,5 +1,5 @@
-//! Resolves each row of the table in this order: flag, environment, settings file, record, annotation on the
-//! ServiceAccount, default.
+//! Resolves each row of the table in this order: answer to a question, flag, environment, settings file, record,
+//! annotation on the ServiceAccount, default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ pub fn resolve(
     let mut read = Reader::new(inputs.matches, inputs.env);
     read.home = inputs.home.as_deref();
     read.noted = inputs.noted.as_ref();
+    read.asked = Some(&inputs.asked);
     if let Some((path, text)) = &inputs.file {
         read.file = file::parse(path, text)?;
         read.file_path = Some(path);
@@ -55,6 +56,7 @@ pub struct Reader<'a> {
     file_path: Option<&'a Path>,
     recorded: Remembered,
     noted: Option<&'a (String, Remembered)>,
+    asked: Option<&'a Remembered>,
     refused: BTreeSet<&'static str>,
     pub(super) problems: Vec<(String, String)>,
     pub(super) sources: BTreeMap<&'static str, Source>,
@@ -71,6 +73,7 @@ impl<'a> Reader<'a> {
             file_path: None,
             recorded: Remembered::new(),
             noted: None,
+            asked: None,
             refused: BTreeSet::new(),
             problems: Vec::new(),
             sources: BTreeMap::new(),
@@ -102,6 +105,9 @@ impl<'a> Reader<'a> {
 
     /// Decides the precedence. Returns the values, their source, and the label for a problem.
     fn raw(&self, row: &Row) -> Option<(Vec<String>, Source, String)> {
+        if let Some(values) = self.asked.and_then(|asked| asked.get(row.key)) {
+            return Some((values.clone(), Source::Asked, "the answer".to_owned()));
+        }
         let flag = given(self.matches, row);
         if !flag.is_empty() {
             return Some((flag, Source::Flag(row.dashed), row.dashed.to_owned()));

@@ -32,6 +32,7 @@ fn run(
         env,
         file: file.map(|text| (PathBuf::from("/etc/o.yaml"), text.to_owned())),
         noted: None,
+        asked: BTreeMap::new(),
         home: Some(PathBuf::from("/home/me")),
     };
     resolve(&inputs, |_, _| Ok(recorded))
@@ -256,8 +257,14 @@ fn recorded_settings_resolve_to_the_same_settings() {
     let recorded = first.recorded();
     assert!(!recorded.contains_key("accept"), "consent is not recorded");
     let args = matches(&[]);
-    let inputs =
-        Inputs { matches: &args, env: &Env::new(), file: None, noted: None, home: Some("/h".into()) };
+    let inputs = Inputs {
+        matches: &args,
+        env: &Env::new(),
+        file: None,
+        noted: None,
+        asked: BTreeMap::new(),
+        home: Some("/h".into()),
+    };
     let again = resolve(&inputs, |_, _| Ok(recorded.clone())).expect("valid");
     assert_eq!(again.recorded(), recorded);
     assert_eq!(again.use_namespaces, ["jobs"]);
@@ -406,7 +413,8 @@ fn the_same_run_again_has_the_same_steps() {
 fn resolves_the_deployment_before_the_record() {
     let args = matches(&["--state-dir", "/s"]);
     let env = Env::from([("OUTRIGGER_DEPLOYMENT".to_owned(), "green".to_owned())]);
-    let inputs = Inputs { matches: &args, env: &env, file: None, noted: None, home: None };
+    let inputs =
+        Inputs { matches: &args, env: &env, file: None, noted: None, asked: BTreeMap::new(), home: None };
     let mut asked = None;
     let settings = resolve(&inputs, |state_dir, deployment| {
         asked = Some((deployment.to_owned(), state_dir.to_owned()));

@@ -42,7 +42,8 @@ impl World {
         let (_, matches) = cli::parse(words.collect(), &[]).expect("flags of setup");
         let env = BTreeMap::new();
         let home = Some(PathBuf::from("/home/me"));
-        let inputs = Inputs { matches: &matches, env: &env, file: None, noted: None, home };
+        let inputs =
+            Inputs { matches: &matches, env: &env, file: None, noted: None, asked: BTreeMap::new(), home };
         let settings = resolve(&inputs, |_, _| Ok(BTreeMap::new())).expect("settings");
         let names = Names::of(&settings);
         let run = Run {

@@ -177,8 +177,14 @@ fn ours(given: &[String], one: &Printed, words: &[String]) -> Result<(), String>
         return Ok(());
     }
     let env = BTreeMap::from([("HOME".to_owned(), "/home/x".to_owned())]);
-    let inputs =
-        Inputs { matches: &parsed, env: &env, file: None, noted: None, home: Some("/home/x".into()) };
+    let inputs = Inputs {
+        matches: &parsed,
+        env: &env,
+        file: None,
+        noted: None,
+        asked: Default::default(),
+        home: Some("/home/x".into()),
+    };
     resolve(&inputs, |_, _| Ok(BTreeMap::new())).map_err(|failure| format!("{failure:?}"))?;
     for (at, flag) in words.iter().enumerate() {
         let is_path = flag.ends_with("-file")

@@ -140,6 +140,8 @@ async fn settings(
         cancel: outside.cancel.clone(),
         intake: std::rc::Rc::clone(&outside.intake),
         opened: std::rc::Rc::clone(&outside.opened),
+        asked: outside.asked.clone(),
+        typed: None,
         ask: &mut *outside.ask,
     };
     inner.settings().await.ok().map(|(settings, _)| settings)

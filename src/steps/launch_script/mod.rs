@@ -497,42 +497,8 @@ fn given_by(flag: &'static str, value: &Sourced<String>) -> String {
 async fn given_token(r: Reads<'_>) -> Result<Option<Secret>> {
     let Some(path) = &r.run.settings.runner_token_file else { return Ok(None) };
     let token = credentials::read_secret(r.intake, &path.value, "runner token").await?;
-    check_runner_token(&token)?;
+    credentials::check_runner_token(&token)?;
     Ok(Some(token))
-}
-
-/// Refuses other kinds of tokens. An instance can put its own prefix in front of `glrt-`.
-fn check_runner_token(token: &Secret) -> Result<()> {
-    let text = token.expose();
-    let wrong = |why: &str, hint: &str| {
-        Err(Failure::new(
-            Id::InvalidInput,
-            "the runner token file does not contain a runner authentication token",
-        )
-        .detail("because", why)
-        .hint(hint.to_owned()))
-    };
-    let create = "create the runner in GitLab (Settings, CI/CD, Runners) and use the token shown there, which begins with glrt-";
-    if text.is_empty() {
-        return wrong("it is empty", create);
-    }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return wrong(
-            "it contains a blank, a line break or another character that tokens do not have",
-            create,
-        );
-    }
-    // glrtr- is valid as well: registration returns it.
-    if text.starts_with("GR1348941") {
-        return wrong(
-            "it is a registration token, which GitLab disables by default",
-            "let setup create the runner: --gitlab-token-file PATH --project PATH|ID; where registration tokens are still allowed: --legacy-registration-token-file PATH",
-        );
-    }
-    if text.starts_with("glpat-") {
-        return wrong("it is a personal access token: use --gitlab-token-file", create);
-    }
-    Ok(())
 }
 
 /// Whether the instance has its own prefix before `glrt-`, which gitlab-runner 19 does not recognise.
