@@ -113,7 +113,7 @@ fn failure(failure: &Failure) -> Failure {
     shown.message = text(&failure.message);
     shown.details = failure.details.iter().map(|(label, said)| (text(label), text(said))).collect();
     shown.hints = failure.hints.iter().map(hint).collect();
-    for field in shown.fields.iter_mut() {
+    for field in &mut shown.fields {
         field.text = text(&field.text);
     }
     shown

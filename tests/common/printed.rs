@@ -182,7 +182,7 @@ fn ours(given: &[String], one: &Printed, words: &[String]) -> Result<(), String>
         env: &env,
         file: None,
         noted: None,
-        asked: Default::default(),
+        asked: BTreeMap::default(),
         home: Some("/home/x".into()),
     };
     resolve(&inputs, |_, _| Ok(BTreeMap::new())).map_err(|failure| format!("{failure:?}"))?;
