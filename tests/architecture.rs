@@ -283,6 +283,8 @@ const PRODUCTS: &[(&str, &str)] = &[
     (".product(", "src/lib.rs"),
     (".product(", "src/commands/mod.rs"),
     ("write_product(", "src/commands/mod.rs"),
+    // A JSON array, each of whose texts is cleaned.
+    ("write_product(", "src/commands/list.rs"),
     // What steps print: script, manifests, certificates, pipeline file.
     ("write_product(", "src/commands/setup.rs"),
     ("write_product(", "src/commands/step.rs"),

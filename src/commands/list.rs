@@ -29,7 +29,7 @@ struct Row {
     gitlab: String,
     /// The path or id of the project or group.
     place: String,
-    /// The target of the launch script.
+    /// The target of the launch script; of a removed deployment, what stays of it.
     machine: String,
     created: Option<Timestamp>,
 }
@@ -125,6 +125,10 @@ impl Row {
             record.settings.get(key).and_then(|values| values.first()).cloned().unwrap_or_default()
         };
         let place = [setting("project"), setting("group")].into_iter().find(|place| !place.is_empty());
+        let commit = record.gitlab.commit.as_ref().filter(|_| record.is_commit_note());
+        let note =
+            commit.map(|commit| format!("removed; commit of {} on {} stays", commit.path, commit.branch));
+        let target = record.script_target.split(',').next().unwrap_or_default().to_owned();
         let gitlab = Some(record.gitlab.url.clone()).filter(|url| !url.is_empty());
         Self {
             runner_namespace: setting("runnerNamespace"),
@@ -132,7 +136,7 @@ impl Row {
             runner: record.gitlab.owned().map(|runner| runner.id),
             gitlab: gitlab.unwrap_or_else(|| setting("gitlabUrl")),
             place: place.unwrap_or_default(),
-            machine: record.script_target.split(',').next().unwrap_or_default().to_owned(),
+            machine: note.unwrap_or(target),
             created: record.created.parse().ok(),
             name: record.deployment,
             context: record.cluster.context,

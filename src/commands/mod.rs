@@ -22,9 +22,10 @@ mod version;
 pub mod wizard;
 mod words;
 
-use crate::base::error::{Command, Failure, Id, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::event::{Event, Status, Thing};
 use crate::base::text;
+use crate::cluster::token::renewal;
 use crate::commands::session::{Known, Outside, Session};
 use crate::deployment::record::Record;
 use crate::engine::{self, Plan};
@@ -152,10 +153,11 @@ async fn selected(outside: &Outside<'_>) -> Result<(Vec<&'static dyn AnyStep>, K
 fn expiry(outside: &Outside<'_>, session: &Session) -> String {
     match session.notes().token_expires() {
         None => String::new(),
-        Some(expires) => format!(
-            "Jobs stop at {expires}, when the cluster token expires; to renew it: {}",
-            outside.ui.complete(&Command::outrigger("setup --reissue cluster"))
-        ),
+        Some(expires) => {
+            let (path, command) = renewal::command(session.run(), session.notes());
+            let command = outside.ui.complete(&command);
+            format!("Jobs stop at {expires}, when the cluster token expires; to renew it{path}: {command}")
+        }
     }
 }
 

@@ -72,7 +72,7 @@ struct Inner {
     /// The number of steps in place that are not yet shown.
     in_place: usize,
     /// `--log-file`.
-    log: Option<std::fs::File>,
+    log: Option<Box<dyn Write + Send>>,
     /// What the last event repeats.
     warnings: Vec<String>,
     errors: Vec<&'static str>,
@@ -223,8 +223,8 @@ impl Ui {
     }
 
     /// From now on, writes every event to this file too, as a JSON line.
-    pub fn log_to(&self, file: std::fs::File) {
-        self.lock().log = Some(file);
+    pub fn log_to(&self, file: impl Write + Send + 'static) {
+        self.lock().log = Some(Box::new(file));
     }
 
     /// From now on, stdout takes one product and nothing else, also with `-o json`, unless the run fails.

@@ -277,8 +277,8 @@ fn ends_soon(d: &Deciding<'_>) -> Option<Line<Act>> {
     let left = Duration::try_from(ends.duration_since(d.run.now)).unwrap_or_default();
     (left < (lifetime / 4).min(Duration::from_secs(3 * 86_400))).then(|| {
         let text = format!("the cluster token expires in {}, at {ends}: jobs stop then", span(left));
-        let again = Command::outrigger("setup --reissue cluster");
-        Line::unhealthy(text).detail(("issue a new one", again))
+        let (path, command) = renewal::command(d.run, d.notes);
+        Line::unhealthy(text).detail((format!("issue a new one{path}"), command))
     })
 }
 

@@ -111,8 +111,9 @@ fn is_command(text: &str) -> bool {
 pub fn check(arguments: &[OsString], output: &Output) {
     static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let given: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    // Their product is a script, and not one command.
-    if given.iter().any(|word| word == "--print-commands" || word == "--uninstall") {
+    // Their product is a script or a page, and not one command.
+    let is_product = |word: &String| ["--print-commands", "--uninstall", "help"].contains(&word.as_str());
+    if given.iter().any(is_product) {
         return;
     }
     for one in printed(output) {

@@ -242,7 +242,10 @@ impl Cli<'_> {
 
     /// Whether it was asked for JSON lines, in one of the ways that the tests use, and not for help.
     fn writes_json(&self) -> bool {
-        let is_help = self.args.iter().any(|arg| arg == "help" || arg == "--help" || arg == "--version");
+        let is_help = self
+            .args
+            .iter()
+            .any(|arg| arg == "help" || arg == "--help" || arg == "--version" || arg == "__complete");
         let pairs = self.args.windows(2);
         let mut flags = pairs.filter(|pair| pair[0] == "-o" || pair[0] == "--output");
         let by_flag = flags.next_back().map(|pair| pair[1] == "json");

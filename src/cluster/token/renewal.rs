@@ -4,6 +4,7 @@
 //! script, it is lost. So the anchor and the record contain the uid of the Secret to which the last script's token is
 //! bound.
 
+use crate::base::hint::Command;
 use crate::deployment::notes::Notes;
 use crate::deployment::object::{FILLED_BY_CLUSTER, Object};
 use crate::deployment::run::Run;
@@ -37,6 +38,15 @@ pub fn renewal(run: &Run, notes: &Notes, live: &Object) -> Option<String> {
     ended
         .filter(|ended| *ended <= run.now)
         .map(|ended| format!("a new token: the old one expired at {ended}"))
+}
+
+/// The command that renews the token, after words about what has to be filled in: the file of a runner token that was
+/// given is not recorded.
+pub fn command(run: &Run, notes: &Notes) -> (&'static str, Command) {
+    let given = notes.record().gitlab.given && run.settings.runner_token_file.is_none();
+    let file = if given { " --runner-token-file PATH" } else { "" };
+    let path = if given { " (PATH: the file of the runner's token)" } else { "" };
+    (path, Command::outrigger(format!("setup --reissue cluster{file}")))
 }
 
 /// Whether the last script's token differs from the deployment's token after this run.

@@ -108,7 +108,7 @@ mod tests {
     fn examples_parse_and_are_about_their_command() {
         for (command, lines) in EXAMPLES {
             for line in *lines {
-                let words = line.split(" > ").next().unwrap_or_default();
+                let words = line.split(['>', '|']).next().unwrap_or_default().trim();
                 assert!(
                     words.split(' ').any(|word| word == *command || *command == "outrigger"),
                     "{command}: {line}"

@@ -164,6 +164,8 @@ pub fn commit_that_stays(bed: &'static Doubles) {
     let _ = output.says("To revert the commit: outrigger teardown --revert-pipeline");
     assert!(committed());
     let _ = scene.status().run().code(3).says("OR0208");
+    let list = scene.home.outrigger("list").run().code(0);
+    let _ = list.says("removed; commit of .gitlab-ci.yml on main stays");
     let _ =
         scene.teardown().run().code(3).says("the commit of .gitlab-ci.yml on main").says("--revert-pipeline");
     // A new deployment does not commit again unasked, and takes another id.
