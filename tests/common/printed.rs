@@ -44,7 +44,7 @@ pub fn printed(output: &Output) -> Vec<Printed> {
     let mut found = Vec::new();
     for text in [output.stdout(), output.stderr()] {
         let mut above = String::new();
-        for line in text.lines().filter(|line| !line.starts_with("Usage:") && !line.starts_with('#')) {
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
             if let Ok(value) = serde_json::from_str::<serde_json::Value>(line) {
                 strings(&value, &mut |text| take(text, true, &mut above, &mut found));
             } else {
@@ -61,7 +61,9 @@ fn strings(value: &serde_json::Value, each: &mut dyn FnMut(&str)) {
         serde_json::Value::String(text) => text.lines().for_each(each),
         serde_json::Value::Array(all) => all.iter().for_each(|one| strings(one, each)),
         serde_json::Value::Object(fields) if fields.get("type") != Some(&"data".into()) => {
-            fields.values().for_each(|one| strings(one, each));
+            // A command comes behind its text.
+            let (commands, texts): (Vec<_>, Vec<_>) = fields.iter().partition(|(name, _)| *name == "command");
+            texts.into_iter().chain(commands).for_each(|(_, one)| strings(one, each));
         }
         _ => {}
     }
@@ -69,6 +71,10 @@ fn strings(value: &serde_json::Value, each: &mut dyn FnMut(&str)) {
 
 /// A command stands alone on an indented line, behind the label of a row, or behind the colon of its text.
 fn take(line: &str, bare: bool, above: &mut String, found: &mut Vec<Printed>) {
+    // What clap says of a command's form.
+    if line.trim_start().starts_with("Usage:") || line.contains(" <") {
+        return;
+    }
     let starts = line.match_indices(": ").map(|(at, gap)| at + gap.len());
     let label = ["more", "do this"].iter().filter_map(|label| {
         let rest = line.strip_prefix("  ")?.strip_prefix(label)?;

@@ -46,7 +46,7 @@ pub fn whole_way(bed: &dyn Bed) {
     // Nothing more to do, on neither side.
     bed.mark();
     site.gitlab.clear_requests();
-    let again = setup(&scene, &site).args(["--commit-pipeline", "--run-pipeline"]).run().code(0);
+    let again = setup(&scene, &site).args(["--commit-pipeline", "--run-pipeline", "-v"]).run().code(0);
     let _ = again.says("succeeded on runner");
     assert_eq!(listing(&writes(bed)), "");
     let wrote = |method: &str| method != "GET" && method != "HEAD";

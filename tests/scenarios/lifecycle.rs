@@ -131,7 +131,7 @@ fn there_and_back(scene: &Scene<'_>, extra: &[&str]) {
     neighbours(scene);
     let before = world(scene.bed.admin());
     scene.bed.mark();
-    let output = scene.setup().args(extra.iter().copied()).run().code(0);
+    let output = scene.setup().args(extra.iter().copied()).arg("-v").run().code(0);
     if scene.user == User::Admin {
         let _ = output.says("not needed: you may grant the Role's 5 rules yourself");
     }

@@ -170,7 +170,8 @@ pub fn commit_that_stays(bed: &'static Doubles) {
         scene.teardown().run().code(3).says("the commit of .gitlab-ci.yml on main").says("--revert-pipeline");
     // A new deployment does not commit again unasked, and takes another id.
     let _ = setup(&scene, &site).run().code(0).never_says("committed .gitlab-ci.yml");
-    let _ = setup(&scene, &site).arg("--commit-pipeline").run().code(0).says("kept: .gitlab-ci.yml on main");
+    let kept = setup(&scene, &site).args(["--commit-pipeline", "-v"]).run().code(0);
+    let _ = kept.says("kept: .gitlab-ci.yml on main");
     let _ = scene.teardown().run().code(0);
     let _ = scene.teardown().arg("--revert-pipeline").run().code(0).says("reverted in");
     assert!(!committed());

@@ -28,7 +28,7 @@ pub fn of_the_runner(bed: &'static Doubles) {
     put(&site.gitlab, "maintainer", &path, &json!({"paused": false}));
 
     drop(vm);
-    site.gitlab.advance(Duration::from_secs(6 * 86_400));
+    site.gitlab.advance(Duration::from_secs(6 * 86_400 + 3600));
     let _ = status().run().code(10).says("is offline: last contact 6 days ago of s_0123456789ab");
     let _ = teardown(&scene, &site).run().code(0);
 }

@@ -209,6 +209,7 @@ pub fn token_prefixes(bed: &'static Doubles) {
             .command("setup")
             .flag("--gitlab-url", "https://gitlab.example.com")
             .flag("--runner-token-file", file)
+            .arg("-v")
             .run();
         assert_eq!(output.code, Some(code), "{text}\n{output}");
         let output = output.says(words);
