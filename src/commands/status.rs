@@ -2,14 +2,16 @@
 //! could not be checked.
 
 use crate::base::error::{Command, Failure, Hint, Result};
-use crate::base::event::{Event, Reporter as _};
+use crate::base::event::{Event, Fold, Reporter as _};
 use crate::base::text::count;
 use crate::commands::session::{Needs, Outside, Session};
 use crate::commands::{Ended, and_others, differences, expiry, header, no_such_deployment, proved};
+use crate::deployment::run::Part;
 use crate::engine::{self, Plan};
 use crate::gitlab::runner;
 use crate::output::ui::Ui;
 use crate::settings::Need;
+use crate::steps::contract::AnyStep;
 
 /// `status`.
 ///
@@ -41,7 +43,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
             .hint(("to list the recorded deployments", Command::list()))
             .hint(("to create it", Command::outrigger("setup"))));
     }
-    outside.ui.event(&plan.shown());
+    outside.ui.event(&with_runner(&plan, &selection));
     if !refusals.is_empty() {
         return Ok(Ended::failed(refusals, false));
     }
@@ -68,6 +70,18 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let text = format!("{what} matches the plan{}.{asked}", and_others(&plan));
     let status = proved(&plan, changes);
     Ok(Ended { last: expiry(outside, &session), pending, status, ..Ended::well(false, text) })
+}
+
+/// The plan, with the runner's contact and version also where nothing is to be changed.
+fn with_runner(plan: &Plan, selection: &[&'static dyn AnyStep]) -> Event {
+    let mut shown = plan.shown();
+    let is_runner = |name: &str| {
+        selection.iter().any(|step| step.info().part == Some(Part::Runner) && step.info().name == name)
+    };
+    if let Event::Plan { lines, .. } = &mut shown {
+        lines.iter_mut().filter(|line| is_runner(&line.step)).for_each(|line| line.fold = Fold::Never);
+    }
+    shown
 }
 
 /// Whether `--wait` is on the command line: the setting has a default for pipelines.

@@ -402,7 +402,8 @@ fn usage_failure(error: &clap::Error, text: &str) -> Failure {
     let text = if is_help { "a command is required" } else { text };
     let mut paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
     let first = paragraphs.next().unwrap_or_default();
-    let mut failure = Failure::new(Id::InvalidInput, first.strip_prefix("error: ").unwrap_or(first));
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let mut failure = Failure::new(Id::InvalidInput, first);
     for paragraph in paragraphs {
         let (label, rest) = paragraph.split_once(':').unwrap_or(("", paragraph));
         match label.to_ascii_lowercase().as_str() {

@@ -60,6 +60,8 @@ fn strings(value: &serde_json::Value, each: &mut dyn FnMut(&str)) {
     match value {
         serde_json::Value::String(text) => text.lines().for_each(each),
         serde_json::Value::Array(all) => all.iter().for_each(|one| strings(one, each)),
+        // What clap says of a command's form, and products.
+        serde_json::Value::Object(fields) if fields.get("label") == Some(&"usage".into()) => {}
         serde_json::Value::Object(fields) if fields.get("type") != Some(&"data".into()) => {
             // A command comes behind its text.
             let (commands, texts): (Vec<_>, Vec<_>) = fields.iter().partition(|(name, _)| *name == "command");
@@ -72,7 +74,7 @@ fn strings(value: &serde_json::Value, each: &mut dyn FnMut(&str)) {
 /// A command stands alone on an indented line, behind the label of a row, or behind the colon of its text.
 fn take(line: &str, bare: bool, above: &mut String, found: &mut Vec<Printed>) {
     // What clap says of a command's form.
-    if line.trim_start().starts_with("Usage:") || line.contains(" <") {
+    if line.trim_start().starts_with("Usage:") {
         return;
     }
     let starts = line.match_indices(": ").map(|(at, gap)| at + gap.len());
