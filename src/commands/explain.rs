@@ -53,7 +53,7 @@ fn unknown(id: &str) -> Failure {
     let near = closest(digits(id), Id::ALL.iter().map(|known| &known.code()[2..])).and_then(find);
     let failure = match near {
         Some(near) => failure.hint((
-            format!("did you mean {near} ({})?", near.title()),
+            format!("did you mean {near}, {}", near.title()),
             Command::page(format!("explain {near}")),
         )),
         None => failure,

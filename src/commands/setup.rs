@@ -12,7 +12,7 @@ use crate::commands::{
     write_product,
 };
 use crate::deployment::names::NOTED;
-use crate::deployment::plan::Line;
+use crate::deployment::plan::{Decision, Line};
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan, Watch};
 use crate::machine::script_files::Delivery;
@@ -57,6 +57,9 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
         }
     }
     if changed {
+        for line in plan.all().filter(|line| line.decision == Decision::Warning) {
+            outside.ui.event(&Event::Warning { text: line.text.clone() });
+        }
         outside.ui.event(&Event::Next { lines: next(&session)? });
     }
     Ok(done(outside, &session, &plan, changed))
@@ -118,7 +121,8 @@ pub(super) async fn show(
         if !outside.ui.interactive() {
             return Err(unconfirmed(&format!("applying {}", count(changes, "change"))));
         }
-        if !outside.asking(|ask| wizard::confirm_plan(ask, changes)).await? {
+        let warnings = plan.warnings();
+        if !outside.asking(|ask| wizard::confirm_plan(ask, changes, warnings)).await? {
             return Err(Failure::new(Id::NotConfirmed, "the plan was not confirmed"));
         }
     }

@@ -10,7 +10,7 @@ use crate::deployment::run::Part;
 use crate::engine::{self, Plan};
 use crate::gitlab::runner;
 use crate::output::ui::Ui;
-use crate::settings::Need;
+use crate::settings::{Need, shell_word};
 use crate::steps::contract::AnyStep;
 
 /// `status`.
@@ -68,8 +68,20 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         _ => "The deployment",
     };
     let text = format!("{what} matches the plan{}.{asked}", and_others(&plan));
+    if !pending && let Some(hint) = script_to_remove(&session) {
+        outside.ui.event(&Event::Next { lines: vec![hint] });
+    }
     let status = proved(&plan, changes);
     Ok(Ended { last: expiry(outside, &session), pending, status, ..Ended::well(false, text) })
+}
+
+/// The launch script on this disk, once the runner was seen to take jobs.
+fn script_to_remove(session: &Session) -> Option<Hint> {
+    let record = session.notes().record();
+    record.gitlab.owned().filter(|_| session.gitlab.is_connected())?;
+    let path = record.script_path.clone().filter(|path| path.exists())?;
+    let text = "The runner is online, and the launch script is no longer needed on this disk";
+    Some(Hint::new(text, Command::Whole(format!("rm {}", shell_word(&path.display().to_string())))))
 }
 
 /// The plan, with the runner's contact and version also where nothing is to be changed.

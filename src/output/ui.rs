@@ -374,7 +374,9 @@ impl Ui {
                 inner.in_place += 1;
                 return;
             }
-            Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } if inner.in_place > 0 => {
+            Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } | Event::Warning { .. }
+                if inner.in_place > 0 =>
+            {
                 text = Human::in_place(std::mem::take(&mut inner.in_place));
             }
             _ => {}
@@ -469,7 +471,8 @@ impl Inner {
                     lines.iter().filter(|line| matches!(line.mark, Mark::Warning | Mark::Unhealthy));
                 self.warnings.extend(warnings.map(|line| line.text.clone()));
             }
-            Event::Warning { text } => self.warnings.push(text.clone()),
+            // The plan's warnings are repeated at the end.
+            Event::Warning { text } if !self.warnings.contains(text) => self.warnings.push(text.clone()),
             Event::Advice(hint) => self.warnings.push(hint.to_string()),
             Event::Pipeline { url, .. } => self.pipeline = Some(url.clone()),
             // The most important one is reported last.

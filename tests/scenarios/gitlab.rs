@@ -53,7 +53,16 @@ pub fn whole_way(bed: &dyn Bed) {
     // The machine goes on asking for jobs meanwhile; a lint stores nothing.
     let requests: Vec<_> = site.gitlab.requests().into_iter().filter(|r| r.token == "maintainer").collect();
     assert!(requests.iter().all(|r| !wrote(&r.method) || r.path.ends_with("/ci/lint")), "{requests:?}");
-    let _ = site.project(&scene.home, scene.status(), "maintainer").run().code(0).says("last contact");
+    let _ = site
+        .project(&scene.home, scene.status(), "maintainer")
+        .run()
+        .code(0)
+        .says("last contact")
+        .says("no longer needed");
+    // Nobody needs the script on this disk any more.
+    std::fs::remove_file(&script).expect("status says rm");
+    let again = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
+    let _ = again.never_says("no longer needed");
 
     drop(vm);
     let _ = teardown(&scene, &site).arg("--revert-pipeline").run().code(0).says("read back: gone");

@@ -11,6 +11,7 @@ mod review;
 mod terminal;
 
 use crate::base::error::{Command, Failure, Id, Result};
+use crate::base::text::count;
 use crate::commands::session::{Known, Outside};
 use crate::gitlab::credentials;
 use crate::settings::Need;
@@ -52,10 +53,14 @@ pub async fn gaps(outside: &mut Outside<'_>, known: Known, need: Need) -> Result
 }
 
 /// Asks whether to apply a plan; No is the default.
-pub fn confirm_plan(ask: &mut dyn Ask, changes: usize) -> Result<bool, AskError> {
+pub fn confirm_plan(ask: &mut dyn Ask, changes: usize, warnings: usize) -> Result<bool, AskError> {
+    let despite = match warnings {
+        0 => String::new(),
+        n => format!(", despite {}", count(n, "warning")),
+    };
     let prompt = match changes {
-        1 => "Apply this change?".to_owned(),
-        n => format!("Apply these {n} changes?"),
+        1 => format!("Apply this change{despite}?"),
+        n => format!("Apply these {n} changes{despite}?"),
     };
     ask::confirm(ask, &prompt)
 }
