@@ -39,6 +39,10 @@ fn mask(value: &mut Value) {
                         entries.values_mut().for_each(|entry| *entry = MASK.into());
                     }
                     Value::String(text) if named && !text.is_empty() => MASK.clone_into(text),
+                    Value::Array(items) if named => items.iter_mut().for_each(|item| match item {
+                        Value::String(text) => MASK.clone_into(text),
+                        other => mask(other),
+                    }),
                     other => mask(other),
                 }
             }
@@ -64,6 +68,10 @@ mod tests {
             (
                 r#"{"spec":{"automountServiceAccountToken":false}}"#,
                 r#"{"spec":{"automountServiceAccountToken":false}}"#,
+            ),
+            (
+                r#"{"secrets":[{"name":"a"}],"tokens":["abc"]}"#,
+                r#"{"secrets":[{"name":"a"}],"tokens":["[masked]"]}"#,
             ),
             ("", ""),
             ("a job's log", "(11 bytes that are not JSON)"),
