@@ -54,7 +54,7 @@ use commands::session::Outside;
 use commands::summary::Opened;
 use steps::contract::Prints;
 
-pub use commands::wizard::{Ask, AskError, TerminalAsk};
+pub use commands::wizard::{Ask, AskError, TerminalAsk, restore_terminal_on_panic};
 pub use output::ui::{Streams, Ui};
 pub use settings::RunOptions;
 

@@ -242,6 +242,11 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// Whether a path leads to a regular file: reading it ends.
+pub fn is_regular(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file())
+}
+
 /// The purpose of an input file, which decides about warnings of its owner and mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {

@@ -224,7 +224,7 @@ pub fn command(steps: &[StepHelp]) -> Command {
         with(Command::new("teardown"), |key| PLACES.contains(&key), TEARDOWN_FLAGS)
             .about("Remove everything that setup created"),
         with(Command::new("status"), |_| true, &[])
-            .about("Compare the deployment with its settings and look at its health; exit 10 if something is wrong"),
+            .about("Compare the deployment with its settings, and look at its health"),
         with(Command::new("list"), |_| false, &["live", "no-headers"])
             .about("List the deployments recorded on this machine"),
         with(Command::new("config"), |_| false, &[])

@@ -66,7 +66,7 @@ pub async fn list(outside: &mut Outside<'_>) -> Result<Ended> {
 }
 
 async fn recorded(outside: &Outside<'_>) -> Result<Vec<Row>> {
-    let (settings, _) = outside.settings().await?;
+    let settings = outside.unrecorded().await?;
     let mut rows = Vec::new();
     for name in Record::names(&settings.state_dir) {
         match Record::load(&settings.state_dir, &name) {
@@ -79,9 +79,7 @@ async fn recorded(outside: &Outside<'_>) -> Result<Vec<Row>> {
 }
 
 async fn in_cluster(outside: &mut Outside<'_>) -> Result<Vec<Row>> {
-    let (mut settings, _) = outside.settings().await?;
-    // The list is of a cluster: a context recorded for one deployment does not apply.
-    settings.context = settings.context.take().filter(|context| !context.source.is_remembered());
+    let settings = outside.unrecorded().await?;
     let session = outside.open(Needs::default(), (settings, None)).await?;
     let path = "/api/v1/serviceaccounts?labelSelector=app.kubernetes.io%2Fmanaged-by%3Doutrigger";
     let items = session

@@ -245,6 +245,11 @@ impl Outside<'_> {
         &mut self,
         run: impl FnOnce(&mut dyn Ask) -> std::result::Result<T, AskError>,
     ) -> Result<T> {
+        // One that came before the question is not answered past.
+        tokio::task::yield_now().await;
+        if let Some(stopped) = self.cancel.requested() {
+            return Err(stopped);
+        }
         let ui = Rc::clone(&self.ui);
         let ask = &mut *self.ask;
         let answer = ui.pause(|| run(ask));
@@ -282,6 +287,14 @@ impl Outside<'_> {
     }
 
     /// Completes the commands that are printed from now on.
+    /// The settings without those of a record, for what is not about one deployment: one record that cannot be read does
+    /// not hide the others.
+    pub async fn unrecorded(&self) -> Result<Settings> {
+        let settings = settings::resolve(&self.inputs().await?, |_, _| Ok(Remembered::new()))?;
+        self.aim(&settings, Remembered::new());
+        Ok(settings)
+    }
+
     fn aim(&self, settings: &Settings, recorded: settings::Remembered) {
         self.ui.aim(Completion {
             settings: settings.clone(),
@@ -525,7 +538,10 @@ impl Outside<'_> {
     pub fn limits(&self, settings: &Settings) -> Limits {
         let ui = Rc::clone(&self.ui);
         Limits {
-            deadline: Instant::now() + settings.timeout,
+            // The wait of `status --wait` comes on top.
+            deadline: Instant::now()
+                + settings.timeout
+                + if self.waits() { settings.wait } else { Duration::ZERO },
             request_timeout: settings
                 .request_timeout
                 .filter(|timeout| !timeout.is_zero())
@@ -536,6 +552,13 @@ impl Outside<'_> {
                 ui.event(&Event::Retry { what: what.to_owned(), wait, why: why.to_owned() });
             }),
         }
+    }
+
+    /// Whether this is `status --wait`: the setting has a default for pipelines.
+    pub fn waits(&self) -> bool {
+        // Only some commands have the flag.
+        self.subcommand == "status"
+            && self.matches.value_source("wait") == Some(clap::parser::ValueSource::CommandLine)
     }
 
     /// The contexts of the kubeconfig, and the current one.

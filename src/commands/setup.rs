@@ -143,7 +143,8 @@ pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut P
 pub(super) fn done(outside: &Outside<'_>, session: &Session, plan: &Plan, changed: bool) -> Ended {
     let text = if changed { "Done" } else { "Nothing to change" };
     let text = format!("{text}{}.", and_others(plan));
-    let status = proved(plan, 0);
+    // What was just made has not been looked at in use: a new runner has no machine yet.
+    let status = if changed { differences(plan, 0) } else { proved(plan, 0) };
     Ended {
         last: expiry(outside, session),
         pending: plan.unchecked() > 0,

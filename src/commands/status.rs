@@ -1,14 +1,17 @@
 //! `status`: the plan that setup would make, the proofs, and exit 10 if something is to be changed, does not work or
 //! could not be checked.
 
+use std::path::Path;
+
 use crate::base::error::{Command, Failure, Hint, Result};
-use crate::base::event::{Event, Fold, Reporter as _};
+use crate::base::event::{Event, Fold, Reporter as _, Status};
 use crate::base::text::count;
 use crate::commands::session::{Needs, Outside, Session};
 use crate::commands::{Ended, and_others, differences, expiry, header, no_such_deployment, proved};
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan};
 use crate::gitlab::runner;
+use crate::machine::secrets_file;
 use crate::output::ui::Ui;
 use crate::settings::{Need, shell_word};
 use crate::steps::contract::AnyStep;
@@ -28,13 +31,14 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let session = outside.open(Needs { gitlab, parts, ..Needs::default() }, (settings, record)).await?;
     session.check().await?;
     session.check_owner()?;
-    if waits(outside) {
+    if outside.waits() {
         runner::wait(&session.gitlab, session.run().settings.wait).await?;
     }
     let plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
-    // Input that only `setup` needs is no fault of the deployment.
-    let refusals: Vec<Failure> = plan.refusals().into_iter().filter(|one| !one.is_missing_input()).collect();
+    // Input that only `setup` needs is no failure of `status`; what needs it was not checked.
+    let (blocked, refusals): (Vec<_>, Vec<_>) =
+        plan.refusals().into_iter().partition(Failure::is_missing_input);
     let changes = plan.changes();
     if refusals.is_empty()
         && let Some(failure) = no_such_deployment(&session).await?
@@ -45,7 +49,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     outside.ui.event(&with_runner(&plan, &selection));
     if !refusals.is_empty() {
-        return Ok(Ended::failed(refusals, false));
+        return Ok(Ended { status: differences(&plan, changes), ..Ended::failed(refusals, false) });
     }
     if changes > 0 {
         let setup = Hint::new("Apply the plan", Command::outrigger("setup"));
@@ -57,21 +61,33 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     // Parts that `setup` would change are not proven here: `setup` proves its result.
     let failures = prove(&outside.ui, &session, &plan).await;
     if !failures.is_empty() {
-        return Ok(Ended::failed(failures, false));
+        return Ok(Ended { status: differences(&plan, changes), ..Ended::failed(failures, false) });
     }
     let asked =
         if unasked.is_empty() { String::new() } else { format!(" Not selected: {}.", unasked.join(", ")) };
-    let pending = plan.unhealthy() + plan.unchecked() > 0;
-    let what = match (plan.unhealthy(), plan.unchecked()) {
+    let unchecked = plan.unchecked() + blocked.len();
+    let pending = plan.unhealthy() + unchecked > 0;
+    let what = match (plan.unhealthy(), unchecked) {
         (0, 0) => "Everything",
         (0, _) => "Everything that was checked",
         _ => "The deployment",
     };
-    let text = format!("{what} matches the plan{}.{asked}", and_others(&plan));
+    let needs = match blocked.len() {
+        0 => String::new(),
+        n => {
+            format!("; {} that setup needs {} missing", count(n, "value"), if n == 1 { "is" } else { "are" })
+        }
+    };
+    let text = format!("{what} matches the plan{}{needs}.{asked}", and_others(&plan));
     if !pending && let Some(hint) = script_to_remove(&session) {
         outside.ui.event(&Event::Next { lines: vec![hint] });
     }
-    let status = proved(&plan, changes);
+    let mut status = proved(&plan, changes);
+    if !blocked.is_empty() {
+        status.retain(|one| *one != Status::Ok);
+        status.push(Status::Unchecked);
+        status.dedup();
+    }
     Ok(Ended { last: expiry(outside, &session), pending, status, ..Ended::well(false, text) })
 }
 
@@ -80,8 +96,11 @@ fn script_to_remove(session: &Session) -> Option<Hint> {
     let record = session.notes().record();
     record.gitlab.owned().filter(|_| session.gitlab.is_connected())?;
     let path = record.script_path.clone().filter(|path| path.exists())?;
-    let text = "The runner is online, and the launch script is no longer needed on this disk";
-    Some(Hint::new(text, Command::Whole(format!("rm {}", shell_word(&path.display().to_string())))))
+    let text = "Once this launch script has run on the runner's host, remove it from this disk";
+    let word = |path: &Path| shell_word(&path.display().to_string());
+    let beside = secrets_file::path_beside(&path);
+    let secrets = if beside.exists() { format!(" {}", word(&beside)) } else { String::new() };
+    Some(Hint::new(text, Command::Whole(format!("rm {}{secrets}", word(&path)))))
 }
 
 /// The plan, with the runner's contact and version also where nothing is to be changed.
@@ -94,11 +113,6 @@ fn with_runner(plan: &Plan, selection: &[&'static dyn AnyStep]) -> Event {
         lines.iter_mut().filter(|line| is_runner(&line.step)).for_each(|line| line.fold = Fold::Never);
     }
     shown
-}
-
-/// Whether `--wait` is on the command line: the setting has a default for pipelines.
-fn waits(outside: &Outside<'_>) -> bool {
-    outside.matches.value_source("wait") == Some(clap::parser::ValueSource::CommandLine)
 }
 
 async fn prove(ui: &Ui, session: &Session, plan: &Plan) -> Vec<Failure> {

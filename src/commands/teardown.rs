@@ -84,23 +84,39 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     if let Err(failures) = settle(&session, &removal).await {
         return Ok(Ended::failed(with_pause(&session, failures), session.mutations() > before));
     }
-    let failures = remove(outside, &session, &removal, refusals).await?;
-    let changed = session.mutations() > before || changes > 0;
-    let text = receipt_lines(&session, &removal, &failures).await;
-    let left = Some(left(&session).await);
+    // From here on something may be gone, whatever fails.
+    finish(outside, &session, &removal, refusals, before).await.or_else(|failure| {
+        let changed = session.mutations() > before;
+        Ok(Ended::failed(with_pause(&session, vec![failure]), changed))
+    })
+}
+
+/// Removes, reports and forgets.
+async fn finish(
+    outside: &mut Outside<'_>,
+    session: &Session,
+    removal: &Removal,
+    refusals: Vec<Failure>,
+    before: usize,
+) -> Result<Ended> {
+    let options = outside.options.clone();
+    let failures = remove(outside, session, removal, refusals).await?;
+    let changed = session.mutations() > before || removal.changes() > 0;
+    let text = receipt_lines(session, removal, &failures).await;
+    let left = Some(left(session).await);
     if failures.is_empty() && is_all(&options) {
-        forget(&session)?;
+        forget(session)?;
     } else {
-        remember_what_is_left(&session)?;
+        remember_what_is_left(session)?;
     }
     // The plan listed what goes: if all of it went, the report adds nothing.
     if !failures.is_empty() || options.cluster_gone || options.receipt.is_some() {
         receipt(outside, &text)?;
     }
     if failures.is_empty() {
-        return Ok(Ended { left, ..last_line(outside, &session, is_whole(&options), changed) });
+        return Ok(Ended { left, ..last_line(outside, session, is_whole(&options), changed) });
     }
-    Ok(Ended { left, ..Ended::failed(with_pause(&session, go_on(failures)), changed) })
+    Ok(Ended { left, ..Ended::failed(with_pause(session, go_on(failures)), changed) })
 }
 
 /// What the record names and is not known to be gone: objects, the runner, the commit and the script.
@@ -363,7 +379,8 @@ fn last_line(outside: &Outside<'_>, session: &Session, whole: bool, changed: boo
         }
         Some(file) => {
             let revert = outside.ui.complete(&Command::teardown("--revert-pipeline"));
-            let last = format!("To revert the commit: {revert}");
+            let ended = run.options.revert_pipeline || run.options.gitlab_gone;
+            let last = if ended { String::new() } else { format!("To revert the commit: {revert}") };
             Ended { last, ..Ended::well(changed, format!("Removed {deployment}; {file} stays.")) }
         }
         None => Ended::well(changed, format!("Removed {deployment}.")),
@@ -385,8 +402,7 @@ fn forget(session: &Session) -> Result<()> {
     let dir = &session.run().settings.state_dir;
     let deployment = &session.run().names.deployment;
     let options = &session.run().options;
-    match session.notes().record().commit_note().filter(|_| !options.revert_pipeline && !options.gitlab_gone)
-    {
+    match session.notes().record().commit_note().filter(|_| !options.gitlab_gone) {
         Some(note) => note.save(dir)?,
         None => drop(files::remove(&Record::path(dir, deployment))),
     }

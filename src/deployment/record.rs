@@ -242,8 +242,8 @@ impl Record {
     /// A new record. It keeps the commit of the pipeline file that an earlier teardown left, and takes a new id.
     pub fn begin(state_dir: &Path, deployment: &str) -> Result<Self> {
         let earlier = Self::load(state_dir, deployment)?.filter(Self::is_commit_note);
-        let gitlab = earlier.map(|note| note.gitlab).unwrap_or_default();
-        Ok(Self { gitlab, ..Self::new(deployment)? })
+        let (gitlab, settings) = earlier.map(|note| (note.gitlab, note.settings)).unwrap_or_default();
+        Ok(Self { settings, gitlab, ..Self::new(deployment)? })
     }
 
     /// Whether this only tells of a commit of the pipeline file, which stays after the deployment was removed.

@@ -296,14 +296,16 @@ fn low_role(what: &str, needed: Access, place: &str, has: Access) -> Failure {
 /// Refuses a GitLab instance other than the recorded one, with OR0315 (exit 3).
 pub fn check_recorded(view: &View) -> Result<()> {
     let known = view.notes.record().gitlab.clone();
-    let (Some(url), false) = (&view.run.settings.gitlab_url, known.is_empty() || known.url.is_empty()) else {
+    let nothing = (known.is_empty() && known.commit.is_none()) || known.url.is_empty();
+    let (Some(url), false) = (&view.run.settings.gitlab_url, nothing) else {
         return Ok(());
     };
     if url.value == known.url || view.run.options.gitlab_gone {
         return Ok(());
     }
     let deployment = &view.run.names.deployment;
-    Err(Failure::new(Id::AnotherGitlab, format!("the runner of {deployment} is on another GitLab"))
+    let what = if known.is_empty() { "the commit" } else { "the runner" };
+    Err(Failure::new(Id::AnotherGitlab, format!("{what} of {deployment} is on another GitLab"))
         .detail("recorded", known.url)
         .detail("now", format!("{} ({})", url.value, url.source))
         .hint("omit --gitlab-url, or use another deployment: --deployment NAME")

@@ -96,7 +96,12 @@ pub async fn read(run: &Run, intake: &Intake) -> Result<Option<Proxy>> {
 
 /// The characters of RFC 3986's `userinfo` without `'` and `$`, which a shell or systemd would interpret.
 fn is_userinfo(text: &str) -> bool {
-    text.contains(':')
+    let escapes = text
+        .split('%')
+        .skip(1)
+        .all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
+    escapes
+        && text.contains(':')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!&()*+,;=:".contains(&byte))
 }
 
@@ -121,6 +126,7 @@ mod tests {
     #[test]
     fn refuses_credentials_that_a_shell_would_interpret() {
         assert!(is_userinfo("me:p%40ss!") && is_userinfo("me:"));
+        assert!(!is_userinfo("me:50%off") && !is_userinfo("me:%4"));
         for bad in ["me", "me:a'b", "me:$(x)", "me:a b", "me:a@b", "me:a\nb", "me:a\"b", "me:a\\b", "me:a`b"]
         {
             assert!(!is_userinfo(bad), "{bad}");

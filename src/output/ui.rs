@@ -201,6 +201,7 @@ impl Ui {
         if let Some(multi) = &self.multi {
             inner.spin(multi, &self.human, "", &what);
         } else if inner.last.elapsed() >= HEARTBEAT {
+            inner.last = Instant::now();
             drop(inner);
             self.event(&Event::Busy { what, waited: since.elapsed() });
         }

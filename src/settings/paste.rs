@@ -54,7 +54,7 @@ impl Completion {
             }
             Command::Outrigger(words, aim) => {
                 // A redirection stays last.
-                match words.split_once(" > ") {
+                match words.rsplit_once(" > ").filter(|(_, file)| !file.contains([' ', '\''])) {
                     Some((words, file)) => format!("{} > {file}", self.outrigger(words, *aim)),
                     None => self.outrigger(words, *aim),
                 }
@@ -158,14 +158,18 @@ fn place(path: &str) -> String {
     }
 }
 
+/// A value that begins with a dash would be taken for a flag.
+fn flag(row: &Row, value: &str) -> String {
+    let gap = if value.starts_with('-') && value != "-" { "=" } else { " " };
+    format!("{}{gap}{}", row.dashed, shell_word(value))
+}
+
 /// The words that give these values to a setting.
 pub fn flags(row: &Row, values: &[String]) -> Vec<String> {
     match row.kind {
         Kind::Bool => vec![row.dashed.to_owned()],
-        Kind::Path | Kind::Lines => {
-            values.iter().map(|value| format!("{} {}", row.dashed, shell_word(value))).collect()
-        }
-        _ => vec![format!("{} {}", row.dashed, shell_word(&values.join(",")))],
+        Kind::Path | Kind::Lines => values.iter().map(|value| flag(row, value)).collect(),
+        _ => vec![flag(row, &values.join(","))],
     }
 }
 

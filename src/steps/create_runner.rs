@@ -281,14 +281,24 @@ fn kept(
             line.detail(format!("stops until the new script has run there: {}", runner::hosts(ours)))
         });
     }
-    if lines.is_empty() { in_place(id, condition) } else { lines }
+    if lines.is_empty() {
+        return in_place(id, condition);
+    }
+    // A reset stops the machine anyway.
+    if reset.is_none() {
+        lines.extend(problems(condition));
+    }
+    lines
 }
 
 /// A runner that needs no change, and what keeps it from taking jobs.
 fn in_place(id: u64, condition: &Condition) -> Vec<Line<Act>> {
     let kept = Line::keep(format!("kept: runner {id}, {}", condition.text));
-    let problems = condition.problems.iter().map(|(text, what)| Line::unhealthy(text.as_str()).detail(*what));
-    std::iter::once(kept).chain(problems).collect()
+    std::iter::once(kept).chain(problems(condition)).collect()
+}
+
+fn problems(condition: &Condition) -> impl Iterator<Item = Line<Act>> {
+    condition.problems.iter().map(|(text, what)| Line::unhealthy(text.as_str()).detail(*what))
 }
 
 /// Checks `--runner-token-out`, which is required for a new token if the step runs alone.

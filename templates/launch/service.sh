@@ -22,7 +22,7 @@ IPAddressDeny=169.254.169.254 fd00:ec2::254
 {% endif %}
 {% if has_proxy %}
 EnvironmentFile=$state.proxy
-# $(stat -c %y "$state.proxy")
+#$(stat -c %y "$state.proxy")
 {% endif %}
 END
 {% if not has_proxy %}

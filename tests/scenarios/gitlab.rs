@@ -58,11 +58,11 @@ pub fn whole_way(bed: &dyn Bed) {
         .run()
         .code(0)
         .says("last contact")
-        .says("no longer needed");
+        .says("remove it from this disk");
     // Nobody needs the script on this disk any more.
     std::fs::remove_file(&script).expect("status says rm");
     let again = site.project(&scene.home, scene.status(), "maintainer").run().code(0);
-    let _ = again.never_says("no longer needed");
+    let _ = again.never_says("remove it from this disk");
 
     drop(vm);
     let _ = teardown(&scene, &site).arg("--revert-pipeline").run().code(0).says("read back: gone");

@@ -111,7 +111,9 @@ impl Known {
         }
         let matches = lenient(&words[..words.len() - 1]);
         // A wrong value elsewhere is told when the command runs.
-        let options = crate::settings::run_options(&matches, outside.env).unwrap_or_default();
+        let mut options = crate::settings::run_options(&matches, outside.env).unwrap_or_default();
+        // Neither stdin nor a pipe is read to the end for a completion.
+        options.config = options.config.filter(|path| crate::base::files::is_regular(path));
         let Some(settings) = settings(outside, &matches, &options).await else { return known };
         if for_deployment {
             known.deployments = Record::names(&settings.state_dir);

@@ -262,21 +262,22 @@ impl Line {
     /// whether it is the whole text.
     pub fn window(&self, room: usize) -> (String, usize, bool) {
         let room = room.max(2);
-        let shown: Vec<char> = self.text.iter().map(|c| if is_hostile(*c) { '?' } else { *c }).collect();
-        let columns = |part: &[char]| width(&part.iter().collect::<String>());
-        // One column is for the cursor behind the text.
-        let mut start = 0;
-        if columns(&shown) >= room {
-            while start < self.at && columns(&shown[start..self.at]) >= room {
-                start += 1;
-            }
+        let shown = |c: char| if is_hostile(c) { '?' } else { c };
+        let columns = |at: usize| width(shown(self.text[at]).encode_utf8(&mut [0; 4]));
+        // From the cursor outwards: a pasted line can be long. One column is for the cursor behind the text.
+        let (mut start, mut used) = (self.at, 0);
+        while start > 0 && used + columns(start - 1) < room {
+            start -= 1;
+            used += columns(start);
         }
+        let cursor = used;
         let mut end = self.at;
-        while end < shown.len() && columns(&shown[start..=end]) < room {
+        while end < self.text.len() && used + columns(end) < room {
+            used += columns(end);
             end += 1;
         }
-        let whole = start == 0 && end == shown.len();
-        (shown[start..end].iter().collect(), columns(&shown[start..self.at]), whole)
+        let whole = start == 0 && end == self.text.len();
+        (self.text[start..end].iter().copied().map(shown).collect(), cursor, whole)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::settings::Need;
 
 pub use ask::{Ask, AskError};
 use questions::Questions;
-pub use terminal::TerminalAsk;
+pub use terminal::{TerminalAsk, restore_terminal_on_panic};
 
 /// Whether this run is a first setup for which somebody at a terminal has to be asked.
 pub fn is_first_setup(outside: &Outside<'_>, (settings, record): &Known, need: Need) -> bool {

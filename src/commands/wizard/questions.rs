@@ -142,6 +142,15 @@ impl<'a, 'o> Questions<'a, 'o> {
         for dependent in dependents {
             self.done.remove(dependent);
         }
+        // A token is for one host, an address for one cluster.
+        match question {
+            Question::Url => {
+                self.outside.typed = None;
+                self.drop_answers(&["gitlabTokenFile"]).await?;
+            }
+            Question::Context => self.drop_answers(&["kubernetesHost"]).await?,
+            _ => {}
+        }
         match question {
             Question::Token => {
                 self.ask_token().await?;
@@ -321,7 +330,18 @@ impl<'a, 'o> Questions<'a, 'o> {
             Some(remote) => (format!("GitLab URL (from the git remote {})", remote.name), remote.url.clone()),
             None => ("GitLab URL".to_owned(), given.unwrap_or_else(|| DEFAULT_GITLAB.to_owned())),
         };
-        self.text("gitlabUrl", &prompt, &default, check::gitlab_url).await
+        loop {
+            self.text("gitlabUrl", &prompt, &default, check::gitlab_url).await?;
+            if !self.has_token() || !self.is_sent_to_proposal() {
+                return Ok(());
+            }
+            let url = self.settings().gitlab_url.as_ref().map(|url| url.value.clone()).unwrap_or_default();
+            let prompt = format!("Send your GitLab token to {url}, which only the git remote names?");
+            if self.outside.asking(|ask| ask::confirm(ask, &prompt)).await? {
+                return Ok(());
+            }
+            self.drop_answers(&["gitlabUrl"]).await?;
+        }
     }
 
     async fn ask_runner(&mut self) -> Result<()> {
@@ -360,11 +380,6 @@ impl<'a, 'o> Questions<'a, 'o> {
     /// Checks the token that is given, or asks for one.
     async fn token(&mut self) -> Result<()> {
         let mut ask_first = !self.has_token();
-        if !ask_first && self.is_sent_to_proposal() {
-            let url = self.settings().gitlab_url.as_ref().map(|url| url.value.clone()).unwrap_or_default();
-            let prompt = format!("Send the token in the environment to {url}?");
-            ask_first = !self.outside.asking(|ask| ask::confirm(ask, &prompt)).await?;
-        }
         loop {
             if ask_first {
                 self.ask_token().await?;
@@ -404,14 +419,12 @@ impl<'a, 'o> Questions<'a, 'o> {
             || credentials::from_env(self.outside.env).is_some()
     }
 
-    /// Whether a token of the environment would be sent to a host that only the git remote named.
+    /// Whether a token that was given would be sent to a host that only the git remote named.
     fn is_sent_to_proposal(&self) -> bool {
         let settings = self.settings();
         let proposed = self.remote.as_ref().map(|remote| &remote.url);
         let url = settings.gitlab_url.as_ref().filter(|url| url.source == Source::Asked);
-        self.outside.typed.is_none()
-            && settings.gitlab_token_file.is_none()
-            && url.is_some_and(|url| Some(&url.value) == proposed && url.value != DEFAULT_GITLAB)
+        url.is_some_and(|url| Some(&url.value) == proposed && url.value != DEFAULT_GITLAB)
     }
 
     async fn ask_token(&mut self) -> Result<()> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Stdin};
+use std::sync::Mutex;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
@@ -188,6 +189,21 @@ fn broken(error: rustix::io::Errno) -> AskError {
     std::io::Error::from(error).into()
 }
 
+/// What the terminal was like before the question that is open, for a panic, which runs no destructor.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Lets a panic restore a terminal on which a question is open. Call it once, first thing.
+pub fn restore_terminal_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if let Ok(Some(before)) = BEFORE.try_lock().map(|mut before| before.take()) {
+            let _ = console::Term::stderr().write_str("\x1b[?2004l\r\n");
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &before);
+        }
+        report(panic);
+    }));
+}
+
 impl Raw {
     /// What was typed before is dropped: it was no answer to this question.
     fn new(escapes: bool) -> Result<Self, AskError> {
@@ -203,6 +219,9 @@ impl Raw {
         modes.input_modes.remove(InputModes::IXON);
         modes.special_codes[SpecialCodeIndex::VMIN] = 1;
         modes.special_codes[SpecialCodeIndex::VTIME] = 0;
+        if let Ok(mut kept) = BEFORE.lock() {
+            *kept = Some(before.clone());
+        }
         tcsetattr(&stdin, OptionalActions::Flush, &modes).map_err(broken)?;
         let raw = Self { stdin, before, escapes };
         if escapes {
@@ -253,5 +272,8 @@ impl Drop for Raw {
             let _ = console::Term::stderr().write_str("\x1b[?2004l");
         }
         let _ = tcsetattr(&self.stdin, OptionalActions::Flush, &self.before);
+        if let Ok(mut kept) = BEFORE.lock() {
+            *kept = None;
+        }
     }
 }

@@ -52,16 +52,21 @@ pub(super) fn since(time: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
 
 /// A runner's condition now, by GitLab's clock.
 pub fn condition(view: &View, ours: &Ours) -> Condition {
+    let settings = &view.run.settings;
+    // A long pause between two requests is no silence.
+    let interval = settings.check_interval.as_ref().map(|interval| interval.value).unwrap_or_default();
     judged(
         ours,
-        &view.run.settings.runner_version.value,
+        SILENT.max(interval * 2 + Duration::from_secs(60)),
+        &settings.runner_version.value,
         view.notes.record().gitlab.paused().is_some(),
         view.now(),
     )
 }
 
-/// `version` is the gitlab-runner of the settings; `resumes`: whether this setup ends a pause.
-fn judged(ours: &Ours, version: &str, resumes: bool, now: jiff::Timestamp) -> Condition {
+/// A machine is offline after the time `silent`; `version` is the gitlab-runner of the settings; `resumes`: whether this
+/// setup ends a pause.
+fn judged(ours: &Ours, silent: Duration, version: &str, resumes: bool, now: jiff::Timestamp) -> Condition {
     let id = ours.runner.id;
     // Machines that are gone stay in GitLab's list for a week.
     let last = ours.managers.iter().max_by_key(|manager| manager.contacted);
@@ -75,7 +80,7 @@ fn judged(ours: &Ours, version: &str, resumes: bool, now: jiff::Timestamp) -> Co
         }
         Some(time) => {
             let said = format!("last contact {}", ago(time, now));
-            if since(time, now) > SILENT {
+            if since(time, now) > silent {
                 let host = last.map(|manager| format!(" of {}", host(manager))).unwrap_or_default();
                 let text = format!("runner {id} is offline: {said}{host}");
                 problems.push((text, "start the machine, or its service: systemctl status gitlab-runner"));
@@ -88,14 +93,28 @@ fn judged(ours: &Ours, version: &str, resumes: bool, now: jiff::Timestamp) -> Co
         problems.push((text, "resume it in GitLab (Settings, CI/CD, Runners)"));
     }
     let running = last.and_then(|manager| manager.version.as_deref());
-    if let Some(running) = running.filter(|running| settings::is_older(running, version)) {
-        let host = last.map(host).unwrap_or_default();
-        let text = format!("runner {id}: gitlab-runner {running} on {host} is older than {version}");
+    let current = |manager: &&Manager| {
+        Some(manager.system_id.as_str()) == last.map(|last| last.system_id.as_str())
+            || manager.contacted.is_some_and(|time| since(time, now) <= silent)
+    };
+    for manager in ours.managers.iter().filter(current) {
+        let Some(running) = manager.version.as_deref().filter(|running| is_older(running, version)) else {
+            continue;
+        };
+        let text =
+            format!("runner {id}: gitlab-runner {running} on {} is older than {version}", host(manager));
         problems.push((text, "run the launch script on the machine again"));
     }
     let running = running.map(|running| format!(", gitlab-runner {running}")).unwrap_or_default();
     let paused = if ours.runner.paused { "paused, " } else { "" };
     Condition { text: format!("{paused}{said}{running}"), problems }
+}
+
+/// Whether a version that a machine reports, such as `19.5.0~beta.12.g1a2b3c`, is older. One without numbers is not.
+fn is_older(running: &str, version: &str) -> bool {
+    let end = running.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(running.len());
+    let number = running[..end].trim_end_matches('.');
+    !number.is_empty() && settings::is_older(number, version)
 }
 
 #[cfg(test)]
@@ -105,15 +124,15 @@ mod tests {
 
     /// A runner with machines, each by the seconds since its contact and its version.
     fn ours(paused: bool, managers: &[(i64, &str)]) -> Ours {
-        let manager = |(seconds, version): &(i64, &str)| Manager {
-            system_id: "s_1".to_owned(),
+        let manager = |(at, (seconds, version)): (usize, &(i64, &str))| Manager {
+            system_id: format!("s_{}", at + 1),
             contacted: Some(now() - jiff::SignedDuration::from_secs(*seconds)),
             version: Some((*version).to_owned()),
             address: Some("192.0.2.7".to_owned()),
             ..Manager::default()
         };
         let runner = Runner { id: 7, paused, ..Runner::default() };
-        Ours { runner, managers: managers.iter().map(manager).collect(), outdated_mark: false }
+        Ours { runner, managers: managers.iter().enumerate().map(manager).collect(), outdated_mark: false }
     }
 
     fn now() -> jiff::Timestamp {
@@ -151,9 +170,31 @@ mod tests {
                     "runner 7: gitlab-runner 19.3.9 on s_1 at 192.0.2.7 is older than 19.4.1",
                 ],
             ),
+            (
+                false,
+                &[(1, "development version")],
+                false,
+                "last contact 1 s ago, gitlab-runner development version",
+                &[],
+            ),
+            (
+                false,
+                &[(1, "19.5.0~beta.12.g1a2b3c")],
+                false,
+                "last contact 1 s ago, gitlab-runner 19.5.0~beta.12.g1a2b3c",
+                &[],
+            ),
+            // Two machines with one token.
+            (
+                false,
+                &[(2, "18.0.0"), (1, "19.4.1")],
+                false,
+                "last contact 1 s ago, gitlab-runner 19.4.1",
+                &["runner 7: gitlab-runner 18.0.0 on s_1 at 192.0.2.7 is older than 19.4.1"],
+            ),
             (true, &[(1, "19.4.1")], true, "paused, last contact 1 s ago, gitlab-runner 19.4.1", &[]),
         ] {
-            let condition = judged(&ours(paused, managers), "19.4.1", resumes, now());
+            let condition = judged(&ours(paused, managers), SILENT, "19.4.1", resumes, now());
             assert_eq!(condition.text, text);
             assert_eq!(
                 condition.problems.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>(),
