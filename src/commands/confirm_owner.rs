@@ -1,7 +1,7 @@
 //! Confirms that a deployment without a record on this machine belongs to the operator, and decides which settings
 //! are read back from its anchor (the runner's ServiceAccount).
 //!
-//! The objects in the cluster are found by their names, and have the same id. That is no proof: whoever may write
+//! The objects in the cluster are found by their names, and have the same id. That is no proof: anyone who may write
 //! ServiceAccounts, Roles and `RoleBindings` in namespaces with these names can copy an id. So the ServiceAccount's
 //! uid, which the API server assigns, needs a confirmation: the mark on the runner in GitLab, or `--anchor-uid`.
 //! Before it is confirmed, only the job namespace and the runner's id are read from the anchor, as hints for the
@@ -217,7 +217,7 @@ fn unconfirmed(anchor: &Object, why: &str) -> Failure {
     .hint("if it is not yours, use other names: --deployment NAME (or --namespace, --runner-namespace)")
 }
 
-/// Divides an anchor's settings into accepted and refused ones: whoever may patch the ServiceAccount must not be able
+/// Divides an anchor's settings into accepted and refused ones: a user who may patch the ServiceAccount must not be able
 /// to loosen the deployment. `level` is the Pod Security level that the job namespace enforces.
 fn taken(
     note: BTreeMap<String, Vec<String>>,

@@ -96,7 +96,7 @@ async fn in_cluster(outside: &mut Outside<'_>) -> Result<Vec<Row>> {
         if name != text(&meta["name"]) {
             continue;
         }
-        // Whoever may make a ServiceAccount may write there what they like.
+        // A user who may create ServiceAccounts controls this annotation.
         if let Err(why) = check::deployment(&name) {
             let place = check::escaped(&text(&meta["namespace"]));
             let name = check::escaped(&name);

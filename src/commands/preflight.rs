@@ -106,7 +106,7 @@ fn check(name: &str, lines: &[Line]) -> Event {
 fn judge(lines: &[Line]) -> (Outcome, String, Vec<Hint>) {
     let refused: Vec<_> = lines.iter().filter_map(|line| line.failure.as_ref()).collect();
     if let Some(first) = refused.first() {
-        // Input that only `setup` needs is no fault of the cluster.
+        // Missing input that only `setup` needs is not a problem of the cluster.
         let outcome =
             if refused.iter().all(|one| one.is_missing_input()) { Outcome::Skipped } else { Outcome::Fail };
         let rest = refused.iter().skip(1).map(|failure| failure.message.as_str().into()).collect();

@@ -254,7 +254,7 @@ impl Outside<'_> {
         let ask = &mut *self.ask;
         let answer = ui.pause(|| run(ask));
         if matches!(answer, Err(AskError::Interrupted)) {
-            // Whoever listens to signals runs on this thread.
+            // The signal handler runs on this thread.
             for _ in 0..3 {
                 tokio::task::yield_now().await;
             }

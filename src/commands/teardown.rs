@@ -202,7 +202,8 @@ async fn nothing_left(
 /// Refuses the name of a deployment that is neither recorded nor in the cluster.
 async fn check_exists(session: &Session, options: &RunOptions, removal: &Removal) -> Result<()> {
     let commit = session.notes().record().gitlab.commit.clone();
-    let reverts = options.revert_pipeline && commit.is_some();
+    // Both are about the commit of a deployment that is removed.
+    let reverts = (options.revert_pipeline || options.gitlab_gone) && commit.is_some();
     if options.ignore_not_found || reverts || !removal.reached || !is_whole(options) {
         return Ok(());
     }

@@ -176,6 +176,14 @@ pub fn commit_that_stays(bed: &'static Doubles) {
     let _ = scene.teardown().arg("--revert-pipeline").run().code(0).says("reverted in");
     assert!(!committed());
     let _ = scene.teardown().arg("--revert-pipeline").run().code(3).says("OR0208").never_says("stays");
+    // A commit on a GitLab that is gone is forgotten; until then no other GitLab is written to.
+    setup(&scene, &site).arg("--commit-pipeline").run().code(0);
+    let _ = scene.teardown().run().code(0);
+    let elsewhere = ["--revert-pipeline", "--gitlab-url", "https://gitlab.example.com"];
+    let _ = scene.teardown().args(elsewhere).run().code(3).says("OR0315").says("the commit of");
+    assert!(committed());
+    let _ = scene.teardown().arg("--gitlab-gone").run().code(0);
+    let _ = scene.teardown().arg("--revert-pipeline").run().code(3).says("OR0208").never_says("stays");
 }
 
 pub fn foreign_file(bed: &'static Doubles) {
