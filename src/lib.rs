@@ -163,6 +163,7 @@ pub async fn run(
         ask,
         opened: Rc::clone(&opened),
         asked: settings::Remembered::new(),
+        deadline: OnceCell::new(),
         typed: None,
     };
     let end = || End {

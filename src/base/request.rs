@@ -31,11 +31,43 @@ pub struct Traced<'a> {
 /// Called after each request.
 pub type Trace = Rc<dyn Fn(&Traced<'_>)>;
 
+/// The end of a run. Clones share what [`Deadline::extend`] adds.
+#[derive(Clone, Debug)]
+pub struct Deadline {
+    first: Instant,
+    added: Rc<Cell<Duration>>,
+}
+
+impl Deadline {
+    pub fn at(first: Instant) -> Self {
+        Self { first, added: Rc::default() }
+    }
+
+    /// Ends `time` from now.
+    pub fn after(time: Duration) -> Self {
+        Self::at(Instant::now() + time)
+    }
+
+    /// Moves the end: the time that the user takes to answer does not count.
+    pub fn extend(&self, by: Duration) {
+        self.added.set(self.added.get() + by);
+    }
+
+    pub fn instant(&self) -> Instant {
+        self.first + self.added.get()
+    }
+
+    pub fn remaining(&self) -> Duration {
+        // tokio's clock, which tests pause.
+        tokio::time::Instant::from_std(self.instant()).saturating_duration_since(tokio::time::Instant::now())
+    }
+}
+
 /// The limits of a run, shared by its connections.
 #[derive(Clone)]
 pub struct Limits {
     /// The end of the run.
-    pub deadline: Instant,
+    pub deadline: Deadline,
     pub request_timeout: Duration,
     pub cancel: Cancel,
     pub notice: RetryNotice,
@@ -84,7 +116,7 @@ pub struct Sender {
     /// The server and its proxy, for messages.
     pub address: Rc<str>,
     /// The end of the last request.
-    pub deadline: Instant,
+    pub deadline: Deadline,
     pub request_timeout: Duration,
     /// Attempts per request, not counting those that the server did not process.
     pub attempts: u32,
@@ -102,7 +134,7 @@ impl Sender {
     pub fn new(address: &str, limits: &Limits, lanes: usize, pauses: (Duration, Duration)) -> Self {
         Self {
             address: Rc::from(address),
-            deadline: limits.deadline,
+            deadline: limits.deadline.clone(),
             request_timeout: limits.request_timeout,
             attempts: u32::MAX,
             pauses,
@@ -116,7 +148,7 @@ impl Sender {
 
     /// A sender for cleanup: it ignores a signal, and its deadline is at least `grace` from now.
     pub fn for_cleanup(&self, grace: Duration) -> Self {
-        let deadline = (Instant::now() + grace).max(self.deadline);
+        let deadline = Deadline::at((Instant::now() + grace).max(self.deadline.instant()));
         Self { cancel: Cancel::default(), deadline, ..self.clone() }
     }
 
@@ -142,7 +174,7 @@ impl Sender {
     }
 
     fn remaining(&self) -> Duration {
-        tokio::time::Instant::from_std(self.deadline).saturating_duration_since(tokio::time::Instant::now())
+        self.deadline.remaining()
     }
 
     /// Calls `attempt` until it succeeds, fails with an error that a retry cannot solve, or the deadline is near.
@@ -249,7 +281,7 @@ mod tests {
     fn sender(notice: impl Fn(Duration) + 'static) -> (Sender, Cancel) {
         let cancel = Cancel::default();
         let limits = Limits {
-            deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(300),
+            deadline: Deadline::at(tokio::time::Instant::now().into_std() + Duration::from_secs(300)),
             request_timeout: Duration::from_secs(10),
             cancel: cancel.clone(),
             notice: Rc::new(move |_, wait, _| notice(wait)),

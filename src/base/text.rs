@@ -12,9 +12,30 @@ pub fn human_duration(value: Duration) -> String {
     }
 }
 
+/// The time since an event, such as `40 s ago`.
+pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
+    match since(time, now).as_secs() {
+        seconds @ 0..=119 => format!("{seconds} s ago"),
+        seconds @ 120..=7199 => format!("{} min ago", seconds / 60),
+        seconds @ 7200..=172_799 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// Zero for a time to come.
+pub fn since(time: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(time)).unwrap_or_default()
+}
+
 /// "3 objects", "1 object".
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// The text with its first letter in upper case.
+pub fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// The name that differs from `wanted` in at most two characters; case and dashes do not count.

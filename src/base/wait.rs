@@ -25,7 +25,8 @@ impl<'a> Pace<'a> {
     /// Pauses from `first` to `longest` milliseconds, until one second before the run's deadline.
     pub fn new(limits: &'a Limits, first: u64, longest: u64) -> Self {
         let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
-        let deadline = limits.deadline.checked_sub(Duration::from_secs(1)).unwrap_or(limits.deadline);
+        let end = limits.deadline.instant();
+        let deadline = end.checked_sub(Duration::from_secs(1)).unwrap_or(end);
         Self { cancel: &limits.cancel, first, longest, deadline }
     }
 

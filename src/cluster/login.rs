@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "this is the module that the ban protects")]
 
 use std::cell::{Cell, RefCell};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,7 +31,7 @@ impl Login {
         config: &kube::Config,
         limits: &Limits,
     ) -> Result<(kube::Config, Self)> {
-        let remaining = limits.deadline.saturating_duration_since(Instant::now());
+        let remaining = limits.deadline.remaining();
         let patience = remaining.min(limits.request_timeout.max(Duration::from_secs(30)));
         let login = tokio::time::timeout(patience, plugin.run());
         let credential = limits.cancel.unless_requested(login).await?.map_err(|_| {

@@ -126,7 +126,7 @@ impl Cluster {
     /// attempts each, at most a quarter of the remaining time per attempt.
     pub fn impatient(&self) -> Self {
         let mut sender = self.sender.clone();
-        let remaining = sender.deadline.saturating_duration_since(Instant::now());
+        let remaining = sender.deadline.remaining();
         sender.request_timeout = sender.request_timeout.min(Duration::from_secs(10)).min(remaining / 4);
         sender.attempts = 3;
         Self { sender, ..self.clone() }

@@ -57,7 +57,8 @@ impl Hand {
 /// Waits until these objects (each with its uid) are gone, or until the deadline; reads them at least once. Returns a
 /// failure (OR0504, exit 8) for each that still exists.
 pub async fn wait(hand: &Hand, step: &str, objects: &[(Ref, String)]) -> Vec<Failure> {
-    let deadline = hand.limits.deadline.checked_sub(MARGIN).unwrap_or(hand.limits.deadline);
+    let end = hand.limits.deadline.instant();
+    let deadline = end.checked_sub(MARGIN).unwrap_or(end);
     let pace = Pace { deadline, ..Pace::new(&hand.limits, 20, 1000) };
     let mut waiting = objects.to_vec();
     let look = async || {

@@ -62,6 +62,23 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("events", &["list"]),
 ];
 
+/// What happens without a right of the Role: gitlab-runner's source, `executors/kubernetes`. Registry credentials come
+/// with every job of a GitLab that has a container registry.
+pub fn without(right: &Right) -> &'static str {
+    match (right.resource.as_str(), right.verb.as_str()) {
+        ("pods", "create") => "no job can start",
+        ("pods", "get") => "jobs fail while their pod starts",
+        ("pods", "delete") => "pods of finished jobs stay",
+        ("pods", "list" | "watch") => "the runner polls pods instead of watching them",
+        ("pods/exec" | "pods/attach", _) => "jobs fail before their script",
+        ("secrets", "create") => "jobs with registry credentials fail",
+        ("secrets", "update") => "jobs with registry credentials fail, and their Secrets stay",
+        ("secrets", "delete") => "the Secret of a job whose pod could not be created stays",
+        ("events", _) => "failed jobs do not show their pod's events",
+        _ => "not known",
+    }
+}
+
 /// The needed rights that a successful job may leave unused. `events list` is for diagnostics; `secrets delete` cleans
 /// up if a pod could not be created. The runner watches pods only if it may list them, but lists them only if the
 /// server cannot stream a list as a watch.
@@ -177,6 +194,7 @@ mod tests {
                 && ["get", "list", "watch"].contains(&right.verb.as_str()))
         );
         assert!(!needed().iter().any(|right| right.verb == "*" || right.resource == "*"));
+        assert!(!needed().iter().any(|right| without(right) == "not known"));
     }
 
     #[test]

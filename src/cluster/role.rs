@@ -1,11 +1,15 @@
 //! Compares live ServiceAccounts, Role and RoleBinding with their manifests. Pure.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::base::error::Command;
 use crate::cluster::rights;
 use crate::deployment::names;
 use crate::deployment::object::{Kind as ObjectKind, Object, Ref};
 use crate::deployment::plan::{Decision, Line};
+
+const TO_RESTORE: &str = "to restore what was removed";
 
 /// A change to one of `create-role`'s objects.
 #[derive(Clone, Debug)]
@@ -22,7 +26,7 @@ pub enum Act {
 
 /// Decides about an object that is missing or belongs to the deployment. Extra rights are removed; missing rights
 /// are restored only with `force`.
-pub fn decide(wanted: Object, live: Option<&Object>, force: bool) -> Line<Act> {
+pub fn decide(wanted: Object, live: Option<&Object>, force: bool, now: Timestamp) -> Line<Act> {
     let reference = wanted.reference.clone();
     let Some(live) = live else {
         let what = match reference.kind {
@@ -32,8 +36,8 @@ pub fn decide(wanted: Object, live: Option<&Object>, force: bool) -> Line<Act> {
         return Line::new(Decision::Create, what, Act::Create(wanted));
     };
     match reference.kind {
-        ObjectKind::Role => decide_role(&wanted, live, force),
-        ObjectKind::RoleBinding => decide_binding(wanted, live, force),
+        ObjectKind::Role => decide_role(&wanted, live, force, now),
+        ObjectKind::RoleBinding => decide_binding(wanted, live, force, now),
         _ => decide_account(&wanted, live),
     }
 }
@@ -59,27 +63,33 @@ fn pinned(wanted: &Object, live: &Object) -> Object {
     object
 }
 
-fn written_by(live: &Object, field: &str) -> String {
-    live.last_writer(&[field]).map(|writer| format!(" (last written by {writer})")).unwrap_or_default()
+/// The command that restores what [`decide`] keeps.
+pub fn restore() -> Command {
+    Command::outrigger("create-role --force-conflicts")
 }
 
-fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line<Act> {
+fn written_by(live: &Object, field: &str, now: Timestamp) -> String {
+    live.last_writer(&[field], now).map(|writer| format!(" (last written by {writer})")).unwrap_or_default()
+}
+
+fn decide_role(wanted: &Object, live: &Object, force: bool, now: Timestamp) -> Line<Act> {
     let have = rights::rights(&live.value["rules"]);
     let comparison = rights::compare(&have, &rights::needed());
     let name = live.reference.to_string();
-    let by = written_by(live, "rules");
+    let by = written_by(live, "rules", now);
     if comparison.more.is_empty() && comparison.less.is_empty() {
         return Line::keep(name);
     }
     let shown = |line: Line<Act>| {
         let line = comparison.more.iter().fold(line, |line, right| line.detail(format!("- {right}")));
-        comparison.less.iter().fold(line, |line, right| {
+        let line = comparison.less.iter().fold(line, |line, right| {
             line.detail(if force {
                 format!("+ {right}")
             } else {
-                format!("{right} is missing; to restore it: --force-conflicts")
+                format!("{right} is missing: {}", rights::without(right))
             })
-        })
+        });
+        if force || comparison.less.is_empty() { line } else { line.detail((TO_RESTORE, restore())) }
     };
     if comparison.more.is_empty() && !force {
         return shown(Line::warning(format!("{name} allows less than the runner needs{by}: kept")));
@@ -97,7 +107,7 @@ fn decide_role(wanted: &Object, live: &Object, force: bool) -> Line<Act> {
     shown(Line::new(Decision::Update, format!("{name} {what}{by}"), act))
 }
 
-fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {
+fn decide_binding(wanted: Object, live: &Object, force: bool, now: Timestamp) -> Line<Act> {
     let name = live.reference.to_string();
     if live.value["roleRef"]["name"] != wanted.value["roleRef"]["name"]
         || live.value["roleRef"]["kind"] != "Role"
@@ -114,13 +124,14 @@ fn decide_binding(wanted: Object, live: &Object, force: bool) -> Line<Act> {
     let subjects: Vec<_> = live.value["subjects"].as_array().into_iter().flatten().map(subject).collect();
     let extra: Vec<_> = subjects.iter().filter(|other| **other != ours).collect();
     let bound = subjects.contains(&ours);
-    let by = written_by(live, "subjects");
+    let by = written_by(live, "subjects", now);
     if extra.is_empty() && bound {
         return Line::keep(name);
     }
     if extra.is_empty() && !force {
         return Line::warning(format!("{name} no longer binds the runner{by}: kept"))
-            .detail("the runner has no rights; to bind it again: --force-conflicts");
+            .detail("the runner has no rights: no job can start")
+            .detail((TO_RESTORE, restore()));
     }
     let subjects = if bound || force { wanted.value["subjects"].clone() } else { json!([]) };
     let line = Line::new(

@@ -12,7 +12,7 @@ use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Reporter};
 use crate::base::files::{self, Intake, Lock};
 use crate::base::proxy::Variables;
-use crate::base::request::{Limits, Trace, Traced};
+use crate::base::request::{Deadline, Limits, Trace, Traced};
 use crate::base::secret::Secret;
 use crate::cluster::identity;
 use crate::cluster::{self, Class, Cluster, Refusal, Selection, Target};
@@ -53,6 +53,8 @@ pub struct Outside<'a> {
     pub ask: &'a mut dyn Ask,
     /// The deployment that a session was opened for, for the last event.
     pub opened: Rc<OnceCell<Opened>>,
+    /// The end of the run, once something was connected to.
+    pub deadline: OnceCell<Deadline>,
     /// The answers so far, by the key of the setting.
     pub asked: Remembered,
     /// A GitLab token that was typed: no setting holds one.
@@ -252,7 +254,11 @@ impl Outside<'_> {
         }
         let ui = Rc::clone(&self.ui);
         let ask = &mut *self.ask;
+        let asked = Instant::now();
         let answer = ui.pause(|| run(ask));
+        if let Some(deadline) = self.deadline.get() {
+            deadline.extend(asked.elapsed());
+        }
         if matches!(answer, Err(AskError::Interrupted)) {
             // The signal handler runs on this thread.
             for _ in 0..3 {
@@ -534,14 +540,17 @@ impl Outside<'_> {
         })
     }
 
+    /// The end of this run, counted from the first call on. The wait of `status --wait` comes on top.
+    fn deadline(&self, settings: &Settings) -> Deadline {
+        let wait = if self.waits() { settings.wait } else { Duration::ZERO };
+        self.deadline.get_or_init(|| Deadline::after(settings.timeout + wait)).clone()
+    }
+
     /// Limits of every request of this run.
     pub fn limits(&self, settings: &Settings) -> Limits {
         let ui = Rc::clone(&self.ui);
         Limits {
-            // The wait of `status --wait` comes on top.
-            deadline: Instant::now()
-                + settings.timeout
-                + if self.waits() { settings.wait } else { Duration::ZERO },
+            deadline: self.deadline(settings),
             request_timeout: settings
                 .request_timeout
                 .filter(|timeout| !timeout.is_zero())

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::base::error::{Command, Failure, Hint, Result};
 use crate::base::event::{Event, Fold, Reporter as _, Status};
-use crate::base::text::count;
+use crate::base::text::{count, sentence};
 use crate::commands::session::{Needs, Outside, Session};
 use crate::commands::{Ended, and_others, differences, expiry, header, no_such_deployment, proved};
+use crate::deployment::plan::Decision;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan};
 use crate::gitlab::runner;
@@ -52,10 +53,13 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended { status: differences(&plan, changes), ..Ended::failed(refusals, false) });
     }
     if changes > 0 {
-        let setup = Hint::new("Apply the plan", Command::outrigger("setup"));
-        outside.ui.event(&Event::Next { lines: vec![setup] });
-        let text = format!("{} pending{}.", count(changes, "change"), and_others(&plan));
-        let status = differences(&plan, changes);
+        // What setup keeps can make its proof fail: restored first.
+        let mut lines = kept(&plan);
+        lines.push(Hint::new("Apply the plan", Command::outrigger("setup")));
+        outside.ui.event(&Event::Next { lines });
+        let needs = missing(&blocked);
+        let text = format!("{} pending{}{needs}.", count(changes, "change"), and_others(&plan));
+        let status = with_blocked(differences(&plan, changes), &blocked);
         return Ok(Ended { pending: true, status, ..Ended::well(false, text) });
     }
     // Parts that `setup` would change are not proven here: `setup` proves its result.
@@ -72,23 +76,30 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         (0, _) => "Everything that was checked",
         _ => "The deployment",
     };
-    let needs = match blocked.len() {
-        0 => String::new(),
-        n => {
-            format!("; {} that setup needs {} missing", count(n, "value"), if n == 1 { "is" } else { "are" })
-        }
-    };
+    let needs = missing(&blocked);
     let text = format!("{what} matches the plan{}{needs}.{asked}", and_others(&plan));
     if !pending && let Some(hint) = script_to_remove(&session) {
         outside.ui.event(&Event::Next { lines: vec![hint] });
     }
-    let mut status = proved(&plan, changes);
-    if !blocked.is_empty() {
-        status.retain(|one| *one != Status::Ok);
-        status.push(Status::Unchecked);
-        status.dedup();
-    }
+    let status = with_blocked(proved(&plan, changes), &blocked);
     Ok(Ended { last: expiry(outside, &session), pending, status, ..Ended::well(false, text) })
+}
+
+/// The end of the last line, about values that setup needs and status does not.
+fn missing(blocked: &[Failure]) -> String {
+    match blocked.len() {
+        0 => String::new(),
+        n => format!("; {} that setup needs {} missing", count(n, "value"), if n == 1 { "is" } else { "are" }),
+    }
+}
+
+/// The status, with what could not be looked at for want of a value.
+fn with_blocked(mut status: Vec<Status>, blocked: &[Failure]) -> Vec<Status> {
+    if !blocked.is_empty() {
+        status.retain(|one| !matches!(one, Status::Ok | Status::Unchecked));
+        status.push(Status::Unchecked);
+    }
+    status
 }
 
 /// The launch script on this disk, once the runner was seen to take jobs.
@@ -101,6 +112,18 @@ fn script_to_remove(session: &Session) -> Option<Hint> {
     let beside = secrets_file::path_beside(&path);
     let secrets = if beside.exists() { format!(" {}", word(&beside)) } else { String::new() };
     Some(Hint::new(text, Command::Whole(format!("rm {}{secrets}", word(&path)))))
+}
+
+/// The commands for what the plan keeps although the runner needs something else, each once.
+fn kept(plan: &Plan) -> Vec<Hint> {
+    let lines = plan.all().filter(|line| matches!(line.decision, Decision::Warning | Decision::Update));
+    let mut hints: Vec<Hint> = Vec::new();
+    for hint in lines.flat_map(|line| &line.detail).filter(|hint| hint.command.is_some()) {
+        if hints.iter().all(|known| known.command != hint.command) {
+            hints.push(Hint { text: sentence(&hint.text), command: hint.command.clone() });
+        }
+    }
+    hints
 }
 
 /// The plan, with the runner's contact and version also where nothing is to be changed.

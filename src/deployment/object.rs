@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::base::event::Thing;
+use crate::base::text::ago;
 use crate::settings::shell_word;
 
 /// The kinds that outrigger reads or writes.
@@ -203,8 +204,9 @@ impl Object {
         self.value["metadata"]["annotations"][key].as_str()
     }
 
-    /// The field manager that last wrote the field at this path, with the time, from `managedFields`; for messages.
-    pub fn last_writer(&self, path: &[&str]) -> Option<String> {
+    /// The field manager that last wrote the field at this path, from `managedFields`, for messages: such as
+    /// `kubectl-edit, 2 h ago`.
+    pub fn last_writer(&self, path: &[&str], now: jiff::Timestamp) -> Option<String> {
         let entries = self.value["metadata"]["managedFields"].as_array()?;
         let wrote = |entry: &&Value| {
             let mut fields = &entry["fieldsV1"];
@@ -218,7 +220,7 @@ impl Object {
             .filter(wrote)
             .max_by_key(|entry| entry["time"].as_str().unwrap_or_default().to_owned())?;
         let manager = newest["manager"].as_str()?;
-        let time = newest["time"].as_str().unwrap_or_default();
-        Some(if time.is_empty() { manager.to_owned() } else { format!("{manager}, {time}") })
+        let time = newest["time"].as_str().and_then(|time| time.parse().ok());
+        Some(time.map_or_else(|| manager.to_owned(), |time| format!("{manager}, {}", ago(time, now))))
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::base::answer::{self, Pages};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::proxy::Variables;
-use crate::base::request::{Effect, Limits, Sender};
+use crate::base::request::{Deadline, Effect, Limits, Sender};
 use crate::base::secret::Secret;
 use crate::x509::tls::{self, Roots};
 
@@ -141,7 +141,7 @@ impl Gitlab {
     /// The same connection with another deadline.
     pub fn until(&self, deadline: Instant) -> Self {
         let mut sender = self.sender.clone();
-        sender.deadline = deadline;
+        sender.deadline = Deadline::at(deadline);
         Self { sender, ..self.clone() }
     }
 

@@ -341,7 +341,7 @@ fn decide_level(run: &Run, place: &Place, live: &Object) -> Line<Act> {
     let label = format!("{POD_SECURITY}enforce");
     let enforced = live.label(&label).unwrap_or("privileged");
     let by = live
-        .last_writer(&["metadata", "labels", &label])
+        .last_writer(&["metadata", "labels", &label], run.now)
         .map(|writer| format!(" (last written by {writer})"))
         .unwrap_or_default();
     let wanted = *run.settings.pod_security;

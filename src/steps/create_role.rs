@@ -100,7 +100,9 @@ impl Step for CreateRole {
                 (Some(live), Owner::Us) if live.is_terminating() => {
                     Line::refuse(deletion::being_deleted(live))
                 }
-                (live, _) => role::decide(wanted.clone(), live.as_ref(), d.run.settings.force_conflicts),
+                (live, _) => {
+                    role::decide(wanted.clone(), live.as_ref(), d.run.settings.force_conflicts, d.run.now)
+                }
             };
             line.about(Target::Object(wanted.reference.clone()))
         });

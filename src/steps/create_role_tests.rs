@@ -100,7 +100,7 @@ fn decisions() {
                 &[
                     KEEP,
                     KEEP,
-                    "Warning!: allows less than the runner needs | to restore it: --force-conflicts",
+                    "Warning!: allows less than the runner needs | pods create is missing: no job can start",
                     KEEP,
                 ],
             ),
@@ -119,7 +119,7 @@ fn decisions() {
                 &[
                     KEEP,
                     KEEP,
-                    "Update Apply 5: - pods * | is missing; to restore it: --force-conflicts",
+                    "Update Apply 5: - pods * | secrets create is missing: jobs with registry | to restore what was removed",
                     KEEP,
                 ],
             ),
@@ -163,7 +163,7 @@ fn decisions() {
                 "keeps a binding without subjects",
                 &[],
                 |_, seen| at(seen, BINDING).value["subjects"] = json!([]),
-                &[KEEP, KEEP, KEEP, "Warning!: no longer binds the runner | --force-conflicts"],
+                &[KEEP, KEEP, KEEP, "Warning!: no longer binds the runner | no job can start"],
             ),
             (
                 "binds the runner again with --force-conflicts",

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::Scene;
 use crate::common::admin::Admin;
 use crate::common::bed::{Bed, User};
+use crate::common::printed::printed;
 use crate::common::world::{assert_same, world};
 
 /// Whether the Role has this verb on this resource.
@@ -61,12 +62,29 @@ pub fn narrowed(bed: &dyn Bed) {
     bed.admin().patch_as("kubectl-edit", &path, &json!({"rules": without(&role, "pods", "create")}));
     let edited = world(bed.admin());
     // Kept and shown, with who did it; but the runner cannot work with it, which the proof says.
-    let output = scene.setup().run().code(9).says("pods create is missing").says("--force-conflicts");
-    let _ = output.says("allows less than the runner needs").says("last written by kubectl-edit");
+    let output = scene.setup().run().code(9).says("pods create is missing: no job can start");
+    let _ = output
+        .says("allows less than the runner needs")
+        .says("last written by kubectl-edit, ")
+        .says(" s ago)");
     assert_same("setup with a narrowed Role", &edited, &world(bed.admin()));
 
     scene.setup().arg("--force-conflicts").run().code(0);
     assert!(allows(&bed.admin().get(&path).expect("the Role stays"), "pods", "create"));
+    scene.status().run().code(0);
+
+    // With another change pending, setup alone would still end in exit 9: the rights are restored first.
+    bed.admin().patch_as("kubectl-edit", &path, &json!({"rules": without(&role, "pods", "create")}));
+    bed.admin().delete(&scene.path("RoleBinding"));
+    let output = scene.status().run().code(10).says("To restore what was removed");
+    let next: Vec<String> = printed(&output)
+        .into_iter()
+        .map(|one| one.line)
+        .skip_while(|line| !line.starts_with("outrigger create-role --force-conflicts"))
+        .collect();
+    assert!(next.iter().any(|line| line.starts_with("outrigger setup")), "in this order: {next:?}");
+    scene.command("create-role").arg("--force-conflicts").run().code(0);
+    scene.setup().run().code(0);
     scene.status().run().code(0);
 }
 

@@ -165,14 +165,14 @@ async fn lacking(view: &View, client: &Cluster, less: &[Right]) -> Failure {
         failure = failure.detail("missing", missing.join(", "));
     }
     if let Ok(Some(role)) = view.read(&view.run.names.role()).await
-        && let Some(writer) = role.last_writer(&["rules"])
+        && let Some(writer) = role.last_writer(&["rules"], view.run.now)
     {
         failure = failure.detail(
             "likely because",
             format!("the Role was last written by {writer}; setup does not restore removed rights"),
         );
     }
-    failure.hint(Command::outrigger("create-role --force-conflicts"))
+    failure.hint(crate::cluster::role::restore())
 }
 
 /// Checks forbidden rights: `list` on Secrets with a request, the others with reviews. Returns the rights that the

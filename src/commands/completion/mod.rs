@@ -143,6 +143,7 @@ async fn settings(
         intake: std::rc::Rc::clone(&outside.intake),
         opened: std::rc::Rc::clone(&outside.opened),
         asked: outside.asked.clone(),
+        deadline: std::cell::OnceCell::new(),
         typed: None,
         ask: &mut *outside.ask,
     };

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ask;
 use super::remote::{self, Remote};
 use super::{review, told};
 use crate::base::address::Reach;
 use crate::base::error::{Failure, Id, Kind, Result};
+use crate::base::request::Deadline;
 use crate::base::text::count;
 use crate::cluster::{self, Endpoint, Selection};
 use crate::commands::session::{Known, Outside};
@@ -446,7 +447,7 @@ impl<'a, 'o> Questions<'a, 'o> {
     async fn connect(&mut self) -> Result<Gitlab> {
         let settings = self.settings().clone();
         let mut limits = self.outside.limits(&settings);
-        limits.deadline = limits.deadline.min(Instant::now() + PATIENCE);
+        limits.deadline = Deadline::after(PATIENCE.min(limits.deadline.remaining()));
         let typed = self.outside.typed.clone();
         let access = self.outside.gitlab(&settings, typed, &limits).await?;
         access.client.ok_or_else(|| Failure::new(Id::InvalidInput, access.why_not))

@@ -4,9 +4,9 @@ use std::ops::ControlFlow::{Break, Continue};
 
 use serde_json::{Value, json};
 
-use super::describe::{SILENT, ago, since};
+use super::describe::SILENT;
 use crate::base::error::{Command, Failure, Id, Result};
-use crate::base::text::count;
+use crate::base::text::{ago, count, since};
 use crate::base::wait::{self, Pace};
 use crate::gitlab::view::Hand;
 use crate::gitlab::{Class, Gitlab, Manager, Route, Runner};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Ours;
+use crate::base::text::{ago, since};
 use crate::gitlab::Manager;
 use crate::gitlab::view::View;
 use crate::settings;
@@ -33,21 +34,6 @@ pub fn hosts(ours: &Ours) -> String {
 fn host(manager: &Manager) -> String {
     let address = manager.address.as_deref().map(|address| format!(" at {address}")).unwrap_or_default();
     format!("{}{address}", manager.system_id)
-}
-
-/// The time since an event, such as `40 s ago`.
-pub fn ago(time: jiff::Timestamp, now: jiff::Timestamp) -> String {
-    match since(time, now).as_secs() {
-        seconds @ 0..=119 => format!("{seconds} s ago"),
-        seconds @ 120..=7199 => format!("{} min ago", seconds / 60),
-        seconds @ 7200..=172_799 => format!("{} h ago", seconds / 3600),
-        seconds => format!("{} days ago", seconds / 86_400),
-    }
-}
-
-/// Zero for a time to come.
-pub(super) fn since(time: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(time)).unwrap_or_default()
 }
 
 /// A runner's condition now, by GitLab's clock.
