@@ -89,7 +89,9 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
 fn missing(blocked: &[Failure]) -> String {
     match blocked.len() {
         0 => String::new(),
-        n => format!("; {} that setup needs {} missing", count(n, "value"), if n == 1 { "is" } else { "are" }),
+        n => {
+            format!("; {} that setup needs {} missing", count(n, "value"), if n == 1 { "is" } else { "are" })
+        }
     }
 }
 

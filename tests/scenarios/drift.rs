@@ -120,6 +120,19 @@ pub fn binding_deleted(bed: &dyn Bed) {
     scene.status().run().code(0);
 }
 
+/// What depends on a value that is not given is not checked, whatever else has changed.
+pub fn pending_and_unchecked(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    bed.admin().delete(&scene.path("Secret"));
+    std::fs::remove_file(scene.home.script(&scene.deployment)).expect("the script is removed");
+    let _ = scene.status().run().code(10).says("pending").says("1 value that setup needs is missing");
+    let output = scene.status().args(["-o", "json"]).run().code(10);
+    let stdout = output.stdout();
+    let result = stdout.lines().rev().find(|line| line.contains("\"result\"")).expect("a result");
+    assert!(result.contains(r#""status":["drift","unchecked"]"#), "{result}");
+}
+
 /// A setup on the cluster whose token controller has no key.
 fn crippled<'a>(bed: &'a dyn Bed, scene: &'a Scene<'a>) -> Option<crate::common::run::Cli<'a>> {
     let kubeconfig = bed.without_token_controller()?;

@@ -120,6 +120,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("role_widened_is_mended", drift::widened),
     ("role_narrowed_is_kept", drift::narrowed),
     ("stricter_pod_security_is_kept", drift::stricter_namespace),
+    ("pending_changes_and_missing_values_are_both_told", drift::pending_and_unchecked),
     ("role_binding_deleted_is_made_again", drift::binding_deleted),
     ("cluster_switched_is_refused", elsewhere::switched),
     ("cluster_context_of_the_record_comes_first", elsewhere::recorded_context),
