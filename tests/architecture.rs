@@ -56,7 +56,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("serde_saphyr", &["src/base/yaml.rs"]),
     // It only writes.
     ("serde_yaml", &["src/steps/contract.rs"]),
-    ("std::fs", &["src/base/files.rs", "src/commands/wizard/questions.rs"]),
+    ("std::fs", &["src/base/files.rs", "src/commands/wizard/questions/answer.rs"]),
     ("tokio::fs", &[]),
     // Its themes draw the prompts; its own prompts lose keys and leave the terminal changed.
     ("dialoguer", &["src/commands/wizard/ask.rs"]),

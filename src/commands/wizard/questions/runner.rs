@@ -1,0 +1,85 @@
+//! Questions about the runner: a new one or one that exists, its tags, and the machine that it runs on.
+
+use std::path::Path;
+
+use super::super::{ask, told};
+use super::Questions;
+use crate::base::error::{Kind, Result};
+use crate::base::text::count;
+use crate::gitlab::credentials;
+use crate::machine::target::{self, TARGETS};
+use crate::settings::check;
+
+impl Questions<'_, '_> {
+    pub(super) async fn ask_runner(&mut self) -> Result<()> {
+        let rows = [
+            ("create".to_owned(), "a new runner in GitLab".to_owned()),
+            ("use".to_owned(), "a runner that exists, by its authentication token".to_owned()),
+        ];
+        let answer = self.outside.asking(|ask| ask::choose(ask, "Runner", &rows, Some(0), None)).await?;
+        self.exists = Some(answer == "use");
+        if self.exists == Some(true) { Ok(()) } else { self.drop_answers(&["runnerTokenFile"]).await }
+    }
+
+    pub(super) async fn ask_runner_token(&mut self) -> Result<()> {
+        loop {
+            let prompt = "File with the runner authentication token, glrt-... (empty to type it)";
+            let path = if let Some(path) = self.file(prompt).await? {
+                path
+            } else {
+                let token = self.outside.asking(|ask| ask.secret("Runner authentication token")).await?;
+                self.outside.intake.typed(&token);
+                "-".to_owned()
+            };
+            let found =
+                credentials::read_secret(&self.outside.intake, Path::new(&path), "runner token").await;
+            let why = match found.and_then(|token| credentials::check_runner_token(&token)) {
+                Ok(()) => self.answer("runnerTokenFile", vec![path.clone()]).await?,
+                Err(failure) if failure.kind == Kind::Interrupted => return Err(failure),
+                Err(failure) => Some(told(&failure)),
+            };
+            let Some(why) = why else { return Ok(()) };
+            self.outside.intake.forget(Path::new(&path));
+            self.refuse(&why).await?;
+        }
+    }
+    pub(super) async fn ask_tags(&mut self) -> Result<()> {
+        let default = self.settings().tags.value.join(",");
+        loop {
+            let answer = self
+                .outside
+                .asking(|ask| {
+                    ask::input(ask, "Tags of the runner, separated by commas", Some(&default), tags)
+                })
+                .await?;
+            match self.answer("tags", answer).await? {
+                None => return Ok(()),
+                Some(why) => self.refuse(&why).await?,
+            }
+        }
+    }
+
+    pub(super) async fn ask_target(&mut self) -> Result<()> {
+        let rows: Vec<ask::Row> = TARGETS
+            .iter()
+            .map(|target| (target.name.to_owned(), format!("{}: {}", target.title, target.field)))
+            .collect();
+        let default = target::of(self.settings().target.value).name;
+        let default = rows.iter().position(|row| row.0 == default);
+        let title = "Where the machine runs; setup writes a script that you give it";
+        let answer = self.outside.asking(|ask| ask::choose(ask, title, &rows, default, None)).await?;
+        self.keep("target", &answer).await
+    }
+}
+
+fn tags(text: &str) -> Result<Vec<String>, String> {
+    let tags: Vec<&str> = text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect();
+    if tags.is_empty() {
+        return Err("at least one tag is required".to_owned());
+    }
+    if tags.len() > check::MOST_TAGS {
+        let most = count(check::MOST_TAGS, "tag");
+        return Err(format!("GitLab allows at most {most}"));
+    }
+    tags.into_iter().map(check::tag).collect()
+}
