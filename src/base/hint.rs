@@ -68,11 +68,6 @@ impl Command {
         Command::Outrigger("setup".to_owned(), Aim::SoFar)
     }
 
-    /// This run as it was, without prompts.
-    pub fn same_without_prompts() -> Self {
-        Self::again("--non-interactive")
-    }
-
     /// `outrigger teardown` with these flags.
     pub fn teardown(flags: &str) -> Self {
         Self::outrigger(format!("teardown {flags}").trim_end())

@@ -230,18 +230,27 @@ fn next(session: &Session) -> Result<Vec<Hint>> {
     }
     lines.push(Hint::new("Check the deployment", Command::outrigger("status")));
     let settings = &run.settings;
-    let typed = settings.gitlab_token_file.is_none() && session.gitlab.is_connected();
-    let text = if typed {
-        "Run the same setup without prompts, with your GitLab access token in GITLAB_TOKEN"
-    } else {
-        "Run the same setup without prompts"
-    };
-    lines.push(Hint::new(text, Command::same_without_prompts()));
+    lines.push(same_without_prompts(settings, session.gitlab.is_connected()));
     if let Some(uid) = session.notes().record().uid_of(&run.names.account()) {
         lines.extend(elsewhere(session, uid));
     }
     lines.push(Hint::new("Remove it", Command::teardown("")));
     Ok(lines)
+}
+
+/// This run as it was, without prompts. What was typed or came from stdin is given in another way.
+fn same_without_prompts(settings: &Settings, uses_gitlab: bool) -> Hint {
+    let mut text = "Run the same setup without prompts".to_owned();
+    let mut words = "--non-interactive".to_owned();
+    let is_file = settings.gitlab_token_file.as_ref().is_some_and(|file| file.value.as_os_str() != "-");
+    if uses_gitlab && !is_file {
+        text += ", with your GitLab access token in GITLAB_TOKEN";
+    }
+    for row in settings.read_from_stdin().filter(|row| row.key != "gitlabTokenFile") {
+        text += ", with a file of what was read from stdin for PATH";
+        let _ = write!(words, " {} PATH", row.dashed);
+    }
+    Hint::new(text, Command::again(words))
 }
 
 /// Refuses a script on stdout on a terminal, in JSON and in CI: it contains two secrets.

@@ -104,7 +104,7 @@ pub struct Inputs<'a> {
     /// The deployment's ServiceAccount, and the settings in its annotation.
     pub noted: Option<(String, Remembered)>,
     /// The answers to questions by key, which come before all other sources: the user may have been asked to replace
-    /// one of them.
+    /// one of them. No values: the setting has none, although another source has one.
     pub asked: Remembered,
     /// The user's home directory.
     pub home: Option<PathBuf>,

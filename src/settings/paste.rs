@@ -47,7 +47,9 @@ impl Completion {
             Command::Outrigger(words, Aim::Again) => {
                 let (subcommand, settings) = (self.again(), &self.settings);
                 let recorded = !self.recorded.is_empty();
-                let complete = recorded || settings.missing(Need::Runner, self.token_in_variable).is_empty();
+                let missing = || settings.missing(Need::Runner, self.token_in_variable);
+                let complete =
+                    recorded || settings.read_from_stdin().next().is_none() && missing().is_empty();
                 let quiet = complete && !words.starts_with("--non-interactive");
                 let quiet = if quiet { "--non-interactive " } else { "" };
                 self.outrigger(format!("{subcommand} {quiet}{words}").trim_end(), Aim::Again)
@@ -73,17 +75,23 @@ impl Completion {
     fn outrigger(&self, words: &str, aim: Aim) -> String {
         let mut line = vec![format!("{} {words}", program())];
         let mut file = None;
+        // A value of the settings file that an answer removed must not come back with the file.
+        let removes =
+            |(key, source): (&&str, &Source)| *source == Source::Asked && self.settings.view(key).is_none();
+        let spells_out = self.settings.sources.iter().any(removes);
         for row in SETTINGS {
             let Some((values, source)) = self.settings.view(row.key) else { continue };
             let values = anywhere(row, values);
             // The words may contain the flag already.
             let said = words.split(' ').any(|word| word == row.dashed);
-            if said || !self.repeats(words, row, &values, &source, aim) {
+            // A later command does not get it.
+            let is_from_stdin = self.settings.read_from_stdin().any(|other| other.key == row.key);
+            if said || is_from_stdin || !self.repeats(words, row, &values, &source, aim) {
                 continue;
             }
             match source {
                 // One read from stdin is not there a second time.
-                Source::File(path) if path.as_os_str() != "-" => file = Some(path),
+                Source::File(path) if path.as_os_str() != "-" && !spells_out => file = Some(path),
                 _ => line.extend(flags(row, &values)),
             }
         }
@@ -110,10 +118,6 @@ impl Completion {
         let subcommand = words.split(' ').next().unwrap_or_default();
         let only_looks = subcommand == "status" || words.contains("--print-commands");
         let again = matches!(aim, Aim::Again | Aim::SoFar);
-        // What came from stdin is asked for again.
-        if aim == Aim::SoFar && values == ["-"] {
-            return false;
-        }
         let in_cluster = again || aim == Aim::Deployment;
         match (aim, row.key) {
             (Aim::Nothing, _) => false,
@@ -177,7 +181,7 @@ pub fn flags(row: &Row, values: &[String]) -> Vec<String> {
 impl Settings {
     /// The `setup` command with everything that was given, as a test of the settings sees it.
     pub fn equivalent_command(&self) -> String {
-        self.completion().complete(&Command::same_without_prompts())
+        self.completion().complete(&Command::again("--non-interactive"))
     }
 
     pub fn completion(&self) -> Completion {

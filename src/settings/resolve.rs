@@ -148,6 +148,10 @@ impl<'a> Reader<'a> {
         row: &'static Row,
         check: impl Fn(&str) -> Result<T, String>,
     ) -> Option<(Vec<T>, Source)> {
+        if self.asked.and_then(|asked| asked.get(row.key)).is_some_and(Vec::is_empty) {
+            self.sources.insert(row.key, Source::Asked);
+            return None;
+        }
         let (values, source, label) = self.raw(row)?;
         let before = self.problems.len();
         if values.is_empty() {
@@ -263,17 +267,8 @@ impl<'a> Reader<'a> {
     }
 
     fn at_most_one_stdin(&mut self, config: Option<&Path>, settings: &Settings) {
-        let named = |file: &Option<Sourced<PathBuf>>| file.as_ref().is_some_and(|file| is_stdin(&file.value));
-        let files = [
-            ("--config", config.is_some_and(is_stdin)),
-            ("--gitlab-token-file", named(&settings.gitlab_token_file)),
-            ("--runner-token-file", named(&settings.runner_token_file)),
-            ("--legacy-registration-token-file", named(&settings.legacy_registration_token_file)),
-            ("--runner-config", named(&settings.runner_config)),
-            ("--cache-credentials-file", named(&settings.cache_credentials_file)),
-            ("--runner-proxy-credentials-file", named(&settings.runner_proxy_credentials_file)),
-        ];
-        let mut readers = files.iter().filter(|(_, stdin)| *stdin).map(|(flag, _)| *flag);
+        let config = config.filter(|path| path.as_os_str() == "-").map(|_| "--config");
+        let mut readers = config.into_iter().chain(settings.read_from_stdin().map(|row| row.dashed));
         if let (Some(first), Some(second)) = (readers.next(), readers.next()) {
             self.problem(second, "-", &format!("is stdin, which {first} already reads"));
         }
@@ -344,10 +339,6 @@ fn given(matches: &ArgMatches, row: &Row) -> Vec<String> {
             }
         }
     }
-}
-
-fn is_stdin(path: &Path) -> bool {
-    path.as_os_str() == "-"
 }
 
 /// Expands `~/`, and resolves a relative path against the settings file's directory; `-` stays `-`.

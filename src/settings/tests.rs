@@ -405,7 +405,7 @@ fn printed_commands_repeat_what_the_record_does_not_hold() {
 fn the_same_run_again_has_the_same_steps() {
     let mut given = run(&["--prune"], &Env::new(), None, &[]).expect("valid").completion();
     given.options.only = vec!["create-role".to_owned(), "issue-token".to_owned()];
-    let again = |given: &Completion| given.complete(&Command::same_without_prompts());
+    let again = |given: &Completion| given.complete(&Command::again("--non-interactive"));
     assert_eq!(again(&given), "outrigger setup --non-interactive --prune --only create-role,issue-token");
 }
 

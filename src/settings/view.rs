@@ -24,6 +24,16 @@ pub enum Need {
 /// The variable that holds the operator's GitLab token itself.
 const TOKEN_VARIABLE: &str = "GITLAB_TOKEN";
 
+/// The files for which `-` is stdin.
+const READ_FROM_STDIN: [&str; 6] = [
+    "gitlabTokenFile",
+    "runnerTokenFile",
+    "legacyRegistrationTokenFile",
+    "runnerConfig",
+    "cacheCredentialsFile",
+    "runnerProxyCredentialsFile",
+];
+
 /// A required value that is missing.
 #[derive(Clone, Debug)]
 pub struct Missing {
@@ -82,6 +92,12 @@ pub fn missing_failure(missing: Vec<Missing>) -> Failure {
 impl Settings {
     pub fn accepts(&self, risk: Risk) -> bool {
         self.accept.contains(&risk)
+    }
+
+    /// The settings that are read from stdin, which a command that is run later does not get: at most one.
+    pub fn read_from_stdin(&self) -> impl Iterator<Item = &'static Row> {
+        let is_stdin = |row: &&Row| self.view(row.key).is_some_and(|(values, _)| values == ["-"]);
+        SETTINGS.iter().filter(|row| READ_FROM_STDIN.contains(&row.key)).filter(is_stdin)
     }
 
     pub fn default_script(&self) -> std::path::PathBuf {

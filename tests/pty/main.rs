@@ -3,5 +3,6 @@
 mod consent;
 mod desk;
 mod leaving;
+mod refused;
 mod terminals;
 mod wizard;

@@ -43,7 +43,8 @@ pub fn renewal(run: &Run, notes: &Notes, live: &Object) -> Option<String> {
 /// The command that renews the token, after words about what has to be filled in: the file of a runner token that was
 /// given is not recorded.
 pub fn command(run: &Run, notes: &Notes) -> (&'static str, Command) {
-    let given = notes.record().gitlab.given && run.settings.runner_token_file.is_none();
+    let is_file = run.settings.runner_token_file.as_ref().is_some_and(|file| file.value.as_os_str() != "-");
+    let given = notes.record().gitlab.given && !is_file;
     let file = if given { " --runner-token-file PATH" } else { "" };
     let path = if given { " (PATH: the file of the runner's token)" } else { "" };
     (path, Command::outrigger(format!("setup --reissue cluster{file}")))

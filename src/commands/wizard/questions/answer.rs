@@ -48,6 +48,14 @@ impl Questions<'_, '_> {
         }
     }
 
+    /// Leaves a setting without a value: what another source gives was refused. Printed commands and the record do not
+    /// name it any more.
+    pub(super) async fn remove(&mut self, key: &'static str) -> Result<()> {
+        self.outside.asked.insert(key.to_owned(), Vec::new());
+        self.known = self.outside.settings().await?;
+        Ok(())
+    }
+
     pub(super) async fn drop_answers(&mut self, keys: &[&str]) -> Result<()> {
         for key in keys {
             self.outside.asked.remove(*key);

@@ -51,10 +51,10 @@ impl Questions<'_, '_> {
                 }
                 Err(failure) => failure,
             };
-            let mistaken = mistaken(&failure)?;
+            let mistaken = self.mistaken(&failure).await?;
             self.refuse(&told(&failure)).await?;
             match mistaken {
-                Mistaken::Token => {}
+                Mistaken::Token => self.drop_token().await?,
                 Mistaken::Url => {
                     self.ask_url().await?;
                     ask_first = false;
@@ -67,8 +67,45 @@ impl Questions<'_, '_> {
                     }
                     ask_first = false;
                 }
+                Mistaken::CaFile => {
+                    self.remove("gitlabCaFile").await?;
+                    let prompt = "File with GitLab's CA certificates (empty to use those of this machine)";
+                    if let Some(path) = self.file(prompt).await? {
+                        self.keep("gitlabCaFile", &path).await?;
+                    }
+                    ask_first = !self.has_token();
+                }
             }
         }
+    }
+
+    /// Forgets the token that was refused. One in a variable stays there: an answer comes before it.
+    async fn drop_token(&mut self) -> Result<()> {
+        if self.outside.typed.take().is_some() {
+            return Ok(());
+        }
+        let Some(path) = self.settings().gitlab_token_file.as_ref().map(|path| path.value.clone()) else {
+            return Ok(());
+        };
+        self.outside.intake.forget(&path);
+        self.remove("gitlabTokenFile").await
+    }
+
+    /// Which answer a failure is about; the failure itself for a signal.
+    async fn mistaken(&self, failure: &Failure) -> Result<Mistaken> {
+        if failure.id == Id::Interrupted {
+            return Err(failure.clone());
+        }
+        if credentials::gitlab_roots(self.settings(), &self.outside.intake).await.is_err() {
+            return Ok(Mistaken::CaFile);
+        }
+        Ok(match failure.id {
+            Id::GitlabCertificate => Mistaken::Ca,
+            Id::NotGitlab | Id::GitlabUnavailable | Id::GitlabProxyRefused | Id::GitlabTlsUnsupported => {
+                Mistaken::Url
+            }
+            _ => Mistaken::Token,
+        })
     }
 
     pub(super) fn has_token(&self) -> bool {
@@ -95,9 +132,8 @@ impl Questions<'_, '_> {
             return self.keep("gitlabTokenFile", &path).await;
         }
         let token = self.outside.asking(|ask| ask.secret("Your GitLab access token")).await?;
-        self.drop_answers(&["gitlabTokenFile"]).await?;
         self.outside.typed = Some(token);
-        Ok(())
+        self.remove("gitlabTokenFile").await
     }
 
     /// The connection to GitLab, with a deadline of its own.
@@ -126,17 +162,8 @@ impl Questions<'_, '_> {
 enum Mistaken {
     Token,
     Url,
+    /// The certificates that are trusted.
     Ca,
-}
-
-/// Which answer a failure is about; the failure itself for a signal.
-fn mistaken(failure: &Failure) -> Result<Mistaken> {
-    match failure.id {
-        Id::Interrupted => Err(failure.clone()),
-        Id::GitlabCertificate => Ok(Mistaken::Ca),
-        Id::NotGitlab | Id::GitlabUnavailable | Id::GitlabProxyRefused | Id::GitlabTlsUnsupported => {
-            Ok(Mistaken::Url)
-        }
-        _ => Ok(Mistaken::Token),
-    }
+    /// The file cannot be used.
+    CaFile,
 }

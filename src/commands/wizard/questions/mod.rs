@@ -194,7 +194,9 @@ impl<'a, 'o> Questions<'a, 'o> {
                 }
                 self.exists.is_none()
             }
-            Question::RunnerToken => self.exists == Some(true) && !comes_by_file,
+            Question::RunnerToken => {
+                self.exists == Some(true) && settings.legacy_registration_token_file.is_none()
+            }
             Question::Token => self.needs_api(),
             Question::Project => self.needs_project(),
             Question::Tags => self.exists != Some(true) && settings.tags.source == Source::Default,
@@ -214,7 +216,7 @@ impl<'a, 'o> Questions<'a, 'o> {
             }
             Question::Url => self.ask_url().await,
             Question::Runner => self.ask_runner().await,
-            Question::RunnerToken => self.ask_runner_token().await,
+            Question::RunnerToken => self.runner_token().await,
             Question::Token => self.token().await,
             Question::Project => self.project().await,
             Question::Tags => self.ask_tags().await,

@@ -21,6 +21,33 @@ impl Questions<'_, '_> {
         if self.exists == Some(true) { Ok(()) } else { self.drop_answers(&["runnerTokenFile"]).await }
     }
 
+    /// Checks the token that is given, or asks for one.
+    pub(super) async fn runner_token(&mut self) -> Result<()> {
+        let given = self.settings().runner_token_file.as_ref().map(|path| path.value.clone());
+        let Some(path) = given else { return self.ask_runner_token().await };
+        // Stdin is read when the token is used.
+        if path.as_os_str() == "-" {
+            return Ok(());
+        }
+        let Some(why) = self.checked_runner_token(&path).await? else { return Ok(()) };
+        self.remove("runnerTokenFile").await?;
+        self.refuse(&why).await?;
+        self.ask_runner_token().await
+    }
+
+    /// Why the file cannot be used.
+    async fn checked_runner_token(&self, path: &Path) -> Result<Option<String>> {
+        let found = credentials::read_secret(&self.outside.intake, path, "runner token").await;
+        match found.and_then(|token| credentials::check_runner_token(&token)) {
+            Ok(()) => Ok(None),
+            Err(failure) if failure.kind == Kind::Interrupted => Err(failure),
+            Err(failure) => {
+                self.outside.intake.forget(path);
+                Ok(Some(told(&failure)))
+            }
+        }
+    }
+
     pub(super) async fn ask_runner_token(&mut self) -> Result<()> {
         loop {
             let prompt = "File with the runner authentication token, glrt-... (empty to type it)";
@@ -31,12 +58,9 @@ impl Questions<'_, '_> {
                 self.outside.intake.typed(&token);
                 "-".to_owned()
             };
-            let found =
-                credentials::read_secret(&self.outside.intake, Path::new(&path), "runner token").await;
-            let why = match found.and_then(|token| credentials::check_runner_token(&token)) {
-                Ok(()) => self.answer("runnerTokenFile", vec![path.clone()]).await?,
-                Err(failure) if failure.kind == Kind::Interrupted => return Err(failure),
-                Err(failure) => Some(told(&failure)),
+            let why = match self.checked_runner_token(Path::new(&path)).await? {
+                None => self.answer("runnerTokenFile", vec![path.clone()]).await?,
+                why => why,
             };
             let Some(why) = why else { return Ok(()) };
             self.outside.intake.forget(Path::new(&path));
