@@ -58,7 +58,7 @@ impl Desk {
         let mut shell = Command::new("/bin/sh");
         shell.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.home.path()).env("TERM", "xterm");
         shell.env("PS1", "$ ").env("KUBECONFIG", self.path("kubeconfig")).env("LANG", "C.UTF-8");
-        spawn_command(shell, Some(120_000)).expect("a shell in a pseudo-terminal")
+        spawn_command(shell, Some(30_000)).expect("a shell in a pseudo-terminal")
     }
 }
 

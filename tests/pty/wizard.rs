@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use outrigger_doubles::gitlab::PROJECT;
+use outrigger_doubles::gitlab::{FakeGitlab, PROJECT, ProjectSpec, Role};
 
 use super::desk::*;
 
@@ -82,4 +82,141 @@ fn the_printed_command_goes_on_elsewhere() {
     session.exp_string("ended 0").expect("it ends well");
     assert!(desk.cluster.objects().keys().any(|key| key.ends_with("/blue-jobs")));
     leave(session);
+}
+
+/// A GitLab whose user has several projects, and a file with that user's token.
+fn with_projects(desk: &Desk) -> (FakeGitlab, String) {
+    let gitlab = desk.gitlab();
+    for path in ["acme/shop-front", "acme/shop-front/deep", "acme/warehouse"] {
+        gitlab.add_project(ProjectSpec::new(path));
+        gitlab.set_role("maintainer", path, Some(Role::Maintainer));
+    }
+    let token = desk.private("maintainer", &gitlab.token("maintainer"));
+    (gitlab, token)
+}
+
+/// The CA is asked for where the machine's own does not do; a part of a name filters the list of projects, and a path
+/// that is not in it is taken as it is typed.
+#[test]
+fn ca_and_project_are_found_by_what_is_typed() {
+    let desk = Desk::new();
+    let (gitlab, token) = with_projects(&desk);
+    let mut session = desk.sit_down();
+    run(
+        &mut session,
+        &format!("setup --deployment blue --gitlab-token-file {token} --gitlab-url {}", gitlab.url()),
+    );
+    let ca = format!("{}\r", desk.path("ca.pem"));
+    answer(
+        &mut session,
+        [
+            ("2) use", "\r"),
+            ("empty to change the URL", "/no/such/ca\r"),
+            ("No such file", &format!("{}\r", desk.path("token"))),
+            ("invalid GitLab CA file", &ca),
+        ],
+    );
+    let all = session.exp_string("Number, or another one").expect("the projects");
+    assert!(all.contains("acme/shop") && all.contains("acme/warehouse"), "{all:?}");
+    answer(&mut session, [("", "FRONT\r")]);
+    session.exp_string("of those listed").expect("the list again");
+    let some = session.exp_string("Number, or another one").expect("fewer projects");
+    assert!(some.contains("acme/shop-front") && !some.contains("warehouse"), "{some}");
+    answer(
+        &mut session,
+        [("", "acme/shop-front/deep/er\r"), ("cannot read the project", "acme/warehouse\r")],
+    );
+    answer(&mut session, [("your role", "\u{3}")]);
+    let said = session.exp_string("ended 130").expect("left");
+    let so_far = below(&said, "Go on with these answers");
+    assert!(so_far.contains("--project acme/warehouse"), "{so_far}");
+    assert!(so_far.contains(&format!("--gitlab-ca-file {}", desk.path("ca.pem"))), "{so_far}");
+    leave(session);
+}
+
+/// The runner exists, so GitLab's API is asked about for the pipeline alone.
+#[test]
+fn an_existing_runner_with_a_pipeline_needs_the_project_too() {
+    let desk = Desk::new();
+    let (gitlab, token) = with_projects(&desk);
+    let mut session = desk.sit_down();
+    let ca = desk.path("ca.pem");
+    run(
+        &mut session,
+        &format!("setup --commit-pipeline --gitlab-ca-file {ca} --gitlab-url {}", gitlab.url()),
+    );
+    let runner = format!("{}\r", desk.path("token"));
+    let token = format!("{token}\r");
+    let screen = answer(
+        &mut session,
+        [
+            ("Deployment name", "blue\r"),
+            ("2) use", "2\r"),
+            ("runner authentication token", &runner),
+            ("your GitLab access token", &token),
+            ("Number, or another one", "acme/shop\r"),
+            ("your role", "ssh\r"),
+            ("for the runner's", "\r"),
+            ("an answer to", "\r"),
+            ("Apply these", "n\r"),
+        ],
+    );
+    assert!(screen.contains(".gitlab-ci.yml") && !screen.contains("Tags of the runner"), "{screen}");
+    let said = session.exp_string("ended 3").expect("refused");
+    let so_far = below(&said, "Go on with these answers");
+    assert!(so_far.contains("--project acme/shop") && so_far.contains("--commit-pipeline"), "{so_far}");
+    assert_eq!(gitlab.runners().len(), 0);
+    assert_eq!(gitlab.file(PROJECT, "main", ".gitlab-ci.yml"), None);
+    leave(session);
+}
+
+/// The command that is printed after the wizard makes the plan that was confirmed, in a clean environment where nothing
+/// is remembered.
+#[test]
+fn the_equivalent_command_makes_the_same_plan() {
+    for creates in [true, false] {
+        let desk = Desk::new();
+        let gitlab = desk.gitlab();
+        let secret = gitlab.token("maintainer");
+        let mut session = desk.sit_down();
+        run(&mut session, &format!("setup --gitlab-ca-file {}", desk.path("ca.pem")));
+        let (url, file) = (format!("{}\r", gitlab.url()), format!("{}\r", desk.path("token")));
+        let typed = format!("{secret}\r");
+        let mut answers: Vec<Answer<'_>> = vec![("Deployment name", "blue\r"), ("GitLab URL", &url)];
+        answers.extend(if creates {
+            vec![
+                ("2) use", "1\r"),
+                ("File with your GitLab", "\r"),
+                ("Your GitLab access token", typed.as_str()),
+                ("Number, or another one", "acme/shop\r"),
+                ("your role", "one,two\r"),
+            ]
+        } else {
+            vec![("2) use", "2\r"), ("runner authentication token", file.as_str())]
+        });
+        answers.extend([
+            ("Where the machine", "ssh\r"),
+            ("for the runner's", "\r"),
+            ("an answer to", "\r"),
+            ("Apply these", "y\r"),
+        ]);
+        let screen = answer(&mut session, answers);
+        let shown = plan(&screen, &[desk.home.path()]);
+        let said = session.exp_string("ended 0").expect("it ends well");
+        let same = below(&said, "Run the same setup without prompts");
+        // On a terminal it would ask for a token.
+        let token = if creates { desk.private("maintainer", &secret) } else { String::new() };
+        let token = if creates { format!("--gitlab-token-file {token}") } else { token };
+        run(&mut session, &format!("teardown --yes --deployment blue {token}"));
+        session.exp_string("ended 0").expect("it is taken away");
+        until("the namespaces are gone", || !desk.cluster.objects().keys().any(|key| key.ends_with("/blue")));
+        leave(session);
+
+        let home = desk.other_home();
+        let env: &[(&str, &str)] = if creates { &[("GITLAB_TOKEN", &secret)] } else { &[] };
+        let pasted = paste(&home, env, &format!("{same} --dry-run"));
+        assert_eq!(pasted.code, Some(0), "{same}\n{}", pasted.text);
+        let again = plan(&pasted.text, &[&home, desk.home.path()]);
+        assert_eq!(again, shown, "{same}");
+    }
 }
