@@ -169,7 +169,13 @@ fn main() -> ExitCode {
     all.extend(pool::trials(pool, TIER, SCENARIOS));
     all.extend(pool::trials(pool, TIER, FRONT_END));
     all.push(pool::trial(pool, "request_counts", "counts", request_counts));
-    libtest_mimic::run(&arguments(BEDS), all).exit_code()
+    let ran = libtest_mimic::run(&arguments(BEDS), all);
+    // Only all scenarios together print and paste everything.
+    let is_whole = ran.num_passed > 0 && ran.num_filtered_out == 0 && !ran.has_failed();
+    let not_pasted = if is_whole { common::printed::not_pasted() } else { Vec::new() };
+    let list = not_pasted.join("\n");
+    assert!(list.is_empty(), "{list}\nsee common/printed.rs and scenarios/pasted.rs");
+    ran.exit_code()
 }
 
 /// Three things are polled, and how often depends on the clock: the token Secret until it is filled, the

@@ -115,6 +115,106 @@ fn is_command(text: &str) -> bool {
     }
 }
 
+/// Flags of `setup` that decide what a command does. The others repeat what a run was given.
+const DECISIVE: &[&str] = &[
+    "--accept",
+    "--commit-pipeline",
+    "--dry-run",
+    "--force-conflicts",
+    "--non-interactive",
+    "--only",
+    "--reissue",
+    "--run-pipeline",
+    "--target",
+    "--token-lifetime",
+    "--use-namespace",
+    "--wait",
+];
+
+/// Shapes of commands that no scenario of the doubles pastes, with the reason.
+const NOT_PASTED: &[(&str, &str)] = &[
+    ("kubectl version", "it shows what outrigger showed: a server that cannot be reached"),
+    ("oc new-project", "OpenShift's client and its projects are in no tier"),
+    ("scp", "it copies to a host of the user"),
+    ("ssh", "it runs the script on a host of the user"),
+];
+
+/// What a command is about: its program, its subcommand, and the flags that decide what it does.
+#[must_use]
+pub fn shape(line: &str) -> String {
+    shape_in(&[], line)
+}
+
+/// The shape of what a run printed. With `--non-interactive` a command repeats the consents that the run was given.
+fn shape_in(given: &[String], line: &str) -> String {
+    let words = words(line.split_once(" > ").map_or(line, |(line, _)| line));
+    let mut about = vec![words[0].clone()];
+    match words[0].as_str() {
+        "outrigger" => {
+            about.push(words[1].clone());
+            let root = cli::command(&step_help());
+            let setup = root.find_subcommand("setup").expect("it is a subcommand");
+            let repeats = words.iter().any(|word| word == "--non-interactive");
+            let mut flags: Vec<&str> = words[2..]
+                .iter()
+                .filter_map(|word| word.split('=').next().filter(|flag| flag.starts_with("--")))
+                .filter(|flag| {
+                    let is_of_setup = setup.get_arguments().any(|known| known.get_long() == Some(&flag[2..]));
+                    let is_repeated = repeats && given.iter().any(|word| word == flag);
+                    DECISIVE.contains(flag) && (!is_repeated || *flag == "--non-interactive") || !is_of_setup
+                })
+                .collect();
+            flags.sort_unstable();
+            flags.dedup();
+            about.extend(flags.into_iter().map(str::to_owned));
+        }
+        "kubectl" => {
+            let mut rest = words[1..].iter();
+            let mut plain = Vec::new();
+            while let Some(word) = rest.next() {
+                if KUBECTL[0].1.contains(&word.as_str()) || word == "-o" || word == "--as-group" {
+                    rest.next();
+                } else if !word.starts_with('-') {
+                    plain.push(word.clone());
+                }
+            }
+            // The kind matters for what is written.
+            let reads = ["get", "describe", "version"].contains(&plain[0].as_str());
+            about.extend(plain.into_iter().take(if reads { 1 } else { 2 }));
+        }
+        "oc" => about.extend(words.get(1).cloned()),
+        _ => {}
+    }
+    about.join(" ")
+}
+
+/// Shapes that runs of this process printed, with one command of each and where it was printed.
+static PRINTED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+/// Shapes that scenarios of this process pasted.
+static PASTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Notes that a printed line was run as it stands.
+pub fn pasted(line: &str) {
+    PASTED.lock().expect("no panic under the lock").insert(shape(line));
+}
+
+/// What is wrong after a run of all scenarios: shapes of commands that were printed and that none pasted, and
+/// exceptions that are none.
+#[must_use]
+pub fn not_pasted() -> Vec<String> {
+    let (printed, pasted) = (PRINTED.lock().expect("unpoisoned"), PASTED.lock().expect("unpoisoned"));
+    let is_excepted = |shape: &str| NOT_PASTED.iter().any(|(known, _)| *known == shape);
+    let missing = printed.iter().filter(|(shape, _)| !pasted.contains(*shape) && !is_excepted(shape));
+    let mut wrong: Vec<String> =
+        missing.map(|(shape, where_)| format!("no scenario pastes {shape:?}: {where_}")).collect();
+    for (shape, _) in NOT_PASTED {
+        if pasted.contains(*shape) || !printed.contains_key(*shape) {
+            wrong.push(format!("{shape:?} is no exception: it is pasted, or never printed"));
+        }
+    }
+    wrong
+}
+
 /// Fails, naming the command, if a run printed one that cannot be pasted.
 pub fn check(arguments: &[OsString], output: &Output) {
     static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -132,6 +232,9 @@ pub fn check(arguments: &[OsString], output: &Output) {
         if let Err(why) = judge(&given, &one) {
             panic!("a printed command cannot be pasted: {why}\n{one:#?}\n{output}");
         }
+        let example = format!("{} (by {})", one.line, given.join(" "));
+        let shape = shape_in(&given, &one.line);
+        PRINTED.lock().expect("no panic under the lock").entry(shape).or_insert(example);
     }
 }
 

@@ -70,6 +70,7 @@ impl<'a> Shell<'a> {
 
     /// Runs one line, which must succeed.
     pub fn run(&self, line: &str) {
+        super::printed::pasted(line);
         let calls = self.folder.join("calls");
         let _ = fs::remove_file(&calls);
         let program = Path::new(env!("CARGO_BIN_EXE_outrigger")).parent().expect("it lies in a folder");
@@ -101,7 +102,16 @@ impl<'a> Shell<'a> {
                 "metadata": {"namespace": namespace, "name": name}})
         };
         match arguments {
-            ["--kubeconfig", _, rest @ ..] => self.replay(rest),
+            ["--kubeconfig" | "--context", _, rest @ ..] => self.replay(rest),
+            ["version"] => assert!(self.admin.get("/version").is_some()),
+            ["get", "-n", namespace, "serviceaccount", name, "-o", "yaml"] => {
+                let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}");
+                assert!(self.admin.get(&path).is_some(), "{path}");
+            }
+            ["describe", "resourcequota", "-n", namespace, name] => {
+                let path = format!("/api/v1/namespaces/{namespace}/resourcequotas/{name}");
+                assert!(self.admin.get(&path).is_some(), "{path}");
+            }
             ["label", "namespace", name, "--overwrite", pairs @ ..] => {
                 let labels: serde_json::Map<_, _> = pairs
                     .iter()

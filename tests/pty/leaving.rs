@@ -158,6 +158,7 @@ fn a_terminal_that_goes_away_ends_the_run() {
 /// The other side of [`a_panic_at_a_question_restores_the_terminal`]: while a question is open, another thread panics.
 /// Only the hook can restore the terminal then, as in a build that aborts on a panic.
 #[test]
+#[expect(clippy::exit, reason = "no destructor may restore the terminal")]
 fn panics_at_a_question() {
     if std::env::var_os("PANIC_AT_A_QUESTION").is_none() {
         return;

@@ -20,13 +20,13 @@ const BINDING: &str = "keepers-need-owner-everywhere";
 const WEBHOOK: &str = "validation.gatekeeper.example.com";
 
 /// Rules that stand until this is dropped.
-struct Rules<'a> {
+pub struct Rules<'a> {
     bed: &'a dyn Bed,
     probe: Value,
 }
 
 impl<'a> Rules<'a> {
-    fn new(bed: &'a dyn Bed, rules: &[Rule], probe: Value) -> Self {
+    pub fn new(bed: &'a dyn Bed, rules: &[Rule], probe: Value) -> Self {
         bed.set_rules(rules, &probe);
         Self { bed, probe }
     }
@@ -38,7 +38,7 @@ impl Drop for Rules<'_> {
     }
 }
 
-fn policy_by(reason: &str) -> By {
+pub fn policy_by(reason: &str) -> By {
     By::Policy { name: POLICY.to_owned(), binding: BINDING.to_owned(), reason: reason.to_owned() }
 }
 
@@ -47,7 +47,7 @@ fn webhook_by(code: u16) -> By {
 }
 
 /// Namespaces need the label `owner`.
-fn need_owner(by: By) -> Rule {
+pub fn need_owner(by: By) -> Rule {
     Rule {
         by,
         group: String::new(),
@@ -74,7 +74,7 @@ fn no(by: By, group: &str, plural: &str) -> Rule {
 }
 
 /// No Secrets of type service-account-token.
-fn no_token_secrets(by: By) -> Rule {
+pub fn no_token_secrets(by: By) -> Rule {
     let kind = "kubernetes.io/service-account-token";
     Rule {
         by,
@@ -87,7 +87,7 @@ fn no_token_secrets(by: By) -> Rule {
 }
 
 /// An object of a kind that outrigger makes, in a namespace that always exists.
-fn probe(api_version: &str, kind: &str, body: &Value) -> Value {
+pub fn probe(api_version: &str, kind: &str, body: &Value) -> Value {
     let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {
         "name": "probe", "namespace": "default", "labels": {"app.kubernetes.io/managed-by": "outrigger"},
         "annotations": {"kubernetes.io/service-account.name": "default"}}});
@@ -95,7 +95,7 @@ fn probe(api_version: &str, kind: &str, body: &Value) -> Value {
     object
 }
 
-fn token_probe() -> Value {
+pub fn token_probe() -> Value {
     probe("v1", "Secret", &json!({"type": "kubernetes.io/service-account-token"}))
 }
 

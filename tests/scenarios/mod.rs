@@ -225,6 +225,11 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("pasted_after_setup_that_creates_the_runner", pasted::created_runner),
     ("pasted_after_failures", pasted::after_failures),
     ("pasted_renewal_of_a_token", pasted::renewal),
+    ("pasted_after_teardowns", pasted::teardowns),
+    ("pasted_after_teardowns_of_gitlab", pasted::teardowns_of_gitlab),
+    ("pasted_pipelines", pasted::pipelines),
+    ("pasted_after_refusals_of_the_cluster", pasted::refused_by_the_cluster),
+    ("pasted_inspection_with_kubectl", pasted::inspected),
 ];
 
 /// Scenarios that end before the bed's API server answers anything, or that never ask it: a real one makes no

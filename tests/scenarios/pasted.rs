@@ -3,42 +3,41 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use outrigger_doubles::gitlab::{Action, Fault, PROJECT, ProjectSpec, Role};
 use serde_json::json;
 
 use super::Scene;
-use crate::common::bed::{Bed, User};
-use crate::common::printed::{Printed, printed};
+use super::admission::{Rules, need_owner, no_token_secrets, policy_by, probe, token_probe};
+use crate::common::admin::object_path;
+use crate::common::bed::{Bed, User, kubeconfig_yaml};
+use crate::common::printed::{Printed, pasted, printed};
 use crate::common::run::{Home, Output};
-use crate::common::site::Site;
+use crate::common::shell::Shell;
+use crate::common::site::{Site, runner_token};
 
 /// Runs a printed line in a home, as somebody at a terminal would who agrees to what is asked.
 fn paste(home: &Home, env: &[(&str, &str)], line: &str) -> Output {
+    pasted(line);
     let folder = home.path().join("in/another directory");
-    let programs = home.path().join("in/bin");
-    for folder in [&folder, &programs] {
-        fs::create_dir_all(folder).expect("a folder");
-    }
-    let program = programs.join("outrigger");
+    fs::create_dir_all(&folder).expect("a folder");
     // Agrees where nothing else decides it.
     let script = format!(
-        "#!/bin/sh\ncase \"$1 $*\" in\n*--yes*|*--dry-run*|*--non-interactive*|*--print*|*--uninstall*|status*|list*) ;;\n\
-         explain*|help*|preflight*) ;;\n*) set -- \"$@\" --yes ;;\nesac\nexec '{}' \"$@\"\n",
+        "outrigger() {{\ncase \"$1 $*\" in\n\
+         *--yes*|*--dry-run*|*--non-interactive*|*--print*|*--uninstall*|status*|list*) ;;\n\
+         explain*|help*|preflight*) ;;\n*) set -- \"$@\" --yes ;;\nesac\n'{}' \"$@\"\n}}\n{line}",
         env!("CARGO_BIN_EXE_outrigger")
     );
-    fs::write(&program, script).expect("a script");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
     let started = Instant::now();
     let output = Command::new("/bin/sh")
-        .args(["-c", line])
+        .args(["-c", &script])
         .env_clear()
         .env("HOME", home.path())
         .env("XDG_STATE_HOME", home.path().join("state"))
-        .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display()))
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .envs(env.iter().copied())
         .current_dir(&folder)
         .output()
@@ -244,4 +243,171 @@ pub fn pages(_: &dyn Bed) {
         let _ = paste(&home, &[], &format!("outrigger help {topic}")).code(0);
     }
     assert!(!Path::new("role.yaml").exists());
+}
+
+/// Whether the record of a deployment is there.
+fn is_recorded(scene: &Scene<'_>) -> bool {
+    scene.home.state().join(format!("{}.json", scene.deployment)).exists()
+}
+
+/// A teardown that stops says how to go on: without the jobs, with what generators keep, without the cluster.
+pub fn teardowns(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let home = &scene.home;
+    let _ = scene.set_up();
+    bed.admin().create(&json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": scene.job_namespace(), "name": "runner-job-1",
+            "labels": {"manager.runner.gitlab.com/name": scene.deployment}},
+        "spec": {"serviceAccountName": "default", "containers": [{"name": "build", "image": "busybox"}]}}));
+    let output = scene.teardown().args(["--timeout", "4s"]).run().code(8);
+    let output = paste(home, &[], below(&printed(&output), "or delete them")).code(0);
+    removed(&scene, &output.says("deleted 1 job pod"));
+
+    let _ = scene.set_up();
+    bed.admin().create(&json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"namespace": scene.job_namespace(), "name": "default-deny",
+            "labels": {"generate.kyverno.io/policy-name": "defaults"}}, "spec": {"podSelector": {}}}));
+    let output = scene.teardown().run().code(5);
+    let output = paste(home, &[], below(&printed(&output), "--accept generated")).code(0);
+    removed(&scene, &output);
+    assert_eq!(bed.admin().get(&scene.path("job Namespace")), None);
+
+    let _ = scene.set_up();
+    let closed = kubeconfig_yaml("gone", "https://127.0.0.1:1", &bed.ca_pem(), "me", "none-at-all");
+    let closed = home.kubeconfig("closed.kubeconfig", &closed);
+    let output = scene.teardown().flag("--kubeconfig", &closed).flag("--timeout", "5s").run().code(8);
+    assert!(is_recorded(&scene));
+    let _ = paste(home, &[], below(&printed(&output), "no longer exists")).code(0).says("not read back");
+    assert!(!is_recorded(&scene));
+    for namespace in ["runner Namespace", "job Namespace"] {
+        bed.admin().delete(&scene.path(namespace));
+    }
+}
+
+/// The same for what is in GitLab: a project that changed, a commit that stays, a GitLab that is gone.
+pub fn teardowns_of_gitlab(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let home = &scene.home;
+    site.gitlab.add_project(ProjectSpec::new("acme/other"));
+    site.gitlab.set_role("maintainer", "acme/other", Some(Role::Maintainer));
+    let setup = || site.project(home, scene.command("setup"), "maintainer");
+    let _ = setup().run().code(0);
+    let output = setup().flag("--project", "acme/other").run().code(3);
+    let _ = paste(home, &[], below(&printed(&output), "delete this runner first")).code(0);
+    assert!(site.gitlab.runners().is_empty() && is_recorded(&scene));
+
+    let committed = || site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").is_some();
+    let _ = setup().arg("--commit-pipeline").run().code(0);
+    let output = scene.teardown().run().code(0);
+    assert!(committed());
+    let _ = paste(home, &[], below(&printed(&output), "To revert the commit")).code(0).says("reverted");
+    assert!(!committed());
+
+    let _ = setup().run().code(0);
+    let output = scene.teardown().flag("--gitlab-url", "https://gitlab.example.com").run().code(3);
+    let output =
+        paste(home, &[], below(&printed(&output), "if the recorded GitLab no longer exists")).code(0);
+    removed(&scene, &output);
+    assert_eq!(site.gitlab.runners().len(), 1, "it was not asked");
+}
+
+/// The pipeline step by step: the file that may not be committed is printed, one that is missing is committed, and a
+/// wait that was too short is longer. A token in use is reset by the command that says so.
+pub fn pipelines(bed: &dyn Bed) {
+    let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
+    let home = &scene.home;
+    let _ = site.project(home, scene.command("setup"), "maintainer").run().code(0);
+    let words = "GitLab: Author 'a@example.com' is not a member of team";
+    let refuse = Action::Status(400, String::new(), words.to_owned());
+    site.gitlab.inject(Fault::always("/repository/commits", refuse));
+    let output = scene.command("commit-pipeline").run().code(3);
+    site.gitlab.clear_faults();
+    let _ = paste(home, &[], below(&printed(&output), "add the file yourself")).code(0).says("script:");
+    let output = scene.command("run-pipeline").run().code(3);
+    let _ = paste(home, &[], below(&printed(&output), "commit it first")).code(0);
+    assert!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").is_some());
+    let output = scene.command("run-pipeline").flag("--wait", "2s").run().code(8);
+    let vm = site.boot(home, &home.script(&scene.deployment));
+    let _ = paste(home, &[], below(&printed(&output), "wait longer")).code(0).says("succeeded on runner");
+    // The script has run, and its secrets need not stay here.
+    let script = home.script(&scene.deployment);
+    let before = runner_token(&script);
+    let output = scene.status().run();
+    let _ = paste(home, &[], below(&printed(&output), "remove it from this disk")).code(0);
+    assert!(!script.exists());
+
+    // A colleague whose view of the cluster has lost the script's digest.
+    let colleague = scene.elsewhere(User::Admin);
+    let annotations = json!({"outrigger.dev/script-digest": null});
+    bed.admin().patch(&scene.path("ServiceAccount"), &json!({"metadata": {"annotations": annotations}}));
+    let output = site.project(&colleague.home, colleague.command("setup"), "maintainer").run().code(7);
+    let _ = paste(&colleague.home, &[], below(&printed(&output), "reset the token")).code(0);
+    let after = runner_token(&colleague.home.script(&colleague.deployment));
+    assert_ne!(before, after);
+    drop(vm);
+}
+
+/// What the cluster refuses is asked for in another way: namespaces of others, a token with a lifetime, a new token.
+pub fn refused_by_the_cluster(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let home = &scene.home;
+    let _ = scene.set_up();
+    let broken = json!({"data": {"token": "YnJva2VuLWJ5LXNvbWVib2R5"}});
+    bed.admin().patch(&scene.path("Secret"), &broken);
+    let output = scene.setup().run();
+    let before = bed.admin().get(&scene.path("Secret")).expect("it is there");
+    let _ = paste(home, &[], below(&printed(&output), "issue a new one")).code(0);
+    let after = bed.admin().get(&scene.path("Secret")).expect("it is there");
+    assert_ne!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    let _ = scene.setup().run().code(0);
+    let _ = scene.teardown().run().code(0);
+
+    let rules = Rules::new(bed, &[no_token_secrets(policy_by(""))], token_probe());
+    let output = scene.setup().run().code(5);
+    let _ = paste(home, &[], below(&printed(&output), "request one with a lifetime")).code(0);
+    let _ = scene.status().run().code(0);
+    let _ = scene.teardown().run().code(0);
+    drop(rules);
+
+    let rules = Rules::new(bed, &[need_owner(policy_by(""))], probe("v1", "Namespace", &json!({})));
+    let output = scene.setup().run().code(3);
+    let names = [scene.runner_namespace(), scene.job_namespace()];
+    for name in &names {
+        bed.admin().create(&json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"owner": "platform"}}}));
+    }
+    let all = printed(&output);
+    let used = below(&all, "use them as they are");
+    // What jobs reach there is for the user to accept.
+    let _ = paste(home, &[], used).code(3).says("--accept shared-namespace");
+    let _ = paste(home, &[], &format!("{used} --accept shared-namespace")).code(0);
+    let _ = scene.status().run().code(0);
+    let _ = scene.teardown().run().code(0);
+    drop(rules);
+    for name in &names {
+        bed.admin().delete(&format!("/api/v1/namespaces/{name}"));
+    }
+}
+
+/// What kubectl shows of an object that is in the way, and of a limit.
+pub fn inspected(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let _ = scene.set_up();
+    let shell = Shell::new(&scene.home, bed.admin(), bed.kubectl(), &bed.kubeconfig(User::Admin));
+    let colleague = scene.elsewhere(User::Admin);
+    let output = colleague.home.outrigger("status").flag("--deployment", &colleague.deployment);
+    let output = output.flag("--kubeconfig", colleague.kubeconfig()).arg("--non-interactive").run().code(7);
+    shell.run(below(&printed(&output), "inspect it"));
+    let _ = scene.teardown().run().code(0);
+
+    let runner = scene.runner_namespace();
+    bed.admin().create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": runner}}));
+    let quota = bed.admin().create(&json!({"apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "few-secrets", "namespace": runner}, "spec": {"hard": {"secrets": "0"}}}));
+    // No controller of the tests counts: the namespace is empty.
+    let counted = json!({"status": {"hard": {"secrets": "0"}, "used": {"secrets": "0"}}});
+    bed.admin().patch(&format!("{}/status", object_path(&quota)), &counted);
+    let output = scene.setup().flag("--use-namespace", &runner).run().code(3);
+    shell.run(below(&printed(&output), "to show it"));
+    bed.admin().delete(&format!("/api/v1/namespaces/{runner}"));
 }
