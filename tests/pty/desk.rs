@@ -58,7 +58,10 @@ impl Desk {
         let mut shell = Command::new("/bin/sh");
         shell.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.home.path()).env("TERM", "xterm");
         shell.env("PS1", "$ ").env("KUBECONFIG", self.path("kubeconfig")).env("LANG", "C.UTF-8");
-        spawn_command(shell, Some(30_000)).expect("a shell in a pseudo-terminal")
+        let mut session = spawn_command(shell, Some(120_000)).expect("a shell in a pseudo-terminal");
+        // A new one has no size at all.
+        session.send_line("stty rows 50 cols 100").expect("sent");
+        session
     }
 }
 
