@@ -401,6 +401,23 @@ fn printed_commands_repeat_what_the_record_does_not_hold() {
     assert_eq!(status(&given), "outrigger status --gitlab-url https://a.example --tags x");
 }
 
+/// What was refused and answered otherwise does not come back, not from the settings file either; stdin is not there a
+/// second time.
+#[test]
+fn removed_values_and_stdin_are_in_no_printed_command() {
+    let args = matches(&["--state-dir", "/s", "--gitlab-token-file", "/t", "--runner-token-file", "-"]);
+    let asked = BTreeMap::from([("gitlabTokenFile".to_owned(), Vec::new())]);
+    let file = Some((PathBuf::from("/etc/o.yaml"), "image: alpine:3".to_owned()));
+    let inputs = Inputs { matches: &args, env: &Env::new(), file, noted: None, asked, home: None };
+    let recorded = BTreeMap::from([("gitlabTokenFile".to_owned(), vec!["/old".to_owned()])]);
+    let settings = resolve(&inputs, |_, _| Ok(recorded)).expect("valid");
+    assert_eq!(
+        settings.equivalent_command(),
+        "outrigger setup --non-interactive --state-dir /s --image alpine:3"
+    );
+    assert!(!settings.recorded().contains_key("gitlabTokenFile"));
+}
+
 #[test]
 fn the_same_run_again_has_the_same_steps() {
     let mut given = run(&["--prune"], &Env::new(), None, &[]).expect("valid").completion();

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -139,6 +141,17 @@ const NOT_PASTED: &[(&str, &str)] = &[
     ("ssh", "it runs the script on a host of the user"),
 ];
 
+/// Commands of the sources that no run of the doubles prints, with the reason.
+const NOT_PRINTED: &[(&str, &str)] = &[
+    ("outrigger --help", "errors of the command line are in tests/command_line.rs"),
+    ("outrigger launch-script --target", "it is a part of the page that --print-commands prints"),
+    ("kubectl config view", "kubeconfigs without a usable user are in tests/kubectl"),
+    (
+        "kubectl config view --raw --minify --flatten",
+        "kubeconfigs without a usable user are in tests/kubectl",
+    ),
+];
+
 /// What a command is about: its program, its subcommand, and the flags that decide what it does.
 #[must_use]
 pub fn shape(line: &str) -> String {
@@ -190,6 +203,8 @@ fn shape_in(given: &[String], line: &str) -> String {
 
 /// Shapes that runs of this process printed, with one command of each and where it was printed.
 static PRINTED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+/// The lines themselves.
+static LINES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 /// Shapes that scenarios of this process pasted.
 static PASTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
@@ -198,15 +213,67 @@ pub fn pasted(line: &str) {
     PASTED.lock().expect("no panic under the lock").insert(shape(line));
 }
 
-/// What is wrong after a run of all scenarios: shapes of commands that were printed and that none pasted, and
-/// exceptions that are none.
+/// The fixed words of the commands that the sources of outrigger contain as text.
+fn in_sources() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of sources").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let is_test = path.to_string_lossy().ends_with("tests.rs");
+            let text = if is_test { String::new() } else { fs::read_to_string(&path).unwrap_or_default() };
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for (kind, rest) in text.split("Command::").skip(1).filter_map(|part| part.split_once('(')) {
+                let program = match kind {
+                    "outrigger" | "page" | "again" => "outrigger",
+                    "teardown" => "outrigger teardown",
+                    "kubectl" => "kubectl",
+                    "Whole" => "",
+                    _ => continue,
+                };
+                let rest = rest.trim_start();
+                let rest = rest.strip_prefix("format!(").unwrap_or(rest).trim_start();
+                let Some((words, _)) = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')) else {
+                    continue;
+                };
+                let fixed =
+                    words.split(' ').take_while(|word| *word != ">").filter(|word| !word.contains('{'));
+                let words: Vec<&str> =
+                    program.split(' ').chain(fixed).filter(|word| !word.is_empty()).collect();
+                found.insert(words.join(" "));
+            }
+        }
+    }
+    found
+}
+
+/// What is wrong after a run of all scenarios: shapes of commands that were printed and that none pasted, commands of
+/// the sources that were not printed, and exceptions that are none.
 #[must_use]
 pub fn not_pasted() -> Vec<String> {
-    let (printed, pasted) = (PRINTED.lock().expect("unpoisoned"), PASTED.lock().expect("unpoisoned"));
+    let (printed, pasted) = (PRINTED.lock().expect("no panic"), PASTED.lock().expect("no panic"));
     let is_excepted = |shape: &str| NOT_PASTED.iter().any(|(known, _)| *known == shape);
     let missing = printed.iter().filter(|(shape, _)| !pasted.contains(*shape) && !is_excepted(shape));
     let mut wrong: Vec<String> =
         missing.map(|(shape, where_)| format!("no scenario pastes {shape:?}: {where_}")).collect();
+    let lines = LINES.lock().expect("no panic under the lock");
+    let is_printed = |command: &str| {
+        let holds = |line: &String| command.split(' ').all(|word| line.split(' ').any(|other| other == word));
+        lines.iter().any(holds)
+    };
+    let sources = in_sources();
+    assert!(sources.len() > 25, "the commands of the sources are not found: {sources:?}");
+    for command in sources {
+        let is_excepted = NOT_PRINTED.iter().any(|(known, _)| *known == command);
+        if is_printed(&command) == is_excepted {
+            let what = if is_excepted { "is no exception: a run prints it" } else { "is printed by no run" };
+            wrong.push(format!("{command:?} {what}"));
+        }
+    }
     for (shape, _) in NOT_PASTED {
         if pasted.contains(*shape) || !printed.contains_key(*shape) {
             wrong.push(format!("{shape:?} is no exception: it is pasted, or never printed"));
@@ -232,6 +299,7 @@ pub fn check(arguments: &[OsString], output: &Output) {
         if let Err(why) = judge(&given, &one) {
             panic!("a printed command cannot be pasted: {why}\n{one:#?}\n{output}");
         }
+        LINES.lock().expect("no panic under the lock").insert(one.line.clone());
         let example = format!("{} (by {})", one.line, given.join(" "));
         let shape = shape_in(&given, &one.line);
         PRINTED.lock().expect("no panic under the lock").entry(shape).or_insert(example);

@@ -207,7 +207,7 @@ fn rows(output: &str, columns: usize) -> Vec<String> {
             '\u{1b}' => {
                 rest.next();
                 let mut sequence = String::new();
-                while let Some(c) = rest.next() {
+                for c in rest.by_ref() {
                     sequence.push(c);
                     if c.is_ascii_alphabetic() {
                         break;
