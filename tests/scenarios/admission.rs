@@ -87,7 +87,7 @@ pub fn no_token_secrets(by: By) -> Rule {
 }
 
 /// An object of a kind that outrigger makes, in a namespace that always exists.
-pub fn probe(api_version: &str, kind: &str, body: &Value) -> Value {
+fn probe(api_version: &str, kind: &str, body: &Value) -> Value {
     let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {
         "name": "probe", "namespace": "default", "labels": {"app.kubernetes.io/managed-by": "outrigger"},
         "annotations": {"kubernetes.io/service-account.name": "default"}}});

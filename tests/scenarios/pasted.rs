@@ -11,7 +11,8 @@ use outrigger_doubles::gitlab::{Action, Fault, PROJECT, ProjectSpec, Role};
 use serde_json::json;
 
 use super::Scene;
-use super::admission::{Rules, need_owner, no_token_secrets, policy_by, probe, token_probe};
+use super::admission::{Rules, need_owner, no_token_secrets, policy_by, token_probe};
+use super::bed::namespace;
 use crate::common::admin::object_path;
 use crate::common::bed::{Bed, User, kubeconfig_yaml};
 use crate::common::printed::{Printed, pasted, printed};
@@ -279,8 +280,8 @@ pub fn teardowns(bed: &dyn Bed) {
     assert!(is_recorded(&scene));
     let _ = paste(home, &[], below(&printed(&output), "no longer exists")).code(0).says("not read back");
     assert!(!is_recorded(&scene));
-    for namespace in ["runner Namespace", "job Namespace"] {
-        bed.admin().delete(&scene.path(namespace));
+    for kind in ["runner Namespace", "job Namespace"] {
+        bed.admin().delete(&scene.path(kind));
     }
 }
 
@@ -369,12 +370,13 @@ pub fn refused_by_the_cluster(bed: &dyn Bed) {
     let _ = scene.teardown().run().code(0);
     drop(rules);
 
-    let rules = Rules::new(bed, &[need_owner(policy_by(""))], probe("v1", "Namespace", &json!({})));
+    let rules = Rules::new(bed, &[need_owner(policy_by(""))], namespace("probe"));
     let output = scene.setup().run().code(3);
     let names = [scene.runner_namespace(), scene.job_namespace()];
     for name in &names {
-        bed.admin().create(&json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": name, "labels": {"owner": "platform"}}}));
+        let mut theirs = namespace(name);
+        theirs["metadata"]["labels"] = json!({"owner": "platform"});
+        bed.admin().create(&theirs);
     }
     let all = printed(&output);
     let used = below(&all, "use them as they are");
@@ -401,7 +403,7 @@ pub fn inspected(bed: &dyn Bed) {
     let _ = scene.teardown().run().code(0);
 
     let runner = scene.runner_namespace();
-    bed.admin().create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": runner}}));
+    bed.admin().create(&namespace(&runner));
     let quota = bed.admin().create(&json!({"apiVersion": "v1", "kind": "ResourceQuota",
         "metadata": {"name": "few-secrets", "namespace": runner}, "spec": {"hard": {"secrets": "0"}}}));
     // No controller of the tests counts: the namespace is empty.
