@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -391,9 +392,19 @@ pub fn refused_by_the_cluster(bed: &dyn Bed) {
     }
 }
 
-/// What kubectl shows of an object that is in the way, and of a limit.
+/// What kubectl shows of an object that is in the way, and of a limit; a folder that others may write to is closed.
 pub fn inspected(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
+    let open = scene.home.path().join("open");
+    fs::create_dir(&open).expect("a folder");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    let output = scene.setup().flag("--state-dir", &open).run().code(3);
+    let all = printed(&output);
+    let close = all.iter().find(|one| one.line.starts_with("chmod ")).expect("a command");
+    let _ = paste(&scene.home, &[], &close.line).code(0);
+    let mode = fs::metadata(&open).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o022, 0, "{mode:o}");
+
     let _ = scene.set_up();
     let shell = Shell::new(&scene.home, bed.admin(), bed.kubectl(), &bed.kubeconfig(User::Admin));
     let colleague = scene.elsewhere(User::Admin);
