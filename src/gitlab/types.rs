@@ -104,6 +104,9 @@ pub struct Project {
     pub ci_config_path: Option<String>,
     /// The caller's role, if shown.
     pub access: Option<Access>,
+    /// Whether it uses the instance's runners, and those of its groups, if shown.
+    pub instance_runners: Option<bool>,
+    pub group_runners: Option<bool>,
 }
 
 impl Project {
@@ -122,6 +125,8 @@ impl Project {
             archived: value["archived"].as_bool().unwrap_or(false),
             ci_config_path: text(&value["ci_config_path"]),
             access,
+            instance_runners: value["shared_runners_enabled"].as_bool(),
+            group_runners: value["group_runners_enabled"].as_bool(),
         })
     }
 
@@ -167,6 +172,8 @@ pub struct Runner {
     pub locked: Option<bool>,
     /// Whether it takes jobs without tags.
     pub run_untagged: Option<bool>,
+    /// Whether it takes jobs of protected branches and tags only.
+    pub protected_only: bool,
     /// `None` in an entry of a list.
     pub tags: Option<Vec<String>>,
     /// `online`, `offline`, `stale`, `never_contacted`, or unknown.
@@ -196,6 +203,7 @@ impl Runner {
             paused: value["paused"].as_bool().unwrap_or(value["active"] == false),
             locked: value["locked"].as_bool(),
             run_untagged: value["run_untagged"].as_bool(),
+            protected_only: value["access_level"] == "ref_protected",
             tags: value["tag_list"].is_array().then(|| texts(&value["tag_list"])),
             status: text(&value["status"]).unwrap_or_default(),
             contacted: time(&value["contacted_at"]),

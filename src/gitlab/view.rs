@@ -1,6 +1,7 @@
 //! A run's access to GitLab: [`View`] for reads, each at most once, and [`Hand`] for changes.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
@@ -8,7 +9,7 @@ use crate::base::error::{Failure, Id, Result};
 use crate::base::event::Reporter;
 use crate::base::files::Intake;
 use crate::base::proxy::Variables;
-use crate::base::request::Limits;
+use crate::base::request::{Deadline, Limits};
 use crate::base::secret::Secret;
 use crate::deployment::notes::{Notes, Writable};
 use crate::deployment::run::Run;
@@ -70,6 +71,23 @@ impl View {
     /// Replaces run and notes; keeps the facts read so far.
     pub fn completed(self, run: Rc<Run>, notes: Rc<Notes>) -> Self {
         Self { run, notes, ..self }
+    }
+
+    /// The same access until another deadline, with the facts read so far.
+    pub fn until(&self, deadline: Instant) -> Self {
+        let client = self.access.client.as_ref().map(|client| client.until(deadline));
+        Self {
+            run: Rc::clone(&self.run),
+            notes: Rc::clone(&self.notes),
+            limits: Limits { deadline: Deadline::at(deadline), ..self.limits.clone() },
+            progress: Rc::clone(&self.progress),
+            intake: Rc::clone(&self.intake),
+            access: Access { client, ..self.access.clone() },
+            instance: self.instance.clone(),
+            runner: self.runner.clone(),
+            pipeline: self.pipeline.clone(),
+            ca: self.ca.clone(),
+        }
     }
 
     pub fn is_connected(&self) -> bool {

@@ -82,6 +82,8 @@ struct Inner {
     said: BTreeMap<String, Duration>,
     /// What the run works on, in words, and since when.
     doing: (String, Instant),
+    /// The wait that was reported last: its step, what it is for, and since when.
+    waits: Option<(String, String, Instant)>,
     /// The time of the last output.
     last: Instant,
     completion: Option<Completion>,
@@ -139,6 +141,7 @@ impl Ui {
                 bars: BTreeMap::new(),
                 said: BTreeMap::new(),
                 doing: (String::new(), Instant::now()),
+                waits: None,
                 last: Instant::now(),
                 completion: None,
             }),
@@ -202,8 +205,12 @@ impl Ui {
             inner.spin(multi, &self.human, "", &what);
         } else if inner.last.elapsed() >= HEARTBEAT {
             inner.last = Instant::now();
+            let event = match inner.waits.clone() {
+                Some((step, what, since)) => Event::StepWaiting { step, what, waited: since.elapsed() },
+                None => Event::Busy { what, waited: since.elapsed() },
+            };
             drop(inner);
-            self.event(&Event::Busy { what, waited: since.elapsed() });
+            self.event(&event);
         }
     }
 
@@ -366,7 +373,10 @@ impl Ui {
                 inner.stop(step);
                 inner.said.remove(step);
             }
-            Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } => inner.stop_all(),
+            // A job that writes its log no longer waits for what the spinner says.
+            Event::Log { .. } | Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } => {
+                inner.stop_all();
+            }
             _ => {}
         }
         let mut text = String::new();
@@ -464,6 +474,15 @@ impl Reporter for Ui {
 impl Inner {
     /// Keeps what the last event repeats, and adds it to that.
     fn remember(&mut self, event: &mut Event) {
+        match event {
+            Event::StepWaiting { step, what, waited } => {
+                let now = Instant::now();
+                self.waits = Some((step.clone(), what.clone(), now.checked_sub(*waited).unwrap_or(now)));
+            }
+            // Is about the same wait, and may come at any time.
+            Event::Request { .. } | Event::Retry { .. } => {}
+            _ => self.waits = None,
+        }
         match event {
             Event::Busy { what, waited } if waited.is_zero() => self.doing = (what.clone(), Instant::now()),
             Event::StepStarted { step } => self.doing = (step.clone(), Instant::now()),
@@ -597,6 +616,7 @@ mod tests {
     use super::{Streams, Ui, colour, unicode};
     use crate::base::error::{Failure, Id};
     use crate::base::event::{End, Event, Reporter};
+    use crate::base::job_log::Log;
     use crate::settings::{Output, RunOptions};
 
     #[derive(Clone, Default)]
@@ -687,6 +707,29 @@ Nothing was changed.     exit 2
         assert_eq!(out.lines().count(), 10);
         assert!(out.lines().all(|line| line.starts_with(r#"{"schema":"outrigger/2.0","time":"#)));
         assert!(out.ends_with("\"type\":\"data\",\"content\":\"PEM\\n\"}\n"));
+    }
+
+    #[test]
+    fn spinner_ends_with_the_wait_that_it_is_about() {
+        let sink = || Box::new(io::sink());
+        let terminal = Streams { stderr_tty: true, animate: true, ..Streams::default() };
+        let env = env(&[("TERM", "xterm")]);
+        let ui = Ui::new(sink(), sink(), terminal, &env, &RunOptions::default());
+        let step = || "run-pipeline".to_owned();
+        let spinners = || ui.lock().bars.len();
+        let line = Log::default().update("hello\n").remove(0);
+        let failure = Failure::new(Id::PipelineFailed, "job test failed");
+        for end in [
+            Event::Log { job: "test".to_owned(), line },
+            Event::StepFailed { step: step(), text: "job test failed".to_owned() },
+            Event::Failed(failure),
+        ] {
+            let waited = Duration::from_secs(1);
+            ui.event(&Event::StepWaiting { step: step(), what: "job test to start".to_owned(), waited });
+            assert_eq!(spinners(), 1);
+            ui.event(&end);
+            assert_eq!(spinners(), 0, "{end:?}");
+        }
     }
 
     #[test]

@@ -234,7 +234,7 @@ pub fn step_by_step(bed: &dyn Bed) {
     // The machine starts once it is waited for: a faster one would have run the pipeline before it is looked at.
     let command = on("run-pipeline");
     let mut running = command.start();
-    while !running.has_said("waiting for the VM") {
+    while !running.has_said("waiting for the first contact") {
         assert!(!running.poll(), "it ended before it waited for the machine\n{}", running.wait());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }

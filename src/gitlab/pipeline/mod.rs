@@ -1,13 +1,14 @@
 //! The pipeline file in the repository, current and wanted, read once per run for two steps.
 
+mod failure_reason;
 mod file;
 pub mod follow;
 mod verdict;
 mod why_pending;
 
 pub use file::{DEFAULT_PATH, PipelineFile, difference, digest};
-pub use verdict::judge;
-pub use why_pending::{Reason, why_waiting};
+use verdict::{Finished, Shown, judge};
+use why_pending::{Reason, Setting, Why, paused, why_waiting};
 
 use std::time::Duration;
 

@@ -19,6 +19,8 @@ pub struct Condition {
     pub text: String,
     /// One sentence for each, with what to do about it.
     pub problems: Vec<(String, &'static str)>,
+    /// Whether the first problem is that no machine is in contact.
+    pub is_silent: bool,
 }
 
 /// The machines that use a runner's token, as text.
@@ -74,6 +76,7 @@ fn judged(ours: &Ours, silent: Duration, version: &str, resumes: bool, now: jiff
             said
         }
     };
+    let is_silent = !problems.is_empty();
     if ours.runner.paused && !resumes {
         let text = format!("runner {id} is paused: it takes no jobs");
         problems.push((text, "resume it in GitLab (Settings, CI/CD, Runners)"));
@@ -93,7 +96,7 @@ fn judged(ours: &Ours, silent: Duration, version: &str, resumes: bool, now: jiff
     }
     let running = running.map(|running| format!(", gitlab-runner {running}")).unwrap_or_default();
     let paused = if ours.runner.paused { "paused, " } else { "" };
-    Condition { text: format!("{paused}{said}{running}"), problems }
+    Condition { text: format!("{paused}{said}{running}"), problems, is_silent }
 }
 
 /// Whether a version that a machine reports, such as `19.5.0~beta.12.g1a2b3c`, is older. One without numbers is not.

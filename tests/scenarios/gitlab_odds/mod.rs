@@ -23,6 +23,7 @@ use crate::scenarios::{NO_MACHINE, Scene, listing, writes};
 mod access;
 mod answers;
 mod creation;
+mod headlines;
 mod health;
 mod jobs;
 mod refusals;
@@ -56,6 +57,10 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_interrupted_while_waiting", answers::interrupted_while_waiting),
     ("gitlab_stuck_and_slow", jobs::stuck_and_slow),
     ("gitlab_job_fails_or_runs_elsewhere", jobs::bad_ends),
+    ("gitlab_headline_names_the_runner_that_is_not_there", headlines::of_runners),
+    ("gitlab_headline_names_why_a_job_failed", headlines::of_failed_jobs),
+    ("gitlab_headline_names_why_a_pipeline_ran_no_job", headlines::of_pipelines),
+    ("gitlab_headline_of_setup", headlines::of_setup),
     ("gitlab_runner_that_takes_no_jobs_is_not_healthy", health::of_the_runner),
     ("gitlab_commit_that_stays_is_reverted_later", answers::commit_that_stays),
     ("gitlab_running_job_is_waited_for", jobs::running_job),

@@ -82,7 +82,10 @@ impl State {
             () if failed => "failed",
             () if any("canceled") => "canceled",
             () if jobs.iter().any(|job| job.status == "manual" && !job.plan.allow_failure) => "manual",
-            () if !jobs.is_empty() && jobs.iter().all(|job| job.status == "skipped") => "skipped",
+            // Manual jobs that nobody has to start count like skipped ones.
+            () if !jobs.is_empty() && jobs.iter().all(|job| matches!(job.status, "skipped" | "manual")) => {
+                "skipped"
+            }
             () => "success",
         }
     }
