@@ -92,10 +92,16 @@ impl Invocation {
 /// Whether a subcommand takes the setting with this key, in a flag of its own.
 pub fn takes(subcommand: &str, key: &str) -> bool {
     match subcommand {
-        "setup" | "status" | "render" => true,
+        "setup" | "status" => true,
+        "render" => is_no_consent(key),
         "teardown" => PLACES.contains(&key) || key == "accept",
         step => steps::find(step).is_some_and(|step| step.info().keys.contains(&key)),
     }
+}
+
+/// Whether a setting is more than the consent to a change.
+fn is_no_consent(key: &str) -> bool {
+    setting(key).is_none_or(|row| row.group != Group::Consent)
 }
 
 /// The settings that teardown accepts: places and credentials.
@@ -151,6 +157,7 @@ const COMMON: &[&str] = &[
     "target",
     "script",
     "print",
+    "plan",
     "print-commands",
     "uninstall",
     "commit-pipeline",
@@ -213,13 +220,15 @@ pub fn command(steps: &[StepHelp]) -> Command {
         root = root.subcommand(with_examples(command.about(step.about).long_about(step.long)));
     }
     let others = [
-        with(Command::new("render"), |_| true, &[])
+        with(Command::new("render"), is_no_consent, &["plan"])
             .about("Print the Kubernetes manifests of the deployment and change nothing in the cluster")
             .long_about(
                 "Prints namespaces, ServiceAccounts, Role, RoleBinding and the token Secret as YAML documents, for an \
                  administrator or a Git repository to apply; setup then uses them as its own. They contain no secret. \
                  The record on this machine notes that these objects are expected, so run setup on this machine too. \
-                 A token with --token-lifetime is requested by setup, and has no manifest.",
+                 A token with --token-lifetime is requested by setup, and has no manifest.\n\n\
+                 --plan prints instead what setup would do with these settings, in the cluster, in GitLab and for the \
+                 machine, as one JSON document. It reads what is there, writes nothing, and contains no secret.",
             ),
         with(Command::new("teardown"), |key| PLACES.contains(&key), TEARDOWN_FLAGS)
             .about("Remove everything that setup created"),

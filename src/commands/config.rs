@@ -26,12 +26,24 @@ struct Line {
 /// Those of the settings (OR0202, OR0203) and of the record.
 pub async fn print(outside: &Outside<'_>) -> Result<Ended> {
     let (settings, _) = outside.settings().await?;
+    let lines = lines(outside, &settings).await;
+    let fields: Vec<_> = lines.iter().map(Line::json).collect();
+    let text = text(&lines, outside.ui.paper().width);
+    write_page(outside, &text, "settings", &[("settings", json!(fields))])
+}
+
+/// The settings as `config print` prints them, as JSON.
+pub(super) async fn fields(outside: &Outside<'_>, settings: &Settings) -> Vec<Value> {
+    lines(outside, settings).await.iter().map(Line::json).collect()
+}
+
+async fn lines(outside: &Outside<'_>, settings: &Settings) -> Vec<Line> {
     let mut lines = Vec::new();
     // Consent is given to one command line and is no setting.
     for row in SETTINGS.iter().filter(|row| row.group != Group::Consent) {
         lines.push(match row.key {
-            "context" if settings.context.is_none() => current_context(outside, &settings).await,
-            _ => line(&settings, row),
+            "context" if settings.context.is_none() => current_context(outside, settings).await,
+            _ => line(settings, row),
         });
         if row.key == "gitlabTokenFile"
             && settings.gitlab_token_file.is_none()
@@ -41,9 +53,7 @@ pub async fn print(outside: &Outside<'_>) -> Result<Ended> {
             lines.push(Line { key: "gitlabToken", values, source: name.to_owned() });
         }
     }
-    let fields: Vec<_> = lines.iter().map(Line::json).collect();
-    let text = text(&lines, outside.ui.paper().width);
-    write_page(outside, &text, "settings", &[("settings", json!(fields))])
+    lines
 }
 
 /// Prints the JSON Schema of the settings file, alone, or with `-o json` in a line.

@@ -78,7 +78,7 @@ pub(super) async fn open(
     known: Known,
 ) -> Result<Session> {
     let needs = Needs {
-        writes: !outside.options.dry_run,
+        writes: !outside.options.dry_run && !outside.options.plan,
         gitlab: need(selection),
         parts: selection.iter().filter_map(|step| step.info().part).collect(),
         ..needs

@@ -79,6 +79,28 @@ pub fn render(event: &Event, now: Timestamp) -> String {
     }
 }
 
+/// The fields of a plan's line that are about changes, for a document of its own.
+pub(crate) fn plan_fields(event: &Event) -> Vec<(&'static str, Value)> {
+    match &shown(event) {
+        Event::Plan { lines, changes, .. } => vec![
+            ("changes", json!(changes)),
+            ("lines", json!(lines.iter().map(plan_line).collect::<Vec<_>>())),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// A document: the fields after schema and type, without a time, so that the same state gives the same text.
+pub(crate) fn document(kind: &str, fields: &[(&str, Value)]) -> String {
+    let text = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default().replace('\n', "\n  ");
+    let mut out = format!("{{\n  \"schema\": \"{SCHEMA}\",\n  \"type\": \"{kind}\"");
+    for (name, value) in fields {
+        let _ = write!(out, ",\n  \"{name}\": {}", text(value));
+    }
+    out += "\n}\n";
+    harmless(&out)
+}
+
 fn plan_line(line: &PlanLine) -> Value {
     json!({
         "step": line.step,

@@ -9,7 +9,7 @@ pub mod ui;
 pub use human::Human;
 pub(crate) use human::ascii;
 pub use json::render as json_line;
-pub(crate) use json::{data as json_data, page as json_page};
+pub(crate) use json::{data as json_data, document as json_document, page as json_page, plan_fields};
 
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,8 @@ table! {
         "", Run, "With --dry-run: exit 10 if changes are pending";
     print: bool,
         "", Run, "Print the object or file to stdout and change nothing";
+    plan: bool,
+        "", Run, "Print the plan of setup with these settings as one JSON document, instead of the manifests";
     print_commands: bool,
         "", Run, "Print the commands that deploy the script to its target, and change nothing";
     uninstall: bool,

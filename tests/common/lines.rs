@@ -30,6 +30,14 @@ fn published() -> &'static Published {
     })
 }
 
+/// Fails unless a document, as a command writes it without `-o json`, conforms.
+pub fn assert_document(text: &str) -> Value {
+    let Published { schemas, events, .. } = published();
+    let value: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    schemas.validate(&value, *events).unwrap_or_else(|e| panic!("{e:#}\n{text}"));
+    value
+}
+
 /// Fails unless each line conforms, and a `result` is at the end and nowhere else. A run that was `killed` may end in
 /// the middle of a line.
 pub fn assert_conform(output: &Output, is_list: bool, killed: bool) {

@@ -15,6 +15,7 @@ mod drift;
 mod elsewhere;
 mod endpoints;
 mod foreign;
+mod git_applied;
 mod gitlab;
 mod input;
 mod interrupted;
@@ -67,6 +68,8 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("whole_way_as_limited_with_an_administrators_help", lifecycle::as_limited),
     ("administrator_applies_the_manifests", administrator::manifests),
     ("administrator_applies_what_is_rendered", administrator::rendered),
+    ("git_applied_plan_is_a_document", git_applied::plan_as_a_document),
+    ("git_applied_manifests_are_set_up", git_applied::rendered_and_set_up),
     ("administrator_grants_edit", administrator::temporary_edit),
     ("administrator_grants_edit_to_an_odd_name", administrator::odd_user_name),
     ("administrator_and_a_namespace_of_others", administrator::used_namespace),

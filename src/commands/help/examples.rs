@@ -15,7 +15,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "setup --from issue-token --reissue cluster",
         ],
     ),
-    ("render", &["render > manifests.yaml", "render | kubectl apply -f -"]),
+    ("render", &["render > manifests.yaml", "render | kubectl apply -f -", "render --plan > plan.json"]),
     ("preflight", &["preflight", "preflight --gitlab-url https://gitlab.com --project platform/hello"]),
     (
         "create-namespaces",
