@@ -522,6 +522,18 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_proxy_for_jobs_is_accepted() {
+        let page = include_str!("../../docs/network.md");
+        let text =
+            page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+        let made = whole(&entry(&parse(text, "restricted").expect("this is allowed"), false));
+        let environment = made["environment"].as_array().expect("a list");
+        assert!(
+            environment.iter().any(|one| one.as_str().is_some_and(|one| one.starts_with("https_proxy=")))
+        );
+    }
+
+    #[test]
     fn the_entry_for_a_restricted_namespace_meets_its_requirements() {
         let extra = parse("[[runners]]\nenvironment = [\"A=b\"]\n", "restricted").expect("this is allowed");
         let made = whole(&entry(&extra, true));

@@ -189,11 +189,20 @@ pub fn proxy(value: &str) -> Result<String, String> {
     if parts.userinfo.is_some() {
         return Err("must not contain a user or password: --runner-proxy-credentials-file PATH".to_owned());
     }
-    if !matches!(parts.scheme.as_str(), "http" | "https" | "socks5") {
-        return Err("must begin with http://, https:// or socks5://".to_owned());
-    }
     if !matches!(parts.path, "" | "/") {
         return Err("must not contain a path".to_owned());
+    }
+    match parts.scheme.as_str() {
+        "http" | "https" => {}
+        // apt (methods/http.cc) refuses socks5, and the upgraded connections of gitlab-runner to the cluster
+        // (streaming/pkg/httpstream/spdy of client-go) refuse socks5h and socks4.
+        scheme if scheme.starts_with("socks") => {
+            return Err(format!(
+                "is a SOCKS proxy ({value}): apt takes socks5h:// only, and gitlab-runner's connection to the \
+                 cluster socks5:// only, so none serves both; give an http:// or https:// proxy"
+            ));
+        }
+        scheme => return Err(format!("must begin with http:// or https://, not {scheme}://")),
     }
     Ok(format!("{}://{}", parts.scheme, parts.authority()))
 }
@@ -429,7 +438,12 @@ mod tests {
     #[test]
     fn checks_proxies_and_object_storage() {
         assert_eq!(proxy("HTTP://Proxy:3128/").as_deref(), Ok("http://proxy:3128"));
-        assert!(proxy("none").is_ok() && proxy("socks5://10.0.0.1:1080").is_ok());
+        assert!(proxy("none").is_ok() && proxy("https://[::1]:3129").is_ok());
+        for socks in ["socks5://10.0.0.1:1080", "socks5h://proxy", "socks4://proxy", "SOCKS://proxy"] {
+            let why = proxy(socks).expect_err(socks);
+            assert!(why.contains(socks) && why.contains("socks5h:// only"), "{why}");
+        }
+        assert!(proxy("ftp://p").is_err_and(|why| why.ends_with("not ftp://")));
         for bad in ["", "proxy:3128", "ftp://p", "http://p/x", "http://a'b", "http://$x"] {
             assert!(proxy(bad).is_err(), "{bad:?}");
         }
