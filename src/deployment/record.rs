@@ -180,6 +180,9 @@ pub struct Record {
     /// Target of that script, and whether its secrets are in a separate file.
     #[serde(default)]
     pub script_target: String,
+    /// Modification times of the files with credentials that are in that script; empty if there are none.
+    #[serde(default)]
+    pub script_credentials: String,
     /// Expiry of the cluster token (RFC 3339); empty if it does not expire.
     #[serde(default)]
     pub token_expires: String,

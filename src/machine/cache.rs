@@ -158,17 +158,37 @@ fn parse(kind: CacheType, text: &str) -> std::result::Result<Table, &'static str
 /// Whether a cache, of the settings or of `--runner-config`, uses the machine's identity. Case is ignored, as
 /// gitlab-runner does.
 pub(super) fn uses_identity(cache: &Table) -> bool {
-    const SECRETS: [&str; 5] = ["accesskey", "secretkey", "credentialsfile", "privatekey", "accountkey"];
     let find =
         |name: &str| cache.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let kind = find("type").and_then(Value::as_str).unwrap_or_default();
     let store = find(kind).and_then(Value::as_table);
-    store.is_some_and(|store| !store.keys().any(|key| SECRETS.contains(&key.to_ascii_lowercase().as_str())))
+    store.is_some_and(|store| !store.keys().any(|key| is_secret(key)))
+}
+
+/// Whether a key of a store holds a credential, or its file.
+fn is_secret(key: &str) -> bool {
+    const SECRETS: [&str; 5] = ["accesskey", "secretkey", "credentialsfile", "privatekey", "accountkey"];
+    SECRETS.contains(&key.to_ascii_lowercase().as_str())
+}
+
+/// The table without its credentials.
+pub(super) fn without_credentials(cache: &Table) -> Table {
+    let stripped = |(key, value): (&String, &Value)| {
+        let value = match value {
+            Value::Table(store) => {
+                let kept = store.iter().filter(|(key, _)| !is_secret(key));
+                Value::Table(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
+            }
+            other => other.clone(),
+        };
+        (key.clone(), value)
+    };
+    cache.iter().map(stripped).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, uses_identity};
+    use super::{parse, uses_identity, without_credentials};
     use crate::settings::CacheType;
 
     #[test]
@@ -191,6 +211,14 @@ mod tests {
         assert!(parse(CacheType::Gcs, "{}").is_err() && parse(CacheType::Gcs, "x").is_err());
         assert_eq!(parse(CacheType::Azure, "YWI=\n").expect("a key")["AccountKey"].as_str(), Some("YWI="));
         assert!(parse(CacheType::Azure, " \n").is_err() && parse(CacheType::Azure, "a b").is_err());
+    }
+
+    #[test]
+    fn credentials_are_taken_out_and_nothing_else() {
+        let whole =
+            "Type = \"s3\"\nPath = \"p\"\n[s3]\nAccessKey = \"a\"\nSecretKey = \"b\"\nBucketName = \"c\"\n";
+        let rest = "Type = \"s3\"\nPath = \"p\"\n[s3]\nBucketName = \"c\"\n";
+        assert_eq!(without_credentials(&whole.parse().expect("TOML")), rest.parse().expect("TOML"));
     }
 
     #[test]

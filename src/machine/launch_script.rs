@@ -11,6 +11,7 @@ use minijinja::context;
 use sha2::{Digest as _, Sha256};
 
 use super::Proxy;
+use super::cache;
 use super::config_entry::Entry;
 use super::global_section::{GlobalSection, lines};
 use super::install::{Installer, Method, check_common, is_plain, refused};
@@ -107,12 +108,23 @@ impl LaunchScript<'_> {
     /// Identifies the script's result on a machine: the first half of the SHA-256, in hex, of the values that it
     /// writes there.
     ///
-    /// Not included are secrets (the script itself recognises new tokens), the template, outrigger's version, the
-    /// target and values of the header only, so that a new version of outrigger does not change the digest.
+    /// Not included are secrets (the script itself recognises new tokens; a password or key could be guessed from a
+    /// digest that others can read), the template, outrigger's version, the target and values of the header only, so
+    /// that a new version of outrigger does not change the digest.
     pub fn digest(&self) -> String {
+        let cache = self.entry.cache.map(cache::without_credentials);
+        self.digest_with(&Entry { cache: cache.as_ref(), ..self.entry.clone() })
+    }
+
+    /// The same with the cache's credentials, for the script itself: new ones change the runner's entry.
+    fn whole_digest(&self) -> String {
+        self.digest_with(&self.entry)
+    }
+
+    fn digest_with(&self, entry: &Entry<'_>) -> String {
         let installer = &self.installer;
         let fingerprint = installer.fingerprint();
-        let (entry, binary) = (self.entry.parts(), installer.binary());
+        let (entry, binary) = (entry.parts(), installer.binary());
         let from = match installer.method {
             Method::Binary => ["", "", "", &binary],
             _ => [installer.apt_url, installer.key_url, &fingerprint, ""],
@@ -135,7 +147,6 @@ impl LaunchScript<'_> {
             ("lock_metadata", self.lock_metadata.then_some("true")),
             ("global", Some(global.as_str()).filter(|global| !global.is_empty())),
             ("listen_address", self.global.listen_address),
-            // Without the password, which could be guessed from its hash.
             ("proxy", self.proxy.map(|proxy| proxy.shown.as_str())),
         ];
         let mut hash = Sha256::new();
@@ -199,7 +210,8 @@ impl LaunchScript<'_> {
             undo => false,
             brief => brief,
             deployment => self.deployment,
-            digest => self.digest(),
+            digest => self.whole_digest(),
+            noted_digest => self.digest(),
             runner_name => self.entry.name,
             outrigger_version => self.outrigger_version,
             cluster => self.cluster,

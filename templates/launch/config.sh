@@ -32,7 +32,8 @@ write_config() {
 {% endif %}
 	loads new || fail 'gitlab-runner does not accept the new config.toml'
 	unchanged || fail "$config has changed meanwhile: run this again"
-	echo "$digest $now $(says new)" >"$state.digest.new"
+	# Hashes of what may contain passwords: for root only.
+	(umask 077 && echo "$digest $now $(says new)" >"$state.digest.new")
 {% if has_ca %}
 	put ca "$ca_file" 644
 {% endif %}

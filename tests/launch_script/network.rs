@@ -128,6 +128,18 @@ fn a_cache_has_its_credentials_or_the_identity_of_the_machine() {
             assert_eq!(cache["s3"]["SecretKey"].as_str(), Some("canary"), "{cache:?}");
             assert!(machine.read(UNIT).contains("IPAddressDeny=169.254.169.254"));
             assert!(!machine.log().contains("canary"));
+
+            // Other credentials take the place of these; what others can read tells nothing of either.
+            let other = table("AccessKey = \"a\"\nSecretKey = \"canary-2\"\n");
+            let mut changed = update.clone();
+            changed.entry.cache = Some(&other);
+            assert_eq!(changed.digest(), update.digest());
+            let told = machine.status()["digest"].clone();
+            machine.succeed(shell, &changed);
+            let cache = runners(&machine.config())[0]["cache"].clone();
+            assert_eq!(cache["s3"]["SecretKey"].as_str(), Some("canary-2"), "{cache:?}");
+            assert_eq!(machine.status()["digest"], told);
+            assert_eq!(machine.mode("var/lib/outrigger/kubernetes-runner.digest"), 0o600);
         }
     }
 }

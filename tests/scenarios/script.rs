@@ -277,6 +277,7 @@ pub fn cache_and_proxy(bed: &dyn Bed) {
 
     let keys =
         scene.home.input("keys", "aws_access_key_id = AKIACANARY\naws_secret_access_key = canary-key\n");
+    let keys_file = keys.clone();
     let password = scene.home.input("password", "me:canary-password\n");
     let setup = cloud
         .flag("--cache-region", "eu-central-1")
@@ -296,7 +297,19 @@ pub fn cache_and_proxy(bed: &dyn Bed) {
         assert!(script.contains(words), "{words}\n{script}");
     }
     let _ = scene.command("setup").run().code(0).says("Nothing to change").never_says("canary");
-    let account = bed.admin().get(&scene.path("ServiceAccount")).expect("the anchor is there");
+    // Another key in the same file is seen, and the script for the host has it; what others can read does not change.
+    let account = || bed.admin().get(&scene.path("ServiceAccount")).expect("the anchor is there");
+    let digest = account()["metadata"]["annotations"]["outrigger.dev/script-digest"].clone();
+    assert!(digest.is_string(), "{digest}");
+    let other = "aws_access_key_id = AKIACANARY\naws_secret_access_key = canary-other\n";
+    fs::write(&keys_file, other).expect("it is written");
+    let changed = "a file with its credentials has changed";
+    let _ = scene.status().run().code(10).says(changed).never_says("canary");
+    let _ = scene.command("setup").run().code(0).says(changed).never_says("canary");
+    assert!(text(&scene).contains("SecretKey = \"canary-other\""));
+    assert_eq!(account()["metadata"]["annotations"]["outrigger.dev/script-digest"], digest);
+    let _ = scene.command("setup").run().code(0).says("Nothing to change").never_says("canary");
+    let account = account();
     assert!(!account.to_string().contains("canary") && !account.to_string().contains("proxy.example"));
     let off = scene.command("setup").flag("--runner-https-proxy", "none").flag("--cache-type", "none");
     let _ = off.run().code(0).says("no secrets");

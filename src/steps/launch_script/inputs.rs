@@ -1,5 +1,7 @@
 //! The inputs of the launch script: settings, the cluster's address and CA, and the user's additions.
 
+use std::path::Path;
+
 use crate::base::error::Result;
 use crate::base::secret::Secret;
 use crate::cluster::endpoint_ca::Trust;
@@ -21,6 +23,8 @@ pub struct Inputs {
     /// The table of the cache.
     pub cache: Option<toml::Table>,
     pub proxy: Option<Proxy>,
+    /// From [`modified`].
+    pub credentials: String,
     pub delivery: Delivery,
 }
 
@@ -37,6 +41,26 @@ pub fn sha256(run: &Run) -> Option<&str> {
     let settings = &run.settings;
     let given = if method(run) == Method::Binary { &settings.binary_sha256 } else { &settings.deb_sha256 };
     given.as_ref().map(|given| given.value.as_str())
+}
+
+/// The modification times of the files with credentials that the script contains, one word each. No hash of their
+/// content is noted, because a weak one could be guessed from it. A pipe or a missing file has none.
+pub fn modified(run: &Run) -> String {
+    let settings = &run.settings;
+    let files = [
+        ("cache", &settings.cache_credentials_file, settings.cache_type.is_some()),
+        ("proxy", &settings.runner_proxy_credentials_file, true),
+    ];
+    let time = |path: &Path| {
+        let file = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        let since = file.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(since.as_nanos())
+    };
+    let words = files
+        .into_iter()
+        .filter(|(.., is_used)| *is_used)
+        .filter_map(|(name, path, _)| Some(format!("{name}={}", time(&path.as_ref()?.value)?)));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 impl Inputs {

@@ -22,7 +22,7 @@ use crate::machine::target;
 use crate::machine::{GlobalSection, Method, ScriptSecrets, cache, config_entry, proxy, runner_config};
 use crate::settings::{CacheType, Need, Source, Sourced};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes, Written};
-use inputs::{Inputs, gitlab_url, method, sha256};
+use inputs::{Inputs, gitlab_url, method, modified, sha256};
 
 pub struct LaunchScript;
 
@@ -140,6 +140,7 @@ impl Step for LaunchScript {
             gitlab_ca: gitlab_ca.clone(),
             cache: cache::read(r.run, r.intake, &extra).await?,
             proxy: proxy::read(r.run, r.intake).await?,
+            credentials: modified(r.run),
             extra,
             delivery: Delivery::of(r.run)?,
         };
@@ -190,7 +191,7 @@ impl Step for LaunchScript {
             delivery.write(&w.run.names.deployment, text.expose(), secrets)?;
             None
         };
-        note(w, &digest, delivery, with_secrets).await?;
+        note(w, &digest, &inputs, with_secrets).await?;
         let _ = w.products.script.set(Written { with_secrets, to_stdout });
         let name = delivery.script.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
@@ -258,6 +259,8 @@ fn lacks_source(run: &Run) -> Option<Failure> {
 struct Due {
     /// The inputs have not changed.
     same: bool,
+    /// A file with credentials was written since the script was.
+    new_credentials: bool,
     /// The target or the place of the secrets has changed.
     another: bool,
     /// A script with both tokens is required, because a token or the target has changed.
@@ -275,6 +278,7 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
     let renewed = live.is_none_or(|live| renewal::renewal(d.run, d.notes, live).is_some());
     Due {
         same: written.as_deref() == Some(seen.inputs.script(d.run, None).digest().as_str()),
+        new_credentials: has_new_credentials(d, seen),
         another,
         reissued: !d.run.settings.reissue.is_empty()
             || (written.is_some() && stale)
@@ -283,6 +287,15 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
         has_cluster_token: renewed || live.is_some_and(renewal::is_readable),
         has_runner_token: d.run.settings.runner_token_file.is_some() || verdict.brings_token(),
     }
+}
+
+/// Whether a file with credentials is another than the one that the last script was made of, as far as this machine's
+/// record tells.
+fn has_new_credentials(d: &Deciding<'_>, seen: &Setup) -> bool {
+    let (noted, now) = (&d.notes.record().script_credentials, &seen.inputs.credentials);
+    let was = |word: &str| noted.split(' ').any(|noted| noted == word);
+    let name = |word: &str| word.split('=').next().map(|name| format!("{name}=")).unwrap_or_default();
+    now.split(' ').any(|word| !word.is_empty() && noted.contains(&name(word)) && !was(word))
 }
 
 /// The line of the script, or the failure that prevents writing it.
@@ -331,7 +344,9 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     let line = delivery.about(line, with_secrets).detail(installs(d.run));
     let mut line = size_warning.into_iter().chain(ca_note).fold(line, Line::detail);
     if written && !due.reissued {
-        line = line.detail(if due.same {
+        line = line.detail(if due.same && due.new_credentials {
+            "a file with its credentials has changed: run it on the host again"
+        } else if due.same {
             "run it on the host again"
         } else {
             "its inputs have changed: run it on the host again"
@@ -457,7 +472,7 @@ fn is_kept(d: &Deciding<'_>, seen: &Setup, due: &Due) -> bool {
         d.run.alone && settings.script.as_ref().is_some_and(|script| by_flag(&script.source)) && !seen.exists;
     // replaceEntry is not part of the digest.
     let to_replace = settings.replace_entry && settings.sources.get("replaceEntry").is_some_and(by_flag);
-    due.same && !due.reissued && !asked_again && !to_replace
+    due.same && !due.new_credentials && !due.reissued && !asked_again && !to_replace
 }
 
 fn lacks_runner_token(due: &Due, verdict: &Verdict) -> Failure {
@@ -508,11 +523,13 @@ fn has_custom_prefix(token: &Secret) -> bool {
 }
 
 /// Notes the written script in the record, and on the ServiceAccount for other machines.
-async fn note(w: Writes<'_>, digest: &str, delivery: &Delivery, with_secrets: bool) -> Result<()> {
+async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, with_secrets: bool) -> Result<()> {
+    let delivery = &inputs.delivery;
     let secret = w.cluster.read(&w.run.names.token_secret()).await.map_err(Failure::from)?;
     w.journal.write(|record| {
         digest.clone_into(&mut record.script_digest);
         record.script_target = delivery.noted();
+        inputs.credentials.clone_into(&mut record.script_credentials);
         // If create-runner wrote that file, the runner belongs to the deployment.
         let owned = record.gitlab.owned();
         let in_file = owned.is_some_and(|runner| runner.token == TokenPlace::InFile);

@@ -32,6 +32,7 @@ fn base(world: &mut World) -> Seen {
         extra: toml::Table::new(),
         cache: None,
         proxy: None,
+        credentials: String::new(),
         delivery: Delivery::of(&world.run).expect("a place"),
     };
     world.record.script_digest = inputs.script(&world.run, None).digest();
@@ -93,6 +94,30 @@ fn decisions() {
                 &[],
                 |_, _| {},
                 &["Keep: kept (the file is gone, as it should be after use)"],
+            ),
+            (
+                "writes it again for credentials that have changed",
+                &[],
+                |world, seen| {
+                    "cache=1 proxy=5".clone_into(&mut world.record.script_credentials);
+                    "cache=2 proxy=5".clone_into(&mut at(seen).inputs.credentials);
+                },
+                &["Update Write: a file with its credentials has changed: run it on the host again"],
+            ),
+            (
+                "keeps it for the same credentials, and for those of which nothing is noted",
+                &[],
+                |world, seen| {
+                    "cache=1".clone_into(&mut world.record.script_credentials);
+                    "cache=1 proxy=5".clone_into(&mut at(seen).inputs.credentials);
+                },
+                &["Keep: kept"],
+            ),
+            (
+                "keeps it where the file with credentials is gone",
+                &[],
+                |world, _| "cache=1".clone_into(&mut world.record.script_credentials),
+                &["Keep: kept"],
             ),
             ("keeps a script whose file exists", &[], |_, seen| at(seen).exists = true, &["Keep: =kept"]),
             (
