@@ -47,8 +47,8 @@ pub enum Event {
         step: String,
         /// Whether it changed anything.
         changed: bool,
-        /// Whether everything was in place already.
-        kept: bool,
+        /// Whether it is counted instead of shown.
+        fold: Fold,
         /// The result.
         text: String,
     },
@@ -248,13 +248,15 @@ pub struct PlanLine {
     pub fold: Fold,
 }
 
-/// Whether a line of a plan can be left out.
+/// Whether a line of a plan, or a step's result, can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fold {
     /// It is always shown.
     Never,
     /// The step is counted among those in place.
     InPlace,
+    /// The step is counted among those that are not needed.
+    NotNeeded,
     /// The step only checks, and found nothing.
     Check,
 }

@@ -149,7 +149,7 @@ async fn prove(ui: &Ui, session: &Session, plan: &Plan) -> Vec<Failure> {
         match one.prove(reads, &session.products).await {
             Ok(None) => {}
             Ok(Some(text)) => {
-                reads.progress.event(&Event::StepDone { step, changed: false, kept: false, text });
+                reads.progress.event(&Event::StepDone { step, changed: false, fold: Fold::Never, text });
             }
             Err(failure) => {
                 reads.progress.event(&Event::StepFailed { step, text: failure.message.clone() });

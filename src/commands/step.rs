@@ -1,7 +1,7 @@
 //! The subcommand of a step: `setup` with this step selected.
 
 use crate::base::error::Result;
-use crate::base::event::{Event, Reporter as _};
+use crate::base::event::{Event, Fold, Reporter as _};
 use crate::commands::preflight::preflight;
 use crate::commands::print_commands::print_commands;
 use crate::commands::session::{Needs, Outside, Session};
@@ -101,7 +101,7 @@ async fn print(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Result<
             outside.ui.event(&Event::StepDone {
                 step: info.name.to_owned(),
                 changed: false,
-                kept: false,
+                fold: Fold::Never,
                 text,
             });
         }

@@ -112,7 +112,7 @@ impl Plan {
         for (step, lines) in self.steps.iter().zip(&self.shown) {
             for line in lines.iter().filter(|line| !line.covered) {
                 let mut one = shown(step.info().name, line);
-                if step.info().surveys && one.fold == Fold::InPlace {
+                if step.info().surveys && one.fold != Fold::Never {
                     one.fold = if self.forecast.unchecked.is_empty() { Fold::Check } else { Fold::Never };
                 }
                 shown_lines.push(one);
@@ -129,16 +129,19 @@ impl Plan {
 
 /// A line of a plan for output.
 pub fn shown(step: &str, line: &Line) -> PlanLine {
-    let in_place = matches!(line.decision, Decision::Keep | Decision::NotNeeded)
-        && !line.notable
-        && line.detail.is_empty();
+    let fold = match line.decision {
+        _ if line.notable || !line.detail.is_empty() => Fold::Never,
+        Decision::Keep => Fold::InPlace,
+        Decision::NotNeeded => Fold::NotNeeded,
+        _ => Fold::Never,
+    };
     PlanLine {
         step: step.to_owned(),
         mark: mark(line.decision),
         text: line.text.clone(),
         detail: line.detail.clone(),
         object: line.target.as_ref().map(Target::thing),
-        fold: if in_place { Fold::InPlace } else { Fold::Never },
+        fold,
     }
 }
 
@@ -193,7 +196,13 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
         let lines = steps[index].lines();
         let does = lines.iter().any(|line| line.decision.is_change());
         let only_looks = info.surveys || info.prints == Prints::Always;
-        let kept = !does && (idle || !only_looks) && !lines.is_empty();
+        let fold = if does || (only_looks && !idle) || lines.is_empty() {
+            Fold::Never
+        } else if lines.iter().all(|line| line.decision == Decision::NotNeeded) {
+            Fold::NotNeeded
+        } else {
+            Fold::InPlace
+        };
         changed |= does;
         for holder in
             steps.iter_mut().filter(|one| info.reaches.is_some() && one.info().holds_until == info.reaches)
@@ -204,7 +213,7 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
                 Err(failure) => outcome = Err(failure),
             }
         }
-        w.progress.event(&Event::StepDone { step: info.name.to_owned(), changed: does, kept, text });
+        w.progress.event(&Event::StepDone { step: info.name.to_owned(), changed: does, fold, text });
         if outcome.is_err() {
             break;
         }

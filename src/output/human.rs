@@ -44,7 +44,9 @@ impl Human {
                 hang("", &format!("{what}, {}", human_duration(*waited)), self.width)
             }
             Event::StepStarted { step } => self.step("…", "...", "2", step, "started"),
-            Event::StepDone { step, kept: true, text, .. } => self.step("=", "=", "2", step, text),
+            Event::StepDone { step, fold: Fold::InPlace | Fold::NotNeeded, text, .. } => {
+                self.step("=", "=", "2", step, text)
+            }
             Event::StepWaiting { step, what, waited } => {
                 let text = format!("waiting for {what}, {}", human_duration(*waited));
                 self.step("…", "...", "2", step, &text)
@@ -137,16 +139,21 @@ impl Human {
         out
     }
 
-    /// The number of steps that are in place.
-    pub fn in_place(steps: usize) -> String {
-        format!("  {} in place\n", count(steps, "step"))
+    /// The numbers of steps that are in place, and of those that are not needed; empty without any.
+    pub fn folded(in_place: usize, not_needed: usize) -> String {
+        match (in_place, not_needed) {
+            (0, 0) => String::new(),
+            (0, _) => format!("  {} not needed\n", count(not_needed, "step")),
+            (_, 0) => format!("  {} in place\n", count(in_place, "step")),
+            _ => format!("  {} in place, {not_needed} not needed\n", count(in_place, "step")),
+        }
     }
 
     fn plan(&self, removes: Option<&str>, lines: &[PlanLine]) -> String {
         let title = removes.map_or_else(|| "Plan".to_owned(), |name| format!("This removes {name}"));
         let mut out = format!("\n{}\n", self.paint("1", &title));
         let mut before = "";
-        let (mut folded, mut rest) = (0, lines);
+        let (mut in_place, mut not_needed, mut rest) = (0, 0, lines);
         while let Some(first) = rest.first() {
             let end = rest.iter().position(|line| line.step != first.step).unwrap_or(rest.len());
             let step;
@@ -155,12 +162,15 @@ impl Human {
             if self.whole || removes.is_some() || step.iter().any(|line| line.fold == Fold::Never) {
                 self.plan_lines(&mut out, &mut before, step);
             } else {
-                folded += usize::from(first.fold == Fold::InPlace);
+                let any = |fold| step.iter().any(|line| line.fold == fold);
+                if any(Fold::InPlace) {
+                    in_place += 1;
+                } else {
+                    not_needed += usize::from(any(Fold::NotNeeded));
+                }
             }
         }
-        if folded > 0 {
-            out += &Self::in_place(folded);
-        }
+        out += &Self::folded(in_place, not_needed);
         out.push('\n');
         out
     }

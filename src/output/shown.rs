@@ -20,8 +20,8 @@ pub(super) fn shown(event: &Event) -> Event {
         },
         Event::Busy { what, waited } => Event::Busy { what: text(what), waited: *waited },
         Event::StepStarted { step } => Event::StepStarted { step: text(step) },
-        Event::StepDone { step, changed, kept, text: said } => {
-            Event::StepDone { step: text(step), changed: *changed, kept: *kept, text: text(said) }
+        Event::StepDone { step, changed, fold, text: said } => {
+            Event::StepDone { step: text(step), changed: *changed, fold: *fold, text: text(said) }
         }
         Event::StepWaiting { step, what, waited } => {
             Event::StepWaiting { step: text(step), what: text(what), waited: *waited }

@@ -55,14 +55,14 @@ fn steps() -> Vec<Event> {
         Event::StepDone {
             step: step(),
             changed: true,
-            kept: false,
+            fold: Fold::Never,
             text: owned("created Role kubernetes-runner and 3 more"),
         },
-        Event::StepDone { step: step(), changed: false, kept: true, text: owned("kept") },
+        Event::StepDone { step: step(), changed: false, fold: Fold::InPlace, text: owned("kept") },
         Event::StepDone {
             step: owned("preflight"),
             changed: false,
-            kept: false,
+            fold: Fold::Never,
             text: owned("nothing in the way"),
         },
         Event::StepWaiting {
@@ -141,6 +141,32 @@ Plan
     let whole = Human { whole: true, ..WIDE }.render(&plan());
     let kept = "  extract-ca          = 1 certificate from your kubeconfig, 2,113 days left\n";
     assert!(whole.contains(kept) && !whole.contains("in place"), "{whole}");
+}
+
+/// What is not needed is not said to be in place. A step with both is in place.
+#[test]
+fn steps_in_place_and_steps_not_needed_are_counted_apart() {
+    let line = |step: &str, fold| PlanLine {
+        step: owned(step),
+        mark: Mark::Keep,
+        text: owned("x"),
+        detail: Vec::new(),
+        object: None,
+        fold,
+    };
+    for (folds, expected) in [
+        (
+            &[("a", Fold::InPlace), ("b", Fold::NotNeeded), ("c", Fold::NotNeeded)][..],
+            "  1 step in place, 2 not needed\n",
+        ),
+        (&[("a", Fold::NotNeeded), ("a", Fold::InPlace), ("b", Fold::InPlace)], "  2 steps in place\n"),
+        (&[("a", Fold::NotNeeded)], "  1 step not needed\n"),
+        (&[("a", Fold::Check)], ""),
+    ] {
+        let lines = folds.iter().map(|(step, fold)| line(step, *fold)).collect();
+        let text = WIDE.render(&Event::Plan { removes: None, lines, changes: 0 });
+        assert_eq!(text, format!("\nPlan\n{expected}\n"), "{folds:?}");
+    }
 }
 
 /// A teardown lists what it keeps, because that stays.
@@ -339,4 +365,24 @@ fn wraps_prose_at_the_width() {
     let text = "One paragraph that\nhas lines of its own.\n\nAnother.\n";
     assert_eq!(human.prose(text), "One paragraph that\nhas lines of its\nown.\n\nAnother.\n");
     assert_eq!(WIDE.prose(text), "One paragraph that has lines of its own.\n\nAnother.\n");
+}
+
+/// A value that is missing there makes a line invalid for a program that holds it to the schema.
+#[test]
+fn published_schema_has_every_kind_and_exit_code() {
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../docs/schemas/events.json")).expect("JSON");
+    let kinds = schema["$defs"]["error"]["properties"]["kind"]["enum"].as_array().expect("an enum");
+    let exits = schema["$defs"]["exit"]["enum"].as_array().expect("an enum");
+    for id in Id::ALL {
+        let kind = format!("{:?}", id.kind()).to_lowercase();
+        assert!(kinds.contains(&kind.clone().into()), "{kind}");
+        assert!(exits.contains(&id.kind().exit_code().into()), "{kind}");
+    }
+    let known = |kind: &serde_json::Value| {
+        Id::ALL.iter().any(|id| *kind == format!("{:?}", id.kind()).to_lowercase())
+    };
+    let left: Vec<_> = kinds.iter().filter(|kind| !known(kind)).collect();
+    // Another run's signal takes the place of a failure's own kind.
+    assert!(left.iter().all(|kind| *kind == "terminated"), "{left:?}");
 }

@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::base::error::{Failure, Id, Kind};
-use crate::base::event::{End, Event, Mark, Reporter, Summary};
+use crate::base::event::{End, Event, Fold, Mark, Reporter, Summary};
 use crate::base::hint::Command;
 use crate::base::message;
 use crate::base::text::human_duration;
@@ -69,8 +69,8 @@ struct Inner {
     product_only: bool,
     /// Whether steps in place are listed.
     unfolded: bool,
-    /// The number of steps in place that are not yet shown.
-    in_place: usize,
+    /// The numbers of steps in place, and of those not needed, that are not yet shown.
+    folded: (usize, usize),
     /// `--log-file`.
     log: Option<Box<dyn Write + Send>>,
     /// What the last event repeats.
@@ -133,7 +133,7 @@ impl Ui {
                 report: false,
                 product_only: false,
                 unfolded: options.verbose > 0,
-                in_place: 0,
+                folded: (0, 0),
                 log: None,
                 warnings: Vec::new(),
                 errors: Vec::new(),
@@ -381,14 +381,17 @@ impl Ui {
         }
         let mut text = String::new();
         match event {
-            Event::StepDone { kept: true, .. } if !inner.unfolded => {
-                inner.in_place += 1;
+            Event::StepDone { fold: Fold::InPlace, .. } if !inner.unfolded => {
+                inner.folded.0 += 1;
                 return;
             }
-            Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } | Event::Warning { .. }
-                if inner.in_place > 0 =>
-            {
-                text = Human::in_place(std::mem::take(&mut inner.in_place));
+            Event::StepDone { fold: Fold::NotNeeded, .. } if !inner.unfolded => {
+                inner.folded.1 += 1;
+                return;
+            }
+            Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } | Event::Warning { .. } => {
+                let (in_place, not_needed) = std::mem::take(&mut inner.folded);
+                text = Human::folded(in_place, not_needed);
             }
             _ => {}
         }
@@ -615,7 +618,7 @@ mod tests {
 
     use super::{Streams, Ui, colour, unicode};
     use crate::base::error::{Failure, Id};
-    use crate::base::event::{End, Event, Reporter};
+    use crate::base::event::{End, Event, Fold, Reporter};
     use crate::base::job_log::Log;
     use crate::settings::{Output, RunOptions};
 
@@ -662,7 +665,12 @@ mod tests {
             let waited = Duration::from_secs(seconds);
             ui.event(&Event::StepWaiting { step: step(), what: "x".to_owned(), waited });
         }
-        ui.event(&Event::StepDone { step: step(), changed: true, kept: false, text: "made".to_owned() });
+        ui.event(&Event::StepDone {
+            step: step(),
+            changed: true,
+            fold: Fold::Never,
+            text: "made".to_owned(),
+        });
         ui.event(&Event::Failed(Failure::new(Id::MissingInput, "1 missing value")));
         let text = "Nothing was changed.".to_owned();
         ui.event(&Event::Finished(Box::new(End { exit: 2, text, ..End::default() })));

@@ -169,6 +169,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("json_failures_and_usage_errors", output::failures),
     ("reports_are_on_stdout", output::streams),
     ("steps_in_place_are_folded", output::folded),
+    ("published_schema_names_every_step", output::schema_names_every_step),
     ("looking_leaves_no_file_behind", output::looking_leaves_nothing),
     ("verbose_and_log_file_show_requests_without_secrets", output::requests),
     ("list_is_a_table_names_or_an_array", output::list),
