@@ -60,9 +60,9 @@ struct Inner {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
     stdout_closed: bool,
-    /// Whether stderr and stdout have output: the first output has no leading empty line.
-    begun: bool,
-    begun_out: bool,
+    /// Whether the last line on stderr and on stdout is empty, or there is none yet: no empty line follows then.
+    blank: bool,
+    blank_out: bool,
     /// Whether the command's events are a report, which is for stdout.
     report: bool,
     /// Whether stdout takes one product and nothing else, unless the run fails.
@@ -128,8 +128,8 @@ impl Ui {
                 stdout,
                 stderr,
                 stdout_closed: false,
-                begun: false,
-                begun_out: false,
+                blank: true,
+                blank_out: true,
                 report: false,
                 product_only: false,
                 unfolded: options.verbose > 0,
@@ -313,7 +313,7 @@ impl Ui {
     /// Pauses the spinners while `run` uses the terminal, for example for a prompt.
     pub fn pause<T>(&self, run: impl FnOnce() -> T) -> T {
         // The cursor may be after an incomplete answer: the next output keeps its leading line break.
-        self.lock().begun = true;
+        self.lock().blank = false;
         self.quietly(run)
     }
 
@@ -474,6 +474,15 @@ impl Reporter for Ui {
     }
 }
 
+/// The text, without a leading empty line after one that is empty.
+fn after<'a>(text: &'a str, blank: &mut bool) -> &'a str {
+    let text = if *blank { text.trim_start_matches('\n') } else { text };
+    if !text.is_empty() {
+        *blank = text == "\n" || text.ends_with("\n\n");
+    }
+    text
+}
+
 impl Inner {
     /// Keeps what the last event repeats, and adds it to that.
     fn remember(&mut self, event: &mut Event) {
@@ -522,8 +531,7 @@ impl Inner {
 
     /// Writes a part of a report to stdout.
     fn out_text(&mut self, text: &str) {
-        let text = if self.begun_out { text } else { text.trim_start_matches('\n') };
-        self.begun_out |= !text.is_empty();
+        let text = after(text, &mut self.blank_out);
         // An error on stdout does not stop the run.
         let _ = self.out(text.as_bytes());
     }
@@ -544,8 +552,7 @@ impl Inner {
 
     fn err(&mut self, text: &str) {
         self.last = Instant::now();
-        let text = if self.begun { text } else { text.trim_start_matches('\n') };
-        self.begun |= !text.is_empty();
+        let text = after(text, &mut self.blank);
         // An error on stderr cannot be reported.
         let _ = self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush());
     }
