@@ -81,7 +81,12 @@ fn checks(plan: &Plan) -> Vec<Event> {
 /// A line's detail without commands: preflight changes nothing that they could undo.
 fn detail(line: &Line) -> Vec<Hint> {
     let talk = line.detail.iter().filter(|hint| !hint.text.is_empty());
-    talk.map(|hint| hint.text.strip_suffix("; by hand").unwrap_or(&hint.text).into()).collect()
+    talk.map(|hint| {
+        // The last part announces the command.
+        let about_command = hint.command.as_ref().and_then(|_| hint.text.rsplit_once("; "));
+        about_command.map_or(hint.text.as_str(), |(said, _)| said).into()
+    })
+    .collect()
 }
 
 /// The checks of a cluster that cannot be reached.
