@@ -8,6 +8,8 @@ mod faults;
 mod gitlab_odds;
 #[path = "scenarios/hostile.rs"]
 mod hostile;
+#[path = "scenarios/reports.rs"]
+mod reports;
 mod scenarios;
 
 use std::fmt::Write as _;
@@ -166,16 +168,15 @@ fn main() -> ExitCode {
     all.extend(
         gitlab_odds::GITLAB.iter().map(|&(name, scenario)| pool::trial(pool, name, "gitlab", scenario)),
     );
+    all.extend(reports::REPORTS.iter().map(|&(name, scenario)| pool::trial(pool, name, "reports", scenario)));
     all.extend(pool::trials(pool, TIER, SCENARIOS));
     all.extend(pool::trials(pool, TIER, FRONT_END));
     all.push(pool::trial(pool, "request_counts", "counts", request_counts));
-    let ran = libtest_mimic::run(&arguments(BEDS), all);
-    // Only all scenarios together print and paste everything.
-    let is_whole = ran.num_passed > 0 && ran.num_filtered_out == 0 && !ran.has_failed();
-    let not_pasted = if is_whole { common::printed::not_pasted() } else { Vec::new() };
-    let list = not_pasted.join("\n");
-    assert!(list.is_empty(), "{list}\nsee common/printed.rs and scenarios/pasted.rs");
-    ran.exit_code()
+    let conclusion = libtest_mimic::run(&arguments(BEDS), all);
+    if conclusion.num_filtered_out + conclusion.num_failed + conclusion.num_ignored == 0 {
+        common::snapshot::assert_all_compared(&["failures", "reports"]);
+    }
+    conclusion.exit_code()
 }
 
 /// Three things are polled, and how often depends on the clock: the token Secret until it is filled, the

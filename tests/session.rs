@@ -8,6 +8,10 @@ use std::process::Command;
 
 #[path = "common/picture.rs"]
 mod picture;
+#[path = "common/settled.rs"]
+mod settled;
+
+use settled::settled;
 
 /// Runs the example as a user would, in a terminal of a fixed width without colour.
 fn session() -> String {
@@ -35,70 +39,6 @@ fn session() -> String {
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8(output.stdout).expect("text")
-}
-
-/// What differs from run to run, by what stands before it.
-fn settled(text: &str) -> String {
-    let mut out = String::new();
-    for line in text.lines() {
-        let mut line = line.to_owned();
-        for (before, is_part) in [
-            ("127.0.0.1:", (|c: char| c.is_ascii_digit()) as fn(char) -> bool),
-            ("/tmp/outrigger-article-", |c| c.is_ascii_alphanumeric()),
-            ("kubernetes-runner-admin-", |c| c.is_ascii_hexdigit()),
-            ("--anchor-uid ", |c| c.is_ascii_hexdigit() || "-…".contains(c)),
-            ("SHA-256 ", |c| c.is_ascii_hexdigit() || ":….".contains(c)),
-            ("on main (", |c| c.is_ascii_hexdigit()),
-            ("of main (", |c| c.is_ascii_hexdigit()),
-            ("commit ", |c| c.is_ascii_hexdigit()),
-            ("reverted in ", |c| c.is_ascii_hexdigit()),
-            ("Checking out ", |c| c.is_ascii_hexdigit()),
-            ("teardown at ", |c| !c.is_whitespace()),
-            ("from your kubeconfig, ", |c| c.is_ascii_digit()),
-            ("kept, ", |c| c.is_ascii_digit()),
-            ("last contact ", |c| c.is_ascii_digit()),
-            ("gone after ", |c| c.is_ascii_digit()),
-            ("401 (after ", |c| c.is_ascii_digit()),
-            // Certificates differ by a few bytes.
-            ("wrote launch.sh, ", |c| c.is_ascii_digit() || c == '.'),
-        ] {
-            line = blanked(&line, before, is_part);
-        }
-        // How long it took stands at the end of a run's last line.
-        if let Some((rest, _)) = line.rsplit_once(" s in all.") {
-            let kept = rest.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-            line = format!("{kept}… s in all.");
-        }
-        // Where builds go is up to whoever builds.
-        if line.ends_with("/article/launch.sh")
-            && let Some((said, _)) = line.split_once("look at: ")
-        {
-            line = format!("{said}look at: target/article/launch.sh");
-        }
-        // Whether a wait was long enough to be said depends on the machine.
-        if line.contains(" waiting for ") {
-            continue;
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
-}
-
-/// The line with each run of such characters behind `before` written as `…`.
-fn blanked(line: &str, before: &str, is_part: fn(char) -> bool) -> String {
-    let mut out = String::new();
-    let mut rest = line;
-    while let Some(at) = rest.find(before) {
-        let (head, tail) = rest.split_at(at + before.len());
-        let cut = tail.trim_start_matches(is_part);
-        out.push_str(head);
-        if cut.len() < tail.len() {
-            out.push('…');
-        }
-        rest = cut;
-    }
-    out + rest
 }
 
 #[test]
@@ -149,4 +89,13 @@ fn what_varies_is_blanked_and_nothing_else() {
         settled("kept: runner 1001, last contact 7 s ago"),
         "kept: runner 1001, last contact … s ago\n"
     );
+    assert_eq!(settled("uid 3f1c9a52-7d0e-4b6a-9c1d-2a8e5f40b7c3, 3f1c-9a52"), "uid …, 3f1c-9a52\n");
+    assert_eq!(settled("since 2026-01-31T12:00:00Z, until 2026-01-31"), "since …, until 2026-01-31\n");
+    assert_eq!(
+        settled("acme-1207, acme-1003/acme-1207-jobs, acme-7"),
+        "acme-0001, acme-0002/acme-0001-jobs, acme-7\n"
+    );
+    assert_eq!(settled("the commit and the commit 1d3c1367"), "the commit and the commit …\n");
+    let waits = "✔ a\n… b  waiting for c,\n       0.5 s\nretry: d\n      (e)\nb, 11 s\n✔ b\n";
+    assert_eq!(settled(waits), "✔ a\n✔ b\n");
 }

@@ -104,9 +104,10 @@ pub trait Bed: Sync {
     fn kubectl(&self) -> Option<std::path::PathBuf> {
         None
     }
-    /// A name that no other scenario uses, so that scenarios never meet.
+    /// A name that no other scenario uses, so that scenarios never meet. All are of one length, so that lines break at
+    /// the same place in every run.
     fn fresh_deployment(&self) -> String {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
+        static NEXT: AtomicU32 = AtomicU32::new(1001);
         format!("acme-{}", NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -12,8 +12,10 @@ pub mod lines;
 pub mod pool;
 pub mod printed;
 pub mod run;
+pub mod settled;
 pub mod shell;
 pub mod site;
+pub mod snapshot;
 pub mod world;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};

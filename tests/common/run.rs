@@ -32,7 +32,11 @@ impl Home {
     /// A new, empty one.
     #[must_use]
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("outrigger-home-").tempdir().expect("a temporary folder");
+        // Not where TMPDIR says: the path's length decides where lines break.
+        let dir = tempfile::Builder::new()
+            .prefix("outrigger-home-")
+            .tempdir_in("/tmp")
+            .expect("a temporary folder");
         fs::create_dir(dir.path().join("in")).expect("a folder for inputs");
         Self { dir, canaries: Mutex::default() }
     }

@@ -193,6 +193,7 @@ pub fn record_of_other_objects(bed: &dyn Bed) {
             assert_eq!(listing(&writes(bed)), "");
         }
     }
+    scene.status().fails("OR0205");
     // Somebody's namespace, with its true uid: its name could be ours, but it does not say that it is.
     with(
         "objects",
@@ -224,6 +225,7 @@ pub fn place_of_others(bed: &dyn Bed) {
         fs::remove_file(&script).expect("it is still there");
         assert_eq!(fs::read_dir(&open).expect("a folder of ours").count(), 0, "nothing is left there");
     }
+    scene.setup().flag("--state-dir", &open).fails("OR0204");
     // A sticky one lets nobody replace what is there.
     mode(&open, 0o1777);
     scene.setup().flag("--script", &script).run().code(0);

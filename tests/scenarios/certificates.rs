@@ -166,6 +166,9 @@ pub fn refuses(bed: &dyn Bed) {
         let (scene, site) = (Scene::new(bed, User::Admin), site(identity));
         let file: Option<PathBuf> = ca.map(|ca| scene.home.input("ca.pem", &ca));
         let setup = on(&scene, scene.command("setup"), &site, file.as_deref());
+        if words == "is not for 127.0.0.1" {
+            setup.fails("OR0313");
+        }
         let output = refused(bed, &scene.home, &setup, 3);
         let mut output = output.says("OR0313").says(words).says(next).says("gitlab-runner");
         for text in DEBUG_TEXT {
@@ -181,7 +184,8 @@ pub fn only_the_runner(bed: &dyn Bed) {
     let (scene, site) = (Scene::new(bed, User::Admin), site(identity));
     let file = scene.home.input("ca.pem", &ca);
     let setup = on(&scene, scene.command("setup"), &site, Some(&file));
-    let output = refused(bed, &scene.home, &setup, 3).says("OR0330").says("RSA-1024");
+    setup.fails("OR0330");
+    let output = refused(bed, &scene.home, &setup, 3).says("RSA-1024");
     let _ = output.says("gitlab-runner").says("curl").says("--runner-token-file");
     assert!(site.gitlab.credentials().is_empty());
     // The way on: a runner that somebody made by hand.

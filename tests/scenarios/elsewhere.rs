@@ -51,6 +51,7 @@ pub fn switched(bed: &dyn Bed) {
     let url = bed.url();
     let names = [url.as_str(), &here_uid, &there_uid];
     assert_refused(&scene, &there, |command| command.flag("--kubeconfig", &other), &names);
+    scene.setup().flag("--kubeconfig", &other).fails("OR0305");
     // Another deployment may live there; and the first one is where it was.
     let another = bed.fresh_deployment();
     let elsewhere = scene.setup().flag("--kubeconfig", &other).flag("--deployment", &another);

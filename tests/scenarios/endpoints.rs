@@ -104,7 +104,8 @@ pub fn only_the_runner(bed: &dyn Bed) {
     let url = front::serve_as(bed, &identity, false);
     let scene = Scene::new(bed, User::Admin);
     let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &ca));
-    let _ = refused(bed, &scene.home, &setup, 3).says("OR0314").says("RSA-1024");
+    setup.fails("OR0314");
+    let _ = refused(bed, &scene.home, &setup, 3).says("RSA-1024");
     // The same for the runner's own endpoint, reached by another way than the operator's: the CA that is
     // looked at is the kubeconfig's, whose server is the bed.
     let both = kubeconfig(&scene, |cluster| {
@@ -118,7 +119,8 @@ pub fn only_the_runner(bed: &dyn Bed) {
     let url = front::serve(bed, &[&plain], false);
     let other = self_signed(ca_params("other")).pem();
     let setup = scene.setup().flag("--kubeconfig", at(&scene, &url, &other));
-    let _ = refused(bed, &scene.home, &setup, 3).says("OR0303").says("neither in the bundle nor sent");
+    setup.fails("OR0303");
+    let _ = refused(bed, &scene.home, &setup, 3).says("neither in the bundle nor sent");
 }
 
 /// CA data that only one of the two readers takes: mended, and re-emitted so that both do.
@@ -151,7 +153,8 @@ pub fn path(bed: &dyn Bed) {
     let url = front::serve(bed, &[&issued(local_params(), &ca)], true);
     let config = at(&scene, &url, &ca.pem());
     let setup = scene.setup().flag("--kubeconfig", &config);
-    let output = refused(bed, &scene.home, &setup, 3).says("OR0306").says("Rancher");
+    setup.fails("OR0306");
+    let output = refused(bed, &scene.home, &setup, 3).says("Rancher");
     assert!(!bed.requests().is_empty(), "the operator's way works\n{output}");
     // The cluster's own CA verifies the address of its own, not the proxy's.
     let _ = setup.flag("--kubernetes-host", bed.url()).run().code(0).says("kube-root-ca.crt");

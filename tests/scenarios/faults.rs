@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::Doubles;
 use crate::common::bed::{Bed, User};
 use crate::common::run::{Cli, Output, SOON};
+use crate::common::snapshot::fails;
 use crate::scenarios::disk::Disk;
 use crate::scenarios::{Scene, lifecycle};
 
@@ -39,6 +40,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("answers_html", html),
     ("request_that_is_refused", refused_request),
     ("lists_without_end", lists_without_end),
+    ("state_directory_that_becomes_read_only", read_only_on_the_way),
     ("answer_with_a_token_cut_short", cut_short),
     ("hangs_in_the_middle", hangs_midway),
     ("authorizer_lags_behind_the_binding", authorizer_lags),
@@ -337,13 +339,22 @@ fn teardown_killed(bed: &'static Doubles) {
     }
 }
 
-/// A setup that meets a fault at every request, with a short deadline.
+/// A setup that meets a fault at every request, with a short deadline. It is as loud as it can: what servers say is
+/// searched for secrets, too.
 fn setup_against(bed: &'static Doubles, action: Action) -> Output {
+    run_against(bed, action, |setup| setup.args(["-v", "-v", "-v"]))
+}
+
+/// The same at a width, with what everybody is shown.
+fn setup_at(bed: &'static Doubles, columns: usize, action: Action) -> Output {
+    run_against(bed, action, |setup| setup.at(columns))
+}
+
+fn run_against(bed: &'static Doubles, action: Action, with: impl Fn(Cli<'_>) -> Cli<'_>) -> Output {
     let scene = Scene::new(bed, User::Admin);
     let before = stored(bed);
     bed.cluster.inject(fault(None, "", 0, usize::MAX, action));
-    // As loud as it can: what servers say is searched for secrets, too.
-    let output = scene.setup().flag("--timeout", "3s").args(["-v", "-v", "-v"]).run();
+    let output = with(scene.setup().flag("--timeout", "3s")).run();
     bed.cluster.clear_faults();
     assert_eq!(crate::common::world::diff(&before, &stored(bed)), "", "nothing is changed\n{output}");
     assert!(output.took < SOON, "the deadline is kept\n{output}");
@@ -351,14 +362,16 @@ fn setup_against(bed: &'static Doubles, action: Action) -> Output {
 }
 
 fn unavailable(bed: &'static Doubles) {
-    let action = Action::Status(503, "ServiceUnavailable".to_owned(), "etcd is having a nap".to_owned());
-    let _ = setup_against(bed, action).code(8).says("OR0804").says("etcd is having a nap");
+    let action = || Action::Status(503, "ServiceUnavailable".to_owned(), "etcd is having a nap".to_owned());
+    let _ = setup_against(bed, action()).code(8).says("etcd is having a nap");
+    fails("OR0804", |columns| setup_at(bed, columns, action()));
 }
 
 /// A request that the server does not take as it is: its own words, and no other kind of failure.
 fn refused_request(bed: &'static Doubles) {
-    let action = Action::Status(422, "Invalid".to_owned(), "spec is invalid: too much of it".to_owned());
-    let _ = setup_against(bed, action).code(1).says("OR0103").says("too much of it");
+    let action = || Action::Status(422, "Invalid".to_owned(), "spec is invalid: too much of it".to_owned());
+    let _ = setup_against(bed, action()).code(1).says("too much of it");
+    fails("OR0103", |columns| setup_at(bed, columns, action()));
 }
 
 /// "The same command goes on from here" is said of a failure that passes, never of one that lasts.
@@ -412,8 +425,9 @@ fn too_many_requests(bed: &'static Doubles) {
     let body = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"TooManyRequests",
         "message":"slow down, please","code":429}"#;
     let headers = vec![("Retry-After".to_owned(), "3600".to_owned())];
-    let action = Action::Headers(429, headers, body.to_owned(), "application/json".to_owned());
-    let _ = setup_against(bed, action).code(8).says("OR0803").says("slow down, please").says("3600 s");
+    let action = || Action::Headers(429, headers.clone(), body.to_owned(), "application/json".to_owned());
+    let _ = setup_against(bed, action()).code(8).says("slow down, please").says("3600 s");
+    fails("OR0803", |columns| setup_at(bed, columns, action()));
 }
 
 /// A wait that the server asked for is no request in flight: Ctrl-C ends it at once.
@@ -441,8 +455,9 @@ fn interrupted_while_waiting(bed: &'static Doubles) {
 
 fn html(bed: &'static Doubles) {
     let page = "<html><body>\u{1b}[31mPlease log in</body></html>".to_owned();
-    let output = setup_against(bed, Action::Headers(200, Vec::new(), page, "text/html".to_owned()));
-    let output = output.code(3).says("OR0321");
+    let action = || Action::Headers(200, Vec::new(), page.clone(), "text/html".to_owned());
+    fails("OR0321", |columns| setup_at(bed, columns, action()));
+    let output = setup_against(bed, action()).code(3);
     assert!(!output.stderr.contains(&0x1b), "what servers say is stripped of control characters");
 }
 
@@ -465,11 +480,10 @@ fn authorizer_lags(bed: &'static Doubles) {
     assert_eq!(rounds, 2 + 3 * 3);
     lag(0, usize::MAX);
     bed.mark();
-    let output = scene.status().run();
-    bed.cluster.clear_faults();
-    let output = output.code(9).says("OR0906");
+    let output = scene.status().run().code(9);
     let asked = bed.requests().iter().filter(|r| r.path.ends_with("selfsubjectrulesreviews")).count();
     assert!(asked <= 2 + 3, "nothing was bound: no reason to ask again ({asked} times)\n{output}");
+    bed.cluster.clear_faults();
 }
 
 /// A good answer that breaks off is quoted nowhere: what came of it may hold a token.
@@ -494,18 +508,31 @@ fn proofs_that_fail(bed: &'static Doubles) {
     let edit = |change: fn(&mut Value)| Action::Edit(Box::new(change));
     let refusal = |code, reason: &str| Action::Status(code, reason.to_owned(), "says the double".to_owned());
     // Somebody else's claims, in a token of the right shape.
-    let swapped = edit(|secret| {
-        let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
-        let token = format!("e30.{}.c2ln", encode(r#"{"sub":"system:serviceaccount:kube-system:root"}"#));
-        if secret["data"]["token"].is_string() {
-            secret["data"]["token"] = base64::engine::general_purpose::STANDARD.encode(token).into();
-        }
-    });
-    let renamed = edit(|review| review["status"]["userInfo"]["username"] = "proxy".into());
+    let swapped = || {
+        edit(|secret: &mut Value| {
+            let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+            let token = format!("e30.{}.c2ln", encode(r#"{"sub":"system:serviceaccount:kube-system:root"}"#));
+            if secret["data"]["token"].is_string() {
+                secret["data"]["token"] = base64::engine::general_purpose::STANDARD.encode(token).into();
+            }
+        })
+    };
+    let renamed = || edit(|review| review["status"]["userInfo"]["username"] = "proxy".into());
+    let against = |columns: usize, method: &str, path: &str, action: Action| {
+        let scene = Scene::new(bed, User::Admin);
+        bed.cluster.inject(fault(Some(method), path, 1, usize::MAX, action));
+        let output = scene.setup().flag("--timeout", "15s").at(columns).run();
+        bed.cluster.clear_faults();
+        output
+    };
+    fails("OR0901", |columns| against(columns, "GET", "-token", swapped()));
+    let forbidden = || refusal(403, "Forbidden");
+    fails("OR0906", |columns| against(columns, "GET", "/version", forbidden()));
+    fails("OR0902", |columns| against(columns, "POST", "selfsubjectreviews", renamed()));
     // The operator asks who he is once, and for the version once, before the token does.
     let parts = [
-        ("GET", "-token", 1, swapped, "OR0901", "the token's sub does not match"),
-        ("POST", "selfsubjectreviews", 1, renamed, "OR0902", "the token belongs to proxy"),
+        ("GET", "-token", 1, swapped(), "OR0901", "the token's sub does not match"),
+        ("POST", "selfsubjectreviews", 1, renamed(), "OR0902", "the token belongs to proxy"),
         ("POST", "selfsubjectreviews", 1, refusal(401, "Unauthorized"), "OR0902", "does not accept"),
         ("GET", "/version", 1, refusal(403, "Forbidden"), "OR0906", "/version"),
     ];
@@ -541,6 +568,31 @@ fn hangs_midway(bed: &'static Doubles) {
     assert!(output.took < SOON, "{output}");
     assert_eq!(scene.temporary_bindings(), [""; 0], "released on failure too\n{output}");
     let _ = scene.setup().run().code(0);
+}
+
+/// What is done cannot be noted any more: the run stops, and says that it stopped part-way.
+fn read_only_on_the_way(bed: &'static Doubles) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fails("OR0503", |columns| {
+        let scene = Scene::new(bed, User::Admin);
+        let state = scene.home.state();
+        let mode = |bits| std::fs::set_permissions(&state, std::fs::Permissions::from_mode(bits));
+        let close = {
+            let state = state.clone();
+            move |_: &mut Value| {
+                let closed = std::fs::Permissions::from_mode(0o500);
+                std::fs::set_permissions(&state, closed).expect("a folder of ours");
+            }
+        };
+        bed.cluster.inject(fault(Some("POST"), "/serviceaccounts", 0, 1, Action::Edit(Box::new(close))));
+        // Root writes everywhere, unless it has no more capabilities than other users.
+        let output = scene.setup().at(columns).without_capabilities().run();
+        bed.cluster.clear_faults();
+        mode(0o700).expect("a folder of ours");
+        let _ = scene.setup().run().code(0);
+        let _ = scene.teardown().run().code(0);
+        output
+    });
 }
 
 /// The disk takes nothing more from the n-th write to the cluster on, for every n: what is done is found

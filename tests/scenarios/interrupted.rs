@@ -86,6 +86,13 @@ pub fn two_at_once(bed: &dyn Bed) {
         }
     }
     assert!(refused > 0, "no run met another");
+    // The lock is taken before the server is asked anything.
+    let (url, connections) = counting_mute_server(true);
+    let slow = with_server(&scene, &url).flag("--request-timeout", "50s");
+    let running = slow.start();
+    until("a request", || connections.load(Ordering::Acquire) > 0);
+    scene.setup().fails("OR0601");
+    let _ = running.kill();
     scene.setup().run().code(0);
     bed.mark();
     scene.status().run().code(0);

@@ -117,6 +117,8 @@ pub fn plugin_that_fails(bed: &dyn Bed) {
         let _ = output.says("OR0404").says("in/plugin").never_says(LEAK);
     }
     let scene = Scene::new(bed, User::Admin);
+    let kubeconfig = with_plugin(&scene, "echo no session >&2; exit 1");
+    scene.setup().flag("--kubeconfig", &kubeconfig).unwatched().fails("OR0404");
     let kubeconfig = with_plugin(&scene, "");
     fs::remove_file(scene.home.path().join("in/plugin")).expect("it was there");
     let _ = refused(bed, &scene.home, &loud(&scene, &kubeconfig), 4).says("https://plugins.example.com");
@@ -190,11 +192,16 @@ pub fn odd_tokens(bed: &dyn Bed) {
     let kubeconfig = file(&format!("{good}\nsecond line\n"));
     let _ = refused(bed, &scene.home, &loud(&scene, &kubeconfig), 3).says("OR0301");
     let kubeconfig = inline("not-the-token-of-anybody".to_owned());
-    let _ = refused(bed, &scene.home, &loud(&scene, &kubeconfig), 4).says("OR0401");
+    refused(bed, &scene.home, &loud(&scene, &kubeconfig), 4);
+    scene.setup().flag("--kubeconfig", &kubeconfig).fails("OR0401");
 }
 
 pub fn unverified_server(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
+    let kubeconfig = changed(&scene, |config| {
+        config["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = json!(true);
+    });
+    scene.setup().flag("--kubeconfig", kubeconfig).fails("OR0304");
     for keep_ca in [true, false] {
         let kubeconfig = changed(&scene, |config| {
             let cluster = &mut config["clusters"][0]["cluster"];
@@ -261,6 +268,7 @@ pub fn odd_user_names(bed: &dyn Bed) {
 
     let scene = Scene::new(bed, User::Hostile);
     let _rights = Rights::of(bed, "outrigger-test-binder", User::Hostile);
-    let output = refused(bed, &scene.home, &scene.setup(), 3).says("OR0405").says("eve\\u{1b}");
+    scene.setup().fails("OR0405");
+    let output = refused(bed, &scene.home, &scene.setup(), 3).says("eve\\u{1b}");
     assert!(!output.stderr.contains(&0x1b) && !output.stderr().contains('\u{202e}'), "{output}");
 }

@@ -84,7 +84,8 @@ pub fn by_itself(bed: &dyn Bed) {
             .flag("--runner-token-file", scene.home.runner_token())
     };
     // Nothing is laid for it yet: said before anything is made.
-    let _ = refused(bed, &scene.home, &alone(), 3).says("OR0319").says("outrigger setup");
+    alone().fails("OR0319");
+    let _ = refused(bed, &scene.home, &alone(), 3).says("outrigger setup");
     let _ = scene.command("issue-token").run().code(3).says("OR0319");
     let _ = scene.command("create-namespaces").run().code(0);
     let _ = scene.command("create-role").run().code(0);
@@ -112,7 +113,8 @@ pub fn too_long(bed: &dyn Bed) {
     let bundle: String =
         (0..40).map(|number| self_signed(ca_params(&format!("old CA {number}"))).pem()).collect();
     let setup = scene.setup().flag("--gitlab-ca-file", scene.home.input("long.pem", &bundle));
-    let _ = refused(bed, &scene.home, &setup, 3).says("OR0711").says("Lightsail").says("CA bundle");
+    setup.fails("OR0711");
+    let _ = refused(bed, &scene.home, &setup, 3).says("Lightsail").says("CA bundle");
 }
 
 /// What decides is what ends up on the host: the digest of that is noted on the anchor, for machines that
@@ -385,6 +387,7 @@ pub fn foreign_keys(bed: &dyn Bed) {
     ] {
         let _ = refused(bed, &scene.home, &with(text), 3).says("OR0712").says(why);
     }
+    with("[[runners]]\ntoken = \"x\"\n").fails("OR0712");
     let gone = scene.setup().flag("--runner-config", "/nowhere/runner.toml");
     let _ = refused(bed, &scene.home, &gone, 2).says("/nowhere/runner.toml").says("does not exist");
     // As gitlab-runner reads it: in whatever case.

@@ -151,6 +151,8 @@ pub fn fine_grained_tokens(bed: &'static Doubles) {
         assert_eq!(site.gitlab.runners().len(), 0, "{token} {place:?}");
         let _ = teardown(&scene, &site).arg("--ignore-not-found").run().code(0);
     }
+    let scene = Scene::new(bed, User::Admin);
+    site.on(&scene.home, scene.command("setup"), "read").args(by_path.iter().copied()).fails("OR0412");
     // A group by its numeric id needs no Group: Read; who may create there is GitLab's to say.
     let scene = Scene::new(bed, User::Admin);
     let _ = on(&scene, scene.command("setup"), "create", &["--group", &group]).code(4).says("Insufficient");
@@ -195,7 +197,7 @@ pub fn fine_grained_tokens_and_unfinished_creations(bed: &'static Doubles) {
     super::killed(&site, &setup(&scene, &site), true);
     fine_grained(&site, "create", &["create_runner"], &[]);
     let command = site.on(&scene.home, scene.command("setup"), "create").flag("--project", &id);
-    let _ = command.run().code(4).says("OR0415").says("Runner: Read");
+    let _ = command.fails("OR0415").says("Runner: Read");
     assert_eq!(site.gitlab.runners().len(), 1, "never a second one");
 }
 
@@ -205,6 +207,9 @@ pub fn members_who_may_not_create_runners(bed: &'static Doubles) {
     for (token, place) in [("maintainer", ["--project", PROJECT]), ("owner", ["--group", GROUP])] {
         let scene = Scene::new(bed, User::Admin);
         let command = site.on(&scene.home, scene.command("setup"), token).args(place);
+        if token == "maintainer" {
+            command.fails("OR0413");
+        }
         let output = command.run().code(4).says("OR0413").says("Insufficient permissions");
         let _ = output.says("runner creation by members is disabled").says("--runner-token-file");
     }
@@ -246,7 +251,7 @@ pub fn silence_where_machines_are_not_told(bed: &'static Doubles) {
     let anchor = scene.path("ServiceAccount");
     bed.admin().patch(&anchor, &super::json!({"metadata": {"annotations": annotations}}));
     let command = site.project(&colleague.home, colleague.command("setup"), "maintainer");
-    let _ = command.run().code(7).says("OR0705").says("does not show").never_says("no machine yet");
+    let _ = command.fails("OR0705").says("does not show").never_says("no machine yet");
 }
 
 /// A Geo secondary, or any other instance that cannot be written to.
@@ -254,7 +259,7 @@ pub fn read_only_instances(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     site.gitlab.set_read_only(true);
     bed.mark();
-    let output = setup(&scene, &site).run().code(3).says("OR0311").says("read-only instance");
+    let output = setup(&scene, &site).fails("OR0311").says("read-only instance");
     let _ = output.says("--gitlab-url").never_says("Maintainer of the project");
     assert_eq!(listing(&writes(bed)), "", "the cluster is not touched for a GitLab that takes nothing");
     site.gitlab.set_read_only(false);

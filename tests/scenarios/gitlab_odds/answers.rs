@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
+use crate::common::snapshot::fails;
 
 pub fn odd_answers(bed: &'static Doubles) {
     let nulls = |value: &mut Value| {
@@ -64,8 +65,9 @@ pub fn lists_without_end(bed: &'static Doubles) {
     site.gitlab.inject(fault("GET", "/jobs", Action::NextPage));
     let output = teardown(&scene, &site).flag("--timeout", "60s").run();
     let asked = site.gitlab.requests().iter().filter(|one| one.path.ends_with("/jobs")).count();
+    teardown(&scene, &site).flag("--timeout", "60s").fails("OR0323");
     site.gitlab.clear_faults();
-    let _ = output.code(3).says("OR0323").says("the list has more than 100 pages");
+    let _ = output.code(3).says("the list has more than 100 pages");
     assert!(asked <= 101, "{asked} pages were asked for");
     assert_eq!(site.gitlab.runners().len(), 1, "a runner whose jobs are not known stays");
     teardown(&scene, &site).run().code(0);
@@ -106,13 +108,15 @@ pub fn interrupted_while_waiting(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     site.gitlab.inject(fault("", "/projects/", Action::retry_later(&[("Retry-After", "3000")])));
     let setup = setup(&scene, &site).flag("--timeout", "1h");
-    let running = setup.start();
-    until("the retry", || running.has_said("retry"));
-    let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
-    let _ = kill_process(pid, Signal::INT);
-    let output = running.wait();
+    fails("OR0102", |columns| {
+        let setup = setup.at(columns);
+        let running = setup.start();
+        until("the retry", || running.has_said("retry"));
+        let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        let _ = kill_process(pid, Signal::INT);
+        running.wait()
+    });
     site.gitlab.clear_faults();
-    let _ = output.code(130).says("OR0102");
 }
 
 pub fn gitlab_down(bed: &'static Doubles) {
@@ -195,7 +199,8 @@ pub fn foreign_file(bed: &'static Doubles) {
             .args(extra.iter().copied())
             .run()
     };
-    let _ = commit(&[]).code(7).says("OR0704").says("- build:").says("--overwrite-pipeline");
+    site.project(&scene.home, scene.command("commit-pipeline"), "maintainer").fails("OR0704");
+    let _ = commit(&[]).code(7).says("- build:").says("--overwrite-pipeline");
     assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").as_deref(), Some(theirs));
     let _ = commit(&["--overwrite-pipeline"]).code(0);
     assert!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("a file").contains("hello world!"));
@@ -222,7 +227,7 @@ pub fn lint(bed: &'static Doubles) {
     };
     let commit = || site.project(&scene.home, scene.command("commit-pipeline"), "maintainer");
     site.gitlab.inject(fault("POST", "/ci/lint", verdict(false, &["jobs:test config is odd"], &[])));
-    let _ = commit().run().code(3).says("OR0317").says("jobs:test config is odd").says("--print");
+    let _ = commit().fails("OR0317").says("jobs:test config is odd").says("--print");
     assert_eq!(site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml"), None);
     site.gitlab.clear_faults();
     site.gitlab.inject(fault("POST", "/ci/lint", verdict(true, &[], &["this may run twice"])));
@@ -252,14 +257,13 @@ pub fn proxies(bed: &'static Doubles) {
             .arg("--dry-run")
             .env("HTTPS_PROXY", &proxy)
             .env("NO_PROXY", "127.0.0.1")
-            .run()
     };
-    let _ = through("gitlab.example.com").code(8).says("OR0805");
+    through("gitlab.example.com").fails("OR0805");
     let asked = || seen.lock().expect("no panic under the lock").clone();
     let expected = format!("CONNECT gitlab.example.com:{}", site.gitlab.port());
     assert!(asked().contains(&expected), "{}", asked());
     // As Go has it: what is on this machine is reached without a proxy, excepted or not.
-    let _ = through("localhost").code(0);
+    through("localhost").run().code(0);
     assert!(!asked().contains("localhost"), "{}", asked());
     // Plain http is for what stays on this machine: no proxy gets the token, whatever the variables say.
     let gitlab = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free on 127.0.0.1");
@@ -280,10 +284,9 @@ pub fn proxies(bed: &'static Doubles) {
             .arg("--dry-run")
             .env("HTTP_PROXY", &proxy)
             .env("http_proxy", &proxy)
-            .run()
     };
     for host in ["127.0.0.1", "localhost", "127.1.2.3"] {
-        let output = plain(host);
+        let output = plain(host).run();
         if host != "127.1.2.3" {
             let line = hears.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{output}"));
             assert!(line.starts_with("GET /api/v4/"), "{line}");
@@ -291,6 +294,6 @@ pub fn proxies(bed: &'static Doubles) {
         assert!(!asked().contains("/api/v4/"), "{host}: {}", asked());
     }
     // A name below localhost is one that Go would send to the proxy: nothing is sent at all.
-    let _ = plain("gitlab.localhost").code(3).says("OR0350").says("unencrypted");
+    let _ = plain("gitlab.localhost").fails("OR0350").says("unencrypted");
     assert!(!asked().contains("gitlab.localhost"), "{}", asked());
 }

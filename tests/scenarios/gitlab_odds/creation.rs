@@ -204,7 +204,7 @@ pub fn another_project(bed: &'static Doubles) {
     site.gitlab.set_role("maintainer", "acme/other", Some(super::Role::Maintainer));
     setup(&scene, &site).run().code(0);
     let moved = || setup(&scene, &site).flag("--project", "acme/other");
-    let _ = moved().run().code(3).says("OR0320").says("runner 1001").says("--only create-runner");
+    let _ = moved().fails("OR0320").says("runner 1001").says("--only create-runner");
     assert_eq!(site.gitlab.runners().len(), 1);
     let _ = teardown(&scene, &site).args(["--only", "create-runner"]).run().code(0).says("read back: gone");
     moved().run().code(0);

@@ -2,14 +2,15 @@
 
 use super::{
     Bed, Behaviour, Doubles, DriverOptions, Duration, PROJECT, RunnerDriver, SOON, Scene, Site, User,
-    assert_same, json, run_pipeline, runner_id, runner_token, setup, teardown, until, with_machine, world,
+    assert_same, cancel_pipelines, json, run_pipeline, runner_id, runner_token, setup, teardown, until,
+    with_machine, world,
 };
 
 pub fn stuck_and_slow(bed: &'static Doubles) {
     // Never booted: the wait ends and says what was last seen.
     let site = Site::new();
     let (scene, vm) = with_machine(bed, &site, Behaviour::Silent);
-    let _ = run_pipeline(&scene, &site, "3s").run().code(8).says("OR0806").says("has not contacted GitLab");
+    let _ = run_pipeline(&scene, &site, "3s").fails("OR0806").says("never contacted GitLab");
     // Booted late: that is slow, not stuck.
     vm.set_behaviour(Behaviour::Succeed);
     let _ = run_pipeline(&scene, &site, "60s").run().code(0).says("succeeded on runner");
@@ -19,7 +20,7 @@ pub fn stuck_and_slow(bed: &'static Doubles) {
     let (scene, _vm) = with_machine(bed, &site, Behaviour::RegisterOnly);
     let id = runner_id(&site);
     crate::common::site::put(&site.gitlab, "maintainer", &format!("/runners/{id}"), &json!({"paused": true}));
-    let output = run_pipeline(&scene, &site, "60s").run().code(9).says("OR0912").says("paused");
+    let output = run_pipeline(&scene, &site, "60s").fails("OR0912").says("paused");
     assert!(output.took < SOON, "no waiting helps\n{output}");
     crate::common::site::put(
         &site.gitlab,
@@ -49,13 +50,10 @@ pub fn stuck_and_slow(bed: &'static Doubles) {
 pub fn bad_ends(bed: &'static Doubles) {
     let site = Site::new();
     let failing = Behaviour::Fail { reason: "script_failure".to_owned(), exit_code: 1 };
-    let (scene, vm) = with_machine(bed, &site, failing);
-    let _ = run_pipeline(&scene, &site, "60s")
-        .run()
-        .code(9)
-        .says("OR0910")
-        .says("script_failure")
-        .says("hello world!");
+    let (scene, vm) = with_machine(bed, &site, Behaviour::RegisterOnly);
+    cancel_pipelines(&site);
+    vm.set_behaviour(failing);
+    let _ = run_pipeline(&scene, &site, "60s").fails("OR0910").says("script_failure").says("hello world!");
     // Mended: a new pipeline of the same commit.
     vm.set_behaviour(Behaviour::Succeed);
     let _ = run_pipeline(&scene, &site, "60s").run().code(0).says("succeeded on runner");
@@ -67,17 +65,18 @@ pub fn bad_ends(bed: &'static Doubles) {
     crate::common::site::post(&site.gitlab, "owner", "/user/runners", &body);
     let theirs = runner_id(&site);
     let token = site.gitlab.runner_token(theirs);
-    let _thief = RunnerDriver::for_token(&site.gitlab, &token);
     let scene = Scene::new(bed, User::Admin);
     setup(&scene, &site).arg("--commit-pipeline").run().code(0);
+    cancel_pipelines(&site);
+    let _thief = RunnerDriver::for_token(&site.gitlab, &token);
     let script = scene.home.script(&scene.deployment);
     let own = runner_token(&script);
     scene.home.canary(&own);
     let options =
         DriverOptions { behaviour: Behaviour::RegisterOnly, ..DriverOptions::new(&site.gitlab, &own) };
     let _vm = RunnerDriver::start(options);
-    let output = run_pipeline(&scene, &site, "60s").run().code(9).says("OR0911");
-    let _ = output.says("not on our runner").says(&format!("test on runner {theirs} (somebody else's)"));
+    let output = run_pipeline(&scene, &site, "60s").fails("OR0911");
+    let _ = output.says("not on our runner").says(&format!("runner {theirs}"));
 }
 
 pub fn running_job(bed: &'static Doubles) {
@@ -87,7 +86,7 @@ pub fn running_job(bed: &'static Doubles) {
         site.gitlab.pipelines(PROJECT).iter().any(|pipeline| pipeline["status"] == "running")
     });
     let before = world(bed.admin());
-    let output = teardown(&scene, &site).flag("--timeout", "3s").run().code(8).says("OR0801");
+    let output = teardown(&scene, &site).flag("--timeout", "3s").fails("OR0801");
     let _ = output.says("still running").says("--now").says("is paused and takes no new jobs").says("setup");
     assert_same("a teardown that waited in vain", &before, &world(bed.admin()));
     assert_eq!(site.gitlab.runners()[0]["paused"], true, "no new job gets in the way");

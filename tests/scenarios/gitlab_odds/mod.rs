@@ -161,7 +161,11 @@ fn assert_one_good_runner(scene: &Scene<'_>, site: &Site, what: &str) {
     assert_eq!(token, site.gitlab.runner_token(id), "{what}: the script holds the runner's present token");
 }
 
-fn with_machine(bed: &'static Doubles, site: &Site, behaviour: Behaviour) -> (Scene<'static>, RunnerDriver) {
+pub fn with_machine(
+    bed: &'static Doubles,
+    site: &Site,
+    behaviour: Behaviour,
+) -> (Scene<'static>, RunnerDriver) {
     let scene = Scene::new(bed, User::Admin);
     setup(&scene, site).arg("--commit-pipeline").run().code(0);
     let script: PathBuf = scene.home.script(&scene.deployment);
@@ -171,7 +175,16 @@ fn with_machine(bed: &'static Doubles, site: &Site, behaviour: Behaviour) -> (Sc
     (scene, vm)
 }
 
-fn run_pipeline<'a>(scene: &'a Scene<'a>, site: &Site, wait: &str) -> Cli<'a> {
+/// Cancels all pipelines, so that the next run starts one.
+pub fn cancel_pipelines(site: &Site) {
+    for pipeline in site.gitlab.pipelines(PROJECT) {
+        let path =
+            format!("/projects/{}/pipelines/{}/cancel", site.gitlab.project_id(PROJECT), pipeline["id"]);
+        crate::common::site::post(&site.gitlab, "maintainer", &path, &json!({}));
+    }
+}
+
+pub fn run_pipeline<'a>(scene: &'a Scene<'a>, site: &Site, wait: &str) -> Cli<'a> {
     site.project(&scene.home, scene.command("run-pipeline"), "maintainer").flag("--wait", wait)
 }
 

@@ -26,7 +26,7 @@ pub fn commit_message(bed: &'static Doubles) {
     };
     rule("ABC-[0-9]+ ");
     let commit = || site.project(&scene.home, scene.command("commit-pipeline"), "maintainer");
-    let refused = commit().run().code(3).says("OR0341").says("does not follow the pattern");
+    let refused = commit().fails("OR0341").says("does not follow the pattern");
     let _ = refused.says("--commit-message").never_says(PROMISE);
     let refused = setup(&scene, &site).arg("--commit-pipeline").run().code(5).says("OR0341");
     let _ = refused.never_says(PROMISE).says("what is done stays");
@@ -57,9 +57,9 @@ pub fn commit_rule(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     let words = "GitLab: Author 'a@example.com' is not a member of team";
     site.gitlab.inject(fault("POST", "/repository/commits", says(400, words)));
-    let output = site.project(&scene.home, scene.command("commit-pipeline"), "maintainer").run();
+    let output = site.project(&scene.home, scene.command("commit-pipeline"), "maintainer").fails("OR0342");
     site.gitlab.clear_faults();
-    let _ = output.code(3).says("OR0342").says("not a member of team").says("commit-pipeline --print");
+    let _ = output.says("not a member of team").says("commit-pipeline --print");
 }
 
 /// A message that asks for no pipeline: one is asked for all the same.
@@ -131,11 +131,7 @@ pub fn words(bed: &'static Doubles) {
     let options =
         DriverOptions { behaviour: Behaviour::RegisterOnly, ..DriverOptions::new(&pipe_site.gitlab, &own) };
     let _vm = RunnerDriver::start(options);
-    for pipeline in pipe_site.gitlab.pipelines(PROJECT) {
-        let path =
-            format!("/projects/{}/pipelines/{}/cancel", pipe_site.gitlab.project_id(PROJECT), pipeline["id"]);
-        crate::common::site::post(&pipe_site.gitlab, "maintainer", &path, &json!({}));
-    }
+    super::cancel_pipelines(&pipe_site);
     for (path, code, words, id, exit, way) in refusals {
         let (site, command) = if *path == "/pipeline" {
             (&pipe_site, run_pipeline(&piped, &pipe_site, "30s"))
@@ -150,6 +146,35 @@ pub fn words(bed: &'static Doubles) {
         let output = output.code(exit).says(id).says(way).never_says(PROMISE);
         let _ = output.says(words.get(..24).unwrap_or(words));
     }
+    // By itself the step refuses before its first write.
+    let create = || {
+        let create = made_site.project(&made.home, made.command("create-runner"), "maintainer");
+        create.flag("--runner-token-out", made.home.path().join("runner-token"))
+    };
+    let meeting = |path: &str, code: u16, words: &str, run: &dyn Fn()| {
+        for site in [&pipe_site, &made_site] {
+            site.gitlab.inject(fault("POST", path, says(code, words)));
+        }
+        run();
+        for site in [&pipe_site, &made_site] {
+            site.gitlab.clear_faults();
+        }
+    };
+    let runners = "/user/runners";
+    let many = "400 Bad request - Tags list Too many tags specified. Please limit the number of tags to 50";
+    meeting(runners, 400, many, &|| drop(create().fails("OR0344")));
+    let limit =
+        "400 Bad request - Runner projects base Maximum number of ci registered project runners (1) exceeded";
+    meeting(runners, 400, limit, &|| drop(create().fails("OR0345")));
+    meeting(runners, 422, "Unprocessable", &|| drop(create().fails("OR0346")));
+    meeting(runners, 405, "405 Not Allowed", &|| drop(create().fails("OR0347")));
+    let identity = "Identity verification is required in order to run CI jobs";
+    let run = || drop(run_pipeline(&piped, &pipe_site, "30s").fails("OR0421"));
+    meeting("/pipeline", 403, identity, &run);
+    let protected =
+        "You do not have sufficient permission to run a pipeline on 'main'. Please select a different branch";
+    let run = || drop(run_pipeline(&piped, &pipe_site, "30s").fails("OR0422"));
+    meeting("/pipeline", 400, protected, &run);
     let _ = setup(&made, &made_site).run().code(0);
 }
 
@@ -160,7 +185,7 @@ pub fn workflow_rules(bed: &'static Doubles) {
     let ours = site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").expect("the file");
     let rules = "workflow: {rules: [{if: '$CI_PIPELINE_SOURCE == \"merge_request_event\"'}]}\n";
     site.gitlab.put_file(PROJECT, "main", ".gitlab-ci.yml", &format!("{ours}\n{rules}"));
-    let _ = run_pipeline(&scene, &site, "30s").run().code(3).says("OR0343").says("filtered out");
+    let _ = run_pipeline(&scene, &site, "30s").fails("OR0343").says("filtered out");
 }
 
 /// More tags than GitLab takes are refused before anything is asked.
@@ -194,6 +219,12 @@ pub fn proxy_pages(bed: &'static Doubles) {
         let output = refused(page(code), "%2F").code(3).says("OR0310").says("%2F").says("numeric id");
         let _ = output.says("--project ID").never_says("GitLab says");
     }
+    site.gitlab.inject(fault("", "", page(403)));
+    setup(&scene, &site).fails("OR0423");
+    site.gitlab.clear_faults();
+    site.gitlab.inject(fault("", "%2F", page(404)));
+    setup(&scene, &site).fails("OR0310");
+    site.gitlab.clear_faults();
     // Another page is not about the path.
     let _ = refused(page(404), "/personal_access_tokens").never_says("%2F");
     // And the way on works: the numeric id passes.

@@ -1,9 +1,9 @@
 //! Who may do what, with which token, and where a token goes.
 
 use super::{
-    Action, Bed, Cli, Doubles, GROUP, NO_MACHINE, Options, PROJECT, ProjectSpec, Role, Scene, Site,
-    TokenKind, TokenSpec, User, assert_one_good_runner, assert_same, fault, listing, runner_token, setup,
-    teardown, world, writes,
+    Action, Bed, Doubles, GROUP, NO_MACHINE, Options, PROJECT, ProjectSpec, Role, Scene, Site, TokenKind,
+    TokenSpec, User, assert_one_good_runner, assert_same, fault, listing, runner_token, setup, teardown,
+    world, writes,
 };
 
 pub fn scopes_and_roles(bed: &'static Doubles) {
@@ -127,6 +127,7 @@ pub fn dead_tokens(bed: &'static Doubles) {
         assert!(matches!(output.code, Some(2 | 4)), "{name}\n{output}");
         let _ = output.says(words).never_says("canary");
     }
+    site.project(&scene.home, scene.command("setup"), "revoked").fails("OR0411");
     // From the environment it goes to no host but the one named with it.
     let token = site.gitlab.token("owner");
     let named = |host: &str| {
@@ -162,6 +163,7 @@ pub fn wrong_projects(bed: &'static Doubles) {
         let _ = output.says(words);
         assert_eq!(listing(&writes(bed)), "", "{project}");
     }
+    setup(&Scene::new(bed, User::Admin), &site).flag("--project", "acme/nowhere").fails("OR0312");
     assert_eq!(site.gitlab.runners().len(), 0);
 }
 
@@ -181,7 +183,9 @@ pub fn who_may_commit(bed: &'static Doubles) {
     let _ = run("maintainer", &["--pipeline-script", "true"]).code(0);
     site.gitlab
         .change_project(PROJECT, |project| project.ci_config_path = Some("ci.yml@acme/elsewhere".to_owned()));
-    let _ = run("maintainer", &[]).code(3).says("OR0316").says("elsewhere");
+    let scene = Scene::new(bed, User::Admin);
+    let commit = site.project(&scene.home, scene.command("commit-pipeline"), "maintainer");
+    let _ = commit.fails("OR0316").says("elsewhere");
 }
 
 pub fn token_prefixes(bed: &'static Doubles) {
@@ -227,22 +231,22 @@ pub fn registration_tokens(bed: &'static Doubles) {
         let scene = Scene::new(bed, User::Admin);
         let token = site.gitlab.registration_token(PROJECT);
         scene.home.canary(&token);
-        let legacy = |command: Cli<'_>| {
-            command
+        let legacy = || {
+            scene
+                .command("setup")
                 .flag("--gitlab-url", site.gitlab.url())
                 .flag("--gitlab-ca-file", scene.home.input("ca.pem", &site.gitlab.ca_pem()))
                 .flag("--legacy-registration-token-file", scene.home.input("registration", &token))
-                .run()
         };
-        let output = legacy(scene.command("setup"));
         if !allowed {
-            let _ = output.code(4).says("OR0416").says("410 Gone").says("--gitlab-token-file");
+            let refused = legacy().fails("OR0416");
+            let _ = refused.says("410 Gone").says("--gitlab-token-file");
             assert_eq!(site.gitlab.runners().len(), 0);
             continue;
         }
-        let _ = output.code(0).says("GitLab 20.0").says("can neither read nor delete");
+        let _ = legacy().run().code(0).says("GitLab 20.0").says("can neither read nor delete");
         assert_eq!(site.gitlab.runners().len(), 1);
-        let _ = legacy(scene.command("setup")).code(10).says("takes a GitLab token");
+        let _ = legacy().run().code(10).says("takes a GitLab token");
         assert_eq!(site.gitlab.runners().len(), 1, "registered once");
         let _ = teardown(&scene, &site).run().code(0).says("read back: gone");
         assert_eq!(site.gitlab.runners().len(), 0);
@@ -311,12 +315,8 @@ pub fn preflight(bed: &'static Doubles) {
     let _ = output.says("for-ci (api), until 2042-01-31").says("you are Maintainer").says("19.4.1 at");
     assert_eq!(listing(&writes(bed)), "");
     let old = Site::with(Options { version: "15.4.0".to_owned(), ..Options::default() });
-    let _ = old
-        .project(&scene.home, scene.command("preflight"), "maintainer")
-        .run()
-        .code(3)
-        .says("OR0318")
-        .says("too old");
+    let _ =
+        old.project(&scene.home, scene.command("preflight"), "maintainer").fails("OR0318").says("too old");
     let older = Site::with(Options { version: "18.2.0".to_owned(), ..Options::default() });
     let _ = older
         .project(&scene.home, scene.command("preflight"), "maintainer")
