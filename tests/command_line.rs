@@ -12,11 +12,13 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::Value;
 
 use common::run::{Cli, Home, Output};
+use common::snapshot::{Page, WIDTHS as KEPT, assert_all_compared};
 use common::tiers_required;
 
 type Test = (&'static str, fn());
 
 const PAGES: &[Test] = &[
+    ("pages_are_those_that_are_kept", pages_are_those_that_are_kept),
     ("help_fits_the_terminal", help_fits_the_terminal),
     ("every_page_has_an_example", every_page_has_an_example),
     ("short_help_fits_a_screen", short_help_fits_a_screen),
@@ -59,6 +61,39 @@ fn main() -> std::process::ExitCode {
         })
     });
     libtest_mimic::run(&Arguments::from_args(), plain.chain(with).collect()).exit_code()
+}
+
+/// Each page of help, topic and failure, whole, at each width.
+fn pages_are_those_that_are_kept() {
+    let home = Home::new();
+    let keep = |name: &str, lines: &[String]| {
+        let mut page = Page::new(format!("help/{name}"));
+        for columns in KEPT {
+            for line in lines {
+                let shown = run(&home, line, columns).code(0);
+                assert_eq!(shown.stderr(), "", "{shown}");
+                page.add(columns, &format!("$ outrigger {line}\n{}", shown.stdout()));
+            }
+        }
+        page.compare();
+    };
+    for command in commands() {
+        let name = if command.is_empty() { "outrigger".to_owned() } else { command.replace(' ', "-") };
+        keep(&name, &["-h", "--help"].map(|flag| format!("{command} {flag}").trim().to_owned()));
+    }
+    for topic in TOPICS {
+        keep(&format!("topic-{topic}"), &[format!("help {topic}")]);
+    }
+    keep("explain-all", &["explain".to_owned()]);
+    keep("version-told", &["version".to_owned()]);
+    let listed = run(&home, "explain", 100).code(0).stdout();
+    let ids: Vec<&str> = listed.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+    // One file for each area.
+    for area in ids.chunk_by(|one, next| one[..4] == next[..4]) {
+        let lines: Vec<String> = area.iter().map(|id| format!("explain {id}")).collect();
+        keep(&format!("explain-{}", &area[0][..4]), &lines);
+    }
+    assert_all_compared(&["help"]);
 }
 
 const WIDTHS: [usize; 3] = [60, 80, 100];
