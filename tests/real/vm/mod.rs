@@ -19,6 +19,7 @@ pub mod repository;
 pub mod roots;
 pub mod run;
 pub mod signing;
+pub mod ssh;
 pub mod user_data;
 
 use std::fs::{self, File};

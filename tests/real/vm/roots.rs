@@ -5,6 +5,19 @@ use std::path::{Path, PathBuf};
 /// The edition of the roots, as `build-roots.sh` has it.
 const EDITION: &str = "1";
 
+/// What the machines need of this side.
+const PROGRAMS: [&str; 9] = [
+    "systemd-nspawn",
+    "unshare",
+    "nsenter",
+    "ip",
+    "dpkg-deb",
+    "dpkg-scanpackages",
+    "gpg",
+    "ssh",
+    "ssh-keygen",
+];
+
 /// A root to start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Root {
@@ -49,8 +62,7 @@ impl Roots {
         if !rustix::process::geteuid().is_root() {
             return Err("machines are booted by root only".to_owned());
         }
-        for program in ["systemd-nspawn", "unshare", "nsenter", "ip", "dpkg-deb", "dpkg-scanpackages", "gpg"]
-        {
+        for program in PROGRAMS {
             let path = std::env::var_os("PATH").unwrap_or_default();
             if !std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
                 return Err(format!("there is no {program}"));

@@ -4,6 +4,7 @@ pub mod killed;
 pub mod network;
 pub mod packages;
 pub mod runners;
+pub mod ssh;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,6 +28,13 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("bed_network_port_by_port", network::port_by_port),
     ("bed_network_cuts_what_is_open", network::cuts_what_is_open),
     ("bed_network_leads_to_the_doubles", network::leads_to_the_doubles),
+    ("bed_ssh_lets_in_on_bookworm", ssh::lets_in_on_bookworm),
+    ("bed_ssh_lets_in_on_trixie", ssh::lets_in_on_trixie),
+    ("bed_ssh_fails_on_bookworm", ssh::fails_on_bookworm),
+    ("bed_ssh_fails_on_trixie", ssh::fails_on_trixie),
+    ("bed_ssh_cuts_a_connection", ssh::cuts),
+    ("bed_ssh_has_an_address_of_its_own", ssh::has_an_address_of_its_own),
+    ("bed_ssh_reads_a_hostile_home", ssh::reads_a_hostile_home),
     ("bed_apt_fills_the_small_root", packages::fills_the_small_root),
 ];
 
