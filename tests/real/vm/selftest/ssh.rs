@@ -145,6 +145,9 @@ pub fn cuts(beds: &Beds) {
     vm.wait("the end of the connection", || entrance.connected() == 0);
     assert_eq!(access.run("touch /tmp/go-on").status.code(), Some(0), "the next gets through");
     vm.wait_file("/tmp/end");
+    let writes = || vm.processes().iter().any(|process| process.argv.join(" ").contains("echo on"));
+    vm.wait("the end of what writes to the client", || !writes());
+    assert!(!vm.path("/tmp/no").exists(), "what writes to the client is ended where it is");
 
     // In the middle of its input a command finds the input's end, as if that were all, and goes on.
     let mut client = begin(&vm, &access, &[], "cat >/tmp/upload; touch /tmp/uploaded");
