@@ -29,10 +29,21 @@ func logLine(level, message string, more fields) {
 	fmt.Fprintln(os.Stderr, line)
 }
 
-// short is as much of a token as may be seen.
+// short is as much of a token as may be seen. It begins and ends with a letter or a digit, as a label's value has to.
 func short(token string) string {
 	for _, prefix := range []string{"glrt-", "t1_", "t2_", "t3_"} {
 		token = strings.TrimPrefix(token, prefix)
 	}
-	return token[:min(len(token), 9)]
+	text := []byte(token[:min(len(token), 9)])
+	if len(text) > 0 && !isAlphaNum(text[0]) {
+		text = append([]byte("r"), text[:len(text)-1]...)
+	}
+	if last := len(text) - 1; last >= 0 && !isAlphaNum(text[last]) {
+		text[last] = 'r'
+	}
+	return string(text)
+}
+
+func isAlphaNum(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 }

@@ -14,6 +14,7 @@ use super::super::vm::roots::Root;
 /// curl's exit codes: refused, nothing received, and out of time.
 const REFUSED: i32 = 7;
 const EMPTY: i32 = 52;
+const RESET: i32 = 56;
 const LATE: i32 = 28;
 
 /// A server that greets whoever has sent something; for `/wait` it first says nothing until the other side
@@ -85,7 +86,9 @@ pub fn cuts_what_is_open(beds: &Beds) {
     vm.network().refuse(port);
     vm.wait("the end of the connection", || !connected());
     vm.wait("the end of curl", || vm.sh("systemctl show -P ActiveState asks") == "failed");
-    assert_eq!(vm.sh("systemctl show -P ExecMainStatus asks"), EMPTY.to_string());
+    // As a reset or as an early end: what curl sees first depends on what it is doing.
+    let code = vm.sh("systemctl show -P ExecMainStatus asks");
+    assert!([EMPTY, RESET].map(|code| code.to_string()).contains(&code), "{code}");
 }
 
 /// The doubles have the same address and certificate inside as outside.
