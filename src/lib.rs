@@ -15,7 +15,7 @@
 //! | [`steps`] | the list of steps, and one file for each |
 //! | [`cluster`] | the Kubernetes API: connection, refusals, rights, Role, token, namespaces |
 //! | [`gitlab`] | GitLab's API: connection, refusals, permissions, runner, pipeline |
-//! | [`machine`] | the launch script, and what runs on the machine |
+//! | [`machine`] | the launch script, what runs on the machine, and the way there (ssh) |
 //! | [`deployment`] | names, objects, ownership, record and plan of a deployment |
 //! | [`settings`] | the table of settings, and their values from flag, environment, file and record |
 //! | [`x509`] | certificates judged by Go's rules, and TLS |

@@ -52,10 +52,10 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("x509_parser", &["src/x509/"]),
     ("p521", &["src/x509/"]),
     ("minijinja", &["src/base/template.rs", "src/machine/"]),
-    // The wizard only asks whether a file can be read, before it takes its name for an answer.
     ("serde_saphyr", &["src/base/yaml.rs"]),
     // It only writes.
     ("serde_yaml", &["src/steps/contract.rs"]),
+    // The wizard only asks whether a file can be read, before it takes its name for an answer.
     ("std::fs", &["src/base/files.rs", "src/commands/wizard/questions/answer.rs"]),
     ("tokio::fs", &[]),
     // Its themes draw the prompts; its own prompts lose keys and leave the terminal changed.
@@ -67,9 +67,9 @@ const CONFINED: &[(&str, &[&str])] = &[
         "console",
         &["src/output/ui.rs", "src/commands/wizard/terminal.rs", "src/output/human.rs", "src/base/text.rs"],
     ),
-    // Children are exec plugins alone.
+    // Children are exec plugins and ssh alone.
     ("std::process::Command", &[]),
-    ("tokio::process", &["src/cluster/plugin.rs"]),
+    ("tokio::process", &["src/cluster/plugin.rs", "src/machine/ssh/mod.rs"]),
 ];
 
 /// Nobody but the user interface writes to the terminal, nobody but `main` ends the process.

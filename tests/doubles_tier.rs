@@ -22,7 +22,7 @@ use common::admin::Admin;
 use common::bed::{Bed, Logged, User};
 use common::pool::{self, Pool};
 use common::{absent, arguments, needing};
-use scenarios::{DISK, FRONT_END, SCENARIOS, Scene, disk, listing};
+use scenarios::{DISK, FRONT_END, HOST, SCENARIOS, Scene, disk, listing};
 
 /// What the harness itself authenticates as, so that its requests are told from outrigger's.
 const HARNESS: &str = "test-harness";
@@ -171,12 +171,16 @@ fn main() -> ExitCode {
     all.extend(reports::REPORTS.iter().map(|&(name, scenario)| pool::trial(pool, name, "reports", scenario)));
     all.extend(pool::trials(pool, TIER, SCENARIOS));
     all.extend(pool::trials(pool, TIER, FRONT_END));
+    all.extend(pool::trials(pool, TIER, HOST));
     all.push(pool::trial(pool, "request_counts", "counts", request_counts));
-    let conclusion = libtest_mimic::run(&arguments(BEDS), all);
-    if conclusion.num_filtered_out + conclusion.num_failed + conclusion.num_ignored == 0 {
+    let ran = libtest_mimic::run(&arguments(BEDS), all);
+    // Only all scenarios together print, paste and compare everything.
+    if ran.num_filtered_out + ran.num_failed + ran.num_ignored == 0 {
+        let list = common::printed::not_pasted().join("\n");
+        assert!(list.is_empty(), "{list}\nsee common/printed.rs and scenarios/pasted.rs");
         common::snapshot::assert_all_compared(&["failures", "reports"]);
     }
-    conclusion.exit_code()
+    ran.exit_code()
 }
 
 /// Three things are polled, and how often depends on the clock: the token Secret until it is filled, the

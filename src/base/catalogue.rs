@@ -52,6 +52,7 @@ catalogue! {
     MissingConsent = "OR0206", Usage, "consent is required on the command line";
     NoRecord = "OR0207", Refused, "this machine has no record of the deployment";
     NoDeployment = "OR0208", Refused, "no such deployment";
+    NoSsh = "OR0209", Usage, "ssh cannot be started";
     UnusableKubeconfig = "OR0301", Refused, "cannot use the kubeconfig";
     ClusterUnreachable = "OR0302", Deadline, "cannot reach the API server";
     ClusterCertificate = "OR0303", Refused, "the API server's certificate is not trusted";
@@ -85,6 +86,9 @@ catalogue! {
     GitlabInvalid = "OR0346", Refused, "GitLab rejects a request";
     GitlabMethodMissing = "OR0347", Refused, "this GitLab does not support the request";
     InvalidProxy = "OR0350", Refused, "invalid proxy setting";
+    HostKeyUnknown = "OR0351", Refused, "the host key of the machine is not known";
+    UnusableHost = "OR0352", Refused, "the machine cannot be used";
+    SshSettings = "OR0353", Refused, "ssh's own configuration is invalid";
     UnknownCredentials = "OR0401", Denied, "the API server rejects your credentials";
     MissingRights = "OR0402", Denied, "you lack required permissions";
     CannotGrant = "OR0403", Denied, "you cannot grant the permissions the runner needs";
@@ -98,6 +102,8 @@ catalogue! {
     IdentityVerification = "OR0421", Denied, "GitLab requires identity verification";
     ProtectedBranch = "OR0422", Denied, "the branch is protected";
     GitlabProxyRefused = "OR0423", Denied, "a proxy or firewall in front of GitLab refuses the request";
+    SshDenied = "OR0424", Denied, "the machine does not accept the login";
+    NoRoot = "OR0425", Denied, "the login on the machine has no root rights";
     NotRemoved = "OR0501", Partial, "teardown did not remove everything";
     TemporaryBindingLeft = "OR0502", Partial, "cannot delete the temporary RoleBinding";
     FileNotWritten = "OR0503", Partial, "cannot write a file";
@@ -105,7 +111,9 @@ catalogue! {
     ApiUnresponsive = "OR0505", Deadline, "an API of the cluster does not respond";
     GeneratedObjects = "OR0506", Partial, "a controller recreates objects in a namespace";
     NotAnnounced = "OR0507", Partial, "a required change is not in the plan";
+    ScriptFailed = "OR0508", Partial, "the script failed on the machine";
     Locked = "OR0601", Locked, "another run holds this deployment";
+    HostLocked = "OR0602", Locked, "another script runs on the machine";
     ForeignObject = "OR0701", Foreign, "an existing object was not created by this deployment";
     ForeignFile = "OR0702", Foreign, "an existing file was not written by this deployment";
     AmbiguousRunner = "OR0703", Foreign, "cannot confirm that a marked runner in GitLab belongs to this deployment";
@@ -113,6 +121,7 @@ catalogue! {
     RunnerTokenUnknown = "OR0705", Foreign, "the token of the runner in use is not known on this machine";
     UnconfirmedOwner = "OR0706", Foreign, "cannot confirm that the deployment's objects are yours";
     SecretsInWorkTree = "OR0707", Refused, "a file with secrets would be written into a git work tree";
+    HostForeign = "OR0708", Foreign, "the machine has a GitLab Runner or an entry that is not this deployment's";
     Template = "OR0710", Unclassified, "cannot render the launch script's template";
     ScriptValue = "OR0711", Refused, "a value is invalid in the launch script";
     RunnerConfig = "OR0712", Refused, "invalid --runner-config file";
@@ -122,6 +131,10 @@ catalogue! {
     ClusterError = "OR0804", Deadline, "the API server reports an internal error";
     GitlabUnavailable = "OR0805", Deadline, "GitLab did not respond in time";
     PipelineTimeout = "OR0806", Deadline, "the pipeline did not finish within --wait";
+    SshUnreachable = "OR0807", Deadline, "cannot connect to the machine with ssh";
+    NoContact = "OR0808", Deadline, "the runner on the machine did not contact GitLab in time";
+    HostCannotReach = "OR0810", Deadline, "the machine does not reach the API server";
+    HostWithoutGitlab = "OR0811", Deadline, "the machine does not reach GitLab";
     WebhookDown = "OR0821", Deadline, "an admission webhook does not respond";
     TokenClaims = "OR0901", Proof, "the token's claims do not match the ServiceAccount";
     TokenIdentity = "OR0902", Proof, "the API server maps the token to another account";
@@ -132,6 +145,8 @@ catalogue! {
     PipelineFailed = "OR0910", Proof, "the pipeline, or the job on this deployment's runner, did not succeed";
     PipelineElsewhere = "OR0911", Proof, "the pipeline ran on another runner";
     JobStuck = "OR0912", Proof, "the job cannot start";
+    HostKeyChanged = "OR0913", Proof, "the machine has another host key";
+    HostProof = "OR0914", Proof, "the runner's credentials are refused on the machine";
     ChangesPending = "OR1001", Pending, "changes are pending";
 }
 

@@ -117,6 +117,27 @@ pub fn write_shown(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, bytes)
 }
 
+/// A file that is removed when this is dropped.
+pub struct Temporary(tempfile::NamedTempFile);
+
+impl Temporary {
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// Writes a file without secrets that only this user can read or write, for another program.
+pub fn temporary(bytes: &[u8]) -> Result<Temporary> {
+    let write = || -> std::io::Result<Temporary> {
+        let mut file = tempfile::Builder::new().prefix("outrigger-").tempfile()?;
+        file.write_all(bytes)?;
+        Ok(Temporary(file))
+    };
+    write().map_err(|error| {
+        Failure::new(Id::FileNotWritten, "cannot write a temporary file").detail("because", error.to_string())
+    })
+}
+
 /// Creates an empty file that is written while the run goes on, with mode 0600. Fails as [`write_shown`], with exit 3.
 pub fn create_log(path: &Path) -> Result<File> {
     check_target(path)?;
@@ -245,6 +266,13 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 /// Whether a path leads to a regular file: reading it ends.
 pub fn is_regular(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.is_file())
+}
+
+/// When a regular file was last written, in nanoseconds since 1970.
+pub fn modified(path: &Path) -> Option<u128> {
+    let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let since = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(since.as_nanos())
 }
 
 /// The purpose of an input file, which decides about warnings of its owner and mode.

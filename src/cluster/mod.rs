@@ -20,6 +20,7 @@ use crate::deployment::object::{Object, Ref, percent_encoded};
 use crate::x509::tls;
 
 mod admission;
+pub mod authorized_networks;
 mod certificate;
 mod connect;
 pub mod deletion;

@@ -118,6 +118,10 @@ const PLACES: &[&str] = &[
     "group",
     "instanceRunner",
     "commitMessage",
+    "host",
+    "hostKeys",
+    "sshOptions",
+    "wait",
 ];
 /// The flags that every step accepts.
 const STEP_FLAGS: &[&str] = &["dry-run", "exit-code", "yes"];
@@ -131,6 +135,7 @@ const TEARDOWN_FLAGS: &[&str] = &[
     "yes",
     "cluster-gone",
     "gitlab-gone",
+    "host-gone",
     "revert-pipeline",
     "accept",
     "now",
@@ -154,8 +159,8 @@ const COMMON: &[&str] = &[
     "group",
     "runner-token-file",
     "tags",
+    "host",
     "target",
-    "script",
     "print",
     "plan",
     "print-commands",
@@ -165,10 +170,10 @@ const COMMON: &[&str] = &[
     "dry-run",
     "cluster-gone",
     "gitlab-gone",
+    "host-gone",
     "revert-pipeline",
     "now",
     "keep-namespaces",
-    "accept",
     "yes",
     "output",
     "verbose",
@@ -265,7 +270,7 @@ pub fn command(steps: &[StepHelp]) -> Command {
             .about("Print the manual page of outrigger or of a command, in roff")
             .arg(words_of("COMMAND", "The command; none: outrigger itself")),
         with(Command::new("version"), |_| false, &[])
-            .about("Print the version, its commit and platform, and the default gitlab-runner version"),
+            .about("Print version, commit, platform and the default version of gitlab-runner"),
         with(Command::new("help"), |_| false, &[])
             .about("Print the help of a command, or a topic")
             .arg(words_of("COMMAND|TOPIC", "The command or topic; none: outrigger itself")),

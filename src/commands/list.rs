@@ -29,7 +29,7 @@ struct Row {
     gitlab: String,
     /// The path or id of the project or group.
     place: String,
-    /// The target of the launch script; of a removed deployment, what stays of it.
+    /// The host, or the target of the launch script; of a removed deployment, what stays of it.
     machine: String,
     created: Option<Timestamp>,
 }
@@ -127,6 +127,7 @@ impl Row {
         let note =
             commit.map(|commit| format!("removed; commit of {} on {} stays", commit.path, commit.branch));
         let target = record.script_target.split(',').next().unwrap_or_default().to_owned();
+        let machine = Some(setting("host")).filter(|host| !host.is_empty()).unwrap_or(target);
         let gitlab = Some(record.gitlab.url.clone()).filter(|url| !url.is_empty());
         Self {
             runner_namespace: setting("runnerNamespace"),
@@ -134,7 +135,7 @@ impl Row {
             runner: record.gitlab.owned().map(|runner| runner.id),
             gitlab: gitlab.unwrap_or_else(|| setting("gitlabUrl")),
             place: place.unwrap_or_default(),
-            machine: note.unwrap_or(target),
+            machine: note.unwrap_or(machine),
             created: record.created.parse().ok(),
             name: record.deployment,
             context: record.cluster.context,

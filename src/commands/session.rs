@@ -27,6 +27,7 @@ use crate::deployment::record::{self, Record};
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::credentials::{self, Token};
 use crate::gitlab::{self, Gitlab};
+use crate::machine;
 use crate::output::ui::Ui;
 use crate::settings::{
     self, Completion, Inputs, Missing, Need, Remembered, RunOptions, Settings, Source, Sourced, check,
@@ -88,6 +89,8 @@ pub struct Session {
     pub cluster: cluster::view::Hand,
     /// GitLab, as the operator.
     pub gitlab: gitlab::view::Hand,
+    /// The runner's host, by ssh.
+    pub machine: machine::view::Hand,
     /// Writes the record.
     pub journal: Journal,
     /// Results that steps pass on.
@@ -117,6 +120,7 @@ impl Session {
             notes: self.notes(),
             cluster: &self.cluster,
             gitlab: &self.gitlab,
+            machine: &self.machine,
             intake: &self.intake,
             progress: &*self.reporter,
         }
@@ -128,14 +132,15 @@ impl Session {
             reads: self.reads(),
             cluster: &self.cluster,
             gitlab: &self.gitlab,
+            machine: &self.machine,
             journal: &self.journal,
             products: &self.products,
         }
     }
 
-    /// The number of writing requests sent so far, to the cluster and to GitLab.
+    /// The number of writing requests sent so far, to the cluster and to GitLab, and of scripts sent to the host.
     pub fn mutations(&self) -> usize {
-        self.cluster.mutations() + self.gitlab.mutations()
+        self.cluster.mutations() + self.gitlab.mutations() + self.machine.mutations()
     }
 
     /// Refuses a cluster that is not the recorded one. Requests the server's version at the same time, because `setup`
@@ -380,7 +385,7 @@ impl Outside<'_> {
         let mut gitlab = gitlab::view::View::new(
             run,
             notes,
-            limits,
+            limits.clone(),
             Rc::clone(&reporter),
             Rc::clone(&self.intake),
             access,
@@ -402,10 +407,19 @@ impl Outside<'_> {
             context: view.target.context.clone(),
             project: OnceCell::new(),
         });
+        let machine = machine::view::View::new(
+            Rc::clone(&view.run),
+            Rc::clone(&view.notes),
+            limits,
+            Rc::clone(&reporter),
+            self.env,
+            self.ui.interactive(),
+        );
         let journal = Journal::new(Rc::clone(&view.notes), view.run.settings.state_dir.clone());
         Ok(Session {
             cluster: cluster::view::Hand::new(view, journal.clone()),
             gitlab: gitlab::view::Hand::new(gitlab, journal.clone()),
+            machine: machine::view::Hand::new(machine, journal.clone()),
             journal,
             products: Products::default(),
             opened: Rc::clone(&self.opened),

@@ -56,6 +56,10 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
             return Ok(Ended::failed(vec![failure], changed));
         }
     }
+    if session.machine.mutations() > 0 && session.gitlab.is_connected() {
+        // GitLab has seen the runner since the plan was made.
+        plan.solve(Part::Runner);
+    }
     if changed {
         for line in plan.all().filter(|line| line.decision == Decision::Warning) {
             outside.ui.event(&Event::Warning { text: line.text.clone() });
@@ -219,10 +223,13 @@ fn elsewhere(session: &Session, uid: &str) -> Option<Hint> {
 fn next(session: &Session) -> Result<Vec<Hint>> {
     let run = session.run();
     let mut lines = match session.products.script.get() {
-        Some(written) if !run.includes(Part::Pipeline) => Delivery::of(run)?.next(written.with_secrets),
+        Some(written) if !run.includes(Part::Pipeline) && !run.includes(Part::Host) => {
+            Delivery::of(run)?.next(written.with_secrets)
+        }
         _ => Vec::new(),
     };
-    if !lines.is_empty() && session.gitlab.is_connected() && run.settings.project.is_some() {
+    let waits = session.products.script.get().is_some() && !run.includes(Part::Pipeline);
+    if waits && session.gitlab.is_connected() && run.settings.project.is_some() {
         lines.push(Hint::new(
             "Then commit the pipeline file and run the first pipeline",
             Command::outrigger("setup --commit-pipeline --run-pipeline"),

@@ -186,6 +186,9 @@ pub struct Record {
     /// Expiry of the cluster token (RFC 3339); empty if it does not expire.
     #[serde(default)]
     pub token_expires: String,
+    /// The nonce of a script that was sent to the host and whose end was not seen; empty if there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub delivery: String,
 }
 
 impl Record {

@@ -14,6 +14,8 @@ pub enum Part {
     Token,
     /// Creates or changes the runner in GitLab.
     Runner,
+    /// Runs the launch script on the host.
+    Host,
     /// Commits the pipeline file.
     Commit,
     /// Runs the pipeline.

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::event::{Event, Fold, Mark, PlanLine};
 use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::run::Part;
 use crate::steps::contract::{AnyStep, Deciding, Forecast, Planned, Prints, Purpose, Reads, Writes};
 
 pub use select::{drop_unasked, select};
@@ -104,6 +105,15 @@ impl Plan {
 
     fn count(&self, decision: Decision) -> usize {
         self.all().filter(|line| line.decision == decision).count()
+    }
+
+    /// Forgets the problems of a part that apply has solved.
+    pub fn solve(&mut self, part: Part) {
+        for (step, lines) in self.steps.iter().zip(&mut self.shown) {
+            if step.info().part == Some(part) {
+                lines.retain(|line| line.decision != Decision::Unhealthy);
+            }
+        }
     }
 
     /// The plan as an event.

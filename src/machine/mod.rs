@@ -11,8 +11,10 @@ pub mod proxy;
 pub mod runner_config;
 pub mod script_files;
 pub mod secrets_file;
+pub mod ssh;
 pub mod target;
 pub mod uninstall;
+pub mod view;
 
 pub use config_entry::Entry;
 pub use global_section::GlobalSection;

@@ -161,7 +161,8 @@ pub fn undo_lines(run: &Run, notes: &Notes) -> Result<Vec<Line<PathBuf>>> {
     lines.extend(undo_line(&secrets_file::path_beside(&path), "secrets file", |text| {
         secrets_file::is_ours(text, deployment)
     })?);
-    if notes.script_digest().is_some() {
+    // With a host, run-script undoes the changes there.
+    if notes.script_digest().is_some() && run.settings.host.is_none() {
         lines.push(machine_line(run, notes));
     }
     Ok(lines)

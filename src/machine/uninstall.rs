@@ -6,6 +6,8 @@ use super::install::check_common;
 use super::launch_script::PARTS;
 use crate::base::error::Result;
 use crate::base::template::rendered;
+use crate::deployment::record::Record;
+use crate::settings::{Missing, Settings, missing_failure};
 
 const TEMPLATE: &str = include_str!("../../templates/uninstall.sh");
 
@@ -24,7 +26,24 @@ pub struct Uninstall<'a> {
     pub host: Option<&'a str>,
 }
 
-impl Uninstall<'_> {
+impl<'a> Uninstall<'a> {
+    /// The deployment's, as settings and record know it. Fails with OR0201 without the GitLab URL.
+    pub fn of(settings: &'a Settings, record: &'a Record) -> Result<Self> {
+        let Some(url) = &settings.gitlab_url else {
+            let note = "the URL in the entry on the host, such as https://gitlab.com";
+            return Err(missing_failure(vec![Missing::new("gitlabUrl", note)]));
+        };
+        let recorded = record.cluster.server.trim_end_matches('/');
+        let given = settings.kubernetes_host.as_ref().map(|host| host.value.as_str());
+        Ok(Self {
+            deployment: &settings.deployment.value,
+            outrigger_version: env!("CARGO_PKG_VERSION"),
+            name: &settings.deployment.value,
+            url: &url.value,
+            host: Some(given.unwrap_or(recorded)).filter(|host| !host.is_empty()),
+        })
+    }
+
     /// Renders the script. Fails with OR0711 for a deployment that is not a file name, an invalid version or a NUL
     /// byte.
     pub fn render(&self) -> Result<String> {

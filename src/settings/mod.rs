@@ -3,6 +3,7 @@
 
 pub mod check;
 mod file;
+mod host;
 mod metadata;
 mod options;
 mod paste;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 pub use crate::base::template::shell_word;
 pub use check::is_older;
+pub use host::Host;
 pub use options::{OPTIONS, RunOptions, run_options};
 pub use paste::{Completion, flags};
 pub use resolve::{Remembered, field_of_flag, resolve};

@@ -23,7 +23,7 @@ table! {
     quiet: bool,
         "", Output, "Print only errors, warnings and the last line".short('q');
     verbose: u8,
-        "", Output, "Print more: -v the steps in place and each request, -vv also bodies, with secrets masked".short('v');
+        "", Output, "Print steps in place and requests (-v), and bodies with secrets masked (-vv)".short('v');
     log_file: Option<PathBuf>,
         "FILE", Output, "Write events and requests to this file as JSON lines; with -vv also bodies";
     non_interactive: bool,
@@ -54,6 +54,8 @@ table! {
         "", Consent, "The recorded cluster no longer exists: remove its objects from the record";
     gitlab_gone: bool,
         "", Consent, "The recorded GitLab is permanently unavailable: remove its objects from the record";
+    host_gone: bool,
+        "", Consent, "The runner's host no longer exists: do not connect to it";
     revert_pipeline: bool,
         "", Run, "Revert outrigger's commit of the pipeline file, unless the file has changed since";
     now: bool,

@@ -11,7 +11,7 @@ use super::file::{self, FileValues, split};
 use super::options::OPTIONS;
 use super::row::{Group, Kind, Row};
 use super::table::SETTINGS;
-use super::value::{Reissue, Shape, Values};
+use super::value::{Place, Reissue, Shape, Values};
 use super::{Inputs, Settings, Source, Sourced};
 use crate::base::error::{Failure, Field, Id, Result};
 use crate::base::text;
@@ -203,6 +203,7 @@ impl<'a> Reader<'a> {
         self.pairs("--namespace-label", &mut settings.namespace_labels);
         self.pairs("--namespace-annotation", &mut settings.namespace_annotations);
         self.at_most_one_runner(settings);
+        self.host(settings);
         self.at_most_one_stdin(file, settings);
     }
 
@@ -249,6 +250,30 @@ impl<'a> Reader<'a> {
             }
             None => seen.insert(name.clone(), value.clone()).is_none(),
         });
+    }
+
+    /// `--host` means `--target ssh`. A recorded target gives way.
+    fn host(&mut self, settings: &mut Settings) {
+        let Some(host) = settings.host.clone() else {
+            // In the environment they may be meant for other deployments.
+            for (flag, key) in [("--host-key", "hostKeys"), ("--ssh-option", "sshOptions")] {
+                if matches!(settings.sources.get(key), Some(Source::Flag(_))) {
+                    self.problems.push((flag.to_owned(), "is only for --host".to_owned()));
+                }
+            }
+            return;
+        };
+        if settings.target.value != Place::Ssh {
+            if matches!(settings.target.source, Source::Record | Source::Default) {
+                settings.target = Sourced::new(Place::Ssh, host.source);
+            } else {
+                let why = "cannot be used with --host, which implies ssh";
+                self.problem("--target", &settings.target.value.to_string(), why);
+            }
+        }
+        if settings.script.as_ref().is_some_and(|script| script.value.as_os_str() == "-") {
+            self.problem("--script", "-", "cannot be used with --host, which needs a file");
+        }
     }
 
     fn at_most_one_runner(&mut self, settings: &Settings) {

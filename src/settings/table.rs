@@ -12,7 +12,7 @@ use super::value::{
     CacheType, InstallMethod, LogLevel, One, Place, PodSecurity, PullPolicy, Reissue, Risk, Secrets, Shape,
     Values,
 };
-use super::{Source, Sourced, check, metadata};
+use super::{Source, Sourced, check, host, metadata};
 
 /// The version of gitlab-runner to install.
 pub const DEFAULT_RUNNER_VERSION: &str = "19.4.1";
@@ -174,7 +174,16 @@ table! {
                 on the machine, the script leaves its service unchanged and says so.").recorded();
     script: Option<Sourced<PathBuf>>,
         "FILE", Machine, "File to write the launch script to; - for stdout".recorded();
-    target: Sourced<Place>,
+    host: Option<Sourced<String>> => host::host,
+        "[USER@]HOST[:PORT]", Machine, "Host to run the launch script on, over SSH; implies --target ssh"
+            .long("By the system's ssh, with your configuration, agent and known hosts. The login is root, or a user whose sudo\n\
+                needs no password. The host key has to be known.").recorded();
+    host_keys as "host-key": Vec<String> => host::host_key,
+        "KEY", Machine, "Public host key of the host, such as 'ssh-ed25519 AAAA…', in place of known_hosts; may be repeated"
+            .lines().recorded();
+    ssh_options as "ssh-option": Vec<String> => host::ssh_option,
+        "KEY=VALUE", Machine, "Option of ssh for --host, such as IdentityFile or ProxyJump; may be repeated".lines().recorded();
+    target: Sourced<Place> = if host.is_some() { Place::Ssh } else { Place::default() },
         "PLACE", Machine, "Where the launch script runs [default: lightsail]".recorded();
     secrets: Option<Sourced<Secrets>>,
         "HOW", Machine, "Put the secrets into the script or into a separate file [default: separate for ssh, else inline]".recorded();

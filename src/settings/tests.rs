@@ -72,6 +72,8 @@ fn samples(row: &Row) -> [&'static str; 4] {
             "3333333333333333333333333333333333333333",
             "4444444444444444444444444444444444444444",
         ],
+        ("hostKeys", _) => ["ssh-rsa AAAA1", "ssh-rsa AAAA2", "ssh-rsa AAAA3", "ssh-rsa AAAA4"],
+        ("sshOptions", _) => ["User=a", "User=b", "User=c", "User=d"],
         ("anchorUid", _) => ["uid-0001", "uid-0002", "uid-0003", "uid-0004"],
         ("namespaceLabels" | "namespaceAnnotations", _) => ["a/k=1", "k=2", "k=3", "k=4"],
         _ => ["v1", "v2", "v3", "v4"],
@@ -119,6 +121,9 @@ fn every_setting_follows_the_precedence() {
             // A --use-namespace must be one of the two namespaces.
             if let (Some((value, _)), "useNamespaces") = (wanted, row.key) {
                 args.extend(["--namespace", value]);
+            }
+            if ["hostKeys", "sshOptions"].contains(&row.key) {
+                args.extend(["--host", "vm"]);
             }
             let settings = run(&args, &env, file, recorded)
                 .unwrap_or_else(|f| panic!("{}: {f} {:?}", row.key, f.details));

@@ -24,6 +24,7 @@ use crate::deployment::plan::{Decision, Line};
 use crate::deployment::record::Record;
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::{self, view::RunnerToken};
+use crate::machine;
 use crate::settings::{Need, Settings};
 
 /// A future that stays on its thread.
@@ -37,6 +38,7 @@ pub struct Reads<'a> {
     pub notes: &'a Notes,
     pub cluster: &'a cluster::view::View,
     pub gitlab: &'a gitlab::view::View,
+    pub machine: &'a machine::view::View,
     /// Reads the user's files.
     pub intake: &'a Intake,
     pub progress: &'a dyn Reporter,
@@ -48,6 +50,7 @@ pub struct Writes<'a> {
     pub reads: Reads<'a>,
     pub cluster: &'a cluster::view::Hand,
     pub gitlab: &'a gitlab::view::Hand,
+    pub machine: &'a machine::view::Hand,
     pub journal: &'a Journal,
     /// Products of this step and earlier ones.
     pub products: &'a Products,
@@ -89,6 +92,16 @@ pub struct Forecast {
     pub tags_announced: bool,
     /// The pipeline file will be committed.
     pub commit: bool,
+    pub script: Option<Script>,
+}
+
+/// What launch-script decided.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// The digest that the machine should have.
+    pub digest: String,
+    /// The script will be written.
+    pub is_written: bool,
 }
 
 impl Forecast {
@@ -96,6 +109,7 @@ impl Forecast {
         self.unchecked.extend(other.unchecked.iter().cloned());
         self.tags_announced |= other.tags_announced;
         self.commit |= other.commit;
+        self.script = self.script.take().or_else(|| other.script.clone());
     }
 }
 

@@ -75,20 +75,26 @@ trait NoWrites {
     fn replace(&self) {}
     fn delete(&self) {}
     fn request_token(&self) {}
+    fn deliver(&self) {}
+    fn resume(&self) {}
 }
 
 impl NoWrites for View {}
 
+impl NoWrites for crate::machine::view::View {}
+
 #[test]
 fn observing_cannot_write() {
     let _ = |r: Reads<'_>| {
-        let Reads { run: _, notes: _, cluster, gitlab: _, intake: _, progress: _ } = r;
+        let Reads { run: _, notes: _, cluster, gitlab: _, machine, intake: _, progress: _ } = r;
         cluster.create();
         cluster.apply();
         cluster.merge();
         cluster.replace();
         cluster.delete();
         cluster.request_token();
+        machine.deliver();
+        machine.resume();
     };
 }
 

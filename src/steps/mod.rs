@@ -16,6 +16,7 @@ mod launch_script;
 mod preflight;
 pub mod prune;
 mod run_pipeline;
+mod run_script;
 
 #[cfg(test)]
 #[path = "fixture_tests.rs"]
@@ -37,6 +38,7 @@ pub static STEPS: &[&dyn AnyStep] = &[
     &issue_token::IssueToken,
     &create_runner::CreateRunner,
     &launch_script::LaunchScript,
+    &run_script::RunScript,
     &commit_pipeline::CommitPipeline,
     &run_pipeline::RunPipeline,
 ];

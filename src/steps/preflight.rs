@@ -83,6 +83,9 @@ impl Step for Preflight {
             "clusterAdmin",
             "keepAdminBinding",
             "forceConflicts",
+            "host",
+            "hostKeys",
+            "sshOptions",
         ],
         surveys: true,
         ..Info::DEFAULT

@@ -29,7 +29,7 @@ finish() {
 	# Without what JSON would escape.
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~')
 	cat >"$state.new" <<END &&
-{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason",{% if not undo %}"digest":"{{ noted_digest }}",{% endif %}"outrigger":"{{ outrigger_version }}","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason",{% if not undo %}"digest":"{{ noted_digest }}",{% endif %}{% if shared %}"delivery":"${OUTRIGGER_DELIVERY-}",{% endif %}"outrigger":"{{ outrigger_version }}","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
 		mv -f "$state.new" "$state.json"
 	exit "$code"

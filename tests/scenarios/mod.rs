@@ -17,6 +17,7 @@ mod endpoints;
 mod foreign;
 mod git_applied;
 mod gitlab;
+mod host;
 mod input;
 mod interrupted;
 mod leaving;
@@ -255,6 +256,20 @@ pub const FRONT_END: &[(&str, Scenario)] = &[
     ("pipes_without_a_writer_end_on_a_signal", believed::pipes_without_a_writer),
     ("explained_in_any_width", output::explained),
     ("pasted_pages", pasted::pages),
+];
+
+/// Scenarios with a stand-in for ssh: the doubles alone run them.
+#[allow(dead_code, reason = "the other tiers run none of them")]
+pub const HOST: &[(&str, Scenario)] = &[
+    ("host_gets_the_script_and_loses_it_again", host::delivered),
+    ("host_that_ssh_refuses", host::refused),
+    ("host_that_cannot_be_used", host::unusable),
+    ("host_whose_connection_is_cut", host::cut),
+    ("host_on_which_the_script_fails", host::failed),
+    ("host_on_which_a_script_runs", host::running),
+    ("host_is_seen_by_gitlab", host::in_gitlab),
+    ("host_that_is_gone", host::gone),
+    ("host_that_was_installed_again", host::installed_again),
 ];
 
 /// Scenarios that need a disk of their own: see [`disk::available`].

@@ -44,6 +44,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "launch-script --uninstall > uninstall.sh",
         ],
     ),
+    (
+        "run-script",
+        &[
+            "run-script --host root@vm.example.com",
+            "run-script --host admin@vm --ssh-option ProxyJump=bastion",
+        ],
+    ),
     ("commit-pipeline", &["commit-pipeline --print", "commit-pipeline --branch main"]),
     ("run-pipeline", &["run-pipeline", "run-pipeline --wait 20m"]),
     (

@@ -13,7 +13,7 @@ pub use create::{create, register, reset};
 pub use delete::{delete, settle};
 pub use describe::{Condition, condition, hosts};
 pub use find::{Confirmation, by_mark, confirmation, find};
-pub use wait::wait;
+pub use wait::{contact, wait};
 
 use serde_json::{Value, json};
 

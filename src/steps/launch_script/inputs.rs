@@ -1,7 +1,5 @@
 //! The inputs of the launch script: settings, the cluster's address and CA, and the user's additions.
 
-use std::path::Path;
-
 use crate::base::error::Result;
 use crate::base::secret::Secret;
 use crate::cluster::endpoint_ca::Trust;
@@ -51,15 +49,9 @@ pub fn modified(run: &Run) -> String {
         ("cache", &settings.cache_credentials_file, settings.cache_type.is_some()),
         ("proxy", &settings.runner_proxy_credentials_file, true),
     ];
-    let time = |path: &Path| {
-        let file = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-        let since = file.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-        Some(since.as_nanos())
-    };
-    let words = files
-        .into_iter()
-        .filter(|(.., is_used)| *is_used)
-        .filter_map(|(name, path, _)| Some(format!("{name}={}", time(&path.as_ref()?.value)?)));
+    let words = files.into_iter().filter(|(.., is_used)| *is_used).filter_map(|(name, path, _)| {
+        Some(format!("{name}={}", crate::base::files::modified(&path.as_ref()?.value)?))
+    });
     words.collect::<Vec<_>>().join(" ")
 }
 

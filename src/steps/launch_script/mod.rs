@@ -21,7 +21,9 @@ use crate::machine::script_files::{self, Delivery};
 use crate::machine::target;
 use crate::machine::{GlobalSection, Method, ScriptSecrets, cache, config_entry, proxy, runner_config};
 use crate::settings::{CacheType, Need, Source, Sourced};
-use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes, Written};
+use crate::steps::contract::{
+    Decided, Deciding, Forecast, Info, Outcome, Purpose, Reads, Script, Step, Writes, Written,
+};
 use inputs::{Inputs, gitlab_url, method, modified, sha256};
 
 pub struct LaunchScript;
@@ -46,8 +48,18 @@ pub struct Setup {
     given: Result<Option<Secret>>,
     /// The script file exists.
     exists: bool,
+    /// What the host of `--host` has; `None` without one, or if it cannot be looked at.
+    on_host: Option<OnHost>,
     /// The reason why the files cannot be written.
     delivery_refusal: Option<Failure>,
+}
+
+/// What a launch script left on the host.
+struct OnHost {
+    /// The digest of the last script that ended well.
+    digest: String,
+    /// An entry with tokens is there.
+    has_tokens: bool,
 }
 
 /// Writes the script.
@@ -150,12 +162,19 @@ impl Step for LaunchScript {
         let given = if writable { given_token(r).await } else { Ok(None) };
         let exists = inputs.delivery.script.exists();
         let delivery_refusal = inputs.delivery.check(r.run).err();
-        Ok(Seen::Setup(Box::new(Setup { inputs, verdict, live, given, exists, delivery_refusal })))
+        let on_host = on_host(r).await;
+        Ok(Seen::Setup(Box::new(Setup { inputs, verdict, live, given, exists, on_host, delivery_refusal })))
     }
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Box<Write>> {
         let Seen::Setup(seen) = seen else { return Decided::lines(Vec::new()) };
-        decide(d, seen).unwrap_or_else(Line::refuse).into()
+        let line = decide(d, seen).unwrap_or_else(Line::refuse);
+        let script =
+            Script { digest: seen.inputs.script(d.run, None).digest(), is_written: line.act.is_some() };
+        Decided {
+            forecast: Forecast { script: Some(script), ..Forecast::default() },
+            ..Decided::lines(vec![line])
+        }
     }
 
     fn ready(&self, _: &Run, act: &Box<Write>) -> Result<()> {
@@ -234,6 +253,17 @@ impl Step for LaunchScript {
     }
 }
 
+/// run-script says why a host cannot be looked at.
+async fn on_host(r: Reads<'_>) -> Option<OnHost> {
+    r.machine.host()?;
+    let facts = r.machine.look().await.ok()?;
+    let ended_well = facts.outcome.as_ref().filter(|outcome| outcome.result == "ok");
+    Some(OnHost {
+        digest: ended_well.map(|outcome| outcome.digest.clone()).unwrap_or_default(),
+        has_tokens: !facts.digest.is_empty(),
+    })
+}
+
 /// The missing settings without which the script cannot be written.
 fn lacks_source(run: &Run) -> Option<Failure> {
     if gitlab_url(run).is_none() {
@@ -263,7 +293,9 @@ struct Due {
     new_credentials: bool,
     /// The target or the place of the secrets has changed.
     another: bool,
-    /// A script with both tokens is required, because a token or the target has changed.
+    /// The host has not run this script, and it is not on this disk either.
+    absent: bool,
+    /// A script with both tokens is required, because a token or the target has changed, or the host has none.
     reissued: bool,
     has_cluster_token: bool,
     has_runner_token: bool,
@@ -276,13 +308,17 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
     let stale = renewal::script_is_stale(d.run, d.notes, live);
     let another = written.is_some() && seen.inputs.delivery.is_another(d.notes);
     let renewed = live.is_none_or(|live| renewal::renewal(d.run, d.notes, live).is_some());
+    let digest = seen.inputs.script(d.run, None).digest();
+    let missing = seen.on_host.as_ref().filter(|host| !seen.exists && host.digest != digest);
     Due {
-        same: written.as_deref() == Some(seen.inputs.script(d.run, None).digest().as_str()),
+        same: written.as_deref() == Some(digest.as_str()),
         new_credentials: has_new_credentials(d, seen),
         another,
+        absent: missing.is_some(),
         reissued: !d.run.settings.reissue.is_empty()
             || (written.is_some() && stale)
             || another
+            || missing.is_some_and(|host| written.is_some() && !host.has_tokens)
             || verdict.brings_token(),
         has_cluster_token: renewed || live.is_some_and(renewal::is_readable),
         has_runner_token: d.run.settings.runner_token_file.is_some() || verdict.brings_token(),
@@ -472,7 +508,7 @@ fn is_kept(d: &Deciding<'_>, seen: &Setup, due: &Due) -> bool {
         d.run.alone && settings.script.as_ref().is_some_and(|script| by_flag(&script.source)) && !seen.exists;
     // replaceEntry is not part of the digest.
     let to_replace = settings.replace_entry && settings.sources.get("replaceEntry").is_some_and(by_flag);
-    due.same && !due.new_credentials && !due.reissued && !asked_again && !to_replace
+    due.same && !due.new_credentials && !due.reissued && !due.absent && !asked_again && !to_replace
 }
 
 fn lacks_runner_token(due: &Due, verdict: &Verdict) -> Failure {

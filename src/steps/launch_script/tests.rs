@@ -48,6 +48,7 @@ fn base(world: &mut World) -> Seen {
         live: Some(live),
         given: Ok(None),
         exists: false,
+        on_host: None,
         delivery_refusal: None,
     }))
 }

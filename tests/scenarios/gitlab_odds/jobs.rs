@@ -10,7 +10,7 @@ pub fn stuck_and_slow(bed: &'static Doubles) {
     // Never booted: the wait ends and says what was last seen.
     let site = Site::new();
     let (scene, vm) = with_machine(bed, &site, Behaviour::Silent);
-    let _ = run_pipeline(&scene, &site, "3s").fails("OR0806").says("never contacted GitLab");
+    let _ = run_pipeline(&scene, &site, "3s").fails("OR0806").says("has not contacted GitLab");
     // Booted late: that is slow, not stuck.
     vm.set_behaviour(Behaviour::Succeed);
     let _ = run_pipeline(&scene, &site, "60s").run().code(0).says("succeeded on runner");
@@ -76,7 +76,7 @@ pub fn bad_ends(bed: &'static Doubles) {
         DriverOptions { behaviour: Behaviour::RegisterOnly, ..DriverOptions::new(&site.gitlab, &own) };
     let _vm = RunnerDriver::start(options);
     let output = run_pipeline(&scene, &site, "60s").fails("OR0911");
-    let _ = output.says("not on our runner").says(&format!("runner {theirs}"));
+    let _ = output.says("not on our runner").says(&format!("test on runner {theirs} (somebody else's)"));
 }
 
 pub fn running_job(bed: &'static Doubles) {

@@ -8,6 +8,7 @@ mod host;
 mod keys;
 mod look;
 mod methods;
+mod over_ssh;
 mod place;
 mod secrets;
 mod state;
@@ -52,6 +53,12 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("script_takes_one_key_of_a_crafted_file_on_trixie", keys::crafted_on_trixie),
     ("script_asks_no_source_that_it_does_not_need", keys::not_needed),
     ("script_leaves_updates_to_others_on_its_host", keys::others_on_its_host),
+    ("script_over_ssh_as_root_on_bookworm", over_ssh::bookworm),
+    ("script_over_ssh_by_sudo_on_trixie", over_ssh::trixie),
+    ("script_over_ssh_is_kept_out", over_ssh::kept_out),
+    ("script_over_ssh_through_a_cut_line", over_ssh::cut),
+    ("script_over_ssh_uploaded_in_part", over_ssh::upload),
+    ("script_over_ssh_beside_others", over_ssh::shared),
     ("script_is_taken_back", uninstall::apt),
     ("script_is_taken_back_without_helper_images", uninstall::slim),
     ("script_is_taken_back_with_its_binary", uninstall::binary),

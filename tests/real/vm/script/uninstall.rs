@@ -14,7 +14,7 @@ use super::place::{DEPLOYMENT, Place, entries, secrets};
 ///
 /// Apt leaves: the lists of its last update (until the next), its caches, which packages somebody asked for
 /// (`extended_states`). The tools for users leave the last but one of their files (`/etc/passwd-`).
-const LIST: &str = "{
+pub const LIST: &str = "{
 dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\\n'
 find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
 -o -path /root -o -path /var/log -o -path /var/lib/cloud -o -path /var/lib/systemd -o -path /var/lib/dpkg \
@@ -61,7 +61,7 @@ fn run(vm: &Vm, script: &str) -> String {
 }
 
 /// The lines of one list that the other has not.
-fn differences(before: &str, after: &str) -> Vec<String> {
+pub fn differences(before: &str, after: &str) -> Vec<String> {
     let only = |sign: &str, these: &str, those: &str| -> Vec<String> {
         let those: std::collections::BTreeSet<_> = those.lines().collect();
         these.lines().filter(|line| !those.contains(line)).map(|line| format!("{sign} {line}")).collect()

@@ -1,0 +1,292 @@
+//! Runs the launch script on the host of `--host`, over SSH, and undoes it there.
+
+use crate::base::error::{Failure, Id, Result};
+use crate::base::files;
+use crate::base::secret::Secret;
+use crate::cluster::authorized_networks;
+use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::run::{Part, Run};
+use crate::gitlab::runner;
+use crate::machine::uninstall::Uninstall;
+use crate::machine::view::{Access, Facts, locked};
+use crate::machine::{script_files, secrets_file};
+use crate::settings::{Need, Source};
+use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
+
+pub struct RunScript;
+
+/// Free space in KiB below which updates and logs soon fail.
+const LITTLE: u64 = 500 * 1024;
+
+pub struct Seen {
+    /// As `--host` has it.
+    host: String,
+    /// `None` with `--host-gone`.
+    facts: Option<Facts>,
+    /// A launch script is at its path.
+    exists: bool,
+}
+
+#[derive(Clone)]
+pub enum Act {
+    /// Runs the script that is at its path by then.
+    Run,
+    /// Follows the script that an earlier run of outrigger started, by its nonce.
+    Follow(String),
+}
+
+/// Runs the script that undoes the launch script.
+#[derive(Clone)]
+pub struct Uninstalled;
+
+impl Step for RunScript {
+    const INFO: Info = Info {
+        name: "run-script",
+        about: "Run the launch script on a host over SSH",
+        long: "Connects to the host of --host with the system's ssh, your configuration and agent. The host key has to be \
+         known, the login is root or a user whose sudo needs no password. The script and its secrets go over the \
+         connection into a directory in memory that only root can read; the script runs detached there, so a lost \
+         connection harms nothing. Its progress is shown as it comes. Then it waits until GitLab has seen the runner from \
+         this host, and removes the script and its secrets from this disk, unless --script names their place. teardown \
+         runs the script that undoes it the same way.",
+        keys: &["host", "hostKeys", "sshOptions", "script", "wait"],
+        gitlab: Need::Optional,
+        part: Some(Part::Host),
+        is_wanted: |settings, _| settings.host.is_some(),
+        undo_needs_cluster: false,
+        ..Info::DEFAULT
+    };
+    type Seen = Seen;
+    type Act = Act;
+    type Undo = Uninstalled;
+
+    async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
+        let Some(host) = r.machine.host().map(ToString::to_string) else {
+            if why == Purpose::Teardown {
+                return Ok(Seen { host: String::new(), facts: None, exists: false });
+            }
+            return Err(
+                Failure::new(Id::MissingInput, "the host is not set").hint("set --host [USER@]HOST[:PORT]")
+            );
+        };
+        let gone = why == Purpose::Teardown && r.run.options.host_gone;
+        let facts = if gone { None } else { Some(r.machine.look().await?.clone()) };
+        Ok(Seen { host, facts, exists: r.run.script_path().exists() })
+    }
+
+    fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
+        let Some(facts) = &seen.facts else { return Decided::lines(Vec::new()) };
+        if let Some(failure) = unusable(&seen.host, facts) {
+            return Line::refuse(failure).into();
+        }
+        if let Some(nonce) = &facts.running {
+            return running(d, &seen.host, nonce).into();
+        }
+        let wanted = d
+            .forecast
+            .script
+            .as_ref()
+            .map(|script| script.digest.clone())
+            .or_else(|| d.notes.script_digest());
+        let written = d.forecast.script.as_ref().is_some_and(|script| script.is_written);
+        let Some(wanted) = wanted else {
+            let failure = Failure::new(Id::MissingPrerequisite, "there is no launch script yet");
+            return Line::refuse(failure.hint(crate::base::error::Command::outrigger("launch-script")))
+                .into();
+        };
+        let Seen { host, .. } = seen;
+        let is_current =
+            facts.outcome.as_ref().is_some_and(|outcome| outcome.result == "ok" && outcome.digest == wanted);
+        if is_current && !written {
+            let mut lines = vec![Line::keep(format!("{host}: {}", shown(facts)))];
+            if facts.service != "active" {
+                let service = if facts.service.is_empty() { "unknown" } else { &facts.service };
+                lines.push(Line::unhealthy(format!("gitlab-runner's service on {host} is {service}")));
+            }
+            if let Some(free) = facts.free.filter(|free| *free < LITTLE) {
+                lines.push(Line::unhealthy(format!("{} MiB are free on {host}", free / 1024)));
+            }
+            return Decided::lines(lines);
+        }
+        if !written && !seen.exists {
+            // launch-script writes it again where it can.
+            let failure =
+                Failure::new(Id::MissingInput, format!("the script for {host} is not on this disk"))
+                    .detail(
+                        "because",
+                        "its digest is not that on the host, and launch-script is not to write it",
+                    )
+                    .hint("select launch-script too, or issue new tokens: --reissue all");
+            return Line::refuse(failure).into();
+        }
+        let decision = if facts.outcome.is_some() { Decision::Update } else { Decision::Create };
+        let by = if facts.access == Access::Sudo {
+            format!("as root, by sudo of {}", facts.user)
+        } else {
+            "as root".to_owned()
+        };
+        let what = match (&facts.outcome, facts.version.as_str()) {
+            (_, "") => String::new(),
+            (None, version) => format!("; gitlab-runner {version} is there already and stays"),
+            (Some(_), version) => format!("; gitlab-runner {version} is there"),
+        };
+        let path = script_files::absolute(&d.run.script_path());
+        let line = Line::new(
+            decision,
+            format!("the launch script on {host} ({}), {by}{what}", facts.system),
+            Act::Run,
+        );
+        let line = match facts.outcome.as_ref().filter(|outcome| outcome.result != "ok") {
+            Some(outcome) => {
+                line.detail(format!("its last run failed in step {}: {}", outcome.step, outcome.reason))
+            }
+            None => line,
+        };
+        line.about(Target::File(path)).into()
+    }
+
+    fn ready(&self, _: &Run, _: &Act) -> Result<()> {
+        Ok(())
+    }
+
+    async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Uninstalled>> {
+        let host = w.machine.host().map(ToString::to_string).unwrap_or_default();
+        let started = w.gitlab.now();
+        let delivered = match act {
+            Act::Follow(nonce) => w.machine.resume(&nonce).await,
+            Act::Run => {
+                let (script, secrets) = files_of(w.run)?;
+                w.machine.deliver(&script, secrets.as_ref()).await
+            }
+        };
+        let delivered = match delivered {
+            Err(failure) if failure.id == Id::HostCannotReach => return Err(with_network(w, failure).await),
+            delivered => delivered?,
+        };
+        let online = if w.gitlab.is_connected() && w.notes.record().gitlab.owned().is_some() {
+            runner::contact(w.gitlab, &delivered.system_id, started).await?
+        } else {
+            format!("not checked: online in GitLab ({})", w.gitlab.why_not())
+        };
+        let removed = if keeps_script(w.run) { "" } else { remove(w.run)? };
+        Ok(format!("ran on {host}; {online}{removed}").into())
+    }
+
+    fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Uninstalled>> {
+        if seen.host.is_empty() {
+            return Vec::new();
+        }
+        let host = &seen.host;
+        let Some(facts) = &seen.facts else {
+            return vec![Line::keep(format!("{host} (--host-gone: not undone there)"))];
+        };
+        if let Some(failure) = unusable(host, facts) {
+            return vec![Line::refuse(failure)];
+        }
+        if facts.running.is_some() {
+            return vec![Line::refuse(locked(host))];
+        }
+        if facts.outcome.is_none() && facts.digest.is_empty() {
+            return vec![Line::keep(format!("nothing of {} on {host}", d.run.names.deployment))];
+        }
+        vec![
+            Line::new(Decision::Remove, format!("the launch script's changes on {host}"), Uninstalled)
+                .detail("gitlab-runner too, if the script installed it and no other entry uses it"),
+        ]
+    }
+
+    async fn undo(&self, w: Writes<'_>, acts: Vec<Uninstalled>) -> Result<String> {
+        if acts.is_empty() {
+            return Ok(String::new());
+        }
+        let host = w.machine.host().map(ToString::to_string).unwrap_or_default();
+        let script = Secret::new(Uninstall::of(&w.run.settings, &w.notes.record())?.render()?);
+        w.machine.deliver(&script, None).await?;
+        Ok(format!("undone on {host}"))
+    }
+}
+
+/// Why the launch script cannot run there.
+fn unusable(host: &str, facts: &Facts) -> Option<Failure> {
+    let no_root = |why: String| {
+        Some(
+            Failure::new(
+                Id::NoRoot,
+                format!("{} on {host} has no root rights without a password", facts.user),
+            )
+            .detail("because", why)
+            .hint("log in as root: --host root@HOST")
+            .hint(format!(
+                "or let sudo ask for no password, for the time of the run: {} ALL=(root) NOPASSWD: ALL",
+                facts.user
+            ))
+            .hint("or copy the script and run it there by hand: --target ssh without --host"),
+        )
+    };
+    match facts.access {
+        Access::Password => return no_root("sudo asks it for a password, or lets it run nothing".to_owned()),
+        Access::None => return no_root("it is not root, and there is no sudo".to_owned()),
+        Access::Root | Access::Sudo => {}
+    }
+    (!facts.systemd).then(|| {
+        Failure::new(Id::UnusableHost, format!("{host} does not run systemd"))
+            .detail("system", facts.system.clone())
+            .hint("use a host with Debian or Ubuntu")
+    })
+}
+
+/// Another script runs there, or ours.
+fn running(d: &Deciding<'_>, host: &str, nonce: &str) -> Line<Act> {
+    if d.notes.record().delivery == *nonce {
+        let text = format!("the launch script that runs on {host} since an earlier run of outrigger");
+        return Line::new(Decision::Update, text, Act::Follow(nonce.to_owned()));
+    }
+    Line::refuse(locked(host))
+}
+
+fn shown(facts: &Facts) -> String {
+    let service =
+        if facts.service.is_empty() { String::new() } else { format!(", service {}", facts.service) };
+    format!("gitlab-runner {}{service}", facts.version)
+}
+
+/// outrigger itself reaches the API server, so the cluster may admit only listed networks.
+async fn with_network(w: Writes<'_>, failure: Failure) -> Failure {
+    let address = w.machine.look().await.map(|facts| facts.address.clone()).unwrap_or_default();
+    let is_address = address.parse::<std::net::IpAddr>().is_ok();
+    let target = &w.cluster.target;
+    match authorized_networks::admit(&target.context, &target.endpoint.url, &address).filter(|_| is_address) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// The script at its path, and its secrets, if they are in a file beside it.
+fn files_of(run: &Run) -> Result<(Secret, Option<Secret>)> {
+    let path = run.script_path();
+    let text = |bytes: Vec<u8>| Secret::new(String::from_utf8_lossy(&bytes).into_owned());
+    let script = files::read(&path)?.ok_or_else(|| {
+        Failure::new(Id::MissingPrerequisite, format!("there is no launch script {}", path.display()))
+            .hint(crate::base::error::Command::outrigger("launch-script"))
+    })?;
+    let secrets = files::read(&secrets_file::path_beside(&path))?
+        .filter(|bytes| secrets_file::is_ours(&String::from_utf8_lossy(bytes), &run.names.deployment));
+    Ok((text(script), secrets.map(text)))
+}
+
+/// Whether the user named the place of the script.
+fn keeps_script(run: &Run) -> bool {
+    run.settings.script.as_ref().is_some_and(|script| script.source != Source::Default)
+}
+
+/// Removes the script and its secrets from this disk.
+fn remove(run: &Run) -> Result<&'static str> {
+    let path = run.script_path();
+    let secrets = files::remove(&secrets_file::path_beside(&path))?;
+    let script = files::remove(&path)?;
+    Ok(if script || secrets { "; its files are removed from this disk" } else { "" })
+}
+
+#[cfg(test)]
+#[path = "run_script_tests.rs"]
+mod tests;

@@ -1,0 +1,230 @@
+//! The script runs if the host has not run it, and nothing of anybody else's runs there.
+
+use super::*;
+use crate::machine::view::Outcome as Left;
+use crate::steps::contract::Script;
+use crate::steps::fixture::{self, World};
+
+/// The digest that the host should have.
+const DIGEST: &str = "0123abcd";
+
+/// A fresh Debian, to which one logs in as root; the script will be written.
+fn base(world: &mut World) -> Seen {
+    world.forecast.script = Some(Script { digest: DIGEST.to_owned(), is_written: true });
+    let facts = Facts {
+        user: "root".to_owned(),
+        access: Access::Root,
+        system: "debian 12".to_owned(),
+        systemd: true,
+        free: Some(20_000_000),
+        ..Facts::default()
+    };
+    Seen { host: "vm".to_owned(), facts: Some(facts), exists: false }
+}
+
+/// The script has run there and is not on this disk.
+fn ran(world: &mut World, seen: &mut Seen) {
+    world.forecast.script = Some(Script { digest: DIGEST.to_owned(), is_written: false });
+    let facts = at(seen);
+    facts.digest = DIGEST.to_owned();
+    facts.version = "19.4.1".to_owned();
+    facts.service = "active".to_owned();
+    facts.outcome = Some(Left { result: "ok".to_owned(), digest: DIGEST.to_owned(), ..Left::default() });
+}
+
+fn at(seen: &mut Seen) -> &mut Facts {
+    seen.facts.as_mut().expect("the host is looked at")
+}
+
+fn left(seen: &mut Seen) -> &mut Left {
+    at(seen).outcome.as_mut().expect("a script has run")
+}
+
+#[test]
+fn decisions() {
+    let shown = |act: &Act| match act {
+        Act::Run => "Run".to_owned(),
+        Act::Follow(nonce) => format!("Follow {nonce}"),
+    };
+    fixture::table(
+        &RunScript,
+        base,
+        shown,
+        &[
+            (
+                "runs the script on a fresh host",
+                &[],
+                |_, _| {},
+                &["Create Run: the launch script on vm (debian 12), as root"],
+            ),
+            (
+                "says that a runner of others stays",
+                &[],
+                |_, seen| at(seen).version = "18.0.0".to_owned(),
+                &["Create Run: gitlab-runner 18.0.0 is there already and stays"],
+            ),
+            (
+                "names the user of sudo",
+                &[],
+                |_, seen| {
+                    at(seen).access = Access::Sudo;
+                    at(seen).user = "admin".to_owned();
+                },
+                &["Create Run: as root, by sudo of admin"],
+            ),
+            ("keeps what has run", &[], ran, &["Keep: =vm: gitlab-runner 19.4.1, service active"]),
+            (
+                "runs a new script",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    world.forecast.script = Some(Script { digest: "another".to_owned(), is_written: true });
+                },
+                &["Update Run: gitlab-runner 19.4.1 is there"],
+            ),
+            (
+                "runs a script with the same digest and new tokens",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    world.forecast.script = Some(Script { digest: DIGEST.to_owned(), is_written: true });
+                },
+                &["Update Run"],
+            ),
+            (
+                "runs a script again that failed, from this disk",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    seen.exists = true;
+                    left(seen).result = "failed".to_owned();
+                    left(seen).step = "install".to_owned();
+                    left(seen).reason = "the disk is full".to_owned();
+                },
+                &["Update Run: its last run failed in step install: the disk is full"],
+            ),
+            (
+                "takes the digest from the notes if launch-script is not selected",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    world.forecast.script = None;
+                    world.record.script_digest = DIGEST.to_owned();
+                },
+                &["Keep"],
+            ),
+            (
+                "refuses without a script",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    left(seen).digest = "another".to_owned();
+                },
+                &["Refuse MissingInput: not on this disk | --reissue all"],
+            ),
+            (
+                "refuses before a script was ever written",
+                &[],
+                |world, _| world.forecast.script = None,
+                &["Refuse MissingPrerequisite: outrigger launch-script"],
+            ),
+            (
+                "a service that does not run is a problem",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    at(seen).service = "failed".to_owned();
+                },
+                &["Keep", "Unhealthy!: gitlab-runner's service on vm is failed"],
+            ),
+            (
+                "a disk that is nearly full is a problem",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    at(seen).free = Some(100_000);
+                },
+                &["Keep", "Unhealthy!: 97 MiB are free on vm"],
+            ),
+            (
+                "refuses a login whose sudo asks for a password",
+                &[],
+                |_, seen| at(seen).access = Access::Password,
+                &["Refuse NoRoot: NOPASSWD | --host root@HOST | --target ssh"],
+            ),
+            (
+                "refuses a login without sudo",
+                &[],
+                |_, seen| at(seen).access = Access::None,
+                &["Refuse NoRoot: there is no sudo"],
+            ),
+            (
+                "refuses a host without systemd",
+                &[],
+                |_, seen| at(seen).systemd = false,
+                &["Refuse UnusableHost: does not run systemd"],
+            ),
+            (
+                "refuses while a script of others runs",
+                &[],
+                |_, seen| at(seen).running = Some("aa".to_owned()),
+                &["Refuse HostLocked"],
+            ),
+            (
+                "follows a script of an earlier run",
+                &[],
+                |world, seen| {
+                    at(seen).running = Some("aa".to_owned());
+                    world.record.delivery = "aa".to_owned();
+                },
+                &["Update Follow aa"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn decisions_to_undo() {
+    let undo = |_: &Uninstalled| "Uninstall".to_owned();
+    fixture::undo_table(
+        &RunScript,
+        |world| {
+            let mut seen = base(world);
+            ran(world, &mut seen);
+            seen
+        },
+        undo,
+        &[
+            ("undoes the script", &[], |_, _| {}, &["Remove Uninstall: the launch script's changes on vm"]),
+            (
+                "undoes a script that failed before it wrote an entry",
+                &[],
+                |_, seen| at(seen).digest.clear(),
+                &["Remove Uninstall"],
+            ),
+            (
+                "nothing of the deployment is there",
+                &[],
+                |_, seen| {
+                    at(seen).digest.clear();
+                    at(seen).outcome = None;
+                },
+                &["Keep: nothing of demo on vm"],
+            ),
+            ("with --host-gone", &[], |_, seen| seen.facts = None, &["Keep: --host-gone"]),
+            ("without a host", &[], |_, seen| seen.host.clear(), &[]),
+            (
+                "refuses while a script runs",
+                &[],
+                |_, seen| at(seen).running = Some("aa".to_owned()),
+                &["Refuse HostLocked"],
+            ),
+            (
+                "refuses without root rights",
+                &[],
+                |_, seen| at(seen).access = Access::Password,
+                &["Refuse NoRoot"],
+            ),
+        ],
+    );
+}

@@ -1,0 +1,1 @@
+put id "$(first /etc/gitlab-runner/.runner_system_id)"

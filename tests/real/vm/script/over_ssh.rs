@@ -1,0 +1,199 @@
+//! The launch script through `setup --host`: the real `ssh`, a real sshd, the real package's behaviour.
+
+use std::time::{Duration, Instant};
+
+use super::super::common::run::{Cli, Running, SOON};
+use super::super::vm::Vm;
+use super::super::vm::beds::{Beds, VERSION};
+use super::super::vm::roots::Root;
+use super::super::vm::ssh::{Home, Ssh, User};
+use super::look::{CONFIG, log};
+use super::place::{DEPLOYMENT, Place, entries};
+use super::uninstall::{LIST, differences};
+
+/// `setup` on the machine, as a user whose home is this one.
+fn setup<'a>(place: &'a Place, home: &Home) -> Cli<'a> {
+    on(place.setup(), home)
+}
+
+/// A command on the machine.
+fn on<'a>(command: Cli<'a>, home: &Home) -> Cli<'a> {
+    command.flag("--host", home.target()).env("PATH", path(home))
+}
+
+/// The host is recorded: only ssh has to be found.
+fn again<'a>(place: &'a Place, subcommand: &str, home: &Home) -> Cli<'a> {
+    place.command(subcommand).env("PATH", path(home))
+}
+
+fn path(home: &Home) -> String {
+    format!("{}:/usr/local/bin:/usr/bin:/bin", home.bin().display())
+}
+
+/// The tokens in our entry.
+fn tokens(vm: &Vm) -> Vec<String> {
+    let entry = &entries(vm)[0];
+    let bearer = entry["kubernetes"]["bearer_token"].as_str();
+    [entry["token"].as_str(), bearer].map(|token| token.expect("an entry has both tokens").to_owned()).into()
+}
+
+/// Tokens are in config.toml alone, and nothing of the delivery is left.
+fn assert_clean(vm: &Vm, ssh: &Ssh<'_>) {
+    let tokens = tokens(vm);
+    let words: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let files: Vec<_> = vm.files_with(&words).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(files, [CONFIG]);
+    for text in [vm.journal(), log(vm), ssh.log()] {
+        assert!(words.iter().all(|word| !text.contains(word)), "a token is shown");
+    }
+    assert_eq!(vm.sh("ls /run | grep '^outrigger-' | grep -v lock || true"), "");
+}
+
+/// A bare host, there and back. `user` is root or may use sudo.
+fn there_and_back(beds: &Beds, root: Root, user: User) {
+    let place = Place::new(beds);
+    let vm = beds.vm(root);
+    place.connect(&vm);
+    vm.boot_idle();
+    let ssh = vm.ssh();
+    let home = ssh.hostile(user);
+    vm.write("/root/list.sh", LIST);
+    let before = vm.sh("sh /root/list.sh");
+    let watch = vm.watch(&["glrt-", "eyJhbGciOi"]);
+    let output = setup(&place, &home).run().code(0).says("the service is running");
+    let _ = output.says("GitLab has seen runner").says("its files are removed from this disk");
+    let seen = watch.end();
+    let shown = seen.iter().filter(|line| !line.starts_with("gitlab-runner,")).count();
+    assert_eq!(shown, 0, "processes show a secret: {seen:?}");
+    assert_clean(&vm, &ssh);
+    assert!(!place.home.script(DEPLOYMENT).exists());
+    assert_eq!(place.runner().1.len(), 1);
+    // Nothing that the user's configuration adds has had an effect.
+    for name in ["proxy-command", "local-command"] {
+        assert!(!ssh.folder().join(name).exists(), "{name}");
+    }
+    assert_eq!(vm.read("/tmp/remote-command"), None);
+    // A second run looks, and changes nothing.
+    let (entry, sessions) = (vm.read(CONFIG), ssh.sessions());
+    let _ = again(&place, "setup", &home).run().code(0).says("Nothing to change");
+    let _ = again(&place, "status", &home)
+        .arg("-v")
+        .run()
+        .code(0)
+        .says(&format!("gitlab-runner {VERSION}, service active"));
+    assert_eq!((vm.read(CONFIG), ssh.sessions()), (entry, sessions + 2));
+    // And back.
+    let _ = again(&place, "teardown", &home).arg("--yes").run().code(0).says("undone on");
+    let mut after = differences(&before, &vm.sh("sh /root/list.sh"));
+    // sudo's own mark, at its first use.
+    after.retain(|line| !line.ends_with("/.sudo_as_admin_successful"));
+    assert!(after.is_empty(), "{after:#?}");
+}
+
+pub fn bookworm(beds: &Beds) {
+    there_and_back(beds, Root::Bookworm, User::Root);
+}
+
+pub fn trixie(beds: &Beds) {
+    there_and_back(beds, Root::Trixie, User::Sudo);
+}
+
+/// What keeps outrigger out stops it before anything is made, and before a byte of the script is sent.
+pub fn kept_out(beds: &Beds) {
+    let place = Place::new(beds);
+    let vm = beds.vm(Root::Bookworm);
+    place.connect(&vm);
+    let ssh = vm.ssh();
+    let made = place.cluster.requests().len();
+    for (user, says) in [(User::SudoWithPassword, "OR0425"), (User::Plain, "OR0425")] {
+        let _ = setup(&place, &ssh.home(user, "")).run().code(4).says(says);
+    }
+    let home = ssh.home(User::Root, "");
+    ssh.stop();
+    let _ = setup(&place, &home).run().code(8).says("OR0807").says("Connection refused");
+    ssh.start();
+    // Another key than the known one: nothing is said to it.
+    let sessions = ssh.sessions();
+    ssh.replace_host_keys();
+    let _ = setup(&place, &ssh.hostile(User::Root)).run().code(9).says("OR0913");
+    assert_eq!(ssh.sessions(), sessions, "{}", ssh.log());
+    // The right one by flag, whatever is in known_hosts.
+    let keys = ssh.host_keys();
+    let preflight = on(place.command("preflight"), &home);
+    let wrong = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let _ = preflight.clone().flag("--host-key", wrong).run().code(9).says("OR0913");
+    assert_eq!(ssh.sessions(), sessions);
+    let _ = preflight.flag("--host-key", &*keys[0]).run().code(0);
+    let writes =
+        place.cluster.requests().into_iter().skip(made).filter(|request| request.method == "PATCH").count();
+    assert_eq!(writes, 0, "nothing was made");
+}
+
+fn until(running: &mut Running<'_>, text: &str) {
+    let begun = Instant::now();
+    while !running.has_said(text) {
+        assert!(begun.elapsed() < SOON, "it does not say {text:?}");
+        assert!(!running.poll(), "it ended without {text:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A line that is cut, sshd that is restarted, outrigger that is killed: the script goes on, and is followed.
+pub fn cut(beds: &Beds) {
+    let place = Place::new(beds);
+    let vm = beds.vm(Root::Bookworm);
+    place.connect(&vm);
+    let ssh = vm.ssh();
+    let home = ssh.home(User::Root, "");
+    let command = setup(&place, &home);
+    let mut running = command.start();
+    until(&mut running, "log in /var/log");
+    ssh.entrance().cut();
+    ssh.restart();
+    let _ = running.kill();
+    // The script is found running by the same command.
+    let output = setup(&place, &home).run().code(0);
+    let shown = output.stderr();
+    assert!(shown.contains("since an earlier run") || shown.contains("Nothing to change"), "{output}");
+    assert_eq!(entries(&vm).len(), 1);
+    assert_clean(&vm, &ssh);
+}
+
+/// An upload that ends early runs nothing. Every place of the program is tried without a machine
+/// (`src/machine/ssh/tests.rs`).
+pub fn upload(beds: &Beds) {
+    let place = Place::new(beds);
+    let vm = beds.vm(Root::Bookworm);
+    place.connect(&vm);
+    let ssh = vm.ssh();
+    let home = ssh.home(User::Root, "");
+    let setup = setup(&place, &home).flag("--wait", "1s");
+    let ran = || vm.read("/var/log/outrigger-acme.log").is_some();
+    for kilobytes in [15, 30] {
+        ssh.entrance().cut_after(kilobytes * 1024);
+        let _ = setup.run().code(8).says("OR0807");
+        assert!(!ssh.entrance().will_cut(), "the upload is larger than {kilobytes} kB");
+        // What has begun would show within this time.
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!ran(), "an upload of {kilobytes} kB ran something");
+    }
+    let _ = setup.run();
+    vm.wait("the script", ran);
+}
+
+/// A host with somebody's runner: its entries stay.
+pub fn shared(beds: &Beds) {
+    let place = Place::new(beds);
+    let vm = beds.vm(Root::Trixie);
+    place.connect(&vm);
+    let ssh = vm.ssh();
+    let home = ssh.home(User::Sudo, "");
+    let _ = setup(&place, &home).run().code(0);
+    let theirs = "\n[[runners]]\n  name = \"theirs\"\n  url = \"https://gitlab.example\"\n  token = \"x\"\n  executor = \"shell\"\n";
+    let config = vm.read(CONFIG).expect("an entry");
+    vm.write(CONFIG, format!("{config}{theirs}"));
+    let _ = again(&place, "teardown", &home).arg("--yes").run().code(0).says("undone on");
+    let left = vm.read(CONFIG).expect("theirs stays");
+    assert!(left.contains("name = \"theirs\"") && !left.contains(DEPLOYMENT), "{left}");
+    assert_eq!(vm.sh("systemctl is-active gitlab-runner"), "active");
+}
