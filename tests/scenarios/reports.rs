@@ -105,7 +105,6 @@ fn several_deployments(bed: &'static Doubles) {
         scene.setup().flag("--deployment", &other).run().code(0);
         add("list", scene.home.outrigger("list"));
         add("list-names", scene.home.outrigger("list").args(["-o", "name"]));
-        add("list-live", scene.command("list").arg("--live"));
         scene.teardown().flag("--deployment", &other).run().code(0);
         scene.teardown().run().code(0);
     }
