@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::text::count;
@@ -33,7 +33,7 @@ pub struct Place {
 pub struct Seen {
     /// The runner namespace, then the job namespace.
     places: Vec<Place>,
-    /// What jobs can reach in an existing job namespace, in words.
+    /// What jobs can reach in an existing job namespace, in words; empty if nothing.
     reach: Option<String>,
     /// The Role is already there, so the user accepted this before.
     works_already: bool,
@@ -234,7 +234,7 @@ async fn survey(r: Reads<'_>, seen: &mut Seen) {
 
 /// The line of an existing job namespace, with what jobs can reach there.
 fn shared(run: &Run, seen: &Seen, line: Line<Act>, reach: &str) -> Line<Act> {
-    if line.decision != Decision::Keep {
+    if line.decision != Decision::Keep || reach.is_empty() {
         return line;
     }
     let line = if run.settings.accepts(Risk::SharedNamespace) || seen.works_already {
@@ -366,9 +366,11 @@ fn decide_level(run: &Run, place: &Place, live: &Object) -> Line<Act> {
     }
 }
 
-/// What jobs can reach in an existing namespace, in words.
+/// What jobs can reach in an existing namespace, in words; empty for what every namespace has, the ServiceAccount
+/// `default`.
 async fn reach(view: &View, namespace: &str) -> String {
     let mut parts = Vec::new();
+    let mut is_empty = true;
     for (noun, resource) in [
         ("Secret", "secrets"),
         ("ServiceAccount", "serviceaccounts"),
@@ -376,11 +378,19 @@ async fn reach(view: &View, namespace: &str) -> String {
     ] {
         let path = format!("/api/v1/namespaces/{namespace}/{resource}");
         parts.push(match view.list_metadata(&format!("list {resource}"), &path).await {
-            Ok(items) => count(items.len(), noun),
-            Err(_) => format!("an unknown number of {noun}s (not listable)"),
+            Ok(items) => {
+                let is_default =
+                    |item: &Value| noun == "ServiceAccount" && item["metadata"]["name"] == "default";
+                is_empty &= items.iter().all(is_default);
+                count(items.len(), noun)
+            }
+            Err(_) => {
+                is_empty = false;
+                format!("an unknown number of {noun}s (not listable)")
+            }
         });
     }
-    parts.join(", ")
+    if is_empty { String::new() } else { parts.join(", ") }
 }
 
 #[cfg(test)]

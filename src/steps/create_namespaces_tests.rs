@@ -91,6 +91,15 @@ fn decisions() {
                 ],
             ),
             (
+                "keeps an empty namespace without consent",
+                USED,
+                |world, seen| {
+                    used(world, seen);
+                    seen.reach = Some(String::new());
+                },
+                &["Keep: used as it is", "Keep: used as it is"],
+            ),
+            (
                 "keeps existing namespaces with consent",
                 ACCEPTED,
                 used,
