@@ -56,8 +56,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
             return Ok(Ended::failed(vec![failure], changed));
         }
     }
-    if session.machine.mutations() > 0 && session.gitlab.is_connected() {
-        // GitLab has seen the runner since the plan was made.
+    if session.products.online.get().is_some() {
         plan.solve(Part::Runner);
     }
     if changed {

@@ -138,6 +138,15 @@ impl GitlabSide {
     }
 }
 
+/// A script that was sent to the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub nonce: String,
+    /// It undoes the launch script.
+    #[serde(default)]
+    pub undoes: bool,
+}
+
 /// The record of a deployment. Unknown fields are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -186,9 +195,13 @@ pub struct Record {
     /// Expiry of the cluster token (RFC 3339); empty if it does not expire.
     #[serde(default)]
     pub token_expires: String,
-    /// The nonce of a script that was sent to the host and whose end was not seen; empty if there is none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub delivery: String,
+    /// The script that was sent to the host and whose end was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
+    /// The launch script was written and has not been seen to end well on the host. Its digest does not tell: new tokens
+    /// do not change it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub script_due: bool,
 }
 
 impl Record {

@@ -22,6 +22,8 @@ use crate::settings::Host;
 
 /// A look ends after this time, whatever the host does.
 const LOOK: Duration = Duration::from_secs(60);
+/// Bytes of a script's output that are shown.
+const MOST: usize = 8 * 1024 * 1024;
 /// Pauses between attempts to connect again.
 const AGAIN: [u64; 4] = [1, 2, 4, 8];
 
@@ -82,6 +84,12 @@ pub struct Facts {
     pub system_id: String,
     /// The nonce of the delivery that runs there now.
     pub running: Option<String>,
+    /// Whether there is apt-get.
+    pub apt: bool,
+    /// Programs that a delivery needs and that are not there.
+    pub lacks: Vec<String>,
+    /// Free memory for files below `/run` in KiB.
+    pub memory: Option<u64>,
 }
 
 impl Facts {
@@ -107,6 +115,9 @@ impl Facts {
             "service" => self.service = text,
             "id" => self.system_id = text,
             "running" => self.running = Some(text),
+            "apt" => self.apt = !value.is_empty(),
+            "lacks" => self.lacks.push(text),
+            "memory" => self.memory = value.parse().ok(),
             _ => {}
         }
     }
@@ -224,10 +235,10 @@ pub struct Delivered {
 struct Heard {
     /// Bytes of the script's output in whole lines.
     bytes: usize,
-    log: Log,
-    text: String,
     /// What comes is the script's.
     started: bool,
+    /// What ssh and the host said at the first connection.
+    first: String,
     /// Connections so far.
     connections: usize,
     /// The host said that it started the script.
@@ -269,11 +280,12 @@ impl Heard {
             Said::Line(..) if !self.started => {}
             Said::Line(text, bytes) => {
                 self.bytes += bytes;
+                if self.bytes > MOST {
+                    return;
+                }
                 let line = text.strip_prefix("outrigger: ").unwrap_or(&text);
                 if !line.trim().is_empty() {
-                    self.text.push_str(line);
-                    self.text.push('\n');
-                    for line in self.log.update(&self.text) {
+                    for line in Log::default().update(&format!("{line}\n")) {
                         progress.event(&Event::Log { job: host.to_owned(), line });
                     }
                 }
@@ -294,23 +306,31 @@ impl Hand {
     /// # Errors
     /// As [`View::look`]; OR0508 if the script fails, or OR0807, OR0810, OR0708 and OR0914 for what it says; OR0602 if
     /// another script runs there; OR0807 if its end is not seen in time, which harms nothing.
-    pub async fn deliver(&self, script: &Secret, secrets: Option<&Secret>) -> Result<Delivered> {
+    pub async fn deliver(
+        &self,
+        script: &Secret,
+        secrets: Option<&Secret>,
+        undoes: bool,
+    ) -> Result<Delivered> {
         let access = self.look().await?.access;
         let (ssh, _pins) = self.ssh()?;
         let nonce = record::random_hex(16)?;
-        self.journal.write(|record| record.delivery.clone_from(&nonce))?;
+        let delivery = record::Delivery { nonce: nonce.clone(), undoes };
+        self.journal.write(|record| record.delivery = Some(delivery))?;
         let place = Place { deployment: &self.run.names.deployment, nonce: &nonce };
         let program = place.run(script, secrets)?;
         let mut heard = Heard::default();
         self.delivered.set(self.delivered.get() + 1);
         let ended = self.connect(&ssh, access, &program, &nonce, &mut heard).await?;
-        if heard.end.is_none() && !ended.answered && !ended.said.trim().is_empty() && !heard.started {
+        if heard.end.is_none() && !ended.answered && !heard.started {
             let refusal = ssh.refusal(&ended);
             // The upload may have been cut at any byte: whether it ran is asked below.
             if refusal.id != Id::SshUnreachable {
+                self.ended()?;
                 return Err(refusal);
             }
         }
+        heard.first = ended.said;
         self.follow(&ssh, access, &nonce, heard).await
     }
 
@@ -322,7 +342,7 @@ impl Hand {
         let access = self.look().await?.access;
         let (ssh, _pins) = self.ssh()?;
         self.delivered.set(self.delivered.get() + 1);
-        self.follow(&ssh, access, nonce, Heard { started: true, confirmed: true, ..Heard::default() }).await
+        self.follow(&ssh, access, nonce, Heard { confirmed: true, ..Heard::default() }).await
     }
 
     /// Connects again until the end was heard.
@@ -352,7 +372,8 @@ impl Hand {
                 );
                 self.limits.cancel.unless_requested(tokio::time::sleep(pause)).await?;
             }
-            heard.started = true;
+            // What a login prints comes first.
+            heard.started = false;
             let program = Secret::new(place.resume(heard.bytes)?);
             last = self.connect(ssh, access, &program, nonce, &mut heard).await?.said;
         }
@@ -409,12 +430,14 @@ impl Hand {
             }
             (Some(End::Absent), _) => {
                 self.ended()?;
-                return Err(Failure::new(
-                    Id::SshUnreachable,
-                    format!("the connection to {host} was lost before the script started"),
-                )
-                .detail("on the host", "nothing was run")
-                .hint("run the same command again"));
+                let failure = Failure::new(Id::SshUnreachable, format!("the script did not start on {host}"));
+                let failure = match heard.first.trim() {
+                    "" => failure,
+                    said => failure.detail("ssh says", message::text(said)),
+                };
+                return Err(failure
+                    .detail("on the host", "nothing was run")
+                    .hint("run the same command again"));
             }
             (Some(End::Damaged), _) => {
                 self.ended()?;
@@ -436,7 +459,7 @@ impl Hand {
 
     /// Forgets the delivery, which has ended.
     fn ended(&self) -> Result<()> {
-        self.journal.write(|record| record.delivery.clear())
+        self.journal.write(|record| record.delivery = None)
     }
 }
 
@@ -446,24 +469,37 @@ pub fn locked(host: &str) -> Failure {
         .hint("wait until it has ended, and run the same command again")
 }
 
+/// The script's words for an answer of the API server that refuses the runner: `templates/launch/prove.sh`.
+const REFUSED: [&str; 3] = ["refuses the token", "is not that of", "may not create pods"];
+
 /// The launch script's own words as a failure: its step decides what to do.
 fn failed(host: &str, outcome: &Outcome, deployment: &str) -> Failure {
     let reason = message::text(&outcome.reason);
+    let says = |words: &[&str]| words.iter().any(|word| outcome.reason.contains(word));
     let failure = |id, text: String| Failure::new(id, text).detail("the script says", reason.clone());
     match outcome.step.as_str() {
-        "prove-cluster" if outcome.reason.contains("does not reach") => {
+        "prove-cluster" if says(&["certificate"]) => {
+            failure(Id::HostProof, format!("{host} cannot verify the API server's certificate"))
+                .hint("something on the way may terminate TLS; compare the certificates from both places")
+        }
+        // Whatever else fails before the API server has answered.
+        "prove-cluster"
+            if says(&["does not reach"]) || outcome.reason.starts_with("https://") && !says(&REFUSED) =>
+        {
             failure(Id::HostCannotReach, format!("{host} does not reach the API server"))
                 .hint("open the way in the network: a firewall, or the cluster's authorized networks")
         }
-        "prove-gitlab" if outcome.reason.contains("verify failed") => {
+        "prove-gitlab" if says(&["verify failed"]) => {
             failure(Id::HostWithoutGitlab, format!("{host} does not reach GitLab"))
                 .hint("open the way in the network, or set a proxy: --runner-https-proxy URL")
         }
-        "prove-cluster" => {
+        "prove-cluster" if says(&REFUSED) => {
             failure(Id::HostProof, format!("the cluster refuses the runner's credentials on {host}"))
         }
-        "prove-gitlab" => failure(Id::HostProof, format!("GitLab refuses the runner's token on {host}"))
-            .hint("issue a new one: --reissue runner"),
+        "prove-gitlab" if says(&["GitLab refuses"]) => {
+            failure(Id::HostProof, format!("GitLab refuses the runner's token on {host}"))
+                .hint("issue a new one: --reissue runner")
+        }
         "look" | "config"
             if outcome.reason.contains("is here")
                 || outcome.reason.contains("is not ours")

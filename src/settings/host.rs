@@ -105,6 +105,15 @@ pub fn ssh_option(value: &str) -> Result<String, String> {
     {
         return Err("switches the check of the host key off".to_owned());
     }
+    // ssh puts them into a command line for a shell.
+    let is_hop = |hop: &str| Host::parse(hop.strip_prefix("ssh://").unwrap_or(hop)).is_ok();
+    if *known == "ProxyJump" && text != "none" && !text.split(',').all(is_hop) {
+        return Err("is not [USER@]HOST[:PORT], or several of them separated by commas".to_owned());
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "._-+\\@:".contains(c);
+    if ["User", "HostKeyAlias"].contains(known) && (text.starts_with('-') || !text.chars().all(is_name)) {
+        return Err("is not made of letters, digits, . _ - + \\ @ and :".to_owned());
+    }
     if ["Port", "ConnectTimeout"].contains(known) && text.parse::<u16>().is_err() {
         return Err("is not a number".to_owned());
     }
@@ -175,6 +184,10 @@ mod tests {
         assert_eq!(ssh_option("port=2222").as_deref(), Ok("Port=2222"));
         for text in [
             "ProxyCommand=id",
+            "ProxyJump=`touch${IFS}x`",
+            "ProxyJump=bastion,$(id)",
+            "ProxyJump=-oProxyCommand=id",
+            "HostKeyAlias=`id`",
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
             "UserKnownHostsFile=~/.ssh/known_hosts /dev/null",

@@ -123,6 +123,8 @@ pub struct Products {
     /// The SHA of this run's commit.
     pub commit: OnceCell<String>,
     pub script: OnceCell<Written>,
+    /// Set when the runner was seen at work after the plan was made.
+    pub online: OnceCell<()>,
 }
 
 /// The launch script of this run.

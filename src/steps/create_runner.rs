@@ -236,7 +236,11 @@ fn decide(
             let place = project.filter(|_| noun == "project runner");
             let place = place.map(|project| format!(" in {project}")).unwrap_or_default();
             let text = format!("{noun}{place}: locked, only jobs tagged {tags}");
-            vec![Line::new(Decision::Create, text, Act::Create(body.clone()))]
+            let line = Line::new(Decision::Create, text, Act::Create(body.clone()));
+            let gone = notes.record().gitlab.owned().map(|gone| gone.id);
+            vec![gone.into_iter().fold(line, |line, id| {
+                line.detail(format!("runner {id}, which setup created, no longer exists in GitLab"))
+            })]
         }
         Verdict::Keep { ours, update, differs, reset } => {
             kept(run, ours, update, differs, reset.as_deref(), condition)

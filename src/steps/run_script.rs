@@ -8,9 +8,9 @@ use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::runner;
 use crate::machine::uninstall::Uninstall;
-use crate::machine::view::{Access, Facts, locked};
+use crate::machine::view::{Access, Delivered, Facts, locked};
 use crate::machine::{script_files, secrets_file};
-use crate::settings::{Need, Source};
+use crate::settings::{InstallMethod, Need, Source, check};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
 
 pub struct RunScript;
@@ -31,13 +31,14 @@ pub struct Seen {
 pub enum Act {
     /// Runs the script that is at its path by then.
     Run,
-    /// Follows the script that an earlier run of outrigger started, by its nonce.
-    Follow(String),
+    /// Follows the script that an earlier run of outrigger started, by its nonce; `anew`: then runs the one that is at
+    /// its path by then.
+    Follow { nonce: String, anew: bool },
 }
 
-/// Runs the script that undoes the launch script.
+/// Runs the script that undoes the launch script, or follows the one with this nonce.
 #[derive(Clone)]
-pub struct Uninstalled;
+pub struct Uninstalled(Option<String>);
 
 impl Step for RunScript {
     const INFO: Info = Info {
@@ -79,8 +80,12 @@ impl Step for RunScript {
         if let Some(failure) = unusable(&seen.host, facts) {
             return Line::refuse(failure).into();
         }
-        if let Some(nonce) = &facts.running {
-            return running(d, &seen.host, nonce).into();
+        if !facts.apt && *d.run.settings.install_method != InstallMethod::Binary {
+            let failure = Failure::new(Id::UnusableHost, format!("{} has no apt-get", seen.host));
+            return Line::refuse(failure.detail("system", facts.system.clone()).hint(
+                "use a host with Debian or Ubuntu, or install the binary: --install-method binary --binary-sha256 HEX",
+            ))
+            .into();
         }
         let wanted = d
             .forecast
@@ -88,7 +93,12 @@ impl Step for RunScript {
             .as_ref()
             .map(|script| script.digest.clone())
             .or_else(|| d.notes.script_digest());
+        // New tokens do not change the digest.
         let written = d.forecast.script.as_ref().is_some_and(|script| script.is_written);
+        let is_due = written || d.notes.record().script_due;
+        if let Some(nonce) = &facts.running {
+            return running(d, &seen.host, nonce, written).into();
+        }
         let Some(wanted) = wanted else {
             let failure = Failure::new(Id::MissingPrerequisite, "there is no launch script yet");
             return Line::refuse(failure.hint(crate::base::error::Command::outrigger("launch-script")))
@@ -97,11 +107,23 @@ impl Step for RunScript {
         let Seen { host, .. } = seen;
         let is_current =
             facts.outcome.as_ref().is_some_and(|outcome| outcome.result == "ok" && outcome.digest == wanted);
-        if is_current && !written {
+        if is_current && !is_due {
             let mut lines = vec![Line::keep(format!("{host}: {}", shown(facts)))];
             if facts.service != "active" {
                 let service = if facts.service.is_empty() { "unknown" } else { &facts.service };
                 lines.push(Line::unhealthy(format!("gitlab-runner's service on {host} is {service}")));
+            }
+            let planned = &d.run.settings.runner_version.value;
+            if facts.version.is_empty() || check::is_older(&facts.version, planned) {
+                let version = if facts.version.is_empty() { "not installed" } else { &facts.version };
+                lines.push(Line::unhealthy(format!(
+                    "gitlab-runner on {host} is {version}, planned is {planned}"
+                )));
+            }
+            if facts.digest.is_empty() {
+                lines.push(Line::unhealthy(format!(
+                    "the runner's entry was not written on {host}, or was removed"
+                )));
             }
             if let Some(free) = facts.free.filter(|free| *free < LITTLE) {
                 lines.push(Line::unhealthy(format!("{} MiB are free on {host}", free / 1024)));
@@ -151,24 +173,30 @@ impl Step for RunScript {
 
     async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Uninstalled>> {
         let host = w.machine.host().map(ToString::to_string).unwrap_or_default();
-        let started = w.gitlab.now();
         let delivered = match act {
-            Act::Follow(nonce) => w.machine.resume(&nonce).await,
-            Act::Run => {
-                let (script, secrets) = files_of(w.run)?;
-                w.machine.deliver(&script, secrets.as_ref()).await
+            Act::Follow { nonce, anew: false } => w.machine.resume(&nonce).await,
+            Act::Follow { nonce, anew: true } => {
+                // However it ends, the new script comes after it.
+                let _ = w.machine.resume(&nonce).await;
+                deliver(w).await
             }
+            Act::Run => deliver(w).await,
         };
         let delivered = match delivered {
             Err(failure) if failure.id == Id::HostCannotReach => return Err(with_network(w, failure).await),
             delivered => delivered?,
         };
         let online = if w.gitlab.is_connected() && w.notes.record().gitlab.owned().is_some() {
-            runner::contact(w.gitlab, &delivered.system_id, started).await?
+            let seen = runner::contact(w.gitlab, &delivered.system_id, w.gitlab.now()).await?;
+            if seen.is_well {
+                let _ = w.products.online.set(());
+            }
+            seen.text
         } else {
             format!("not checked: online in GitLab ({})", w.gitlab.why_not())
         };
         let removed = if keeps_script(w.run) { "" } else { remove(w.run)? };
+        w.journal.write(|record| record.script_due = false)?;
         Ok(format!("ran on {host}; {online}{removed}").into())
     }
 
@@ -183,25 +211,31 @@ impl Step for RunScript {
         if let Some(failure) = unusable(host, facts) {
             return vec![Line::refuse(failure)];
         }
-        if facts.running.is_some() {
-            return vec![Line::refuse(locked(host))];
+        let undo = |nonce: Option<String>| {
+            Line::new(Decision::Remove, format!("the launch script's changes on {host}"), Uninstalled(nonce))
+                .detail("gitlab-runner too, if the script installed it and no other entry uses it")
+        };
+        if let Some(nonce) = &facts.running {
+            let is_ours =
+                d.notes.record().delivery.as_ref().is_some_and(|ours| ours.nonce == *nonce && ours.undoes);
+            return vec![if is_ours { undo(Some(nonce.clone())) } else { Line::refuse(locked(host)) }];
         }
         if facts.outcome.is_none() && facts.digest.is_empty() {
             return vec![Line::keep(format!("nothing of {} on {host}", d.run.names.deployment))];
         }
-        vec![
-            Line::new(Decision::Remove, format!("the launch script's changes on {host}"), Uninstalled)
-                .detail("gitlab-runner too, if the script installed it and no other entry uses it"),
-        ]
+        vec![undo(None)]
     }
 
     async fn undo(&self, w: Writes<'_>, acts: Vec<Uninstalled>) -> Result<String> {
-        if acts.is_empty() {
-            return Ok(String::new());
-        }
         let host = w.machine.host().map(ToString::to_string).unwrap_or_default();
-        let script = Secret::new(Uninstall::of(&w.run.settings, &w.notes.record())?.render()?);
-        w.machine.deliver(&script, None).await?;
+        match acts.into_iter().next() {
+            None => return Ok(String::new()),
+            Some(Uninstalled(Some(nonce))) => w.machine.resume(&nonce).await?,
+            Some(Uninstalled(None)) => {
+                let script = Secret::new(Uninstall::of(&w.run.settings, &w.notes.record())?.render()?);
+                w.machine.deliver(&script, None, true).await?
+            }
+        };
         Ok(format!("undone on {host}"))
     }
 }
@@ -228,20 +262,35 @@ fn unusable(host: &str, facts: &Facts) -> Option<Failure> {
         Access::None => return no_root("it is not root, and there is no sudo".to_owned()),
         Access::Root | Access::Sudo => {}
     }
-    (!facts.systemd).then(|| {
-        Failure::new(Id::UnusableHost, format!("{host} does not run systemd"))
+    let lack = if !facts.systemd {
+        "does not run systemd".to_owned()
+    } else if !facts.lacks.is_empty() {
+        format!("has no {}", facts.lacks.join(", "))
+    } else if facts.memory.is_some_and(|memory| memory < 4 * 1024) {
+        "has less than 4 MiB free below /run".to_owned()
+    } else {
+        return None;
+    };
+    Some(
+        Failure::new(Id::UnusableHost, format!("{host} {lack}"))
             .detail("system", facts.system.clone())
-            .hint("use a host with Debian or Ubuntu")
-    })
+            .hint("use a host with Debian or Ubuntu"),
+    )
 }
 
 /// Another script runs there, or ours.
-fn running(d: &Deciding<'_>, host: &str, nonce: &str) -> Line<Act> {
-    if d.notes.record().delivery == *nonce {
-        let text = format!("the launch script that runs on {host} since an earlier run of outrigger");
-        return Line::new(Decision::Update, text, Act::Follow(nonce.to_owned()));
+fn running(d: &Deciding<'_>, host: &str, nonce: &str, anew: bool) -> Line<Act> {
+    if d.notes.record().delivery.as_ref().is_some_and(|ours| ours.nonce == nonce && !ours.undoes) {
+        let then = if anew { ", and then the new one" } else { "" };
+        let text = format!("the launch script that runs on {host} since an earlier run of outrigger{then}");
+        return Line::new(Decision::Update, text, Act::Follow { nonce: nonce.to_owned(), anew });
     }
     Line::refuse(locked(host))
+}
+
+async fn deliver(w: Writes<'_>) -> Result<Delivered> {
+    let (script, secrets) = files_of(w.run)?;
+    w.machine.deliver(&script, secrets.as_ref(), false).await
 }
 
 fn shown(facts: &Facts) -> String {

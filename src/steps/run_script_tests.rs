@@ -1,6 +1,7 @@
 //! The script runs if the host has not run it, and nothing of anybody else's runs there.
 
 use super::*;
+use crate::deployment::record::Delivery;
 use crate::machine::view::Outcome as Left;
 use crate::steps::contract::Script;
 use crate::steps::fixture::{self, World};
@@ -17,6 +18,7 @@ fn base(world: &mut World) -> Seen {
         system: "debian 12".to_owned(),
         systemd: true,
         free: Some(20_000_000),
+        apt: true,
         ..Facts::default()
     };
     Seen { host: "vm".to_owned(), facts: Some(facts), exists: false }
@@ -36,6 +38,10 @@ fn at(seen: &mut Seen) -> &mut Facts {
     seen.facts.as_mut().expect("the host is looked at")
 }
 
+fn delivery(undoes: bool) -> Option<Delivery> {
+    Some(Delivery { nonce: "aa".to_owned(), undoes })
+}
+
 fn left(seen: &mut Seen) -> &mut Left {
     at(seen).outcome.as_mut().expect("a script has run")
 }
@@ -44,7 +50,7 @@ fn left(seen: &mut Seen) -> &mut Left {
 fn decisions() {
     let shown = |act: &Act| match act {
         Act::Run => "Run".to_owned(),
-        Act::Follow(nonce) => format!("Follow {nonce}"),
+        Act::Follow { nonce, anew } => format!("Follow {nonce}{}", if *anew { " Run" } else { "" }),
     };
     fixture::table(
         &RunScript,
@@ -175,9 +181,67 @@ fn decisions() {
                 &[],
                 |world, seen| {
                     at(seen).running = Some("aa".to_owned());
-                    world.record.delivery = "aa".to_owned();
+                    world.record.delivery = delivery(false);
+                    world.forecast.script = None;
+                    world.record.script_digest = DIGEST.to_owned();
                 },
                 &["Update Follow aa"],
+            ),
+            (
+                "follows it before it runs a new one",
+                &[],
+                |world, seen| {
+                    at(seen).running = Some("aa".to_owned());
+                    world.record.delivery = delivery(false);
+                },
+                &["Update Follow aa Run: and then the new one"],
+            ),
+            (
+                "does not follow a script that undoes",
+                &[],
+                |world, seen| {
+                    at(seen).running = Some("aa".to_owned());
+                    world.record.delivery = delivery(true);
+                },
+                &["Refuse HostLocked"],
+            ),
+            (
+                "runs a script that was written and not seen to end well, whatever its digest",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    seen.exists = true;
+                    world.record.script_due = true;
+                },
+                &["Update Run"],
+            ),
+            (
+                "an old gitlab-runner and an entry that is gone are problems",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    at(seen).version = "18.0.0".to_owned();
+                    at(seen).digest.clear();
+                },
+                &["Keep", "Unhealthy!: is 18.0.0, planned is 19.4.1", "Unhealthy!: the runner's entry"],
+            ),
+            (
+                "refuses a host without apt",
+                &[],
+                |_, seen| at(seen).apt = false,
+                &["Refuse UnusableHost: no apt-get | --install-method binary"],
+            ),
+            (
+                "refuses a host without the programs of a delivery",
+                &[],
+                |_, seen| at(seen).lacks = vec!["flock".to_owned(), "base64".to_owned()],
+                &["Refuse UnusableHost: vm has no flock, base64"],
+            ),
+            (
+                "refuses a host without memory for files",
+                &[],
+                |_, seen| at(seen).memory = Some(100),
+                &["Refuse UnusableHost: below /run"],
             ),
         ],
     );
@@ -185,7 +249,10 @@ fn decisions() {
 
 #[test]
 fn decisions_to_undo() {
-    let undo = |_: &Uninstalled| "Uninstall".to_owned();
+    let undo = |Uninstalled(nonce): &Uninstalled| match nonce {
+        Some(nonce) => format!("Follow {nonce}"),
+        None => "Uninstall".to_owned(),
+    };
     fixture::undo_table(
         &RunScript,
         |world| {
@@ -218,6 +285,15 @@ fn decisions_to_undo() {
                 &[],
                 |_, seen| at(seen).running = Some("aa".to_owned()),
                 &["Refuse HostLocked"],
+            ),
+            (
+                "follows a script of an earlier teardown",
+                &[],
+                |world, seen| {
+                    at(seen).running = Some("aa".to_owned());
+                    world.record.delivery = delivery(true);
+                },
+                &["Remove Follow aa"],
             ),
             (
                 "refuses without root rights",

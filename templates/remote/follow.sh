@@ -4,14 +4,18 @@ follow() {
 	until [ -e "$dir/out" ] || [ -e "$dir/exit" ]; do
 		tries=$((tries + 1))
 		if [ ! -d "$dir" ] || [ "$tries" -gt 100 ]; then
-			put absent
-			told
+			absent
 			return
 		fi
 		sleep 0.1
 	done
 	while :; do
-		ended=no
+		ended=no pid=''
+		# Another follower has seen the end, or another delivery has cleaned up.
+		if [ ! -d "$dir" ]; then
+			absent
+			return
+		fi
 		# Before the output is read: what comes later is read the next time.
 		if [ -e "$dir/exit" ]; then
 			ended=yes
@@ -36,6 +40,13 @@ follow() {
 		put exit "$(cat "$dir/exit")"
 	fi
 	rm -rf "$dir"
+}
+
+# There is no such delivery, or no longer. What one left that never started goes.
+absent() {
+	told
+	flock -n "$base.lock" rm -rf "$dir" 2>/dev/null
+	put absent
 }
 
 # What the script left.

@@ -17,19 +17,24 @@ first() {
 }
 put system "$(. /etc/os-release 2>/dev/null && echo "$ID $VERSION_ID")"
 put systemd "$([ ! -d /run/systemd/system ] || echo yes)"
+put apt "$(command -v apt-get)"
+for program in flock base64 sha256sum setsid; do
+	command -v "$program" >/dev/null || put lacks "$program"
+done
 put free "$(df -Pk / | awk 'NR == 2 { print $4 }')"
+put memory "$(df -Pk /run | awk 'NR == 2 { print $4 }')"
 put status "$(first "$state.json")"
 put digest "$(first "$state.digest" | cut -d ' ' -f 1)"
 put version "$(gitlab-runner --version 2>/dev/null | sed -n 's/^Version: *//p')"
 put service "$(systemctl is-active gitlab-runner 2>/dev/null)"
 {% include "id.sh" %}
-if [ -e "$base.lock" ] && read -r delivery pid <"$base.lock" && [ -d "/proc/$pid" ]; then put running "$delivery"; fi
+if [ -e "$base.lock" ] && read -r delivery pid <"$base.lock" && [ -d "/proc/${pid:-none}" ]; then put running "$delivery"; fi
 put end
 END
 }
 
 put user "$(id -un)"
-put address "$(echo "${SSH_CONNECTION-}" | cut -d " " -f 3)"
+put address "$(echo "${SSH_CONNECTION-}" | cut -d ' ' -f 3)"
 if [ "$(id -u)" -eq 0 ]; then
 	put access root
 	look | sh -s

@@ -6,6 +6,7 @@ resume() {
 	exec </dev/null
 	nonce=$1 base={{ base | sh }} state={{ state | sh }}
 	dir=$base.$nonce
+	[ ! -d "$dir" ] || put started
 	follow {{ from | sh }}
 }
 

@@ -23,6 +23,7 @@ inside() {
 	unshare --user --map-root-user --mount sh -c '
 		mount --bind "$1/run" /run
 		mount --bind "$1/lib" /var/lib
+		mount --bind "$1/os-release" "$(readlink -f /etc/os-release)"
 		export PATH="$1/host:$PATH" D="$1"
 		exec sh -c "$2"
 	' ssh "$D" "$last"
@@ -45,6 +46,7 @@ cp script "$D/got.script"
 [ -z "$2" ] || cp "$2" "$D/got.secrets"
 echo "outrigger: begins"
 if grep -q ^#.outrigger-uninstall script; then
+	while [ -e "$D/slow-undo" ]; do sleep 0.1; done
 	rm -f "$state.json" "$state.digest"
 	exit 0
 fi
@@ -57,6 +59,9 @@ echo "{\"result\":\"$result\",\"step\":\"$step\",\"reason\":\"$reason\",\"digest
 [ $result = ok ] || exit 1
 echo "$digest x" >"$state.digest"
 "#;
+
+/// The one of the stand-in for gitlab-runner.
+const SYSTEM_ID: &str = "s_0123456789ab";
 
 /// A scene with a host.
 struct Host<'a> {
@@ -72,7 +77,11 @@ impl<'a> Host<'a> {
         }
         let host = Self { scene: Scene::new(bed, User::Admin), dir };
         host.program("bin/ssh", SSH);
+        host.steer("os-release", "ID=debian\nVERSION_ID=12\n");
         host.program("host/sh", SH);
+        // The system id of gitlab-runner is read so.
+        host.program("host/dd", "#!/bin/sh\ncat \"$D/id\" 2>/dev/null\n");
+        host.steer("id", SYSTEM_ID);
         host.program("host/systemctl", "#!/bin/sh\necho active\n");
         host.program("host/gitlab-runner", "#!/bin/sh\necho 'Version:      19.4.1'\n");
         host.program("host/systemd-run", "#!/bin/sh\nexit 1\n");
@@ -150,6 +159,18 @@ pub fn delivered(bed: &dyn Bed) {
     let _ = host.command("status").arg("-v").run().code(0).says("gitlab-runner 19.4.1, service active");
     assert_eq!(host.read("argv").lines().count(), calls + 2, "a look each");
     let _ = host.scene.home.outrigger("list").run().code(0).says("admin@vm.test:2222");
+    // New tokens are not in the digest: a script that was written and not seen to run is sent all the same.
+    host.steer("says", "ssh: connect to host vm.test port 2222: No route to host\r\n");
+    let later = format!("if [ -e \"$D/says\" ] && [ \"$(wc -l <\"$D/argv\")\" -gt {} ]", calls + 3);
+    host.program("bin/ssh", &SSH.replace("if [ -e \"$D/says\" ]", &later));
+    let again = host.with(scene.setup()).flag("--reissue", "cluster").flag("--wait", "1s");
+    let _ = again.run().code(8).says("OR0807");
+    assert!(script.exists());
+    host.program("bin/ssh", SSH);
+    fs::remove_file(host.path("says")).expect("it was there");
+    fs::remove_file(host.path("got.script")).expect("it was there");
+    let _ = host.command("setup").run().code(0).says("ran on admin@vm.test:2222");
+    assert!(host.path("got.script").exists() && !script.exists());
     // Undone there, too.
     let _ = host.command("teardown").arg("--yes").run().code(0).says("undone on admin@vm.test:2222");
     assert!(!host.status_file().exists());
@@ -265,6 +286,20 @@ pub fn running(bed: &dyn Bed) {
     until(&mut next, "since an earlier");
     fs::remove_file(host.path("slow")).expect("it was there");
     let _ = next.wait().code(0).says("ran on");
+    assert!(!host.scene.home.script(&host.scene.deployment).exists());
+
+    // The same for the script that undoes it.
+    host.steer("slow-undo", "");
+    let teardown = host.command("teardown").arg("--yes");
+    let mut first = teardown.start();
+    until(&mut first, "| begins");
+    interrupt(&first);
+    let _ = first.wait().code(130).says("goes on there by itself");
+    let teardown = host.command("teardown").arg("--yes");
+    let mut next = teardown.start();
+    until(&mut next, "This removes");
+    fs::remove_file(host.path("slow-undo")).expect("it was there");
+    let _ = next.wait().code(0).says("undone on");
 }
 
 /// A host that is gone does not keep the rest of a teardown.

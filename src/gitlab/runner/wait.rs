@@ -21,28 +21,38 @@ pub async fn wait(view: &View, time: Duration) -> Result<()> {
     Ok(())
 }
 
+/// What was seen of the runner after a script has run.
+pub struct Contact {
+    /// In words.
+    pub text: String,
+    /// Nothing keeps the runner from taking jobs.
+    pub is_well: bool,
+}
+
 /// Waits for up to `--wait` until the machine with this system id has contacted GitLab since `started`, by GitLab's
 /// clock. Returns that in words. Fails with OR0808 (exit 8) if it does not.
-pub async fn contact(view: &View, system_id: &str, started: jiff::Timestamp) -> Result<String> {
+pub async fn contact(view: &View, system_id: &str, started: jiff::Timestamp) -> Result<Contact> {
+    if system_id.is_empty() {
+        let text = "not checked: online in GitLab (the host has no system id in /etc/gitlab-runner)";
+        return Ok(Contact { text: text.to_owned(), is_well: false });
+    }
     let look = async || {
         let Found::Ours(ours) = find(view).await? else { return Ok(Continue(())) };
         let seen = ours.managers.iter().find(|manager| {
-            let is_there = system_id.is_empty() || manager.system_id == system_id;
-            is_there && manager.contacted.is_some_and(|time| time.as_second() >= started.as_second())
+            manager.system_id == system_id
+                && manager.contacted.is_some_and(|time| time.as_second() >= started.as_second())
         });
-        Ok(seen.map_or(Continue(()), |_| Break(ours.runner.id)))
+        let is_well = condition(view, &ours).problems.is_empty();
+        Ok(seen.map_or(Continue(()), |_| Break((ours.runner.id, is_well))))
     };
     let tell =
         |(): &(), waited| view.progress.waiting("run-script", "the runner's contact with GitLab", waited);
     let pace = Pace::new(&view.limits, 500, 5000).within(view.run.settings.wait);
-    if let Ok(id) = wait::until(pace, tell, look).await? {
-        return Ok(format!("GitLab has seen runner {id} from there"));
+    if let Ok((id, is_well)) = wait::until(pace, tell, look).await? {
+        return Ok(Contact { text: format!("GitLab has seen runner {id} from there"), is_well });
     }
-    let from = match system_id {
-        "" => String::new(),
-        id => format!(" from the host (system id {id})"),
-    };
-    let message = format!("GitLab has not seen runner {}{from} within --wait", name_of(view));
+    let from = format!("from the host (system id {system_id})");
+    let message = format!("GitLab has not seen runner {} {from} within --wait", name_of(view));
     Err(Failure::new(Id::NoContact, message)
         .hint("look at gitlab-runner's log on the host: journalctl -u gitlab-runner")
         .hint(("to wait for it", Command::outrigger("status --wait 10m"))))

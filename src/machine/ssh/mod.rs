@@ -100,12 +100,9 @@ impl Ssh {
         if let Some(file) = &self.known_hosts {
             option(&format!("UserKnownHostsFile={file}"));
             option("GlobalKnownHostsFile=/dev/null");
+            option("KnownHostsCommand=none");
             option(&format!("HostKeyAlias={ALIAS}"));
         }
-        for text in &self.login.options {
-            option(text);
-        }
-        option(CONNECT_TIMEOUT);
         let host = &self.login.host;
         if let Some(user) = &host.user {
             arguments.extend(["-l".to_owned(), user.clone()]);
@@ -113,7 +110,12 @@ impl Ssh {
         if let Some(port) = host.port {
             arguments.extend(["-p".to_owned(), port.to_string()]);
         }
-        arguments.extend(["--".to_owned(), host.name.clone()]);
+        let mut option = |text: &str| arguments.extend(["-o".to_owned(), text.to_owned()]);
+        for text in &self.login.options {
+            option(text);
+        }
+        option(CONNECT_TIMEOUT);
+        arguments.extend(["--".to_owned(), self.login.host.name.clone()]);
         arguments
     }
 

@@ -19,7 +19,10 @@ fn options_of_outrigger_come_first_and_the_host_last() {
     let at = |text: &str| arguments.iter().position(|one| one == text).unwrap_or_else(|| panic!("{text}"));
     assert!(at("StrictHostKeyChecking=yes") < at("IdentityFile=/a b"));
     assert!(at("ConnectTimeout=3") < at("ConnectTimeout=10"), "ssh takes the first");
-    assert_eq!(arguments[arguments.len() - 6..], ["-l", "admin", "-p", "2222", "--", "::1"]);
+    // The user and the port that are shown are those that are used.
+    assert!(at("-l") < at("IdentityFile=/a b") && arguments[at("-l") + 1] == "admin");
+    assert_eq!(arguments[at("-p") + 1], "2222");
+    assert_eq!(arguments[arguments.len() - 2..], ["--", "::1"]);
     assert!(arguments.iter().any(|one| one == "BatchMode=yes"));
 }
 
@@ -30,7 +33,9 @@ fn pinned_keys_replace_all_known_hosts() {
     let arguments = ssh.arguments();
     let first = arguments.iter().find(|one| one.starts_with("UserKnownHostsFile"));
     assert_eq!(first.map(String::as_str), Some("UserKnownHostsFile=/pins"));
-    assert!(arguments.iter().any(|one| one == "GlobalKnownHostsFile=/dev/null"));
+    for option in ["GlobalKnownHostsFile=/dev/null", "KnownHostsCommand=none"] {
+        assert!(arguments.iter().any(|one| one == option), "{option}");
+    }
 }
 
 #[test]

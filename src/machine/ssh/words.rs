@@ -15,35 +15,37 @@ pub fn refusal(login: &Login, said: &str) -> Failure {
     let (host, pinned) = (&login.host, !login.keys.is_empty());
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let by_hand = |flag: &str| Command::Whole(format!("ssh {flag}{}", arguments(login)));
-    let failure = if has(&["HOST IDENTIFICATION HAS CHANGED", "Host key for"])
-        || (pinned && has(&["Host key verification failed", "host key is known for"]))
-    {
-        let known = if pinned { "--host-key" } else { "known_hosts" };
-        Failure::new(Id::HostKeyChanged, format!("{host} has another host key than {known} says")).hint(
+    let failure =
+        if has(&["HOST IDENTIFICATION HAS CHANGED", "Host key for", "REVOKED HOST KEY", "marked as revoked"])
+            || (pinned && has(&["Host key verification failed", "host key is known for"]))
+        {
+            let known = if pinned { "--host-key" } else { "known_hosts" };
+            Failure::new(Id::HostKeyChanged, format!("{host} has another host key than {known} says")).hint(
             "find out why: the host may have been installed again, or another machine answers in its place",
         )
-    } else if has(&["Host key verification failed", "host key is known for"]) {
-        Failure::new(Id::HostKeyUnknown, format!("the host key of {host} is not known"))
-            .hint(("log in once, and compare the fingerprint that ssh shows", by_hand("")))
-            .hint("or give the key: --host-key 'ssh-ed25519 AAAA…'")
-    } else if has(&[
-        "Permission denied",
-        "Too many authentication failures",
-        "No more authentication methods",
-    ]) {
-        Failure::new(Id::SshDenied, format!("{host} does not accept your login"))
-            .hint(("see which keys ssh offers", by_hand("-v ")))
-            .hint("choose a key: --ssh-option IdentityFile=PATH; or another user: --host USER@HOST")
-    } else if has(&["Bad configuration option", "bad configuration options", "Bad owner or permissions"]) {
-        Failure::new(Id::SshSettings, "ssh's own configuration is invalid")
-            .hint("mend the file that ssh names")
-    } else if has(&["Could not resolve hostname"]) {
-        Failure::new(Id::SshUnreachable, format!("the name of {host} cannot be resolved"))
-            .hint("check the name; an alias has to be in ssh's configuration")
-    } else {
-        Failure::new(Id::SshUnreachable, format!("cannot connect to {host} with ssh"))
-            .hint(("to see what happens", by_hand("")))
-    };
+        } else if has(&["Host key verification failed", "host key is known for"]) {
+            Failure::new(Id::HostKeyUnknown, format!("the host key of {host} is not known"))
+                .hint(("log in once, and compare the fingerprint that ssh shows", by_hand("")))
+                .hint("or give the key: --host-key 'ssh-ed25519 AAAA…'")
+        } else if has(&[
+            "Permission denied",
+            "Too many authentication failures",
+            "No more authentication methods",
+        ]) {
+            Failure::new(Id::SshDenied, format!("{host} does not accept your login"))
+                .hint(("see which keys ssh offers", by_hand("-v ")))
+                .hint("choose a key: --ssh-option IdentityFile=PATH; or another user: --host USER@HOST")
+        } else if has(&["Bad configuration option", "bad configuration options", "Bad owner or permissions"])
+        {
+            Failure::new(Id::SshSettings, "ssh's own configuration is invalid")
+                .hint("mend the file that ssh names")
+        } else if has(&["Could not resolve hostname"]) {
+            Failure::new(Id::SshUnreachable, format!("the name of {host} cannot be resolved"))
+                .hint("check the name; an alias has to be in ssh's configuration")
+        } else {
+            Failure::new(Id::SshUnreachable, format!("cannot connect to {host} with ssh"))
+                .hint(("to see what happens", by_hand("")))
+        };
     match shown(said) {
         text if text.is_empty() => failure,
         text => failure.detail("ssh says", text),

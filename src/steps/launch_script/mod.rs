@@ -565,6 +565,7 @@ async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, with_secrets: bool) 
     w.journal.write(|record| {
         digest.clone_into(&mut record.script_digest);
         record.script_target = delivery.noted();
+        record.script_due = w.machine.host().is_some();
         inputs.credentials.clone_into(&mut record.script_credentials);
         // If create-runner wrote that file, the runner belongs to the deployment.
         let owned = record.gitlab.owned();
