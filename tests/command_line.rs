@@ -97,7 +97,7 @@ fn pages_are_those_that_are_kept() {
 }
 
 const WIDTHS: [usize; 3] = [60, 80, 100];
-const TOPICS: [&str; 5] = ["environment", "settings", "exit-codes", "gitlab-token", "kubectl"];
+const TOPICS: [&str; 6] = ["environment", "settings", "exit-codes", "gitlab-token", "json", "kubectl"];
 
 /// The words of every command, of outrigger itself first.
 fn commands() -> Vec<String> {

@@ -127,6 +127,7 @@ pub(super) async fn read(
     env: &BTreeMap<String, String>,
     intake: &Intake,
 ) -> Result<(Kubeconfig, Vec<PathBuf>)> {
+    let is_given = file.is_some() || env.get("KUBECONFIG").is_some_and(|list| !list.is_empty());
     let candidates: Vec<PathBuf> = match (file, env.get("KUBECONFIG").filter(|list| !list.is_empty())) {
         (Some(file), _) => vec![file.to_owned()],
         (None, Some(list)) => {
@@ -157,6 +158,12 @@ pub(super) async fn read(
     }
     if !read.is_empty() {
         return Ok((merged, read));
+    }
+    if let [path] = candidates.as_slice()
+        && is_given
+    {
+        let message = format!("the kubeconfig {} does not exist", path.display());
+        return Err(Failure::new(Id::UnusableKubeconfig, message).hint("check --kubeconfig and KUBECONFIG"));
     }
     let mut failure = Failure::new(Id::UnusableKubeconfig, "no kubeconfig found");
     for path in &candidates {

@@ -105,7 +105,7 @@ pub async fn load(
         |kind: &str, name: &str| unusable(format!("it refers to the {kind} {name:?}, which is not defined"));
     let cluster =
         config.clusters.get(&chosen.cluster).ok_or_else(|| undefined("cluster", &chosen.cluster))?;
-    let endpoint = Endpoint::parse(&cluster.server, "the server of this context,")?;
+    let endpoint = Endpoint::parse(&cluster.server, "server of this context,")?;
     if cluster.insecure_skip_tls_verify {
         let message = format!("context {context:?} disables TLS verification");
         return Err(Failure::new(Id::TlsVerificationOff, message)
@@ -202,7 +202,8 @@ fn library_url(proxy: &Proxy) -> Result<http::Uri> {
 fn base(uri: http::Uri) -> kube::Config {
     let mut config = kube::Config::new(uri);
     config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(10));
+    // Each attempt has a limit of its own, which says more: base/request.rs.
+    config.connect_timeout = None;
     config.read_timeout = Some(Duration::from_secs(40));
     config.reset_reader_on_write = true;
     config

@@ -168,6 +168,7 @@ const COMMON: &[&str] = &[
     "commit-pipeline",
     "run-pipeline",
     "dry-run",
+    "wait",
     "cluster-gone",
     "gitlab-gone",
     "host-gone",

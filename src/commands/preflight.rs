@@ -43,14 +43,12 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended::failed(refusals, false));
     }
     // The last line covers only what was checked.
-    Ok(Ended::well(
-        false,
-        if plan.forecast.unchecked.is_empty() {
-            "All checks passed."
-        } else {
-            "All checks passed; some cannot run yet."
-        },
-    ))
+    let open = if plan.forecast.unchecked.is_empty() { "" } else { "; some cannot run yet" };
+    let warnings = match plan.warnings() {
+        0 => String::new(),
+        n => format!("; {}", count(n, "warning")),
+    };
+    Ok(Ended::well(false, format!("All checks passed{open}{warnings}.")))
 }
 
 /// The findings of the preflight step, one check for each other step, and the objects without a dry run.

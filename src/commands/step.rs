@@ -81,8 +81,12 @@ async fn print(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Result<
     let info = step.info();
     let always = info.prints == Prints::Always;
     let no_cluster = info.prints == Prints::OnRequest { with_cluster: false };
-    let needs =
-        Needs { writes: !always && !outside.options.dry_run, no_cluster, alone: true, ..Needs::default() };
+    let needs = Needs {
+        writes: !always && !no_cluster && !outside.options.dry_run,
+        no_cluster,
+        alone: true,
+        ..Needs::default()
+    };
     let known = outside.settings().await?;
     let session = outside.open(needs, known).await?;
     if !no_cluster {

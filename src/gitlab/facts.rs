@@ -94,7 +94,7 @@ pub async fn look(gitlab: &Gitlab, settings: &Settings) -> Result<Instance> {
 /// The token's own data; the inner error is the reason why they could not be read, which does not end the run.
 pub(super) async fn own_token(gitlab: &Gitlab) -> Result<Result<Option<AccessToken>, String>> {
     let route = Route::of(&["personal_access_tokens", "self"]);
-    match gitlab.get("read its own token", &route).await {
+    match gitlab.get("read the details of the GitLab token", &route).await {
         Ok(value) => Ok(Ok(Some(AccessToken::read(&value)))),
         Err(refusal) if refusal.class == Class::NotFound => Ok(Ok(None)),
         // lib/api/personal_access_tokens/self_information.rb: an OAuth token, such as glab's login.

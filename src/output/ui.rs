@@ -71,6 +71,8 @@ struct Inner {
     unfolded: bool,
     /// The numbers of steps in place, and of those not needed, that are not yet shown.
     folded: (usize, usize),
+    /// Whether a plan was shown.
+    planned: bool,
     /// `--log-file`.
     log: Option<Box<dyn Write + Send>>,
     /// What the last event repeats.
@@ -134,6 +136,7 @@ impl Ui {
                 product_only: false,
                 unfolded: options.verbose > 0,
                 folded: (0, 0),
+                planned: false,
                 log: None,
                 warnings: Vec::new(),
                 errors: Vec::new(),
@@ -301,6 +304,9 @@ impl Ui {
             // clap's own colour is used only if nothing had to be removed or masked.
             let unchanged = plain == text.to_string();
             inner.err(&if self.human.colour && unchanged { text.ansi().to_string() } else { plain });
+            let failure = usage_failure(&error, &text.to_string());
+            let more = Command::page(format!("explain {}", failure.id));
+            inner.err(&format!("\nmore: {more}\nNothing was changed.     exit 2\n"));
             2
         } else {
             let text = if self.paper.colour { text.ansi().to_string() } else { text.to_string() };
@@ -380,6 +386,7 @@ impl Ui {
             _ => {}
         }
         let mut text = String::new();
+        inner.planned |= matches!(event, Event::Plan { .. });
         match event {
             Event::StepDone { fold: Fold::InPlace, .. } if !inner.unfolded => {
                 inner.folded.0 += 1;
@@ -391,7 +398,8 @@ impl Ui {
             }
             Event::Failed(_) | Event::Finished { .. } | Event::Next { .. } | Event::Warning { .. } => {
                 let (in_place, not_needed) = std::mem::take(&mut inner.folded);
-                text = Human::folded(in_place, not_needed);
+                // The plan has counted them.
+                text = if inner.planned { String::new() } else { Human::folded(in_place, not_needed) };
             }
             _ => {}
         }

@@ -36,7 +36,7 @@ pub const DEFAULT_PIPELINE_SCRIPT: &str = "echo \"hello world!\"";
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(600);
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
-const GLOBAL: &str = "Set in config.toml on a machine where the script installed gitlab-runner. Where another gitlab-runner is\n\
+const GLOBAL: &str = "Set in config.toml on a machine where the script installed gitlab-runner. Where another gitlab-runner is \
     installed, the script leaves its value unchanged and says so.";
 
 table! {
@@ -78,7 +78,7 @@ table! {
     token_lifetime: Option<Sourced<Duration>> => check::token_lifetime,
         "DURATION", Cluster, "Lifetime of the ServiceAccount token, at least 10m; 0: no expiry [default: 0]".recorded();
     gitlab_url: Option<Sourced<String>> => check::gitlab_url,
-        "URL", Runner, "GitLab instance URL (required)".also(&["GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"]).recorded();
+        "URL", Runner, "GitLab instance URL".also(&["GITLAB_URL", "GITLAB_HOST", "GITLAB_URI", "GL_HOST"]).recorded();
     gitlab_token_file: Option<Sourced<PathBuf>>,
         "PATH", Runner, "File with your GitLab access token; - for stdin [default: $GITLAB_TOKEN]".recorded();
     gitlab_ca_file: Option<Sourced<PathBuf>>,
@@ -168,15 +168,15 @@ table! {
             .long(GLOBAL).recorded();
     listen_address: Option<Sourced<String>> => check::listen_address,
         "HOST:PORT", Machine, "Address of gitlab-runner's metrics server, such as 127.0.0.1:9252 [default: off]"
-            .long("It has no authentication and serves the Prometheus metrics (/metrics), the list of running jobs (/debug/jobs/list)\n\
+            .long("It has no authentication and serves the Prometheus metrics (/metrics), the list of running jobs (/debug/jobs/list) \
                 and profiles (/debug/pprof). An empty host listens on all addresses.\n\n\
-                It is an argument of the service, which restarts when it changes. Where another gitlab-runner is installed\n\
+                It is an argument of the service, which restarts when it changes. Where another gitlab-runner is installed \
                 on the machine, the script leaves its service unchanged and says so.").recorded();
     script: Option<Sourced<PathBuf>>,
         "FILE", Machine, "File to write the launch script to; - for stdout".recorded();
     host: Option<Sourced<String>> => host::host,
         "[USER@]HOST[:PORT]", Machine, "Host to run the launch script on, over SSH; implies --target ssh"
-            .long("By the system's ssh, with your configuration, agent and known hosts. The login is root, or a user whose sudo\n\
+            .long("By the system's ssh, with your configuration, agent and known hosts. The login is root, or a user whose sudo \
                 needs no password. The host key has to be known.").recorded();
     host_keys as "host-key": Vec<String> => host::host_key,
         "KEY", Machine, "Public host key of the host, such as 'ssh-ed25519 AAAA…', in place of known_hosts; may be repeated"

@@ -306,6 +306,7 @@ pub fn looking_leaves_nothing(bed: &dyn Bed) {
             scene.teardown().arg("--dry-run"),
             scene.command("extract-ca"),
             scene.command("launch-script").arg("--print-commands"),
+            scene.command("commit-pipeline").arg("--print"),
             scene.command("launch-script").args([
                 "--uninstall",
                 "--gitlab-url",

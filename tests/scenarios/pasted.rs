@@ -241,7 +241,7 @@ pub fn pages(_: &dyn Bed) {
     for code in codes.iter().step_by(8) {
         let _ = paste(&home, &[], &format!("outrigger explain {code}")).code(0).says(code);
     }
-    for topic in ["exit-codes", "environment", "settings", "gitlab-token"] {
+    for topic in ["exit-codes", "environment", "settings", "gitlab-token", "json", "kubectl"] {
         let _ = paste(&home, &[], &format!("outrigger help {topic}")).code(0);
     }
     assert!(!Path::new("role.yaml").exists());
@@ -381,9 +381,13 @@ pub fn refused_by_the_cluster(bed: &dyn Bed) {
     }
     let all = printed(&output);
     let used = below(&all, "use them as they are");
-    // What jobs reach there is for the user to accept.
+    let secrets = format!("/api/v1/namespaces/{}/secrets", names[1]);
+    bed.admin().create(&json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "theirs", "namespace": names[1]}}));
+    // What jobs reach there is for the user to accept; in an empty namespace it is nothing.
     let _ = paste(home, &[], used).code(3).says("--accept shared-namespace");
-    let _ = paste(home, &[], &format!("{used} --accept shared-namespace")).code(0);
+    bed.admin().delete(&format!("{secrets}/theirs"));
+    let _ = paste(home, &[], used).code(0);
     let _ = scene.status().run().code(0);
     let _ = scene.teardown().run().code(0);
     drop(rules);
