@@ -377,18 +377,15 @@ async fn reach(view: &View, namespace: &str) -> String {
         ("volume claim", "persistentvolumeclaims"),
     ] {
         let path = format!("/api/v1/namespaces/{namespace}/{resource}");
-        parts.push(match view.list_metadata(&format!("list {resource}"), &path).await {
-            Ok(items) => {
-                let is_default =
-                    |item: &Value| noun == "ServiceAccount" && item["metadata"]["name"] == "default";
-                is_empty &= items.iter().all(is_default);
-                count(items.len(), noun)
-            }
-            Err(_) => {
-                is_empty = false;
-                format!("an unknown number of {noun}s (not listable)")
-            }
-        });
+        let Ok(items) = view.list_metadata(&format!("list {resource}"), &path).await else {
+            is_empty = false;
+            parts.push(format!("an unknown number of {noun}s (not listable)"));
+            continue;
+        };
+        is_empty &= items
+            .iter()
+            .all(|item: &Value| noun == "ServiceAccount" && item["metadata"]["name"] == "default");
+        parts.push(count(items.len(), noun));
     }
     if is_empty { String::new() } else { parts.join(", ") }
 }

@@ -38,8 +38,8 @@ fn at(seen: &mut Seen) -> &mut Facts {
     seen.facts.as_mut().expect("the host is looked at")
 }
 
-fn delivery(undoes: bool) -> Option<Delivery> {
-    Some(Delivery { nonce: "aa".to_owned(), undoes })
+fn delivery(undoes: bool) -> Delivery {
+    Delivery { nonce: "aa".to_owned(), undoes }
 }
 
 fn left(seen: &mut Seen) -> &mut Left {
@@ -181,7 +181,7 @@ fn decisions() {
                 &[],
                 |world, seen| {
                     at(seen).running = Some("aa".to_owned());
-                    world.record.delivery = delivery(false);
+                    world.record.delivery = Some(delivery(false));
                     world.forecast.script = None;
                     world.record.script_digest = DIGEST.to_owned();
                 },
@@ -192,7 +192,7 @@ fn decisions() {
                 &[],
                 |world, seen| {
                     at(seen).running = Some("aa".to_owned());
-                    world.record.delivery = delivery(false);
+                    world.record.delivery = Some(delivery(false));
                 },
                 &["Update Follow aa Run: and then the new one"],
             ),
@@ -201,7 +201,7 @@ fn decisions() {
                 &[],
                 |world, seen| {
                     at(seen).running = Some("aa".to_owned());
-                    world.record.delivery = delivery(true);
+                    world.record.delivery = Some(delivery(true));
                 },
                 &["Refuse HostLocked"],
             ),
@@ -291,7 +291,7 @@ fn decisions_to_undo() {
                 &[],
                 |world, seen| {
                     at(seen).running = Some("aa".to_owned());
-                    world.record.delivery = delivery(true);
+                    world.record.delivery = Some(delivery(true));
                 },
                 &["Remove Follow aa"],
             ),
