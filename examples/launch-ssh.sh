@@ -84,7 +84,7 @@ finish() {
 	# Without what JSON would escape.
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~')
 	cat >"$state.new" <<END &&
-{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"$digest","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","digest":"e755d42bc19829213075fec2ecf5d182","delivery":"${OUTRIGGER_DELIVERY-}","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
 		mv -f "$state.new" "$state.json"
 	exit "$code"
@@ -515,7 +515,8 @@ write_config() {
 	gitlab-runner lint --config check/config.toml || fail "gitlab-runner does not accept the new config.toml: $(last_error)"
 	loads new || fail 'gitlab-runner does not accept the new config.toml'
 	unchanged || fail "$config has changed meanwhile: run this again"
-	echo "$digest $now $(says new)" >"$state.digest.new"
+	# Hashes of what may contain passwords: for root only.
+	(umask 077 && echo "$digest $now $(says new)" >"$state.digest.new")
 	put ca "$ca_file" 644
 	put new "$config" 600
 	mv -f "$state.digest.new" "$state.digest"

@@ -46,7 +46,7 @@ finish() {
 	# Without what JSON would escape.
 	reason=$(printf '%s' "$reason" | tr -cd ' !#-[]-~')
 	cat >"$state.new" <<END &&
-{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
+{"deployment":"$deployment","result":"$result","step":"$step","reason":"$reason","delivery":"${OUTRIGGER_DELIVERY-}","outrigger":"0.1.0","gitlab_runner":"$(installed)","finished":"$(date -u +%FT%TZ)"}
 END
 		mv -f "$state.new" "$state.json"
 	exit "$code"

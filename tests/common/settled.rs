@@ -49,7 +49,7 @@ pub fn settled(text: &str) -> String {
     let mut out = String::new();
     let mut deployments = Vec::new();
     let mut passing = false;
-    for line in text.lines() {
+    for line in with_whole_end(text).lines() {
         passing = passes(line) || passing && line.starts_with("      ");
         if passing {
             continue;
@@ -84,6 +84,27 @@ pub fn settled(text: &str) -> String {
         }
         out.push_str(line.trim_end());
         out.push('\n');
+    }
+    out
+}
+
+/// The text with its last sentence on one line: where that breaks depends on the digits of the time in it.
+fn with_whole_end(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut out = String::new();
+    let mut rest = lines.as_slice();
+    while let Some((first, others)) = rest.split_first() {
+        let more = others.iter().take_while(|line| line.starts_with("      ")).count();
+        let (paragraph, after) = rest.split_at(more + 1);
+        let whole =
+            paragraph.iter().skip(1).fold((*first).to_owned(), |whole, line| whole + " " + line.trim());
+        if whole.ends_with(" s in all.") {
+            out.push_str(&whole);
+        } else {
+            out.push_str(&paragraph.join("\n"));
+        }
+        out.push('\n');
+        rest = after;
     }
     out
 }
