@@ -202,7 +202,7 @@ pub fn token_secrets(bed: &dyn Bed) {
     let output = scene.command("preflight").run().code(0).says("5 objects not checked yet");
     let output =
         output.says(&format!("Secret {0}/{0}-token: the namespace {0} does not exist yet", scene.deployment));
-    let _ = output.says("All checks passed; some cannot run yet.");
+    let _ = output.says("All checks passed; some cannot run yet");
     let output = scene.setup().run().code(5).says("Long-lived API tokens are not allowed.");
     let _ = no_right_is_missing(output).says("OR0331").says(POLICY).says("--token-lifetime 365d");
     // Now that the namespace is there, the plan finds it, and the printed way leads on.
