@@ -134,7 +134,6 @@ const DECISIVE: &[&str] = &[
 /// Shapes of commands that no scenario of the doubles pastes, with the reason.
 const NOT_PASTED: &[(&str, &str)] = &[
     ("kubectl config set-cluster", "only the real kubectl writes a kubeconfig"),
-    ("kubectl config view", "only the real kubectl shows a kubeconfig"),
     ("kubectl version", "it shows what outrigger showed: a server that cannot be reached"),
     ("oc new-project", "OpenShift's client and its projects are in no tier"),
     (
