@@ -213,7 +213,7 @@ fn servers() -> Vec<Case> {
         at("a name", "https://alt.example.com:6443").at(PUBLIC),
         at("no scheme", PUBLIC).fails(&["OR0301", "does not begin with https://"]),
         at("plain http", "http://192.0.2.7:6443").fails(&["OR0301", "plain http"]),
-        at("no server", "").fails(&["OR0301", "the server of this context"]),
+        at("no server", "").fails(&["OR0301", "server of this context"]),
         at("a port that is none", "https://192.0.2.7:99999").fails(&["OR0301", "has an invalid port"]),
         at("port 0", "https://192.0.2.7:0").fails(&["OR0301", "has an invalid port"]),
         at("a blank", "https://192.0.2.7:6443 ").fails(&["OR0301", "white space"]),
