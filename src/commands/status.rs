@@ -37,7 +37,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     let plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
-    // Input that only `setup` needs is no failure of `status`; what needs it was not checked.
+    // A missing value that only `setup` needs does not fail `status`: what depends on it counts as not checked.
     let (blocked, refusals): (Vec<_>, Vec<_>) =
         plan.refusals().into_iter().partition(Failure::is_missing_input);
     let changes = plan.changes();

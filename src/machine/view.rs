@@ -225,8 +225,7 @@ pub type Hand = Writable<View>;
 /// The end of a script on the host.
 #[derive(Clone, Debug, Default)]
 pub struct Delivered {
-    /// `None` if the script left none, as after an uninstallation.
-    pub outcome: Option<Outcome>,
+    /// gitlab-runner's, empty as in [`Facts`].
     pub system_id: String,
 }
 
@@ -360,7 +359,14 @@ impl Hand {
                     format!("the end of the script on {host} was not seen within --wait"),
                 )
                 .detail("ssh says", message::text(&last))
-                .detail("meanwhile", "the script goes on there by itself")
+                .detail(
+                    "meanwhile",
+                    if heard.confirmed {
+                        "the script goes on there by itself"
+                    } else {
+                        "whether it has started there is not known"
+                    },
+                )
                 .hint("to follow it, run the same command again"));
             }
             if heard.connections > 0 {
@@ -405,7 +411,7 @@ impl Hand {
     fn judge(&self, host: &str, nonce: &str, heard: Heard) -> Result<Delivered> {
         // What another run of the script left tells nothing of this one.
         let outcome = heard.told.outcome.filter(|outcome| outcome.delivery == nonce);
-        let told = Delivered { outcome: outcome.clone(), system_id: heard.told.system_id };
+        let told = Delivered { system_id: heard.told.system_id };
         match (heard.end, outcome) {
             (Some(End::Exit(code)), _) if code == "0" => {}
             (Some(End::Absent), Some(outcome)) if outcome.result == "ok" => {}
@@ -421,7 +427,10 @@ impl Hand {
                     &self.run.names.deployment,
                 ));
             }
-            (Some(End::Busy(_)), _) => return Err(locked(host)),
+            (Some(End::Busy(_)), _) => {
+                self.ended()?;
+                return Err(locked(host));
+            }
             (Some(End::Absent), _) if heard.confirmed => {
                 self.ended()?;
                 let message =

@@ -257,7 +257,9 @@ impl<'a> Reader<'a> {
         let Some(host) = settings.host.clone() else {
             // In the environment they may be meant for other deployments.
             for (flag, key) in [("--host-key", "hostKeys"), ("--ssh-option", "sshOptions")] {
-                if matches!(settings.sources.get(key), Some(Source::Flag(_))) {
+                let by_flag = matches!(settings.sources.get(key), Some(Source::Flag(_)));
+                // An invalid host is refused for itself.
+                if by_flag && !self.refused.contains("host") {
                     self.problems.push((flag.to_owned(), "is only for --host".to_owned()));
                 }
             }

@@ -534,3 +534,15 @@ fn zero_removes_a_recorded_lifetime() {
     assert!(back.token_lifetime.is_none() && !back.recorded().contains_key("tokenLifetime"));
     assert!(run(&["--token-lifetime", "5m"], &Env::new(), None, &[]).is_err());
 }
+
+/// What depends on an invalid host is not refused for its absence.
+#[test]
+fn an_invalid_host_is_refused_once() {
+    let refused = |args: &[&str]| {
+        let failure = run(args, &Env::new(), None, &[]).expect_err("refused");
+        failure.details.into_iter().map(|(label, _)| label).collect::<Vec<_>>()
+    };
+    let key = ["--host-key", "ssh-ed25519 AAAA"];
+    assert_eq!(refused(&[&["--host", "vm:0"], &key[..]].concat()), ["--host"]);
+    assert_eq!(refused(&key), ["--host-key"]);
+}

@@ -1,6 +1,6 @@
 //! Runs the launch script on the host of `--host`, over SSH, and undoes it there.
 
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files;
 use crate::base::secret::Secret;
 use crate::cluster::authorized_networks;
@@ -101,8 +101,7 @@ impl Step for RunScript {
         }
         let Some(wanted) = wanted else {
             let failure = Failure::new(Id::MissingPrerequisite, "there is no launch script yet");
-            return Line::refuse(failure.hint(crate::base::error::Command::outrigger("launch-script")))
-                .into();
+            return Line::refuse(failure.hint(Command::outrigger("launch-script"))).into();
         };
         let Seen { host, .. } = seen;
         let is_current =
@@ -167,18 +166,16 @@ impl Step for RunScript {
         line.about(Target::File(path)).into()
     }
 
-    fn ready(&self, _: &Run, _: &Act) -> Result<()> {
-        Ok(())
-    }
-
     async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Uninstalled>> {
         let host = w.machine.host().map(ToString::to_string).unwrap_or_default();
         let delivered = match act {
             Act::Follow { nonce, anew: false } => w.machine.resume(&nonce).await,
             Act::Follow { nonce, anew: true } => {
-                // However it ends, the new script comes after it.
-                let _ = w.machine.resume(&nonce).await;
-                deliver(w).await
+                // However it ends, the new script comes after it; but only then.
+                match w.machine.resume(&nonce).await {
+                    Err(failure) if w.notes.record().delivery.is_some() => Err(failure),
+                    _ => deliver(w).await,
+                }
             }
             Act::Run => deliver(w).await,
         };
@@ -316,7 +313,7 @@ fn files_of(run: &Run) -> Result<(Secret, Option<Secret>)> {
     let text = |bytes: Vec<u8>| Secret::new(String::from_utf8_lossy(&bytes).into_owned());
     let script = files::read(&path)?.ok_or_else(|| {
         Failure::new(Id::MissingPrerequisite, format!("there is no launch script {}", path.display()))
-            .hint(crate::base::error::Command::outrigger("launch-script"))
+            .hint(Command::outrigger("launch-script"))
     })?;
     let secrets = files::read(&secrets_file::path_beside(&path))?
         .filter(|bytes| secrets_file::is_ours(&String::from_utf8_lossy(bytes), &run.names.deployment));

@@ -164,7 +164,7 @@ pub fn delivered(bed: &dyn Bed) {
     let later = format!("if [ -e \"$D/says\" ] && [ \"$(wc -l <\"$D/argv\")\" -gt {} ]", calls + 3);
     host.program("bin/ssh", &SSH.replace("if [ -e \"$D/says\" ]", &later));
     let again = host.with(scene.setup()).flag("--reissue", "cluster").flag("--wait", "1s");
-    let _ = again.run().code(8).says("OR0807");
+    let _ = again.run().code(8).says("OR0807").says("whether it has started there is not known");
     assert!(script.exists());
     host.program("bin/ssh", SSH);
     fs::remove_file(host.path("says")).expect("it was there");

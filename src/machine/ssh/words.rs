@@ -38,7 +38,7 @@ pub fn refusal(login: &Login, said: &str) -> Failure {
         } else if has(&["Bad configuration option", "bad configuration options", "Bad owner or permissions"])
         {
             Failure::new(Id::SshSettings, "ssh's own configuration is invalid")
-                .hint("mend the file that ssh names")
+                .hint("fix the file that ssh names")
         } else if has(&["Could not resolve hostname"]) {
             Failure::new(Id::SshUnreachable, format!("the name of {host} cannot be resolved"))
                 .hint("check the name; an alias has to be in ssh's configuration")
