@@ -455,17 +455,20 @@ plan_config() {
 	# What was applied: the digest, and hashes of the tokens and of the entry.
 	applied='' tokens='' said=''
 	[ ! -e "$state.digest" ] || read -r applied tokens said <"$state.digest"
+	given=$token$bearer
 	if [ -n "$token" ]; then
-		now=$(printf '%s %s' "$token" "$bearer" | hash)
 		printf '  token = "%s"\n' "$token" >token
 		[ -z "$expires" ] ||
 			printf '  token_obtained_at = %s\n  token_expires_at = %s\n' "$(date -u +%FT%TZ)" "$expires" >>token
 	else
-		now=$tokens
 		mv token.was token
-		bearer=$(tr -d '"' <bearer.was)
-		{ [ -s token ] && [ -n "$bearer" ]; } || fail "$config has no entry of $deployment with its tokens: give them"
+		token=$(sed -nE 's/^[[:space:]]*token *= *"([^"]*)".*/\1/p' token)
 	fi
+	[ -n "$bearer" ] || bearer=$(tr -d '"' <bearer.was)
+	{ [ -s token ] && [ -n "$bearer" ]; } || fail "$config has no entry of $deployment with the other token: give both"
+	# What the runner made of its token is not a change.
+	now=$tokens
+	[ -z "$given" ] || now=$(printf '%s %s' "$token" "$bearer" | hash)
 	todo=no
 	if [ "$count $digest $now" = "1 $applied $tokens" ]; then
 		# The runner may have replaced its token since: this leaves it alone.
@@ -626,7 +629,7 @@ start_service() {
 	done
 }
 
-# The tokens, from a file that was copied here; it is of no use afterwards.
+# The tokens, or one of them, from a file that was copied here; it is of no use afterwards.
 read_secrets() {
 	[ -f "$1" ] || fail "there is no file $1 with the tokens"
 	read -r head <"$1"
@@ -634,7 +637,7 @@ read_secrets() {
 	token=$(sed -n 's/^runner_token=//p' "$1")
 	bearer=$(sed -n 's/^bearer_token=//p' "$1")
 	expires=$(sed -n 's/^runner_expires=//p' "$1")
-	{ [ -n "$token" ] && [ -n "$bearer" ]; } || fail "$1 does not hold both tokens"
+	[ -n "$token$bearer" ] || fail "$1 holds no token"
 }
 
 main() {

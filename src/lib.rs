@@ -150,7 +150,7 @@ pub async fn run(
     let is_status = invocation == Invocation::Status;
     let cancel = Cancel::default();
     let mut outside = Outside {
-        subcommand: invocation.name().to_owned(),
+        subcommand: invocation.typed(),
         matches: &matches,
         env,
         options: &options,
@@ -202,7 +202,7 @@ pub async fn run(
 fn is_report(invocation: &Invocation, options: &RunOptions) -> bool {
     match invocation {
         Invocation::Status | Invocation::List => true,
-        Invocation::Setup | Invocation::Teardown => options.dry_run,
+        Invocation::Setup | Invocation::Teardown | Invocation::Rotate(_) => options.dry_run,
         Invocation::Step(name) => steps::find(name).is_some_and(|step| {
             let info = step.info();
             let prints =
@@ -268,6 +268,7 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
             None => commands::setup(outside).await,
         },
         Invocation::Render => commands::render(outside).await,
+        Invocation::Rotate(which) => commands::rotate(outside, &which).await,
         Invocation::Teardown => commands::teardown(outside).await,
         Invocation::Status => commands::status(outside).await,
         Invocation::List => commands::list(outside).await,

@@ -27,6 +27,15 @@ pub fn since(time: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
     Duration::try_from(now.duration_since(time)).unwrap_or_default()
 }
 
+/// In days, hours or minutes.
+pub fn span(value: Duration) -> String {
+    match value.as_secs() {
+        s if s >= 2 * 86_400 => count(usize::try_from(s / 86_400).unwrap_or(0), "day"),
+        s if s >= 2 * 3600 => count(usize::try_from(s / 3600).unwrap_or(0), "hour"),
+        s => count(usize::try_from(s / 60).unwrap_or(0), "minute"),
+    }
+}
+
 /// "3 objects", "1 object".
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }

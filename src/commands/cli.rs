@@ -35,6 +35,8 @@ pub enum Invocation {
     Step(String),
     /// All steps.
     Setup,
+    /// The steps of a token, for a new one: `cluster`, `runner` or `all`.
+    Rotate(String),
     /// All steps in reverse order.
     Teardown,
     /// The manifests of all steps.
@@ -66,8 +68,22 @@ impl Invocation {
     pub fn is_page(&self) -> bool {
         !matches!(
             self,
-            Self::Step(_) | Self::Setup | Self::Render | Self::Teardown | Self::Status | Self::List
+            Self::Step(_)
+                | Self::Setup
+                | Self::Render
+                | Self::Rotate(_)
+                | Self::Teardown
+                | Self::Status
+                | Self::List
         )
+    }
+
+    /// The subcommand with its words, to be typed again.
+    pub fn typed(&self) -> String {
+        match self {
+            Self::Rotate(which) => format!("rotate {which}"),
+            _ => self.name().to_owned(),
+        }
     }
 
     /// The subcommand as it is typed.
@@ -76,6 +92,7 @@ impl Invocation {
             Self::Step(name) => name,
             Self::Setup => "setup",
             Self::Render => "render",
+            Self::Rotate(_) => "rotate",
             Self::Teardown => "teardown",
             Self::Status => "status",
             Self::List => "list",
@@ -91,10 +108,11 @@ impl Invocation {
 
 /// Whether a subcommand takes the setting with this key, in a flag of its own.
 pub fn takes(subcommand: &str, key: &str) -> bool {
-    match subcommand {
+    match subcommand.split(' ').next().unwrap_or_default() {
         "setup" | "status" => true,
         "render" => is_no_consent(key),
         "teardown" => PLACES.contains(&key) || key == "accept",
+        "rotate" => ROTATE.contains(&key),
         step => steps::find(step).is_some_and(|step| step.info().keys.contains(&key)),
     }
 }
@@ -123,6 +141,24 @@ const PLACES: &[&str] = &[
     "sshOptions",
     "wait",
 ];
+/// The settings that rotate accepts.
+const ROTATE: &[&str] = &[
+    "gitlabUrl",
+    "gitlabTokenFile",
+    "gitlabCaFile",
+    "project",
+    "group",
+    "instanceRunner",
+    "kubernetesHost",
+    "tokenLifetime",
+    "script",
+    "host",
+    "hostKeys",
+    "sshOptions",
+    "wait",
+    "accept",
+];
+const ROTATE_FLAGS: &[&str] = &["if-within", "dry-run", "exit-code", "yes"];
 /// The flags that every step accepts.
 const STEP_FLAGS: &[&str] = &["dry-run", "exit-code", "yes"];
 const SETUP_FLAGS: &[&str] = &["only", "skip", "from", "dry-run", "exit-code", "yes", "secrets-to-stdout"];
@@ -236,6 +272,24 @@ pub fn command(steps: &[StepHelp]) -> Command {
                  --plan prints instead what setup would do with these settings, in the cluster, in GitLab and for the \
                  machine, as one JSON document. It reads what is there, writes nothing, and contains no secret.",
             ),
+        with(Command::new("rotate"), |key| ROTATE.contains(&key), ROTATE_FLAGS)
+            .about("Replace the cluster token, the runner's token, or both, without a failed job")
+            .long_about(
+                "cluster: issues a second cluster token beside the current one, proves it, brings it to the host, and \
+                 deletes the old one when no job that may use it runs any more (--wait limits that time; the same \
+                 command goes on). No moment is without a valid token.\n\n\
+                 runner: GitLab ends the old runner authentication token when it issues the new one. So the host of \
+                 --host is reached and reserved first, and gets the new token at once; jobs queue meanwhile.\n\n\
+                 Without --host outrigger writes the script and you run it on the host; a second command then deletes \
+                 the old cluster token.",
+            )
+            .arg(
+                Arg::new("which")
+                    .value_name("TOKEN")
+                    .required(true)
+                    .value_parser(["cluster", "runner", "all"])
+                    .help("The token"),
+            ),
         with(Command::new("teardown"), |key| PLACES.contains(&key), TEARDOWN_FLAGS)
             .about("Remove everything that setup created"),
         with(Command::new("status"), |_| true, &[])
@@ -306,6 +360,7 @@ pub fn parse(args: Vec<OsString>, steps: &[StepHelp]) -> Result<(Invocation, Arg
     let invocation = match name.as_str() {
         "setup" => Invocation::Setup,
         "render" => Invocation::Render,
+        "rotate" => Invocation::Rotate(matches.get_one::<String>("which").cloned().unwrap_or_default()),
         "teardown" => Invocation::Teardown,
         "status" => Invocation::Status,
         "list" => Invocation::List,
@@ -446,6 +501,7 @@ mod tests {
                 "setup",
                 "create-role",
                 "render",
+                "rotate",
                 "teardown",
                 "status",
                 "list",

@@ -169,7 +169,8 @@ async fn places(view: &View, note: &BTreeMap<String, Vec<String>>, id: &str) -> 
 /// one of them cannot be read.
 async fn carried(view: &View, names: &Names) -> Result<Vec<Object>, String> {
     let [runner, job] = names.namespaces();
-    let mut references = vec![names.role(), names.role_binding(), names.token_secret(), names.job_account()];
+    let mut references = vec![names.role(), names.role_binding(), names.job_account()];
+    references.extend(view.notes.token_secrets(&view.run));
     references.extend([runner, job].into_iter().filter(|namespace| !view.run.is_used(&namespace.name)));
     let reads = references.iter().map(|reference| view.read(reference));
     let mut objects = Vec::new();

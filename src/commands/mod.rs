@@ -11,6 +11,7 @@ mod man;
 mod preflight;
 mod print_commands;
 mod render;
+mod rotate;
 pub mod session;
 mod setup;
 mod status;
@@ -40,6 +41,7 @@ pub use help::topic;
 pub use list::list;
 pub use man::man;
 pub use render::render;
+pub use rotate::rotate;
 pub use setup::setup;
 pub use status::status;
 pub use step::step;
@@ -154,9 +156,8 @@ fn expiry(outside: &Outside<'_>, session: &Session) -> String {
     match session.notes().token_expires() {
         None => String::new(),
         Some(expires) => {
-            let (path, command) = renewal::command(session.run(), session.notes());
-            let command = outside.ui.complete(&command);
-            format!("Jobs stop at {expires}, when the cluster token expires; to renew it{path}: {command}")
+            let command = outside.ui.complete(&renewal::command(session.notes()));
+            format!("Jobs stop at {expires}, when the cluster token expires; to renew it: {command}")
         }
     }
 }

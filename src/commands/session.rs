@@ -30,7 +30,8 @@ use crate::gitlab::{self, Gitlab};
 use crate::machine;
 use crate::output::ui::Ui;
 use crate::settings::{
-    self, Completion, Inputs, Missing, Need, Remembered, RunOptions, Settings, Source, Sourced, check,
+    self, Completion, Inputs, Missing, Need, Reissue, Remembered, RunOptions, Settings, Source, Sourced,
+    check,
 };
 use crate::steps::contract::{Products, Reads, Writes};
 
@@ -78,6 +79,8 @@ pub struct Needs {
     pub alone: bool,
     /// The parts of the selected steps.
     pub parts: Vec<Part>,
+    /// The credentials to rotate.
+    pub rotate: Vec<Reissue>,
 }
 
 /// The settings, and the record if there is one.
@@ -175,13 +178,8 @@ impl Session {
     pub async fn adopt(&self) -> Result<()> {
         let (run, notes) = (self.run(), self.notes());
         let names = &run.names;
-        let mut all = vec![
-            names.account(),
-            names.job_account(),
-            names.role(),
-            names.role_binding(),
-            names.token_secret(),
-        ];
+        let mut all = vec![names.account(), names.job_account(), names.role(), names.role_binding()];
+        all.extend(notes.token_secrets(run));
         all.extend(names.namespaces().into_iter().filter(|namespace| !run.is_used(&namespace.name)));
         for reference in all {
             if let Some(live) = self.cluster.read(&reference).await.map_err(Failure::from)?
@@ -192,6 +190,7 @@ impl Session {
         }
         let (digest, secret) = (notes.script_digest(), notes.script_secret());
         let (target, expires) = (notes.script_target(), notes.token_expires());
+        let slots = notes.slots();
         self.journal
             .write(|record| {
                 record.settings = run.settings.recorded();
@@ -199,6 +198,7 @@ impl Session {
                 record.script_secret = secret;
                 record.script_target = target.unwrap_or_default();
                 record.token_expires = expires.unwrap_or_default();
+                record.slots = Some(slots);
             })
             .map_err(|failure| failure.with_kind(Kind::Refused))
     }
@@ -372,6 +372,7 @@ impl Outside<'_> {
             nonce: record::random_hex(4)?,
             alone: needs.alone,
             parts: needs.parts,
+            rotate: needs.rotate,
         });
         let notes = Rc::new(Notes::new(record, recorded));
         let mut view = cluster::view::View::new(

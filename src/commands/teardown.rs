@@ -306,10 +306,11 @@ fn is_all(options: &RunOptions) -> bool {
 
 /// Keeps the uids of existing objects in the record, for the next setup or teardown.
 fn remember_what_is_left(session: &Session) -> Result<()> {
-    let secret = session.run().names.token_secret();
+    let secrets = session.notes().token_secrets(session.run());
     session.journal.write(|record| {
-        if record.uid_of(&secret).is_none() {
+        if secrets.iter().all(|secret| record.uid_of(secret).is_none()) {
             record.token_expires.clear();
+            record.slots = None;
         }
         if record.script_path.as_ref().is_some_and(|path| !path.exists()) {
             record.script_path = None;

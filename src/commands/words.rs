@@ -30,10 +30,10 @@ const WORDS: &[Meant] = &[
         ],
     ),
     (
-        &["rotate", "renew", "reissue"],
+        &["renew", "reissue", "rollover"],
         &[
-            ("to replace both tokens", "setup --reissue all"),
-            ("to replace the cluster token only", "setup --reissue cluster"),
+            ("to replace tokens without a failed job", "rotate all"),
+            ("to replace a token that somebody else has, at once", "setup --reissue all"),
         ],
     ),
     (
@@ -116,7 +116,7 @@ mod tests {
             "uninstall",
             "check",
             "verify",
-            "rotate",
+            "renew",
             "upgrade",
             "logs",
             "completions",

@@ -41,6 +41,8 @@ pub const RUNNER: &str = "outrigger.dev/gitlab-runner";
 pub const GIVEN: &str = "given";
 /// Annotation on the anchor with the uid of the Secret to which the launch script's token is bound.
 pub const SCRIPT_SECRET: &str = "outrigger.dev/script-secret";
+/// Annotation on the anchor with the generations of the cluster token, as JSON.
+pub const TOKEN_SLOTS: &str = "outrigger.dev/token-slots";
 /// Annotation on the anchor with the target of the launch script.
 pub const SCRIPT_TARGET: &str = "outrigger.dev/script-target";
 /// Label of the temporary binding, with the value [`TEMPORARY`].
@@ -73,12 +75,22 @@ pub fn could_be_of(deployment: &str, object: &Ref) -> bool {
     match object.kind {
         Kind::Namespace => place.is_none() && check::namespace(&object.name).is_ok(),
         Kind::ServiceAccount => placed && matches!(rest, Some("" | "-job")),
-        Kind::Secret => placed && rest == Some("-token"),
+        Kind::Secret => {
+            let generation = rest.and_then(|rest| rest.strip_prefix("-token"));
+            placed
+                && generation
+                    .is_some_and(|end| end.is_empty() || end.strip_prefix('-').is_some_and(is_generation))
+        }
         Kind::Role => placed && rest == Some(""),
         Kind::RoleBinding => placed && (rest == Some("") || temporary),
         Kind::ClusterRoleBinding => place.is_none() && temporary,
         Kind::ConfigMap | Kind::ClusterRole | Kind::Pod => false,
     }
+}
+
+/// Whether this is the generation of a rotated token: six lower-case hex digits.
+pub fn is_generation(text: &str) -> bool {
+    text.len() == 6 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl Names {
@@ -114,9 +126,10 @@ impl Names {
         Ref::new(Kind::RoleBinding, &self.job_namespace, &self.deployment)
     }
 
-    /// The Secret that contains the token, or to which a requested token is bound.
-    pub fn token_secret(&self) -> Ref {
-        Ref::new(Kind::Secret, &self.runner_namespace, &format!("{}-token", self.deployment))
+    /// The Secret that contains the token of this generation (empty: the first), or to which a requested token is bound.
+    pub fn token_secret(&self, generation: &str) -> Ref {
+        let end = if generation.is_empty() { String::new() } else { format!("-{generation}") };
+        Ref::new(Kind::Secret, &self.runner_namespace, &format!("{}-token{end}", self.deployment))
     }
 
     /// The two namespaces, the runner's first.
@@ -217,6 +230,10 @@ mod tests {
             (Ref::new(Kind::ServiceAccount, "web", "default"), false),
             (Ref::new(Kind::ServiceAccount, "kube-system", "web"), false),
             (Ref::new(Kind::Secret, "web", "web-token"), true),
+            (Ref::new(Kind::Secret, "web", "web-token-0a1b2c"), true),
+            (Ref::new(Kind::Secret, "web", "web-token-0a1b2"), false),
+            (Ref::new(Kind::Secret, "web", "web-token-0a1b2/"), false),
+            (Ref::new(Kind::Secret, "web", "web-token-"), false),
             (Ref::new(Kind::Secret, "web", "database"), false),
             (Ref::new(Kind::Secret, "../web", "web-token"), false),
             (Ref::cluster(Kind::Secret, "web-token"), false),

@@ -11,8 +11,9 @@ use crate::deployment::mark::{self, Deployment, Marks};
 use crate::deployment::names;
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Confirmed, Evidence, Owner};
-use crate::deployment::record::Record;
+use crate::deployment::record::{Record, Slots};
 use crate::deployment::run::Run;
+use crate::settings::Reissue;
 
 /// Record and anchor. Only the [`Journal`] changes them.
 #[derive(Default)]
@@ -92,6 +93,33 @@ impl Notes {
     pub fn token_expires(&self) -> Option<String> {
         let text = self.either(|record| &record.token_expires, names::TOKEN_EXPIRES)?;
         text.parse::<jiff::Timestamp>().ok().map(|time| time.to_string())
+    }
+
+    /// The Secrets of the cluster token. An implausible annotation is ignored.
+    pub fn slots(&self) -> Slots {
+        if let Some(slots) = &self.record.borrow().slots {
+            return slots.clone();
+        }
+        let noted = self.noted(names::TOKEN_SLOTS);
+        let slots: Option<Slots> = noted.and_then(|text| serde_json::from_str(&text).ok());
+        slots.filter(Slots::is_plausible).unwrap_or_default()
+    }
+
+    /// The Secret of the token that the launch script is to bring: the second one during a rotation.
+    pub fn token_secret(&self, run: &Run) -> Ref {
+        let slots = self.slots();
+        match slots.next {
+            Some(next) => run.names.token_secret(&next),
+            None if run.rotates(Reissue::Cluster) && slots.retiring.is_none() => {
+                run.names.token_secret(&run.generation())
+            }
+            None => run.names.token_secret(&slots.current),
+        }
+    }
+
+    /// All Secrets of the cluster token.
+    pub fn token_secrets(&self, run: &Run) -> Vec<Ref> {
+        self.slots().generations().into_iter().map(|one| run.names.token_secret(one)).collect()
     }
 
     /// The marks that the deployment's runner in GitLab may have. Earlier marks count only with a record, or if the

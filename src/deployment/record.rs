@@ -59,6 +59,9 @@ pub struct OwnedRunner {
     /// Place of its current authentication token.
     #[serde(default)]
     pub token: TokenPlace,
+    /// When the token that outrigger got last expires (RFC 3339), unless gitlab-runner renews it; empty if it does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub expires: String,
     /// A teardown paused it, and has not deleted it yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
@@ -138,6 +141,47 @@ impl GitlabSide {
     }
 }
 
+/// The Secrets of the cluster token, each by its generation: the end of its name, empty for the first one. A rotation
+/// makes a second Secret beside the current one, and deletes the older when nothing uses it any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Slots {
+    /// The generation whose token the host has.
+    pub current: String,
+    /// The one that is to replace it: whether the host has it was not seen yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// The one that was replaced on the host, and may be in use by running jobs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retiring: Option<Retiring>,
+}
+
+/// A cluster token that is to be deleted when no job uses it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retiring {
+    pub generation: String,
+    /// When the host was seen to have the new token, by GitLab's clock (RFC 3339).
+    pub since: String,
+}
+
+impl Slots {
+    /// Whether a rotation is unfinished.
+    pub fn is_rotating(&self) -> bool {
+        self.next.is_some() || self.retiring.is_some()
+    }
+
+    /// All generations, the newest first.
+    pub fn generations(&self) -> Vec<&str> {
+        let retiring = self.retiring.as_ref().map(|retiring| retiring.generation.as_str());
+        self.next.as_deref().into_iter().chain([self.current.as_str()]).chain(retiring).collect()
+    }
+
+    /// Whether every generation can be the end of a name.
+    pub fn is_plausible(&self) -> bool {
+        self.generations().into_iter().all(|one| one.is_empty() || names::is_generation(one))
+    }
+}
+
 /// A script that was sent to the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
@@ -192,12 +236,18 @@ pub struct Record {
     /// Modification times of the files with credentials that are in that script; empty if there are none.
     #[serde(default)]
     pub script_credentials: String,
-    /// Expiry of the cluster token (RFC 3339); empty if it does not expire.
+    /// Expiry of the newest cluster token (RFC 3339); empty if it does not expire.
     #[serde(default)]
     pub token_expires: String,
+    /// The Secrets of the cluster token; `None` if only the annotation on the ServiceAccount may tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<Slots>,
     /// The script that was sent to the host and whose end was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// The nonce for which the host was reserved and that no delivery had yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<String>,
     /// The launch script was written and has not been seen to end well on the host. Its digest does not tell: new tokens
     /// do not change it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -237,6 +287,9 @@ impl Record {
         }
         if record.deployment != deployment {
             return Err(unusable(format!("it belongs to the deployment {}", record.deployment)));
+        }
+        if record.slots.as_ref().is_some_and(|slots| !slots.is_plausible()) {
+            return Err(unusable("it names a Secret that no deployment creates".to_owned()));
         }
         // These are used in paths of requests, and deleted.
         let all = record.objects.iter().map(|owned| &owned.object).chain(&record.intents);
@@ -376,8 +429,9 @@ mod tests {
     fn runners_of_earlier_records_are_read() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let made = "2026-01-01T00:00:00Z";
-        let ours =
-            |token| RunnerNote::Ours(OwnedRunner { id: 7, made: made.to_owned(), token, paused: false });
+        let ours = |token| {
+            RunnerNote::Ours(OwnedRunner { id: 7, made: made.to_owned(), token, ..OwnedRunner::default() })
+        };
         let runner = json!({"id": 7, "made": made});
         for (gitlab, expected) in [
             (json!({"url": "u", "runner": null, "intent": null}), RunnerNote::None),

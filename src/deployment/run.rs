@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::deployment::names::Names;
-use crate::settings::{RunOptions, Settings};
+use crate::settings::{Reissue, RunOptions, Settings};
 
 /// A part of a run. Steps ask for parts, not for the names of other steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +14,12 @@ pub enum Part {
     Token,
     /// Creates or changes the runner in GitLab.
     Runner,
+    /// Writes the launch script.
+    Script,
     /// Runs the launch script on the host.
     Host,
+    /// Deletes a cluster token that was replaced.
+    Retire,
     /// Commits the pipeline file.
     Commit,
     /// Runs the pipeline.
@@ -37,11 +41,23 @@ pub struct Run {
     pub alone: bool,
     /// The parts of the selected steps.
     pub parts: Vec<Part>,
+    /// The credentials to rotate.
+    pub rotate: Vec<Reissue>,
 }
 
 impl Run {
     pub fn includes(&self, part: Part) -> bool {
         self.parts.contains(&part)
+    }
+
+    /// Whether this run rotates that credential.
+    pub fn rotates(&self, which: Reissue) -> bool {
+        self.rotate.contains(&which)
+    }
+
+    /// The generation of a cluster token that this run creates beside the current one.
+    pub fn generation(&self) -> String {
+        self.nonce.chars().take(6).collect()
     }
 
     /// Whether `--use-namespace` lists the namespace.

@@ -8,8 +8,9 @@ use crate::deployment::notes::Notes;
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::Run;
 use crate::machine::placement::{Placement, placement};
+use crate::machine::secrets_file::{self, Tokens};
 use crate::machine::target;
-use crate::machine::{self, ScriptSecrets, commands, secrets_file};
+use crate::machine::{self, commands};
 use crate::settings::shell_word;
 
 /// The target and the path of this run's script.
@@ -18,6 +19,39 @@ pub struct Delivery {
     pub placement: Placement,
     /// `-` is stdout.
     pub script: PathBuf,
+}
+
+/// The tokens that come with a script. The others stay as they are on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brings {
+    Nothing,
+    Cluster,
+    Runner,
+    Both,
+}
+
+impl Brings {
+    pub fn of(cluster: bool, runner: bool) -> Self {
+        match (cluster, runner) {
+            (true, true) => Self::Both,
+            (true, false) => Self::Cluster,
+            (false, true) => Self::Runner,
+            (false, false) => Self::Nothing,
+        }
+    }
+
+    pub fn cluster(self) -> bool {
+        matches!(self, Self::Cluster | Self::Both)
+    }
+
+    pub fn runner(self) -> bool {
+        matches!(self, Self::Runner | Self::Both)
+    }
+
+    /// One token comes in a file beside the script, which is otherwise an update script.
+    pub fn is_one(self) -> bool {
+        matches!(self, Self::Cluster | Self::Runner)
+    }
 }
 
 impl Delivery {
@@ -70,14 +104,19 @@ impl Delivery {
         Ok(())
     }
 
-    /// Creates the directory and writes the files, the secrets first, because the script needs them. Fails as
+    /// Creates the directory and writes the files, the secrets for a file of their own first, because the script needs
+    /// them. A token that is not among them stays in that file: a script that has not run yet may need it. Fails as
     /// [`files::write_private`].
-    pub fn write(&self, deployment: &str, document: &str, secrets: Option<ScriptSecrets<'_>>) -> Result<()> {
+    pub fn write(&self, deployment: &str, document: &str, secrets: Option<Tokens<'_>>) -> Result<()> {
         if let Some(dir) = self.script.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             files::make_dir(dir)?;
         }
-        if let (Some(path), Some(secrets)) = (self.secrets(), secrets) {
-            files::write_private(&path, secrets_file::text(deployment, secrets).expose().as_bytes())?;
+        if let Some(tokens) = secrets {
+            let beside = secrets_file::path_beside(&self.script);
+            let earlier = files::read(&beside)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            let kept = earlier.map(|text| secrets_file::lasting(&text, deployment)).unwrap_or_default();
+            let text = secrets_file::text(deployment, tokens.or(&kept));
+            files::write_private(&beside, text.expose().as_bytes())?;
         }
         files::write_private(&self.script, document.as_bytes())
     }
@@ -97,7 +136,8 @@ impl Delivery {
     }
 
     /// Instructions for the written files.
-    pub fn next(&self, with_secrets: bool) -> Vec<Hint> {
+    pub fn next(&self, brings: Brings) -> Vec<Hint> {
+        let with_secrets = brings == Brings::Both;
         let target = self.placement.target;
         let vm = "the VM (Ubuntu 24.04 or Debian 12)";
         let host = if with_secrets { vm } else { "the runner's host" };
@@ -113,7 +153,7 @@ impl Delivery {
             }
             (false, true) => vec![format!("Run the script on stdout as root on {host}").into()],
             (false, false) => {
-                let separate = self.placement.separate && with_secrets;
+                let separate = brings.is_one() || (self.placement.separate && with_secrets);
                 let [copy, run] = commands::over_ssh(&absolute(&self.script), separate, "USER@HOST");
                 vec![
                     Hint::new(format!("Copy it to {host} and run it there"), Command::Whole(copy)),

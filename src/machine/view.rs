@@ -24,6 +24,8 @@ use crate::settings::Host;
 const LOOK: Duration = Duration::from_secs(60);
 /// Bytes of a script's output that are shown.
 const MOST: usize = 8 * 1024 * 1024;
+/// Seconds for which a host is reserved: for a token at GitLab and a script on this disk.
+const RESERVED: u64 = 300;
 /// Pauses between attempts to connect again.
 const AGAIN: [u64; 4] = [1, 2, 4, 8];
 
@@ -299,6 +301,39 @@ impl Hand {
         self.delivered.get()
     }
 
+    /// Reserves the host for this run's script, before the token that it uses now ends.
+    ///
+    /// # Errors
+    /// As [`View::look`]; OR0602 if another script runs there or is about to.
+    pub async fn reserve(&self) -> Result<()> {
+        let access = self.look().await?.access;
+        let (ssh, _pins) = self.ssh()?;
+        let host = ssh.login.host.to_string();
+        let nonce = match self.notes.record().reserved.clone() {
+            Some(nonce) => nonce,
+            None => record::random_hex(16)?,
+        };
+        self.journal.write(|record| record.reserved = Some(nonce.clone()))?;
+        let place = Place { deployment: &self.run.names.deployment, nonce: &nonce };
+        let program = Secret::new(place.reserve(RESERVED)?);
+        let mut answer = String::new();
+        let run = ssh.run(access.command(), &program, &nonce, |said| {
+            if let Said::Fact(name, _) = said {
+                answer = name;
+            }
+        });
+        let ended = self.limits.cancel.unless_requested(tokio::time::timeout(LOOK, run)).await?;
+        match (answer.as_str(), ended) {
+            ("reserved", _) => Ok(()),
+            ("busy", _) => Err(locked(&host)),
+            (_, Ok(ended)) => Err(ssh.refusal(&ended?)),
+            (_, Err(_)) => {
+                let said = format!("no answer within {} s", LOOK.as_secs());
+                Err(ssh.refusal(&Ended { said, answered: false }))
+            }
+        }
+    }
+
     /// Runs a script as root on the host, detached there, and follows it to its end; a lost connection is made again.
     /// `secrets` is the file that it gets as its argument. Waits for up to `--wait`.
     ///
@@ -313,7 +348,13 @@ impl Hand {
     ) -> Result<Delivered> {
         let access = self.look().await?.access;
         let (ssh, _pins) = self.ssh()?;
-        let nonce = record::random_hex(16)?;
+        let (reserved, last) = {
+            let record = self.notes.record();
+            (record.reserved.clone(), record.delivery.as_ref().map(|last| last.nonce.clone()))
+        };
+        // What an earlier delivery left under its nonce is not taken for this one's.
+        let reserved = reserved.filter(|reserved| Some(reserved) != last.as_ref());
+        let nonce = reserved.map_or_else(|| record::random_hex(16), Ok)?;
         let delivery = record::Delivery { nonce: nonce.clone(), undoes };
         self.journal.write(|record| record.delivery = Some(delivery))?;
         let place = Place { deployment: &self.run.names.deployment, nonce: &nonce };
@@ -349,6 +390,8 @@ impl Hand {
         let host = ssh.login.host.to_string();
         let begun = Instant::now();
         let until = begun + self.run.settings.wait;
+        // It comes on top of the time of the run.
+        self.limits.deadline.extend(self.run.settings.wait);
         let place = Place { deployment: &self.run.names.deployment, nonce };
         let mut pauses = AGAIN.iter().chain(std::iter::repeat(&AGAIN[AGAIN.len() - 1]));
         let mut last = String::new();
@@ -409,6 +452,10 @@ impl Hand {
 
     /// The end of a delivery as a result.
     fn judge(&self, host: &str, nonce: &str, heard: Heard) -> Result<Delivered> {
+        // A reservation is used up once the script has started.
+        if heard.confirmed {
+            self.journal.note(|record| record.reserved = None);
+        }
         // What another run of the script left tells nothing of this one.
         let outcome = heard.told.outcome.filter(|outcome| outcome.delivery == nonce);
         let told = Delivered { system_id: heard.told.system_id };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ArgMatches;
 
@@ -9,7 +10,7 @@ use super::resolve::Reader;
 use super::row::Group::{Connection, Consent, Output, Run};
 use super::row::{Group, Row, Spelling, spelled, table};
 use super::value::{One, Output as Format, Shape, Values};
-use super::{Source, table::SETTINGS};
+use super::{Source, check, table::SETTINGS};
 use crate::base::error::Result;
 
 table! {
@@ -58,6 +59,8 @@ table! {
         "", Consent, "The runner's host no longer exists: do not connect to it";
     revert_pipeline: bool,
         "", Run, "Revert outrigger's commit of the pipeline file, unless the file has changed since";
+    if_within: Option<Duration> => check::positive,
+        "DURATION", Run, "Only if the token expires within this time; else exit 0 and write nothing";
     now: bool,
         "", Run, "Do not wait for running jobs";
     ignore_not_found: bool,

@@ -33,6 +33,8 @@ pub const LISTEN_OFF: &str = "off";
 pub const PROXY_NONE: &str = "none";
 /// The script of the article.
 pub const DEFAULT_PIPELINE_SCRIPT: &str = "echo \"hello world!\"";
+/// Before the end of a token.
+pub const DEFAULT_WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(600);
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -194,15 +196,18 @@ table! {
     run_pipeline: bool,
         "", Run, "Also run the pipeline and wait for it to finish";
     wait: Duration = DEFAULT_WAIT => check::positive,
-        "DURATION", Run, "Timeout for the VM and the pipeline [default: 10m]";
+        "DURATION", Run, "Timeout for the host, running jobs and the pipeline [default: 10m]";
+    warn_before: Sourced<Duration> = DEFAULT_WARN_BEFORE => check::positive,
+        "DURATION", Run, "Report a cluster token that expires within this time [default: 14d]".recorded();
     reissue: Vec<Reissue>,
-        "WHICH", Run, "Credentials to reissue";
+        "WHICH", Run, "Credentials to replace at once, without regard to running jobs; see also rotate";
     accept: Vec<Risk>,
         "WHAT,…", Consent, "Accept a risk, by the name given in the error"
             .long("shared-namespace: use an existing namespace that contains objects; jobs can then use its Secrets\n\
                 lifetime: accept a token with a lifetime shortened by the cluster\n\
                 temporary-edit: temporarily give yourself `edit` in an existing namespace, if needed to create the Role\n\
-                generated: delete the deployment's namespaces together with objects that controllers recreate in them")
+                generated: delete the deployment's namespaces together with objects that controllers recreate in them\n\
+                unseen-host: the script with the new cluster token has run on the host; the old token is deleted")
             .aliases(&[
                 ("accept-shared-namespace", "shared-namespace"),
                 ("accept-lifetime", "lifetime"),

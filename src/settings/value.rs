@@ -256,6 +256,7 @@ choices! {
         Lifetime = "lifetime",
         TemporaryEdit = "temporary-edit",
         Generated = "generated",
+        UnseenHost = "unseen-host",
     }
     /// The output format.
     #[derive(Default)]

@@ -24,7 +24,7 @@ use crate::deployment::plan::{Decision, Line};
 use crate::deployment::record::Record;
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::{self, view::RunnerToken};
-use crate::machine;
+use crate::machine::{self, script_files::Brings};
 use crate::settings::{Need, Settings};
 
 /// A future that stays on its thread.
@@ -129,8 +129,8 @@ pub struct Products {
 
 /// The launch script of this run.
 pub struct Written {
-    /// The script or its secrets file contains the secrets.
-    pub with_secrets: bool,
+    /// The tokens in the script or its secrets file.
+    pub brings: Brings,
     /// The script, if it goes to stdout.
     pub to_stdout: Option<Secret>,
 }

@@ -12,7 +12,7 @@ use crate::deployment::run::{Part, Run};
 use crate::gitlab::facts::{self, Purpose as For, instance};
 use crate::gitlab::runner::{self, Condition, Found, Ours, Verdict};
 use crate::gitlab::view::RunnerToken;
-use crate::settings::Need;
+use crate::settings::{Need, Reissue};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
 
 pub struct CreateRunner;
@@ -119,6 +119,12 @@ impl Step for CreateRunner {
         let Seen::Setup { verdict, project, obstacles, condition } = seen else {
             return Decided::lines(Vec::new());
         };
+        if d.run.rotates(Reissue::Runner) && !matches!(verdict, Verdict::Keep { .. }) {
+            let failure =
+                Failure::new(Id::MissingPrerequisite, "this deployment has no runner of its own in GitLab")
+                    .detail("because", "only the token of a runner that outrigger created can be rotated");
+            return Line::refuse(failure.hint(Command::outrigger("setup"))).into();
+        }
         let mut lines = decide(d.run, d.notes, verdict, project.as_deref(), condition);
         let tags = |act: &Act| matches!(act, Act::Update(_, body) if body["tag_list"].is_array());
         let changes_tags = lines.iter().filter_map(|line| line.act.as_ref()).any(tags);
@@ -153,6 +159,10 @@ impl Step for CreateRunner {
                 format!("updated the mark of runner {id}")
             }
             Act::Reset(id) => {
+                // The old token ends with the reset: only when nothing keeps the new one from the host.
+                if w.run.includes(Part::Host) {
+                    w.machine.reserve().await?;
+                }
                 let token = runner::reset(w.gitlab, id).await?;
                 pass_on(w, token).await?;
                 format!("reset the token of runner {id}")
@@ -282,7 +292,11 @@ fn kept(
         lines.push(if ours.managers.is_empty() && ours.runner.never_contacted() {
             line
         } else {
-            line.detail(format!("stops until the new script has run there: {}", runner::hosts(ours)))
+            line.detail(if run.includes(Part::Host) {
+                "jobs queue from the reset until the host has the new token, which follows at once".to_owned()
+            } else {
+                format!("stops until the new script has run there: {}", runner::hosts(ours))
+            })
         });
     }
     if lines.is_empty() {

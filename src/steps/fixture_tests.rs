@@ -55,6 +55,7 @@ impl World {
             nonce: "0000abcd".to_owned(),
             alone: false,
             parts: Vec::new(),
+            rotate: Vec::new(),
         };
         let record = Record { deployment: "demo".to_owned(), id: ID.to_owned(), ..Record::default() };
         Self { run, record, anchor: None, forecast: Forecast::default() }

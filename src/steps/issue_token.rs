@@ -3,24 +3,23 @@
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::secret::Secret;
-use crate::base::text::count;
+use crate::base::text::span;
 use crate::base::wait::{self, Pace};
+use crate::cluster::deletion;
 use crate::cluster::rights::Right;
+use crate::cluster::token::revocation::{revoke, token_in};
 use crate::cluster::token::{claims, proof, renewal};
 use crate::cluster::view::View;
-use crate::cluster::{Class, deletion};
 use crate::deployment::names::Names;
-use crate::deployment::object::{FILLED_BY_CLUSTER, Object};
+use crate::deployment::object::{FILLED_BY_CLUSTER, Object, Ref};
 use crate::deployment::ownership::{self, Owner};
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::{Part, Run};
-use crate::settings::Risk;
+use crate::settings::{Risk, Source};
 use crate::steps::contract::{
     Decided, Deciding, Info, Outcome, Printed, Prints, Products, Purpose, Reads, Step, Writes,
 };
@@ -37,7 +36,10 @@ const LONGER: &str =
 const FILLED_WITHIN: Duration = Duration::from_secs(30);
 
 pub struct Seen {
+    /// The Secret whose token the script is to bring.
     live: Option<Object>,
+    /// The others, during a rotation.
+    others: Vec<Object>,
     /// The ServiceAccount is missing; only checked if the step runs alone.
     lacks_account: bool,
     dry_runs: DryRuns,
@@ -71,8 +73,13 @@ impl Step for IssueToken {
     type Undo = Delete;
 
     async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
-        let live = r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?;
-        let mut seen = Seen { live, lacks_account: false, dry_runs: DryRuns::default() };
+        let wanted = r.notes.token_secret(r.run);
+        let live = r.cluster.read(&wanted).await.map_err(Failure::from)?;
+        let mut others = Vec::new();
+        for other in r.notes.token_secrets(r.run).iter().filter(|other| **other != wanted) {
+            others.extend(r.cluster.read(other).await.map_err(Failure::from)?);
+        }
+        let mut seen = Seen { live, others, lacks_account: false, dry_runs: DryRuns::default() };
         if why == Purpose::Teardown {
             return Ok(seen);
         }
@@ -88,7 +95,8 @@ impl Step for IssueToken {
         }
         // Not for an existing one, whose name would conflict.
         if seen.live.is_none() && !seen.lacks_account {
-            seen.dry_runs = DryRuns::at(r.cluster, &[&manifest(r.run, &r.notes.id())]).await;
+            seen.dry_runs =
+                DryRuns::at(r.cluster, &[&manifest(r.run, r.notes.token_secret(r.run), &r.notes.id())]).await;
         }
         Ok(seen)
     }
@@ -97,7 +105,7 @@ impl Step for IssueToken {
         if seen.lacks_account {
             return Line::refuse(no_account(&d.run.names)).into();
         }
-        let target = Target::Object(d.run.names.token_secret());
+        let target = Target::Object(d.notes.token_secret(d.run));
         let mut lines = vec![decide(d, seen.live.as_ref()).about(target)];
         if !lines[0].decision.is_change() {
             lines.extend(ends_soon(d));
@@ -109,6 +117,13 @@ impl Step for IssueToken {
     }
 
     async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Delete>> {
+        let (Act::Create(object) | Act::Replace(_, object) | Act::Request(object)) = &act;
+        let mut slots = w.notes.slots();
+        let generation = w.run.generation();
+        if object.reference == w.run.names.token_secret(&generation) {
+            slots.next = Some(generation);
+        }
+        w.journal.write(|record| record.slots = Some(slots))?;
         match act {
             Act::Create(object) => create(w, &object, None).await?,
             Act::Replace(uid, object) => create(w, &object, Some(&uid)).await?,
@@ -133,7 +148,7 @@ impl Step for IssueToken {
     }
 
     async fn prove(&self, r: Reads<'_>, products: &Products) -> Result<Option<String>> {
-        if r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?.is_none() {
+        if r.cluster.read(&r.notes.token_secret(r.run)).await.map_err(Failure::from)?.is_none() {
             return Ok(None);
         }
         let issued = products.cluster_token.get().cloned();
@@ -156,33 +171,19 @@ impl Step for IssueToken {
         // A requested token needs its request, and its Secret is created with it.
         let objects = match r.run.settings.token_lifetime {
             Some(_) => Vec::new(),
-            None => vec![manifest(r.run, &r.notes.id())],
+            None => vec![manifest(r.run, r.notes.token_secret(r.run), &r.notes.id())],
         };
         Printed::manifests(objects).map(Some)
     }
 
     fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Delete>> {
-        seen.live.iter().map(|live| removal(d, live)).collect()
+        seen.live.iter().chain(&seen.others).map(|live| removal(d, live)).collect()
     }
 
     async fn undo(&self, w: Writes<'_>, acts: Vec<Delete>) -> Result<String> {
         let mut texts = Vec::new();
         for Delete(reference, uid) in acts {
-            // The token is needed to verify its revocation.
-            let live = w.cluster.read(&reference).await.map_err(Failure::from)?;
-            let token = live.and_then(|live| token_in(&live));
-            let what = match w.cluster.delete(&reference, &uid).await? {
-                None => "deleted Secret".to_owned(),
-                // Waited for at the end; the token is invalid from now on.
-                Some(live) => deletion::shown(&live),
-            };
-            texts.push(match token {
-                None => format!("{what}; revocation not verified (token not available)"),
-                Some(token) => {
-                    let waited = revoked(w.reads.cluster, &token).await?;
-                    format!("{what}; the old token gets 401 (after {waited} s)")
-                }
-            });
+            texts.push(revoke(w.cluster, &reference, &uid, Self::INFO.name).await?);
         }
         Ok(texts.join("; "))
     }
@@ -225,8 +226,9 @@ async fn may_request(view: &View) -> Result<()> {
 }
 
 fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
-    let reference = d.run.names.token_secret();
-    let wanted = manifest(d.run, &d.notes.id());
+    let reference = d.notes.token_secret(d.run);
+    let is_second = reference != d.run.names.token_secret(&d.notes.slots().current);
+    let wanted = manifest(d.run, d.notes.token_secret(d.run), &d.notes.id());
     let requested = d.run.settings.token_lifetime.as_ref();
     let short = requested.map(|lifetime| lifetime.value).filter(|lifetime| *lifetime < SHORT);
     let refused = short.filter(|_| !d.run.settings.accepts(Risk::Lifetime)).map(|lifetime| {
@@ -234,7 +236,7 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
         Failure::new(Id::MissingConsent, message).hint(LONGER)
     });
     let Some(live) = live else {
-        return match (refused, requested) {
+        let line = match (refused, requested) {
             (Some(failure), _) => Line::refuse(failure),
             (None, None) => {
                 let text = format!("{reference} of type service-account-token, does not expire");
@@ -244,6 +246,11 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
                 let text = format!("token for {}, bound to {reference}", span(lifetime.value));
                 Line::new(Decision::Create, text, Act::Request(wanted))
             }
+        };
+        return if is_second {
+            line.detail("beside the current one, which stays valid until no job uses it any more")
+        } else {
+            line
         };
     };
     if let Owner::Foreign(why) = d.notes.owner(live) {
@@ -260,8 +267,12 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
             None => Act::Replace(live.uid().to_owned(), wanted),
             Some(_) => Act::Request(wanted),
         };
-        return Line::new(Decision::Replace, format!("{reference}: {why}"), act)
-            .detail("the host with the old token stops until the new script has run there");
+        let line = Line::new(Decision::Replace, format!("{reference}: {why}"), act);
+        return line.detail(if is_second {
+            "beside the current one, which stays valid until no job uses it any more"
+        } else {
+            "the host with the old token stops until the new script has run there"
+        });
     }
     let line = Line::keep(reference.to_string());
     match d.notes.token_expires() {
@@ -270,31 +281,25 @@ fn decide(d: &Deciding<'_>, live: Option<&Object>) -> Line<Act> {
     }
 }
 
-/// The line about a token that expires within three days, or within the last quarter of a shorter lifetime.
+/// The line about a token that expires within `--warn-before`; by default at the latest in the last quarter of its
+/// lifetime, so that a short one is not always a problem.
 fn ends_soon(d: &Deciding<'_>) -> Option<Line<Act>> {
-    let lifetime = d.run.settings.token_lifetime.as_ref()?.value;
+    let settings = &d.run.settings;
+    let lifetime = settings.token_lifetime.as_ref()?.value;
+    let before = &settings.warn_before;
+    let before = if before.source == Source::Default { before.value.min(lifetime / 4) } else { before.value };
     let ends: jiff::Timestamp = d.notes.token_expires()?.parse().ok()?;
     let left = Duration::try_from(ends.duration_since(d.run.now)).unwrap_or_default();
-    (left < (lifetime / 4).min(Duration::from_secs(3 * 86_400))).then(|| {
+    (left < before).then(|| {
         let text = format!("the cluster token expires in {}, at {ends}: jobs stop then", span(left));
-        let (path, command) = renewal::command(d.run, d.notes);
-        Line::unhealthy(text).detail((format!("issue a new one{path}"), command))
+        Line::unhealthy(text).detail(("issue a new one", renewal::command(d.notes)))
     })
 }
 
-/// A lifetime in days, hours or minutes.
-fn span(value: Duration) -> String {
-    match value.as_secs() {
-        s if s >= 2 * 86_400 => count(usize::try_from(s / 86_400).unwrap_or(0), "day"),
-        s if s >= 2 * 3600 => count(usize::try_from(s / 3600).unwrap_or(0), "hour"),
-        s => count(usize::try_from(s / 60).unwrap_or(0), "minute"),
-    }
-}
-
-fn manifest(run: &Run, id: &str) -> Object {
+fn manifest(run: &Run, secret: Ref, id: &str) -> Object {
     let requested = run.settings.token_lifetime.is_some();
     let body = json!({"type": if requested { "Opaque" } else { FILLED_BY_CLUSTER }});
-    let mut object = run.names.manifest(run.names.token_secret(), id, &body);
+    let mut object = run.names.manifest(secret, id, &body);
     if !requested {
         object.value["metadata"]["annotations"]["kubernetes.io/service-account.name"] =
             json!(run.names.account().name);
@@ -302,15 +307,9 @@ fn manifest(run: &Run, id: &str) -> Object {
     object
 }
 
-fn token_in(secret: &Object) -> Option<Secret> {
-    let encoded = secret.value["data"]["token"].as_str()?;
-    let bytes = STANDARD.decode(encoded).ok()?;
-    String::from_utf8(bytes).ok().filter(|token| !token.is_empty()).map(Secret::new)
-}
-
 /// The token from its Secret; waits for the controller to fill it.
 async fn filled(view: &View) -> Result<Option<Secret>> {
-    let reference = view.run.names.token_secret();
+    let reference = view.notes.token_secret(&view.run);
     let look = async || {
         let Some(live) = view.read_again(&reference).await.map_err(Failure::from)? else {
             return Err(Failure::new(
@@ -378,27 +377,6 @@ async fn request(w: Writes<'_>, handle: &Object) -> Result<Secret> {
     }
     w.journal.write(|record| record.token_expires = expires.to_string())?;
     Ok(token)
-}
-
-/// Waits until the old token is rejected; API servers cache a valid one for some 10 s.
-async fn revoked(view: &View, token: &Secret) -> Result<u64> {
-    let client = proof::client(view, token).await?;
-    let started = Instant::now();
-    let look = async || {
-        let (group, kind) = ("authentication.k8s.io", "SelfSubjectReview");
-        match client.review("review the old token", group, kind, serde_json::Value::Null).await {
-            Err(refusal) if refusal.class == Class::Unauthorized => Ok(Break(started.elapsed().as_secs())),
-            Err(refusal) if refusal.class != Class::Forbidden => Err(refusal.into()),
-            _ => Ok(Continue(())),
-        }
-    };
-    let tell = |(): &(), waited| view.progress.waiting("issue-token", "the old token to be rejected", waited);
-    let pace = Pace::new(&view.limits, 500, 500).within(Duration::from_secs(60));
-    wait::until(pace, tell, look).await?.map_err(|()| {
-        Failure::new(Id::NotRemoved, "the old token is still accepted a minute after its Secret was deleted")
-            .hint("run the same command again; the API server may cache tokens for longer")
-            .passing()
-    })
 }
 
 #[cfg(test)]

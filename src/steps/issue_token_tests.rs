@@ -6,12 +6,12 @@ use crate::steps::fixture::{self, World};
 
 /// The Secret exists and belongs to the deployment, and its token is in the script.
 fn base(world: &mut World) -> Seen {
-    let live = world.ours(&manifest(&world.run, fixture::ID));
+    let live = world.ours(&manifest(&world.run, world.run.names.token_secret(""), fixture::ID));
     live.uid().clone_into(&mut world.record.script_secret);
     if world.run.settings.token_lifetime.is_some() {
         "2026-02-01T00:00:00Z".clone_into(&mut world.record.token_expires);
     }
-    Seen { live: Some(live), lacks_account: false, dry_runs: DryRuns::default() }
+    Seen { live: Some(live), others: Vec::new(), lacks_account: false, dry_runs: DryRuns::default() }
 }
 
 fn at(seen: &mut Seen) -> &mut Object {
@@ -79,7 +79,7 @@ fn decisions() {
                 |world, seen| {
                     seen.live = None;
                     let failure = Failure::new(Id::QuotaExceeded, "no room for a Secret");
-                    seen.dry_runs.add(&world.run.names.token_secret(), DryRun::Refused(failure));
+                    seen.dry_runs.add(&world.run.names.token_secret(""), DryRun::Refused(failure));
                 },
                 &["Refuse QuotaExceeded: no room for a Secret"],
             ),

@@ -15,6 +15,7 @@ mod issue_token;
 mod launch_script;
 mod preflight;
 pub mod prune;
+mod retire_token;
 mod run_pipeline;
 mod run_script;
 
@@ -39,6 +40,7 @@ pub static STEPS: &[&dyn AnyStep] = &[
     &create_runner::CreateRunner,
     &launch_script::LaunchScript,
     &run_script::RunScript,
+    &retire_token::RetireToken,
     &commit_pipeline::CommitPipeline,
     &run_pipeline::RunPipeline,
 ];

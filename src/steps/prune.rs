@@ -20,7 +20,7 @@ pub enum Act {
 /// One line for each recorded object that the settings no longer use; with `all` also for the temporary bindings that
 /// list namespaces before their deletion.
 pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
-    let stale = stale(r.run, &r.notes.record().objects);
+    let stale = stale(r.run, &r.notes.record().objects, r.notes.token_secrets(r.run));
     let mut lines = Vec::new();
     for owned in stale {
         let live = r.cluster.read(&owned.object).await.map_err(Failure::from)?;
@@ -36,11 +36,11 @@ pub async fn plan(r: Reads<'_>, all: bool) -> Result<Vec<Line<Act>>> {
     Ok(lines)
 }
 
-/// In the order of deletion.
-fn stale(run: &Run, objects: &[Owned]) -> Vec<Owned> {
+/// In the order of deletion. `secrets` are those of the cluster token.
+fn stale(run: &Run, objects: &[Owned], secrets: Vec<Ref>) -> Vec<Owned> {
     let names = &run.names;
-    let mut current =
-        vec![names.account(), names.job_account(), names.role(), names.role_binding(), names.token_secret()];
+    let mut current = vec![names.account(), names.job_account(), names.role(), names.role_binding()];
+    current.extend(secrets);
     current.extend(names.namespaces());
     let is_stale =
         |object: &Ref| !current.contains(object) && !object.name.starts_with(&names.temporary_prefix());

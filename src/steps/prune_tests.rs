@@ -15,10 +15,12 @@ fn stale_objects_are_removed_and_the_namespace_last() {
     let [runner, older] = before.namespaces();
     let temporary = Ref::new(Kind::RoleBinding, "older", "demo-admin-1");
     let mut objects = vec![older, before.job_account(), before.role(), before.role_binding(), temporary];
-    objects.extend([runner, before.account(), before.token_secret()]);
+    objects.extend([runner, before.account(), before.token_secret("")]);
     let objects: Vec<_> = objects.into_iter().map(owned).collect();
     let stale = |flags: &[&str]| -> Vec<String> {
-        super::stale(&World::new(flags).run, &objects).iter().map(|owned| owned.object.to_string()).collect()
+        let run = World::new(flags).run;
+        let secrets = vec![run.names.token_secret("")];
+        super::stale(&run, &objects, secrets).iter().map(|owned| owned.object.to_string()).collect()
     };
     assert!(stale(&["--namespace", "older"]).is_empty(), "the settings are the same");
     assert_eq!(

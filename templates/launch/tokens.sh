@@ -13,20 +13,26 @@
 	printf '  token_obtained_at = %s\n  token_expires_at = %s\n' "$(date -u +%FT%TZ)" "$expires" >>token
 {% endif %}
 {% else %}
+	given=$token$bearer
 	if [ -n "$token" ]; then
-		now=$(printf '%s %s' "$token" "$bearer" | hash)
 		printf '  token = "%s"\n' "$token" >token
 		[ -z "$expires" ] ||
 			printf '  token_obtained_at = %s\n  token_expires_at = %s\n' "$(date -u +%FT%TZ)" "$expires" >>token
 	else
-		now=$tokens
 {% if shared %}
 		mv token.was token
-		bearer=$(tr -d '"' <bearer.was)
 {% else %}
 		grep -E '^ *(id|token|token_obtained_at|token_expires_at) = ' old >token || :
-		bearer=$(sed -nE 's/^ *bearer_token = "(.*)"$/\1/p' old)
 {% endif %}
-		{ [ -s token ] && [ -n "$bearer" ]; } || fail "$config has no entry of $deployment with its tokens: give them"
+		token=$(sed -nE 's/^[[:space:]]*token *= *"([^"]*)".*/\1/p' token)
 	fi
+{% if shared %}
+	[ -n "$bearer" ] || bearer=$(tr -d '"' <bearer.was)
+{% else %}
+	[ -n "$bearer" ] || bearer=$(sed -nE 's/^ *bearer_token = "(.*)"$/\1/p' old)
+{% endif %}
+	{ [ -s token ] && [ -n "$bearer" ]; } || fail "$config has no entry of $deployment with the other token: give both"
+	# What the runner made of its token is not a change.
+	now=$tokens
+	[ -z "$given" ] || now=$(printf '%s %s' "$token" "$bearer" | hash)
 {% endif %}

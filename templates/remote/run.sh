@@ -1,6 +1,8 @@
 # Runs a script on this machine as root, detached from the connection: a cut line harms nothing. By outrigger.
 {% include "follow.sh" %}
 
+{% include "hold.sh" %}
+
 deliver() {
 	# A line that was cut short runs nothing.
 	[ "${1:-}" = {{ nonce | sh }} ] || exit 1
@@ -14,6 +16,10 @@ deliver() {
 	other='' pid=''
 	if ! flock -n 8 || { read -r other pid <"$base.lock" && [ -d "/proc/${pid:-none}" ]; }; then
 		put busy "$(cut -d ' ' -f 1 "$base.lock")"
+		return
+	fi
+	if held; then
+		put busy "$holder"
 		return
 	fi
 	# Until the script's own process stands there.

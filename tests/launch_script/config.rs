@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use outrigger::internal::Secret;
 use outrigger::internal::{DEFAULT_APT_URL, DEFAULT_RUNNER_VERSION};
-use outrigger::internal::{LaunchScript, ScriptSecrets};
+use outrigger::internal::{LaunchScript, ScriptSecrets, secrets_file};
 
 use super::machine::Machine;
 use super::sample::{
@@ -381,14 +381,59 @@ fn a_token_that_ends_is_one_that_the_runner_can_renew() {
             machine.succeed(shell, &LaunchScript { secrets: None, ..with_image(&script, "debian:13") });
             assert_eq!(times(&machine), [obtained, expires]);
             let machine = Machine::new();
-            machine.write(
-                "secrets",
-                outrigger::internal::secrets_file::text("kubernetes-runner", ends).expose(),
-            );
+            machine.write("secrets", secrets_file::text("kubernetes-runner", in_file(ends)).expose());
             let script = LaunchScript { secrets: None, ..script.clone() };
             let path = machine.path("secrets").display().to_string();
             assert!(machine.run_file(shell, "root/script", &text(&script), &[&path]).status.success());
             assert_eq!(times(&machine)[1], expires);
+        }
+    }
+}
+
+fn in_file(secrets: ScriptSecrets<'_>) -> secrets_file::Tokens<'_> {
+    secrets_file::Tokens {
+        runner: Some(secrets.runner_token),
+        runner_expires: secrets.runner_expires,
+        bearer: Some(secrets.bearer_token),
+    }
+}
+
+#[test]
+fn one_token_can_come_alone() {
+    let tokens = tokens();
+    for shell in shells() {
+        for shared in [false, true] {
+            let machine = Machine::new();
+            let script = for_machine(&sample(&[], Some(tokens.both())), shared);
+            let update = LaunchScript { secrets: None, ..script.clone() };
+            let path = machine.path("secrets").display().to_string();
+            let run = |one: secrets_file::Tokens<'_>| {
+                machine.write("secrets", secrets_file::text("kubernetes-runner", one).expose());
+                machine.run_file(shell, "root/script", &text(&update), &[&path])
+            };
+            let held = || {
+                let entry = runners(&machine.config()).remove(0);
+                let word = |value: &toml::Value| value.as_str().unwrap_or_default().to_owned();
+                [word(&entry["token"]), word(&entry["kubernetes"]["bearer_token"])]
+            };
+            // There is nothing yet that the other one could stay in.
+            let (new_bearer, new_runner) = (Secret::new("eyJ.NEW.x"), Secret::new("glrt-NEW"));
+            let bearer = secrets_file::Tokens { bearer: Some(&new_bearer), ..Default::default() };
+            let runner = secrets_file::Tokens { runner: Some(&new_runner), ..Default::default() };
+            assert!(!run(bearer).status.success());
+            machine.succeed(shell, &script);
+            let [before, _] = held();
+            assert!(run(bearer).status.success());
+            assert_eq!(held(), [before.as_str(), "eyJ.NEW.x"], "{shell:?} {shared}");
+            // A second time there is nothing to do.
+            let written = machine.config();
+            let again = run(bearer);
+            let said =
+                String::from_utf8_lossy(&again.stdout).into_owned() + &String::from_utf8_lossy(&again.stderr);
+            assert!(again.status.success() && said.contains("needs no change"), "{said}");
+            assert_eq!(machine.config(), written);
+            assert!(run(runner).status.success());
+            assert_eq!(held(), ["glrt-NEW", "eyJ.NEW.x"], "{shell:?} {shared}");
         }
     }
 }
@@ -408,7 +453,8 @@ fn tokens_can_come_by_a_file() {
             let path = machine.path("secrets").display().to_string();
             for (content, reason) in [
                 (good.replace("=kubernetes-runner", "=other"), "holds no tokens of kubernetes-runner"),
-                (good.replace("bearer_token", "x"), "does not hold both tokens"),
+                (good.replace("bearer_token", "x"), "with the other token: give both"),
+                (good.replace("_token", "_x"), "holds no token"),
             ] {
                 machine.write("secrets", &content);
                 let output = machine.run_file(shell, "root/script", &text(&script), &[&path]);

@@ -30,6 +30,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("binding_of_a_teardown_cannot_be_released", teardown_release_refused),
     ("binding_is_not_honoured_at_once", binding_lags),
     ("teardown_killed_after_each_request", teardown_killed),
+    ("rotation_killed_after_each_write", |bed| crate::scenarios::rotate::killed(bed)),
     ("teardown_goes_on_past_failures", teardown_goes_on),
     ("teardown_names_each_namespace_that_stays", namespaces_stay),
     ("unavailable_for_ever", unavailable),

@@ -64,13 +64,13 @@ echo "$digest x" >"$state.digest"
 const SYSTEM_ID: &str = "s_0123456789ab";
 
 /// A scene with a host.
-struct Host<'a> {
-    scene: Scene<'a>,
+pub(super) struct Host<'a> {
+    pub(super) scene: Scene<'a>,
     dir: tempfile::TempDir,
 }
 
 impl<'a> Host<'a> {
-    fn new(bed: &'a dyn Bed) -> Self {
+    pub(super) fn new(bed: &'a dyn Bed) -> Self {
         let dir = tempfile::Builder::new().prefix("outrigger-host-").tempdir().expect("a temporary folder");
         for name in ["bin", "host", "run", "lib"] {
             fs::create_dir(dir.path().join(name)).expect("a folder");
@@ -89,7 +89,7 @@ impl<'a> Host<'a> {
         host
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -98,15 +98,15 @@ impl<'a> Host<'a> {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).expect("a program");
     }
 
-    fn steer(&self, name: &str, text: &str) {
+    pub(super) fn steer(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("a file");
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(super) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    fn with<'c>(&self, command: Cli<'c>) -> Cli<'c> {
+    pub(super) fn with<'c>(&self, command: Cli<'c>) -> Cli<'c> {
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.path("bin").display());
         command.env("PATH", path)
     }
@@ -117,7 +117,7 @@ impl<'a> Host<'a> {
             .flag("--ssh-option", "IdentityFile=/a/key")
     }
 
-    fn command(&self, name: &str) -> Cli<'_> {
+    pub(super) fn command(&self, name: &str) -> Cli<'_> {
         self.with(self.scene.command(name))
     }
 

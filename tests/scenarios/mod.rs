@@ -28,6 +28,7 @@ mod output;
 mod pasted;
 mod preflight;
 mod remains;
+pub mod rotate;
 mod script;
 mod targets;
 mod trust;
@@ -270,6 +271,10 @@ pub const HOST: &[(&str, Scenario)] = &[
     ("host_is_seen_by_gitlab", host::in_gitlab),
     ("host_that_is_gone", host::gone),
     ("host_that_was_installed_again", host::installed_again),
+    ("rotate_cluster_token_while_a_job_runs", rotate::cluster_token),
+    ("rotate_runner_token_of_a_reserved_host", rotate::runner_token_of_a_host),
+    ("rotate_by_hand_in_two_commands", rotate::by_hand),
+    ("rotate_refusals", rotate::refusals),
 ];
 
 /// Scenarios that need a disk of their own: see [`disk::available`].

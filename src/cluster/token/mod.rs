@@ -4,3 +4,4 @@ pub mod claims;
 pub mod extra_rights;
 pub mod proof;
 pub mod renewal;
+pub mod revocation;

@@ -40,14 +40,10 @@ pub fn renewal(run: &Run, notes: &Notes, live: &Object) -> Option<String> {
         .map(|ended| format!("a new token: the old one expired at {ended}"))
 }
 
-/// The command that renews the token, after words about what has to be filled in: the file of a runner token that was
-/// given is not recorded.
-pub fn command(run: &Run, notes: &Notes) -> (&'static str, Command) {
-    let is_file = run.settings.runner_token_file.as_ref().is_some_and(|file| file.value.as_os_str() != "-");
-    let given = notes.record().gitlab.given && !is_file;
-    let file = if given { " --runner-token-file PATH" } else { "" };
-    let path = if given { " (PATH: the file of the runner's token)" } else { "" };
-    (path, Command::outrigger(format!("setup --reissue cluster{file}")))
+/// The command that renews the token. Without a runner of its own in GitLab, the jobs that use the old one are not known.
+pub fn command(notes: &Notes) -> Command {
+    let is_own = notes.record().gitlab.owned().is_some();
+    Command::outrigger(if is_own { "rotate cluster" } else { "setup --reissue cluster" })
 }
 
 /// Whether the last script's token differs from the deployment's token after this run.

@@ -53,6 +53,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("commit-pipeline", &["commit-pipeline --print", "commit-pipeline --branch main"]),
     ("run-pipeline", &["run-pipeline", "run-pipeline --wait 20m"]),
+    ("retire-token", &["retire-token", "retire-token --accept unseen-host"]),
+    ("rotate", &["rotate cluster", "rotate all --wait 1h", "rotate cluster --if-within 14d"]),
     (
         "teardown",
         &["teardown --dry-run", "teardown", "teardown --non-interactive --yes", "teardown --cluster-gone"],

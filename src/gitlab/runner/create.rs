@@ -64,7 +64,7 @@ async fn own(hand: &Hand, answer: &Value) -> Result<Made> {
     };
     note(hand, id, jiff::Timestamp::now().to_string())?;
     let token = match token_of(answer)? {
-        Some(token) => token,
+        Some(token) => noted(hand, token)?,
         None => reset(hand, id).await?,
     };
     Ok(Made { text: format!("runner {id}"), token })
@@ -93,11 +93,24 @@ pub async fn reset(hand: &Hand, id: u64) -> Result<RunnerToken> {
     let number = id.to_string();
     let route = Route::of(&["runners", &number, "reset_authentication_token"]);
     let answer = hand.client()?.post(&format!("reset the token of runner {id}"), &route, &json!({})).await?;
-    token_of(&answer)?.ok_or_else(|| {
+    let token = token_of(&answer)?.ok_or_else(|| {
         Failure::new(Id::NotGitlab, format!("GitLab's response has no new token for runner {id}"))
             .hint("run the same command again")
             .passing()
-    })
+    })?;
+    noted(hand, token)
+}
+
+/// Records when the token expires.
+fn noted(hand: &Hand, token: RunnerToken) -> Result<RunnerToken> {
+    if let Some(expires) = &token.expires {
+        hand.journal.write(|record| {
+            if let RunnerNote::Ours(runner) = &mut record.gitlab.runner {
+                runner.expires.clone_from(expires);
+            }
+        })?;
+    }
+    Ok(token)
 }
 
 /// The token in a response, with its expiry, at which gitlab-runner renews it.
@@ -114,7 +127,7 @@ fn token_of(answer: &Value) -> Result<Option<RunnerToken>> {
 
 /// Records the runner, with its token as lost until it is written to a script or file.
 fn note(hand: &Hand, id: u64, made: String) -> Result<()> {
-    let runner = OwnedRunner { id, made, token: TokenPlace::Lost, paused: false };
+    let runner = OwnedRunner { id, made, token: TokenPlace::Lost, ..OwnedRunner::default() };
     hand.journal.write(|record| record.gitlab.runner = RunnerNote::Ours(runner))
 }
 

@@ -6,12 +6,14 @@
 mod create;
 mod delete;
 mod describe;
+mod drain;
 mod find;
 mod wait;
 
 pub use create::{create, register, reset};
 pub use delete::{delete, settle};
 pub use describe::{Condition, condition, hosts};
+pub use drain::{drained, running};
 pub use find::{Confirmation, by_mark, confirmation, find};
 pub use wait::{contact, wait};
 
@@ -136,7 +138,7 @@ async fn decide(view: &View) -> Result<Verdict> {
         };
         return Ok(Verdict::Legacy(found));
     }
-    let asked = settings.reissue.contains(&Reissue::Runner);
+    let asked = settings.reissue.contains(&Reissue::Runner) || view.run.rotates(Reissue::Runner);
     if find::trace(view).given && !asked {
         return Ok(Verdict::Given);
     }
@@ -265,7 +267,7 @@ enum Token {
 fn reset_reason(ours: &Ours, token: Token, asked: bool) -> Result<Option<String>> {
     let unused = ours.runner.never_contacted() && ours.managers.is_empty();
     let reason = match token {
-        _ if asked => "a new token (--reissue)",
+        _ if asked => "a new token, as asked for",
         Token::Delivered => return Ok(None),
         Token::Lost => "a new token: the last one is in no script",
         Token::Unknown if unused => "a new token: no machine ever used the current one",

@@ -14,6 +14,7 @@ use crate::base::template::{hex, rendered};
 
 const PARTS: &[(&str, &str)] = &[
     ("follow.sh", include_str!("../../../templates/remote/follow.sh")),
+    ("hold.sh", include_str!("../../../templates/remote/hold.sh")),
     ("id.sh", include_str!("../../../templates/remote/id.sh")),
 ];
 
@@ -55,6 +56,12 @@ impl Place<'_> {
         let sums = bytes.map(|bytes| format!("{}  -", hex(&Sha256::digest(bytes)))).concat();
         let values = context! { script => script, secrets => secrets, sums => sums };
         self.render("run.sh", include_str!("../../../templates/remote/run.sh"), values).map(Secret::new)
+    }
+
+    /// Reserves the host for the delivery with this nonce, for this many seconds at most: no other script starts there.
+    pub fn reserve(&self, seconds: u64) -> Result<String> {
+        let values = context! { seconds => seconds };
+        self.render("reserve.sh", include_str!("../../../templates/remote/reserve.sh"), values)
     }
 
     /// Follows a script that runs, from a byte of its output on.

@@ -12,12 +12,13 @@ use crate::cluster::token::renewal;
 use crate::deployment::names;
 use crate::deployment::object::Object;
 use crate::deployment::plan::{Decision, Line, Target};
-use crate::deployment::record::TokenPlace;
+use crate::deployment::record::{Slots, TokenPlace};
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::credentials;
 use crate::gitlab::endpoint_ca::ca;
 use crate::gitlab::runner::{self, Verdict};
-use crate::machine::script_files::{self, Delivery};
+use crate::machine::script_files::{self, Brings, Delivery};
+use crate::machine::secrets_file::{self, Tokens};
 use crate::machine::target;
 use crate::machine::{GlobalSection, Method, ScriptSecrets, cache, config_entry, proxy, runner_config};
 use crate::settings::{CacheType, Need, Source, Sourced};
@@ -68,6 +69,7 @@ pub struct Write {
     inputs: Inputs,
     /// The token of `--runner-token-file`; otherwise it comes from GitLab.
     given: Option<Secret>,
+    brings: Brings,
 }
 
 impl Step for LaunchScript {
@@ -131,6 +133,7 @@ impl Step for LaunchScript {
         ],
         flags: &["secrets-to-stdout", "print-commands", "uninstall"],
         gitlab: Need::Runner,
+        part: Some(Part::Script),
         // The script needs a tested cluster token.
         pulls_in: &[Part::Token],
         undo_needs_cluster: false,
@@ -158,7 +161,7 @@ impl Step for LaunchScript {
         };
         let writable = lacks_source(r.run).is_none();
         let verdict = if writable { Some(runner::verdict(r.gitlab).await?.clone()) } else { None };
-        let live = r.cluster.read(&r.run.names.token_secret()).await.map_err(Failure::from)?;
+        let live = r.cluster.read(&r.notes.token_secret(r.run)).await.map_err(Failure::from)?;
         let given = if writable { given_token(r).await } else { Ok(None) };
         let exists = inputs.delivery.script.exists();
         let delivery_refusal = inputs.delivery.check(r.run).err();
@@ -183,38 +186,48 @@ impl Step for LaunchScript {
             return Ok(());
         }
         files::check_writable(&delivery.script)?;
-        delivery.secrets().map_or(Ok(()), |secrets| files::check_writable(&secrets))
+        let is_beside = act.brings.is_one() || delivery.placement.separate;
+        if is_beside { files::check_writable(&secrets_file::path_beside(&delivery.script)) } else { Ok(()) }
     }
 
     async fn apply(&self, w: Writes<'_>, act: Box<Write>) -> Result<Outcome<PathBuf>> {
-        let Write { inputs, given } = *act;
+        let Write { inputs, given, brings } = *act;
         let delivery = &inputs.delivery;
         let shown = w.products.runner_token.get();
-        let runner_token = given.as_ref().or(shown.map(|shown| &shown.token));
-        let runner_expires = shown.and_then(|shown| shown.expires.as_deref());
-        let secrets = match (w.products.cluster_token.get(), runner_token) {
-            (Some(bearer_token), Some(runner_token)) => {
+        let runner = given.as_ref().or(shown.map(|shown| &shown.token));
+        let tokens = Tokens {
+            runner: runner.filter(|_| brings.runner()),
+            runner_expires: shown.and_then(|shown| shown.expires.as_deref()).filter(|_| given.is_none()),
+            bearer: w.products.cluster_token.get().filter(|_| brings.cluster()),
+        };
+        if (tokens.bearer.is_some(), tokens.runner.is_some()) != (brings.cluster(), brings.runner()) {
+            return Err(Failure::new(Id::Internal, "a token for the launch script is not at hand"));
+        }
+        let digest = inputs.script(w.run, None).digest();
+        let separate = brings.is_one() || delivery.placement.separate;
+        let inline = match tokens {
+            Tokens { runner: Some(runner_token), runner_expires, bearer: Some(bearer_token) }
+                if !separate =>
+            {
                 Some(ScriptSecrets { runner_token, runner_expires, bearer_token })
             }
             _ => None,
         };
-        let with_secrets = secrets.is_some();
-        let digest = inputs.script(w.run, None).digest();
-        let inline = if delivery.placement.separate { None } else { secrets };
-        let (text, _, made) = inputs.document(w.run, inline, with_secrets)?;
+        let (text, _, made) = inputs.document(w.run, inline, brings == Brings::Both)?;
         let size = text.expose().len();
         let is_stdout = delivery.script.as_os_str() == "-";
         let to_stdout = if is_stdout {
             Some(text)
         } else {
-            delivery.write(&w.run.names.deployment, text.expose(), secrets)?;
+            let beside = (separate && brings != Brings::Nothing).then_some(tokens);
+            delivery.write(&w.run.names.deployment, text.expose(), beside)?;
             None
         };
-        note(w, &digest, &inputs, with_secrets).await?;
-        let _ = w.products.script.set(Written { with_secrets, to_stdout });
+        note(w, &digest, &inputs, brings).await?;
+        let _ = w.products.script.set(Written { brings, to_stdout });
         let name = delivery.script.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
-        let kind = if with_secrets {
+        let kind = if brings == Brings::Both {
             made.map(|made| format!(", {made}")).unwrap_or_default()
         } else {
             let what = if inputs.script(w.run, None).has_credentials() { "tokens" } else { "secrets" };
@@ -224,7 +237,12 @@ impl Step for LaunchScript {
         let kilobytes = size as f64 / 1000.0;
         Ok(if is_stdout {
             format!("{kilobytes:.1} kB to stdout{kind}")
-        } else if with_secrets && delivery.placement.separate {
+        } else if brings.is_one() {
+            let which = if brings.cluster() { "cluster" } else { "runner's" };
+            format!(
+                "wrote {name}, {kilobytes:.1} kB, and {name}.secrets with the {which} token, readable by you only"
+            )
+        } else if brings == Brings::Both && delivery.placement.separate {
             format!("wrote {name}, {kilobytes:.1} kB, and {name}.secrets, readable by you only")
         } else {
             format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}")
@@ -299,6 +317,18 @@ struct Due {
     reissued: bool,
     has_cluster_token: bool,
     has_runner_token: bool,
+    /// The host has both tokens, and the one that is not at hand is still valid.
+    keeps_other: bool,
+}
+
+impl Due {
+    fn brings(&self) -> Brings {
+        match (self.has_cluster_token, self.has_runner_token) {
+            (true, true) => Brings::Both,
+            _ if !self.reissued => Brings::Nothing,
+            (cluster, runner) => Brings::of(cluster, runner),
+        }
+    }
 }
 
 fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
@@ -322,7 +352,24 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
             || verdict.brings_token(),
         has_cluster_token: renewed || live.is_some_and(renewal::is_readable),
         has_runner_token: d.run.settings.runner_token_file.is_some() || verdict.brings_token(),
+        keeps_other: written.is_some()
+            && !another
+            && seen.inputs.delivery.script.as_os_str() != "-"
+            && has_tokens(seen, verdict),
     }
+}
+
+/// Whether the host has the tokens of the last script, as far as can be told. A script that holds them and may not have
+/// run yet is not overwritten by one that lacks them.
+fn has_tokens(seen: &Setup, verdict: &Verdict) -> bool {
+    if let Some(host) = &seen.on_host {
+        return host.has_tokens;
+    }
+    let is_used = match verdict {
+        Verdict::Keep { ours, .. } => !ours.runner.never_contacted() || !ours.managers.is_empty(),
+        _ => false,
+    };
+    is_used || !seen.exists || seen.inputs.delivery.placement.separate
 }
 
 /// Whether a file with credentials is another than the one that the last script was made of, as far as this machine's
@@ -355,10 +402,10 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
             (false, _) => "kept",
         }));
     }
-    if (!written || due.reissued) && !due.has_runner_token {
+    if (!written || (due.reissued && !due.keeps_other)) && !due.has_runner_token {
         return Err(lacks_runner_token(&due, verdict));
     }
-    if due.reissued && !due.has_cluster_token {
+    if due.reissued && !due.has_cluster_token && !due.keeps_other {
         let message = "a script with a new runner token also needs the cluster token";
         return Err(Failure::new(Id::MissingInput, message)
             .detail("because", "a requested one is known to its host alone")
@@ -369,15 +416,15 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     if let Some(failure) = &seen.delivery_refusal {
         return Err(failure.clone());
     }
-    let with_secrets = due.has_runner_token && due.has_cluster_token;
-    let size_warning = check_size(d.run, &seen.inputs, with_secrets)?;
+    let brings = due.brings();
+    let size_warning = check_size(d.run, &seen.inputs, brings == Brings::Both)?;
     let custom_prefix = given.as_ref().is_some_and(has_custom_prefix);
     let (delivery, ca_note) = (&seen.inputs.delivery, seen.inputs.gitlab_ca.note.clone());
-    let text = format!("{} ({})", delivery.script.display(), secrets_text(d.run, &seen.inputs, with_secrets));
-    let act = Box::new(Write { inputs: seen.inputs.clone(), given });
+    let text = format!("{} ({})", delivery.script.display(), secrets_text(d.run, &seen.inputs, brings));
+    let act = Box::new(Write { inputs: seen.inputs.clone(), given, brings });
     let line = Line::new(if written { Decision::Update } else { Decision::Create }, text, act)
         .about(Target::File(delivery.script.clone()));
-    let line = delivery.about(line, with_secrets).detail(installs(d.run));
+    let line = delivery.about(line, brings == Brings::Both).detail(installs(d.run));
     let mut line = size_warning.into_iter().chain(ca_note).fold(line, Line::detail);
     if written && !due.reissued {
         line = line.detail(if due.same && due.new_credentials {
@@ -406,11 +453,24 @@ fn check_size(run: &Run, inputs: &Inputs, with_secrets: bool) -> Result<Option<S
     Ok(inputs.document(run, inline, with_secrets)?.1)
 }
 
-fn secrets_text(run: &Run, inputs: &Inputs, with_secrets: bool) -> String {
+fn secrets_text(run: &Run, inputs: &Inputs, brings: Brings) -> String {
     let has_credentials = inputs.script(run, None).has_credentials();
     let none = if has_credentials { "credentials, no tokens" } else { "no secrets" };
-    if !with_secrets {
-        return format!("{none}; keeps the tokens on the host");
+    let name = secrets_file::path_beside(&inputs.delivery.script);
+    let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match brings {
+        Brings::Nothing => return format!("{none}; keeps the tokens on the host"),
+        Brings::Cluster => {
+            return format!(
+                "{none}; {name} next to it contains the cluster token; the runner's stays on the host"
+            );
+        }
+        Brings::Runner => {
+            return format!(
+                "{none}; {name} next to it contains the runner's token; the cluster's stays on the host"
+            );
+        }
+        Brings::Both => {}
     }
     match inputs.delivery.secrets().as_deref().and_then(Path::file_name) {
         None if has_credentials => "contains two secrets and credentials".to_owned(),
@@ -559,9 +619,9 @@ fn has_custom_prefix(token: &Secret) -> bool {
 }
 
 /// Notes the written script in the record, and on the ServiceAccount for other machines.
-async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, with_secrets: bool) -> Result<()> {
+async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, brings: Brings) -> Result<()> {
     let delivery = &inputs.delivery;
-    let secret = w.cluster.read(&w.run.names.token_secret()).await.map_err(Failure::from)?;
+    let secret = w.cluster.read(&w.notes.token_secret(w.run)).await.map_err(Failure::from)?;
     w.journal.write(|record| {
         digest.clone_into(&mut record.script_digest);
         record.script_target = delivery.noted();
@@ -575,12 +635,14 @@ async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, with_secrets: bool) 
         } else if owned.is_some() {
             record.gitlab.given = false;
         }
-        if !record.gitlab.given {
+        if !record.gitlab.given && brings.runner() {
             record.gitlab.token_is(TokenPlace::InScript);
         }
         record.script_path =
             (delivery.script.as_os_str() != "-").then(|| script_files::absolute(&delivery.script));
-        if with_secrets && let Some(secret) = &secret {
+        if brings.cluster()
+            && let Some(secret) = &secret
+        {
             secret.uid().clone_into(&mut record.script_secret);
         }
     })?;
@@ -597,6 +659,8 @@ async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, with_secrets: bool) 
             names::SCRIPT_TARGET: record.script_target,
             names::RUNNER: runner,
             names::TOKEN_EXPIRES: some(&record.token_expires),
+            names::TOKEN_SLOTS: record.slots.as_ref().filter(|slots| **slots != Slots::default())
+                .and_then(|slots| serde_json::to_string(slots).ok()),
         })
     };
     let account = w.run.names.account();

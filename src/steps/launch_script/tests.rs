@@ -23,7 +23,7 @@ fn base(world: &mut World) -> Seen {
     let requested = world.run.settings.token_lifetime.is_some();
     let names = &world.run.names;
     let kind = if requested { "Opaque" } else { FILLED_BY_CLUSTER };
-    let secret = names.manifest(names.token_secret(), fixture::ID, &json!({"type": kind}));
+    let secret = names.manifest(names.token_secret(""), fixture::ID, &json!({"type": kind}));
     let live = world.ours(&secret);
     let inputs = Inputs {
         context: "here".to_owned(),
@@ -292,16 +292,49 @@ fn decisions() {
                 &["Update Write: credentials, no tokens; keeps the tokens | s3 b, with the credentials of"],
             ),
             (
-                "refuses a script with an old cluster token if the runner's token is unknown",
+                "brings only the cluster token if the runner's is on the host",
                 &[],
                 |world, _| "older".clone_into(&mut world.record.script_secret),
+                &["Update Write: launch.sh.secrets next to it contains the cluster token"],
+            ),
+            (
+                "does not overwrite the only copy of the runner's token",
+                &[],
+                |world, seen| {
+                    "older".clone_into(&mut world.record.script_secret);
+                    at(seen).exists = true;
+                    if let Some(Verdict::Keep { ours, .. }) = &mut at(seen).verdict {
+                        "never_contacted".clone_into(&mut ours.runner.status);
+                    }
+                },
                 &["Refuse MissingInput: GitLab shows it once | --reissue all"],
             ),
             (
-                "refuses after the loss of the cluster token if the runner's token is unknown",
+                "brings only the cluster token if a machine has used the runner's",
+                &[],
+                |world, seen| {
+                    "older".clone_into(&mut world.record.script_secret);
+                    at(seen).exists = true;
+                    if let Some(Verdict::Keep { ours, .. }) = &mut at(seen).verdict {
+                        ours.managers.push(crate::gitlab::Manager::default());
+                    }
+                },
+                &["Update Write: launch.sh.secrets next to it contains the cluster token"],
+            ),
+            (
+                "refuses on a host without tokens",
+                &[],
+                |world, seen| {
+                    "older".clone_into(&mut world.record.script_secret);
+                    at(seen).on_host = Some(OnHost { digest: String::new(), has_tokens: false });
+                },
+                &["Refuse MissingInput: GitLab shows it once | --reissue all"],
+            ),
+            (
+                "brings only the cluster token after its loss",
                 &[],
                 |_, seen| at(seen).live = None,
-                &["Refuse MissingInput: --reissue all"],
+                &["Update Write: contains the cluster token"],
             ),
             (
                 "writes a full script after a reset of the runner's token",
@@ -319,9 +352,18 @@ fn decisions() {
                 &["Update Write: contains two secrets"],
             ),
             (
-                "refuses --reissue runner if the requested cluster token is unknown",
+                "brings only the runner's token if the requested cluster token is on the host",
                 &["--reissue", "runner", "--token-lifetime", "31d"],
                 |_, seen| at(seen).verdict = Some(keep(true)),
+                &["Update Write: launch.sh.secrets next to it contains the runner's token"],
+            ),
+            (
+                "refuses the runner's token alone for another target",
+                &["--reissue", "runner", "--token-lifetime", "31d"],
+                |world, seen| {
+                    at(seen).verdict = Some(keep(true));
+                    "another".clone_into(&mut world.record.script_target);
+                },
                 &["Refuse MissingInput: also needs the cluster token | --reissue all"],
             ),
             (

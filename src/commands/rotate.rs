@@ -1,0 +1,115 @@
+//! `rotate`: setup with another intent. The steps of a token make a new one and bring it to the host.
+
+use crate::base::error::{Command, Result};
+use crate::base::event::{Event, Reporter as _};
+use crate::base::text::span;
+use crate::commands::session::{Needs, Outside, Session};
+use crate::commands::setup::{apply, done, open, show};
+use crate::commands::{Ended, header, no_such_deployment};
+use crate::deployment::run::Part;
+use crate::engine;
+use crate::machine::script_files::Delivery;
+use crate::settings::{Need, Reissue, Settings};
+use crate::steps::STEPS;
+use crate::steps::contract::AnyStep;
+
+/// `rotate WHICH`.
+///
+/// # Errors
+/// Failures before the first change; later ones are in [`Ended`].
+pub async fn rotate(outside: &mut Outside<'_>, which: &str) -> Result<Ended> {
+    outside.ui.unfold();
+    let mut asked = match which {
+        "cluster" => vec![Reissue::Cluster],
+        "runner" => vec![Reissue::Runner],
+        _ => vec![Reissue::Cluster, Reissue::Runner],
+    };
+    let known = outside.settings().await?;
+    // Before anything is asked for: is there such a deployment, and is it time?
+    if known.1.is_none() || outside.options.if_within.is_some() {
+        let look = Needs { gitlab: Need::Nothing, ..Needs::default() };
+        let session = outside.open(look, known.clone()).await?;
+        session.check().await?;
+        session.check_owner()?;
+        if let Some(failure) = no_such_deployment(&session).await? {
+            return Err(failure.hint(("to list the recorded deployments", Command::list())));
+        }
+        if let Some(within) = outside.options.if_within {
+            let (due, text) = due(&session, &asked, within);
+            if due.is_empty() {
+                return Ok(Ended::well(false, text));
+            }
+            asked = due;
+        }
+    }
+    let selection = selection(&asked, &known.0);
+    let needs = Needs { again: true, rotate: asked.clone(), ..Needs::default() };
+    let session = open(outside, &selection, needs, known).await?;
+    let mut plan = engine::plan(session.reads(), &selection).await;
+    outside.ui.event(&header(&session).await);
+    let changes = plan.changes();
+    if let Some(ended) = show(outside, &session, &plan, &[], changes).await? {
+        return Ok(ended);
+    }
+    outside.adopt(&session).await?;
+    let mutations = session.mutations();
+    let changed = match apply(outside, &session, &mut plan).await {
+        Ok(changed) => changed,
+        Err(failure) => return Ok(Ended::failed(vec![failure], session.mutations() > mutations)),
+    };
+    if session.products.online.get().is_some() {
+        plan.solve(Part::Runner);
+    }
+    if let Some(written) = session.products.script.get()
+        && !session.run().includes(Part::Host)
+    {
+        let mut lines = Delivery::of(session.run())?.next(written.brings);
+        lines.push(if session.notes().slots().is_rotating() {
+            let finish = Command::outrigger("rotate cluster --accept unseen-host");
+            ("Once it has run there, delete the old cluster token", finish).into()
+        } else {
+            ("Once it has run there, see whether the runner is back", Command::outrigger("status --wait 10m"))
+                .into()
+        });
+        outside.ui.event(&Event::Next { lines });
+    }
+    Ok(done(outside, &session, &plan, changed))
+}
+
+/// The steps of these tokens.
+fn selection(asked: &[Reissue], settings: &Settings) -> Vec<&'static dyn AnyStep> {
+    let cluster = asked.contains(&Reissue::Cluster);
+    let is_part = |step: &&'static dyn AnyStep| match step.info().part {
+        Some(Part::Token | Part::Script) => true,
+        Some(Part::Runner) => asked.contains(&Reissue::Runner),
+        Some(Part::Host) => settings.host.is_some(),
+        Some(Part::Retire) => cluster,
+        _ => false,
+    };
+    STEPS.iter().copied().filter(is_part).collect()
+}
+
+/// Those of the credentials that end within this time, and the text if there are none. An unfinished rotation is
+/// finished.
+fn due(session: &Session, asked: &[Reissue], within: std::time::Duration) -> (Vec<Reissue>, String) {
+    let notes = session.notes();
+    let (mut due, mut texts) = (Vec::new(), Vec::new());
+    for which in asked {
+        let (name, ends) = if *which == Reissue::Cluster {
+            ("the cluster token", notes.token_expires())
+        } else {
+            let ends = notes.record().gitlab.owned().map(|runner| runner.expires.clone());
+            ("the runner's token", ends.filter(|ends| !ends.is_empty()))
+        };
+        let ends = ends.and_then(|ends| ends.parse::<jiff::Timestamp>().ok());
+        let left = ends.map(|ends| ends.as_second() - session.run().now.as_second());
+        let is_unfinished = *which == Reissue::Cluster && notes.slots().is_rotating();
+        match left.map(|left| std::time::Duration::from_secs(u64::try_from(left).unwrap_or(0))) {
+            _ if is_unfinished => due.push(*which),
+            Some(left) if left <= within => due.push(*which),
+            Some(left) => texts.push(format!("{name} expires in {}", span(left))),
+            None => texts.push(format!("{name} does not expire")),
+        }
+    }
+    (due, format!("Nothing to rotate: {}.", texts.join(", ")))
+}

@@ -1,0 +1,65 @@
+//! Waits for the jobs that began with what the machine had before.
+
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
+
+use super::{Found, find};
+use crate::base::error::{Command, Failure, Id, Result};
+use crate::base::text::count;
+use crate::base::wait::{self, Pace};
+use crate::gitlab::view::View;
+use crate::gitlab::{Gitlab, Route};
+
+/// A request for a job may be open when the configuration changes, and its job gets the old one: GitLab answers after
+/// 50 s at the latest (`-apiCiLongPollingDuration` of Workhorse), and gitlab-runner reads its file every 3 s.
+const IN_FLIGHT: Duration = Duration::from_secs(60);
+
+/// The number of jobs that run on this deployment's runner now; `None` if there is no runner.
+///
+/// # Errors
+/// OR0201 without a connection; as GitLab answers.
+pub async fn running(view: &View) -> Result<Option<usize>> {
+    let Found::Ours(ours) = find(view).await? else { return Ok(None) };
+    Ok(Some(jobs(view.client()?, ours.runner.id).await?.len()))
+}
+
+/// Waits for up to `--wait` until no job runs that began up to a minute after `since`, a time by GitLab's clock.
+///
+/// # Errors
+/// OR0801 (exit 8) if one still runs; as GitLab answers.
+pub async fn drained(view: &View, since: jiff::Timestamp, step: &'static str) -> Result<()> {
+    let Found::Ours(ours) = find(view).await? else { return Ok(()) };
+    let (gitlab, id, wait) = (view.client()?, ours.runner.id, view.run.settings.wait);
+    // The wait comes on top of the time of the run.
+    view.limits.deadline.extend(wait);
+    let until = since.saturating_add(jiff::SignedDuration::try_from(IN_FLIGHT).unwrap_or_default());
+    let until = until.unwrap_or(since);
+    let look = async || {
+        let began: Vec<_> = jobs(gitlab, id).await?;
+        // One without a time may be of any.
+        let old = began.iter().filter(|began| began.is_none_or(|began| began <= until)).count();
+        let left = until.as_second() - gitlab.now().as_second();
+        Ok(if old == 0 && left <= 0 { Break(()) } else { Continue((old, left)) })
+    };
+    let what = |(old, left): &(usize, i64)| match old {
+        0 => format!("requests for jobs from before, for {left} s"),
+        old => format!("{} that may use the old cluster token", count(*old, "job")),
+    };
+    let tell = |seen: &_, waited| view.progress.waiting(step, &what(seen), waited);
+    let pace = Pace::new(&view.limits, 1000, 2000).within(wait);
+    wait::until(pace, tell, look).await?.map_err(|seen| {
+        Failure::new(Id::WaitTimeout, "the old cluster token may still be in use")
+            .detail("waited for", what(&seen))
+            .detail("meanwhile", "both tokens stay valid")
+            .hint(("to go on", Command::again("")))
+            .passing()
+    })
+}
+
+/// When each of the runner's running jobs began.
+async fn jobs(gitlab: &Gitlab, id: u64) -> Result<Vec<Option<jiff::Timestamp>>> {
+    let number = id.to_string();
+    let route = Route::of(&["runners", &number, "jobs"]).with("status", "running");
+    let jobs = gitlab.list(&format!("list the jobs of runner {id}"), &route).await?;
+    Ok(jobs.iter().map(|job| job["started_at"].as_str()?.parse().ok()).collect())
+}

@@ -1,0 +1,298 @@
+//! New tokens beside old ones: no moment without a valid cluster token, and none too many at the end.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use outrigger_doubles::gitlab::{Behaviour, DriverOptions, PROJECT, RunnerDriver};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use super::Scene;
+use super::host::Host;
+use crate::common::bed::{Bed, User};
+use crate::common::run::{Cli, SOON};
+use crate::common::site::{self, Site, runner_token};
+
+/// Longer than a request for a job may be open.
+const LATER: Duration = Duration::from_secs(90);
+
+/// The names of the Secrets of the cluster token, and the tokens.
+fn tokens(scene: &Scene<'_>) -> Vec<(String, String)> {
+    let list = scene.bed.admin().get(&format!("/api/v1/namespaces/{}/secrets", scene.runner_namespace()));
+    let list = list.unwrap_or_default();
+    let secrets = list["items"].as_array().cloned().unwrap_or_default();
+    let read = |secret: &serde_json::Value| {
+        let name = secret["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let token = secret["data"]["token"].as_str().unwrap_or_default();
+        let token = base64::engine::general_purpose::STANDARD.decode(token).expect("base64");
+        let token = String::from_utf8(token).expect("ASCII");
+        scene.home.canary(&token);
+        (name, token)
+    };
+    secrets.iter().map(read).collect()
+}
+
+fn names(scene: &Scene<'_>) -> Vec<String> {
+    tokens(scene).into_iter().map(|(name, _)| name).collect()
+}
+
+/// The token in a file of secrets; empty if it has none of that kind.
+fn token_in(file: &str, name: &str) -> String {
+    let line = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    line.unwrap_or_default().to_owned()
+}
+
+/// A deployment on a host, with its runner at work.
+struct Worked<'a> {
+    host: Host<'a>,
+    site: Site,
+    vm: RunnerDriver,
+}
+
+impl<'a> Worked<'a> {
+    fn new(bed: &'a dyn Bed, extra: &[&str]) -> Self {
+        let (site, host) = (Site::new(), Host::new(bed));
+        let (scene, got) = (&host.scene, host.path("got.secrets"));
+        let setup = host.with(site.project(&scene.home, scene.command("setup"), "maintainer"));
+        let setup = setup.flag("--host", "vm.test").arg("--commit-pipeline").args(extra.iter().copied());
+        let mut running = setup.start();
+        let begun = Instant::now();
+        while fs::read_to_string(&got).is_ok_and(|text| text.contains("runner_token=")) == false {
+            assert!(!running.poll() && begun.elapsed() < SOON, "nothing is sent\n{}", running.wait());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let vm = start(&site, &host, &got);
+        let _ = running.wait().code(0).says("GitLab has seen runner");
+        Self { host, site, vm }
+    }
+
+    fn scene(&self) -> &Scene<'a> {
+        &self.host.scene
+    }
+
+    fn rotate(&self, which: &str) -> Cli<'_> {
+        self.host.command("rotate").arg(which)
+    }
+
+    /// Starts a job that does not end before the machine is told so.
+    fn busy(&self) {
+        self.vm.set_behaviour(Behaviour::Stall);
+        let path = format!("/projects/{}/pipeline", self.site.gitlab.project_id(PROJECT));
+        site::post(&self.site.gitlab, "maintainer", &path, &json!({"ref": "main"}));
+        let begun = Instant::now();
+        while !self.site.gitlab.pipelines(PROJECT).iter().any(|one| one["status"] == "running") {
+            assert!(begun.elapsed() < SOON, "no job starts");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn start(site: &Site, host: &Host<'_>, secrets: &Path) -> RunnerDriver {
+    let token = runner_token(secrets);
+    host.scene.home.canary(&token);
+    RunnerDriver::start(DriverOptions::new(&site.gitlab, &token))
+}
+
+/// A job that runs when the host gets the new token may use the old one until it ends.
+pub fn cluster_token(bed: &dyn Bed) {
+    let worked = Worked::new(bed, &[]);
+    let (scene, host) = (worked.scene(), &worked.host);
+    let old = tokens(scene);
+    assert_eq!(old.len(), 1, "{old:?}");
+    worked.busy();
+    let output = worked.rotate("cluster").flag("--wait", "2s").run().code(8).says("OR0801");
+    let _ = output.says("beside the current one").says("1 job now").says("both tokens stay valid");
+    let both = tokens(scene);
+    assert_eq!(both.len(), 2, "{both:?}");
+    // The host has the new token, and the runner's stays as it is there.
+    let sent = host.read("got.secrets");
+    let new = both.iter().find(|one| !old.contains(one)).expect("a second token");
+    assert_eq!(token_in(&sent, "bearer_token"), new.1);
+    assert_eq!(token_in(&sent, "runner_token"), "");
+    // What is unfinished is told, by every command, and setup goes on with it.
+    let _ = host.command("status").run().code(10).says("when no job uses its token");
+    let _ = host.command("setup").flag("--wait", "1s").run().code(8).says("1 job that may use");
+    // The job ends well.
+    worked.vm.set_behaviour(Behaviour::Succeed);
+    assert_eq!(worked.vm.jobs().len(), 1);
+    worked.site.gitlab.advance(LATER);
+    let output = worked.rotate("cluster").run().code(0).says("the old token gets 401");
+    let _ = output.never_says("created").never_says("ran on");
+    assert_eq!(tokens(scene), [new.clone()]);
+    let _ = host.command("status").run().code(0).says("Everything matches the plan");
+    let _ = host.command("setup").run().code(0).says("Nothing to change");
+    assert!(worked.vm.problems().is_empty(), "{:?}", worked.vm.problems());
+    // Another machine finds the current one.
+    let colleague = scene.elsewhere(User::Admin);
+    let status = host.with(worked.site.project(&colleague.home, colleague.command("status"), "maintainer"));
+    let _ = status.flag("--host", "vm.test").run().never_says("- Secret").never_says("+ Secret");
+    let _ = host.command("teardown").arg("--yes").run().code(0);
+    assert_eq!(names(scene), [""; 0]);
+}
+
+/// GitLab ends the old token when it gives the new one, so the host is reserved first.
+pub fn runner_token_of_a_host(bed: &dyn Bed) {
+    let worked = Worked::new(bed, &[]);
+    let (scene, host, site) = (worked.scene(), &worked.host, &worked.site);
+    let old = worked.site.gitlab.runner_token(site.gitlab.runners()[0]["id"].as_u64().expect("an id"));
+    // A host that cannot be reached keeps its token.
+    host.steer("says", "ssh: connect to host vm.test port 22: No route to host\r\n");
+    let resets = |site: &Site| site.count("POST", "/reset_authentication_token");
+    let _ = worked.rotate("runner").run().code(8).says("OR0807");
+    assert_eq!(resets(site), 0);
+    fs::remove_file(host.path("says")).expect("it was there");
+    // One that somebody else has reserved, too. A reservation ends by itself.
+    let hold = host.path(&format!("run/outrigger-{}.hold", scene.deployment));
+    fs::write(&hold, "another 99999999999\n").expect("a file");
+    let _ = worked.rotate("runner").run().code(6).says("OR0602");
+    assert_eq!(resets(site), 0);
+    let _ = host.command("setup").flag("--reissue", "cluster").run().code(6).says("OR0602");
+    fs::write(&hold, "another 1\n").expect("a file");
+    let rotate = worked.rotate("runner");
+    let mut running = rotate.start();
+    let begun = Instant::now();
+    while token_in(&host.read("got.secrets"), "runner_token") == old || resets(site) == 0 {
+        assert!(!running.poll() && begun.elapsed() < SOON, "nothing is sent\n{}", running.wait());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let vm = start(site, host, &host.path("got.secrets"));
+    let _ = running.wait().code(0).says("jobs queue from the reset").says("GitLab has seen runner");
+    assert_eq!(resets(site), 1);
+    assert!(!hold.exists(), "the reservation is used up");
+    let _ = host.command("status").run().code(0);
+    drop(vm);
+}
+
+/// Without a host: the script is run by hand between two commands.
+pub fn by_hand(bed: &dyn Bed) {
+    let (site, scene) = (Site::new(), Scene::new(bed, User::Admin));
+    let setup = site.project(&scene.home, scene.command("setup"), "maintainer").flag("--target", "ssh");
+    let _ = setup.run().code(0);
+    let (script, old) = (scene.home.script(&scene.deployment), tokens(&scene));
+    let secrets = script.with_extension("sh.secrets");
+    let vm = site.boot(&scene.home, &secrets);
+    let begun = Instant::now();
+    while site.count("POST", "/runners/verify") == 0 {
+        assert!(begun.elapsed() < SOON, "no contact");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for file in [&script, &secrets] {
+        fs::remove_file(file).expect("it was there");
+    }
+    let rotate = || scene.command("rotate").arg("cluster");
+    let output =
+        rotate().run().code(0).says("beside the current one").says("rotate cluster --accept unseen-host");
+    let _ = output.says("stays valid until the new script has run on the host");
+    let both = tokens(&scene);
+    assert_eq!(both.len(), 2, "{both:?}");
+    let sent = fs::read_to_string(&secrets).expect("a file of secrets");
+    let new = both.iter().find(|one| !old.contains(one)).expect("a second token").clone();
+    assert_eq!(
+        (token_in(&sent, "bearer_token"), token_in(&sent, "runner_token")),
+        (new.1.clone(), String::new())
+    );
+    // Nothing tells whether it has run there.
+    let _ = rotate().run().code(2).says("OR0206").says("--accept unseen-host");
+    let _ = scene.status().run().code(10).says("both cluster tokens are valid");
+    assert_eq!(tokens(&scene), both);
+    site.gitlab.advance(LATER);
+    // Its clock is ahead, and a minute passes all the same.
+    let accepted = rotate().args(["--accept", "unseen-host"]).flag("--wait", "1s");
+    let _ = accepted.run().code(8).says("requests for jobs from before");
+    site.gitlab.advance(LATER);
+    let _ = rotate().run().code(0).says("the old token gets 401");
+    assert_eq!(tokens(&scene), [new]);
+    let _ = scene.status().run().code(0);
+    let _ = scene.teardown().run().code(0);
+    drop(vm);
+}
+
+/// `--if-within` and what is refused before anything is made.
+pub fn refusals(bed: &dyn Bed) {
+    let (site, scene) = (Site::new(), Scene::new(bed, User::Admin));
+    let rotate = |which: &str| scene.command("rotate").arg(which);
+    let _ = rotate("cluster").run().code(3).says("OR0208");
+    let _ = scene.command("rotate").run().code(2);
+    // A runner that is not outrigger's: the jobs on it are not known.
+    scene.set_up();
+    bed.mark();
+    let _ = rotate("cluster").run().code(2).says("OR0201");
+    let _ = rotate("runner").run().code(2);
+    assert_eq!(super::writes(bed).len(), 0, "{}", super::listing(&super::writes(bed)));
+    assert_eq!(names(&scene), [format!("{}-token", scene.deployment)]);
+    let _ = scene.teardown().run().code(0);
+
+    let scene = Scene::new(bed, User::Admin);
+    let setup = site.project(&scene.home, scene.command("setup"), "maintainer");
+    let _ = setup.args(["--token-lifetime", "20d", "--warn-before", "1d", "--target", "ssh"]).run().code(0);
+    let rotate = |flags: [&'static str; 2]| scene.command("rotate").arg("cluster").args(flags);
+    bed.mark();
+    let _ = rotate(["--if-within", "14d"]).run().code(0).says("the cluster token expires in 19 days");
+    let runner = scene.command("rotate").args(["runner", "--if-within", "14d"]);
+    let _ = runner.run().code(0).says("the runner's token does not expire");
+    assert_eq!(super::writes(bed).len(), 0, "{}", super::listing(&super::writes(bed)));
+    let _ = scene
+        .command("status")
+        .args(["--warn-before", "30d"])
+        .run()
+        .code(10)
+        .says("expires in 19 days")
+        .says("rotate cluster");
+    // The only copy of the runner's token is in the file of secrets, which no machine has yet: it stays there.
+    let secrets = scene.home.script(&scene.deployment).with_extension("sh.secrets");
+    let before = token_in(&fs::read_to_string(&secrets).expect("a file"), "runner_token");
+    let _ = rotate(["--if-within", "21d"]).run().code(0).says("token for 20 days");
+    let after = fs::read_to_string(&secrets).expect("a file");
+    assert_eq!(token_in(&after, "runner_token"), before);
+    assert_eq!(names(&scene).len(), 2);
+    let _ = scene.teardown().run().code(0);
+    assert_eq!(names(&scene), [""; 0]);
+}
+
+/// Killed at any time: never without a valid token, and one at the end.
+pub fn killed(bed: &dyn Bed) {
+    for kill_after in 0.. {
+        assert!(kill_after < 200, "a rotation does not take so many requests");
+        let worked = Worked::new(bed, &[]);
+        let (scene, site) = (worked.scene(), &worked.site);
+        site.gitlab.advance(LATER);
+        bed.mark();
+        let rotate = worked.rotate("cluster");
+        let mut running = rotate.start();
+        // The time passes at once.
+        let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process");
+        let mut was_killed = false;
+        while !running.poll() {
+            if !was_killed && super::writes(bed).len() > kill_after {
+                let _ = kill_process(pid, Signal::KILL);
+                was_killed = true;
+            }
+            site.gitlab.advance(Duration::from_secs(5));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let output = running.wait();
+        let left = tokens(scene);
+        assert!((1..=2).contains(&left.len()), "after {kill_after} writes: {left:?}\n{output}");
+        let current = token_in(&worked.host.read("got.secrets"), "bearer_token");
+        assert!(left.iter().any(|(_, token)| *token == current), "the host's token is gone\n{output}");
+        if output.code.is_some() {
+            let _ = output.code(0);
+            break;
+        }
+        let again = worked.rotate("cluster");
+        let mut running = again.start();
+        while !running.poll() {
+            site.gitlab.advance(Duration::from_secs(5));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let output = running.wait().code(0);
+        let left = tokens(scene);
+        let current = token_in(&worked.host.read("got.secrets"), "bearer_token");
+        assert_eq!(left.len(), 1, "{output}");
+        assert_eq!(left[0].1, current, "{output}");
+        let _ = worked.host.command("status").run().code(0);
+        let _ = worked.host.command("teardown").arg("--yes").run().code(0);
+    }
+}
