@@ -202,7 +202,9 @@ pub async fn run(
 fn is_report(invocation: &Invocation, options: &RunOptions) -> bool {
     match invocation {
         Invocation::Status | Invocation::List => true,
-        Invocation::Setup | Invocation::Teardown | Invocation::Rotate(_) => options.dry_run,
+        Invocation::Setup | Invocation::Teardown | Invocation::Rotate(_) | Invocation::Upgrade => {
+            options.dry_run
+        }
         Invocation::Step(name) => steps::find(name).is_some_and(|step| {
             let info = step.info();
             let prints =
@@ -268,6 +270,7 @@ async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::er
             None => commands::setup(outside).await,
         },
         Invocation::Render => commands::render(outside).await,
+        Invocation::Upgrade => commands::upgrade(outside).await,
         Invocation::Rotate(which) => commands::rotate(outside, &which).await,
         Invocation::Teardown => commands::teardown(outside).await,
         Invocation::Status => commands::status(outside).await,

@@ -147,6 +147,7 @@ catalogue! {
     JobStuck = "OR0912", Proof, "the job cannot start";
     HostKeyChanged = "OR0913", Proof, "the machine has another host key";
     HostProof = "OR0914", Proof, "the runner's credentials are refused on the machine";
+    RolledBack = "OR0915", Proof, "the new version of gitlab-runner did not work, and the old one is back";
     ChangesPending = "OR1001", Pending, "changes are pending";
 }
 

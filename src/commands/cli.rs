@@ -37,6 +37,8 @@ pub enum Invocation {
     Setup,
     /// The steps of a token, for a new one: `cluster`, `runner` or `all`.
     Rotate(String),
+    /// The steps that bring another version of gitlab-runner.
+    Upgrade,
     /// All steps in reverse order.
     Teardown,
     /// The manifests of all steps.
@@ -72,6 +74,7 @@ impl Invocation {
                 | Self::Setup
                 | Self::Render
                 | Self::Rotate(_)
+                | Self::Upgrade
                 | Self::Teardown
                 | Self::Status
                 | Self::List
@@ -93,6 +96,7 @@ impl Invocation {
             Self::Setup => "setup",
             Self::Render => "render",
             Self::Rotate(_) => "rotate",
+            Self::Upgrade => "upgrade",
             Self::Teardown => "teardown",
             Self::Status => "status",
             Self::List => "list",
@@ -113,6 +117,7 @@ pub fn takes(subcommand: &str, key: &str) -> bool {
         "render" => is_no_consent(key),
         "teardown" => PLACES.contains(&key) || key == "accept",
         "rotate" => ROTATE.contains(&key),
+        "upgrade" => UPGRADE.contains(&key),
         step => steps::find(step).is_some_and(|step| step.info().keys.contains(&key)),
     }
 }
@@ -157,6 +162,24 @@ const ROTATE: &[&str] = &[
     "sshOptions",
     "wait",
     "accept",
+];
+/// The settings that upgrade accepts.
+const UPGRADE: &[&str] = &[
+    "gitlabUrl",
+    "gitlabTokenFile",
+    "gitlabCaFile",
+    "project",
+    "group",
+    "instanceRunner",
+    "runnerVersion",
+    "debSha256",
+    "binaryUrl",
+    "binarySha256",
+    "script",
+    "host",
+    "hostKeys",
+    "sshOptions",
+    "wait",
 ];
 const ROTATE_FLAGS: &[&str] = &["if-within", "dry-run", "exit-code", "yes"];
 /// The flags that every step accepts.
@@ -290,6 +313,15 @@ pub fn command(steps: &[StepHelp]) -> Command {
                     .value_parser(["cluster", "runner", "all"])
                     .help("The token"),
             ),
+        with(Command::new("upgrade"), |key| UPGRADE.contains(&key), STEP_FLAGS)
+            .about("Bring another version of gitlab-runner to the host, without a failed job")
+            .long_about(
+                "Pauses the runner in GitLab, waits until its jobs have ended (--wait), installs the version of \
+                 --runner-version on the host of --host, and waits until GitLab has seen the runner again. If the new \
+                 version does not come online, the old one is installed again (exit 9). The runner then takes jobs as \
+                 before. --runner-version latest-known, the default, is the newest version that this version of \
+                 outrigger knows.",
+            ),
         with(Command::new("teardown"), |key| PLACES.contains(&key), TEARDOWN_FLAGS)
             .about("Remove everything that setup created"),
         with(Command::new("status"), |_| true, &[])
@@ -361,6 +393,7 @@ pub fn parse(args: Vec<OsString>, steps: &[StepHelp]) -> Result<(Invocation, Arg
         "setup" => Invocation::Setup,
         "render" => Invocation::Render,
         "rotate" => Invocation::Rotate(matches.get_one::<String>("which").cloned().unwrap_or_default()),
+        "upgrade" => Invocation::Upgrade,
         "teardown" => Invocation::Teardown,
         "status" => Invocation::Status,
         "list" => Invocation::List,
@@ -502,6 +535,7 @@ mod tests {
                 "create-role",
                 "render",
                 "rotate",
+                "upgrade",
                 "teardown",
                 "status",
                 "list",

@@ -19,6 +19,7 @@ mod step;
 pub mod summary;
 mod teardown;
 mod uninstall;
+mod upgrade;
 mod version;
 pub mod wizard;
 mod words;
@@ -46,6 +47,7 @@ pub use setup::setup;
 pub use status::status;
 pub use step::step;
 pub use teardown::teardown;
+pub use upgrade::upgrade;
 pub use version::version;
 
 /// The end of a sentence about a plan: what does not work, what was not checked, and warnings.

@@ -3,13 +3,13 @@
 use crate::base::error::{Command, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::text::span;
-use crate::commands::session::{Needs, Outside, Session};
+use crate::commands::session::{Known, Needs, Outside, Session};
 use crate::commands::setup::{apply, done, open, show};
 use crate::commands::{Ended, header, no_such_deployment};
 use crate::deployment::run::Part;
 use crate::engine;
 use crate::machine::script_files::Delivery;
-use crate::settings::{Need, Reissue, Settings};
+use crate::settings::{Reissue, Settings};
 use crate::steps::STEPS;
 use crate::steps::contract::AnyStep;
 
@@ -18,32 +18,37 @@ use crate::steps::contract::AnyStep;
 /// # Errors
 /// Failures before the first change; later ones are in [`Ended`].
 pub async fn rotate(outside: &mut Outside<'_>, which: &str) -> Result<Ended> {
-    outside.ui.unfold();
     let mut asked = match which {
         "cluster" => vec![Reissue::Cluster],
         "runner" => vec![Reissue::Runner],
         _ => vec![Reissue::Cluster, Reissue::Runner],
     };
     let known = outside.settings().await?;
-    // Before anything is asked for: is there such a deployment, and is it time?
-    if known.1.is_none() || outside.options.if_within.is_some() {
-        let look = Needs { gitlab: Need::Nothing, ..Needs::default() };
-        let session = outside.open(look, known.clone()).await?;
-        session.check().await?;
-        session.check_owner()?;
-        if let Some(failure) = no_such_deployment(&session).await? {
-            return Err(failure.hint(("to list the recorded deployments", Command::list())));
+    if let Some(within) = outside.options.if_within {
+        let session = look(outside, known.clone()).await?;
+        let (due, text) = due(&session, &asked, within);
+        if due.is_empty() {
+            return Ok(Ended::well(false, text));
         }
-        if let Some(within) = outside.options.if_within {
-            let (due, text) = due(&session, &asked, within);
-            if due.is_empty() {
-                return Ok(Ended::well(false, text));
-            }
-            asked = due;
-        }
+        asked = due;
     }
     let selection = selection(&asked, &known.0);
     let needs = Needs { again: true, rotate: asked.clone(), ..Needs::default() };
+    carry_out(outside, selection, needs, known).await
+}
+
+/// Plans, shows and applies these steps for a deployment that exists.
+pub(super) async fn carry_out(
+    outside: &mut Outside<'_>,
+    selection: Vec<&'static dyn AnyStep>,
+    needs: Needs,
+    known: Known,
+) -> Result<Ended> {
+    outside.ui.unfold();
+    // Before anything is asked for.
+    if known.1.is_none() {
+        look(outside, known.clone()).await?;
+    }
     let session = open(outside, &selection, needs, known).await?;
     let mut plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
@@ -74,6 +79,17 @@ pub async fn rotate(outside: &mut Outside<'_>, which: &str) -> Result<Ended> {
         outside.ui.event(&Event::Next { lines });
     }
     Ok(done(outside, &session, &plan, changed))
+}
+
+/// A session that only reads, for a deployment that exists.
+async fn look(outside: &mut Outside<'_>, known: Known) -> Result<Session> {
+    let session = outside.open(Needs::default(), known).await?;
+    session.check().await?;
+    session.check_owner()?;
+    match no_such_deployment(&session).await? {
+        None => Ok(session),
+        Some(failure) => Err(failure.hint(("to list the recorded deployments", Command::list()))),
+    }
 }
 
 /// The steps of these tokens.

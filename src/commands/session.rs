@@ -81,6 +81,8 @@ pub struct Needs {
     pub parts: Vec<Part>,
     /// The credentials to rotate.
     pub rotate: Vec<Reissue>,
+    /// It upgrades gitlab-runner.
+    pub upgrade: bool,
 }
 
 /// The settings, and the record if there is one.
@@ -373,6 +375,7 @@ impl Outside<'_> {
             alone: needs.alone,
             parts: needs.parts,
             rotate: needs.rotate,
+            upgrade: needs.upgrade,
         });
         let notes = Rc::new(Notes::new(record, recorded));
         let mut view = cluster::view::View::new(

@@ -37,8 +37,8 @@ const WORDS: &[Meant] = &[
         ],
     ),
     (
-        &["upgrade", "update"],
-        &[("to set another version of gitlab-runner", "setup --runner-version VERSION")],
+        &["update", "bump"],
+        &[("to bring another version of gitlab-runner to the host", "upgrade --runner-version VERSION")],
     ),
     (
         &["logs", "log"],
@@ -117,7 +117,7 @@ mod tests {
             "check",
             "verify",
             "renew",
-            "upgrade",
+            "update",
             "logs",
             "completions",
             "create",

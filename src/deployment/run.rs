@@ -43,6 +43,8 @@ pub struct Run {
     pub parts: Vec<Part>,
     /// The credentials to rotate.
     pub rotate: Vec<Reissue>,
+    /// The run brings another version of gitlab-runner to the host, and takes it back if it does not work.
+    pub upgrade: bool,
 }
 
 impl Run {

@@ -24,6 +24,8 @@ pub struct Installer<'a> {
     pub sha256: Option<&'a str>,
     /// If false, the script begins with a notice about the sources.
     pub is_default: bool,
+    /// Exactly this version, also in place of a newer one.
+    pub exact: bool,
 }
 
 /// GitLab's binary of this version for amd64. Source: "Download the binary" in GitLab's installation pages, on the

@@ -247,6 +247,7 @@ impl LaunchScript<'_> {
             binary_url => &binary,
             sha256 => installer.sha256.unwrap_or_default().to_ascii_lowercase(),
             can_lint => installer.can_lint(),
+            exact => installer.exact,
             has_secrets => self.secrets.is_some(),
             runner_expires => self.secrets.and_then(|s| s.runner_expires).unwrap_or_default(),
             runner_token => self.secrets.map_or("", |s| s.runner_token.expose()),

@@ -80,6 +80,8 @@ pub struct Facts {
     pub digest: String,
     /// gitlab-runner's version; empty if it is not installed.
     pub version: String,
+    /// outrigger installed it.
+    pub installed: bool,
     /// The state of gitlab-runner's service, as systemd calls it.
     pub service: String,
     /// gitlab-runner's system id; empty before its first start.
@@ -114,6 +116,7 @@ impl Facts {
             "status" => self.outcome = serde_json::from_str(value).ok(),
             "digest" => self.digest = text,
             "version" => self.version = text,
+            "installed" => self.installed = value == "yes",
             "service" => self.service = text,
             "id" => self.system_id = text,
             "running" => self.running = Some(text),

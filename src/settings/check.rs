@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
 
+use super::table::DEFAULT_RUNNER_VERSION;
 use crate::base::address::{self, Parts};
 use crate::base::message;
 pub use crate::base::message::{is_hostile, quoted as escaped};
@@ -95,6 +96,14 @@ pub fn version(value: &str) -> Result<String, String> {
     let digits = |p: &&str| !p.is_empty() && p.len() <= 9 && p.bytes().all(|b| b.is_ascii_digit());
     let ok = (2..=4).contains(&parts.len()) && parts.iter().all(digits);
     valid(ok, text(value)?, "is not a version such as 19.4.1")
+}
+
+/// The word for the newest version of gitlab-runner that this version of outrigger knows.
+pub const LATEST_KNOWN: &str = "latest-known";
+
+/// A version, or the one that [`LATEST_KNOWN`] means.
+pub fn version_or_latest(value: &str) -> Result<String, String> {
+    if value == LATEST_KNOWN { Ok(DEFAULT_RUNNER_VERSION.to_owned()) } else { version(value) }
 }
 
 /// Whether a version is lower than another; an invalid version is lower than all.

@@ -107,8 +107,8 @@ table! {
         "NAME", Runner, "Branch of the pipeline file, created if missing [default: the project's default branch]".recorded();
     commit_message: Option<Sourced<Vec<String>>>,
         "TEXT", Runner, "Commit message of the pipeline file; each repetition is a paragraph, as with git commit -m".lines().recorded();
-    runner_version: Sourced<String> = DEFAULT_RUNNER_VERSION => check::version,
-        "VERSION", Machine, "gitlab-runner version [default: 19.4.1]".recorded();
+    runner_version: Sourced<String> = DEFAULT_RUNNER_VERSION => check::version_or_latest,
+        "VERSION", Machine, "gitlab-runner version, or latest-known [default: 19.4.1]".recorded();
     apt_url: Sourced<String> = DEFAULT_APT_URL => check::url,
         "URL", Machine, "URL of gitlab-runner's package repository".not_from_env().recorded_unless(DEFAULT_APT_URL);
     key_url: Sourced<String> = DEFAULT_KEY_URL => check::url,

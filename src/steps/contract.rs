@@ -123,8 +123,17 @@ pub struct Products {
     /// The SHA of this run's commit.
     pub commit: OnceCell<String>,
     pub script: OnceCell<Written>,
+    /// The way back from an upgrade.
+    pub rollback: OnceCell<Rollback>,
     /// Set when the runner was seen at work after the plan was made.
     pub online: OnceCell<()>,
+}
+
+/// The launch script with the version of gitlab-runner that the host has had. It brings no token.
+pub struct Rollback {
+    pub version: String,
+    pub script: Secret,
+    pub digest: String,
 }
 
 /// The launch script of this run.

@@ -56,6 +56,7 @@ impl World {
             alone: false,
             parts: Vec::new(),
             rotate: Vec::new(),
+            upgrade: false,
         };
         let record = Record { deployment: "demo".to_owned(), id: ID.to_owned(), ..Record::default() };
         Self { run, record, anchor: None, forecast: Forecast::default() }

@@ -10,7 +10,7 @@ use crate::gitlab::runner;
 use crate::machine::uninstall::Uninstall;
 use crate::machine::view::{Access, Delivered, Facts, locked};
 use crate::machine::{script_files, secrets_file};
-use crate::settings::{InstallMethod, Need, Source, check};
+use crate::settings::{InstallMethod, Need, Settings, Source, check};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
 
 pub struct RunScript;
@@ -31,6 +31,8 @@ pub struct Seen {
 pub enum Act {
     /// Runs the script that is at its path by then.
     Run,
+    /// Runs the script with another version of gitlab-runner, while no job runs; back to the old one if it does not work.
+    Upgrade,
     /// Follows the script that an earlier run of outrigger started, by its nonce; `anew`: then runs the one that is at
     /// its path by then.
     Follow { nonce: String, anew: bool },
@@ -106,6 +108,9 @@ impl Step for RunScript {
         let Seen { host, .. } = seen;
         let is_current =
             facts.outcome.as_ref().is_some_and(|outcome| outcome.result == "ok" && outcome.digest == wanted);
+        if let Some(failure) = d.run.upgrade.then(|| no_upgrade(host, facts, &d.run.settings)).flatten() {
+            return Line::refuse(failure).into();
+        }
         if is_current && !is_due {
             let mut lines = vec![Line::keep(format!("{host}: {}", shown(facts)))];
             if facts.service != "active" {
@@ -152,6 +157,15 @@ impl Step for RunScript {
             (Some(_), version) => format!("; gitlab-runner {version} is there"),
         };
         let path = script_files::absolute(&d.run.script_path());
+        if d.run.upgrade {
+            let (from, to) = (&facts.version, &d.run.settings.runner_version.value);
+            let text = format!("gitlab-runner {from} -> {to} on {host}");
+            return Line::new(Decision::Update, text, Act::Upgrade)
+                .detail("the runner is paused until its jobs have ended, and takes jobs again afterwards")
+                .detail(format!("back to {from} if {to} does not come online"))
+                .about(Target::File(path))
+                .into();
+        }
         let line = Line::new(
             decision,
             format!("the launch script on {host} ({}), {by}{what}", facts.system),
@@ -168,6 +182,9 @@ impl Step for RunScript {
 
     async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Uninstalled>> {
         let host = w.machine.host().map(ToString::to_string).unwrap_or_default();
+        if matches!(act, Act::Upgrade) {
+            return Ok(upgrade(w, &host).await?.into());
+        }
         let delivered = match act {
             Act::Follow { nonce, anew: false } => w.machine.resume(&nonce).await,
             Act::Follow { nonce, anew: true } => {
@@ -177,24 +194,14 @@ impl Step for RunScript {
                     _ => deliver(w).await,
                 }
             }
-            Act::Run => deliver(w).await,
+            Act::Run | Act::Upgrade => deliver(w).await,
         };
         let delivered = match delivered {
             Err(failure) if failure.id == Id::HostCannotReach => return Err(with_network(w, failure).await),
             delivered => delivered?,
         };
-        let online = if w.gitlab.is_connected() && w.notes.record().gitlab.owned().is_some() {
-            let seen = runner::contact(w.gitlab, &delivered.system_id, w.gitlab.now()).await?;
-            if seen.is_well {
-                let _ = w.products.online.set(());
-            }
-            seen.text
-        } else {
-            format!("not checked: online in GitLab ({})", w.gitlab.why_not())
-        };
-        let removed = if keeps_script(w.run) { "" } else { remove(w.run)? };
-        w.journal.write(|record| record.script_due = false)?;
-        Ok(format!("ran on {host}; {online}{removed}").into())
+        let online = online(w, &delivered).await?;
+        Ok(format!("ran on {host}; {online}{}", all_is_well(w)?).into())
     }
 
     fn decide_undo(&self, d: &Deciding<'_>, seen: &Seen) -> Vec<Line<Uninstalled>> {
@@ -235,6 +242,120 @@ impl Step for RunScript {
         };
         Ok(format!("undone on {host}"))
     }
+}
+
+/// Waits until GitLab has seen the runner from the host, if GitLab can be asked.
+async fn online(w: Writes<'_>, delivered: &Delivered) -> Result<String> {
+    if !has_runner(w) {
+        return Ok(format!("not checked: online in GitLab ({})", w.gitlab.why_not()));
+    }
+    let seen = runner::contact(w.gitlab, &delivered.system_id, w.gitlab.now()).await?;
+    if seen.is_well {
+        let _ = w.products.online.set(());
+    }
+    Ok(seen.text)
+}
+
+/// Whether GitLab can be asked about a runner of this deployment.
+fn has_runner(w: Writes<'_>) -> bool {
+    w.gitlab.is_connected() && w.notes.record().gitlab.owned().is_some()
+}
+
+/// The script has done its work: it is noted, and its files are removed unless the user named their place.
+fn all_is_well(w: Writes<'_>) -> Result<&'static str> {
+    let removed = if keeps_script(w.run) { "" } else { remove(w.run)? };
+    w.journal.write(|record| record.script_due = false)?;
+    Ok(removed)
+}
+
+/// Runs the script while no job runs, and undoes it if the new version does not work.
+async fn upgrade(w: Writes<'_>, host: &str) -> Result<String> {
+    let owned = w.notes.record().gitlab.owned().map(|runner| runner.id);
+    let id = owned.filter(|_| w.gitlab.is_connected());
+    let resumes =
+        if id.is_some() { runner::pause_until_idle(w.gitlab, RunScript::INFO.name).await? } else { false };
+    let tried = async {
+        let delivered = deliver(w).await?;
+        online(w, &delivered).await
+    };
+    let tried = match tried.await {
+        Err(failure) if is_of_the_version(failure.id) => Err(go_back(w, host, failure).await),
+        tried => tried,
+    };
+    if let Some(id) = id.filter(|_| resumes) {
+        let resumed = runner::resume(w.gitlab, id).await;
+        // Why the upgrade failed says more.
+        if tried.is_ok() {
+            resumed?;
+        }
+    }
+    let online = tried?;
+    let to = &w.run.settings.runner_version.value;
+    Ok(format!("gitlab-runner {to} runs on {host}; {online}{}", all_is_well(w)?))
+}
+
+/// Whether another version may be the cause.
+fn is_of_the_version(id: Id) -> bool {
+    matches!(
+        id,
+        Id::ScriptFailed | Id::NoContact | Id::HostProof | Id::HostCannotReach | Id::HostWithoutGitlab
+    )
+}
+
+/// Runs the script with the old version. Returns the failure of the upgrade with what became of that.
+async fn go_back(w: Writes<'_>, host: &str, failure: Failure) -> Failure {
+    let Some(back) = w.products.rollback.get() else {
+        return failure.detail("on the host", "the new version stays: the old one is not known well enough");
+    };
+    let (from, to) = (&back.version, &w.run.settings.runner_version.value);
+    w.progress.warn(format!("gitlab-runner {to} does not work on {host}: back to {from}"));
+    let returned = async {
+        let delivered = w.machine.deliver(&back.script, None, false).await?;
+        let online = online(w, &delivered).await?;
+        w.journal.write(|record| {
+            record.settings.insert("runnerVersion".to_owned(), vec![from.clone()]);
+            back.digest.clone_into(&mut record.script_digest);
+            record.script_due = false;
+        })?;
+        if !keeps_script(w.run) {
+            remove(w.run)?;
+        }
+        Ok::<_, Failure>(online)
+    };
+    match returned.await {
+        Ok(online) => {
+            let message = format!("gitlab-runner {to} did not work on {host}, and {from} is back");
+            let mut rolled = Failure::new(Id::RolledBack, message).detail("because", failure.message);
+            rolled.details.extend(failure.details);
+            rolled
+                .detail("now", online)
+                .hint("look at the new version's log on the host: journalctl -u gitlab-runner")
+        }
+        Err(mut worse) => {
+            worse.also.push(failure);
+            worse.detail("while", format!("going back to gitlab-runner {from}"))
+        }
+    }
+}
+
+/// Why gitlab-runner cannot be upgraded there.
+fn no_upgrade(host: &str, facts: &Facts, settings: &Settings) -> Option<Failure> {
+    let (is, to) = (&facts.version, &settings.runner_version.value);
+    if is.is_empty() {
+        let failure =
+            Failure::new(Id::MissingPrerequisite, format!("gitlab-runner is not installed on {host}"));
+        return Some(failure.hint(Command::outrigger("setup")));
+    }
+    if !facts.installed {
+        let message = format!("gitlab-runner {is} on {host} was not installed by outrigger");
+        return Some(Failure::new(Id::HostForeign, message).hint("upgrade it there, as it was installed"));
+    }
+    let source = &settings.runner_version.source;
+    let is_asked_for = matches!(source, Source::Flag(_) | Source::Environment(_) | Source::File(_));
+    (check::is_older(to, is) && is_asked_for).then(|| {
+        Failure::new(Id::InvalidInput, format!("gitlab-runner {is} is on {host}, and {to} is older"))
+            .hint("name a newer version: --runner-version VERSION")
+    })
 }
 
 /// Why the launch script cannot run there.

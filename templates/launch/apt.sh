@@ -31,7 +31,11 @@ tell_apart() {
 {% endif %}
 install_runner() {
 	step=install
+{% if exact %}
+	! grep -qsx whole "$mine" || [ "$(installed)" != "$version" ] || return 0
+{% else %}
 	! grep -qsx whole "$mine" || ! at_least "$version" || return 0
+{% endif %}
 	release
 	apt=/etc/apt
 	list=$apt/sources.list.d/outrigger-gitlab-runner.list
@@ -72,7 +76,8 @@ install_runner() {
 	dpkg-deb -b slim helper.deb
 	dpkg -i helper.deb
 {% endif %}
-{% set packages = '--allow-change-held-packages "gitlab-runner=$version-1"' if method == "apt-slim" else '"gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"' %}
+{% set back = "--allow-downgrades " if exact else "" %}
+{% set packages = back ~ '--allow-change-held-packages "gitlab-runner=$version-1"' if method == "apt-slim" else back ~ '"gitlab-runner=$version-1" "gitlab-runner-helper-images=$version-1"' %}
 	retry apt-get get --download-only {{ packages }}
 {% if sha256 %}
 	check_sha256 "/var/cache/apt/archives/gitlab-runner_$version-1_$(dpkg --print-architecture).deb"

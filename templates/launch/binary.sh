@@ -1,6 +1,10 @@
 install_runner() {
 	step=install
+{% if exact %}
+	! grep -qsx whole "$mine" || [ "$(installed)" != "$version" ] || return 0
+{% else %}
 	! grep -qsx whole "$mine" || ! at_least "$version" || return 0
+{% endif %}
 	release
 	{ type curl && [ -e /etc/ssl/certs/ca-certificates.crt ]; } ||
 		retry apt-get get --no-upgrade ca-certificates curl

@@ -26,6 +26,7 @@ put memory "$(df -Pk /run | awk 'NR == 2 { print $4 }')"
 put status "$(first "$state.json")"
 put digest "$(first "$state.digest" | cut -d ' ' -f 1)"
 put version "$(gitlab-runner --version 2>/dev/null | sed -n 's/^Version: *//p')"
+if grep -qsx whole "$state.installed"; then put installed yes; fi
 put service "$(systemctl is-active gitlab-runner 2>/dev/null)"
 {% include "id.sh" %}
 if [ -e "$base.lock" ] && read -r delivery pid <"$base.lock" && [ -d "/proc/${pid:-none}" ]; then put running "$delivery"; fi

@@ -53,6 +53,7 @@ pub fn sample<'a>(tags: &'a [String], secrets: Option<ScriptSecrets<'a>>) -> Lau
             binary_url: None,
             sha256: None,
             is_default: true,
+            exact: false,
         },
         entry: Entry {
             name: "kubernetes-runner",

@@ -55,6 +55,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("run-pipeline", &["run-pipeline", "run-pipeline --wait 20m"]),
     ("retire-token", &["retire-token", "retire-token --accept unseen-host"]),
     ("rotate", &["rotate cluster", "rotate all --wait 1h", "rotate cluster --if-within 14d"]),
+    ("upgrade", &["upgrade", "upgrade --runner-version 19.5.0 --wait 1h"]),
     (
         "teardown",
         &["teardown --dry-run", "teardown", "teardown --non-interactive --yes", "teardown --cluster-gone"],

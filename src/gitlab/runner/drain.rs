@@ -3,11 +3,13 @@
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
-use super::{Found, find};
+use serde_json::json;
+
+use super::{Found, find, update};
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::text::count;
 use crate::base::wait::{self, Pace};
-use crate::gitlab::view::View;
+use crate::gitlab::view::{Hand, View};
 use crate::gitlab::{Gitlab, Route};
 
 /// A request for a job may be open when the configuration changes, and its job gets the old one: GitLab answers after
@@ -54,6 +56,45 @@ pub async fn drained(view: &View, since: jiff::Timestamp, step: &'static str) ->
             .hint(("to go on", Command::again("")))
             .passing()
     })
+}
+
+/// Pauses the runner and waits for up to `--wait` until no job runs on it. Returns whether it has to be resumed: a pause
+/// that somebody else made stays. After a failure it is resumed.
+///
+/// # Errors
+/// OR0801 (exit 8) if jobs still run; as GitLab answers.
+pub async fn pause_until_idle(hand: &Hand, step: &'static str) -> Result<bool> {
+    let Found::Ours(ours) = find(hand).await? else { return Ok(false) };
+    let id = ours.runner.id;
+    let is_ours = !ours.runner.paused || hand.notes.record().gitlab.paused().is_some();
+    if !ours.runner.paused {
+        hand.journal.write(|record| record.gitlab.is_paused(true))?;
+        update(hand, id, &json!({"paused": true})).await?;
+    }
+    hand.limits.deadline.extend(hand.run.settings.wait);
+    let look = async || match jobs(hand.client()?, id).await?.len() {
+        0 => Ok(Break(())),
+        running => Ok(Continue(running)),
+    };
+    let tell = |running: &usize, waited| {
+        let what = format!("{}; the paused runner {id} takes no new one", count(*running, "running job"));
+        hand.progress.waiting(step, &what, waited);
+    };
+    let pace = Pace::new(&hand.limits, 1000, 2000).within(hand.run.settings.wait);
+    let waited = wait::until(pace, tell, look).await?;
+    let Err(running) = waited else { return Ok(is_ours) };
+    if is_ours {
+        resume(hand, id).await?;
+    }
+    Err(Failure::new(Id::WaitTimeout, format!("{} still running on runner {id}", count(running, "job")))
+        .detail("meanwhile", "the runner takes jobs again, and nothing was changed on the host")
+        .hint(("to wait longer", Command::again("--wait 1h")))
+        .passing())
+}
+
+/// Ends the pause.
+pub async fn resume(hand: &Hand, id: u64) -> Result<()> {
+    update(hand, id, &json!({"paused": false})).await
 }
 
 /// When each of the runner's running jobs began.

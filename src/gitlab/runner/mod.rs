@@ -13,7 +13,7 @@ mod wait;
 pub use create::{create, register, reset};
 pub use delete::{delete, settle};
 pub use describe::{Condition, condition, hosts};
-pub use drain::{drained, running};
+pub use drain::{drained, pause_until_idle, resume, running};
 pub use find::{Confirmation, by_mark, confirmation, find};
 pub use wait::{contact, wait};
 
@@ -248,7 +248,7 @@ fn differences(runner: &Runner, tags: Option<&[String]>, resumes: bool) -> (Valu
     }
     if runner.paused && resumes {
         update["paused"] = json!(false);
-        texts.push("paused by an unfinished teardown -> active".to_owned());
+        texts.push("paused by an unfinished run of outrigger -> active".to_owned());
     }
     (if texts.is_empty() { Value::Null } else { update }, texts)
 }

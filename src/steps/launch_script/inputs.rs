@@ -79,6 +79,7 @@ impl Inputs {
                 binary_url: settings.binary_url.as_ref().map(|url| url.value.as_str()),
                 sha256: sha256(run),
                 is_default,
+                exact: false,
             },
             entry: Entry {
                 name: &run.names.deployment,

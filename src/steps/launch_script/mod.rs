@@ -20,10 +20,12 @@ use crate::gitlab::runner::{self, Verdict};
 use crate::machine::script_files::{self, Brings, Delivery};
 use crate::machine::secrets_file::{self, Tokens};
 use crate::machine::target;
-use crate::machine::{GlobalSection, Method, ScriptSecrets, cache, config_entry, proxy, runner_config};
+use crate::machine::{
+    GlobalSection, Installer, Method, ScriptSecrets, cache, config_entry, proxy, runner_config,
+};
 use crate::settings::{CacheType, Need, Source, Sourced};
 use crate::steps::contract::{
-    Decided, Deciding, Forecast, Info, Outcome, Purpose, Reads, Script, Step, Writes, Written,
+    Decided, Deciding, Forecast, Info, Outcome, Purpose, Reads, Rollback, Script, Step, Writes, Written,
 };
 use inputs::{Inputs, gitlab_url, method, modified, sha256};
 
@@ -61,6 +63,8 @@ struct OnHost {
     digest: String,
     /// An entry with tokens is there.
     has_tokens: bool,
+    /// gitlab-runner's version, if outrigger installed it; else empty.
+    version: String,
 }
 
 /// Writes the script.
@@ -70,6 +74,30 @@ pub struct Write {
     /// The token of `--runner-token-file`; otherwise it comes from GitLab.
     given: Option<Secret>,
     brings: Brings,
+    /// In an upgrade.
+    back: Option<Back>,
+}
+
+/// The gitlab-runner that the host has now, as the record knows it.
+#[derive(Clone)]
+struct Back {
+    version: String,
+    sha256: Option<String>,
+    binary_url: Option<String>,
+}
+
+impl Back {
+    /// `None` if outrigger did not install it, or if no SHA-256 of its binary is known.
+    fn of(d: &Deciding<'_>, host: Option<&OnHost>) -> Option<Self> {
+        let version = host.map(|host| host.version.clone()).filter(|version| !version.is_empty())?;
+        let record = d.notes.record();
+        let noted = |key: &str| record.settings.get(key).and_then(|values| values.first()).cloned();
+        let is_binary = method(d.run) == Method::Binary;
+        let sha256 = noted(if is_binary { "binarySha256" } else { "debSha256" })
+            .filter(|_| noted("runnerVersion").as_ref() == Some(&version));
+        let is_known = !is_binary || sha256.is_some();
+        is_known.then(|| Self { version, sha256, binary_url: noted("binaryUrl") })
+    }
 }
 
 impl Step for LaunchScript {
@@ -191,7 +219,7 @@ impl Step for LaunchScript {
     }
 
     async fn apply(&self, w: Writes<'_>, act: Box<Write>) -> Result<Outcome<PathBuf>> {
-        let Write { inputs, given, brings } = *act;
+        let Write { inputs, given, brings, back } = *act;
         let delivery = &inputs.delivery;
         let shown = w.products.runner_token.get();
         let runner = given.as_ref().or(shown.map(|shown| &shown.token));
@@ -204,6 +232,18 @@ impl Step for LaunchScript {
             return Err(Failure::new(Id::Internal, "a token for the launch script is not at hand"));
         }
         let digest = inputs.script(w.run, None).digest();
+        if let Some(back) = back {
+            let mut old = inputs.script(w.run, None);
+            old.installer = Installer {
+                version: &back.version,
+                sha256: back.sha256.as_deref(),
+                binary_url: back.binary_url.as_deref(),
+                exact: true,
+                ..old.installer
+            };
+            let (script, digest) = (old.render()?, old.digest());
+            let _ = w.products.rollback.set(Rollback { version: back.version.clone(), script, digest });
+        }
         let separate = brings.is_one() || delivery.placement.separate;
         let inline = match tokens {
             Tokens { runner: Some(runner_token), runner_expires, bearer: Some(bearer_token) }
@@ -279,6 +319,7 @@ async fn on_host(r: Reads<'_>) -> Option<OnHost> {
     Some(OnHost {
         digest: ended_well.map(|outcome| outcome.digest.clone()).unwrap_or_default(),
         has_tokens: !facts.digest.is_empty(),
+        version: if facts.installed { facts.version.clone() } else { String::new() },
     })
 }
 
@@ -421,7 +462,8 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     let custom_prefix = given.as_ref().is_some_and(has_custom_prefix);
     let (delivery, ca_note) = (&seen.inputs.delivery, seen.inputs.gitlab_ca.note.clone());
     let text = format!("{} ({})", delivery.script.display(), secrets_text(d.run, &seen.inputs, brings));
-    let act = Box::new(Write { inputs: seen.inputs.clone(), given, brings });
+    let back = Back::of(d, seen.on_host.as_ref()).filter(|_| d.run.upgrade);
+    let act = Box::new(Write { inputs: seen.inputs.clone(), given, brings, back });
     let line = Line::new(if written { Decision::Update } else { Decision::Create }, text, act)
         .about(Target::File(delivery.script.clone()));
     let line = delivery.about(line, brings == Brings::Both).detail(installs(d.run));

@@ -326,7 +326,8 @@ fn decisions() {
                 &[],
                 |world, seen| {
                     "older".clone_into(&mut world.record.script_secret);
-                    at(seen).on_host = Some(OnHost { digest: String::new(), has_tokens: false });
+                    at(seen).on_host =
+                        Some(OnHost { digest: String::new(), has_tokens: false, version: String::new() });
                 },
                 &["Refuse MissingInput: GitLab shows it once | --reissue all"],
             ),

@@ -91,7 +91,7 @@ pub fn running_job(bed: &'static Doubles) {
     assert_same("a teardown that waited in vain", &before, &world(bed.admin()));
     assert_eq!(site.gitlab.runners()[0]["paused"], true, "no new job gets in the way");
     // Who changes their mind gets the runner back.
-    let _ = setup(&scene, &site).run().code(0).says("paused by an unfinished teardown -> active");
+    let _ = setup(&scene, &site).run().code(0).says("paused by an unfinished run of outrigger -> active");
     assert_eq!(site.gitlab.runners()[0]["paused"], false);
     let _ = teardown(&scene, &site).flag("--timeout", "3s").run().code(8);
     assert_eq!(site.gitlab.runners()[0]["paused"], true);
