@@ -16,6 +16,7 @@ pub mod settled;
 pub mod shell;
 pub mod site;
 pub mod snapshot;
+pub mod ssh_host;
 pub mod world;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};

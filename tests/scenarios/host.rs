@@ -1,8 +1,6 @@
-//! The launch script on a host over SSH. A stand-in for `ssh` runs what it gets in a private `/run` and
-//! `/var/lib/outrigger`, with a stand-in for the launch script; the real ones are tested on machines that boot.
+//! The launch script on a host over SSH, which [`SshHost`] stands in for.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::Scene;
@@ -10,105 +8,29 @@ use crate::common::bed::{Bed, User};
 use crate::common::run::{Cli, Running, SOON};
 use crate::common::site::Site;
 use crate::common::snapshot::fails;
-
-/// The stand-in for `ssh`. Files beside it steer it: `says` is what it says instead of connecting, `cut` is how many
-/// lines come before the connection is lost, once.
-const SSH: &str = r#"#!/bin/sh
-D=$(dirname "$0")/..
-printf '%s\n' "$*" >>"$D/argv"
-env >>"$D/env"
-if [ -e "$D/says" ]; then cat "$D/says" >&2; exit 255; fi
-for last; do :; done
-inside() {
-	unshare --user --map-root-user --mount sh -c '
-		mount --bind "$1/run" /run
-		mount --bind "$1/lib" /var/lib
-		mount --bind "$1/os-release" "$(readlink -f /etc/os-release)"
-		export PATH="$1/host:$PATH" D="$1"
-		exec sh -c "$2"
-	' ssh "$D" "$last"
-}
-if [ -e "$D/cut" ]; then
-	lines=$(cat "$D/cut")
-	rm "$D/cut"
-	inside | { head -n "$lines"; kill -9 $$; }
-else
-	inside
-fi
-"#;
-
-/// The host's `sh`: a stand-in for the scripts of outrigger, which it knows by their names, else the real one.
-const SH: &str = r#"#!/bin/sh
-case $1 in script) ;; *) exec /bin/sh "$@" ;; esac
-state=/var/lib/outrigger/$(sed -n 's/^# outrigger-[a-z]*-script deployment=\([^ ]*\).*/\1/p' script)
-mkdir -p /var/lib/outrigger
-cp script "$D/got.script"
-[ -z "$2" ] || cp "$2" "$D/got.secrets"
-echo "outrigger: begins"
-if grep -q ^#.outrigger-uninstall script; then
-	while [ -e "$D/slow-undo" ]; do sleep 0.1; done
-	rm -f "$state.json" "$state.digest"
-	exit 0
-fi
-digest=$(sed -n 's/^# outrigger-launch.*digest=\([^ ]*\).*/\1/p' script)
-[ ! -e "$D/slow" ] || while [ -e "$D/slow" ]; do sleep 0.1; done
-for n in 1 2 3 4 5; do echo "outrigger: line $n"; done
-step=end reason='' result=ok
-[ ! -e "$D/fails" ] || { read -r step reason <"$D/fails"; result=failed; }
-echo "{\"result\":\"$result\",\"step\":\"$step\",\"reason\":\"$reason\",\"digest\":\"$digest\",\"delivery\":\"$OUTRIGGER_DELIVERY\"}" >"$state.json"
-[ $result = ok ] || exit 1
-echo "$digest x" >"$state.digest"
-"#;
-
-/// The one of the stand-in for gitlab-runner.
-const SYSTEM_ID: &str = "s_0123456789ab";
+use crate::common::ssh_host::{SSH, SshHost};
 
 /// A scene with a host.
 pub(super) struct Host<'a> {
     pub(super) scene: Scene<'a>,
-    dir: tempfile::TempDir,
+    host: SshHost,
+}
+
+impl std::ops::Deref for Host<'_> {
+    type Target = SshHost;
+
+    fn deref(&self) -> &SshHost {
+        &self.host
+    }
 }
 
 impl<'a> Host<'a> {
     pub(super) fn new(bed: &'a dyn Bed) -> Self {
-        let dir = tempfile::Builder::new().prefix("outrigger-host-").tempdir().expect("a temporary folder");
-        for name in ["bin", "host", "run", "lib"] {
-            fs::create_dir(dir.path().join(name)).expect("a folder");
-        }
-        let host = Self { scene: Scene::new(bed, User::Admin), dir };
-        host.program("bin/ssh", SSH);
-        host.steer("os-release", "ID=debian\nVERSION_ID=12\n");
-        host.program("host/sh", SH);
-        // The system id of gitlab-runner is read so.
-        host.program("host/dd", "#!/bin/sh\ncat \"$D/id\" 2>/dev/null\n");
-        host.steer("id", SYSTEM_ID);
-        host.program("host/systemctl", "#!/bin/sh\necho active\n");
-        host.program("host/gitlab-runner", "#!/bin/sh\necho 'Version:      19.4.1'\n");
-        host.program("host/systemd-run", "#!/bin/sh\nexit 1\n");
-        fs::create_dir_all(host.path("run/systemd/system")).expect("a folder");
-        host
-    }
-
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn program(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("a program");
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).expect("a program");
-    }
-
-    pub(super) fn steer(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("a file");
-    }
-
-    pub(super) fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_default()
+        Self { scene: Scene::new(bed, User::Admin), host: SshHost::new() }
     }
 
     pub(super) fn with<'c>(&self, command: Cli<'c>) -> Cli<'c> {
-        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.path("bin").display());
-        command.env("PATH", path)
+        command.env("PATH", self.search_path())
     }
 
     fn setup(&self) -> Cli<'_> {
