@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{Span, SpanRelativeTo};
 
 use super::table::DEFAULT_RUNNER_VERSION;
+pub use super::host::host;
 use crate::base::address::{self, Parts};
 use crate::base::message;
 pub use crate::base::message::{is_hostile, quoted as escaped};

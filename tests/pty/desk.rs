@@ -87,6 +87,7 @@ impl Desk {
             ("by its authentication", line("2")),
             ("authentication token", line(&self.path("token"))),
             ("Where the machine", line("ssh")),
+            ("SSH destination", line("")),
             ("for the runner's", line("")),
             ("an answer to", line("")),
         ]

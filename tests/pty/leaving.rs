@@ -21,6 +21,7 @@ fn existing_runner(desk: &Desk) -> Flow {
         ("by its authentication", "2\r".to_owned(), ""),
         ("authentication token", format!("{}\r", desk.path("token")), "--runner-token-file /"),
         ("Where the machine", "ssh\r".to_owned(), "--target ssh"),
+        ("SSH destination", "\r".to_owned(), ""),
         ("for the runner's", "\r".to_owned(), ""),
         ("an answer to", "\r".to_owned(), ""),
         ("Apply these", String::new(), ""),

@@ -4,5 +4,7 @@ mod consent;
 mod desk;
 mod leaving;
 mod refused;
+#[path = "../common/ssh_host.rs"]
+mod ssh_host;
 mod terminals;
 mod wizard;

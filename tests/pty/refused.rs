@@ -142,8 +142,12 @@ fn another_url_replaces_one_that_is_no_gitlab() {
 }
 
 /// The answers about the machine behind a runner that exists.
-const TO_THE_PLAN: [Answer<'static>; 3] =
-    [("Where the machine", "ssh\r"), ("for the runner's", "\r"), ("an answer to", "\r")];
+const TO_THE_PLAN: [Answer<'static>; 4] = [
+    ("Where the machine", "ssh\r"),
+    ("SSH destination", "\r"),
+    ("for the runner's", "\r"),
+    ("an answer to", "\r"),
+];
 
 #[test]
 fn another_runner_token_replaces_a_refused_file() {

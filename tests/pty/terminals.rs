@@ -52,7 +52,8 @@ fn answers_arrive_on_any_terminal() {
         session.send_line(&format!("{setting} {}", setup())).expect("sent");
         let mut answers = desk.with_existing_runner();
         // Words that no width breaks.
-        let words = ["Deployment", "GitLab", "existing|2)", "File", "nocloud", "Enter", "Enter"];
+        let words =
+            ["Deployment", "GitLab", "existing|2)", "File", "nocloud", "destination", "Enter", "Enter"];
         for (answer, word) in answers.iter_mut().zip(words) {
             answer.0 = if word.contains('|') { "2)" } else { word };
         }
@@ -64,7 +65,7 @@ fn answers_arrive_on_any_terminal() {
         let resized = Command::new("stty").args(["-F", &terminal, "cols", other]).status();
         assert!(resized.expect("stty").success());
         type_in(&mut session, &format!("{}\u{65e5}\u{7f}\r", &long[long.len() / 2..]));
-        answer(&mut session, pairs(&answers[4..6]));
+        answer(&mut session, pairs(&answers[4..7]));
         answer(&mut session, [("Enter", "\u{3}")]);
         let said = session.exp_string("ended 130").expect("left");
         let flat: String = said.split_whitespace().collect();

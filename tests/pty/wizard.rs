@@ -5,6 +5,7 @@ use std::fs;
 use outrigger_doubles::gitlab::{FakeGitlab, PROJECT, ProjectSpec, Role};
 
 use super::desk::*;
+use super::ssh_host::SshHost;
 
 #[test]
 fn a_first_setup_is_asked_checked_reviewed_and_applied() {
@@ -156,6 +157,7 @@ fn an_existing_runner_with_a_pipeline_needs_the_project_too() {
             ("your GitLab access token", &token),
             ("Number, or another one", "acme/shop\r"),
             ("your role", "ssh\r"),
+            ("SSH destination", "\r"),
             ("for the runner's", "\r"),
             ("an answer to", "\r"),
             ("Apply these", "n\r"),
@@ -196,6 +198,7 @@ fn the_equivalent_command_makes_the_same_plan() {
         });
         answers.extend([
             ("Where the machine", "ssh\r"),
+            ("SSH destination", "\r"),
             ("for the runner's", "\r"),
             ("an answer to", "\r"),
             ("Apply these", "y\r"),
@@ -219,4 +222,106 @@ fn the_equivalent_command_makes_the_same_plan() {
         let again = plan(&pasted.text, &[&home, desk.home.path()]);
         assert_eq!(again, shown, "{same}");
     }
+}
+
+/// The host is asked for where the script runs over SSH, with the check of `--host`; setup runs the script there.
+#[test]
+fn a_host_that_is_given_runs_the_script() {
+    let desk = Desk::new();
+    let host = SshHost::new();
+    let mut session = desk.sit_down();
+    session.send_line(&format!("PATH={}", host.search_path())).expect("sent");
+    run(&mut session, "setup");
+    let questions = desk.with_existing_runner();
+    answer(&mut session, pairs(&questions[..5]));
+    let screen = answer(
+        &mut session,
+        [
+            ("SSH destination of the machine", "-oProxyCommand=x\r"),
+            ("error: \"-oProxyCommand=x\" is not [USER@]HOST[:PORT]", "admin@vm test\r"),
+            ("error: \"admin@vm test\" is not [USER@]HOST[:PORT]", "vm.test:0\r"),
+            ("error: \"vm.test:0\" has a port that is not 1 to 65535", "admin@vm.test:2222\r"),
+            ("for the runner's", "\r"),
+            ("an answer to", "\r"),
+            ("Apply these", "y\r"),
+        ],
+    );
+    let review = screen.rsplit("Review").next().unwrap_or_default();
+    assert!(review.contains("SSH host") && review.contains("admin@vm.test:2222  (asked)"), "{review}");
+    let shown = plan(&screen, &[desk.home.path()]);
+    assert!(shown.contains("run-script + the launch script on admin@vm.test:2222"), "{shown}");
+    let said = session.exp_string("ended 0").expect("it ends well");
+    assert!(host.read("got.script").contains("outrigger-launch-script"), "{said}");
+    assert!(host.read("argv").contains("-l admin -p 2222") && !host.read("argv").contains("Proxy"));
+    let same = below(&said, "Run the same setup without prompts");
+    assert!(same.contains("--target ssh") && same.contains("--host admin@vm.test:2222"), "{same}");
+    let programs = std::path::Path::new(OUTRIGGER).parent().expect("a folder").display();
+    let path = format!("{programs}:{}", host.search_path());
+    let pasted = paste(desk.home.path(), &[("PATH", &path)], &same);
+    assert!(pasted.code == Some(0) && pasted.text.contains("Nothing to change"), "{same}\n{}", pasted.text);
+    leave(session);
+}
+
+/// Without a host the script is run by hand, also if the host was an answer and is taken back on the review page.
+#[test]
+fn a_host_is_left_empty_or_taken_back() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    let questions = desk.with_existing_runner();
+    run(&mut session, "setup");
+    answer(&mut session, pairs(&questions[..5]));
+    let host = ("SSH destination", "vm.test\r");
+    answer(&mut session, [host, ("for the runner's", "\r")]);
+    // Another target needs no host, and the one that was answered does not come back with ssh.
+    let screen = answer(
+        &mut session,
+        [
+            ("an answer to", "7\r"),
+            ("Where the machine", "hetzner\r"),
+            ("an answer to", "7\r"),
+            ("Where the machine", "ssh\r"),
+        ],
+    );
+    let between = screen.rsplit("Review").next().unwrap_or_default();
+    assert!(between.contains("Hetzner") && !between.contains("SSH host"), "{between}");
+    answer(&mut session, [host, ("an answer to", "8\r"), ("SSH destination", "\r"), ("an answer to", "\r")]);
+    let shown = answer(&mut session, [("Apply these", "y\r")]);
+    assert!(!plan(&shown, &[desk.home.path()]).contains("run-script"), "{shown}");
+    let said = session.exp_string("ended 0").expect("it ends well");
+    let same = below(&said, "Run the same setup without prompts");
+    assert!(same.contains("--target ssh") && !same.contains("--host"), "{same}");
+    assert!(said.contains("scp "), "the script is brought there by hand: {said}");
+    leave(session);
+}
+
+/// A given host is no question; neither is one that no step of this run uses.
+#[test]
+fn a_host_is_asked_for_only_if_a_step_uses_it() {
+    let desk = Desk::new();
+    let mut session = desk.sit_down();
+    let questions = desk.with_existing_runner();
+    for (flags, shown) in
+        [("--target ssh --skip run-script", None), ("--host vm.test", Some("vm.test  (--host)"))]
+    {
+        run(&mut session, &format!("setup {flags}"));
+        answer(&mut session, pairs(&questions[..4]));
+        answer(&mut session, [("for the runner's", "\r")]);
+        let screen = answer(&mut session, [("an answer to", "\u{3}")]);
+        session.exp_string("ended 130").expect("left");
+        assert!(!screen.contains("SSH destination"), "{flags}: {screen}");
+        assert!(screen.contains("SSH host") == shown.is_some(), "{flags}: {screen}");
+        assert!(shown.is_none_or(|shown| screen.contains(shown)), "{flags}: {screen}");
+    }
+    // What is given is not overruled by an answer about something else.
+    run(&mut session, "setup --host vm.test");
+    answer(&mut session, pairs(&questions[..4]));
+    answer(
+        &mut session,
+        [("for the runner's", "\r"), ("an answer to", "7\r"), ("Where the machine", "ec2\r")],
+    );
+    answer(&mut session, [("cannot be used with --host", "\r"), ("an answer to", "\u{3}")]);
+    let said = session.exp_string("ended 130").expect("left");
+    let so_far = below(&said, "Go on with these answers");
+    assert!(so_far.contains("--host vm.test") && !so_far.contains("ec2"), "{so_far}");
+    leave(session);
 }

@@ -8,7 +8,7 @@ use crate::base::error::Result;
 use crate::base::text::{pad, width};
 use crate::gitlab::credentials;
 use crate::machine::target;
-use crate::settings::{Source, Sourced};
+use crate::settings::{Place, Source, Sourced};
 
 /// A row of the page: its question, label, value and source.
 type Row = (Question, &'static str, String, String);
@@ -112,5 +112,12 @@ async fn rows(questions: &Questions<'_, '_>) -> Result<Vec<Row>> {
     }
     let machine = target::of(settings.target.value);
     add(&mut rows, Question::Target, "machine", machine.title.to_owned(), &settings.target.source);
+    if settings.target.value == Place::Ssh && questions.runs_scripts()? {
+        let (host, source) = match &settings.host {
+            Some(host) => (host.value.clone(), host.source.to_string()),
+            None => ("none: you run the script".to_owned(), String::new()),
+        };
+        add(&mut rows, Question::Host, "SSH host", host, &source);
+    }
     Ok(rows)
 }

@@ -13,8 +13,10 @@ use super::review;
 use crate::base::address::Reach;
 use crate::base::error::Result;
 use crate::commands::session::{Known, Outside};
+use crate::deployment::run::Part;
+use crate::engine;
 use crate::gitlab::credentials;
-use crate::settings::{Need, Settings, Source, check};
+use crate::settings::{Need, Place, RunOptions, Settings, Source, check};
 
 pub use cluster::unreached;
 
@@ -31,10 +33,12 @@ pub enum Question {
     Project,
     Tags,
     Target,
+    /// The host that setup runs the script on, over SSH.
+    Host,
     Endpoint,
 }
 
-const ALL: [Question; 10] = [
+const ALL: [Question; 11] = [
     Question::Context,
     Question::Deployment,
     Question::Url,
@@ -44,6 +48,7 @@ const ALL: [Question; 10] = [
     Question::Project,
     Question::Tags,
     Question::Target,
+    Question::Host,
     Question::Endpoint,
 ];
 
@@ -134,6 +139,7 @@ impl<'a, 'o> Questions<'a, 'o> {
             Question::Runner => &[Question::RunnerToken, Question::Token, Question::Project, Question::Tags],
             Question::Token => &[Question::Project],
             Question::Context => &[Question::Endpoint],
+            Question::Target => &[Question::Host],
             _ => &[],
         };
         for dependent in dependents {
@@ -171,6 +177,13 @@ impl<'a, 'o> Questions<'a, 'o> {
         self.needs_api() && !(self.need == Need::Runner && has_scope)
     }
 
+    /// Whether the steps of this run include the one that runs the script on a host.
+    pub fn runs_scripts(&self) -> Result<bool> {
+        let RunOptions { only, skip, from, .. } = self.outside.options;
+        let steps = engine::select(only, skip, from.as_deref())?;
+        Ok(steps.iter().any(|step| step.info().part == Some(Part::Host)))
+    }
+
     /// Whether a question has to be asked, or what is given to be checked.
     async fn applies(&mut self, question: Question) -> Result<bool> {
         let settings = self.settings();
@@ -200,7 +213,20 @@ impl<'a, 'o> Questions<'a, 'o> {
             Question::Token => self.needs_api(),
             Question::Project => self.needs_project(),
             Question::Tags => self.exists != Some(true) && settings.tags.source == Source::Default,
-            Question::Target => settings.target.source == Source::Default && settings.script.is_none(),
+            // A given host means ssh.
+            Question::Target => {
+                settings.target.source == Source::Default
+                    && settings.script.is_none()
+                    && settings.host.is_none()
+            }
+            Question::Host => {
+                let is_by_hand =
+                    settings.script.as_ref().is_some_and(|script| script.value.as_os_str() == "-");
+                settings.target.value == Place::Ssh
+                    && settings.host.is_none()
+                    && !is_by_hand
+                    && self.runs_scripts()?
+            }
             Question::Endpoint => {
                 settings.kubernetes_host.is_none() && self.endpoint().await?.reach() != Reach::Anywhere
             }
@@ -221,6 +247,7 @@ impl<'a, 'o> Questions<'a, 'o> {
             Question::Project => self.project().await,
             Question::Tags => self.ask_tags().await,
             Question::Target => self.ask_target().await,
+            Question::Host => self.ask_host().await,
             Question::Endpoint => self.ask_endpoint().await,
         }
     }

@@ -8,7 +8,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::text::count;
 use crate::gitlab::credentials;
 use crate::machine::target::{self, TARGETS};
-use crate::settings::check;
+use crate::settings::{Place, Source, check};
 
 impl Questions<'_, '_> {
     pub(super) async fn ask_runner(&mut self) -> Result<()> {
@@ -90,9 +90,42 @@ impl Questions<'_, '_> {
             .collect();
         let default = target::of(self.settings().target.value).name;
         let default = rows.iter().position(|row| row.0 == default);
-        let title = "Where the machine runs; setup writes a script that you give it";
-        let answer = self.outside.asking(|ask| ask::choose(ask, title, &rows, default, None)).await?;
-        self.keep("target", &answer).await
+        let title = "Where the machine runs; setup writes a script for it";
+        loop {
+            let answer = self.outside.asking(|ask| ask::choose(ask, title, &rows, default, None)).await?;
+            let host = self.settings().host.as_ref().map(|host| host.source.clone());
+            // The host was an answer about the target before.
+            if host == Some(Source::Asked) && answer != Place::Ssh.to_string() {
+                self.drop_answers(&["host"]).await?;
+            }
+            match self.answer("target", vec![answer]).await? {
+                None => return Ok(()),
+                Some(why) => self.refuse(&why).await?,
+            }
+        }
+    }
+
+    /// Asks for the host that setup runs the script on; without one, the user runs the script.
+    pub(super) async fn ask_host(&mut self) -> Result<()> {
+        let prompt = "SSH destination of the machine, [USER@]HOST[:PORT] (empty to run the script yourself)";
+        let valid = |text: &str| match text {
+            "" => Ok(None),
+            text => check::host(text).map(Some).map_err(|why| format!("{} {why}", check::escaped(text))),
+        };
+        loop {
+            let host = self.outside.asking(|ask| ask::input(ask, prompt, Some(""), valid)).await?;
+            let why = match host {
+                Some(host) => self.answer("host", vec![host]).await?,
+                None => {
+                    self.drop_answers(&["host"]).await?;
+                    // One that is given otherwise is not used.
+                    let is_given = self.settings().host.is_some();
+                    if is_given { self.answer("host", Vec::new()).await? } else { None }
+                }
+            };
+            let Some(why) = why else { return Ok(()) };
+            self.refuse(&why).await?;
+        }
     }
 }
 
