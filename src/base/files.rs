@@ -29,10 +29,39 @@ use crate::base::error::{Command, Failure, Id, Kind, Result};
 /// The size limit in bytes of outrigger's own files and of input files written by hand.
 const SMALL: u64 = 1024 * 1024;
 
-/// A held lock; dropping it releases it.
+/// The lock on a record. Dropping it releases it; without a record by then, the run had no effect, so the lock file and
+/// the directories that were made for it are removed.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
+    record: PathBuf,
+    /// The deepest first.
+    made: Vec<PathBuf>,
+}
+
+impl Lock {
+    /// Whether the path still leads to the file that is locked: whoever held the lock before may have removed it.
+    fn is_in_place(&self) -> bool {
+        let same =
+            |(ours, there): (Metadata, Metadata)| (ours.dev(), ours.ino()) == (there.dev(), there.ino());
+        self.file.metadata().ok().zip(fs::symlink_metadata(&self.path).ok()).is_some_and(same)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.record).is_ok() {
+            return;
+        }
+        // Removed while it is held: whoever opened it before sees that it is not in place.
+        if self.is_in_place() {
+            let _ = remove(&self.path);
+        }
+        for dir in &self.made {
+            remove_empty_dir(dir);
+        }
+    }
 }
 
 fn refuse(path: &Path, why: &str) -> Failure {
@@ -530,20 +559,52 @@ pub fn list(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Takes the lock file beside a record without waiting. Fails with OR0601 (exit 6) if another process holds it.
-pub fn lock(path: &Path) -> Result<Lock> {
-    check_target(path)?;
-    check_place(path)?;
-    let file = OpenOptions::new()
+/// Takes the lock on a record without waiting, with the lock file beside it. Fails with OR0601 (exit 6) if another
+/// process holds it.
+pub fn lock(record: &Path) -> Result<Lock> {
+    let path = record.with_extension("lock");
+    check_place(&path)?;
+    check_target(&path)?;
+    let mut made = Vec::new();
+    // Whoever held it before may remove the file that was just opened.
+    for _ in 0..100 {
+        let dirs = path.ancestors().skip(1);
+        made.extend(dirs.take_while(|dir| fs::symlink_metadata(dir).is_err()).map(Path::to_owned));
+        let Some(file) = locked(&path)? else { continue };
+        let mut lock = Lock { file, path: path.clone(), record: record.to_owned(), made: Vec::new() };
+        if lock.is_in_place() {
+            lock.made = made;
+            return Ok(lock);
+        }
+    }
+    Err(held(&path))
+}
+
+fn held(path: &Path) -> Failure {
+    Failure::new(Id::Locked, "another run of outrigger holds the lock on this deployment")
+        .detail("lock file", path.display().to_string())
+        .hint("wait for it to end, then run the same command again")
+}
+
+/// The lock file, locked; `None` if its directory was removed meanwhile.
+fn locked(path: &Path) -> Result<Option<File>> {
+    let refused = |what: &str, error: &std::io::Error| failed(what, path, error).with_kind(Kind::Refused);
+    if let Some(dir) = path.parent() {
+        make_dir(dir).map_err(|failure| failure.with_kind(Kind::Refused))?;
+    }
+    let opened = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .custom_flags(i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default())
-        .open(path)
-        .map_err(|error| failed("open", path, &error).with_kind(Kind::Refused))?;
-    let meta = file.metadata().map_err(|error| failed("open", path, &error).with_kind(Kind::Refused))?;
+        .open(path);
+    let file = match opened {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| refused("open", &error))?,
+    };
+    let meta = file.metadata().map_err(|error| refused("open", &error))?;
     if !meta.is_file() {
         return Err(refuse(path, "it is not a regular file"));
     }
@@ -551,13 +612,9 @@ pub fn lock(path: &Path) -> Result<Lock> {
         return Err(distrust(path, why));
     }
     match file.try_lock() {
-        Ok(()) => Ok(Lock { _file: file }),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::new(Id::Locked, "another run of outrigger holds the lock on this deployment")
-                .detail("lock file", path.display().to_string())
-                .hint("wait for it to end, then run the same command again"))
-        }
-        Err(TryLockError::Error(error)) => Err(failed("lock", path, &error).with_kind(Kind::Refused)),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(held(path)),
+        Err(TryLockError::Error(error)) => Err(refused("lock", &error)),
     }
 }
 
@@ -616,7 +673,7 @@ mod tests {
         assert_eq!(read(&path).expect_err("the directory").id, Id::WritableByOthers);
         assert_eq!(write_private(&path, b"two").expect_err("the directory").id, Id::WritableByOthers);
         assert!(write_shown(&path, b"two").is_ok(), "outrigger does not read it again");
-        assert_eq!(lock(&dir.path().join("lock")).expect_err("the directory").id, Id::WritableByOthers);
+        assert_eq!(lock(&path).expect_err("the directory").id, Id::WritableByOthers);
         let below = dir.path().join("not/yet/there.json");
         assert_eq!(check_place(&below).expect_err("above it").id, Id::WritableByOthers);
         mode(dir.path(), 0o1777);
@@ -650,10 +707,59 @@ mod tests {
     #[test]
     fn refuses_a_second_lock_with_exit_6() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join("lock");
-        let held = lock(&path).expect("first");
-        assert_eq!(lock(&path).expect_err("second").kind.exit_code(), 6);
+        let record = dir.path().join("record.json");
+        let held = lock(&record).expect("first");
+        assert_eq!(lock(&record).expect_err("second").kind.exit_code(), 6);
         drop(held);
-        assert!(lock(&path).is_ok());
+        assert!(lock(&record).is_ok());
+    }
+
+    #[test]
+    fn a_lock_without_a_record_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let record = dir.path().join("state/outrigger/record.json");
+        drop(lock(&record).expect("taken"));
+        assert_eq!(list(dir.path()), Vec::<PathBuf>::new());
+        let held = lock(&record).expect("taken");
+        write_private(&record, b"one").expect("written");
+        drop(held);
+        assert_eq!(
+            list(&dir.path().join("state/outrigger")),
+            [record.clone(), record.with_extension("lock")]
+        );
+        // One that was left without a record goes; a directory that was there before stays.
+        fs::remove_file(&record).expect("ours");
+        drop(lock(&record).expect("taken"));
+        assert_eq!(list(dir.path()), [dir.path().join("state")]);
+        assert_eq!(list(&dir.path().join("state")), [dir.path().join("state/outrigger")]);
+        assert_eq!(list(&dir.path().join("state/outrigger")), Vec::<PathBuf>::new());
+    }
+
+    /// A lock file that is removed when the lock is released does not give the lock to two.
+    #[test]
+    fn locks_exclude_each_other_while_their_files_come_and_go() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let record = dir.path().join("record.json");
+        let (holders, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < 400 {
+                        match lock(&record) {
+                            Ok(held) => {
+                                taken.fetch_add(1, Ordering::SeqCst);
+                                assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two hold it");
+                                std::thread::yield_now();
+                                holders.fetch_sub(1, Ordering::SeqCst);
+                                drop(held);
+                            }
+                            Err(failure) => assert_eq!(failure.id, Id::Locked, "{failure:?}"),
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(list(dir.path()), Vec::<PathBuf>::new());
     }
 }

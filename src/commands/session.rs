@@ -333,10 +333,9 @@ impl Outside<'_> {
         (mut settings, mut record): (Settings, Option<Record>),
     ) -> Result<Session> {
         let lock = if needs.writes {
-            files::check_place(&Record::path(&settings.state_dir, &settings.deployment.value))?;
-            files::make_dir(&settings.state_dir).map_err(|failure| failure.with_kind(Kind::Refused))?;
-            let lock = files::lock(&settings.state_dir.join(format!("{}.lock", settings.deployment.value)))?;
-            files::check_writable(&Record::path(&settings.state_dir, &settings.deployment.value))?;
+            let place = Record::path(&settings.state_dir, &settings.deployment.value);
+            let lock = files::lock(&place)?;
+            files::check_writable(&place)?;
             Some(lock)
         } else {
             None

@@ -70,12 +70,7 @@ fn leave_everywhere(desk: &Desk, flags: &str, flow: &Flow, secrets: &[&str]) {
             }
             assert!(!secrets.iter().any(|secret| said.contains(secret)), "{words} {way:?}: {said}");
             assert_modes_are_back(&mut session);
-            if !is_consent {
-                assert!(
-                    !desk.home.path().join(".local").exists(),
-                    "{words} {way:?}: something is left behind"
-                );
-            }
+            assert!(!desk.home.path().join(".local").exists(), "{words} {way:?}: something is left behind");
         }
     }
     assert_eq!(desk.cluster.objects().len(), objects);

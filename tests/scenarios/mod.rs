@@ -173,6 +173,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("steps_in_place_are_folded", output::folded),
     ("published_schema_names_every_step", output::schema_names_every_step),
     ("looking_leaves_no_file_behind", output::looking_leaves_nothing),
+    ("no_effect_leaves_no_file_behind", output::no_effect_leaves_nothing),
     ("verbose_and_log_file_show_requests_without_secrets", output::requests),
     ("list_is_a_table_names_or_an_array", output::list),
     ("canaries_at_highest_verbosity", output::verbose),

@@ -319,17 +319,44 @@ pub fn looking_leaves_nothing(bed: &dyn Bed) {
             looks.push(scene.command(name).arg("--dry-run"));
         }
         for look in looks {
-            // What is given by file is written here, not by outrigger.
-            let before = everything(scene.home.path());
-            let output = look.run();
-            let after = everything(scene.home.path());
-            let names = |all: &[(PathBuf, u32, Vec<u8>)]| -> Vec<PathBuf> {
-                all.iter().map(|(path, ..)| path.clone()).collect()
-            };
-            assert_eq!(names(&before), names(&after), "{output}");
-            assert!(before == after, "a file has changed\n{output}");
+            let _ = leaves_nothing(&scene, &look);
         }
     }
+}
+
+/// What this run says, if it changed no file.
+fn leaves_nothing(scene: &Scene<'_>, command: &Cli<'_>) -> Output {
+    // What is given by file is written here, not by outrigger.
+    let before = everything(scene.home.path());
+    let output = command.run();
+    let after = everything(scene.home.path());
+    let names = |all: &[(PathBuf, u32, Vec<u8>)]| -> Vec<PathBuf> {
+        all.iter().map(|(path, ..)| path.clone()).collect()
+    };
+    assert_eq!(names(&before), names(&after), "{output}");
+    assert!(before == after, "a file has changed\n{output}");
+    output
+}
+
+/// A command that may write, and has no effect, leaves neither a lock nor a directory. One without an effect on a
+/// deployment that is recorded leaves what was there.
+pub fn no_effect_leaves_nothing(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let absent = scene.home.path().join("absent.kubeconfig");
+    let without = |name: &str| scene.command(name).flag("--kubeconfig", &absent);
+    for (command, code) in [
+        (scene.teardown(), 3),
+        (scene.teardown().arg("--ignore-not-found"), 0),
+        (without("render"), 3),
+        (without("create-role").arg("--print"), 3),
+        (without("create-role"), 3),
+        (scene.setup().flag("--kubeconfig", &absent), 3),
+    ] {
+        let _ = leaves_nothing(&scene, &command).code(code);
+    }
+    scene.set_up();
+    let _ = leaves_nothing(&scene, &without("render")).code(3);
+    let _ = leaves_nothing(&scene, &scene.setup().arg("--yes")).code(0).says("Nothing to change");
 }
 
 /// -v shows requests, -vv their bodies without secrets; --log-file keeps both, for its owner alone.
