@@ -325,3 +325,40 @@ fn a_host_is_asked_for_only_if_a_step_uses_it() {
     assert!(so_far.contains("--host vm.test") && !so_far.contains("ec2"), "{so_far}");
     leave(session);
 }
+
+/// `status` of a deployment whose runner is in GitLab asks for a token, which no file has. Without one, GitLab is not
+/// checked, and that is said.
+#[test]
+fn status_asks_for_the_token_to_look_at_the_runner_with() {
+    let desk = Desk::new();
+    let gitlab = desk.gitlab();
+    let secret = gitlab.token("maintainer");
+    let mut session = desk.sit_down();
+    let (url, ca) = (gitlab.url(), desk.path("ca.pem"));
+    let setup = format!("setup --yes --gitlab-url {url} --gitlab-ca-file {ca} --project {PROJECT}");
+    // In a file, so that the token is not on the screen.
+    let file = desk.private("variable", &format!("export GITLAB_TOKEN={secret}"));
+    session.send_line(&format!("(. {file}; {OUTRIGGER} {setup}); echo \"ended $?\"")).expect("sent");
+    session.exp_string("ended 0").expect("set up");
+    let question = "Your GitLab access token; Enter leaves GitLab unchecked";
+    for unanswered in ["\r", "\u{4}"] {
+        run(&mut session, "status");
+        answer(&mut session, [(question, unanswered)]);
+        let said = session.exp_string("ended 10").expect("not everything was checked");
+        assert!(said.contains("1 part not checked"), "{unanswered:?}: {said}");
+        assert!(!said.contains("no contact yet"), "{unanswered:?}: {said}");
+    }
+    run(&mut session, "status");
+    let typed = format!("{secret}\r");
+    let mut said = answer(
+        &mut session,
+        [(question, "glrt-canary-of-somebody\r"), ("it is a runner authentication token", &typed)],
+    );
+    said += &session.exp_string("ended 10").expect("no machine uses the runner yet");
+    assert!(said.contains("no machine has contacted GitLab yet") && !said.contains("not checked"), "{said}");
+    assert!(!said.contains(&secret) && !said.contains("glrt-canary"), "{said}");
+    run(&mut session, "status");
+    answer(&mut session, [(question, "\u{3}")]);
+    session.exp_string("ended 130").expect("left");
+    leave(session);
+}

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::{ask, told};
+use super::super::{AskError, ask, told};
 use super::Questions;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::request::Deadline;
+use crate::commands::session::Outside;
 use crate::gitlab::facts::{self, Purpose};
 use crate::gitlab::{Gitlab, caller, credentials};
 use crate::settings::{Source, check};
@@ -134,6 +135,26 @@ impl Questions<'_, '_> {
         let token = self.outside.asking(|ask| ask.secret("Your GitLab access token")).await?;
         self.outside.typed = Some(token);
         self.remove("gitlabTokenFile").await
+    }
+
+    /// Asks for a token to look at GitLab with. Without an answer, GitLab is not checked.
+    pub(super) async fn ask_token_to_look(&mut self) -> Result<()> {
+        let prompt = "Your GitLab access token; Enter leaves GitLab unchecked";
+        loop {
+            let answer = self.outside.asking(|ask| match ask.secret(prompt) {
+                Err(AskError::Ended) => Ok(None),
+                answer => answer.map(|token| Some(token).filter(|token| !token.expose().trim().is_empty())),
+            });
+            let Some(token) = answer.await? else { return Ok(()) };
+            let Outside { env, intake, .. } = &self.outside;
+            match credentials::token(self.settings(), env, Some(token.clone()), intake).await {
+                Ok(_) => {
+                    self.outside.typed = Some(token);
+                    return Ok(());
+                }
+                Err(failure) => self.refuse(&told(&failure)).await?,
+            }
+        }
     }
 
     /// The connection to GitLab, with a deadline of its own.

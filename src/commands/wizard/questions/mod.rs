@@ -112,12 +112,7 @@ impl<'a, 'o> Questions<'a, 'o> {
         }
         let has_token = credentials::from_env(self.outside.env).is_some() || self.outside.typed.is_some();
         if self.need == Need::Optional && !has_token && self.settings().gitlab_token_file.is_none() {
-            let prompt = "File with your GitLab access token (empty: GitLab is not checked)";
-            let path = self.file(prompt).await?;
-            return match path {
-                Some(path) => self.keep("gitlabTokenFile", &path).await,
-                None => Ok(()),
-            };
+            return self.ask_token_to_look().await;
         }
         if self.settings().missing(self.need, has_token).is_empty() {
             return Ok(());
