@@ -1,9 +1,9 @@
 //! The machine and its jobs: slow, stuck, failed, elsewhere, or dead.
 
 use super::{
-    Bed, Behaviour, Doubles, DriverOptions, Duration, PROJECT, RunnerDriver, SOON, Scene, Site, User,
-    assert_same, cancel_pipelines, json, run_pipeline, runner_id, runner_token, setup, teardown, until,
-    with_machine, world,
+    Bed, Behaviour, Doubles, DriverOptions, Duration, PROJECT, Pid, RunnerDriver, SOON, Scene, Signal, Site,
+    User, assert_same, cancel_pipelines, json, kill_process, run_pipeline, runner_id, runner_token, setup,
+    teardown, until, with_machine, world,
 };
 
 pub fn stuck_and_slow(bed: &'static Doubles) {
@@ -107,6 +107,42 @@ pub fn running_job(bed: &'static Doubles) {
         site.gitlab.pipelines(PROJECT).iter().any(|pipeline| pipeline["status"] == "running")
     });
     let _ = teardown(&scene, &site).arg("--now").run().code(0);
+}
+
+/// A teardown that is interrupted while a job runs has paused the runner. It says so, with both ways on; `status` sees
+/// it; `setup` resumes the runner, and `teardown` goes on.
+pub fn interrupted_teardown(bed: &'static Doubles) {
+    let site = Site::new();
+    let (scene, _vm) = with_machine(bed, &site, Behaviour::Stall);
+    until("a job runs", || {
+        site.gitlab.pipelines(PROJECT).iter().any(|pipeline| pipeline["status"] == "running")
+    });
+    let id = runner_id(&site);
+    let before = world(bed.admin());
+    let status = || site.project(&scene.home, scene.status(), "maintainer");
+    let paused = || site.gitlab.runners()[0]["paused"] == true;
+    let interrupted = || {
+        let teardown = teardown(&scene, &site);
+        let running = teardown.start();
+        until("it waits", || running.has_said(&format!("waiting for 1 running job on runner {id}")));
+        let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, Signal::INT).expect("it runs");
+        let output = running.wait().code(130).says(&format!("runner {id} is paused and takes no new jobs"));
+        let output = output.says("go on: outrigger teardown --deployment");
+        let _ = output.says("or keep the deployment, and resume the runner: outrigger setup --deployment");
+        assert_same("an interrupted teardown", &before, &world(bed.admin()));
+        assert!(paused());
+    };
+    interrupted();
+    let output = status().run().code(10).says("paused by an unfinished teardown -> active");
+    let _ = output.says("1 change pending").says("outrigger setup --deployment");
+    let _ = setup(&scene, &site).run().code(0);
+    assert!(!paused());
+    let _ = status().run().code(0).never_says("paused");
+    interrupted();
+    cancel_pipelines(&site);
+    let _ = teardown(&scene, &site).run().code(0);
+    assert_eq!(site.gitlab.runners().len(), 0);
 }
 
 pub fn cluster_down(bed: &'static Doubles) {

@@ -64,6 +64,7 @@ pub const GITLAB: &[(&str, OnDoubles)] = &[
     ("gitlab_runner_that_takes_no_jobs_is_not_healthy", health::of_the_runner),
     ("gitlab_commit_that_stays_is_reverted_later", answers::commit_that_stays),
     ("gitlab_running_job_is_waited_for", jobs::running_job),
+    ("gitlab_teardown_interrupted_while_a_job_runs", jobs::interrupted_teardown),
     ("gitlab_down_does_not_keep_the_cluster", answers::gitlab_down),
     ("gitlab_cluster_down_does_not_keep_the_runner", jobs::cluster_down),
     ("gitlab_another_instance_is_refused", tokens::another_instance),
