@@ -14,6 +14,8 @@ mod render;
 mod rotate;
 pub mod session;
 mod setup;
+#[cfg(test)]
+mod silence_tests;
 mod status;
 mod step;
 pub mod summary;

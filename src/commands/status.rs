@@ -15,7 +15,7 @@ use crate::gitlab::runner;
 use crate::machine::secrets_file;
 use crate::output::ui::Ui;
 use crate::settings::{Need, shell_word};
-use crate::steps::contract::AnyStep;
+use crate::steps::contract::{AnyStep, Products, Reads};
 
 /// `status`.
 ///
@@ -63,7 +63,7 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
         return Ok(Ended { pending: true, status, ..Ended::well(false, text) });
     }
     // Parts that `setup` would change are not proven here: `setup` proves its result.
-    let failures = prove(&outside.ui, &session, &plan).await;
+    let failures = prove(&outside.ui, session.reads(), &session.products, &plan).await;
     if !failures.is_empty() {
         return Ok(Ended { status: differences(&plan, changes), ..Ended::failed(failures, false) });
     }
@@ -140,13 +140,13 @@ fn with_runner(plan: &Plan, selection: &[&'static dyn AnyStep]) -> Event {
     shown
 }
 
-async fn prove(ui: &Ui, session: &Session, plan: &Plan) -> Vec<Failure> {
+/// The failed proofs.
+pub(super) async fn prove(ui: &Ui, reads: Reads<'_>, products: &Products, plan: &Plan) -> Vec<Failure> {
     let mut failures = Vec::new();
-    let reads = session.reads();
     for one in &plan.steps {
         let step = one.info().name.to_owned();
         ui.doing(&format!("testing the result of {step}"));
-        match one.prove(reads, &session.products).await {
+        match one.prove(reads, products).await {
             Ok(None) => {}
             Ok(Some(text)) => {
                 reads.progress.event(&Event::StepDone { step, changed: false, fold: Fold::Never, text });

@@ -196,8 +196,8 @@ impl Ui {
         self.lock().doing = (what.to_owned(), Instant::now());
     }
 
-    /// To be called every second: after a second without output on a terminal, or ten seconds elsewhere, it shows what
-    /// the run works on.
+    /// To be called every second: after a second without output on a terminal, and within ten seconds elsewhere, it
+    /// shows what the run works on.
     pub fn tick(&self) {
         let mut inner = self.lock();
         let (what, since) = inner.doing.clone();
@@ -206,7 +206,8 @@ impl Ui {
         }
         if let Some(multi) = &self.multi {
             inner.spin(multi, &self.human, "", &what);
-        } else if inner.last.elapsed() >= HEARTBEAT {
+        } else if inner.last.elapsed() + TICK > HEARTBEAT {
+            // The next call would come too late.
             inner.last = Instant::now();
             let event = match inner.waits.clone() {
                 Some((step, what, since)) => Event::StepWaiting { step, what, waited: since.elapsed() },
@@ -321,6 +322,12 @@ impl Ui {
         // The cursor may be after an incomplete answer: the next output keeps its leading line break.
         self.lock().blank = false;
         self.quietly(run)
+    }
+
+    /// What the spinners say.
+    #[cfg(test)]
+    pub fn spinners(&self) -> Vec<String> {
+        self.lock().bars.values().map(ProgressBar::message).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -739,7 +746,7 @@ Nothing was changed.     exit 2
         let env = env(&[("TERM", "xterm")]);
         let ui = Ui::new(sink(), sink(), terminal, &env, &RunOptions::default());
         let step = || "run-pipeline".to_owned();
-        let spinners = || ui.lock().bars.len();
+        let spinners = || ui.spinners().len();
         let line = Log::default().update("hello\n").remove(0);
         let failure = Failure::new(Id::PipelineFailed, "job test failed");
         for end in [

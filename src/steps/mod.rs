@@ -21,7 +21,7 @@ mod run_script;
 
 #[cfg(test)]
 #[path = "fixture_tests.rs"]
-mod fixture;
+pub mod fixture;
 
 use crate::cluster::deletion;
 use crate::deployment::object::{Object, Ref};
