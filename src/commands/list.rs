@@ -10,7 +10,7 @@ use crate::base::text::{pad, width};
 use crate::commands::session::{Needs, Outside};
 use crate::commands::{Ended, write_lines, write_product};
 use crate::deployment::names;
-use crate::deployment::record::Record;
+use crate::deployment::record::{OwnedCommit, Record};
 use crate::settings::{Output, check};
 
 const COLUMNS: [&str; 7] = ["NAME", "CONTEXT", "NAMESPACE", "RUNNER", "GITLAB", "MACHINE", "AGE"];
@@ -29,8 +29,10 @@ struct Row {
     gitlab: String,
     /// The path or id of the project or group.
     place: String,
-    /// The host, or the target of the launch script; of a removed deployment, what stays of it.
+    /// The host, or the target of the launch script.
     machine: String,
+    /// The commit that stays of a removed deployment.
+    stays: Option<OwnedCommit>,
     created: Option<Timestamp>,
 }
 
@@ -123,9 +125,7 @@ impl Row {
             record.settings.get(key).and_then(|values| values.first()).cloned().unwrap_or_default()
         };
         let place = [setting("project"), setting("group")].into_iter().find(|place| !place.is_empty());
-        let commit = record.gitlab.commit.as_ref().filter(|_| record.is_commit_note());
-        let note =
-            commit.map(|commit| format!("removed; commit of {} on {} stays", commit.path, commit.branch));
+        let stays = record.gitlab.commit.clone().filter(|_| record.is_commit_note());
         let target = record.script_target.split(',').next().unwrap_or_default().to_owned();
         let machine = Some(setting("host")).filter(|host| !host.is_empty()).unwrap_or(target);
         let gitlab = Some(record.gitlab.url.clone()).filter(|url| !url.is_empty());
@@ -135,7 +135,8 @@ impl Row {
             runner: record.gitlab.owned().map(|runner| runner.id),
             gitlab: gitlab.unwrap_or_else(|| setting("gitlabUrl")),
             place: place.unwrap_or_default(),
-            machine: note.unwrap_or(machine),
+            machine,
+            stays,
             created: record.created.parse().ok(),
             name: record.deployment,
             context: record.cluster.context,
@@ -148,13 +149,15 @@ impl Row {
         let slash = if host.is_empty() || self.place.is_empty() { "" } else { "/" };
         // A namespace is shown as kubectl lists it; both have the same name by default, up to an ending.
         let namespace = if self.namespace.is_empty() { &self.runner_namespace } else { &self.namespace };
+        let stays = self.stays.as_ref().map(|commit| (&commit.path, &commit.branch));
+        let removed = stays.map(|(path, branch)| format!("removed; commit of {path} on {branch} stays"));
         [
             self.name.clone(),
             self.context.clone(),
             namespace.clone(),
             self.runner.map(|id| id.to_string()).unwrap_or_default(),
             format!("{}{slash}{}", host.trim_end_matches('/'), self.place),
-            self.machine.clone(),
+            removed.unwrap_or_else(|| self.machine.clone()),
             self.created.map(|created| age(now, created)).unwrap_or_default(),
         ]
         .map(|cell| if cell.is_empty() { "<none>".to_owned() } else { message::text(&cell) })
@@ -172,6 +175,11 @@ impl Row {
             "project": known(&self.place),
             "machine": known(&self.machine),
             "created": self.created.map(|created| format!("{created:.0}")),
+            "stays": self.stays.as_ref().map(|commit| json!({
+                "path": message::text(&commit.path),
+                "branch": message::text(&commit.branch),
+                "commit": message::text(&commit.sha),
+            })),
         })
     }
 }

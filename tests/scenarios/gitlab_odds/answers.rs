@@ -163,17 +163,39 @@ pub fn request_counts(bed: &'static Doubles) {
 pub fn commit_that_stays(bed: &'static Doubles) {
     let (scene, site) = (Scene::new(bed, User::Admin), Site::new());
     let committed = || site.gitlab.file(PROJECT, "main", ".gitlab-ci.yml").is_some();
+    // On disk and on the ServiceAccount.
+    let ids = || {
+        let path = scene.home.state().join(format!("{}.json", scene.deployment));
+        let record: Value = serde_json::from_slice(&std::fs::read(path).expect("a record")).expect("JSON");
+        let anchor = bed.admin().get(&scene.path("ServiceAccount")).unwrap_or_default();
+        let id = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (id(&record["id"]), id(&anchor["metadata"]["annotations"]["outrigger.dev/id"]))
+    };
     setup(&scene, &site).arg("--commit-pipeline").run().code(0);
+    let first = ids();
+    assert!(first.0.len() == 32 && first.0 == first.1, "{first:?}");
     let output = scene.teardown().run().code(0).says("commit-pipeline").says(".gitlab-ci.yml on main stays");
     let _ = output.says("To revert the commit: outrigger teardown --revert-pipeline");
     assert!(committed());
     let _ = scene.status().run().code(3).says("OR0208");
     let list = scene.home.outrigger("list").run().code(0);
     let _ = list.says("removed; commit of .gitlab-ci.yml on main stays");
+    assert_eq!(ids(), (String::new(), String::new()), "a note has no id");
+    let rows = || -> Value {
+        let list = scene.home.outrigger("list").args(["-o", "json"]).run().code(0);
+        serde_json::from_str(&list.stdout()).expect("JSON")
+    };
+    let stays = &rows()[0]["stays"];
+    assert_eq!((&stays["path"], &stays["branch"]), (&json!(".gitlab-ci.yml"), &json!("main")));
+    assert_eq!((&rows()[0]["machine"], &rows()[0]["runner"]), (&Value::Null, &Value::Null));
     let _ =
         scene.teardown().run().code(3).says("the commit of .gitlab-ci.yml on main").says("--revert-pipeline");
     // A new deployment does not commit again unasked, and takes another id.
     let _ = setup(&scene, &site).run().code(0).never_says("committed .gitlab-ci.yml");
+    let second = ids();
+    assert!(second.0.len() == 32 && second.0 == second.1 && second.0 != first.0, "{first:?} {second:?}");
+    assert_eq!(rows()[0]["stays"], Value::Null);
+    let _ = scene.home.outrigger("list").run().code(0).never_says("stays");
     let kept = setup(&scene, &site).args(["--commit-pipeline", "-v"]).run().code(0);
     let _ = kept.says("kept: .gitlab-ci.yml on main");
     let _ = scene.teardown().run().code(0);
