@@ -28,7 +28,7 @@ const PLACEHOLDERS: &[&str] = &["USER@HOST", "PATH", "FILE"];
 
 /// kubectl's flags for every verb, and those of each verb that is printed.
 const KUBECTL: &[(&str, &[&str])] = &[
-    ("", &["--kubeconfig", "--context", "--as", "-n"]),
+    ("", &["--kubeconfig", "--context", "--as", "--as-group", "-n"]),
     ("annotate", &["--overwrite"]),
     ("apply", &["-f"]),
     ("config", &["--raw", "--minify", "--flatten", "--certificate-authority", "--embed-certs"]),
@@ -195,7 +195,7 @@ fn shape_in(given: &[String], line: &str) -> String {
             let mut rest = words[1..].iter();
             let mut plain = Vec::new();
             while let Some(word) = rest.next() {
-                if KUBECTL[0].1.contains(&word.as_str()) || word == "-o" || word == "--as-group" {
+                if KUBECTL[0].1.contains(&word.as_str()) || word == "-o" {
                     rest.next();
                 } else if !word.starts_with('-') {
                     plain.push(word.clone());
@@ -390,7 +390,7 @@ fn ours(given: &[String], one: &Printed, words: &[String]) -> Result<(), String>
     // Without this cluster, or this machine.
     let without = ["--cluster-gone", "--uninstall"].iter().any(|flag| words.iter().any(|word| word == flag))
         || one.above.contains("from a machine without a record");
-    for flag in ["--deployment", "--kubeconfig", "--context", "--as", "--state-dir"] {
+    for flag in ["--deployment", "--kubeconfig", "--context", "--as", "--as-group", "--state-dir"] {
         let needed = match flag {
             "--deployment" => words[1] != "list",
             "--state-dir" => {
@@ -414,7 +414,9 @@ fn kubectl(given: &[String], words: &[String]) -> Result<(), String> {
         if word.starts_with('-') {
             let flag = word.split('=').next().unwrap_or_default();
             used.push(flag.to_owned());
-            if ["--kubeconfig", "--context", "--as", "-n", "-o", "-f"].contains(&flag) && flag == word {
+            if ["--kubeconfig", "--context", "--as", "--as-group", "-n", "-o", "-f"].contains(&flag)
+                && flag == word
+            {
                 rest.next();
             }
         } else {
@@ -432,7 +434,7 @@ fn kubectl(given: &[String], words: &[String]) -> Result<(), String> {
     let of_others = verb == "apply"
         || words.iter().any(|word| word.ends_with("-bootstrap"))
         || (verb == "config" && words.iter().any(|word| word == "view"));
-    for flag in ["--kubeconfig", "--context", "--as"] {
+    for flag in ["--kubeconfig", "--context", "--as", "--as-group"] {
         if !of_others && value(given, flag).is_some() && !used.iter().any(|word| word == flag) {
             return Err(format!("the run was given {flag}, and it is not"));
         }

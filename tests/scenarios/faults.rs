@@ -47,6 +47,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("authorizer_lags_behind_the_binding", authorizer_lags),
     ("proofs_that_fail", proofs_that_fail),
     ("token_that_is_accepted_late", token_that_is_accepted_late),
+    ("impersonated_user_and_groups_in_each_request", impersonated),
 ];
 
 fn fault(method: Option<&str>, path_contains: &str, skip: usize, times: usize, action: Action) -> Fault {
@@ -679,4 +680,42 @@ fn lists_without_end(bed: &'static Doubles) {
     }
     scene.teardown().run().code(0);
     assert_restored("lists without end", &before, bed);
+}
+
+/// Each request of the operator asks to act as the user and the groups of `--as` and `--as-group`, and none of the
+/// runner's own does.
+fn impersonated(bed: &'static Doubles) {
+    let scene = Scene::new(bed, User::Admin);
+    let groups = ["corp:deployers, west", "system:masters"];
+    let whom = ("dev@corp.example.com".to_owned(), groups.map(str::to_owned).to_vec());
+    let commands = [
+        scene.command("preflight"),
+        scene.setup(),
+        scene.status(),
+        scene.command("list").arg("--live"),
+        scene.teardown(),
+    ];
+    let mut runners = 0;
+    for command in commands {
+        let command = groups
+            .iter()
+            .fold(command.flag("--as", &whom.0), |command, group| command.args(["--as-group", group]));
+        bed.cluster.clear_requests();
+        let output = command.run().code(0);
+        let (own, others): (Vec<_>, Vec<_>) = bed
+            .cluster
+            .requests()
+            .into_iter()
+            .filter(|request| request.user != crate::HARNESS)
+            .partition(|request| request.user == User::Admin.name());
+        assert!(!own.is_empty(), "{output}");
+        for request in own {
+            assert_eq!(request.acts_as, whom, "{} {}\n{output}", request.method, request.path);
+        }
+        runners += others.len();
+        for request in others {
+            assert_eq!(request.acts_as.0, "", "{} {} by {}", request.method, request.path, request.user);
+        }
+    }
+    assert!(runners > 0, "the runner's token was tried");
 }

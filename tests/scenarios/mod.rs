@@ -230,6 +230,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("gitlab_step_by_step", gitlab::step_by_step),
     ("pasted_after_setup_with_a_given_runner", pasted::given_runner),
     ("pasted_after_setup_that_creates_the_runner", pasted::created_runner),
+    ("pasted_with_impersonated_groups", pasted::impersonated),
     ("pasted_after_failures", pasted::after_failures),
     ("pasted_renewal_of_a_token", pasted::renewal),
     ("pasted_after_teardowns", pasted::teardowns),

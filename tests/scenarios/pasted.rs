@@ -84,6 +84,40 @@ fn removed(scene: &Scene<'_>, output: &Output) {
     assert_eq!(scene.bed.admin().get(&scene.path("runner Namespace")), None, "{output}");
 }
 
+/// Rights that only the group has which is impersonated: what is printed goes on as the same user and groups.
+pub fn impersonated(bed: &dyn Bed) {
+    let group = "corp:deployers, west";
+    let scene = Scene::new(bed, User::Admin);
+    let binding = bed.admin().create(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "deployers"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+            "name": "outrigger-test-binder"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
+    }));
+    let user = ["--as", "dev@corp.example.com"];
+    // As kubectl, which asks for a user too.
+    let alone = scene.setup().flag("--as-group", group);
+    let _ = alone.run().code(2).says("--as-group requires --as").says("add --as USER");
+    let _ = scene.setup().args(user).run().code(4);
+    let _ = scene.setup().args(user).args(["--as-group", "corp:others"]).run().code(4);
+    let whom = [user[0], user[1], "--as-group", group, "--as-group", "corp:others"];
+    let output = scene.setup().args(whom).run().code(0).says("asked the server");
+    let all = printed(&output);
+    for (above, code, says) in [
+        ("Run the same setup without prompts", 0, "Nothing to change"),
+        ("Check the deployment", 0, ""),
+        ("Remove it", 0, "Removed"),
+    ] {
+        let line = below(&all, above);
+        let same = "--as dev@corp.example.com --as-group 'corp:deployers, west' --as-group corp:others";
+        assert!(line.contains(same), "{line}");
+        let _ = paste(&scene.home, &[], line).code(code).says(says);
+    }
+    removed(&scene, &output);
+    bed.admin().delete(&object_path(&binding));
+}
+
 /// With a runner that is given: flags, variables, a settings file, relative paths.
 pub fn given_runner(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);

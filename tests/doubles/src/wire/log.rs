@@ -14,6 +14,8 @@ pub struct Logged {
     pub query: String,
     /// Who it was authenticated as (before any impersonation), empty if nobody.
     pub user: String,
+    /// The user that it asked to act as, empty if none, and the groups.
+    pub acts_as: (String, Vec<String>),
     /// The name of the token it came with, where tokens have names.
     pub token: String,
     /// The id under which the answer went out, where answers have one.

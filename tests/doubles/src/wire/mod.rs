@@ -53,6 +53,13 @@ impl Request {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
+    /// The user and the groups that it asks to act as.
+    fn acts_as(&self) -> (String, Vec<String>) {
+        let groups = self.headers.get_all("impersonate-group").iter();
+        let groups = groups.map(|group| String::from_utf8_lossy(group.as_bytes()).into_owned());
+        (self.header("impersonate-user").to_owned(), groups.collect())
+    }
+
     /// The type of its body, in lower case and without parameters; empty if it does not say.
     pub(crate) fn content_type(&self) -> String {
         self.header("content-type").split(';').next().unwrap_or_default().trim().to_lowercase()
@@ -281,6 +288,7 @@ async fn handle<S: Service>(
         path: request.path.clone(),
         query: request.raw_query.clone(),
         user: caller.user,
+        acts_as: request.acts_as(),
         token: caller.token,
         request_id: service.request_id(sequence),
         status: 0,
