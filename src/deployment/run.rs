@@ -1,8 +1,9 @@
 //! The request of one run for one deployment; it does not change during the run.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::deployment::names::Names;
+use crate::deployment::names::{self, Names};
 use crate::settings::{Reissue, RunOptions, Settings};
 
 /// A part of a run. Steps ask for parts, not for the names of other steps.
@@ -65,6 +66,14 @@ impl Run {
     /// Whether `--use-namespace` lists the namespace.
     pub fn is_used(&self, namespace: &str) -> bool {
         self.settings.use_namespaces.iter().any(|used| used == namespace)
+    }
+
+    /// These settings for other machines without the record, as JSON: nothing specific to one machine, and nothing that
+    /// could send a token to another host.
+    pub fn settings_note(&self, recorded: &BTreeMap<String, Vec<String>>) -> String {
+        let noted: BTreeMap<_, _> =
+            recorded.iter().filter(|(key, _)| names::NOTED.contains(&key.as_str())).collect();
+        serde_json::to_string(&noted).unwrap_or_default()
     }
 
     /// Path of the launch script.

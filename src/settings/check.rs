@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
 
-use super::table::DEFAULT_RUNNER_VERSION;
 pub use super::host::host;
+use super::table::DEFAULT_RUNNER_VERSION;
 use crate::base::address::{self, Parts};
 use crate::base::message;
 pub use crate::base::message::{is_hostile, quoted as escaped};

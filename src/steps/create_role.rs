@@ -208,7 +208,8 @@ impl Step for CreateRole {
 fn manifests(run: &Run, id: &str) -> Vec<Object> {
     let names = &run.names;
     let mut account = names.manifest(names.account(), id, &json!({"automountServiceAccountToken": false}));
-    account.value["metadata"]["annotations"][names::SETTINGS] = json!(settings_note(run));
+    account.value["metadata"]["annotations"][names::SETTINGS] =
+        json!(run.settings_note(&run.settings.recorded()));
     let job_account =
         names.manifest(names.job_account(), id, &json!({"automountServiceAccountToken": false}));
     let role = names.manifest(names.role(), id, &json!({"rules": rights::manifest()}));
@@ -221,14 +222,6 @@ fn manifests(run: &Run, id: &str) -> Vec<Object> {
         }),
     );
     vec![account, job_account, role, binding]
-}
-
-/// The settings for other machines without the record, as JSON: nothing specific to one machine, and nothing that
-/// could send a token to another host.
-fn settings_note(run: &Run) -> String {
-    let mut settings = run.settings.recorded();
-    settings.retain(|key, _| names::NOTED.contains(&key.as_str()));
-    serde_json::to_string(&settings).unwrap_or_default()
 }
 
 /// In the deployment's own job namespace, pods of the `default` ServiceAccount get no token either.

@@ -1,9 +1,12 @@
 //! Runs the launch script on the host of `--host`, over SSH, and undoes it there.
 
+use serde_json::json;
+
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files;
 use crate::base::secret::Secret;
 use crate::cluster::authorized_networks;
+use crate::deployment::names;
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::runner;
@@ -319,6 +322,12 @@ async fn go_back(w: Writes<'_>, host: &str, failure: Failure) -> Failure {
         })?;
         if !keeps_script(w.run) {
             remove(w.run)?;
+        }
+        if let Some(live) = w.notes.anchor() {
+            let note = w.run.settings_note(&w.notes.record().settings);
+            let annotations = json!({names::SETTINGS: note, names::SCRIPT_DIGEST: back.digest});
+            let patch = json!({"metadata": {"uid": live.uid(), "annotations": annotations}});
+            w.cluster.merge(&w.run.names.account(), &patch).await.map_err(Failure::from)?;
         }
         Ok::<_, Failure>(online)
     };

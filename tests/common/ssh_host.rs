@@ -49,6 +49,11 @@ digest=$(sed -n 's/^# outrigger-launch.*digest=\([^ ]*\).*/\1/p' script)
 for n in 1 2 3 4 5; do echo "outrigger: line $n"; done
 step=end reason='' result=ok
 [ ! -e "$D/fails" ] || { read -r step reason <"$D/fails"; result=failed; }
+if [ ! -e "$D/theirs" ]; then
+	sed -n "s/^	version=//p" script | tr -d "'" >"$D/version"
+	echo whole >"$state.installed"
+fi
+if [ -e "$D/breaks" ] && cmp -s "$D/breaks" "$D/version"; then step=service reason='it does not start' result=failed; fi
 echo "{\"result\":\"$result\",\"step\":\"$step\",\"reason\":\"$reason\",\"digest\":\"$digest\",\"delivery\":\"$OUTRIGGER_DELIVERY\"}" >"$state.json"
 [ $result = ok ] || exit 1
 echo "$digest x" >"$state.digest"
@@ -75,7 +80,8 @@ impl SshHost {
         host.program("host/dd", "#!/bin/sh\ncat \"$D/id\" 2>/dev/null\n");
         host.steer("id", SYSTEM_ID);
         host.program("host/systemctl", "#!/bin/sh\necho active\n");
-        host.program("host/gitlab-runner", "#!/bin/sh\necho 'Version:      19.4.1'\n");
+        host.program("host/gitlab-runner", "#!/bin/sh\necho \"Version:      $(cat \"$D/version\")\"\n");
+        host.steer("version", "19.4.1\n");
         host.program("host/systemd-run", "#!/bin/sh\nexit 1\n");
         fs::create_dir_all(host.path("run/systemd/system")).expect("a folder");
         host

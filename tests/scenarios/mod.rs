@@ -277,6 +277,7 @@ pub const HOST: &[(&str, Scenario)] = &[
     ("rotate_runner_token_of_a_reserved_host", rotate::runner_token_of_a_host),
     ("rotate_by_hand_in_two_commands", rotate::by_hand),
     ("rotate_refusals", rotate::refusals),
+    ("upgrade_while_no_job_runs", rotate::upgrade),
 ];
 
 /// Scenarios that need a disk of their own: see [`disk::available`].

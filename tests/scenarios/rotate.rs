@@ -28,7 +28,10 @@ fn tokens(scene: &Scene<'_>) -> Vec<(String, String)> {
         let token = secret["data"]["token"].as_str().unwrap_or_default();
         let token = base64::engine::general_purpose::STANDARD.decode(token).expect("base64");
         let token = String::from_utf8(token).expect("ASCII");
-        scene.home.canary(&token);
+        // A requested token is not in its Secret.
+        if !token.is_empty() {
+            scene.home.canary(&token);
+        }
         (name, token)
     };
     secrets.iter().map(read).collect()
@@ -76,16 +79,32 @@ impl<'a> Worked<'a> {
         self.host.command("rotate").arg(which)
     }
 
+    /// Waits for this state of all pipelines.
+    fn until(&self, what: &str, is: impl Fn(&[String]) -> bool) {
+        let begun = Instant::now();
+        let states = || -> Vec<String> {
+            let pipelines = self.site.gitlab.pipelines(PROJECT);
+            pipelines.iter().map(|one| one["status"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        while !is(&states()) {
+            assert!(begun.elapsed() < SOON, "{what}: {:?}", states());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Starts a job that does not end before the machine is told so.
     fn busy(&self) {
+        self.until("the job of the commit does not end", |states| states.iter().all(|one| one == "success"));
         self.vm.set_behaviour(Behaviour::Stall);
         let path = format!("/projects/{}/pipeline", self.site.gitlab.project_id(PROJECT));
         site::post(&self.site.gitlab, "maintainer", &path, &json!({"ref": "main"}));
-        let begun = Instant::now();
-        while !self.site.gitlab.pipelines(PROJECT).iter().any(|one| one["status"] == "running") {
-            assert!(begun.elapsed() < SOON, "no job starts");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.until("no job starts", |states| states.iter().any(|one| one == "running"));
+    }
+
+    /// Lets that job end.
+    fn idle(&self) {
+        self.vm.set_behaviour(Behaviour::Succeed);
+        self.until("a job does not end well", |states| states.iter().all(|one| one == "success"));
     }
 }
 
@@ -115,8 +134,7 @@ pub fn cluster_token(bed: &dyn Bed) {
     let _ = host.command("status").run().code(10).says("when no job uses its token");
     let _ = host.command("setup").flag("--wait", "1s").run().code(8).says("1 job that may use");
     // The job ends well.
-    worked.vm.set_behaviour(Behaviour::Succeed);
-    assert_eq!(worked.vm.jobs().len(), 1);
+    worked.idle();
     worked.site.gitlab.advance(LATER);
     let output = worked.rotate("cluster").run().code(0).says("the old token gets 401");
     let _ = output.never_says("created").never_says("ran on");
@@ -219,7 +237,7 @@ pub fn refusals(bed: &dyn Bed) {
     scene.set_up();
     bed.mark();
     let _ = rotate("cluster").run().code(2).says("OR0201");
-    let _ = rotate("runner").run().code(2);
+    let _ = rotate("runner").run().code(3).says("no runner of its own");
     assert_eq!(super::writes(bed).len(), 0, "{}", super::listing(&super::writes(bed)));
     assert_eq!(names(&scene), [format!("{}-token", scene.deployment)]);
     let _ = scene.teardown().run().code(0);
@@ -249,6 +267,57 @@ pub fn refusals(bed: &dyn Bed) {
     assert_eq!(names(&scene).len(), 2);
     let _ = scene.teardown().run().code(0);
     assert_eq!(names(&scene), [""; 0]);
+}
+
+/// Another version of gitlab-runner, while no job runs on the host.
+pub fn upgrade(bed: &dyn Bed) {
+    let worked = Worked::new(bed, &[]);
+    let (scene, host, site) = (worked.scene(), &worked.host, &worked.site);
+    let upgrade = |version: &str| host.command("upgrade").flag("--runner-version", version);
+    let paused = || site.gitlab.runners()[0]["paused"] == true;
+    // A job that runs is waited for, and the host is not touched before it has ended.
+    worked.busy();
+    let sent = host.read("got.script");
+    let output =
+        upgrade("19.5.0").flag("--wait", "2s").run().code(8).says("1 running job; the paused runner");
+    let _ = output.says("gitlab-runner 19.4.1 -> 19.5.0 on vm.test").says("takes jobs again");
+    assert_eq!((host.read("got.script"), paused()), (sent, false));
+    worked.idle();
+    let _ =
+        upgrade("19.5.0").run().code(0).says("gitlab-runner 19.5.0 runs on vm.test").says("GitLab has seen");
+    assert_eq!((host.read("version").trim(), paused()), ("19.5.0", false));
+    let script = scene.home.script(&scene.deployment);
+    assert!(!script.exists());
+    let _ = host.command("status").run().says("gitlab-runner 19.5.0");
+    let _ = upgrade("19.5.0").run().code(0).says("Nothing to change");
+    // The recorded version is newer than the newest that is known here.
+    let _ = host.command("upgrade").run().code(0).says("Nothing to change");
+    let _ = upgrade("19.4.1").run().code(2).says("19.4.1 is older");
+    // A version that does not start.
+    host.steer("breaks", "19.6.0\n");
+    let output = upgrade("19.6.0").fails("OR0915").says("it does not start");
+    let _ = output.says("19.5.0 is back").says("GitLab has seen runner");
+    assert_eq!((host.read("version").trim(), paused()), ("19.5.0", false));
+    let _ = host.command("setup").run().code(0).says("Nothing to change");
+    let anchor = bed.admin().get(&scene.path("ServiceAccount")).expect("the anchor");
+    assert!(anchor["metadata"]["annotations"].to_string().contains("19.5.0"));
+    // One that does not come back either.
+    host.steer("fails", "install the disk is full\n");
+    let output = upgrade("19.7.0").run().code(5).says("going back to gitlab-runner 19.5.0");
+    let _ = output.says("OR0508");
+    assert!(!paused());
+    fs::remove_file(host.path("fails")).expect("it was there");
+    let _ = host.command("setup").run().code(0).says("ran on");
+    // Somebody else's gitlab-runner.
+    fs::remove_file(host.path(&format!("lib/outrigger/{}.installed", scene.deployment)))
+        .expect("it was there");
+    let _ = upgrade("19.8.0").run().code(7).says("OR0708").says("was not installed by outrigger");
+    let _ = host.command("teardown").arg("--yes").run().code(0);
+    // Without a host it is the script's.
+    let scene = Scene::new(bed, User::Admin);
+    scene.set_up();
+    let upgrade = scene.command("upgrade").flag("--runner-version", "19.5.0");
+    let _ = upgrade.run().code(2).says("--host").says("setup --runner-version 19.5.0");
 }
 
 /// Killed at any time: never without a valid token, and one at the end.
