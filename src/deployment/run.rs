@@ -70,7 +70,7 @@ impl Run {
 
     /// These settings for other machines without the record, as JSON: nothing specific to one machine, and nothing that
     /// could send a token to another host.
-    pub fn settings_note(&self, recorded: &BTreeMap<String, Vec<String>>) -> String {
+    pub fn settings_note(recorded: &BTreeMap<String, Vec<String>>) -> String {
         let noted: BTreeMap<_, _> =
             recorded.iter().filter(|(key, _)| names::NOTED.contains(&key.as_str())).collect();
         serde_json::to_string(&noted).unwrap_or_default()

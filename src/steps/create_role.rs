@@ -209,7 +209,7 @@ fn manifests(run: &Run, id: &str) -> Vec<Object> {
     let names = &run.names;
     let mut account = names.manifest(names.account(), id, &json!({"automountServiceAccountToken": false}));
     account.value["metadata"]["annotations"][names::SETTINGS] =
-        json!(run.settings_note(&run.settings.recorded()));
+        json!(Run::settings_note(&run.settings.recorded()));
     let job_account =
         names.manifest(names.job_account(), id, &json!({"automountServiceAccountToken": false}));
     let role = names.manifest(names.role(), id, &json!({"rules": rights::manifest()}));

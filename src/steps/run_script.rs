@@ -324,7 +324,7 @@ async fn go_back(w: Writes<'_>, host: &str, failure: Failure) -> Failure {
             remove(w.run)?;
         }
         if let Some(live) = w.notes.anchor() {
-            let note = w.run.settings_note(&w.notes.record().settings);
+            let note = Run::settings_note(&w.notes.record().settings);
             let annotations = json!({names::SETTINGS: note, names::SCRIPT_DIGEST: back.digest});
             let patch = json!({"metadata": {"uid": live.uid(), "annotations": annotations}});
             w.cluster.merge(&w.run.names.account(), &patch).await.map_err(Failure::from)?;

@@ -34,6 +34,14 @@ fn ran(world: &mut World, seen: &mut Seen) {
     facts.outcome = Some(Left { result: "ok".to_owned(), digest: DIGEST.to_owned(), ..Left::default() });
 }
 
+/// The script with another version will be written.
+fn upgrades(world: &mut World, seen: &mut Seen) {
+    ran(world, seen);
+    world.run.upgrade = true;
+    world.forecast.script = Some(Script { digest: "another".to_owned(), is_written: true });
+    at(seen).installed = true;
+}
+
 fn at(seen: &mut Seen) -> &mut Facts {
     seen.facts.as_mut().expect("the host is looked at")
 }
@@ -50,6 +58,7 @@ fn left(seen: &mut Seen) -> &mut Left {
 fn decisions() {
     let shown = |act: &Act| match act {
         Act::Run => "Run".to_owned(),
+        Act::Upgrade => "Upgrade".to_owned(),
         Act::Follow { nonce, anew } => format!("Follow {nonce}{}", if *anew { " Run" } else { "" }),
     };
     fixture::table(
@@ -87,6 +96,38 @@ fn decisions() {
                     world.forecast.script = Some(Script { digest: "another".to_owned(), is_written: true });
                 },
                 &["Update Run: gitlab-runner 19.4.1 is there"],
+            ),
+            (
+                "upgrades a gitlab-runner that outrigger installed",
+                &["--runner-version", "19.5.0"],
+                upgrades,
+                &[
+                    "Update Upgrade: gitlab-runner 19.4.1 -> 19.5.0 on vm | is paused until | back to 19.4.1 if",
+                ],
+            ),
+            (
+                "leaves a gitlab-runner that somebody else installed",
+                &["--runner-version", "19.5.0"],
+                |world, seen| {
+                    upgrades(world, seen);
+                    at(seen).installed = false;
+                },
+                &["Refuse HostForeign: not installed by outrigger"],
+            ),
+            (
+                "upgrades nothing where there is nothing",
+                &["--runner-version", "19.5.0"],
+                |world, seen| {
+                    upgrades(world, seen);
+                    at(seen).version.clear();
+                },
+                &["Refuse MissingPrerequisite: not installed on vm"],
+            ),
+            (
+                "does not install an older version",
+                &["--runner-version", "19.3.0"],
+                upgrades,
+                &["Refuse InvalidInput: 19.3.0 is older"],
             ),
             (
                 "runs a script with the same digest and new tokens",

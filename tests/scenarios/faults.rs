@@ -14,6 +14,7 @@ use crate::common::bed::{Bed, User};
 use crate::common::run::{Cli, Output, SOON};
 use crate::common::snapshot::fails;
 use crate::scenarios::disk::Disk;
+use crate::scenarios::rotate::{LATER, Worked, token_in, tokens};
 use crate::scenarios::{Scene, lifecycle};
 
 /// A behaviour that needs a double.
@@ -30,7 +31,7 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("binding_of_a_teardown_cannot_be_released", teardown_release_refused),
     ("binding_is_not_honoured_at_once", binding_lags),
     ("teardown_killed_after_each_request", teardown_killed),
-    ("rotation_killed_after_each_write", |bed| crate::scenarios::rotate::killed(bed)),
+    ("rotation_killed_after_each_write", rotation_killed),
     ("teardown_goes_on_past_failures", teardown_goes_on),
     ("teardown_names_each_namespace_that_stays", namespaces_stay),
     ("unavailable_for_ever", unavailable),
@@ -718,4 +719,50 @@ fn impersonated(bed: &'static Doubles) {
         }
     }
     assert!(runners > 0, "the runner's token was tried");
+}
+
+/// Killed at any time: never without a valid token, and one at the end.
+fn rotation_killed(bed: &'static Doubles) {
+    for kill_after in 0.. {
+        assert!(kill_after < 200, "a rotation does not take so many requests");
+        let worked = Worked::new(bed, &[]);
+        let (scene, site) = (worked.scene(), &worked.site);
+        site.gitlab.advance(LATER);
+        bed.mark();
+        let rotate = worked.rotate("cluster");
+        let mut running = rotate.start();
+        // The time passes at once.
+        let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process");
+        let mut was_killed = false;
+        while !running.poll() {
+            if !was_killed && crate::scenarios::writes(bed).len() > kill_after {
+                let _ = kill_process(pid, Signal::KILL);
+                was_killed = true;
+            }
+            site.gitlab.advance(Duration::from_secs(5));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let output = running.wait();
+        let left = tokens(scene);
+        assert!((1..=2).contains(&left.len()), "after {kill_after} writes: {left:?}\n{output}");
+        let current = token_in(&worked.host.read("got.secrets"), "bearer_token");
+        assert!(left.iter().any(|(_, token)| *token == current), "the host's token is gone\n{output}");
+        if output.code.is_some() {
+            let _ = output.code(0);
+            break;
+        }
+        let again = worked.rotate("cluster");
+        let mut running = again.start();
+        while !running.poll() {
+            site.gitlab.advance(Duration::from_secs(5));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let output = running.wait().code(0);
+        let left = tokens(scene);
+        let current = token_in(&worked.host.read("got.secrets"), "bearer_token");
+        assert_eq!(left.len(), 1, "{output}");
+        assert_eq!(left[0].1, current, "{output}");
+        let _ = worked.host.command("status").run().code(0);
+        let _ = worked.host.command("teardown").arg("--yes").run().code(0);
+    }
 }

@@ -11,8 +11,8 @@ use crate::common::snapshot::fails;
 use crate::common::ssh_host::{SSH, SshHost};
 
 /// A scene with a host.
-pub(super) struct Host<'a> {
-    pub(super) scene: Scene<'a>,
+pub struct Host<'a> {
+    pub scene: Scene<'a>,
     host: SshHost,
 }
 
@@ -25,11 +25,11 @@ impl std::ops::Deref for Host<'_> {
 }
 
 impl<'a> Host<'a> {
-    pub(super) fn new(bed: &'a dyn Bed) -> Self {
+    pub fn new(bed: &'a dyn Bed) -> Self {
         Self { scene: Scene::new(bed, User::Admin), host: SshHost::new() }
     }
 
-    pub(super) fn with<'c>(&self, command: Cli<'c>) -> Cli<'c> {
+    pub fn with<'c>(&self, command: Cli<'c>) -> Cli<'c> {
         command.env("PATH", self.search_path())
     }
 
@@ -39,7 +39,7 @@ impl<'a> Host<'a> {
             .flag("--ssh-option", "IdentityFile=/a/key")
     }
 
-    pub(super) fn command(&self, name: &str) -> Cli<'_> {
+    pub fn command(&self, name: &str) -> Cli<'_> {
         self.with(self.scene.command(name))
     }
 

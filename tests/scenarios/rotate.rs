@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use outrigger_doubles::gitlab::{Behaviour, DriverOptions, PROJECT, RunnerDriver};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::Scene;
@@ -16,10 +15,10 @@ use crate::common::run::{Cli, SOON};
 use crate::common::site::{self, Site, runner_token};
 
 /// Longer than a request for a job may be open.
-const LATER: Duration = Duration::from_secs(90);
+pub const LATER: Duration = Duration::from_secs(90);
 
 /// The names of the Secrets of the cluster token, and the tokens.
-fn tokens(scene: &Scene<'_>) -> Vec<(String, String)> {
+pub fn tokens(scene: &Scene<'_>) -> Vec<(String, String)> {
     let list = scene.bed.admin().get(&format!("/api/v1/namespaces/{}/secrets", scene.runner_namespace()));
     let list = list.unwrap_or_default();
     let secrets = list["items"].as_array().cloned().unwrap_or_default();
@@ -42,27 +41,27 @@ fn names(scene: &Scene<'_>) -> Vec<String> {
 }
 
 /// The token in a file of secrets; empty if it has none of that kind.
-fn token_in(file: &str, name: &str) -> String {
+pub fn token_in(file: &str, name: &str) -> String {
     let line = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     line.unwrap_or_default().to_owned()
 }
 
 /// A deployment on a host, with its runner at work.
-struct Worked<'a> {
-    host: Host<'a>,
-    site: Site,
+pub struct Worked<'a> {
+    pub host: Host<'a>,
+    pub site: Site,
     vm: RunnerDriver,
 }
 
 impl<'a> Worked<'a> {
-    fn new(bed: &'a dyn Bed, extra: &[&str]) -> Self {
+    pub fn new(bed: &'a dyn Bed, extra: &[&str]) -> Self {
         let (site, host) = (Site::new(), Host::new(bed));
         let (scene, got) = (&host.scene, host.path("got.secrets"));
         let setup = host.with(site.project(&scene.home, scene.command("setup"), "maintainer"));
         let setup = setup.flag("--host", "vm.test").arg("--commit-pipeline").args(extra.iter().copied());
         let mut running = setup.start();
         let begun = Instant::now();
-        while fs::read_to_string(&got).is_ok_and(|text| text.contains("runner_token=")) == false {
+        while !fs::read_to_string(&got).is_ok_and(|text| text.contains("runner_token=")) {
             assert!(!running.poll() && begun.elapsed() < SOON, "nothing is sent\n{}", running.wait());
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -71,11 +70,11 @@ impl<'a> Worked<'a> {
         Self { host, site, vm }
     }
 
-    fn scene(&self) -> &Scene<'a> {
+    pub fn scene(&self) -> &Scene<'a> {
         &self.host.scene
     }
 
-    fn rotate(&self, which: &str) -> Cli<'_> {
+    pub fn rotate(&self, which: &str) -> Cli<'_> {
         self.host.command("rotate").arg(which)
     }
 
@@ -138,7 +137,7 @@ pub fn cluster_token(bed: &dyn Bed) {
     worked.site.gitlab.advance(LATER);
     let output = worked.rotate("cluster").run().code(0).says("the old token gets 401");
     let _ = output.never_says("created").never_says("ran on");
-    assert_eq!(tokens(scene), [new.clone()]);
+    assert_eq!(tokens(scene), std::slice::from_ref(new));
     let _ = host.command("status").run().code(0).says("Everything matches the plan");
     let _ = host.command("setup").run().code(0).says("Nothing to change");
     assert!(worked.vm.problems().is_empty(), "{:?}", worked.vm.problems());
@@ -318,50 +317,4 @@ pub fn upgrade(bed: &dyn Bed) {
     scene.set_up();
     let upgrade = scene.command("upgrade").flag("--runner-version", "19.5.0");
     let _ = upgrade.run().code(2).says("--host").says("setup --runner-version 19.5.0");
-}
-
-/// Killed at any time: never without a valid token, and one at the end.
-pub fn killed(bed: &dyn Bed) {
-    for kill_after in 0.. {
-        assert!(kill_after < 200, "a rotation does not take so many requests");
-        let worked = Worked::new(bed, &[]);
-        let (scene, site) = (worked.scene(), &worked.site);
-        site.gitlab.advance(LATER);
-        bed.mark();
-        let rotate = worked.rotate("cluster");
-        let mut running = rotate.start();
-        // The time passes at once.
-        let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process");
-        let mut was_killed = false;
-        while !running.poll() {
-            if !was_killed && super::writes(bed).len() > kill_after {
-                let _ = kill_process(pid, Signal::KILL);
-                was_killed = true;
-            }
-            site.gitlab.advance(Duration::from_secs(5));
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let output = running.wait();
-        let left = tokens(scene);
-        assert!((1..=2).contains(&left.len()), "after {kill_after} writes: {left:?}\n{output}");
-        let current = token_in(&worked.host.read("got.secrets"), "bearer_token");
-        assert!(left.iter().any(|(_, token)| *token == current), "the host's token is gone\n{output}");
-        if output.code.is_some() {
-            let _ = output.code(0);
-            break;
-        }
-        let again = worked.rotate("cluster");
-        let mut running = again.start();
-        while !running.poll() {
-            site.gitlab.advance(Duration::from_secs(5));
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let output = running.wait().code(0);
-        let left = tokens(scene);
-        let current = token_in(&worked.host.read("got.secrets"), "bearer_token");
-        assert_eq!(left.len(), 1, "{output}");
-        assert_eq!(left[0].1, current, "{output}");
-        let _ = worked.host.command("status").run().code(0);
-        let _ = worked.host.command("teardown").arg("--yes").run().code(0);
-    }
 }

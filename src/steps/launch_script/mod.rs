@@ -696,7 +696,7 @@ async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, brings: Brings) -> R
         let runner = gitlab.owned().map(|runner| runner.id.to_string());
         let runner = runner.or_else(|| gitlab.given.then(|| names::GIVEN.to_owned()));
         serde_json::json!({
-            names::SETTINGS: w.run.settings_note(&record.settings),
+            names::SETTINGS: Run::settings_note(&record.settings),
             names::SCRIPT_DIGEST: digest,
             names::SCRIPT_SECRET: some(&record.script_secret),
             names::SCRIPT_TARGET: record.script_target,

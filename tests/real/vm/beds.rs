@@ -1,5 +1,8 @@
 //! What a trial finds: machines to boot, and what they need around them.
 
+use std::fs;
+use std::path::Path;
+
 use super::Vm;
 use super::apt::AptServer;
 use super::package::Release;
@@ -27,7 +30,8 @@ impl Beds {
     /// Sweeps what killed runs left, and makes what trials share.
     pub fn new(roots: Roots) -> Result<Self, String> {
         let run = Run::new()?;
-        let releases = releases();
+        let mut releases = releases();
+        releases.push(broken(run.folder())?);
         let repository = Repository::build(run.folder().join("repository"), &roots, &releases)?;
         Ok(Self { run, roots, repository, releases })
     }
@@ -46,6 +50,20 @@ impl Beds {
     pub fn apt(&self) -> AptServer {
         AptServer::start(&self.repository)
     }
+}
+
+/// A version whose service does not start.
+pub const BROKEN: &str = "19.9.9";
+
+/// It knows everything but its work.
+fn broken(folder: &Path) -> Result<Release, String> {
+    let program = format!(
+        "#!/bin/sh\ncase $1 in\n--version) echo 'Version:      {BROKEN}' ;;\nrun) echo 'FATAL: no work today' >&2; exit 1 ;;\n\
+         verify) echo 'Verifying runner... is valid' ;;\nlist) echo 'Listing configured runners' ;;\nesac\n"
+    );
+    let binary = folder.join("broken-runner");
+    fs::write(&binary, program).map_err(|error| format!("{}: {error}", binary.display()))?;
+    Ok(Release { version: BROKEN.to_owned(), binary })
 }
 
 /// The versions that are built.

@@ -114,14 +114,13 @@ impl Questions<'_, '_> {
         };
         loop {
             let host = self.outside.asking(|ask| ask::input(ask, prompt, Some(""), valid)).await?;
-            let why = match host {
-                Some(host) => self.answer("host", vec![host]).await?,
-                None => {
-                    self.drop_answers(&["host"]).await?;
-                    // One that is given otherwise is not used.
-                    let is_given = self.settings().host.is_some();
-                    if is_given { self.answer("host", Vec::new()).await? } else { None }
-                }
+            let why = if let Some(host) = host {
+                self.answer("host", vec![host]).await?
+            } else {
+                self.drop_answers(&["host"]).await?;
+                // One that is given otherwise is not used.
+                let is_given = self.settings().host.is_some();
+                if is_given { self.answer("host", Vec::new()).await? } else { None }
             };
             let Some(why) = why else { return Ok(()) };
             self.refuse(&why).await?;

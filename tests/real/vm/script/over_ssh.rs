@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::super::common::run::{Cli, Running, SOON};
+use super::super::runners::NEWER;
 use super::super::vm::Vm;
-use super::super::vm::beds::{Beds, VERSION};
+use super::super::vm::beds::{BROKEN, Beds, VERSION};
 use super::super::vm::roots::Root;
 use super::super::vm::ssh::{Home, Ssh, User};
 use super::look::{CONFIG, log};
@@ -179,6 +180,31 @@ pub fn upload(beds: &Beds) {
     }
     let _ = setup.run();
     vm.wait("the script", ran);
+}
+
+/// Another version, and one that does not start: the one from before is back, with its service and its entry.
+pub fn upgrade(beds: &Beds) {
+    let place = Place::new(beds);
+    let vm = beds.vm(Root::Bookworm);
+    place.connect(&vm);
+    let ssh = vm.ssh();
+    let home = ssh.home(User::Root, "");
+    let _ = setup(&place, &home).run().code(0);
+    let tokens = tokens(&vm);
+    let installed = || vm.sh("gitlab-runner --version | sed -n 's/^Version: *//p'").trim().to_owned();
+    let paused = || place.site.gitlab.runners()[0]["paused"] == true;
+    let upgrade = |version: &str| again(&place, "upgrade", &home).flag("--runner-version", version);
+    let _ =
+        upgrade(NEWER).run().code(0).says(&format!("gitlab-runner {NEWER} runs on")).says("GitLab has seen");
+    assert_eq!((installed().as_str(), paused()), (NEWER, false));
+    let output = upgrade(BROKEN).run().code(9).says("OR0915").says("the script says");
+    let _ = output.says(&format!("{NEWER} is back")).says("GitLab has seen");
+    assert_eq!((installed().as_str(), paused()), (NEWER, false));
+    assert_eq!(vm.sh("systemctl is-active gitlab-runner"), "active");
+    assert_eq!(self::tokens(&vm), tokens);
+    let _ = again(&place, "setup", &home).run().code(0).says("Nothing to change");
+    let _ = again(&place, "status", &home).run().code(0);
+    assert_clean(&vm, &ssh);
 }
 
 /// A host with somebody's runner: its entries stay.
