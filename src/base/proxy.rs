@@ -176,7 +176,9 @@ fn unusable(source: &str, value: &str, why: &str) -> Failure {
 
 /// The URL without anything that could be a user name or password.
 pub fn without_userinfo(value: &str) -> String {
-    let start = value.find("://").map_or(0, |at| at + 3);
+    // In `user:password@://` it does not end a scheme.
+    let is_scheme = |at: &usize| value[..*at].chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let start = value.find("://").filter(is_scheme).map_or(0, |at| at + 3);
     // Also after the first slash: a password may contain a slash that should be encoded.
     match value.rfind('@').filter(|at| *at >= start) {
         Some(at) => format!("{}…@{}", &value[..start], &value[at + 1..]),

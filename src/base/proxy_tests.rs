@@ -145,6 +145,8 @@ fn credentials_are_used_but_not_shown() {
     assert!(!format!("{proxy} {proxy:?} {}", proxy.shown()).contains("canary"));
     assert_eq!(without_userinfo("https://u:p/a@ss@host/x"), "https://…@host/x");
     assert_eq!(without_userinfo("https://host/x"), "https://host/x");
+    assert_eq!(without_userinfo("user:canary@://"), "…@://");
+    assert_eq!(without_userinfo("user:ca://nary@host"), "…@host");
 }
 
 proptest! {
