@@ -97,11 +97,21 @@ pub trait Refused {
     fn has_no_response(&self) -> bool;
     /// Whether the same request may succeed after a pause.
     fn is_retryable(&self) -> bool;
+    /// Whether the request may have been carried out although it failed.
+    fn is_ambiguous(&self) -> bool;
     /// Whether the server says that it did not process the request.
     fn was_not_processed(&self) -> bool;
     /// The pause that the server asks for.
     fn retry_after(&self) -> Option<Duration>;
     fn message(&mut self) -> &mut String;
+    /// Notes that the pause that the server asks for is longer than the run may take.
+    fn asks_too_much(&mut self);
+}
+
+/// What [`Refused::asks_too_much`] notes, for the user.
+pub fn too_long(pause: Option<Duration>) -> String {
+    let seconds = pause.unwrap_or_default().as_secs();
+    format!("the response asks to wait {seconds} s, longer than this run may take")
 }
 
 /// The reason of a request that was not sent because the run's deadline has passed.
@@ -168,7 +178,8 @@ impl Sender {
         }
     }
 
-    /// The number of requests with an effect [`Effect::Sets`] or [`Effect::Makes`], without their retries.
+    /// The number of requests with an effect [`Effect::Sets`] or [`Effect::Makes`], without their retries and without
+    /// those that the server refused.
     pub fn mutations(&self) -> usize {
         self.mutations.get()
     }
@@ -185,11 +196,33 @@ impl Sender {
         effect: Effect,
         mut attempt: impl AsyncFnMut() -> Result<T, E>,
     ) -> Result<T, E> {
-        if matches!(effect, Effect::Sets | Effect::Makes) {
-            self.mutations.set(self.mutations.get() + 1);
+        let changes = usize::from(matches!(effect, Effect::Sets | Effect::Makes));
+        // Counted while it is under way: a second signal ends the run then.
+        self.mutations.set(self.mutations.get() + changes);
+        let mut unclear = false;
+        let sent = self.repeat(what, effect, async || {
+            let answer = attempt().await;
+            unclear |= answer.as_ref().is_err_and(E::is_ambiguous);
+            answer
+        });
+        let end = sent.await;
+        // A timeout gives no answer.
+        if end.as_ref().is_err_and(|refusal| !refusal.is_ambiguous()) && !unclear {
+            self.mutations.set(self.mutations.get() - changes);
         }
+        end
+    }
+
+    async fn repeat<T, E: Refused>(
+        &self,
+        what: &str,
+        effect: Effect,
+        mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
         let (mut pause, longest) = self.pauses;
         let (mut silent, mut tried) = (0, 0);
+        // Attempts since the server answered last, and the first of them.
+        let (mut unanswered, mut since) = (0_usize, tokio::time::Instant::now());
         loop {
             let answer = {
                 let _lane = self.lanes.acquire().await;
@@ -198,11 +231,17 @@ impl Sender {
                 }
                 let remaining = self.remaining();
                 let limit = remaining.min(self.request_timeout);
+                unanswered += 1;
                 if remaining.is_zero() {
                     Err(E::timeout(what, OVER))
                 } else {
                     tokio::time::timeout(limit, attempt()).await.unwrap_or_else(|_| {
-                        Err(E::timeout(what, &format!("no answer within {} s", limit.as_secs().max(1))))
+                        let waited = since.elapsed().as_secs_f64().round().max(1.0);
+                        let attempts = match unanswered {
+                            1 => String::new(),
+                            n => format!(", in {n} attempts"),
+                        };
+                        Err(E::timeout(what, &format!("no answer within {waited:.0} s{attempts}")))
                     })
                 }
             };
@@ -215,6 +254,9 @@ impl Sender {
                 *message = format!("{message} ({})", self.address);
             }
             silent += u32::from(refusal.has_no_response());
+            if !refusal.has_no_response() {
+                unanswered = 0;
+            }
             tried += u32::from(!refusal.was_not_processed());
             let may_repeat = match effect {
                 Effect::Reads | Effect::Sets => refusal.is_retryable(),
@@ -229,9 +271,7 @@ impl Sender {
             let wait = asked.unwrap_or(pause);
             if wait >= remaining {
                 if asked.is_some() {
-                    let more =
-                        format!(" (it asks to wait {} s, longer than this run may take)", wait.as_secs());
-                    refusal.message().push_str(&more);
+                    refusal.asks_too_much();
                 }
                 return Err(refusal);
             }
@@ -240,6 +280,9 @@ impl Sender {
                 .unless_requested(tokio::time::sleep(wait))
                 .await
                 .map_err(|failure| E::interrupted(what, failure))?;
+            if unanswered == 0 {
+                since = tokio::time::Instant::now();
+            }
             pause = (pause * 2).min(longest);
         }
     }
@@ -267,6 +310,9 @@ mod tests {
         fn is_retryable(&self) -> bool {
             matches!(self.0, 0 | 429 | 503)
         }
+        fn is_ambiguous(&self) -> bool {
+            matches!(self.0, 0 | 500..)
+        }
         fn was_not_processed(&self) -> bool {
             self.0 == 429
         }
@@ -275,6 +321,9 @@ mod tests {
         }
         fn message(&mut self) -> &mut String {
             &mut self.2
+        }
+        fn asks_too_much(&mut self) {
+            self.2 = too_long(self.retry_after());
         }
     }
 
@@ -333,6 +382,40 @@ mod tests {
         let end = sender.send("ask", Effect::Makes, std::future::pending::<Result<(), Answered>>).await;
         assert_eq!(end.expect_err("silent").2, "no answer within 10 s (https://there)");
         assert_eq!(started.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_names_the_time_since_the_last_answer() {
+        let (mut sender, _) = sender(|_| {});
+        sender.deadline = Deadline::at(tokio::time::Instant::now().into_std() + Duration::from_secs(12));
+        let end = sender.send("ask", Effect::Reads, std::future::pending::<Result<(), Answered>>).await;
+        assert_eq!(end.expect_err("silent").2, "no answer within 12 s, in 2 attempts (https://there)");
+        let (mut sender, _) = self::sender(|_| {});
+        sender.deadline = Deadline::at(tokio::time::Instant::now().into_std() + Duration::from_secs(3));
+        let mut first = true;
+        let once = async || {
+            if std::mem::take(&mut first) {
+                return Err::<(), _>(Answered(503, None, "busy".to_owned()));
+            }
+            std::future::pending().await
+        };
+        let end = sender.send("ask", Effect::Reads, once).await;
+        assert_eq!(end.expect_err("silent").2, "no answer within 2 s (https://there)");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_request_is_no_change() {
+        for (code, later, changes) in [(409, 409, 0), (503, 503, 1), (0, 0, 1), (503, 409, 1), (200, 200, 1)]
+        {
+            let (sender, _) = sender(|_| {});
+            let mut codes = [code, later].into_iter();
+            let answer = async || match codes.next() {
+                Some(200) => Ok(()),
+                next => Err(Answered(next.unwrap_or(409), None, String::new())),
+            };
+            let _ = sender.send("ask", Effect::Sets, answer).await;
+            assert_eq!(sender.mutations(), changes, "{code}, then {later}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

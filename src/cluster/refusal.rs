@@ -52,8 +52,12 @@ pub struct Refusal {
     pub class: Class,
     /// HTTP status, 0 without a response.
     pub code: u16,
-    /// The server's or the transport's message.
+    /// The server's message or, without one, outrigger's own.
     pub message: String,
+    /// Whether the message is the server's.
+    is_quoted: bool,
+    /// Whether `retry_after` is longer than the run may take.
+    asks_too_much: bool,
     /// The request: verb and object.
     pub what: String,
     /// The response's `Retry-After`.
@@ -70,6 +74,8 @@ impl Refusal {
             class,
             code,
             message: message.into(),
+            is_quoted: false,
+            asks_too_much: false,
             what: what.to_owned(),
             retry_after: None,
             gate: None,
@@ -110,7 +116,10 @@ impl Refusal {
             kube::Error::Auth(_) => {
                 Self::of(Class::Credentials, 0, what, "cannot renew the kubeconfig's credentials")
             }
-            kube::Error::Api(status) => Self::of(Class::Server, status.code, what, status.message.clone()),
+            kube::Error::Api(status) => {
+                let refusal = Self::of(Class::Server, status.code, what, status.message.clone());
+                Self { is_quoted: true, ..refusal }
+            }
             other => {
                 let chain = std::iter::successors(Some(other as &dyn std::error::Error), |one| one.source());
                 let certificate = chain
@@ -135,6 +144,7 @@ impl Refusal {
     pub(super) fn status(what: &str, code: u16, content_type: &str, retry_after: &str, bytes: &[u8]) -> Self {
         let parsed: Option<Value> = answer::json(bytes).ok();
         let status = parsed.as_ref().filter(|value| value["kind"] == "Status");
+        let is_quoted = status.is_some();
         let message = match status {
             Some(status) => status["message"].as_str().unwrap_or_default().to_owned(),
             None => foreign_answer(code, content_type, bytes),
@@ -156,7 +166,14 @@ impl Refusal {
             _ => Class::Malformed,
         };
         let retry_after = retry_after.trim().parse().ok().map(Duration::from_secs);
-        Self { retry_after, gate, ..Self::of(class, code, what, message) }
+        Self { is_quoted, retry_after, gate, ..Self::of(class, code, what, message) }
+    }
+
+    /// Adds the message with its speaker: only what the server said is the server's.
+    pub fn tell(&self, failure: Failure) -> Failure {
+        let label = if self.is_quoted { "the server says" } else { "because" };
+        let failure = failure.detail(label, self.message.clone());
+        if self.asks_too_much { failure.detail("and", request::too_long(self.retry_after)) } else { failure }
     }
 
     /// Whether the server refused to grant more than the caller holds.
@@ -191,6 +208,10 @@ impl Refused for Refusal {
         later || starting || (self.class != Class::Admission && matches!(self.code, 500 | 502..=504))
     }
 
+    fn is_ambiguous(&self) -> bool {
+        Self::is_ambiguous(self)
+    }
+
     fn was_not_processed(&self) -> bool {
         self.code == 429
     }
@@ -201,6 +222,10 @@ impl Refused for Refusal {
 
     fn message(&mut self) -> &mut String {
         &mut self.message
+    }
+
+    fn asks_too_much(&mut self) {
+        self.asks_too_much = true;
     }
 }
 
@@ -246,9 +271,7 @@ impl From<Refusal> for Failure {
                 (Id::ClusterRefused, format!("cannot {what}"))
             }
         };
-        let served = refusal.code != 0 && refusal.class != Class::Malformed;
-        let label = if served { "the server says" } else { "because" };
-        let failure = Failure::new(id, message).detail(label, refusal.message.clone());
+        let failure = refusal.tell(Failure::new(id, message));
         match refusal.class {
             Class::Unauthorized | Class::Credentials => {
                 failure.hint("log in again, or use another context: --context NAME")
@@ -279,7 +302,7 @@ fn refused_by_admission(refusal: &Refusal) -> Failure {
         Gate::Terminating => (Id::BeingDeleted, format!("cannot {what}: its namespace is being deleted")),
         _ => (Id::AdmissionRefused, format!("cannot {what}: {gate} forbids it")),
     };
-    let failure = Failure::new(id, message).detail("the server says", refusal.message.clone());
+    let failure = refusal.tell(Failure::new(id, message));
     match gate {
         Gate::WebhookDown(name) => failure
             .hint((
@@ -316,6 +339,28 @@ mod tests {
             assert_eq!(failure.kind.exit_code(), exit, "{code} {reason}");
             assert_eq!(failure.details[0].1, "words");
         }
+    }
+
+    #[test]
+    fn only_what_the_server_said_is_called_so() {
+        let page = b"<html>Bad Gateway</html>";
+        for code in [401, 403, 404, 429, 502] {
+            let refusal = Refusal::status("get x", code, "text/html", "", page);
+            let failure = Failure::from(refusal);
+            assert_eq!(failure.details[0].0, "because", "{code}: a page is not the API server's");
+        }
+        let mut refusal =
+            Refusal::status("get x", 429, "application/json", "9", br#"{"kind":"Status","message":"later"}"#);
+        refusal.asks_too_much();
+        let told = Failure::from(refusal).details;
+        let row = |label: &str, text: &str| (label.to_owned(), text.to_owned());
+        assert_eq!(
+            told,
+            [
+                row("the server says", "later"),
+                row("and", "the response asks to wait 9 s, longer than this run may take")
+            ]
+        );
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub async fn release_one(hand: &Hand, reference: &Ref, uid: Option<&str>) -> Res
     let failed = |why: String| {
         Failure::new(Id::TemporaryBindingLeft, format!("could not remove the temporary {reference}"))
             .detail("because", why)
-            .hint(undo_command(reference))
+            .hint(("to delete it", undo_command(reference)))
     };
     let uid = match uid {
         Some(uid) => uid.to_owned(),

@@ -10,7 +10,7 @@ use super::known;
 use super::lack::Lack;
 use crate::base::answer::{self, NotRead};
 use crate::base::error::{Command, Failure, Id};
-use crate::base::request::Refused;
+use crate::base::request::{Refused, too_long};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -55,8 +55,12 @@ pub struct Refusal {
     pub class: Class,
     /// HTTP status, 0 without a response.
     pub code: u16,
-    /// GitLab's message, or the transport's.
+    /// GitLab's message or, without one, outrigger's own.
     pub message: String,
+    /// Whether the message is GitLab's.
+    is_quoted: bool,
+    /// Whether `retry_after` is longer than the run may take.
+    asks_too_much: bool,
     /// The request, as a verb phrase.
     pub what: String,
     /// The wait that the response asks for.
@@ -79,6 +83,8 @@ impl Refusal {
             code,
             message: message.into(),
             what: what.to_owned(),
+            is_quoted: false,
+            asks_too_much: false,
             retry_after: None,
             request_id: Box::default(),
             lack: None,
@@ -120,8 +126,11 @@ impl Refusal {
             text("content-type").contains("json").then(|| answer::json(bytes).ok()).flatten();
         let message = match json.as_ref().map(words) {
             Some(words) if !words.is_empty() => words,
+            // The throttle responds in plain text.
+            _ if code == 429 => answer::beginning(bytes),
             _ => foreign_answer(code, text("content-type"), bytes),
         };
+        let is_quoted = code == 429 || json.as_ref().is_some_and(|json| !words(json).is_empty());
         let lack = json.as_ref().filter(|_| code == 403).and_then(Lack::read).map(Box::new);
         let said = message.to_lowercase();
         let class = match code {
@@ -143,6 +152,7 @@ impl Refusal {
             _ => Class::Malformed,
         };
         Self {
+            is_quoted,
             retry_after: wait_asked(code, headers),
             request_id: text("x-request-id").chars().take(64).collect::<String>().into(),
             lack,
@@ -199,6 +209,10 @@ impl Refused for Refusal {
             || (self.class == Class::Server && self.code != 501)
     }
 
+    fn is_ambiguous(&self) -> bool {
+        Self::is_ambiguous(self)
+    }
+
     fn was_not_processed(&self) -> bool {
         matches!(self.class, Class::Throttled | Class::Busy)
     }
@@ -209,6 +223,10 @@ impl Refused for Refusal {
 
     fn message(&mut self) -> &mut String {
         &mut self.message
+    }
+
+    fn asks_too_much(&mut self) {
+        self.asks_too_much = true;
     }
 }
 
@@ -282,10 +300,6 @@ fn flat(value: &Value) -> String {
 
 fn foreign_answer(code: u16, content_type: &str, bytes: &[u8]) -> String {
     let start = answer::beginning(bytes);
-    if code == 429 {
-        // The throttle responds in plain text, which administrators can set.
-        return start;
-    }
     let kind = if content_type.is_empty() { "untyped" } else { content_type };
     let page = if kind.contains("html") { ", perhaps a proxy's or a sign-in page" } else { "" };
     format!("unexpected {kind} response (status {code}){page}: {start}")
@@ -321,7 +335,7 @@ impl From<Refusal> for Failure {
                 (Id::GitlabProxyRefused, cannot("refused by a proxy or filter in front of GitLab"))
             }
             Class::NotFound => (Id::GitlabNotFound, cannot("not found, or not visible to this token")),
-            Class::Gone => (Id::RegistrationTokensOff, cannot("disabled in GitLab")),
+            Class::Gone => (Id::RegistrationTokensOff, cannot("registration tokens are disabled in GitLab")),
             Class::Busy | Class::Throttled => (Id::GitlabUnavailable, cannot("GitLab is throttling")),
             Class::Maintenance => (Id::GitlabReadOnly, cannot("GitLab is read-only")),
             Class::Server => (Id::GitlabUnavailable, cannot("GitLab returned a server error")),
@@ -346,12 +360,15 @@ fn with_response(failure: Failure, refusal: &Refusal) -> Failure {
     if let (Class::Redirect, Some(to)) = (refusal.class, &refusal.location) {
         return failure.detail("redirect to", to.origin().ascii_serialization());
     }
-    let label = match refusal.class {
-        _ if refusal.code == 0 => "because",
-        Class::Blocked | Class::Malformed => "response",
-        _ => "GitLab says",
+    let label = match refusal.code {
+        0 => "because",
+        _ if refusal.is_quoted && !matches!(refusal.class, Class::Blocked | Class::Malformed) => {
+            "GitLab says"
+        }
+        _ => "response",
     };
-    failure.detail(label, refusal.message.clone())
+    let failure = failure.detail(label, refusal.message.clone());
+    if refusal.asks_too_much { failure.detail("and", too_long(refusal.retry_after)) } else { failure }
 }
 
 /// Adds the hint for a read-only GitLab, by its message.
@@ -381,7 +398,7 @@ fn with_hint(failure: Failure, refusal: &Refusal) -> Failure {
             ));
         }
         Class::Forbidden => {
-            "required role: for runners Maintainer of the project, Owner of the group or administrator; for commits and pipelines Developer, or Maintainer if the branch is protected"
+            "check your role: it must be, for runners, Maintainer of the project, Owner of the group or administrator; for commits and pipelines, Developer, or Maintainer if the branch is protected"
         }
         Class::Blocked => {
             "ask its administrator whether this machine's address may reach GitLab's API, and whether the proxy requires a login"

@@ -68,9 +68,10 @@ async fn once(view: &View, client: &Cluster) -> Result<String> {
         return Err(Failure::new(Id::TokenIdentity, message).hint(reissue()));
     }
     version.map_err(|refusal| {
-        Failure::new(Id::LackingRights, "the runner's token may not read /version, as every job does")
-            .detail("the server says", refusal.message)
-            .hint("bind the ClusterRole system:public-info-viewer to system:authenticated, the Kubernetes default")
+        let message = "the runner's token may not read /version, as every job does";
+        refusal.tell(Failure::new(Id::LackingRights, message)).hint(
+            "bind the ClusterRole system:public-info-viewer to system:authenticated, the Kubernetes default",
+        )
     })?;
     let (critical, tried) = critical?;
     if !critical.is_empty() {
@@ -128,9 +129,8 @@ fn reissue() -> (&'static str, Command) {
 fn unusable(refusal: &Refusal) -> Failure {
     match refusal.class {
         Class::Unauthorized => {
-            Failure::new(Id::TokenIdentity, "the cluster does not accept the runner's token")
-                .detail("the server says", refusal.message.clone())
-                .hint(reissue())
+            let message = "the cluster does not accept the runner's token";
+            refusal.tell(Failure::new(Id::TokenIdentity, message)).hint(reissue())
         }
         _ => refusal.clone().into(),
     }
@@ -158,7 +158,7 @@ async fn lacking(view: &View, client: &Cluster, less: &[Right]) -> Failure {
         && let Err(refusal) =
             client.read("list pods as the runner", &format!("/api/v1/namespaces/{job}/pods?limit=1")).await
     {
-        failure = failure.detail("the server says", refusal.message);
+        failure = refusal.tell(failure);
     }
     if less.len() > 1 {
         let missing: Vec<String> = less.iter().map(ToString::to_string).collect();

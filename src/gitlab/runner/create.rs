@@ -39,7 +39,7 @@ pub async fn create(hand: &Hand, body: &Value) -> Result<Made> {
             }
             // app/policies/project_policy.rb: project_runner_registration_allowed
             Err(failure
-                .hint("or runner creation by members is disabled: ask an administrator (Admin, CI/CD, Runners) or an owner of the group")
+                .hint("if runner creation by members is disabled, ask an administrator (Admin, CI/CD, Runners) or an owner of the group")
                 .hint("or use the token of a runner that another user creates: --runner-token-file PATH"))
         }
     }

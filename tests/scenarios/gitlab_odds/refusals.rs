@@ -132,6 +132,7 @@ pub fn words(bed: &'static Doubles) {
         DriverOptions { behaviour: Behaviour::RegisterOnly, ..DriverOptions::new(&pipe_site.gitlab, &own) };
     let _vm = RunnerDriver::start(options);
     super::cancel_pipelines(&pipe_site);
+    let mut began = false;
     for (path, code, words, id, exit, way) in refusals {
         let (site, command) = if *path == "/pipeline" {
             (&pipe_site, run_pipeline(&piped, &pipe_site, "30s"))
@@ -141,9 +142,17 @@ pub fn words(bed: &'static Doubles) {
         site.gitlab.inject(fault("POST", path, says(*code, words)));
         let output = command.run();
         site.gitlab.clear_faults();
-        // In the middle of setup, what only stops there is "part-way".
-        let exit = if *exit == 3 && *path != "/pipeline" { 5 } else { *exit };
+        // What only stops the first setup is "part-way": the cluster's objects are made. Later ones change nothing.
+        let in_setup = *path != "/pipeline";
+        let is_first = in_setup && !began;
+        began |= in_setup;
+        let exit = if *exit == 3 && is_first { 5 } else { *exit };
         let output = output.code(exit).says(id).says(way).never_says(PROMISE);
+        let output = if is_first {
+            output.says("what is done stays").never_says("Nothing was changed")
+        } else {
+            output.never_says("what is done stays").says("Nothing was changed.")
+        };
         let _ = output.says(words.get(..24).unwrap_or(words));
     }
     // By itself the step refuses before its first write.
