@@ -184,6 +184,8 @@ pub struct Runner {
     pub projects: Option<Vec<u64>>,
     /// Ids of its groups, if shown.
     pub groups: Option<Vec<u64>>,
+    /// Its projects and groups in words, if shown.
+    pub places: Vec<String>,
     /// Id and name of its creator, if shown.
     pub creator: Option<(u64, String)>,
 }
@@ -194,8 +196,16 @@ impl Runner {
         let ids = |field: &str| {
             value[field].as_array().map(|list| list.iter().filter_map(|one| number(&one["id"])).collect())
         };
+        // A group has only its name there.
+        let place = |one: &Value| {
+            let id = number(&one["id"])?;
+            let name = text(&one["path_with_namespace"]).or_else(|| text(&one["name"]));
+            Some(name.map_or_else(|| format!("#{id}"), |name| format!("{name} (#{id})")))
+        };
+        let places = ["projects", "groups"].into_iter().filter_map(|field| value[field].as_array());
         let creator = &value["created_by"];
         Some(Self {
+            places: places.flatten().filter_map(place).collect(),
             id: number(&value["id"])?,
             description: text(&value["description"]).unwrap_or_default(),
             runner_type: text(&value["runner_type"]).unwrap_or_default(),

@@ -23,7 +23,7 @@ use crate::base::error::{Command, Failure, Id, Result};
 use crate::deployment::mark::Marked;
 use crate::deployment::record::{RunnerNote, TokenPlace};
 use crate::gitlab::facts::{Instance, instance};
-use crate::gitlab::types::shown;
+use crate::gitlab::types::{Project, shown};
 use crate::gitlab::view::{Hand, View};
 use crate::gitlab::{Manager, Route, Runner, Scope};
 use crate::settings::{Reissue, Source};
@@ -155,7 +155,7 @@ async fn decide(view: &View) -> Result<Verdict> {
     if let Ok(instance) = instance(view).await
         && let Some(scope) = instance.scope.as_ref().filter(|scope| !serves(&ours.runner, scope, true))
     {
-        return Err(elsewhere(&ours.runner, scope));
+        return Err(elsewhere(&ours.runner, scope, &wanted(view, instance, scope)));
     }
     // Without a record, default tags do not override those in GitLab.
     let said = view.notes.recorded || settings.tags.source != Source::Default;
@@ -189,17 +189,36 @@ fn serves(runner: &Runner, scope: &Scope, untold: bool) -> bool {
         }
 }
 
+/// The project or group of the settings, in words.
+fn wanted(view: &View, instance: &Instance, scope: &Scope) -> String {
+    match scope {
+        Scope::Project(id) => instance
+            .project
+            .as_ref()
+            .filter(|project| project.id == *id)
+            .map_or_else(|| format!("#{id}"), Project::shown),
+        Scope::Group(id) => {
+            let given = view.run.settings.group.as_ref().map(|group| group.value.as_str());
+            given
+                .filter(|given| *given != id.to_string())
+                .map_or_else(|| format!("#{id}"), |given| format!("{given} (#{id})"))
+        }
+        Scope::Instance => String::new(),
+    }
+}
+
 /// The failure for a runner of another scope: GitLab cannot move it to another project or group.
-fn elsewhere(runner: &Runner, scope: &Scope) -> Failure {
-    let places = runner.projects.iter().chain(&runner.groups).flatten();
-    let places: Vec<String> = places.map(|id| format!("#{id}")).collect();
-    let noun = |runner_type: &str| format!("a {} runner", runner_type.trim_end_matches("_type"));
+fn elsewhere(runner: &Runner, scope: &Scope, wanted: &str) -> Failure {
+    let of = |runner_type: &str, places: &str| {
+        let noun = format!("a {} runner", runner_type.trim_end_matches("_type"));
+        if places.is_empty() { noun } else { format!("{noun}: {places}") }
+    };
     Failure::new(
         Id::AnotherScope,
         format!("runner {} of this deployment is for another project or group", runner.id),
     )
-    .detail("runner", format!("{} {}", noun(&runner.runner_type), places.join(", ")).trim_end())
-    .detail("wanted", noun(scope.runner_type()))
+    .detail("runner", of(&runner.runner_type, &runner.places.join(", ")))
+    .detail("wanted", of(scope.runner_type(), wanted))
     .hint(("delete this runner first", Command::teardown("--only create-runner")))
     .hint("or use another deployment: --deployment NAME")
 }
