@@ -38,19 +38,20 @@ pub fn digest(text: &str) -> String {
     template::hex(&Sha256::digest(text.as_bytes()))
 }
 
-/// The changed lines, which begin with `-`, `+` or a space, with one line of context.
+/// The changed lines, which begin with `-`, `+` or `=`, with one line of context. Not with a space: white space at the
+/// beginning of a text is not shown, and with it the indentation would go.
 pub fn difference(old: &str, new: &str) -> Vec<String> {
     let diff = TextDiff::from_lines(old, new);
     let mut lines = Vec::new();
     for (at, group) in diff.grouped_ops(1).iter().enumerate() {
         if at > 0 {
-            lines.push("  …".to_owned());
+            lines.push("…".to_owned());
         }
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
             let sign = match change.tag() {
                 ChangeTag::Delete => '-',
                 ChangeTag::Insert => '+',
-                ChangeTag::Equal => ' ',
+                ChangeTag::Equal => '=',
             };
             lines.push(format!("{sign} {}", change.value().trim_end_matches(['\n', '\r'])));
         }
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn difference_contains_removed_and_added_lines() {
         let lines = difference("a\nb\nc\nd\n", "a\nB\nc\nd\n");
-        assert_eq!(lines, ["  a", "- b", "+ B", "  c"]);
+        assert_eq!(lines, ["= a", "- b", "+ B", "= c"]);
         assert!(difference("a\n", "a\n").is_empty());
     }
 
