@@ -38,7 +38,7 @@ impl Human {
     pub fn render(&self, event: &Event) -> String {
         let text = match &shown(event) {
             Event::Header { deployment, rows } => self.header(deployment, rows),
-            Event::Plan { removes, lines, .. } => self.plan(removes.as_deref(), lines),
+            Event::Plan { removes, lines, changes } => self.plan(removes.as_deref(), lines, *changes),
             Event::Busy { what, waited } if waited.is_zero() => hang("", what, self.width),
             Event::Busy { what, waited } => {
                 hang("", &format!("{what}, {}", human_duration(*waited)), self.width)
@@ -149,8 +149,12 @@ impl Human {
         }
     }
 
-    fn plan(&self, removes: Option<&str>, lines: &[PlanLine]) -> String {
-        let title = removes.map_or_else(|| "Plan".to_owned(), |name| format!("This removes {name}"));
+    fn plan(&self, removes: Option<&str>, lines: &[PlanLine], changes: usize) -> String {
+        let title = match removes {
+            None => "Plan".to_owned(),
+            Some(name) if changes == 0 => name.to_owned(),
+            Some(name) => format!("This removes {name}"),
+        };
         let mut out = format!("\n{}\n", self.paint("1", &title));
         let mut before = "";
         let (mut in_place, mut not_needed, mut rest) = (0, 0, lines);
