@@ -106,7 +106,12 @@ pub struct Script {
 
 impl Forecast {
     fn add(&mut self, other: &Self) {
-        self.unchecked.extend(other.unchecked.iter().cloned());
+        // Two steps may name the same object: the Role, whose rights are checked apart from it.
+        for (reference, why) in &other.unchecked {
+            if self.unchecked.iter().all(|(known, _)| known != reference) {
+                self.unchecked.push((reference.clone(), why.clone()));
+            }
+        }
         self.tags_announced |= other.tags_announced;
         self.commit |= other.commit;
         self.script = self.script.take().or_else(|| other.script.clone());

@@ -203,6 +203,11 @@ pub fn token_secrets(bed: &dyn Bed) {
     let output =
         output.says(&format!("Secret {0}/{0}-token: the namespace {0} does not exist yet", scene.deployment));
     let _ = output.says("All checks passed; some cannot run yet");
+    // Its rights are looked at as well; it is one object all the same.
+    let binder = Scene::new(bed, User::Binder);
+    let output = binder.command("preflight").run().code(0);
+    let role = format!("Role {0}-jobs/{0}:", binder.deployment);
+    assert_eq!(output.stdout().matches(&role).count(), 1, "{output}");
     let output = scene.setup().run().code(5).says("Long-lived API tokens are not allowed.");
     let _ = no_right_is_missing(output).says("OR0331").says(POLICY).says("--token-lifetime 365d");
     // Now that the namespace is there, the plan finds it, and the printed way leads on.
