@@ -10,6 +10,7 @@ use super::{Finished, Reason, Setting, Shown, State, Why, judge, paused, state, 
 use crate::base::error::{Command, Failure, Hint, Id, Result};
 use crate::base::event::Event;
 use crate::base::job_log::Log;
+use crate::base::text::human_duration;
 use crate::base::wait::{self, Pace};
 use crate::gitlab::facts::instance;
 use crate::gitlab::runner::{self, Found, Ours, Verdict};
@@ -101,7 +102,7 @@ struct Follower<'a> {
 
 /// What has not happened yet, for the failure if it does not happen in time.
 struct Awaited {
-    /// Continues with "within 5m": "job test has not started".
+    /// Continues with "within 5 min": "job test has not started".
     what: String,
     /// The reason, if known.
     because: Option<String>,
@@ -112,7 +113,7 @@ struct Awaited {
 impl Awaited {
     fn failure(self, wait: Duration) -> Failure {
         let because = self.because.map(|because| format!(": {because}")).unwrap_or_default();
-        let message = format!("{} within {}{because}", self.what, duration_text(wait));
+        let message = format!("{} within {}{because}", self.what, human_duration(wait));
         let mut failure = Failure::new(Id::PipelineTimeout, message);
         failure.hints.extend(self.hint);
         let longer = duration_text((wait * 2).max(Duration::from_secs(1800)));

@@ -38,7 +38,7 @@ pub fn of_runners(bed: &'static Doubles) {
     let id = runner_id(&site);
     let runner = format!("/runners/{id}");
     let run = |wait: &str| run_pipeline(&scene, &site, wait).run();
-    let words = format!("runner {id} has not contacted GitLab within 3s");
+    let words = format!("runner {id} has not contacted GitLab within 3 s");
     let output = expect(run("3s"), 8, "OR0806", &words);
     // --timeout is for everything else.
     let brief = run_pipeline(&scene, &site, "6s").flag("--timeout", "4s").run();
@@ -47,7 +47,8 @@ pub fn of_runners(bed: &'static Doubles) {
 
     // In contact, and its service asks for no jobs.
     vm.set_behaviour(Behaviour::RegisterOnly);
-    let words = format!("job test has not started within 4s: runner {id} is in contact and has not taken it");
+    let words =
+        format!("job test has not started within 4 s: runner {id} is in contact and has not taken it");
     until("the machine has made contact", || site.count("POST", "/runners/verify") > 0);
     let _ = expect(run("4s"), 8, "OR0806", &words).says("journalctl -u gitlab-runner");
 
@@ -63,7 +64,7 @@ pub fn of_runners(bed: &'static Doubles) {
     drop(vm);
     site.gitlab.advance(Duration::from_secs(3 * 3600));
     // The job of before has failed by then; a new one waits.
-    let words = format!("job test has not started within 4s: runner {id} is offline: last contact 3 h ago");
+    let words = format!("job test has not started within 4 s: runner {id} is offline: last contact 3 h ago");
     let output = expect(run("4s"), 8, "OR0806", &words).says("systemctl status gitlab-runner");
     let _ = output.never_says("has contacted GitLab");
     put(&site.gitlab, "maintainer", &runner, &json!({"paused": true}));
@@ -127,7 +128,7 @@ pub fn of_pipelines(bed: &'static Doubles) {
     let run = || run_pipeline(&scene, &site, "60s").run();
     // Cut off while the job runs.
     let output = run_pipeline(&scene, &site, "4s").run();
-    let words = format!("job test has not finished on runner {} within 4s", runner_id(&site));
+    let words = format!("job test has not finished on runner {} within 4 s", runner_id(&site));
     let _ = expect(output, 8, "OR0806", &words);
     // Canceled.
     let command = run_pipeline(&scene, &site, "60s");
@@ -176,11 +177,11 @@ pub fn of_setup(bed: &'static Doubles) {
     let command = setup(&scene, &site).args(["--commit-pipeline", "--run-pipeline", "--wait", "3s"]);
     let output = command.run().code(8).says("OR0806");
     let id = runner_id(&site);
-    assert_eq!(headline(&output), format!("runner {id} has not contacted GitLab within 3s"), "{output}");
+    assert_eq!(headline(&output), format!("runner {id} has not contacted GitLab within 3 s"), "{output}");
     let text = output.stderr();
     let failed = text
         .lines()
         .find(|line| line.contains(" run-pipeline ") && line.starts_with("x "))
         .unwrap_or_default();
-    assert!(failed.contains("has not contacted GitLab within 3s"), "{output}");
+    assert!(failed.contains("has not contacted GitLab within 3 s"), "{output}");
 }
