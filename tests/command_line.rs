@@ -224,7 +224,12 @@ fn version_in_detail_and_in_one_line() {
         (&told[0]["type"], &told[0]["version"]),
         (&"version".into(), &env!("CARGO_PKG_VERSION").into())
     );
-    for key in ["commit", "platform", "gitlabRunner"] {
+    // A build that is not told its commit does not name one.
+    let commit = option_env!("OUTRIGGER_COMMIT").filter(|commit| !commit.is_empty());
+    assert_eq!(told[0]["commit"], serde_json::json!(commit));
+    let said = commit.unwrap_or("not recorded in this build");
+    let _ = run(&home, "version", 100).code(0).says(said).never_says("unknown");
+    for key in ["platform", "gitlabRunner"] {
         assert!(told[0][key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {}", told[0]);
         let text = told[0][key].as_str().unwrap_or_default().to_owned();
         let _ = run(&home, "version", 100).code(0).says(&text);

@@ -113,8 +113,8 @@ impl Invocation {
 /// Whether a subcommand takes the setting with this key, in a flag of its own.
 pub fn takes(subcommand: &str, key: &str) -> bool {
     match subcommand.split(' ').next().unwrap_or_default() {
-        "setup" | "status" => true,
-        "render" => is_no_consent(key),
+        "setup" => true,
+        "render" | "status" => is_no_consent(key),
         "teardown" => PLACES.contains(&key) || key == "accept",
         "rotate" => ROTATE.contains(&key),
         "upgrade" => UPGRADE.contains(&key),
@@ -324,7 +324,7 @@ pub fn command(steps: &[StepHelp]) -> Command {
             ),
         with(Command::new("teardown"), |key| PLACES.contains(&key), TEARDOWN_FLAGS)
             .about("Remove everything that setup created"),
-        with(Command::new("status"), |_| true, &[])
+        with(Command::new("status"), is_no_consent, &[])
             .about("Compare the deployment with its settings, and look at its health"),
         with(Command::new("list"), |_| false, &["live", "no-headers"])
             .about("List the deployments recorded on this machine"),
@@ -333,7 +333,7 @@ pub fn command(steps: &[StepHelp]) -> Command {
             .subcommand_required(true)
             .disable_help_subcommand(true)
             .subcommand(with_examples(
-                with(Command::new("print"), |_| true, &[])
+                with(Command::new("print"), is_no_consent, &[])
                     .about("Print every setting with its value and its source; contacts no server"),
             ))
             .subcommand(with_examples(
@@ -471,20 +471,24 @@ fn with(command: Command, key: impl Fn(&str) -> bool, flags: &[&str]) -> Command
     let in_order = GROUPS.iter().flat_map(|group| all.iter().filter(move |row| row.group == *group));
     let old =
         |(flag, _): &(&'static str, _)| Arg::new(*flag).long(*flag).hide(true).action(ArgAction::SetTrue);
+    let is_list = command.get_name() == "list";
     let shown = |row: &Row| {
         let hidden = row.group.is_global() || own.len() > SHORT;
-        arg(row).hide_short_help(hidden && !COMMON.contains(&row.flag)).global(row.group.is_global())
+        arg(row, is_list).hide_short_help(hidden && !COMMON.contains(&row.flag)).global(row.group.is_global())
     };
     command.args(in_order.flat_map(|row| row.aliases.iter().map(old).chain([shown(row)])))
 }
 
-fn arg(row: &Row) -> Arg {
+fn arg(row: &Row, is_list: bool) -> Arg {
     let mut arg = Arg::new(row.flag).long(row.flag).help_heading(row.group.heading());
     // The choices come before the default.
     let (what, default) = row.help.find(" [default").map_or((row.help, ""), |at| row.help.split_at(at));
-    let help = match row.choices {
-        [] => row.help.to_owned(),
-        choices => format!("{what}: {}{default}", choices.join(", ")),
+    let of_list = |choice: &&str| row.flag == "output" && *choice == Output::Name.word();
+    let choices: Vec<&str> = row.choices.iter().filter(|one| is_list || !of_list(one)).copied().collect();
+    let help = if choices.is_empty() {
+        row.help.to_owned()
+    } else {
+        format!("{what}: {}{default}", choices.join(", "))
     };
     if let Some(env) = row.env_name().filter(|_| !matches!(row.group, Group::Output)) {
         arg = arg.long_help(format!("{help}\n\nAlso {env}"));
@@ -565,9 +569,15 @@ mod tests {
 
     #[test]
     fn mistakes_are_usage_errors_with_a_suggestion() {
-        for line in
-            ["outrigger stauts", "outrigger setup --namespac x", "outrigger create-role --prune", "outrigger"]
-        {
+        for line in [
+            "outrigger stauts",
+            "outrigger setup --namespac x",
+            "outrigger create-role --prune",
+            // These change nothing, so there is nothing to consent to.
+            "outrigger status --prune",
+            "outrigger config print --accept lifetime",
+            "outrigger",
+        ] {
             assert_eq!(parse(args(line), STEPS).expect_err(line).exit_code(), 2, "{line}");
         }
         assert!(parse(args("outrigger stauts"), STEPS).expect_err("typo").to_string().contains("'status'"));
@@ -582,6 +592,13 @@ mod tests {
         }
         let help = |words: &str| parse(args(&format!("outrigger help {words}")), STEPS);
         assert!(help("setup").expect_err("help").to_string().contains("--gitlab-url"));
+        for (command, choices) in
+            [("list", "human, json, name\n"), ("setup", "human, json\n"), ("", "human, json\n")]
+        {
+            let text = parse(args(&format!("outrigger {command} --help").replace("  ", " ")), STEPS);
+            let text = text.expect_err("help").to_string();
+            assert!(text.contains(&format!("Output format: {choices}")), "{command}: {text}");
+        }
         assert_eq!(
             help("exit-codes").expect("a topic").0,
             Invocation::Topic(Topic::find("exit-codes").expect("one"))

@@ -77,7 +77,9 @@ pub fn kept(bed: &dyn Bed) {
     bed.mark();
     setup().run().code(0);
     assert_eq!(listing(&writes(bed)), "", "a second setup with the flag");
-    scene.command("status").arg("--keep-admin-binding").run().code(0);
+    // status changes nothing, so it takes no consent.
+    let refused = scene.command("status").arg("--keep-admin-binding").run().code(2);
+    let _ = refused.says("--keep-admin-binding is a flag of").says("outrigger bind-admin");
     scene.status().run().code(10).says(&kept[0]);
     scene.setup().run().code(0);
     assert_eq!(scene.temporary_bindings(), [""; 0], "the next setup releases it");
