@@ -111,7 +111,10 @@ pub async fn run(
     ask: &mut dyn Ask,
 ) -> u8 {
     let started = Instant::now();
-    base::hint::called_by(args.first().map_or_else(|| "".as_ref(), AsRef::as_ref));
+    base::hint::called_by(args.first().map_or_else(|| "".as_ref(), AsRef::as_ref), || {
+        let command = cli::command(&commands::step_help());
+        command.get_subcommands().map(|one| one.get_name().to_owned()).collect()
+    });
     // How to report, until all options are known to be right.
     let asked = RunOptions { output: cli::output(&args, env), ..RunOptions::default() };
     let fail = |ui: &Ui, failure: Failure| {

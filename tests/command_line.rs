@@ -308,6 +308,24 @@ fn kubectl_plugin_prints_its_own_name() {
         "{help}"
     );
     assert!(!help.contains("\n  outrigger "), "{help}");
+    for args in [
+        &["explain", "OR0201"][..],
+        &["explain", "OR0102"],
+        &["completion", "bash"],
+        &["completion", "--help"],
+        &["help", "settings"],
+        &["status", "-o", "name"],
+        &["config"],
+        &["help", "nothing"],
+    ] {
+        let page = run(args);
+        let bare = page.replace("kubectl outrigger", "").replace("Completion of outrigger", "");
+        let own =
+            ["setup", "teardown", "explain", "completion", "config", "list", "status", "help", "--help"];
+        let left = own.iter().find(|word| bare.contains(&format!("outrigger {word}")));
+        assert_eq!(left, None, "{args:?}: {page}");
+    }
+    assert!(run(&["completion", "bash"]).contains("source <(kubectl outrigger completion bash)"));
     let failed = run(&["explain", "nonsense"]);
     assert!(failed.contains("kubectl outrigger explain OR0202"), "{failed}");
     assert!(run(&["plan"]).contains("kubectl outrigger setup --dry-run"));

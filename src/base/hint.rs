@@ -14,11 +14,42 @@ pub fn program() -> &'static str {
 
 /// Makes [`program`] return how this process was called, by the first argument. kubectl starts its plugins by their
 /// file name, `kubectl-outrigger`.
-pub fn called_by(first_argument: &Path) {
+pub fn called_by(first_argument: &Path, commands: impl FnOnce() -> Vec<String>) {
     let name = first_argument.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if name == "kubectl-outrigger" {
         let _ = PROGRAM.set("kubectl outrigger");
+        let _ = COMMANDS.set(commands());
     }
+}
+
+/// The subcommands, where the words that start outrigger are not `outrigger`.
+static COMMANDS: OnceLock<Vec<String>> = OnceLock::new();
+
+/// The text with [`program`] in place of `outrigger` before each of its subcommands. Texts of the sources say
+/// `outrigger`; this is their way out.
+pub fn as_called(text: &str) -> String {
+    match COMMANDS.get() {
+        None => text.to_owned(),
+        Some(commands) => renamed(text, program(), commands),
+    }
+}
+
+fn renamed(text: &str, program: &str, commands: &[String]) -> String {
+    const NAME: &str = "outrigger";
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(NAME) {
+        out += before;
+        let begins = !out.ends_with(|c: char| c.is_alphanumeric() || "/-_.".contains(c));
+        let is_command = after.strip_prefix(' ').is_some_and(|words| {
+            let word = words.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or_default();
+            word == "--help" || commands.iter().any(|command| command == word)
+        });
+        let is_whole = program.strip_suffix(NAME).is_some_and(|first| out.ends_with(first));
+        out += if begins && is_command && !is_whole { program } else { NAME };
+        rest = after;
+    }
+    out + rest
 }
 
 /// A command to paste. When it is printed, `Completion::complete` adds what its [`Aim`] needs, with absolute paths, so
@@ -147,6 +178,38 @@ impl fmt::Display for Hint {
             None => f.write_str(&self.text),
             Some(command) if self.text.is_empty() => command.fmt(f),
             Some(command) => write!(f, "{}: {command}", self.text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::renamed;
+
+    #[test]
+    fn only_commands_are_renamed_and_each_once() {
+        let commands = ["status".to_owned(), "create-role".to_owned()];
+        let renamed = |text: &str| renamed(text, "kubectl outrigger", &commands);
+        for (text, expected) in [
+            ("outrigger status", "kubectl outrigger status"),
+            (
+                "run outrigger create-role, then (outrigger status).",
+                "run kubectl outrigger create-role, then (kubectl outrigger status).",
+            ),
+            ("<(outrigger status)", "<(kubectl outrigger status)"),
+            ("outrigger --help", "kubectl outrigger --help"),
+        ] {
+            assert_eq!(renamed(text), expected);
+            assert_eq!(renamed(expected), expected);
+        }
+        for text in [
+            "outrigger keeps it",
+            "outrigger statuses",
+            "/bin/outrigger status",
+            "an outrigger",
+            "outrigger_status",
+        ] {
+            assert_eq!(renamed(text), text);
         }
     }
 }

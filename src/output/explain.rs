@@ -1,6 +1,7 @@
 //! The pages of `outrigger explain ID`. The titles are in the catalogue, the texts in `explain.txt`.
 
 use crate::base::error::Id;
+use crate::base::hint::as_called;
 
 /// A page begins with an empty line, except the first, and a line with its code.
 const PAGES: &str = include_str!("explain.txt");
@@ -10,7 +11,8 @@ pub fn page(id: Id) -> String {
     let begins = format!("{id}\n\n");
     let text = PAGES.split_once(begins.as_str()).map_or("", |(_, after)| after);
     let end = text.match_indices("\n\nOR").map(|(at, _)| at).find(|at| is_code(&text[at + 2..]));
-    format!("{id}: {}\n\n{}\n", id.title(), text[..end.unwrap_or(text.len())].trim_end())
+    let text = as_called(text[..end.unwrap_or(text.len())].trim_end());
+    format!("{id}: {}\n\n{text}\n", id.title())
 }
 
 /// Whether the first line of a text is a code.

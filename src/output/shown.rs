@@ -2,8 +2,8 @@
 
 use crate::base::error::Failure;
 use crate::base::event::{End, Event, PlanLine, Summary, Thing};
-use crate::base::hint::{Command, Hint};
-use crate::base::message::{command, text};
+use crate::base::hint::{Command, Hint, as_called};
+use crate::base::message::{self, command};
 
 /// The event with each string as one line without hostile characters; commands are not shortened. All fields are
 /// listed, so that a new one does not compile before it is handled here.
@@ -117,4 +117,9 @@ fn failure(failure: &Failure) -> Failure {
         field.text = text(&field.text);
     }
     shown
+}
+
+/// The text as it is shown: cleaned, and with the words that start outrigger.
+fn text(text: &str) -> String {
+    as_called(&message::text(text))
 }

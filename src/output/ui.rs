@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::base::error::{Failure, Id, Kind};
 use crate::base::event::{End, Event, Fold, Mark, Reporter, Summary};
-use crate::base::hint::Command;
+use crate::base::hint::{Command, as_called};
 use crate::base::message;
 use crate::base::text::human_duration;
 use crate::output::{Human, json_data, json_line, json_page};
@@ -270,6 +270,7 @@ impl Ui {
             Output::Json => json_page(kind, fields, jiff::Timestamp::now()),
             Output::Human | Output::Name => text.to_owned(),
         };
+        let text = as_called(&text);
         self.lock().out(text.as_bytes())
     }
 
@@ -311,6 +312,7 @@ impl Ui {
             2
         } else {
             let text = if self.paper.colour { text.ansi().to_string() } else { text.to_string() };
+            let text = as_called(&text);
             // A closed stdout is not an error for help.
             let _ = inner.out(text.as_bytes());
             u8::from(error.exit_code() != 0) * 2

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use crate::base::error::Result;
-use crate::base::hint::program;
+use crate::base::hint::{as_called, program};
 use crate::base::text::{hang, width, wrap};
 use crate::commands::session::Outside;
 use crate::commands::{Ended, write_page};
@@ -56,7 +56,7 @@ impl Topic {
 
     /// The page with lines of at most this many columns.
     pub fn page(&self, columns: usize) -> String {
-        fold(&(self.text)(), columns.min(100))
+        fold(&as_called(&(self.text)()), columns.min(100))
     }
 }
 
