@@ -52,6 +52,7 @@ use base::event::{End, Event, Reporter as _, Status};
 use commands::cli::{self, Invocation};
 use commands::session::Outside;
 use commands::summary::Opened;
+use settings::Problems;
 use steps::contract::Prints;
 
 pub use commands::wizard::{Ask, AskError, TerminalAsk, restore_terminal_on_panic};
@@ -127,18 +128,27 @@ pub async fn run(
     };
     let (invocation, matches) = match cli::parse(args, &commands::step_help()) {
         Ok(parsed) => parsed,
-        Err(error) => return make_ui(&asked).usage(error),
+        Err(error) => {
+            let ui = make_ui(&asked);
+            // Where the command is missing, a reader wants the whole help.
+            let is_help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            if !error.use_stderr() || is_help && asked.output != settings::Output::Json {
+                ui.help(&error);
+            }
+            return commands::usage(error).map_or(0, |failure| fail(&ui, failure));
+        }
     };
     let is_page = invocation.is_page();
     // What a shell asks for has no options.
-    let options = match invocation {
-        Invocation::Complete(_) => Ok(RunOptions::default()),
-        _ => settings::run_options(&matches, env).and_then(|options| check(&invocation, options)),
+    let (options, mut invalid) = match invocation {
+        Invocation::Complete(_) => Default::default(),
+        _ => settings::run_options(&matches, env),
     };
-    let options = match options {
-        Ok(options) => options,
-        Err(failure) => return fail(&make_ui(&asked), failure),
-    };
+    check(&invocation, &options, &mut invalid);
+    // Other commands list what is wrong with their settings too.
+    if is_page && let Some(failure) = invalid.clone().failure(Vec::new()) {
+        return fail(&make_ui(&asked), failure);
+    }
     let ui = Rc::new(make_ui(&options));
     if let Some(path) = &options.log_file {
         match base::files::create_log(path) {
@@ -165,6 +175,7 @@ pub async fn run(
         })),
         ask,
         opened: Rc::clone(&opened),
+        invalid,
         asked: settings::Remembered::new(),
         deadline: OnceCell::new(),
         typed: None,
@@ -219,13 +230,23 @@ fn is_report(invocation: &Invocation, options: &RunOptions) -> bool {
     }
 }
 
-/// Refuses an output format that only another command has.
-fn check(invocation: &Invocation, options: RunOptions) -> base::error::Result<RunOptions> {
+/// Adds what is wrong with the options of this command.
+fn check(invocation: &Invocation, options: &RunOptions, invalid: &mut Problems) {
     if options.output == settings::Output::Name && *invocation != Invocation::List {
-        let message = "-o name is only for outrigger list";
-        return Err(Failure::new(Id::InvalidInput, message).hint("use -o human or -o json"));
+        let list = base::hint::Command::page("list");
+        invalid.add("--output", &format!("\"name\" is only for {list}; use human or json"));
     }
-    Ok(options)
+    let named = [("--only", &options.only), ("--skip", &options.skip)];
+    let named = named.into_iter().flat_map(|(flag, names)| names.iter().map(move |name| (flag, name)));
+    for (flag, name) in named.chain(options.from.iter().map(|name| ("--from", name))) {
+        if steps::find(name).is_none() {
+            let names: Vec<&str> = steps::STEPS.iter().map(|step| step.info().name).collect();
+            let near = base::text::closest(name, names.iter().copied());
+            let known = || format!(": steps are {}", names.join(", "));
+            let meant = near.map_or_else(known, |near| format!("; did you mean {near}?"));
+            invalid.add(flag, &format!("{} is not a step{meant}", settings::check::escaped(name)));
+        }
+    }
 }
 
 /// Runs the work. The first signal stops it after the request in flight; the second ends it at once, with the kind of

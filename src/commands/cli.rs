@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::base::hint::program;
 use crate::commands::completion;
 use crate::commands::help::{self, Topic};
-use crate::commands::words;
+use crate::commands::usage::unknown_topic;
 use crate::settings::{Group, Kind, OPTIONS, Output, Row, SETTINGS, setting};
 use crate::steps;
 
@@ -386,7 +386,7 @@ pub fn parse(args: Vec<OsString>, steps: &[StepHelp]) -> Result<(Invocation, Arg
         let words = args.into_iter().skip(2).collect();
         return Ok((Invocation::Complete(words), ArgMatches::default()));
     }
-    let mut matches = command(steps).try_get_matches_from(args).map_err(words::lead)?;
+    let mut matches = command(steps).try_get_matches_from(args)?;
     let (name, mut matches) =
         matches.remove_subcommand().unwrap_or_else(|| (String::new(), ArgMatches::default()));
     let invocation = match name.as_str() {
@@ -450,11 +450,11 @@ fn topic(words: &[String], steps: &[StepHelp]) -> Result<&'static Topic, clap::E
     }
     let line = ["outrigger"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
     let mut root = command(steps);
+    let names = root.clone();
+    let names: Vec<&str> = names.get_subcommands().map(Command::get_name).collect();
     match root.try_get_matches_from_mut(line) {
-        Err(error) => Err(words::lead(error)),
-        Ok(_) => {
-            Err(root.error(clap::error::ErrorKind::InvalidSubcommand, "there is no such command or topic"))
-        }
+        Err(error) if !error.use_stderr() => Err(error),
+        _ => Err(unknown_topic(words, &names)),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod summary;
 mod teardown;
 mod uninstall;
 mod upgrade;
+mod usage;
 mod version;
 pub mod wizard;
 mod words;
@@ -30,7 +31,7 @@ use crate::base::error::{Failure, Id, Result};
 use crate::base::event::{Event, Status, Thing};
 use crate::base::text;
 use crate::cluster::token::renewal;
-use crate::commands::session::{Known, Outside, Session};
+use crate::commands::session::{Known, Needs, Outside, Session};
 use crate::deployment::record::Record;
 use crate::engine::{self, Plan};
 use crate::gitlab::Project;
@@ -50,6 +51,7 @@ pub use status::status;
 pub use step::step;
 pub use teardown::teardown;
 pub use upgrade::upgrade;
+pub use usage::usage;
 pub use version::version;
 
 /// The end of a sentence about a plan: what does not work, what was not checked, and warnings.
@@ -146,11 +148,22 @@ impl Ended {
     }
 }
 
-/// The steps that the options and settings select for `setup`, with the settings and the record.
-async fn selected(outside: &Outside<'_>) -> Result<(Vec<&'static dyn AnyStep>, Known)> {
+/// The steps that the options and settings select for `setup`, with the settings and the record. `needs` tells what the
+/// command needs for these steps.
+async fn selected(
+    outside: &Outside<'_>,
+    needs: impl FnOnce(&[&'static dyn AnyStep]) -> Needs,
+) -> Result<(Vec<&'static dyn AnyStep>, Known)> {
     let options = outside.options;
-    let mut selection = engine::select(&options.only, &options.skip, options.from.as_deref())?;
-    let known = outside.settings().await?;
+    let select = || engine::select(&options.only, &options.skip, options.from.as_deref());
+    let known = outside
+        .settings_for(|settings, record| {
+            let mut selection = select().unwrap_or_default();
+            engine::drop_unasked(&mut selection, &options.only, settings, record);
+            needs(&selection)
+        })
+        .await?;
+    let mut selection = select()?;
     engine::drop_unasked(&mut selection, &options.only, &known.0, known.1.as_ref());
     Ok((selection, known))
 }

@@ -15,7 +15,7 @@ use crate::engine::{self, Plan};
 /// # Errors
 /// Failures that prevent all checks.
 pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
-    let (selection, known) = selected(outside).await?;
+    let (selection, known) = selected(outside, |_| Needs::default()).await?;
     let parts: Vec<Part> = selection.iter().filter_map(|step| step.info().part).collect();
     let opened = match outside.open(Needs { parts, ..Needs::default() }, known).await {
         Ok(session) => session.check().await.map(|()| session),

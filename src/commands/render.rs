@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::base::error::Result;
 use crate::commands::session::{Needs, Outside, Session};
-use crate::commands::setup::{open, with_stale};
+use crate::commands::setup::{self, open, with_stale};
 use crate::commands::step::write_printed;
 use crate::commands::{Ended, config, selected, write_page};
 use crate::deployment::run::Part;
@@ -20,8 +20,9 @@ pub async fn render(outside: &mut Outside<'_>) -> Result<Ended> {
     if outside.options.plan {
         return plan(outside).await;
     }
-    let known = outside.settings().await?;
-    let session = outside.open(Needs { writes: true, alone: true, ..Needs::default() }, known).await?;
+    let needs = Needs { writes: true, alone: true, ..Needs::default() };
+    let known = outside.settings_for(|_, _| needs.clone()).await?;
+    let session = outside.open(needs, known).await?;
     session.check().await?;
     session.check_owner()?;
     let steps: Vec<&'static dyn AnyStep> = STEPS
@@ -35,7 +36,7 @@ pub async fn render(outside: &mut Outside<'_>) -> Result<Ended> {
 
 /// Writes the plan of `setup` with these settings to stdout. Reads only.
 async fn plan(outside: &mut Outside<'_>) -> Result<Ended> {
-    let (selection, known) = selected(outside).await?;
+    let (selection, known) = selected(outside, setup::needs).await?;
     let session = open(outside, &selection, Needs::default(), known).await?;
     let plan = engine::plan(session.reads(), &selection).await;
     let refusals = plan.refusals();

@@ -30,8 +30,8 @@ use crate::gitlab::{self, Gitlab};
 use crate::machine;
 use crate::output::ui::Ui;
 use crate::settings::{
-    self, Completion, Inputs, Missing, Need, Reissue, Remembered, RunOptions, Settings, Source, Sourced,
-    check,
+    self, Completion, Draft, Inputs, Missing, Need, Problems, Reissue, Remembered, RunOptions, Settings,
+    Source, Sourced, check,
 };
 use crate::steps::contract::{Products, Reads, Writes};
 
@@ -57,6 +57,8 @@ pub struct Outside<'a> {
     pub opened: Rc<OnceCell<Opened>>,
     /// The end of the run, once something was connected to.
     pub deadline: OnceCell<Deadline>,
+    /// What is wrong with the options.
+    pub invalid: Problems,
     /// The answers so far, by the key of the setting.
     pub asked: Remembered,
     /// A GitLab token that was typed: no setting holds one.
@@ -83,6 +85,14 @@ pub struct Needs {
     pub rotate: Vec<Reissue>,
     /// It upgrades gitlab-runner.
     pub upgrade: bool,
+}
+
+impl Needs {
+    /// What it needs of GitLab's side: an earlier run may have recorded it.
+    fn in_gitlab(&self, record: Option<&Record>) -> Need {
+        let recorded = record.is_some() && !self.again;
+        if recorded && self.gitlab == Need::Runner { Need::Nothing } else { self.gitlab }
+    }
 }
 
 /// The settings, and the record if there is one.
@@ -286,28 +296,55 @@ impl Outside<'_> {
         self.options.yes || flag
     }
 
-    /// The settings and the record, before anything is connected.
-    pub async fn settings(&self) -> Result<(Settings, Option<Record>)> {
+    /// The settings as far as they are valid, with the record.
+    async fn draft(&self) -> Result<(Draft, Option<Record>)> {
         let mut record = None;
-        let settings = settings::resolve(&self.inputs().await?, |state_dir, deployment| {
+        let draft = settings::draft(&self.inputs().await?, self.invalid.clone(), |state_dir, deployment| {
             record = Record::load(state_dir, deployment)?;
             let settings = record.as_ref().map(|record| record.settings.clone()).unwrap_or_default();
             record = record.take().filter(|record| !record.is_commit_note());
             Ok(settings)
         })?;
+        Ok((draft, record))
+    }
+
+    /// The settings and the record, before anything is connected, for a command that needs no more of them.
+    pub async fn settings(&self) -> Result<Known> {
+        self.settings_for(|_, _| Needs { no_cluster: true, ..Needs::default() }).await
+    }
+
+    /// The settings and the record, before anything is connected. Where some are invalid and nobody is asked for missing
+    /// ones, the failure lists both: what is missing according to the needs of the command.
+    pub async fn settings_for(
+        &self,
+        needs: impl FnOnce(&Settings, Option<&Record>) -> Needs,
+    ) -> Result<Known> {
+        let (draft, record) = self.draft().await?;
+        let mut missing = Vec::new();
+        if !draft.is_valid() && !self.ui.interactive() {
+            let needs = needs(&draft.settings, record.as_ref());
+            if !needs.no_cluster {
+                let mut settings = draft.settings.clone();
+                missing =
+                    self.missing(&mut settings, record.as_ref(), &needs, false).await.unwrap_or_default();
+            }
+        }
+        let settings = draft.finish(missing)?;
         self.aim(&settings, record.as_ref().map(|record| record.settings.clone()).unwrap_or_default());
         Ok((settings, record))
     }
 
-    /// Completes the commands that are printed from now on.
     /// The settings without those of a record, for what is not about one deployment: one record that cannot be read does
     /// not hide the others.
     pub async fn unrecorded(&self) -> Result<Settings> {
-        let settings = settings::resolve(&self.inputs().await?, |_, _| Ok(Remembered::new()))?;
+        let inputs = self.inputs().await?;
+        let draft = settings::draft(&inputs, self.invalid.clone(), |_, _| Ok(Remembered::new()))?;
+        let settings = draft.finish(Vec::new())?;
         self.aim(&settings, Remembered::new());
         Ok(settings)
     }
 
+    /// Completes the commands that are printed from now on.
     fn aim(&self, settings: &Settings, recorded: settings::Remembered) {
         self.ui.aim(Completion {
             settings: settings.clone(),
@@ -340,10 +377,8 @@ impl Outside<'_> {
         } else {
             None
         };
-        let recorded = record.is_some() && !needs.again;
-        let gitlab = if recorded && needs.gitlab == Need::Runner { Need::Nothing } else { needs.gitlab };
         if !needs.no_cluster {
-            (settings, record) = self.complete((settings, record), gitlab).await?;
+            (settings, record) = self.complete((settings, record), &needs).await?;
         }
         self.aim(&settings, record.as_ref().map(|record| record.settings.clone()).unwrap_or_default());
 
@@ -611,15 +646,30 @@ impl Outside<'_> {
     }
 
     /// Asks for what is missing, or says all of it at once.
-    async fn complete(&mut self, mut known: Known, need: Need) -> Result<Known> {
+    async fn complete(&mut self, mut known: Known, needs: &Needs) -> Result<Known> {
         if self.ui.interactive() {
+            let need = needs.in_gitlab(known.1.as_ref());
             known = wizard::gaps(self, known, need).await?;
         }
         let (mut settings, record) = known;
+        let missing = self.missing(&mut settings, record.as_ref(), needs, true).await?;
+        if missing.is_empty() { Ok((settings, record)) } else { Err(settings::missing_failure(&missing)) }
+    }
+
+    /// The missing values of a command that uses the cluster. Sets the context to use. `valid`: the values that are
+    /// given are valid.
+    async fn missing(
+        &self,
+        settings: &mut Settings,
+        record: Option<&Record>,
+        needs: &Needs,
+        valid: bool,
+    ) -> Result<Vec<Missing>> {
+        let need = needs.in_gitlab(record);
         let mut missing = Vec::new();
         let gitlab = settings.missing(need, credentials::from_env(self.env).is_some());
-        let context = record.as_ref().map(|record| record.cluster.context.clone()).unwrap_or_default();
-        match self.settle_context(&mut settings, &context).await {
+        let context = record.map(|record| record.cluster.context.clone()).unwrap_or_default();
+        match self.settle_context(settings, &context).await {
             Ok((_, true)) => {}
             Ok((contexts, false)) => missing.push(Missing::new("context", without_current(&contexts))),
             Err(failure)
@@ -630,15 +680,17 @@ impl Outside<'_> {
             {
                 missing.push(Missing::new("kubeconfig", failure.message));
             }
+            // What is wrong with a kubeconfig is told once the values are right.
+            Err(_) if !valid => {}
             Err(failure) => return Err(failure),
         }
-        // Whether a runner is needed depends on the cluster. It is listed here if something else is missing anyway, so
+        // Whether a runner is needed depends on the cluster. It is listed here if something else is wrong anyway, so
         // that one message names everything.
-        let is_enough = need == Need::Runner && missing.is_empty() && settings.gitlab_url.is_some();
+        let is_enough = valid && need == Need::Runner && missing.is_empty() && settings.gitlab_url.is_some();
         if !self.ui.interactive() && !is_enough {
             missing.extend(gitlab);
         }
-        if missing.is_empty() { Ok((settings, record)) } else { Err(settings::missing_failure(missing)) }
+        Ok(missing)
     }
 }
 

@@ -25,11 +25,11 @@ use crate::steps::prune;
 /// # Errors
 /// Failures before the first change; later ones are in [`Ended`].
 pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
-    let (mut selection, mut known) = selected(outside).await?;
+    let (mut selection, mut known) = selected(outside, needs).await?;
     let need = need(&selection);
     if wizard::is_first_setup(outside, &known, need) {
         wizard::first_setup(outside, known, need).await?;
-        (selection, known) = selected(outside).await?;
+        (selection, known) = selected(outside, needs).await?;
     }
     let session = open(outside, &selection, Needs::default(), known).await?;
     let mut plan = engine::plan(session.reads(), &selection).await;
@@ -68,8 +68,13 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     Ok(done(outside, &session, &plan, changed))
 }
 
+/// What `setup` needs for these steps.
+pub(super) fn needs(selection: &[&'static dyn AnyStep]) -> Needs {
+    Needs { gitlab: need(selection), ..Needs::default() }
+}
+
 /// What these steps need of GitLab's side.
-fn need(selection: &[&'static dyn AnyStep]) -> Need {
+pub(super) fn need(selection: &[&'static dyn AnyStep]) -> Need {
     selection.iter().map(|step| step.info().gitlab).max().unwrap_or_default()
 }
 

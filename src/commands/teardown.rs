@@ -38,13 +38,14 @@ impl Removal {
 /// Failures before the first change; later ones are in [`Ended`].
 pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     let options = outside.options.clone();
-    let known = outside.settings().await?;
+    let no_cluster = options.cluster_gone;
+    let known = outside.settings_for(|_, _| Needs { no_cluster, ..Needs::default() }).await?;
     if !outside.ui.interactive() && !options.yes && !options.dry_run {
         return Err(unconfirmed("teardown")
             .hint(("to see what teardown would remove", Command::teardown("--dry-run"))));
     }
     check_record(&options, &known)?;
-    let needs = Needs { writes: !options.dry_run, no_cluster: options.cluster_gone, ..Needs::default() };
+    let needs = Needs { writes: !options.dry_run, no_cluster, ..Needs::default() };
     let session = outside.open(needs, known).await?;
     let removal = plan(&session, &options).await?;
     let refusals = removal.plan.refusals();

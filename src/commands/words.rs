@@ -1,22 +1,52 @@
 //! Words that people try because other tools have them, and the command of outrigger for each.
 
-use clap::builder::StyledStr;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-
-use crate::base::hint::program;
-
 /// Words, what they are meant to do, and the words after `outrigger` that do it.
 type Meant = (&'static [&'static str], &'static [(&'static str, &'static str)]);
 
 const WORDS: &[Meant] = &[
     (&["plan", "diff", "preview"], &[("to show the plan and change nothing", "setup --dry-run")]),
     (
-        &["apply", "up", "create", "install", "init", "start", "deploy", "run", "add", "new"],
+        &["apply", "up", "create", "install", "init", "start", "deploy", "add", "new"],
         &[("to set up the deployment", "setup")],
+    ),
+    (
+        &["run"],
+        &[
+            ("to set up the deployment", "setup"),
+            ("to run the pipeline and show its log", "run-pipeline"),
+            ("to run the launch script on a host", "run-script --host HOST"),
+        ],
+    ),
+    (
+        &["sync", "reconcile", "refresh", "repair", "fix", "ensure"],
+        &[("to show what differs from the settings", "status"), ("to put it right", "setup")],
+    ),
+    (
+        &["login", "auth", "token", "credentials"],
+        &[
+            ("to see the permissions that your GitLab access token needs", "help gitlab-token"),
+            ("to be asked for missing values, the token too", "setup"),
+        ],
     ),
     (&["register"], &[("to create the runner in GitLab", "create-runner")]),
     (
-        &["destroy", "delete", "uninstall", "down", "remove", "rm", "stop", "cleanup"],
+        &[
+            "destroy",
+            "delete",
+            "uninstall",
+            "down",
+            "remove",
+            "rm",
+            "stop",
+            "clean",
+            "cleanup",
+            "purge",
+            "reset",
+            "undo",
+            "rollback",
+            "revert",
+            "unregister",
+        ],
         &[
             ("to remove the deployment", "teardown"),
             ("to show what it would remove, and change nothing", "teardown --dry-run"),
@@ -45,7 +75,8 @@ const WORDS: &[Meant] = &[
         &[("to run the pipeline and show its log", "run-pipeline"), ("to see what there is", "status")],
     ),
     (&["get", "ls", "ps"], &[("to list the deployments", "list"), ("to look at one of them", "status")]),
-    (&["describe", "show", "info", "inspect"], &[("to look at the deployment", "status")]),
+    (&["events", "top", "watch", "wait"], &[("to wait until the runner is online", "status --wait 5m")]),
+    (&["describe", "show", "info", "inspect", "state"], &[("to look at the deployment", "status")]),
     (&["completions", "autocomplete"], &[("to print a completion script", "completion bash")]),
     (&["settings", "configure", "configuration"], &[("to print the settings", "config print")]),
     (&["export", "script", "userdata", "user-data"], &[("to write the launch script", "launch-script")]),
@@ -53,34 +84,30 @@ const WORDS: &[Meant] = &[
     (&["wizard", "interactive"], &[("to be asked for missing values", "setup")]),
 ];
 
-/// Adds to the error for an unknown command what leads to the right one. Other errors are returned as they are.
-pub fn lead(mut error: clap::Error) -> clap::Error {
-    if error.kind() != ErrorKind::InvalidSubcommand {
-        return error;
-    }
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
-    let Some((_, meant)) = WORDS.iter().find(|(words, _)| words.contains(&word.to_lowercase().as_str()))
-    else {
-        return error;
-    };
-    let tips =
-        meant.iter().map(|(purpose, words)| StyledStr::from(format!("{purpose}: {} {words}", program())));
-    // The command of the table takes the place of one that is only spelled alike.
-    error.remove(ContextKind::SuggestedSubcommand);
-    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips.collect()));
-    error
+/// What a word is meant to do, and the words after `outrigger` that do it; empty for an unknown word.
+pub fn meant(word: &str) -> &'static [(&'static str, &'static str)] {
+    let word = word.to_lowercase();
+    WORDS.iter().find(|(words, _)| words.contains(&word.as_str())).map_or(&[], |(_, meant)| meant)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::WORDS;
+    use super::{WORDS, meant};
+    use crate::base::error::Failure;
     use crate::commands::cli::{command, parse};
-    use crate::commands::step_help;
+    use crate::commands::help::Topic;
+    use crate::commands::{step_help, usage};
 
-    fn error(line: &str) -> clap::Error {
-        parse(line.split(' ').map(Into::into).collect(), &step_help()).expect_err(line)
+    fn error(line: &str) -> Failure {
+        let error = parse(line.split(' ').map(Into::into).collect(), &step_help()).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+        usage(error).expect("no help")
+    }
+
+    fn hints(line: &str) -> Vec<String> {
+        error(line).hints.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -92,11 +119,11 @@ mod tests {
             for word in *words {
                 assert!(seen.insert(word), "{word} twice");
                 assert!(commands.find_subcommand(word).is_none(), "{word} is a command");
-                let error = error(&format!("outrigger {word}"));
-                assert_eq!(error.exit_code(), 2, "{word}");
-                for (purpose, line) in *meant {
-                    let tip = format!("tip: {purpose}: outrigger {line}\n");
-                    assert!(error.to_string().contains(&tip), "{word}: {error}");
+                let tips: Vec<String> =
+                    meant.iter().map(|(purpose, line)| format!("{purpose}: outrigger {line}")).collect();
+                assert_eq!(hints(&format!("outrigger {word}")), tips);
+                if Topic::find(word).is_none() {
+                    assert_eq!(hints(&format!("outrigger help {word}")), tips);
                 }
             }
             for (_, line) in *meant {
@@ -108,35 +135,39 @@ mod tests {
 
     #[test]
     fn the_words_of_other_tools_are_known() {
-        let known = [
-            "plan",
-            "apply",
-            "destroy",
-            "delete",
-            "uninstall",
-            "check",
-            "verify",
-            "renew",
-            "update",
-            "logs",
-            "completions",
-            "create",
-            "get",
-            "init",
-            "install",
-            "up",
-            "down",
-        ];
-        for word in known {
-            assert!(error(&format!("outrigger {word}")).to_string().contains("tip: to "), "{word}");
+        let known = "plan apply destroy delete uninstall check verify renew update logs completions create get \
+                     init install up down undo rollback sync login clean rm run start describe auth events \
+                     repair fix reset unregister revert top watch wait";
+        for word in known.split_whitespace() {
+            assert!(!meant(word).is_empty(), "{word}");
         }
     }
 
     #[test]
     fn a_typing_error_keeps_its_own_suggestion() {
-        let text = error("outrigger stauts").to_string();
-        assert!(text.contains("similar subcommand") && text.contains("'status'"), "{text}");
-        let text = error("outrigger config").to_string();
-        assert!(text.contains("print"), "{text}");
+        assert_eq!(hints("outrigger stauts")[0], "did you mean: outrigger status");
+        assert_eq!(hints("outrigger create-rol")[0], "did you mean: outrigger create-role");
+        assert!(
+            hints("outrigger help exit-code").contains(&"did you mean: outrigger help exit-codes".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_missing_or_unknown_word_names_the_choices() {
+        let config = error("outrigger config");
+        assert_eq!(config.message, "outrigger config needs a command");
+        assert_eq!(config.details, [("one of".to_owned(), "print, schema".to_owned())]);
+        assert_eq!(config.hints[0].to_string(), "for example: outrigger config print");
+        let completion = error("outrigger completion");
+        assert_eq!(completion.details[0].1, "bash, zsh, fish");
+        assert_eq!(completion.hints[0].to_string(), "for example: outrigger completion bash");
+        let elsewhere = error("outrigger status --prune");
+        assert_eq!(
+            elsewhere.details,
+            [("because".to_owned(), "--prune is a flag of outrigger setup".to_owned())]
+        );
+        let help = error("outrigger help foo");
+        assert_eq!(help.message, "there is no command or topic \"foo\"");
+        assert!(help.details[0].1.contains("create-role") && help.details[1].1.contains("gitlab-token"));
     }
 }

@@ -40,7 +40,7 @@ pub async fn read(run: &Run, intake: &Intake, extra: &Table) -> Result<Option<Ta
         missing.push(Missing::new("cacheAccount", "the storage account"));
     }
     if !missing.is_empty() {
-        return Err(missing_failure(missing));
+        return Err(missing_failure(&missing));
     }
     let secrets = match &settings.cache_credentials_file {
         Some(path) => credentials(kind, &path.value, intake).await?,

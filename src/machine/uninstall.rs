@@ -31,7 +31,7 @@ impl<'a> Uninstall<'a> {
     pub fn of(settings: &'a Settings, record: &'a Record) -> Result<Self> {
         let Some(url) = &settings.gitlab_url else {
             let note = "the URL in the entry on the host, such as https://gitlab.com";
-            return Err(missing_failure(vec![Missing::new("gitlabUrl", note)]));
+            return Err(missing_failure(&[Missing::new("gitlabUrl", note)]));
         };
         let recorded = record.cluster.server.trim_end_matches('/');
         let given = settings.kubernetes_host.as_ref().map(|host| host.value.as_str());

@@ -5,17 +5,16 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use crate::base::error::{Failure, Id, Kind};
-use crate::base::event::{End, Event, Fold, Mark, Reporter, Summary};
+use crate::base::error::Kind;
+use crate::base::event::{Event, Fold, Mark, Reporter, Summary};
 use crate::base::hint::{Command, as_called};
 use crate::base::message;
 use crate::base::text::human_duration;
 use crate::output::{Human, json_data, json_line, json_page};
-use crate::settings::{self, Completion, Output, RunOptions};
+use crate::settings::{Completion, Output, RunOptions};
 
 /// The interval of lines about the same wait, without spinners.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -274,48 +273,18 @@ impl Ui {
         self.lock().out(text.as_bytes())
     }
 
-    /// Prints clap's help to stdout, or its error to stderr, and returns the exit code.
-    ///
-    /// An error repeats the command line, which is outside text and may contain a misplaced token.
-    pub fn usage(&self, mut error: clap::Error) -> u8 {
-        if error.use_stderr() {
-            let said: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
-            for (kind, value) in said {
-                let value = match value {
-                    ContextValue::String(text) => ContextValue::String(message::line(&text)),
-                    ContextValue::Strings(all) => {
-                        ContextValue::Strings(all.iter().map(|text| message::line(text)).collect())
-                    }
-                    other => other,
-                };
-                error.insert(kind, value);
-            }
-        }
-        let text = error.render();
-        if error.use_stderr() && self.output == Output::Json {
-            let failure = usage_failure(&error, &text.to_string());
-            let exit = failure.kind.exit_code();
-            self.event(&Event::Failed(failure));
-            let text = "Nothing was changed.".to_owned();
-            self.event(&Event::Finished(Box::new(End { exit, text, ..End::default() })));
-            return exit;
-        }
+    /// Prints clap's help: to stdout, or to stderr if nobody asked for it.
+    pub fn help(&self, help: &clap::Error) {
+        let text = help.render();
+        let human = if help.use_stderr() { &self.human } else { &self.paper };
+        let text = if human.colour { text.ansi().to_string() } else { text.to_string() };
+        let text = as_called(&text);
         let mut inner = self.lock();
-        if error.use_stderr() {
-            let plain = message::lines(&text.to_string());
-            // clap's own colour is used only if nothing had to be removed or masked.
-            let unchanged = plain == text.to_string();
-            inner.err(&if self.human.colour && unchanged { text.ansi().to_string() } else { plain });
-            let failure = usage_failure(&error, &text.to_string());
-            let more = Command::page(format!("explain {}", failure.id));
-            inner.err(&format!("\nmore: {more}\nNothing was changed.     exit 2\n"));
-            2
+        if help.use_stderr() {
+            inner.err(&text);
         } else {
-            let text = if self.paper.colour { text.ansi().to_string() } else { text.to_string() };
-            let text = as_called(&text);
             // A closed stdout is not an error for help.
             let _ = inner.out(text.as_bytes());
-            u8::from(error.exit_code() != 0) * 2
         }
     }
 
@@ -425,35 +394,6 @@ impl Ui {
         let text = text + &human.render(event);
         self.quietly(|| if is_report { inner.out_text(&text) } else { inner.err(&text) });
     }
-}
-
-/// clap's error as a failure, for JSON. Its text is the error itself, a tip, the usage and where to read more, as
-/// paragraphs.
-fn usage_failure(error: &clap::Error, text: &str) -> Failure {
-    // Where a command is missing, clap's text is the whole help.
-    let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-    let text = if is_help { "a command is required" } else { text };
-    let mut paragraphs = text.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty());
-    let first = paragraphs.next().unwrap_or_default();
-    let first = first.strip_prefix("error: ").unwrap_or(first);
-    let mut failure = Failure::new(Id::InvalidInput, first);
-    for paragraph in paragraphs {
-        let (label, rest) = paragraph.split_once(':').unwrap_or(("", paragraph));
-        match label.to_ascii_lowercase().as_str() {
-            label @ ("tip" | "usage") => failure = failure.detail(label, rest.trim()),
-            _ if paragraph.contains("--help") => {}
-            _ => failure = failure.detail("", paragraph),
-        }
-    }
-    let flag = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(flag)) => flag.split([' ', '=']).next().unwrap_or_default().to_owned(),
-        Some(ContextValue::Strings(flags)) => flags.join(" "),
-        _ => String::new(),
-    };
-    if let Some(field) = settings::field_of_flag(&flag, first) {
-        failure.fields = Box::new([field]);
-    }
-    failure.hint(("to list commands and flags", Command::page("--help")))
 }
 
 impl Reporter for Ui {

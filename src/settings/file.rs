@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::check::escaped;
 use super::row::{Group, Kind, Row};
 use super::table::{SETTINGS, setting};
-use crate::base::error::{Command, Failure, Id, Result};
+use crate::base::error::{Failure, Id, Result};
 use crate::base::text;
 use crate::base::yaml::{self, DuplicateKeys, Spanned};
 
@@ -22,6 +22,15 @@ pub(super) const FORMAT: [(&str, &str); 2] = [("apiVersion", "outrigger.dev/v1al
 
 /// Key to values and line of the key.
 pub type FileValues = BTreeMap<&'static str, (Vec<String>, u64)>;
+
+/// What is wrong with a line.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub line: u64,
+    /// The setting, also if its name is only spelled alike.
+    pub row: Option<&'static Row>,
+    pub text: String,
+}
 
 /// The mapping with its duplicate keys.
 struct Pairs(Vec<(Spanned<String>, Value)>);
@@ -56,8 +65,9 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// Parses a settings file; the failure (OR0203) contains all problems.
-pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
+/// Parses a settings file. Returns the valid values and all problems of its lines; fails (OR0203) for a file that is no
+/// mapping in YAML.
+pub fn parse(path: &Path, text: &str) -> Result<(FileValues, Vec<Problem>)> {
     let failure = |message: String| Failure::new(Id::SettingsFile, message);
     if text.len() > LONGEST {
         return Err(failure(format!("settings file {} is larger than 1 MiB", path.display())));
@@ -72,43 +82,43 @@ pub fn parse(path: &Path, text: &str) -> Result<FileValues> {
     let (mut values, mut problems) = (FileValues::new(), Vec::new());
     for (key, value) in pairs {
         let (key, line) = (key.value, key.referenced.line());
-        let mut problem = |text: String| problems.push((format!("line {line}"), text));
+        let mut problem = |row, text: String| problems.push(Problem { line, row, text });
         if let Some((name, expected)) = FORMAT.iter().find(|(name, _)| *name == key) {
             if value != *expected {
                 let given = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                problem(format!("{name} is {}, but this outrigger reads {expected}", escaped(&given)));
+                let text = format!("{name} is {}, but this outrigger reads {expected}", escaped(&given));
+                problem(None, text);
             }
             continue;
         }
         if let Some((row, risk)) = consent(&key) {
-            problem(format!("{key} is consent and must be given on the command line: {} {risk}", row.dashed));
+            let text =
+                format!("{key} is consent and must be given on the command line: {} {risk}", row.dashed);
+            problem(Some(row), text);
             continue;
         }
         let Some(row) = setting(&key) else {
-            let near = nearest(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
-            problem(format!("unknown setting {}{near}", escaped(&key)));
+            let near = nearest(&key);
+            let meant = near.map_or_else(String::new, |row| format!("; did you mean {}?", row.key));
+            problem(near, format!("unknown setting {}{meant}", escaped(&key)));
             continue;
         };
         if row.group == Group::Consent {
-            problem(format!("{key} is consent and must be given on the command line: {}", row.dashed));
+            let text = format!("{key} is consent and must be given on the command line: {}", row.dashed);
+            problem(Some(row), text);
             continue;
         }
         if values.contains_key(row.key) {
-            problem(format!("duplicate key {key}"));
+            problem(Some(row), format!("duplicate key {key}"));
             continue;
         }
         match scalars(&value, row.kind) {
             Ok(list) if value.is_null() => drop(list),
             Ok(list) => drop(values.insert(row.key, (list, line))),
-            Err(why) => problem(format!("{key} {why}")),
+            Err(why) => problem(Some(row), format!("{key} {why}")),
         }
     }
-    if problems.is_empty() {
-        return Ok(values);
-    }
-    let mut failure = failure(format!("invalid settings file {}", path.display()));
-    failure.details = problems;
-    Err(failure.hint(Command::page("help settings")))
+    Ok((values, problems))
 }
 
 fn scalars(value: &Value, kind: Kind) -> Result<Vec<String>, String> {
@@ -148,10 +158,10 @@ fn consent(key: &str) -> Option<(&'static Row, &'static str)> {
     SETTINGS.iter().find_map(named)
 }
 
-/// The key that `key` or a flag of this spelling probably means.
-fn nearest(key: &str) -> Option<&'static str> {
+/// The setting that `key` or a flag of this spelling probably means.
+fn nearest(key: &str) -> Option<&'static Row> {
     let meant = text::closest(key, SETTINGS.iter().flat_map(|row| [row.key, row.flag]))?;
-    SETTINGS.iter().find(|row| row.key == meant || row.flag == meant).map(|row| row.key)
+    SETTINGS.iter().find(|row| row.key == meant || row.flag == meant)
 }
 
 #[cfg(test)]
@@ -161,9 +171,14 @@ mod tests {
 
     use super::parse;
 
+    fn problems(text: &str) -> Vec<String> {
+        let (_, problems) = parse(Path::new("o.yaml"), text).expect("a mapping");
+        problems.iter().map(|one| format!("line {}: {}", one.line, one.text)).collect()
+    }
+
     #[test]
     fn reads_scalars_lists_and_null() {
-        let values = parse(
+        let (values, _) = parse(
             Path::new("o.yaml"),
             "# mine\ntags: [a, b]\nnamespace: jobs\nlockMetadata: true\ncontext:\nuseNamespaces: x, y\n",
         )
@@ -173,19 +188,14 @@ mod tests {
         assert_eq!(values["lockMetadata"].0, ["true"]);
         assert_eq!(values["useNamespaces"].0, ["x", "y"]);
         assert!(!values.contains_key("context"));
-        assert!(parse(Path::new("o.yaml"), "").expect("empty is fine").is_empty());
+        assert!(parse(Path::new("o.yaml"), "").expect("empty is fine").0.is_empty());
     }
 
     #[test]
     fn reports_all_problems_with_their_lines() {
-        let failure = parse(
-            Path::new("o.yaml"),
-            "namespace: a\nnamspace: b\ngitlab-url: x\nnamespace: c\nlockMetadata: maybe\nrunnerVersion: 19.10\nfoo: 1\nprune: true\n",
-        )
-        .expect_err("invalid");
-        let shown: Vec<_> = failure.details.iter().map(|(a, b)| format!("{a}: {b}")).collect();
+        let text = "namespace: a\nnamspace: b\ngitlab-url: x\nnamespace: c\nlockMetadata: maybe\nrunnerVersion: 19.10\nfoo: 1\nprune: true\n";
         assert_eq!(
-            shown,
+            problems(text),
             [
                 "line 2: unknown setting \"namspace\"; did you mean namespace?",
                 "line 3: unknown setting \"gitlab-url\"; did you mean gitlabUrl?",
@@ -196,18 +206,16 @@ mod tests {
                 "line 8: prune is consent and must be given on the command line: --prune",
             ]
         );
-        assert_eq!((failure.id, failure.kind.exit_code()), (Id::SettingsFile, 2));
     }
 
     #[test]
     fn a_file_may_say_its_version_and_kind_which_are_checked() {
-        let parse = |text: &str| parse(Path::new("o.yaml"), text);
-        let values = parse("apiVersion: outrigger.dev/v1alpha1\nkind: Settings\ntags: [a]\n").expect("valid");
+        let text = "apiVersion: outrigger.dev/v1alpha1\nkind: Settings\ntags: [a]\n";
+        let (values, wrong) = parse(Path::new("o.yaml"), text).expect("valid");
+        assert!(wrong.is_empty());
         assert_eq!(values.keys().collect::<Vec<_>>(), [&"tags"]);
-        let failure = parse("apiVersion: outrigger.dev/v9\nkind:\n").expect_err("a newer version");
-        let shown: Vec<_> = failure.details.iter().map(|(a, b)| format!("{a}: {b}")).collect();
         assert_eq!(
-            shown,
+            problems("apiVersion: outrigger.dev/v9\nkind:\n"),
             [
                 "line 1: apiVersion is \"outrigger.dev/v9\", but this outrigger reads outrigger.dev/v1alpha1",
                 "line 2: kind is \"null\", but this outrigger reads Settings",
@@ -217,7 +225,7 @@ mod tests {
 
     #[test]
     fn refuses_a_malformed_file() {
-        for text in ["a: [", "- x", "just text", "tags: {a: b}", "a: 1\n---\nb: 2"] {
+        for text in ["a: [", "- x", "just text", "a: 1\n---\nb: 2"] {
             assert_eq!(parse(Path::new("o.yaml"), text).expect_err(text).id, Id::SettingsFile);
         }
     }

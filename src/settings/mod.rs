@@ -24,12 +24,12 @@ pub use check::is_older;
 pub use host::Host;
 pub use options::{OPTIONS, RunOptions, run_options};
 pub use paste::{Completion, flags};
-pub use resolve::{Remembered, field_of_flag, resolve};
+pub use resolve::{Draft, Problems, Remembered, draft, field_of_flag, missing_failure, resolve};
 pub use row::{Group, Kind, Row};
 pub use schema::schema;
 pub use table::*;
 pub use value::{CacheType, InstallMethod, Output, Place, PodSecurity, Reissue, Risk, Secrets};
-pub use view::{Missing, Need, missing_failure};
+pub use view::{Missing, Need};
 
 /// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-use super::resolve::Reader;
+use super::resolve::{Problems, Reader};
 use super::row::Group::{Connection, Consent, Output, Run};
 use super::row::{Group, Row, Spelling, spelled, table};
 use super::value::{One, Output as Format, Shape, Values};
 use super::{Source, check, table::SETTINGS};
-use crate::base::error::Result;
 
 table! {
     /// The options of one run, which are not recorded.
@@ -19,7 +18,7 @@ table! {
     RunOptions, OPTIONS;
     config: Option<PathBuf>,
         "FILE", Connection, "Settings file (YAML)";
-    output: Format,
+    output: Format => format,
         "FORMAT", Output, "Output format".short('o');
     quiet: bool,
         "", Output, "Print only errors, warnings and the last line".short('q');
@@ -76,7 +75,8 @@ table! {
         "", Run, "List without the line of column names";
 }
 
-pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Result<RunOptions> {
+/// The options, of which invalid ones have their defaults, and what is wrong with them.
+pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> (RunOptions, Problems) {
     let mut reader = Reader::new(matches, env);
     let options = RunOptions::read(&mut reader);
     reader.problems.extend(consent_by_environment(env));
@@ -86,7 +86,12 @@ pub fn run_options(matches: &ArgMatches, env: &BTreeMap<String, String>) -> Resu
     if options.uninstall && options.print_commands {
         reader.problems.push(("--uninstall".to_owned(), "cannot be used with --print-commands".to_owned()));
     }
-    reader.finish(options)
+    (options, reader.into_problems())
+}
+
+/// One of the formats of all commands, or that of `list`.
+fn format(text: &str) -> Result<Format, String> {
+    Format::parse(text).map_err(|_| "is neither human nor json, nor name, which is only for list".to_owned())
 }
 
 /// Refuses consent by environment variables: they are set without knowledge of what the run will do.

@@ -12,27 +12,128 @@ use super::options::OPTIONS;
 use super::row::{Group, Kind, Row};
 use super::table::SETTINGS;
 use super::value::{Place, Reissue, Shape, Values};
+use super::view::{Missing, listed};
 use super::{Inputs, Settings, Source, Sourced};
-use crate::base::error::{Failure, Field, Id, Result};
-use crate::base::text;
+use crate::base::error::{Command, Failure, Field, Id, Result};
+use crate::base::text::count;
 
 /// Values by settings key, in the record and in the annotation.
 pub type Remembered = BTreeMap<String, Vec<String>>;
 
-/// Resolves all settings. `remembered` gets the state directory and the deployment and returns the recorded
-/// settings. Fails with OR0203 for the settings file, with OR0202 for all invalid values, and with the error of
-/// `remembered`.
+/// Settings of which some may be invalid: these have their defaults here, or no value.
+pub struct Draft {
+    pub settings: Settings,
+    problems: Problems,
+}
+
+/// What is wrong with the values that are given.
+#[derive(Clone, Debug, Default)]
+pub struct Problems {
+    /// The settings file and what is wrong with its lines.
+    file: Option<(PathBuf, Vec<file::Problem>)>,
+    /// The label, which begins with the flag, the variable or the key, and what is wrong.
+    values: Vec<(String, String)>,
+    /// The keys of the settings that are given and invalid.
+    refused: BTreeSet<&'static str>,
+}
+
+impl Problems {
+    pub fn is_empty(&self) -> bool {
+        self.file.is_none() && self.values.is_empty()
+    }
+
+    /// Adds an invalid value of this flag.
+    pub fn add(&mut self, flag: &str, text: &str) {
+        self.values.push((flag.to_owned(), text.to_owned()));
+    }
+
+    /// One failure with everything that is wrong or missing; `None` if nothing is. A value that is invalid is not
+    /// also missing.
+    pub fn failure(self, mut missing: Vec<Missing>) -> Option<Failure> {
+        // Without the name of the deployment it is not known what its record holds.
+        if ["deployment", "stateDir"].iter().any(|key| self.refused.contains(key)) {
+            missing.clear();
+        }
+        missing.retain(|one| !one.key().is_some_and(|key| self.refused.contains(key)));
+        let is_any = !self.is_empty() || !missing.is_empty();
+        is_any.then(|| self.told(&missing))
+    }
+
+    fn told(self, missing: &[Missing]) -> Failure {
+        let said = [(self.values.len(), "invalid value"), (missing.len(), "missing value")];
+        let said = said.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(n, what));
+        let said = said.collect::<Vec<_>>().join(", ");
+        let mut failure = match &self.file {
+            Some((path, _)) => {
+                let others = if said.is_empty() { said } else { format!("; {said}") };
+                Failure::new(Id::SettingsFile, format!("invalid settings file {}{others}", path.display()))
+                    .hint(("to list all keys", Command::page("help settings")))
+            }
+            None if self.values.is_empty() => Failure::new(Id::MissingInput, said),
+            None => Failure::new(Id::InvalidInput, said),
+        };
+        let mixed = !self.is_empty();
+        let mut fields = Vec::new();
+        for problem in self.file.into_iter().flat_map(|(_, problems)| problems) {
+            let label = format!("line {}", problem.line);
+            if let Some(row) = problem.row {
+                fields.push(field_of(Some(row), &label, &problem.text));
+            }
+            failure.details.push((label, problem.text));
+        }
+        fields.extend(self.values.iter().map(|(label, text)| field(label, text)));
+        fields.extend(missing.iter().map(Missing::field));
+        failure.fields = fields.into();
+        failure.details.extend(self.values);
+        failure.details.extend(listed(missing, mixed));
+        failure
+    }
+}
+
+/// The failure that lists all missing values (OR0201, exit 2).
+pub fn missing_failure(missing: &[Missing]) -> Failure {
+    Problems::default().told(missing)
+}
+
+impl Draft {
+    pub fn is_valid(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// The settings, or the failure for all that is invalid (OR0202, OR0203) together with what is `missing`.
+    pub fn finish(self, missing: Vec<Missing>) -> Result<Settings> {
+        self.problems.failure(missing).map_or(Ok(self.settings), Err)
+    }
+}
+
+/// Resolves all settings. Fails as [`draft`], with OR0203 for the settings file, and with OR0202 for all invalid
+/// values.
 pub fn resolve(
     inputs: &Inputs,
     remembered: impl FnOnce(&Path, &str) -> Result<Remembered>,
 ) -> Result<Settings> {
+    draft(inputs, Problems::default(), remembered)?.finish(Vec::new())
+}
+
+/// Resolves the settings as far as they are valid. `options` are the problems of the run's options. `remembered` gets
+/// the state directory and the deployment and returns the recorded settings. Fails for a settings file that is not
+/// YAML, and with the error of `remembered`.
+pub fn draft(
+    inputs: &Inputs,
+    options: Problems,
+    remembered: impl FnOnce(&Path, &str) -> Result<Remembered>,
+) -> Result<Draft> {
     let mut read = Reader::new(inputs.matches, inputs.env);
     read.home = inputs.home.as_deref();
     read.noted = inputs.noted.as_ref();
     read.asked = Some(&inputs.asked);
+    let mut of_file = None;
     if let Some((path, text)) = &inputs.file {
-        read.file = file::parse(path, text)?;
+        let (values, problems) = file::parse(path, text)?;
+        read.file = values;
         read.file_path = Some(path);
+        read.refused.extend(problems.iter().filter_map(|problem| problem.row).map(|row| row.key));
+        of_file = Some((path.clone(), problems)).filter(|(_, problems)| !problems.is_empty());
     }
     // The location of the record depends on settings that are not in the record.
     let mut settings = Settings::read(&mut read);
@@ -44,7 +145,8 @@ pub fn resolve(
     settings = Settings::read(&mut read);
     settings.state_dir = read.state_dir(settings.state_dir);
     read.rules(inputs.file.as_ref().map(|(path, _)| path.as_path()), &mut settings);
-    read.finish(settings)
+    let values = options.values.into_iter().chain(read.problems).collect();
+    Ok(Draft { settings, problems: Problems { file: of_file, values, refused: read.refused } })
 }
 
 /// Reads rows from all sources and collects their problems.
@@ -80,16 +182,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value, or OR0202 with all problems.
-    pub(super) fn finish<T>(self, value: T) -> Result<T> {
-        if self.problems.is_empty() {
-            return Ok(value);
-        }
-        let count = self.problems.len();
-        let mut failure = Failure::new(Id::InvalidInput, text::count(count, "invalid value"));
-        failure.fields = self.problems.iter().map(|(label, text)| field(label, text)).collect();
-        failure.details = self.problems;
-        Err(failure)
+    pub(super) fn into_problems(self) -> Problems {
+        Problems { file: None, values: self.problems, refused: self.refused }
     }
 
     /// The field of a row.
@@ -329,7 +423,10 @@ pub fn field_of_flag(flag: &str, text: &str) -> Option<Field> {
 fn field(label: &str, text: &str) -> Field {
     let name = label.split(' ').next().unwrap_or_default();
     let is = |row: &&Row| row.dashed == name || row.key == name || row.variables().any(|one| one == name);
-    let row = SETTINGS.iter().chain(OPTIONS).find(is);
+    field_of(SETTINGS.iter().chain(OPTIONS).find(is), label, text)
+}
+
+fn field_of(row: Option<&'static Row>, label: &str, text: &str) -> Field {
     Field {
         label: label.to_owned(),
         missing: false,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Completion, Inputs, Need, Risk, Settings, Source, missing_failure, resolve, run_options, shell_word,
+    Completion, Draft, Inputs, Need, Risk, Settings, Source, draft, missing_failure, resolve, run_options,
+    shell_word,
 };
 use super::{Kind, OPTIONS, Row, SETTINGS};
 use crate::base::error::{Command, Failure, Id};
@@ -23,6 +24,16 @@ fn run(
     file: Option<&str>,
     recorded: &[(&str, &[&str])],
 ) -> Result<Settings, Failure> {
+    drafted(args, env, file, recorded)?.finish(Vec::new())
+}
+
+/// With the problems of the options.
+fn drafted(
+    args: &[&str],
+    env: &Env,
+    file: Option<&str>,
+    recorded: &[(&str, &[&str])],
+) -> Result<Draft, Failure> {
     let recorded = recorded
         .iter()
         .map(|(k, v)| ((*k).to_owned(), v.iter().map(|v| (*v).to_owned()).collect()))
@@ -35,7 +46,7 @@ fn run(
         asked: BTreeMap::new(),
         home: Some(PathBuf::from("/home/me")),
     };
-    resolve(&inputs, |_, _| Ok(recorded))
+    draft(&inputs, run_options(inputs.matches, env).1, |_, _| Ok(recorded))
 }
 
 /// Valid values of a row for flag, environment, file and record, as `view` returns them.
@@ -281,7 +292,7 @@ fn lists_all_missing_values() {
     let settings = run(&[], &Env::new(), None, &[]).expect("valid");
     assert!(settings.missing(Need::Nothing, false).is_empty());
     assert_eq!(settings.missing(Need::Runner, true).len(), 2);
-    let failure = missing_failure(settings.missing(Need::Runner, false));
+    let failure = missing_failure(&settings.missing(Need::Runner, false));
     assert_eq!(failure.message, "3 missing values");
     let flags: Vec<&str> = failure.details.iter().map(|(flag, _)| flag.as_str()).collect();
     assert_eq!(flags, ["--gitlab-url URL", "--gitlab-token-file PATH", "--project PATH|ID"]);
@@ -294,6 +305,51 @@ fn lists_all_missing_values() {
     assert_eq!(given.missing(Need::Project, false).len(), 2, "its pipeline needs two values");
     let group = run(&["--group", "a", "--gitlab-url", "h"], &Env::new(), None, &[]).expect("valid");
     assert!(group.missing(Need::Runner, true).is_empty());
+}
+
+/// The failure for all that is invalid, and for what the runner of this draft needs besides.
+fn all_wrong(args: &[&str], file: Option<&str>) -> Failure {
+    let draft = drafted(args, &Env::new(), file, &[]).expect("a draft");
+    let missing = draft.settings.missing(Need::Runner, false);
+    draft.finish(missing).expect_err("invalid")
+}
+
+fn labels(failure: &Failure) -> Vec<&str> {
+    failure.details.iter().map(|(label, _)| label.as_str()).collect()
+}
+
+#[test]
+fn one_failure_lists_invalid_and_missing_values() {
+    let failure = all_wrong(&["--gitlab-url", "http://a b", "--exit-code", "--tags", "x,,y"], None);
+    assert_eq!(
+        (failure.id, failure.message.as_str()),
+        (Id::InvalidInput, "3 invalid values, 2 missing values")
+    );
+    let expected = ["--exit-code", "--tags", "--gitlab-url", "--gitlab-token-file PATH", "--project PATH|ID"];
+    let mut told = labels(&failure);
+    told[1..3].sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(told, expected);
+    let missing =
+        |flag: &str| failure.fields.iter().find(|field| field.flag == Some(flag)).map(|field| field.missing);
+    assert_eq!(missing("--gitlab-url"), Some(false), "an invalid value is not missing");
+    assert_eq!(missing("--project"), Some(true));
+    assert_eq!(failure.fields.len(), 5);
+
+    let nameless = all_wrong(&["--deployment", "Upper"], None);
+    assert_eq!(labels(&nameless), ["--deployment"], "what the record holds is not known");
+}
+
+#[test]
+fn one_failure_lists_problems_of_the_settings_file_and_of_other_sources() {
+    let failure = all_wrong(&["--namespace", "a_b"], Some("gitlab-url: h\nproject: [a, b]\nfoo: 1\n"));
+    assert_eq!(failure.id, Id::SettingsFile);
+    assert_eq!(failure.message, "invalid settings file /etc/o.yaml; 1 invalid value, 1 missing value");
+    assert_eq!(labels(&failure), ["line 1", "line 2", "line 3", "--namespace", "--gitlab-token-file PATH"]);
+    let keys: Vec<_> = failure.fields.iter().map(|field| (field.key, field.missing)).collect();
+    let invalid = |key| (Some(key), false);
+    assert_eq!(keys, [invalid("gitlabUrl"), invalid("project"), invalid("namespace"), (None, true)]);
+    let alone = run(&[], &Env::new(), Some("foo: 1\n"), &[]).expect_err("unknown");
+    assert_eq!((alone.message.as_str(), alone.kind.exit_code()), ("invalid settings file /etc/o.yaml", 2));
 }
 
 #[test]
@@ -452,11 +508,16 @@ fn reads_run_options_from_flags_and_environment() {
         ("OUTRIGGER_OUTPUT".to_owned(), "json".to_owned()),
         ("OUTRIGGER_DRY_RUN".to_owned(), "1".to_owned()),
     ]);
-    let options = run_options(&matches(&["-vv", "--only", "create-role,issue-token"]), &env).expect("valid");
+    let (options, invalid) = run_options(&matches(&["-vv", "--only", "create-role,issue-token"]), &env);
+    assert!(invalid.is_empty());
     assert_eq!(options.output, super::Output::Json);
     assert_eq!((options.verbose, options.dry_run, options.quiet), (2, true, false));
     assert_eq!(options.only, ["create-role", "issue-token"]);
-    assert_eq!(run_options(&matches(&["--exit-code"]), &Env::new()).expect_err("needs").id, Id::InvalidInput);
+    assert_eq!(refused_options(&["--exit-code"], &Env::new()).id, Id::InvalidInput);
+}
+
+fn refused_options(args: &[&str], env: &Env) -> Failure {
+    run_options(&matches(args), env).1.failure(Vec::new()).expect("a refused option")
 }
 
 #[test]
@@ -467,7 +528,7 @@ fn refuses_consent_in_the_environment() {
     for row in consents {
         let name = format!("OUTRIGGER_{}", row.flag.to_uppercase().replace('-', "_"));
         let env = Env::from([(name.clone(), "true".to_owned())]);
-        let failure = run_options(&matches(&[]), &env).expect_err(row.flag);
+        let failure = refused_options(&[], &env);
         assert_eq!((failure.id, failure.details[0].0.as_str()), (Id::InvalidInput, name.as_str()));
         assert!(failure.details[0].1.contains(row.dashed), "{:?}", failure.details);
     }
@@ -490,7 +551,7 @@ fn flags_of_earlier_versions_accept_the_same_risks() {
     let refused = run(&[], &Env::new(), Some("allowTemporaryEdit: true\n"), &[]).expect_err("consent");
     assert!(refused.details[0].1.ends_with("--accept temporary-edit"), "{refused:?}");
     let env = Env::from([("OUTRIGGER_ACCEPT_LIFETIME".to_owned(), "1".to_owned())]);
-    let refused = run_options(&matches(&[]), &env).expect_err("consent");
+    let refused = refused_options(&[], &env);
     assert!(refused.details[0].1.ends_with("--accept lifetime"), "{refused:?}");
 }
 

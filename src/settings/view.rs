@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::paste::anywhere;
 use super::table::setting;
 use super::{Risk, Row, SETTINGS, Settings};
-use crate::base::error::{Failure, Field, Id};
-use crate::base::text::count;
+use crate::base::error::Field;
 
 /// The settings of GitLab that a command needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +60,12 @@ impl Missing {
         }
     }
 
-    fn field(&self) -> Field {
+    /// The key of the setting.
+    pub(super) fn key(&self) -> Option<&'static str> {
+        self.row.map(|row| row.key)
+    }
+
+    pub(super) fn field(&self) -> Field {
         let (flag, key) = (self.row.map(|row| row.dashed), self.row.map(|row| row.key));
         // A token is given in a variable, and never in the settings file.
         let is_token = self.env == TOKEN_VARIABLE;
@@ -76,17 +80,17 @@ impl Missing {
     }
 }
 
-/// The failure that lists all missing values (OR0201, exit 2).
-pub fn missing_failure(missing: Vec<Missing>) -> Failure {
+/// The lines of the missing values, in columns. Among invalid ones (`mixed`) each says that it is missing.
+pub(super) fn listed(missing: &[Missing], mixed: bool) -> Vec<(String, String)> {
     let width =
         |of: fn(&Missing) -> &String| missing.iter().map(|m| of(m).chars().count()).max().unwrap_or(0);
     let (env, key) = (width(|m| &m.env), width(|m| &m.file_key));
-    let mut failure = Failure::new(Id::MissingInput, count(missing.len(), "missing value"));
-    failure.fields = missing.iter().map(Missing::field).collect();
-    missing.into_iter().fold(failure, |failure, m| {
-        let text = format!("{:env$}   {:key$}   {}", m.env, m.file_key, m.note);
-        failure.detail(m.flag, text.trim_end())
-    })
+    let line = |m: &Missing| {
+        let said = if mixed { "missing, " } else { "" };
+        let text = format!("{:env$}   {:key$}   {said}{}", m.env, m.file_key, m.note);
+        (m.flag.clone(), text.trim_end().to_owned())
+    };
+    missing.iter().map(line).collect()
 }
 
 impl Settings {

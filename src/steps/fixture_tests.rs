@@ -50,7 +50,7 @@ impl World {
             job_account: names.job_account().name,
             names,
             settings,
-            options: run_options(&matches, &env).expect("options"),
+            options: run_options(&matches, &env).0,
             now: "2026-01-01T00:00:00Z".parse().expect("a time"),
             nonce: "0000abcd".to_owned(),
             alone: false,

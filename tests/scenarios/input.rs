@@ -91,6 +91,40 @@ pub fn nothing_given(bed: &dyn Bed) {
     let _ = output.says("--kubeconfig").says("--gitlab-url").says("--runner-token-file").says("OUTRIGGER_");
 }
 
+/// What is invalid and what is missing is told at once, in text and as JSON.
+pub fn invalid_and_missing(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let bare = |command: &str| {
+        let command = scene.home.outrigger(command).flag("--deployment", &scene.deployment);
+        command.arg("--non-interactive").flag("--kubeconfig", scene.kubeconfig())
+    };
+    let wrong = ["--namespace", "a_b", "--tags", "one,", "--exit-code"];
+    let setup = || bare("setup").args(wrong);
+    setup().fails("OR0202");
+    let output = refused(bed, &scene.home, &setup(), 2).says("3 invalid values, 3 missing values");
+    let _ = output
+        .says("needs --dry-run")
+        .says("--gitlab-url")
+        .says("GITLAB_TOKEN")
+        .says("missing, such as platform/hello");
+    let json = refused(bed, &scene.home, &setup().args(["-o", "json"]), 2).stdout();
+    let error = json.lines().find(|line| line.contains(r#""type":"error""#)).expect("an error");
+    for (problem, number) in [("invalid", 3), ("missing", 3)] {
+        let found = error.matches(&format!(r#""problem":"{problem}""#)).count();
+        assert_eq!(found, number, "{problem}: {error}");
+    }
+    // With an unknown step it is not known what is missing.
+    let only = setup().args(["--only", "create-rol", "--skip", "nothing"]);
+    let output = refused(bed, &scene.home, &only, 2).says("5 invalid values").never_says("missing");
+    let _ = output.says("did you mean create-role?").says("steps are preflight, ");
+    // The step for which nothing of GitLab is missing.
+    let role = bare("create-role").args(["--namespace", "a_b"]);
+    let _ = refused(bed, &scene.home, &role, 2).says("1 invalid value").never_says("missing");
+    // An invalid value is no missing one.
+    let url = bare("create-runner").args(["--gitlab-url", "ftp://x"]);
+    let _ = refused(bed, &scene.home, &url, 2).says("1 invalid value, 2 missing values");
+}
+
 pub fn no_kubeconfig(bed: &dyn Bed) {
     let scene = Scene::new(bed, User::Admin);
     let absent = scene.home.path().join("absent.kubeconfig");
@@ -217,7 +251,6 @@ pub fn bad_names(bed: &dyn Bed) {
     assert!(matches!(same.code, Some(2 | 3)), "equal namespaces are refused\n{same}");
     // Whatever else is wrong is said with the deployment's name, not one by one.
     let all = scene.setup().flag("--deployment", "Upper").flag("--namespace", "a_b").flag("--timeout", "5x");
-    all.fails("OR0202");
     let output = refused(bed, &scene.home, &all, 2).says("3 invalid values").says("--deployment");
     let _ = output.says("--namespace").says("--timeout");
     let command = scene.setup().arg("--no-such-flag");
@@ -415,7 +448,7 @@ pub fn tokens_in_the_wrong_place(bed: &dyn Bed) {
         (setup().arg(&pat), "unexpected argument"),
         (setup().arg(format!("--token={pat}")), "unexpected argument"),
         (setup().arg(format!("--gitlab-token-fil={pat}")), "unexpected argument"),
-        (scene.home.outrigger(&pat).unwatched(), "unrecognized subcommand"),
+        (scene.home.outrigger(&pat).unwatched(), "there is no command"),
         (scene.home.outrigger("explain").unwatched().arg(&pat), "unknown failure id"),
     ];
     let file =

@@ -245,6 +245,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
 #[allow(dead_code, reason = "the other tiers run none of them")]
 pub const FRONT_END: &[(&str, Scenario)] = &[
     ("nothing_given", input::nothing_given),
+    ("invalid_and_missing", input::invalid_and_missing),
     ("no_kubeconfig", input::no_kubeconfig),
     ("unknown_context", input::unknown_context),
     ("server_without_tls", input::plain_http),

@@ -111,7 +111,7 @@ impl Known {
         }
         let matches = lenient(&words[..words.len() - 1]);
         // A wrong value elsewhere is told when the command runs.
-        let mut options = crate::settings::run_options(&matches, outside.env).unwrap_or_default();
+        let (mut options, _) = crate::settings::run_options(&matches, outside.env);
         // Neither stdin nor a pipe is read to the end for a completion.
         options.config = options.config.filter(|path| crate::base::files::is_regular(path));
         let Some(settings) = settings(outside, &matches, &options).await else { return known };
@@ -142,6 +142,7 @@ async fn settings(
         cancel: outside.cancel.clone(),
         intake: std::rc::Rc::clone(&outside.intake),
         opened: std::rc::Rc::clone(&outside.opened),
+        invalid: crate::settings::Problems::default(),
         asked: outside.asked.clone(),
         deadline: std::cell::OnceCell::new(),
         typed: None,
