@@ -77,6 +77,7 @@ pub mod internal {
     pub use crate::machine::launch_script::{Packed, packed};
     pub use crate::machine::placement::Placement;
     pub use crate::machine::uninstall::Uninstall;
+    pub use crate::machine::view::script_exit;
     pub use crate::machine::{
         Entry, GlobalSection, Installer, LaunchScript, Method, Proxy, ScriptSecrets, commands, config_entry,
         is_ours, secrets_file, target,

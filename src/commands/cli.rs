@@ -286,7 +286,7 @@ pub fn command(steps: &[StepHelp]) -> Command {
     }
     let others = [
         with(Command::new("render"), is_no_consent, &["plan"])
-            .about("Print the Kubernetes manifests of the deployment and change nothing in the cluster")
+            .about("Print the deployment's Kubernetes manifests and change nothing in the cluster")
             .long_about(
                 "Prints namespaces, ServiceAccounts, Role, RoleBinding and the token Secret as YAML documents, for an \
                  administrator or a Git repository to apply; setup then uses them as its own. They contain no secret. \

@@ -28,6 +28,12 @@ pub struct Installer<'a> {
     pub exact: bool,
 }
 
+/// The releases of Debian and Ubuntu that GitLab has packages for, by their code names.
+pub const RELEASES: [&str; 11] = [
+    "bullseye", "bookworm", "trixie", "forky", "duke", "bionic", "focal", "jammy", "noble", "questing",
+    "resolute",
+];
+
 /// GitLab's binary of this version for amd64. Source: "Download the binary" in GitLab's installation pages, on the
 /// host with IPv4 and IPv6.
 pub fn default_binary_url(version: &str) -> String {

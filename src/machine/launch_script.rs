@@ -14,7 +14,7 @@ use super::Proxy;
 use super::cache;
 use super::config_entry::Entry;
 use super::global_section::{GlobalSection, lines};
-use super::install::{Installer, Method, check_common, is_plain, refused};
+use super::install::{Installer, Method, RELEASES, check_common, is_plain, refused};
 use super::target::Target;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
@@ -208,6 +208,7 @@ impl LaunchScript<'_> {
         let asked: Vec<_> = self.global.given().into_iter().chain(asked).collect();
         let values = context! {
             undo => false,
+            looks => false,
             brief => brief,
             deployment => self.deployment,
             digest => self.whole_digest(),
@@ -248,6 +249,7 @@ impl LaunchScript<'_> {
             sha256 => installer.sha256.unwrap_or_default().to_ascii_lowercase(),
             can_lint => installer.can_lint(),
             exact => installer.exact,
+            releases => RELEASES.join(" "),
             has_secrets => self.secrets.is_some(),
             runner_expires => self.secrets.and_then(|s| s.runner_expires).unwrap_or_default(),
             runner_token => self.secrets.map_or("", |s| s.runner_token.expose()),

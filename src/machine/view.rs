@@ -71,6 +71,8 @@ pub struct Facts {
     pub address: String,
     /// ID and version of os-release, such as `debian 12`.
     pub system: String,
+    /// The code name of that version, such as `bookworm`; empty if it has none.
+    pub codename: String,
     pub systemd: bool,
     /// Free space on the root file system in KiB.
     pub free: Option<u64>,
@@ -82,6 +84,10 @@ pub struct Facts {
     pub version: String,
     /// outrigger installed it.
     pub installed: bool,
+    /// Whether its process runs as the script's unit says; `None` if that was not looked at.
+    pub hardened: Option<bool>,
+    /// The deployment's entry in config.toml was changed since the script wrote it.
+    pub edited: bool,
     /// The state of gitlab-runner's service, as systemd calls it.
     pub service: String,
     /// gitlab-runner's system id; empty before its first start.
@@ -111,11 +117,15 @@ impl Facts {
             }
             "address" => self.address = text,
             "system" => self.system = text,
+            "codename" => self.codename = text,
             "systemd" => self.systemd = value == "yes",
             "free" => self.free = value.parse().ok(),
             "status" => self.outcome = serde_json::from_str(value).ok(),
             "digest" => self.digest = text,
             "version" => self.version = text,
+            "hardened" => self.hardened = Some(value == "yes"),
+            "entry" if value == "gone" => self.digest.clear(),
+            "entry" => self.edited = true,
             "installed" => self.installed = value == "yes",
             "service" => self.service = text,
             "id" => self.system_id = text,
@@ -196,7 +206,13 @@ impl View {
         let host = &ssh.login.host;
         let nonce = record::random_hex(16)?;
         let place = Place { deployment: &self.run.names.deployment, nonce: &nonce };
-        let program = Secret::new(place.look()?);
+        let settings = &self.run.settings;
+        let url = settings.gitlab_url.as_ref().map_or("", |url| url.value.as_str());
+        let server = match &settings.kubernetes_host {
+            Some(host) => host.value.clone(),
+            None => self.notes.record().cluster.server.trim_end_matches('/').to_owned(),
+        };
+        let program = Secret::new(place.look(url, &server)?);
         let what = format!("connecting to {host} with ssh");
         self.progress.event(&Event::Busy { what, waited: Duration::ZERO });
         let mut facts = Facts::default();
@@ -530,6 +546,12 @@ pub fn locked(host: &str) -> Failure {
 
 /// The script's words for an answer of the API server that refuses the runner: `templates/launch/prove.sh`.
 const REFUSED: [&str; 3] = ["refuses the token", "is not that of", "may not create pods"];
+
+/// The exit code of a run whose script failed in this step for this reason.
+pub fn script_exit(step: &str, reason: &str) -> u8 {
+    let outcome = Outcome { step: step.to_owned(), reason: reason.to_owned(), ..Outcome::default() };
+    failed("", &outcome, "").kind.exit_code()
+}
 
 /// The launch script's own words as a failure: its step decides what to do.
 fn failed(host: &str, outcome: &Outcome, deployment: &str) -> Failure {

@@ -10,10 +10,11 @@ use crate::deployment::names;
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::run::{Part, Run};
 use crate::gitlab::runner;
+use crate::machine::install::RELEASES;
 use crate::machine::uninstall::Uninstall;
 use crate::machine::view::{Access, Delivered, Facts, locked};
 use crate::machine::{script_files, secrets_file};
-use crate::settings::{InstallMethod, Need, Settings, Source, check};
+use crate::settings::{Need, Settings, Source, check};
 use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
 
 pub struct RunScript;
@@ -85,12 +86,8 @@ impl Step for RunScript {
         if let Some(failure) = unusable(&seen.host, facts) {
             return Line::refuse(failure).into();
         }
-        if !facts.apt && *d.run.settings.install_method != InstallMethod::Binary {
-            let failure = Failure::new(Id::UnusableHost, format!("{} has no apt-get", seen.host));
-            return Line::refuse(failure.detail("system", facts.system.clone()).hint(
-                "use a host with Debian or Ubuntu, or install the binary: --install-method binary --binary-sha256 HEX",
-            ))
-            .into();
+        if let Some(failure) = without_packages(&seen.host, facts) {
+            return Line::refuse(failure).into();
         }
         let wanted = d
             .forecast
@@ -126,6 +123,19 @@ impl Step for RunScript {
                 lines.push(Line::unhealthy(format!(
                     "gitlab-runner on {host} is {version}, planned is {planned}"
                 )));
+            }
+            if facts.hardened == Some(false) {
+                lines.push(Line::unhealthy(format!(
+                    "gitlab-runner's process on {host} is not confined as the script's unit says"
+                )).detail("look at systemctl cat gitlab-runner on the host; after a change there, restart the service"));
+            }
+            if facts.edited {
+                lines.push(
+                    Line::unhealthy(format!(
+                        "the runner's entry in config.toml on {host} was changed since the script wrote it"
+                    ))
+                    .detail(("to replace it", Command::outrigger("setup --replace-entry"))),
+                );
             }
             if facts.digest.is_empty() {
                 lines.push(Line::unhealthy(format!(
@@ -345,6 +355,23 @@ async fn go_back(w: Writes<'_>, host: &str, failure: Failure) -> Failure {
             worse.detail("while", format!("going back to gitlab-runner {from}"))
         }
     }
+}
+
+/// Where the script cannot install gitlab-runner, nor what its binary needs.
+fn without_packages(host: &str, facts: &Facts) -> Option<Failure> {
+    let is_known = matches!(facts.system.split(' ').next(), Some("debian" | "ubuntu"))
+        && RELEASES.contains(&facts.codename.as_str());
+    // One that is there is used as it is.
+    if (is_known && facts.apt) || !facts.version.is_empty() {
+        return None;
+    }
+    let system = if is_known || facts.codename.is_empty() { &facts.system } else { &facts.codename };
+    let lack = if facts.apt {
+        format!("GitLab has no packages for the system of {host} ({system})")
+    } else {
+        format!("{host} has no apt-get ({system})")
+    };
+    Some(Failure::new(Id::UnusableHost, lack).hint("use a host with Debian from 11 or Ubuntu from 18.04"))
 }
 
 /// Why gitlab-runner cannot be upgraded there.

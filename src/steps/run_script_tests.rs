@@ -16,6 +16,7 @@ fn base(world: &mut World) -> Seen {
         user: "root".to_owned(),
         access: Access::Root,
         system: "debian 12".to_owned(),
+        codename: "bookworm".to_owned(),
         systemd: true,
         free: Some(20_000_000),
         apt: true,
@@ -86,6 +87,21 @@ fn decisions() {
                     at(seen).user = "admin".to_owned();
                 },
                 &["Create Run: as root, by sudo of admin"],
+            ),
+            (
+                "refuses a system without packages",
+                &[],
+                |_, seen| at(seen).codename = "buster".to_owned(),
+                &["Refuse UnusableHost: no packages for the system of vm (buster)"],
+            ),
+            (
+                "takes any system where gitlab-runner is there",
+                &[],
+                |_, seen| {
+                    at(seen).codename = "buster".to_owned();
+                    at(seen).version = "19.4.1".to_owned();
+                },
+                &["Create Run"],
             ),
             ("keeps what has run", &[], ran, &["Keep: =vm: gitlab-runner 19.4.1, service active"]),
             (
@@ -257,6 +273,20 @@ fn decisions() {
                 &["Update Run"],
             ),
             (
+                "an entry that was edited and a process that is not confined are problems",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    at(seen).edited = true;
+                    at(seen).hardened = Some(false);
+                },
+                &[
+                    "Keep",
+                    "Unhealthy!: not confined",
+                    "Unhealthy!: was changed since | setup --replace-entry",
+                ],
+            ),
+            (
                 "an old gitlab-runner and an entry that is gone are problems",
                 &[],
                 |world, seen| {
@@ -270,7 +300,7 @@ fn decisions() {
                 "refuses a host without apt",
                 &[],
                 |_, seen| at(seen).apt = false,
-                &["Refuse UnusableHost: no apt-get | --install-method binary"],
+                &["Refuse UnusableHost: vm has no apt-get (debian 12)"],
             ),
             (
                 "refuses a host without the programs of a delivery",

@@ -63,6 +63,8 @@
 {% if undo %}
 		if (inside) text[++n] = $0
 		before = $0
+{% elif looks %}
+		if (inside) text[++n] = $0
 {% else %}
 		if (inside) text[++n] = $0; else print
 {% endif %}

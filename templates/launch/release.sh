@@ -3,7 +3,7 @@ release() {
 	# shellcheck disable=SC1091 # sets names: in a subshell
 	os=$(. /etc/os-release && echo "${ID:-}/${VERSION_CODENAME:-}")
 	codename=" ${os#*/} "
-	case ${os%%/*}:' bullseye bookworm trixie forky duke bionic focal jammy noble questing resolute ' in
+	case ${os%%/*}:' {{ releases }} ' in
 		debian:*"$codename"* | ubuntu:*"$codename"*) ;;
 		*) fail "GitLab has no packages for $os (Debian from 11, Ubuntu from 18.04)" ;;
 	esac

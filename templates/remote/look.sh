@@ -16,6 +16,7 @@ first() {
 	[ ! -r "$1" ] || head -n 1 "$1" | head -c 4096 | tr -d '\r'
 }
 put system "$(. /etc/os-release 2>/dev/null && echo "$ID $VERSION_ID")"
+put codename "$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME:-}")"
 put systemd "$([ ! -d /run/systemd/system ] || echo yes)"
 put apt "$(command -v apt-get)"
 for program in flock base64 sha256sum setsid; do
@@ -28,6 +29,11 @@ put digest "$(first "$state.digest" | cut -d ' ' -f 1)"
 put version "$(gitlab-runner --version 2>/dev/null | sed -n 's/^Version: *//p')"
 if grep -qsx whole "$state.installed"; then put installed yes; fi
 put service "$(systemctl is-active gitlab-runner 2>/dev/null)"
+{% include "state.sh" %}
+if grep -qsx whole "$state.installed"; then hardened; fi
+{% if url %}
+entry
+{% endif %}
 {% include "id.sh" %}
 if [ -e "$base.lock" ] && read -r delivery pid <"$base.lock" && [ -d "/proc/${pid:-none}" ]; then put running "$delivery"; fi
 put end

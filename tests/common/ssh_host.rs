@@ -74,7 +74,7 @@ impl SshHost {
         }
         let host = Self(dir);
         host.program("bin/ssh", SSH);
-        host.steer("os-release", "ID=debian\nVERSION_ID=12\n");
+        host.steer("os-release", "ID=debian\nVERSION_ID=12\nVERSION_CODENAME=bookworm\n");
         host.program("host/sh", SH);
         // The system id of gitlab-runner is read so.
         host.program("host/dd", "#!/bin/sh\ncat \"$D/id\" 2>/dev/null\n");

@@ -1,8 +1,10 @@
 //! What only a double can do to a run: fail, hang or cut it off at one chosen request.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use outrigger_doubles::cluster::{Action, Fault};
@@ -12,9 +14,11 @@ use serde_json::{Value, json};
 use crate::Doubles;
 use crate::common::bed::{Bed, User};
 use crate::common::run::{Cli, Output, SOON};
+use crate::common::site::Site;
 use crate::common::snapshot::fails;
 use crate::scenarios::disk::Disk;
-use crate::scenarios::rotate::{LATER, Worked, token_in, tokens};
+use crate::scenarios::host::Host;
+use crate::scenarios::rotate::{Worked, token_in, tokens};
 use crate::scenarios::{Scene, lifecycle};
 
 /// A behaviour that needs a double.
@@ -31,7 +35,8 @@ pub const FAULTS: &[(&str, OnDoubles)] = &[
     ("binding_of_a_teardown_cannot_be_released", teardown_release_refused),
     ("binding_is_not_honoured_at_once", binding_lags),
     ("teardown_killed_after_each_request", teardown_killed),
-    ("rotation_killed_after_each_write", rotation_killed),
+    ("rotation_killed_at_each_write", rotation_killed),
+    ("host_setup_killed_at_each_write", host_setup_killed),
     ("teardown_goes_on_past_failures", teardown_goes_on),
     ("teardown_names_each_namespace_that_stays", namespaces_stay),
     ("unavailable_for_ever", unavailable),
@@ -721,48 +726,84 @@ fn impersonated(bed: &'static Doubles) {
     assert!(runners > 0, "the runner's token was tried");
 }
 
+/// The writes at which a run is killed, by method and a part of the path.
+const WRITES: [(&str, &str); 3] = [("POST", "/namespaces"), ("PATCH", ""), ("DELETE", "")];
+
+/// Calls `at` for the n-th write of each kind and both ways, until it says that there is none.
+fn each_write(mut at: impl FnMut(&dyn Fn(Kill) -> Fault) -> bool) {
+    for (method, path) in WRITES {
+        for action in [Action::KillAfter, Action::KillBefore] {
+            for nth in 0.. {
+                assert!(nth < 100, "a run does not take so many writes");
+                if !at(&|kill| fault(Some(method), path, nth, 1, action(kill))) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Runs this while GitLab's time passes quickly.
+fn in_no_time<T>(site: &Site, run: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Acquire) {
+                site.gitlab.advance(Duration::from_secs(5));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let result = run();
+        is_over.store(true, Ordering::Release);
+        result
+    })
+}
+
 /// Killed at any time: never without a valid token, and one at the end.
 fn rotation_killed(bed: &'static Doubles) {
-    for kill_after in 0.. {
-        assert!(kill_after < 200, "a rotation does not take so many requests");
+    each_write(|fault| {
         let worked = Worked::new(bed, &[]);
         let (scene, site) = (worked.scene(), &worked.site);
-        site.gitlab.advance(LATER);
-        bed.mark();
-        let rotate = worked.rotate("cluster");
-        let mut running = rotate.start();
-        // The time passes at once.
-        let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process");
-        let mut was_killed = false;
-        while !running.poll() {
-            if !was_killed && crate::scenarios::writes(bed).len() > kill_after {
-                let _ = kill_process(pid, Signal::KILL);
-                was_killed = true;
-            }
-            site.gitlab.advance(Duration::from_secs(5));
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let output = running.wait();
+        let output = in_no_time(site, || killed_on(bed, &worked.rotate("cluster"), fault));
         let left = tokens(scene);
-        assert!((1..=2).contains(&left.len()), "after {kill_after} writes: {left:?}\n{output}");
+        assert!((1..=2).contains(&left.len()), "{left:?}\n{output}");
         let current = token_in(&worked.host.read("got.secrets"), "bearer_token");
         assert!(left.iter().any(|(_, token)| *token == current), "the host's token is gone\n{output}");
         if output.code.is_some() {
             let _ = output.code(0);
-            break;
+            return false;
         }
-        let again = worked.rotate("cluster");
-        let mut running = again.start();
-        while !running.poll() {
-            site.gitlab.advance(Duration::from_secs(5));
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let output = running.wait().code(0);
+        let output = in_no_time(site, || worked.rotate("cluster").run()).code(0);
         let left = tokens(scene);
         let current = token_in(&worked.host.read("got.secrets"), "bearer_token");
         assert_eq!(left.len(), 1, "{output}");
         assert_eq!(left[0].1, current, "{output}");
         let _ = worked.host.command("status").run().code(0);
         let _ = worked.host.command("teardown").arg("--yes").run().code(0);
-    }
+        true
+    });
+}
+
+/// `setup --host` killed at any write: the same command finishes, and nothing stays where it does not belong.
+fn host_setup_killed(bed: &'static Doubles) {
+    each_write(|fault| {
+        let host = Host::new(bed);
+        let output = killed_on(bed, &host.setup(), fault);
+        let was_killed = output.code.is_none();
+        let script = host.scene.home.script(&host.scene.deployment);
+        for file in [script.clone(), script.with_extension("sh.secrets")] {
+            if let Ok(meta) = fs::metadata(&file) {
+                assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{}", file.display());
+            }
+        }
+        let _ = host.setup().run().code(0);
+        assert!(!script.exists() && !script.with_extension("sh.secrets").exists());
+        let left: Vec<_> = fs::read_dir(host.path("run")).expect("a folder").flatten().collect();
+        let is_ours = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("outrigger");
+        let is_lock = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".lock");
+        assert!(left.iter().all(|entry| !is_ours(entry) || is_lock(entry)), "{left:?}");
+        let _ = host.command("status").run().code(0);
+        let _ = host.command("teardown").arg("--yes").run().code(0);
+        was_killed
+    });
 }

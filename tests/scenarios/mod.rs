@@ -17,7 +17,7 @@ mod endpoints;
 mod foreign;
 mod git_applied;
 mod gitlab;
-mod host;
+pub mod host;
 mod input;
 mod interrupted;
 mod leaving;

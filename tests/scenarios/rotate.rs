@@ -15,7 +15,7 @@ use crate::common::run::{Cli, SOON};
 use crate::common::site::{self, Site, runner_token};
 
 /// Longer than a request for a job may be open.
-pub const LATER: Duration = Duration::from_secs(90);
+const LATER: Duration = Duration::from_secs(90);
 
 /// The names of the Secrets of the cluster token, and the tokens.
 pub fn tokens(scene: &Scene<'_>) -> Vec<(String, String)> {
@@ -231,7 +231,7 @@ pub fn refusals(bed: &dyn Bed) {
     let (site, scene) = (Site::new(), Scene::new(bed, User::Admin));
     let rotate = |which: &str| scene.command("rotate").arg(which);
     let _ = rotate("cluster").run().code(3).says("OR0208");
-    let _ = scene.command("rotate").run().code(2);
+    let _ = scene.command("rotate").run().code(2).says("cluster, runner, all");
     // A runner that is not outrigger's: the jobs on it are not known.
     scene.set_up();
     bed.mark();

@@ -16,6 +16,8 @@ const PARTS: &[(&str, &str)] = &[
     ("follow.sh", include_str!("../../../templates/remote/follow.sh")),
     ("hold.sh", include_str!("../../../templates/remote/hold.sh")),
     ("id.sh", include_str!("../../../templates/remote/id.sh")),
+    ("state.sh", include_str!("../../../templates/remote/state.sh")),
+    ("entries.awk", include_str!("../../../templates/launch/entries.awk")),
 ];
 
 /// A deployment on its host, in a run.
@@ -43,9 +45,14 @@ impl Place<'_> {
         rendered(name, text, PARTS, values)
     }
 
-    /// Tells what is on the host. Needs no root rights, and says whether there are any.
-    pub fn look(&self) -> Result<String> {
-        self.render("look.sh", include_str!("../../../templates/remote/look.sh"), context! {})
+    /// Tells what is on the host. Needs no root rights, and says whether there are any. The deployment's entry has this
+    /// GitLab URL (empty: it is not looked for) and this API server.
+    pub fn look(&self, url: &str, host: &str) -> Result<String> {
+        let values = context! {
+            deployment => self.deployment, name => self.deployment, url => url, host => host,
+            undo => false, looks => true,
+        };
+        self.render("look.sh", include_str!("../../../templates/remote/look.sh"), values)
     }
 
     /// Runs `script` as root, with the file of its secrets as its argument, and follows it. One function, called on the

@@ -205,6 +205,15 @@ pub fn upgrade(beds: &Beds) {
     let _ = again(&place, "setup", &home).run().code(0).says("Nothing to change");
     let _ = again(&place, "status", &home).run().code(0);
     assert_clean(&vm, &ssh);
+    // What somebody changes on the host is told.
+    let config = vm.read(CONFIG).expect("an entry");
+    vm.sh(&format!("sed -i 's/^    image = .*/    image = \"else\"/' {CONFIG}"));
+    let _ = again(&place, "status", &home).run().code(10).says("was changed since the script wrote it");
+    vm.write(CONFIG, config);
+    vm.sh("mkdir -p /etc/systemd/system/gitlab-runner.service.d");
+    vm.write("/etc/systemd/system/gitlab-runner.service.d/zz.conf", "[Service]\nNoNewPrivileges=no\n");
+    vm.sh("systemctl daemon-reload && systemctl restart gitlab-runner");
+    let _ = again(&place, "status", &home).run().code(10).says("is not confined as the script's unit says");
 }
 
 /// A host with somebody's runner: its entries stay.

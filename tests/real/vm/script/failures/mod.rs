@@ -97,6 +97,22 @@ fn says(vm: &Vm, step: &str, words: &[&str]) {
     for word in words {
         assert!(reason.contains(word), "no {word:?} in {outcome}\n{}", log(vm));
     }
+    // What run-script makes of it.
+    let exit = outrigger::internal::script_exit(step, reason);
+    assert_eq!(exit, exit_code(step, words), "{outcome}");
+}
+
+/// The exit code of run-script for a failure that says these words.
+fn exit_code(step: &str, words: &[&str]) -> u8 {
+    let says = |part: &str| words.iter().any(|word| word.contains(part));
+    match step {
+        "look" => 7,
+        "prove-cluster" if says("does not reach") || says("timed out") => 8,
+        "prove-cluster" => 9,
+        "prove-gitlab" if says("GitLab refuses") => 9,
+        "prove-gitlab" => 8,
+        _ => 5,
+    }
 }
 
 /// Runs it by hand, after which there must be one entry, a manager at GitLab and a service that runs.
