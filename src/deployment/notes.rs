@@ -100,9 +100,19 @@ impl Notes {
         if let Some(slots) = &self.record.borrow().slots {
             return slots.clone();
         }
+        self.noted_slots().unwrap_or_default()
+    }
+
+    fn noted_slots(&self) -> Option<Slots> {
         let noted = self.noted(names::TOKEN_SLOTS);
         let slots: Option<Slots> = noted.and_then(|text| serde_json::from_str(&text).ok());
-        slots.filter(Slots::is_plausible).unwrap_or_default()
+        slots.filter(Slots::is_plausible)
+    }
+
+    /// What the annotation says that another machine made of the Secrets since this one's record was written.
+    pub fn newer_slots(&self) -> Option<Slots> {
+        let turn = self.slots().turn;
+        self.noted_slots().filter(|noted| noted.turn > turn)
     }
 
     /// The Secret of the token that the launch script is to bring: the second one during a rotation.

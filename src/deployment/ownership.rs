@@ -93,6 +93,14 @@ pub fn foreign(live: &Object, why: &str) -> Failure {
         .hint("use other names with --deployment NAME (or --namespace, --runner-namespace), or delete it yourself if it is unused")
 }
 
+/// The refusal of an object that took the place of a recorded one, if it carries the deployment's id.
+pub fn replaced(live: &Object, record: &Record) -> Option<Failure> {
+    let carried = live.annotation(ID).unwrap_or_default();
+    let same =
+        !carried.is_empty() && carried == record.id && record.uid_of(&live.reference) != Some(live.uid());
+    same.then(|| foreign(live, &format!("the recorded one was replaced{SAME_ID}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -146,6 +146,8 @@ impl GitlabSide {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Slots {
+    /// Counts the changes. A higher number in the ServiceAccount's annotation than in the record is another machine's.
+    pub turn: u64,
     /// The generation whose token the host has.
     pub current: String,
     /// The one that is to replace it: whether the host has it was not seen yet.
@@ -165,6 +167,12 @@ pub struct Retiring {
 }
 
 impl Slots {
+    /// The next turn.
+    #[must_use]
+    pub fn turned(self) -> Self {
+        Self { turn: self.turn.saturating_add(1), ..self }
+    }
+
     /// Whether a rotation is unfinished.
     pub fn is_rotating(&self) -> bool {
         self.next.is_some() || self.retiring.is_some()

@@ -18,6 +18,7 @@ use crate::deployment::names::Names;
 use crate::deployment::object::{FILLED_BY_CLUSTER, Object, Ref};
 use crate::deployment::ownership::{self, Owner};
 use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::record::Slots;
 use crate::deployment::run::{Part, Run};
 use crate::settings::{Risk, Source};
 use crate::steps::contract::{
@@ -40,6 +41,8 @@ pub struct Seen {
     live: Option<Object>,
     /// The others, during a rotation.
     others: Vec<Object>,
+    /// What another machine's rotation put in the place of the recorded one.
+    replaced: Option<Object>,
     /// The ServiceAccount is missing; only checked if the step runs alone.
     lacks_account: bool,
     dry_runs: DryRuns,
@@ -79,9 +82,18 @@ impl Step for IssueToken {
         for other in r.notes.token_secrets(r.run).iter().filter(|other| **other != wanted) {
             others.extend(r.cluster.read(other).await.map_err(Failure::from)?);
         }
-        let mut seen = Seen { live, others, lacks_account: false, dry_runs: DryRuns::default() };
+        let dry_runs = DryRuns::default();
+        let mut seen = Seen { live, others, replaced: None, lacks_account: false, dry_runs };
         if why == Purpose::Teardown {
             return Ok(seen);
+        }
+        if let Some(newer) = r.notes.newer_slots() {
+            let read = async |generation: &str| {
+                r.cluster.read(&r.run.names.token_secret(generation)).await.map_err(Failure::from)
+            };
+            if read(&r.notes.slots().current).await?.is_none() {
+                seen.replaced = read(&newer.current).await?;
+            }
         }
         if r.run.alone {
             let account = r.cluster.read(&r.run.names.account()).await.map_err(Failure::from)?;
@@ -105,6 +117,10 @@ impl Step for IssueToken {
         if seen.lacks_account {
             return Line::refuse(no_account(&d.run.names)).into();
         }
+        let replaced = seen.replaced.as_ref();
+        if let Some(failure) = replaced.and_then(|live| ownership::replaced(live, &d.notes.record())) {
+            return Line::refuse(failure).into();
+        }
         let target = Target::Object(d.notes.token_secret(d.run));
         let mut lines = vec![decide(d, seen.live.as_ref()).about(target)];
         if !lines[0].decision.is_change() {
@@ -121,7 +137,7 @@ impl Step for IssueToken {
         let mut slots = w.notes.slots();
         let generation = w.run.generation();
         if object.reference == w.run.names.token_secret(&generation) {
-            slots.next = Some(generation);
+            slots = Slots { next: Some(generation), ..slots.turned() };
         }
         w.journal.write(|record| record.slots = Some(slots))?;
         match act {

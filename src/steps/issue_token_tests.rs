@@ -11,7 +11,14 @@ fn base(world: &mut World) -> Seen {
     if world.run.settings.token_lifetime.is_some() {
         "2026-02-01T00:00:00Z".clone_into(&mut world.record.token_expires);
     }
-    Seen { live: Some(live), others: Vec::new(), lacks_account: false, dry_runs: DryRuns::default() }
+    let dry_runs = DryRuns::default();
+    Seen { live: Some(live), others: Vec::new(), replaced: None, lacks_account: false, dry_runs }
+}
+
+/// The Secret of another machine's rotation, in the place of the recorded one.
+fn rotated(world: &World, seen: &mut Seen, id: &str) {
+    let other = manifest(&world.run, world.run.names.token_secret("0a1b2c"), id);
+    (seen.live, seen.replaced) = (None, Some(fixture::live(&other)));
 }
 
 fn at(seen: &mut Seen) -> &mut Object {
@@ -155,6 +162,18 @@ fn decisions() {
                 &[],
                 |_, seen| fixture::replace(at(seen)),
                 &["Refuse ForeignObject: a run on another machine may have reissued it | --anchor-uid"],
+            ),
+            (
+                "refuses the Secret of another machine's rotation",
+                &[],
+                |world, seen| rotated(world, seen, fixture::ID),
+                &["Refuse ForeignObject: a run on another machine may have reissued it | record away"],
+            ),
+            (
+                "does not let a Secret without the deployment's id keep a missing one away",
+                &[],
+                |world, seen| rotated(world, seen, "another"),
+                &["Create Create kubernetes.io/service-account-token: does not expire"],
             ),
             (
                 "refuses a Secret that is being deleted",

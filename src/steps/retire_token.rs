@@ -156,6 +156,7 @@ impl Step for RetireToken {
             let generation = std::mem::replace(&mut slots.current, next);
             slots.next = None;
             slots.retiring = Some(Retiring { generation, since: w.gitlab.now().to_string() });
+            slots = slots.turned();
             note(w, &slots).await?;
         }
         if let Some(retiring) = &slots.retiring {
@@ -166,7 +167,7 @@ impl Step for RetireToken {
             Some((reference, uid)) => revoke(w.cluster, &reference, &uid, Self::INFO.name).await?,
             None => "the old Secret was gone already".to_owned(),
         };
-        slots.retiring = None;
+        slots = Slots { retiring: None, ..slots.turned() };
         note(w, &slots).await?;
         Ok(text.into())
     }

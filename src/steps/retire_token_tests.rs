@@ -30,8 +30,8 @@ fn retiring(world: &mut World, _: &mut Seen) {
     let since = "2026-01-01T00:00:00Z".to_owned();
     world.record.slots = Some(Slots {
         current: "0a1b2c".to_owned(),
-        next: None,
         retiring: Some(Retiring { generation: String::new(), since }),
+        ..Slots::default()
     });
 }
 

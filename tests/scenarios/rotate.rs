@@ -226,6 +226,35 @@ pub fn by_hand(bed: &dyn Bed) {
     drop(vm);
 }
 
+/// A record that another machine's rotation has outdated makes no third token: it is refused, with the way on.
+pub fn another_machine(bed: &dyn Bed) {
+    let worked = Worked::new(bed, &[]);
+    let (scene, host, site) = (worked.scene(), &worked.host, &worked.site);
+    let colleague = scene.elsewhere(User::Admin);
+    let rotate = host.with(site.project(&colleague.home, colleague.command("rotate"), "maintainer"));
+    let rotate = rotate.flag("--host", "vm.test").arg("cluster");
+    let _ = rotate.clone().flag("--wait", "1s").run().code(8).says("OR0801");
+    // While it is unfinished the recorded token is good.
+    let _ = host.command("status").run().never_says("+   Secret");
+    site.gitlab.advance(LATER);
+    let _ = rotate.run().code(0).says("the old token gets 401");
+    let new = tokens(scene);
+    assert_eq!(new.len(), 1, "{new:?}");
+    for command in [host.command("setup"), worked.rotate("cluster"), worked.rotate("runner")] {
+        let _ = command.run().code(7).says("OR0701").says("another machine").says("record away");
+    }
+    assert_eq!(tokens(scene), new);
+    let record = scene.home.state().join(format!("{}.json", scene.deployment));
+    fs::rename(&record, record.with_extension("old")).expect("there is a record");
+    let again = |subcommand| {
+        site.project(&scene.home, host.command(subcommand), "maintainer").flag("--host", "vm.test")
+    };
+    let _ = again("setup").run().code(0).says("Nothing to change");
+    assert_eq!(tokens(scene), new);
+    let _ = again("teardown").arg("--yes").run().code(0);
+    assert_eq!(names(scene), [""; 0]);
+}
+
 /// `--if-within` and what is refused before anything is made.
 pub fn refusals(bed: &dyn Bed) {
     let (site, scene) = (Site::new(), Scene::new(bed, User::Admin));
