@@ -10,6 +10,7 @@ mod look;
 mod methods;
 mod over_ssh;
 mod place;
+mod rotate;
 mod secrets;
 mod state;
 mod uninstall;
@@ -55,6 +56,7 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("script_leaves_updates_to_others_on_its_host", keys::others_on_its_host),
     ("script_over_ssh_as_root_on_bookworm", over_ssh::bookworm),
     ("script_over_ssh_by_sudo_on_trixie", over_ssh::trixie),
+    ("script_over_ssh_rotates_tokens", rotate::tokens_of_a_host),
     ("script_over_ssh_is_kept_out", over_ssh::kept_out),
     ("script_over_ssh_through_a_cut_line", over_ssh::cut),
     ("script_over_ssh_uploaded_in_part", over_ssh::upload),

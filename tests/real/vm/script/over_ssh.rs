@@ -13,7 +13,7 @@ use super::place::{DEPLOYMENT, Place, entries};
 use super::uninstall::{LIST, differences};
 
 /// `setup` on the machine, as a user whose home is this one.
-fn setup<'a>(place: &'a Place, home: &Home) -> Cli<'a> {
+pub fn setup<'a>(place: &'a Place, home: &Home) -> Cli<'a> {
     on(place.setup(), home)
 }
 
@@ -23,11 +23,11 @@ fn on<'a>(command: Cli<'a>, home: &Home) -> Cli<'a> {
 }
 
 /// The host is recorded: only ssh has to be found.
-fn again<'a>(place: &'a Place, subcommand: &str, home: &Home) -> Cli<'a> {
+pub fn again<'a>(place: &'a Place, subcommand: &str, home: &Home) -> Cli<'a> {
     place.command(subcommand).env("PATH", path(home))
 }
 
-fn path(home: &Home) -> String {
+pub fn path(home: &Home) -> String {
     format!("{}:/usr/local/bin:/usr/bin:/bin", home.bin().display())
 }
 

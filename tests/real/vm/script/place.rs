@@ -52,23 +52,43 @@ impl Place {
 
     /// A command on the deployment, with cluster, GitLab and where packages come from.
     pub fn command(&self, subcommand: &str) -> Cli<'_> {
+        self.command_from(&self.home, subcommand)
+    }
+
+    /// The same from another home, which may know nothing of the deployment.
+    pub fn command_from<'a>(&self, home: &'a Home, subcommand: &str) -> Cli<'a> {
         let kubeconfig = self.cluster.kubeconfig(User::Admin.name());
-        let command = self
-            .home
+        let command = home
             .outrigger(subcommand)
             .arg("--non-interactive")
             .flag("--deployment", DEPLOYMENT)
-            .flag("--kubeconfig", self.home.kubeconfig("kubeconfig", &kubeconfig));
-        self.site.on(&self.home, command, "maintainer").flag("--project", PROJECT)
+            .flag("--kubeconfig", home.kubeconfig("kubeconfig", &kubeconfig));
+        self.site.on(home, command, "maintainer").flag("--project", PROJECT)
     }
 
     /// `setup`, with the packages of this place.
     pub fn setup(&self) -> Cli<'_> {
-        self.command("setup")
-            .flag("--apt-url", self.apt.apt_url())
-            .flag("--key-url", self.apt.key_url())
-            .flag("--key-fingerprint", &*self.fingerprint)
-            .flag("--runner-version", VERSION)
+        let packages = self.packages();
+        packages
+            .into_iter()
+            .fold(self.command("setup"), |setup, (key, value)| setup.flag(&format!("--{key}"), value))
+    }
+
+    /// The settings that name the packages of this place, as variables.
+    pub fn with_packages<'a>(&self, command: Cli<'a>) -> Cli<'a> {
+        let packages = self.packages();
+        packages.into_iter().fold(command, |command, (key, value)| {
+            command.env(&format!("OUTRIGGER_{}", key.to_uppercase().replace('-', "_")), value)
+        })
+    }
+
+    fn packages(&self) -> [(&'static str, String); 4] {
+        [
+            ("apt-url", self.apt.apt_url()),
+            ("key-url", self.apt.key_url()),
+            ("key-fingerprint", self.fingerprint.clone()),
+            ("runner-version", VERSION.to_owned()),
+        ]
     }
 
     /// Runs a setup that must go well; returns the script that it has written.

@@ -136,9 +136,33 @@ fn there_and_back(beds: &Beds, way: &Way) {
     assert!(left.is_empty(), "{left:#?}");
 }
 
-const THEIRS: &str = "# Ours since 2019, ask the platform team.\nconcurrent = 7   # enough\n\n[[runners]]\n  \
+/// Somebody's configuration.
+pub const THEIRS: &str = "# Ours since 2019, ask the platform team.\nconcurrent = 7   # enough\n\n[[runners]]\n  \
     name = \"shell of the team\" # do not touch\n  url = \"http://127.0.0.1:1\"\n  token = \"glrt-theirs-theirs-theirs\"\n  \
     executor = \"shell\"\n  [runners.custom_build_dir]\n\n\n";
+
+/// Installs somebody's runner with [`THEIRS`] on a machine that is on.
+pub fn install_theirs(beds: &Beds, place: &Place, vm: &Vm) {
+    vm.write("/etc/apt/keyrings/theirs.asc", &beds.repository.key.armoured);
+    let (url, codename) = (place.apt.apt_url(), vm.root().codename());
+    let source = format!("deb [signed-by=/etc/apt/keyrings/theirs.asc] {url}/debian {codename} main\n");
+    vm.write("/etc/apt/sources.list.d/theirs.list", source);
+    vm.sh("mkdir -m 700 /etc/gitlab-runner");
+    vm.write("/etc/gitlab-runner/config.toml", THEIRS);
+    vm.sh(
+        "chmod 600 /etc/gitlab-runner/config.toml; export DEBIAN_FRONTEND=noninteractive; apt-get -q update; \
+           apt-get -qy --no-install-recommends install gitlab-runner",
+    );
+    vm.wait("their runner has a system id", || vm.path("/etc/gitlab-runner/.runner_system_id").exists());
+    vm.write("/root/list.sh", LIST);
+}
+
+/// [`LIST`] of such a machine, with the process of their service.
+pub fn list_with_theirs(vm: &Vm) -> String {
+    let process =
+        vm.sh("systemctl show -p MainPID -p ActiveEnterTimestampMonotonic -p DropInPaths gitlab-runner");
+    format!("{process}\n{}", vm.sh("sh /root/list.sh; stat -c '%a %U %G' /etc/gitlab-runner/config.toml"))
+}
 
 /// A host with somebody else's runner: while ours is there and after it has gone their package, process and
 /// files are the same.
@@ -149,26 +173,9 @@ pub fn shared(beds: &Beds) {
     let beside = fs::read(place.home.script(DEPLOYMENT).with_file_name("launch.sh.secrets"));
     let vm = beds.vm(Root::Bookworm);
     place.connect(&vm);
-    vm.write("/etc/apt/keyrings/theirs.asc", &beds.repository.key.armoured);
-    let source = format!(
-        "deb [signed-by=/etc/apt/keyrings/theirs.asc] {}/debian bookworm main\n",
-        place.apt.apt_url()
-    );
-    vm.write("/etc/apt/sources.list.d/theirs.list", source);
     vm.boot_idle();
-    vm.sh("mkdir -m 700 /etc/gitlab-runner");
-    vm.write("/etc/gitlab-runner/config.toml", THEIRS);
-    vm.sh(
-        "chmod 600 /etc/gitlab-runner/config.toml; export DEBIAN_FRONTEND=noninteractive; apt-get -q update; \
-           apt-get -qy --no-install-recommends install gitlab-runner",
-    );
-    vm.wait("their runner has a system id", || vm.path("/etc/gitlab-runner/.runner_system_id").exists());
-    vm.write("/root/list.sh", LIST);
-    let list = || {
-        let process =
-            vm.sh("systemctl show -p MainPID -p ActiveEnterTimestampMonotonic -p DropInPaths gitlab-runner");
-        format!("{process}\n{}", vm.sh("sh /root/list.sh; stat -c '%a %U %G' /etc/gitlab-runner/config.toml"))
-    };
+    install_theirs(beds, &place, &vm);
+    let list = || list_with_theirs(&vm);
     let before = list();
 
     vm.write("/root/launch.sh", &script);
