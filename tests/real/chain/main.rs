@@ -17,6 +17,7 @@ mod vm;
 
 mod article;
 mod audit;
+mod rotate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ const TRIALS: &[(&str, ChainTrial)] = &[
     ("chain_articles_job_runs_in_a_pod_for_trixie", article::baseline_on_trixie),
     ("chain_articles_job_runs_in_a_restricted_pod_for_bookworm", article::restricted_on_bookworm),
     ("chain_articles_job_runs_in_a_restricted_pod_for_trixie", article::restricted_on_trixie),
+    ("chain_rotation_under_load", rotate::under_load),
 ];
 
 fn available() -> Result<(PathBuf, Roots), String> {
