@@ -15,6 +15,7 @@ use super::cache;
 use super::config_entry::Entry;
 use super::global_section::{GlobalSection, lines};
 use super::install::{Installer, Method, RELEASES, check_common, is_plain, refused};
+use super::runner_config;
 use super::target::Target;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::secret::Secret;
@@ -108,15 +109,16 @@ impl LaunchScript<'_> {
     /// Identifies the script's result on a machine: the first half of the SHA-256, in hex, of the values that it
     /// writes there.
     ///
-    /// Not included are secrets (the script itself recognises new tokens; a password or key could be guessed from a
-    /// digest that others can read), the template, outrigger's version, the target and values of the header only, so
+    /// Not included are secrets and what of `--runner-config` may be one (the script itself recognises new tokens; a
+    /// password or key could be guessed from a digest that others can read), the template, outrigger's version, the target and values of the header only, so
     /// that a new version of outrigger does not change the digest.
     pub fn digest(&self) -> String {
         let cache = self.entry.cache.map(cache::without_credentials);
-        self.digest_with(&Entry { cache: cache.as_ref(), ..self.entry.clone() })
+        let extra = self.entry.extra.map(runner_config::without_secrets);
+        self.digest_with(&Entry { cache: cache.as_ref(), extra: extra.as_ref(), ..self.entry.clone() })
     }
 
-    /// The same with the cache's credentials, for the script itself: new ones change the runner's entry.
+    /// The same with them, for the script itself: new ones change the runner's entry.
     fn whole_digest(&self) -> String {
         self.digest_with(&self.entry)
     }
@@ -288,6 +290,7 @@ impl LaunchScript<'_> {
     /// Whether the script contains credentials besides the tokens.
     pub fn has_credentials(&self) -> bool {
         (self.entry.cache.is_some() && !self.entry.uses_identity())
+            || self.entry.extra.is_some_and(runner_config::may_hold_secrets)
             || self.proxy.is_some_and(Proxy::has_password)
     }
 

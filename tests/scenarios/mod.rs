@@ -208,6 +208,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("script_and_installation", script::installation),
     ("script_and_the_whole_runner", script::whole_runner),
     ("script_with_cache_and_proxy", script::cache_and_proxy),
+    ("script_with_secrets_of_the_runner_config", script::runner_config_secrets),
     ("script_installer_is_kept", script::installer_is_kept),
     ("script_and_what_is_not_the_users", script::foreign_keys),
     ("targets_in_the_plan", targets::plans),

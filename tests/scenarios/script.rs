@@ -320,6 +320,36 @@ pub fn cache_and_proxy(bed: &dyn Bed) {
     let _ = scene.teardown().run().code(0);
 }
 
+/// What `--runner-config` adds may be secret: nothing that others can read depends on it. Another value is seen by the
+/// time of the file, and the names and quantities beside it by the digest.
+pub fn runner_config_secrets(bed: &dyn Bed) {
+    let scene = Scene::new(bed, User::Admin);
+    let text_of = |password: &str, limit: &str| {
+        format!(
+            "[[runners]]\nenvironment = [\"DB_PASSWORD={password}\"]\n[runners.kubernetes]\ncpu_limit = \"{limit}\"\n"
+        )
+    };
+    let config = scene.home.input("runner.toml", &text_of("canary-one", "1"));
+    let output = scene.setup().flag("--runner-config", &config).run().code(0).never_says("canary");
+    let _ = output.says("contains two secrets and credentials");
+    let anchor = || bed.admin().get(&scene.path("ServiceAccount")).expect("the anchor is there");
+    let digest = || anchor()["metadata"]["annotations"]["outrigger.dev/script-digest"].clone();
+    let first = digest();
+    assert!(first.is_string(), "{first}");
+    let _ = scene.command("setup").run().code(0).says("Nothing to change");
+    fs::write(&config, text_of("canary-two", "1")).expect("it is written");
+    let changed = "a file with its credentials has changed";
+    let _ = scene.status().run().code(10).says(changed).never_says("canary");
+    let _ = scene.command("setup").run().code(0).says(changed).never_says("canary");
+    assert!(text(&scene).contains("DB_PASSWORD=canary-two"));
+    assert_eq!(digest(), first, "a guess of the password could be compared with it");
+    let _ = scene.command("setup").run().code(0).says("Nothing to change");
+    fs::write(&config, text_of("canary-two", "2")).expect("it is written");
+    let _ = scene.command("setup").run().code(0).says("its inputs have changed");
+    assert_ne!(digest(), first);
+    let _ = scene.teardown().run().code(0);
+}
+
 /// Where gitlab-runner comes from is kept on this machine, shown with its source, and told to nobody else.
 pub fn installer_is_kept(bed: &dyn Bed) {
     const MIRROR: &str = "mirror.example.com";

@@ -5,6 +5,7 @@ use crate::base::secret::Secret;
 use crate::cluster::endpoint_ca::Trust;
 use crate::deployment::run::Run;
 use crate::gitlab::endpoint_ca::GitlabCa;
+use crate::machine::runner_config;
 use crate::machine::script_files::Delivery;
 use crate::machine::{Entry, GlobalSection, Installer, LaunchScript as Script, Method, Proxy, ScriptSecrets};
 use crate::settings::{PodSecurity, Source};
@@ -41,13 +42,15 @@ pub fn sha256(run: &Run) -> Option<&str> {
     given.as_ref().map(|given| given.value.as_str())
 }
 
-/// The modification times of the files with credentials that the script contains, one word each. No hash of their
+/// The modification times of the files with credentials that the script contains, one word each; `extra` is the content
+/// of `--runner-config`. No hash of their
 /// content is noted, because a weak one could be guessed from it. A pipe or a missing file has none.
-pub fn modified(run: &Run) -> String {
+pub fn modified(run: &Run, extra: &toml::Table) -> String {
     let settings = &run.settings;
     let files = [
         ("cache", &settings.cache_credentials_file, settings.cache_type.is_some()),
         ("proxy", &settings.runner_proxy_credentials_file, true),
+        ("runner-config", &settings.runner_config, runner_config::may_hold_secrets(extra)),
     ];
     let words = files.into_iter().filter(|(.., is_used)| *is_used).filter_map(|(name, path, _)| {
         Some(format!("{name}={}", crate::base::files::modified(&path.as_ref()?.value)?))

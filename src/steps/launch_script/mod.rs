@@ -183,7 +183,7 @@ impl Step for LaunchScript {
             gitlab_ca: gitlab_ca.clone(),
             cache: cache::read(r.run, r.intake, &extra).await?,
             proxy: proxy::read(r.run, r.intake).await?,
-            credentials: modified(r.run),
+            credentials: modified(r.run, &extra),
             extra,
             delivery: Delivery::of(r.run)?,
         };
