@@ -323,6 +323,15 @@ fn a_host_is_asked_for_only_if_a_step_uses_it() {
     let said = session.exp_string("ended 130").expect("left");
     let so_far = below(&said, "Go on with these answers");
     assert!(so_far.contains("--host vm.test") && !so_far.contains("ec2"), "{so_far}");
+    // It can be taken back.
+    run(&mut session, "setup --host vm.test");
+    answer(&mut session, pairs(&questions[..4]));
+    answer(&mut session, [("for the runner's", "\r"), ("an answer to", "8\r"), ("SSH destination", "\r")]);
+    let screen = answer(&mut session, [("an answer to", "\u{3}")]);
+    assert!(screen.contains("none: you run the script"), "{screen}");
+    let said = session.exp_string("ended 130").expect("left");
+    let so_far = below(&said, "Go on with these answers");
+    assert!(so_far.contains("--target ssh") && !so_far.contains("--host"), "{so_far}");
     leave(session);
 }
 

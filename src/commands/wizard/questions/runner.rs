@@ -118,9 +118,12 @@ impl Questions<'_, '_> {
                 self.answer("host", vec![host]).await?
             } else {
                 self.drop_answers(&["host"]).await?;
-                // One that is given otherwise is not used.
+                // One that is given otherwise is not used. Only it may have said that the machine is reached over SSH.
                 let is_given = self.settings().host.is_some();
-                if is_given { self.answer("host", Vec::new()).await? } else { None }
+                match if is_given { self.answer("host", Vec::new()).await? } else { None } {
+                    None => self.answer("target", vec![Place::Ssh.to_string()]).await?,
+                    why => why,
+                }
             };
             let Some(why) = why else { return Ok(()) };
             self.refuse(&why).await?;
