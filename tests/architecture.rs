@@ -331,8 +331,20 @@ fn every_step_is_a_file_and_a_subcommand() {
 
     let command = outrigger::internal::cli::command(&outrigger::internal::step_help());
     let subcommands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-    let others =
-        ["render", "teardown", "status", "list", "config", "explain", "completion", "man", "version", "help"];
+    let others = [
+        "render",
+        "rotate",
+        "upgrade",
+        "teardown",
+        "status",
+        "list",
+        "config",
+        "explain",
+        "completion",
+        "man",
+        "version",
+        "help",
+    ];
     let expected: Vec<&str> = ["setup"].into_iter().chain(steps).chain(others).collect();
     assert_eq!(subcommands, expected, "subcommands and STEPS");
 }

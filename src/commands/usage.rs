@@ -5,7 +5,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::base::error::{Command, Failure, Id};
 use crate::base::hint::program;
 use crate::base::{message, text};
-use crate::commands::completion::SHELLS;
 use crate::commands::help::TOPICS;
 use crate::commands::{cli, step_help, words};
 use crate::settings;
@@ -35,12 +34,9 @@ pub fn usage(mut error: clap::Error) -> Option<Failure> {
         ErrorKind::MissingSubcommand => {
             let choices = strings(&error, ContextKind::ValidSubcommand);
             let command = subcommand(&error);
-            choose(&command, "a command", &choices)
+            choose("a command is required", &command, &choices)
         }
-        // No other command has a required argument.
-        ErrorKind::MissingRequiredArgument => {
-            choose("completion", "the name of a shell", &SHELLS.map(|(name, _)| name.to_owned()))
-        }
+        ErrorKind::MissingRequiredArgument => without_argument(&path(&error)),
         ErrorKind::InvalidSubcommand => unknown_command(&error),
         _ => other(&error),
     })
@@ -62,10 +58,22 @@ pub fn unknown_topic(words: &[String], commands: &[&str]) -> clap::Error {
     error
 }
 
+/// The failure for the argument that this command requires.
+fn without_argument(command: &str) -> Failure {
+    let root = cli::command(&step_help());
+    let required = root
+        .find_subcommand(command)
+        .and_then(|found| found.get_positionals().find(|argument| argument.is_required_set()));
+    let names = required.and_then(clap::Arg::get_value_names).unwrap_or_default();
+    let name = names.first().map(ToString::to_string).unwrap_or_default();
+    let values = required.map(clap::Arg::get_possible_values).unwrap_or_default();
+    let values: Vec<String> = values.iter().map(|value| value.get_name().to_owned()).collect();
+    choose(&format!("the argument {name} is required"), command, &values)
+}
+
 /// A choice that is missing, with an example.
-fn choose(command: &str, what: &str, choices: &[String]) -> Failure {
-    let failure = Failure::new(Id::MissingInput, format!("{} {command} needs {what}", program()))
-        .detail("one of", choices.join(", "));
+fn choose(message: &str, command: &str, choices: &[String]) -> Failure {
+    let failure = Failure::new(Id::MissingInput, message).detail("one of", choices.join(", "));
     let example = choices.first().map(|first| ("for example", Command::page(format!("{command} {first}"))));
     example.into_iter().fold(failure, Failure::hint).hint(help(command))
 }

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_missing_or_unknown_word_names_the_choices() {
         let config = error("outrigger config");
-        assert_eq!(config.message, "outrigger config needs a command");
+        assert_eq!(config.message, "a command is required");
         assert_eq!(config.details, [("one of".to_owned(), "print, schema".to_owned())]);
         assert_eq!(config.hints[0].to_string(), "for example: outrigger config print");
         let completion = error("outrigger completion");

@@ -253,9 +253,9 @@ pub struct Record {
     /// The script that was sent to the host and whose end was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
-    /// The nonce for which the host was reserved and that no delivery had yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reserved: Option<String>,
+    /// By which the host knows this machine's reservations; empty before the first one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reserver: String,
     /// The launch script was written and has not been seen to end well on the host. Its digest does not tell: new tokens
     /// do not change it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

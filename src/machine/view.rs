@@ -205,7 +205,7 @@ impl View {
         let (ssh, _pins) = self.ssh()?;
         let host = &ssh.login.host;
         let nonce = record::random_hex(16)?;
-        let place = Place { deployment: &self.run.names.deployment, nonce: &nonce };
+        let place = Place { deployment: &self.run.names.deployment, nonce: &nonce, reserver: "" };
         let settings = &self.run.settings;
         let url = settings.gitlab_url.as_ref().map_or("", |url| url.value.as_str());
         let server = match &settings.kubernetes_host {
@@ -325,15 +325,24 @@ impl Hand {
     /// # Errors
     /// As [`View::look`]; OR0602 if another script runs there or is about to.
     pub async fn reserve(&self) -> Result<()> {
-        let access = self.look().await?.access;
+        let facts = self.look().await?;
+        let access = facts.access;
+        // A script of an earlier run is let end; how, does not matter for what comes now.
+        let last = self.notes.record().delivery.as_ref().map(|last| last.nonce.clone());
+        if let Some(nonce) = last.filter(|last| facts.running.as_ref() == Some(last))
+            && let Err(failure) = self.resume(&nonce).await
+            && self.notes.record().delivery.is_some()
+        {
+            return Err(failure);
+        }
         let (ssh, _pins) = self.ssh()?;
         let host = ssh.login.host.to_string();
-        let nonce = match self.notes.record().reserved.clone() {
-            Some(nonce) => nonce,
-            None => record::random_hex(16)?,
-        };
-        self.journal.write(|record| record.reserved = Some(nonce.clone()))?;
-        let place = Place { deployment: &self.run.names.deployment, nonce: &nonce };
+        if self.notes.record().reserver.is_empty() {
+            let reserver = record::random_hex(16)?;
+            self.journal.write(|record| record.reserver = reserver)?;
+        }
+        let (nonce, reserver) = (record::random_hex(16)?, self.notes.record().reserver.clone());
+        let place = Place { deployment: &self.run.names.deployment, nonce: &nonce, reserver: &reserver };
         let program = Secret::new(place.reserve(RESERVED)?);
         let mut answer = String::new();
         let run = ssh.run(access.command(), &program, &nonce, |said| {
@@ -367,16 +376,10 @@ impl Hand {
     ) -> Result<Delivered> {
         let access = self.look().await?.access;
         let (ssh, _pins) = self.ssh()?;
-        let (reserved, last) = {
-            let record = self.notes.record();
-            (record.reserved.clone(), record.delivery.as_ref().map(|last| last.nonce.clone()))
-        };
-        // What an earlier delivery left under its nonce is not taken for this one's.
-        let reserved = reserved.filter(|reserved| Some(reserved) != last.as_ref());
-        let nonce = reserved.map_or_else(|| record::random_hex(16), Ok)?;
+        let (nonce, reserver) = (record::random_hex(16)?, self.notes.record().reserver.clone());
         let delivery = record::Delivery { nonce: nonce.clone(), undoes };
         self.journal.write(|record| record.delivery = Some(delivery))?;
-        let place = Place { deployment: &self.run.names.deployment, nonce: &nonce };
+        let place = Place { deployment: &self.run.names.deployment, nonce: &nonce, reserver: &reserver };
         let program = place.run(script, secrets)?;
         let mut heard = Heard::default();
         self.delivered.set(self.delivered.get() + 1);
@@ -411,7 +414,7 @@ impl Hand {
         let until = begun + self.run.settings.wait;
         // It comes on top of the time of the run.
         self.limits.deadline.extend(self.run.settings.wait);
-        let place = Place { deployment: &self.run.names.deployment, nonce };
+        let place = Place { deployment: &self.run.names.deployment, nonce, reserver: "" };
         let mut pauses = AGAIN.iter().chain(std::iter::repeat(&AGAIN[AGAIN.len() - 1]));
         let mut last = String::new();
         while heard.end.is_none() {
@@ -471,10 +474,6 @@ impl Hand {
 
     /// The end of a delivery as a result.
     fn judge(&self, host: &str, nonce: &str, heard: Heard) -> Result<Delivered> {
-        // A reservation is used up once the script has started.
-        if heard.confirmed {
-            self.journal.note(|record| record.reserved = None);
-        }
         // What another run of the script left tells nothing of this one.
         let outcome = heard.told.outcome.filter(|outcome| outcome.delivery == nonce);
         let told = Delivered { system_id: heard.told.system_id };

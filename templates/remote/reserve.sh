@@ -15,7 +15,7 @@ reserve() {
 		put busy
 		return
 	fi
-	echo "$nonce $(($(up) + {{ seconds }}))" >"$base.hold"
+	echo {{ reserver | sh }}" $(($(up) + {{ seconds }}))" >"$base.hold"
 	put reserved
 }
 

@@ -33,7 +33,7 @@ impl<'a> Host<'a> {
         command.env("PATH", self.search_path())
     }
 
-    fn setup(&self) -> Cli<'_> {
+    pub fn setup(&self) -> Cli<'_> {
         self.with(self.scene.setup())
             .flag("--host", "admin@vm.test:2222")
             .flag("--ssh-option", "IdentityFile=/a/key")

@@ -11,8 +11,9 @@ use serde_json::json;
 use super::Scene;
 use super::host::Host;
 use crate::common::bed::{Bed, User};
-use crate::common::run::{Cli, SOON};
+use crate::common::run::{Cli, Running, SOON};
 use crate::common::site::{self, Site, runner_token};
+use crate::common::ssh_host::SSH;
 
 /// Longer than a request for a job may be open.
 const LATER: Duration = Duration::from_secs(90);
@@ -180,6 +181,56 @@ pub fn runner_token_of_a_host(bed: &dyn Bed) {
     assert!(!hold.exists(), "the reservation is used up");
     let _ = host.command("status").run().code(0);
     drop(vm);
+}
+
+/// Killed when GitLab has ended the old token, before the host has the new one and while the script runs there: the same
+/// command gives the host another one.
+pub fn killed_in_the_gap(bed: &dyn Bed) {
+    for is_running in [false, true] {
+        let worked = Worked::new(bed, &[]);
+        let (host, site) = (&worked.host, &worked.site);
+        let resets = || site.count("POST", "/reset_authentication_token");
+        let later = format!(
+            "if [ \"$(wc -l <\"$D/argv\")\" -gt {} ]; then sleep 9; fi\nfor last",
+            host.read("argv").lines().count() + 2
+        );
+        if is_running {
+            host.steer("slow", "");
+        } else {
+            // The look and the reservation come through, and the delivery does not.
+            host.program("bin/ssh", &SSH.replace("for last", &later));
+        }
+        let rotate = worked.rotate("runner");
+        let mut running = rotate.start();
+        let begun = Instant::now();
+        let is_there = |running: &mut Running<'_>| {
+            resets() == 1
+                && (if is_running {
+                    running.has_said("| begins")
+                } else {
+                    running.has_said("launch-script       wrote")
+                })
+        };
+        while !is_there(&mut running) {
+            assert!(!running.poll() && begun.elapsed() < SOON, "no token is reset\n{}", running.wait());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = running.kill();
+        host.program("bin/ssh", SSH);
+        let _ = fs::remove_file(host.path("got.secrets"));
+        let rotate = worked.rotate("runner");
+        let mut running = rotate.start();
+        let _ = fs::remove_file(host.path("slow"));
+        while !host.path("got.secrets").exists() {
+            assert!(!running.poll() && begun.elapsed() < SOON, "nothing is sent\n{}", running.wait());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let vm = start(site, host, &host.path("got.secrets"));
+        let _ = running.wait().code(0).says("GitLab has seen runner");
+        assert_eq!(resets(), 2);
+        let _ = host.command("status").run().code(0);
+        drop(vm);
+    }
 }
 
 /// Without a host: the script is run by hand between two commands.

@@ -27,6 +27,8 @@ pub struct Place<'a> {
     pub deployment: &'a str,
     /// Hex digits that nobody else knows.
     pub nonce: &'a str,
+    /// The one who may use a reservation; empty if this machine has made none.
+    pub reserver: &'a str,
 }
 
 impl Place<'_> {
@@ -41,7 +43,9 @@ impl Place<'_> {
     }
 
     fn render(&self, name: &str, text: &str, more: minijinja::Value) -> Result<String> {
-        let values = context! { nonce => self.nonce, base => self.base(), state => self.state(), ..more };
+        let values = context! {
+            nonce => self.nonce, reserver => self.reserver, base => self.base(), state => self.state(), ..more
+        };
         rendered(name, text, PARTS, values)
     }
 
@@ -65,7 +69,7 @@ impl Place<'_> {
         self.render("run.sh", include_str!("../../../templates/remote/run.sh"), values).map(Secret::new)
     }
 
-    /// Reserves the host for the delivery with this nonce, for this many seconds at most: no other script starts there.
+    /// Reserves the host for this many seconds at most, or until the next delivery: nobody else's script starts there.
     pub fn reserve(&self, seconds: u64) -> Result<String> {
         let values = context! { seconds => seconds };
         self.render("reserve.sh", include_str!("../../../templates/remote/reserve.sh"), values)

@@ -81,7 +81,7 @@ fn a_program_that_was_cut_short_runs_nothing() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let base = dir.path().join("outrigger-demo").display().to_string();
     let script = format!("echo ran >>'{base}-ran'\n").repeat(30);
-    let place = Place { deployment: "demo", nonce: "ab12" };
+    let place = Place { deployment: "demo", nonce: "ab12", reserver: "" };
     let program = place.run(&Secret::new(script), Some(&Secret::new("tokens"))).expect("a program");
     let program =
         program.expose().replace("/run/outrigger-demo", &base).replace("/run/systemd/system", &base);

@@ -1,4 +1,4 @@
-//! New tokens while jobs run all the time: none of them fails.
+//! New tokens and another version of gitlab-runner while jobs run all the time: none of them fails.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use super::common::bed::{Bed as _, User, kubeconfig_yaml};
 use super::common::run::{Cli, Home};
 use super::common::site::{Site, post};
 use super::control_plane::ControlPlane;
+use super::runners::NEWER;
 use super::vm::Vm;
 use super::vm::beds::VERSION;
 use super::vm::net::port_of;
@@ -161,6 +162,9 @@ pub fn under_load(chain: &Chain) {
             .env("PATH", &path);
         site.on(&home, command, "maintainer")
     };
+    let helper = format!(
+        "[runners.kubernetes]\nhelper_image = \"registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-v{VERSION}\"\n"
+    );
     let setup = command("setup")
         .flag("--project", PROJECT)
         .flag("--apt-url", apt.apt_url())
@@ -168,6 +172,8 @@ pub fn under_load(chain: &Chain) {
         .flag("--key-fingerprint", &*beds.repository.key.fingerprint)
         .flag("--runner-version", VERSION)
         .flag("--pull-policy", "if-not-present")
+        // The node has the helper of this version alone.
+        .flag("--runner-config", home.input("helper.toml", &helper))
         .flag("--host", login.target());
     let _ = setup.run().code(0).says("GitLab has seen runner");
 
@@ -178,6 +184,7 @@ pub fn under_load(chain: &Chain) {
         let ending = Stop(&stop);
         let load = scope.spawn(|| host.load(&stop));
         rotations(&host, &home, &command);
+        upgraded(&host, &command);
         drop(ending);
         load.join().expect("the load does not panic");
     });
@@ -190,6 +197,24 @@ pub fn under_load(chain: &Chain) {
     }
     let account = format!("system:serviceaccount:{deployment}:{deployment}");
     assert_eq!(audit::read(&log, mark, &account).refused, Vec::<String>::new());
+}
+
+/// The runner is paused until the job that runs has ended; then the new version takes over.
+fn upgraded<'a>(host: &Host<'_>, command: &dyn Fn(&str) -> Cli<'a>) {
+    let version = || host.vm.sh("gitlab-runner --version | sed -n 's/^Version: *//p'").trim().to_owned();
+    let long = host.start(&json!([{"key": "LONG", "value": "yes"}]));
+    host.vm.wait("the long job", || host.trace(long).contains("begun"));
+    let upgrade = command("upgrade").flag("--runner-version", NEWER);
+    let mut running = upgrade.start();
+    host.vm.wait("the pause", || running.has_said("the paused runner") || running.poll());
+    assert!(!running.poll(), "{}", running.wait());
+    assert_eq!((version().as_str(), &host.job(long)["status"]), (VERSION, &json!("running")));
+    host.let_go_on(long);
+    host.vm.wait("the end of the upgrade", || running.poll());
+    let _ = running.wait().code(0).says(&format!("gitlab-runner {NEWER} runs on"));
+    assert_eq!(host.job(long)["status"], "success", "{}", host.trace(long));
+    assert_eq!(version(), NEWER);
+    host.one_more();
 }
 
 /// One after the other, while jobs run.
