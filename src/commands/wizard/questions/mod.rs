@@ -156,7 +156,11 @@ impl<'a, 'o> Questions<'a, 'o> {
             }
             Question::Project => self.ask_project().await?,
             Question::RunnerToken => self.ask_runner_token().await?,
-            other => self.put(other).await?,
+            other => {
+                self.put(other).await?;
+                // Also one that was given: no value is an answer, too.
+                self.done.insert(other);
+            }
         }
         Ok(())
     }
