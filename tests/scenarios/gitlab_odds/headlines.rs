@@ -42,7 +42,7 @@ pub fn of_runners(bed: &'static Doubles) {
     let output = expect(run("3s"), 8, "OR0806", &words);
     // --timeout is for everything else.
     let brief = run_pipeline(&scene, &site, "6s").flag("--timeout", "4s").run();
-    let _ = expect(brief, 8, "OR0806", &words.replace("3s", "6s"));
+    let _ = expect(brief, 8, "OR0806", &words.replace("3 s", "6 s"));
     let _ = output.says("run the launch script on the machine").says("run-pipeline --wait 30m");
 
     // In contact, and its service asks for no jobs.
