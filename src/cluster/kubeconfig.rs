@@ -120,6 +120,9 @@ pub async fn contexts(
     Ok((names, Some(config.current).filter(|name| !name.is_empty())))
 }
 
+/// The message where no kubeconfig is named and none is in its place.
+pub const NONE_FOUND: &str = "no kubeconfig found";
+
 /// Reads `--kubeconfig`, else the files in `KUBECONFIG`, else `~/.kube/config`; returns the files read. The first file
 /// with an entry of a name, or with a current context, has precedence.
 pub(super) async fn read(
@@ -165,7 +168,7 @@ pub(super) async fn read(
         let message = format!("the kubeconfig {} does not exist", path.display());
         return Err(Failure::new(Id::UnusableKubeconfig, message).hint("check --kubeconfig and KUBECONFIG"));
     }
-    let mut failure = Failure::new(Id::UnusableKubeconfig, "no kubeconfig found");
+    let mut failure = Failure::new(Id::UnusableKubeconfig, NONE_FOUND);
     for path in &candidates {
         failure = failure.detail("looked for", path.display().to_string());
     }

@@ -48,7 +48,7 @@ pub use crate::base::endpoint::Endpoint;
 pub use admission::Gate;
 pub use certificate::only_the_runner;
 use connect::build;
-pub use kubeconfig::{Selection, contexts};
+pub use kubeconfig::{NONE_FOUND, Selection, contexts};
 use login::Login;
 pub use refusal::{Class, Refusal};
 pub use target::{Target, load};

@@ -37,7 +37,7 @@ pub async fn render(outside: &mut Outside<'_>) -> Result<Ended> {
 /// Writes the plan of `setup` with these settings to stdout. Reads only.
 async fn plan(outside: &mut Outside<'_>) -> Result<Ended> {
     let (selection, known) = selected(outside, setup::needs).await?;
-    let session = open(outside, &selection, Needs::default(), known).await?;
+    let session = open(outside, setup::needs(&selection), known).await?;
     let plan = engine::plan(session.reads(), &selection).await;
     let refusals = plan.refusals();
     if !refusals.is_empty() {

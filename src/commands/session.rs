@@ -75,6 +75,8 @@ pub struct Needs {
     pub gitlab: Need,
     /// It needs them also if an earlier run recorded the deployment.
     pub again: bool,
+    /// It needs the settings of the jobs' cache, for the launch script.
+    pub cache: bool,
     /// It does not contact the cluster.
     pub no_cluster: bool,
     /// It is the subcommand of a step.
@@ -680,8 +682,12 @@ impl Outside<'_> {
             {
                 missing.push(Missing::new("kubeconfig", failure.message));
             }
-            // What is wrong with a kubeconfig is told once the values are right.
-            Err(_) if !valid => {}
+            // What is wrong with a file is told once the values are right.
+            Err(failure) if !valid => {
+                if failure.message == cluster::NONE_FOUND {
+                    missing.push(Missing::new("kubeconfig", failure.message));
+                }
+            }
             Err(failure) => return Err(failure),
         }
         // Whether a runner is needed depends on the cluster. It is listed here if something else is wrong anyway, so
@@ -689,6 +695,9 @@ impl Outside<'_> {
         let is_enough = valid && need == Need::Runner && missing.is_empty() && settings.gitlab_url.is_some();
         if !self.ui.interactive() && !is_enough {
             missing.extend(gitlab);
+        }
+        if needs.cache {
+            missing.extend(settings.missing_of_cache());
         }
         Ok(missing)
     }

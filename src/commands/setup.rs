@@ -31,7 +31,7 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
         wizard::first_setup(outside, known, need).await?;
         (selection, known) = selected(outside, needs).await?;
     }
-    let session = open(outside, &selection, Needs::default(), known).await?;
+    let session = open(outside, needs(&selection), known).await?;
     let mut plan = engine::plan(session.reads(), &selection).await;
     let prune = session.run().settings.prune;
     let stale = prune::plan(session.reads(), prune).await?;
@@ -68,29 +68,24 @@ pub async fn setup(outside: &mut Outside<'_>) -> Result<Ended> {
     Ok(done(outside, &session, &plan, changed))
 }
 
-/// What `setup` needs for these steps.
+/// What these steps need.
 pub(super) fn needs(selection: &[&'static dyn AnyStep]) -> Needs {
-    Needs { gitlab: need(selection), ..Needs::default() }
+    Needs {
+        gitlab: need(selection),
+        cache: selection.iter().any(|step| step.info().keys.contains(&"cacheType")),
+        parts: selection.iter().filter_map(|step| step.info().part).collect(),
+        ..Needs::default()
+    }
 }
 
 /// What these steps need of GitLab's side.
-pub(super) fn need(selection: &[&'static dyn AnyStep]) -> Need {
+fn need(selection: &[&'static dyn AnyStep]) -> Need {
     selection.iter().map(|step| step.info().gitlab).max().unwrap_or_default()
 }
 
-/// Opens a session for these steps, and refuses another cluster or GitLab than the recorded one.
-pub(super) async fn open(
-    outside: &mut Outside<'_>,
-    selection: &[&'static dyn AnyStep],
-    needs: Needs,
-    known: Known,
-) -> Result<Session> {
-    let needs = Needs {
-        writes: !outside.options.dry_run && !outside.options.plan,
-        gitlab: need(selection),
-        parts: selection.iter().filter_map(|step| step.info().part).collect(),
-        ..needs
-    };
+/// Opens a session for steps with these needs, and refuses another cluster or GitLab than the recorded one.
+pub(super) async fn open(outside: &mut Outside<'_>, needs: Needs, known: Known) -> Result<Session> {
+    let needs = Needs { writes: !outside.options.dry_run && !outside.options.plan, ..needs };
     let session = outside.open(needs, known).await?;
     session.check().await?;
     session.check_owner()?;

@@ -5,7 +5,7 @@ use crate::base::event::{Event, Fold, Reporter as _};
 use crate::commands::preflight::preflight;
 use crate::commands::print_commands::print_commands;
 use crate::commands::session::{Needs, Outside, Session};
-use crate::commands::setup::{apply, done, need, open, show};
+use crate::commands::setup::{apply, done, needs, open, show};
 use crate::commands::uninstall::uninstall;
 use crate::commands::{Ended, write_product};
 use crate::engine;
@@ -33,10 +33,9 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
     }
     outside.ui.unfold();
     let selection = steps::with_pulled_in(step);
-    let needs = Needs { again: info.gitlab_again, alone: true, ..Needs::default() };
-    let all = Needs { gitlab: need(&selection), ..needs.clone() };
-    let known = outside.settings_for(|_, _| all).await?;
-    let session = open(outside, &selection, needs, known).await?;
+    let needs = Needs { again: info.gitlab_again, alone: true, ..needs(&selection) };
+    let known = outside.settings_for(|_, _| needs.clone()).await?;
+    let session = open(outside, needs, known).await?;
     let mut plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&crate::commands::header(&session).await);
     let changes = plan.changes();

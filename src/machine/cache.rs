@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use crate::base::error::{Failure, Id, Kind, Result};
 use crate::base::files::Intake;
 use crate::deployment::run::Run;
-use crate::settings::{CacheType, Missing, Settings, Source, Sourced, missing_failure};
+use crate::settings::{CacheType, Settings, Source, Sourced, missing_failure};
 
 const CREDENTIALS: &str = "--cache-credentials-file";
 
@@ -32,13 +32,7 @@ pub async fn read(run: &Run, intake: &Intake, extra: &Table) -> Result<Option<Ta
     }
     let text =
         |value: &Option<Sourced<String>>| value.as_ref().map(|value| Value::from(value.value.as_str()));
-    let mut missing = Vec::new();
-    if settings.cache_bucket.is_none() {
-        missing.push(Missing::new("cacheBucket", "the bucket, or Azure's container"));
-    }
-    if kind == CacheType::Azure && settings.cache_account.is_none() {
-        missing.push(Missing::new("cacheAccount", "the storage account"));
-    }
+    let missing = settings.missing_of_cache();
     if !missing.is_empty() {
         return Err(missing_failure(&missing));
     }

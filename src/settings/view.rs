@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::paste::anywhere;
 use super::table::setting;
-use super::{Risk, Row, SETTINGS, Settings};
+use super::{CacheType, Risk, Row, SETTINGS, Settings};
 use crate::base::error::Field;
 
 /// The settings of GitLab that a command needs.
@@ -119,6 +119,19 @@ impl Settings {
             })
             .map(|(row, values)| (row.key.to_owned(), anywhere(row, values)))
             .collect()
+    }
+
+    /// The missing values of the jobs' cache.
+    pub fn missing_of_cache(&self) -> Vec<Missing> {
+        let kind = self.cache_type.as_ref().map_or(CacheType::None, |kind| kind.value);
+        let mut missing = Vec::new();
+        if kind != CacheType::None && self.cache_bucket.is_none() {
+            missing.push(Missing::new("cacheBucket", "the bucket, or Azure's container"));
+        }
+        if kind == CacheType::Azure && self.cache_account.is_none() {
+            missing.push(Missing::new("cacheAccount", "the storage account"));
+        }
+        missing
     }
 
     /// The missing values, without the context, which is checked with the kubeconfig. `has_gitlab_token` is true

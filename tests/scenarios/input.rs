@@ -120,6 +120,13 @@ pub fn invalid_and_missing(bed: &dyn Bed) {
     // The step for which nothing of GitLab is missing.
     let role = bare("create-role").args(["--namespace", "a_b"]);
     let _ = refused(bed, &scene.home, &role, 2).says("1 invalid value").never_says("missing");
+    // What only the launch script needs is told with the rest, before anything is connected.
+    let cache = setup().args(["--cache-type", "azure"]);
+    let output = refused(bed, &scene.home, &cache, 2).says("3 invalid values, 5 missing values");
+    let _ = output.says("--cache-bucket NAME").says("--cache-account NAME").never_says("connecting");
+    let nowhere = scene.home.outrigger("setup").arg("--non-interactive").args(wrong);
+    let output = refused(bed, &scene.home, &nowhere.args(["--gitlab-url", "https://gitlab.example.com"]), 2);
+    let _ = output.says("3 invalid values, 3 missing values").says("missing, no kubeconfig found");
     // An invalid value is no missing one.
     let url = bare("create-runner").args(["--gitlab-url", "ftp://x"]);
     let _ = refused(bed, &scene.home, &url, 2).says("1 invalid value, 2 missing values");
