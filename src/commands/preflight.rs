@@ -35,7 +35,8 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
     session.check_owner()?;
     let plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
-    for check in &checks(&plan) {
+    let checks = checks(&plan);
+    for check in &checks {
         outside.ui.event(check);
     }
     let refusals: Vec<_> = plan.refusals().into_iter().filter(|one| !one.is_missing_input()).collect();
@@ -44,7 +45,8 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     // The last line covers only what was checked.
     let open = if plan.forecast.unchecked.is_empty() { "" } else { "; some cannot run yet" };
-    let warnings = match plan.warnings() {
+    let is_warning = |check: &&Event| matches!(check, Event::Check { outcome: Outcome::Warn, .. });
+    let warnings = match checks.iter().filter(is_warning).count() {
         0 => String::new(),
         n => format!("; {}", count(n, "warning")),
     };
@@ -53,7 +55,10 @@ pub async fn preflight(outside: &mut Outside<'_>) -> Result<Ended> {
 
 /// The findings of the preflight step, one check for each other step, and the objects without a dry run.
 fn checks(plan: &Plan) -> Vec<Event> {
+    // What a step warns of is not said twice.
+    let told: Vec<&str> = plan.lines().flat_map(|(_, lines)| lines).map(|line| line.text.as_str()).collect();
     let findings = plan.steps.iter().flat_map(|step| step.findings());
+    let findings = findings.filter(|one| one.outcome != Outcome::Warn || !told.contains(&one.text.as_str()));
     let mut checks: Vec<Event> = findings
         .map(|one| Event::Check {
             name: one.name.clone(),

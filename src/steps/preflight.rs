@@ -150,7 +150,7 @@ impl Step for Preflight {
         match &seen.trust {
             Ok(trust) => {
                 let text = format!("{} verifies {}", trust.source, trust.endpoint.url);
-                found.warn("certificate", text, trust.warnings.iter().chain(&trust.unproven));
+                found.warn("certificate", &text, trust.warnings.iter().chain(&trust.unproven));
             }
             Err(failure) => found.fail("certificate", failure),
         }
@@ -216,11 +216,12 @@ impl Found {
         self.add(name, Judgement::Skipped, why, Vec::new());
     }
 
-    /// Passes without warnings.
-    fn warn<'a>(&mut self, name: &str, text: String, warnings: impl Iterator<Item = &'a String>) {
-        let detail: Vec<Hint> = warnings.map(|one| one.as_str().into()).collect();
-        let outcome = if detail.is_empty() { Judgement::Pass } else { Judgement::Warn };
-        self.add(name, outcome, text, detail);
+    /// Passes, with warnings.
+    fn warn<'a>(&mut self, name: &str, text: &str, warnings: impl Iterator<Item = &'a String>) {
+        self.pass(name, text);
+        for warning in warnings {
+            self.add(name, Judgement::Warn, warning, Vec::new());
+        }
     }
 
     fn fail(&mut self, name: &str, failure: &Failure) {
@@ -274,7 +275,7 @@ fn about_gitlab(run: &Run, gitlab: &Gitlab, into: &mut Found) {
     let url = run.settings.gitlab_url.as_ref().map(|url| url.value.as_str()).unwrap_or_default();
     let version = found.version.as_deref().unwrap_or("unknown version");
     match versions(found.version.as_deref(), &run.settings.runner_version.value) {
-        Ok(warning) => into.warn("gitlab", format!("{version} at {url}"), warning.iter()),
+        Ok(warning) => into.warn("gitlab", &format!("{version} at {url}"), warning.iter()),
         Err(failure) => into.fail("gitlab", &failure),
     }
     if let Some(token) = &found.token {

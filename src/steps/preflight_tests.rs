@@ -167,12 +167,15 @@ fn findings_have_outcome_and_detail() {
             "server: Pass ",
             "you: Fail ",
             "rights: Pass secrets get in demo",
-            "certificate: Warn it ends soon",
+            "certificate: Pass ",
+            "certificate: Warn ",
             "jobs: Warn ",
             "gitlab: Skipped ",
             "exec plugin: Pass ",
         ]
     );
+    let warning = findings.iter().find(|one| one.name == "certificate" && one.outcome == Judgement::Warn);
+    assert_eq!(warning.map(|one| one.text.as_str()), Some("it ends soon"));
 }
 
 #[test]
