@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use outrigger::internal::{cli, step_help};
 use outrigger_doubles::gitlab::{Action, Fault, PROJECT, ProjectSpec, Role};
 use serde_json::json;
 
@@ -30,7 +31,7 @@ fn paste(home: &Home, env: &[(&str, &str)], line: &str) -> Output {
     let script = format!(
         "outrigger() {{\ncase \"$1 $*\" in\n\
          *--yes*|*--dry-run*|*--non-interactive*|*--print*|*--uninstall*|status*|list*) ;;\n\
-         explain*|help*|preflight*) ;;\n*) set -- \"$@\" --yes ;;\nesac\n'{}' \"$@\"\n}}\n{line}",
+         explain*|help*|preflight*|config*|completion*) ;;\n*) set -- \"$@\" --yes ;;\nesac\n'{}' \"$@\"\n}}\n{line}",
         env!("CARGO_BIN_EXE_outrigger")
     );
     let started = Instant::now();
@@ -277,6 +278,13 @@ pub fn pages(_: &dyn Bed) {
     }
     for topic in ["exit-codes", "environment", "settings", "gitlab-token", "json", "kubectl"] {
         let _ = paste(&home, &[], &format!("outrigger help {topic}")).code(0);
+    }
+    // What an error of the command line names.
+    for command in cli::command(&step_help()).get_subcommands() {
+        let _ = paste(&home, &[], &format!("outrigger {} --help", command.get_name())).code(0).says("Usage");
+    }
+    for (line, said) in [("config print", "deployment"), ("completion bash", "__complete")] {
+        let _ = paste(&home, &[], &format!("outrigger {line}")).code(0).says(said);
     }
     assert!(!Path::new("role.yaml").exists());
 }
