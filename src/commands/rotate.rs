@@ -4,7 +4,7 @@ use crate::base::error::{Command, Result};
 use crate::base::event::{Event, Reporter as _};
 use crate::base::text::span;
 use crate::commands::session::{Known, Needs, Outside, Session};
-use crate::commands::setup::{apply, done, open, show};
+use crate::commands::setup::{self, apply, done, open, show};
 use crate::commands::{Ended, header, no_such_deployment};
 use crate::deployment::run::Part;
 use crate::engine;
@@ -49,7 +49,9 @@ pub(super) async fn carry_out(
     if known.1.is_none() {
         look(outside, known.clone()).await?;
     }
-    let session = open(outside, &selection, needs, known).await?;
+    let Needs { again, rotate, upgrade, .. } = needs;
+    let needs = Needs { again, rotate, upgrade, ..setup::needs(&selection) };
+    let session = open(outside, needs, known).await?;
     let mut plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);
     let changes = plan.changes();

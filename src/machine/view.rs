@@ -64,6 +64,7 @@ pub struct Outcome {
 
 /// What is on the host.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each named where it is set")]
 pub struct Facts {
     pub user: String,
     pub access: Access,
