@@ -12,17 +12,17 @@ use super::look::{
 use super::place::{DEPLOYMENT, Place, file_of_secrets, secrets};
 
 /// What somebody has on his host, with the place of his service's user and configuration.
-struct Theirs {
+pub struct Theirs {
     config: &'static str,
     user: Option<&'static str>,
     version: &'static str,
 }
 
 /// As GitLab's package leaves it: the service is root's.
-const USUAL: Theirs = Theirs { config: CONFIG, user: None, version: VERSION };
+pub const USUAL: Theirs = Theirs { config: CONFIG, user: None, version: VERSION };
 
 /// Jobs that wait for a file, and say so.
-const PIPELINE: &str = "theirs:
+pub const PIPELINE: &str = "theirs:
   tags: [their-shell]
   script:
     - id -un
@@ -81,7 +81,7 @@ fn install(place: &Place, vm: &Vm, key: &str, theirs: &Theirs) -> [String; 2] {
 }
 
 /// A host with a runner of somebody's, running, and a script for it with its file of secrets.
-fn host(beds: &Beds, root: Root, theirs: &Theirs) -> (Place, Vm, [String; 2]) {
+pub fn host(beds: &Beds, root: Root, theirs: &Theirs) -> (Place, Vm, [String; 2]) {
     let place = Place::new(beds);
     let vm = beds.vm(root);
     place.connect(&vm);
@@ -91,7 +91,7 @@ fn host(beds: &Beds, root: Root, theirs: &Theirs) -> (Place, Vm, [String; 2]) {
 }
 
 /// What may not change on such a host, beside the files that [`written`] shows.
-fn belongings(vm: &Vm) -> String {
+pub fn belongings(vm: &Vm) -> String {
     vm.sh(
         "dpkg-query -W; cat /etc/passwd /etc/group; apt-mark showhold; systemctl list-unit-files --no-legend; \
          ls -lR /etc/apt /etc/systemd /usr/local /usr/bin; ip route show table all; crontab -l 2>&1 || :",

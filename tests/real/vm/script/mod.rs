@@ -61,6 +61,7 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("script_over_ssh_through_a_cut_line", over_ssh::cut),
     ("script_over_ssh_uploaded_in_part", over_ssh::upload),
     ("script_over_ssh_beside_others", over_ssh::shared),
+    ("script_over_ssh_beside_a_running_job", over_ssh::beside_a_job),
     ("script_over_ssh_upgrades_and_goes_back", over_ssh::upgrade),
     ("script_is_taken_back", uninstall::apt),
     ("script_is_taken_back_without_helper_images", uninstall::slim),

@@ -8,7 +8,8 @@ use super::super::vm::Vm;
 use super::super::vm::beds::{BROKEN, Beds, VERSION};
 use super::super::vm::roots::Root;
 use super::super::vm::ssh::{Home, Ssh, User};
-use super::look::{CONFIG, log};
+use super::host::{PIPELINE, USUAL, belongings, host};
+use super::look::{CONFIG, job, log, process, stamp, start_job};
 use super::place::{DEPLOYMENT, Place, entries};
 use super::uninstall::{LIST, differences};
 
@@ -180,6 +181,31 @@ pub fn upload(beds: &Beds) {
     }
     let _ = setup.run();
     vm.wait("the script", ran);
+}
+
+/// A host with somebody's runner, whose job runs meanwhile: there and back, and theirs is as it was.
+pub fn beside_a_job(beds: &Beds) {
+    let (place, vm, _) = host(beds, Root::Trixie, &USUAL);
+    let ssh = vm.ssh();
+    let home = ssh.home(User::Sudo, "");
+    let id = start_job(&place, PIPELINE);
+    vm.wait_file("/tmp/begun");
+    let (before, belongs, service) = (stamp(&vm, CONFIG), belongings(&vm), process(&vm));
+    let output = setup(&place, &home).run().code(0).says("only our entry will change");
+    let _ = output.says("GitLab has seen runner");
+    let after = stamp(&vm, CONFIG);
+    let ours = after.text.strip_prefix(&before.text).unwrap_or_else(|| panic!("changed:\n{}", after.text));
+    assert_eq!(ours.matches("[[runners]]").count(), 1, "{ours}");
+    assert_eq!((after.owner, after.mode), (before.owner, before.mode));
+    let _ = again(&place, "setup", &home).run().code(0).says("Nothing to change");
+    let _ = again(&place, "upgrade", &home).flag("--runner-version", NEWER).run().code(7).says("OR0708");
+    let _ = again(&place, "teardown", &home).arg("--yes").run().code(0).says("undone on");
+    assert_eq!(stamp(&vm, CONFIG).text, before.text);
+    assert_eq!((belongings(&vm), process(&vm)), (belongs, service));
+    assert_eq!(job(&place, id)["status"], "running");
+    vm.write("/tmp/go-on", "");
+    vm.wait("the end of their job", || job(&place, id)["status"] != "running");
+    assert_eq!(job(&place, id)["status"], "success", "{}", place.site.gitlab.trace(id));
 }
 
 /// Another version, and one that does not start: the one from before is back, with its service and its entry.
