@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::ssh::{ALIAS, Ended, Login, Place, Said, Ssh, VARIABLES};
-use crate::base::error::{Failure, Id, Result};
+use crate::base::error::{Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Reporter};
 use crate::base::job_log::Log;
 use crate::base::request::Limits;
@@ -576,6 +576,7 @@ fn failed(host: &str, outcome: &Outcome, deployment: &str) -> Failure {
         }
         "prove-cluster" if says(&REFUSED) => {
             failure(Id::HostProof, format!("the cluster refuses the runner's credentials on {host}"))
+                .hint(("to issue a new token", Command::outrigger("setup --reissue cluster")))
         }
         "prove-gitlab" if says(&["GitLab refuses"]) => {
             failure(Id::HostProof, format!("GitLab refuses the runner's token on {host}"))
@@ -590,6 +591,11 @@ fn failed(host: &str, outcome: &Outcome, deployment: &str) -> Failure {
                 Id::HostForeign,
                 format!("{host} has a GitLab Runner or an entry that is not this deployment's"),
             )
+            .hint(if outcome.reason.contains("changed our entry") {
+                ("to replace the entry", Command::again("--replace-entry")).into()
+            } else {
+                Hint::from("upgrade or remove it there as it was installed, or use another host: --host HOST")
+            })
         }
         step => script_failed(host, &format!("in step {}: {reason}", message::text(step)), deployment),
     }

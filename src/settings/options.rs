@@ -23,7 +23,7 @@ table! {
     quiet: bool,
         "", Output, "Print only errors, warnings and the last line".short('q');
     verbose: u8,
-        "", Output, "Print steps in place and requests (-v), and bodies with secrets masked (-vv)".short('v');
+        "", Output, "Print steps in place and requests (-v), and their bodies, masked (-vv)".short('v');
     log_file: Option<PathBuf>,
         "FILE", Output, "Write events and requests to this file as JSON lines; with -vv also bodies";
     non_interactive: bool,

@@ -55,7 +55,7 @@ pub enum Undo {
 impl Step for BindAdmin {
     const INFO: Info = Info {
         name: "bind-admin",
-        about: "Temporarily give yourself `edit` in the job namespace, if needed to create the Role",
+        about: "Temporarily give yourself `edit` in the job namespace, if the Role needs it",
         long: "Kubernetes lets users grant only rights that they have themselves. If you lack them, a temporary RoleBinding \
          to the ClusterRole `edit` in the job namespace is enough; it is removed as soon as Role and RoleBinding \
          exist, also on failure and on Ctrl-C. The article's cluster-admin binding is created only with \

@@ -101,6 +101,10 @@ impl Step for RunScript {
         if let Some(nonce) = &facts.running {
             return running(d, &seen.host, nonce, written).into();
         }
+        // launch-script itself says why it writes none.
+        if wanted.is_none() && d.run.includes(Part::Script) {
+            return Decided::lines(Vec::new());
+        }
         let Some(wanted) = wanted else {
             let failure = Failure::new(Id::MissingPrerequisite, "there is no launch script yet");
             return Line::refuse(failure.hint(Command::outrigger("launch-script"))).into();

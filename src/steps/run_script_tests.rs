@@ -177,6 +177,15 @@ fn decisions() {
                 &["Keep"],
             ),
             (
+                "leaves the reason to launch-script",
+                &[],
+                |world, _| {
+                    world.forecast.script = None;
+                    world.run.parts = vec![Part::Script];
+                },
+                &[],
+            ),
+            (
                 "refuses without a script",
                 &[],
                 |world, seen| {

@@ -68,8 +68,11 @@ fn arguments(login: &Login) -> String {
 
 /// The last lines, without the frame of a warning.
 fn shown(said: &str) -> String {
-    let lines: Vec<&str> =
-        said.lines().map(str::trim).filter(|line| line.chars().any(char::is_alphanumeric)).collect();
+    let lines: Vec<&str> = said
+        .lines()
+        .map(|line| line.trim_matches(['@', ' ', '\r']))
+        .filter(|line| line.chars().any(char::is_alphanumeric))
+        .collect();
     message::text(&lines[lines.len().saturating_sub(SHOWN)..].join("; "))
 }
 

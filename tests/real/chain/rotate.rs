@@ -163,7 +163,7 @@ pub fn under_load(chain: &Chain) {
         site.on(&home, command, "maintainer")
     };
     let helper = format!(
-        "[runners.kubernetes]\nhelper_image = \"registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-v{VERSION}\"\n"
+        "[[runners]]\n[runners.kubernetes]\nhelper_image = \"registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-v{VERSION}\"\n"
     );
     let setup = command("setup")
         .flag("--project", PROJECT)
@@ -196,7 +196,11 @@ pub fn under_load(chain: &Chain) {
         assert!(trace.contains("the end of ") && trace.contains("Job succeeded"), "{trace}");
     }
     let account = format!("system:serviceaccount:{deployment}:{deployment}");
-    assert_eq!(audit::read(&log, mark, &account).refused, Vec::<String>::new());
+    let found = audit::read(&log, mark, &account);
+    assert_eq!(found.refused, Vec::<String>::new());
+    // A job ends well without the token that removes its pod.
+    let pods = || plane.admin().list(&format!("/api/v1/namespaces/{deployment}-jobs/pods"));
+    vm.wait("the end of the pods", || pods().is_empty());
 }
 
 /// The runner is paused until the job that runs has ended; then the new version takes over.
