@@ -134,7 +134,7 @@ pub fn interrupted_teardown(bed: &'static Doubles) {
         assert!(paused());
     };
     interrupted();
-    let output = status().run().code(10).says("paused by an unfinished teardown -> active");
+    let output = status().run().code(10).says("paused by an unfinished run of outrigger -> active");
     let _ = output.says("1 change pending").says("outrigger setup --deployment");
     let _ = setup(&scene, &site).run().code(0);
     assert!(!paused());
