@@ -91,6 +91,8 @@ pub struct Failure {
     /// Other failures of the same step.
     pub also: Vec<Failure>,
     lasting: Option<bool>,
+    /// The step has taken back what it did.
+    pub is_taken_back: bool,
 }
 
 /// A value that is missing or invalid, for scripts.
@@ -121,6 +123,7 @@ impl Failure {
             hints: Vec::new(),
             also: Vec::new(),
             lasting: None,
+            is_taken_back: false,
         }
     }
 
@@ -140,6 +143,12 @@ impl Failure {
     /// its kind usually pass. The report then does not suggest to repeat the command.
     pub fn lasting(mut self) -> Self {
         self.lasting = Some(true);
+        self
+    }
+
+    /// Marks a failure after which the step has taken back what it did.
+    pub fn taken_back(mut self) -> Self {
+        self.is_taken_back = true;
         self
     }
 

@@ -126,6 +126,9 @@ fn due(session: &Session, asked: &[Reissue], within: std::time::Duration) -> (Ve
             _ if is_unfinished => due.push(*which),
             Some(left) if left <= within => due.push(*which),
             Some(left) => texts.push(format!("{name} expires in {}", span(left))),
+            None if *which == Reissue::Runner && notes.record().gitlab.owned().is_none() => {
+                texts.push(format!("when {name} expires is not known here"));
+            }
             None => texts.push(format!("{name} does not expire")),
         }
     }

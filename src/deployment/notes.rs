@@ -100,7 +100,15 @@ impl Notes {
         if let Some(slots) = &self.record.borrow().slots {
             return slots.clone();
         }
-        self.noted_slots().unwrap_or_default()
+        // Whoever can write it does not say that the host has a token, nor since when.
+        self.noted_slots()
+            .map(|slots| match slots.retiring {
+                Some(old) if slots.next.is_none() => {
+                    Slots { current: old.generation, next: Some(slots.current), retiring: None, ..slots }
+                }
+                _ => Slots { retiring: None, ..slots },
+            })
+            .unwrap_or_default()
     }
 
     fn noted_slots(&self) -> Option<Slots> {

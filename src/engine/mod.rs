@@ -259,7 +259,9 @@ fn stopped(failure: Failure, step: &str, index: usize, started: bool) -> Failure
     if !started {
         return failure;
     }
-    let text = if failure.is_lasting() {
+    let text = if failure.is_taken_back {
+        format!("{step}, which is as it was before")
+    } else if failure.is_lasting() {
         format!(
             "{step}; what is done stays, and the same command stops here again until the cause is removed"
         )

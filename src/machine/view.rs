@@ -580,7 +580,7 @@ fn failed(host: &str, outcome: &Outcome, deployment: &str) -> Failure {
         }
         "prove-gitlab" if says(&["GitLab refuses"]) => {
             failure(Id::HostProof, format!("GitLab refuses the runner's token on {host}"))
-                .hint("issue a new one: --reissue runner")
+                .hint(("to issue a new one", Command::outrigger("setup --reissue runner")))
         }
         "look" | "config"
             if outcome.reason.contains("is here")
@@ -592,7 +592,7 @@ fn failed(host: &str, outcome: &Outcome, deployment: &str) -> Failure {
                 format!("{host} has a GitLab Runner or an entry that is not this deployment's"),
             )
             .hint(if outcome.reason.contains("changed our entry") {
-                ("to replace the entry", Command::again("--replace-entry")).into()
+                ("to replace the entry", Command::outrigger("setup --replace-entry")).into()
             } else {
                 Hint::from("upgrade or remove it there as it was installed, or use another host: --host HOST")
             })

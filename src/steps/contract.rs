@@ -96,12 +96,14 @@ pub struct Forecast {
 }
 
 /// What launch-script decided.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Script {
     /// The digest that the machine should have.
     pub digest: String,
     /// The script will be written.
     pub is_written: bool,
+    /// An upgrade can be undone.
+    pub goes_back: bool,
 }
 
 impl Forecast {
@@ -128,6 +130,8 @@ pub struct Products {
     /// The SHA of this run's commit.
     pub commit: OnceCell<String>,
     pub script: OnceCell<Written>,
+    /// Set when the host was seen to have run the script of this deployment that is on this disk.
+    pub delivered: OnceCell<()>,
     /// The way back from an upgrade.
     pub rollback: OnceCell<Rollback>,
     /// Set when the runner was seen at work after the plan was made.
@@ -137,6 +141,8 @@ pub struct Products {
 /// The launch script with the version of gitlab-runner that the host has had. It brings no token.
 pub struct Rollback {
     pub version: String,
+    /// The recorded settings of the installation, by key.
+    pub settings: Vec<(String, Option<Vec<String>>)>,
     pub script: Secret,
     pub digest: String,
 }

@@ -91,8 +91,12 @@ impl Step for IssueToken {
             let read = async |generation: &str| {
                 r.cluster.read(&r.run.names.token_secret(generation)).await.map_err(Failure::from)
             };
-            if read(&r.notes.slots().current).await?.is_none() {
-                seen.replaced = read(&newer.current).await?;
+            let slots = r.notes.slots();
+            let ours = slots.generations();
+            for one in newer.generations().into_iter().filter(|one| !ours.contains(one)) {
+                if seen.replaced.is_none() {
+                    seen.replaced = read(one).await?;
+                }
             }
         }
         if r.run.alone {

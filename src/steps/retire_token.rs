@@ -87,14 +87,22 @@ impl Step for RetireToken {
                 return Line::refuse(deletion::being_deleted(live)).into();
             }
         }
+        // Somebody else has the token: no job and no host counts.
+        let at_once = d.run.settings.reissue.contains(&Reissue::Cluster);
         // Not asked for here: only told.
         let asked = d.run.alone || d.run.rotates(Reissue::Cluster);
         let unfinished = || {
             let text = "a rotation is unfinished: both cluster tokens are valid";
-            Line::unhealthy(text).detail(("to finish it", Command::outrigger("rotate cluster")))
+            Line::unhealthy(text).detail(if d.run.includes(Part::Host) || slots.retiring.is_some() {
+                ("to finish it", Command::outrigger("rotate cluster"))
+            } else {
+                let finish = Command::outrigger("rotate cluster --accept unseen-host");
+                ("once the new script has run on the host", finish)
+            })
         };
         let running = match &seen.running {
             Ok(running) => running,
+            Err(_) if at_once => &0,
             Err(_) if !asked => return unfinished().into(),
             Err(why) => {
                 let message = format!("which jobs use the token of {reference} is not known");
@@ -110,8 +118,8 @@ impl Step for RetireToken {
                 .into();
             }
         };
-        let on_host = d.run.includes(Part::Host) || slots.retiring.is_some();
         let written = d.forecast.script.as_ref().is_some_and(|script| script.is_written);
+        let on_host = d.run.includes(Part::Host) || (slots.retiring.is_some() && !written) || at_once;
         let is_in_script = seen.next.is_some() && seen.next.as_deref() == Some(&d.notes.script_secret());
         if !on_host && (written || !is_in_script) {
             let text = format!("{reference} stays valid until the new script has run on the host");
@@ -135,12 +143,13 @@ impl Step for RetireToken {
             running => format!("{} now", count(*running, "job")),
         };
         let act = Retire(seen.old.as_ref().map(|live| (live.reference.clone(), live.uid().to_owned())));
-        let line = Line::new(
-            Decision::Remove,
-            format!("{reference}, when no job uses its token any more ({jobs})"),
-            act,
-        );
-        line.detail("until then both tokens are valid").about(Target::Object(reference)).into()
+        let line = if at_once {
+            Line::new(Decision::Remove, format!("{reference}, at once (--reissue)"), act)
+        } else {
+            let text = format!("{reference}, when no job uses its token any more ({jobs})");
+            Line::new(Decision::Remove, text, act).detail("until then both tokens are valid")
+        };
+        line.about(Target::Object(reference)).into()
     }
 
     async fn apply(&self, w: Writes<'_>, Retire(old): Retire) -> Result<Outcome<Never>> {
@@ -148,7 +157,9 @@ impl Step for RetireToken {
         if let Some(next) = slots.next.clone() {
             let live = w.cluster.read(&w.run.names.token_secret(&next)).await.map_err(Failure::from)?;
             let is_in_script = live.is_some_and(|live| live.uid() == w.notes.script_secret());
-            if !is_in_script || (w.run.includes(Part::Host) && w.notes.record().script_due) {
+            let at_once = w.run.settings.reissue.contains(&Reissue::Cluster);
+            let is_seen = !w.run.includes(Part::Host) || w.products.delivered.get().is_some();
+            if !at_once && (!is_in_script || !is_seen) {
                 let message = "the new cluster token has not been brought to the host";
                 return Err(Failure::new(Id::MissingPrerequisite, message)
                     .hint(("to go on with the rotation", Command::outrigger("rotate cluster"))));
@@ -159,7 +170,8 @@ impl Step for RetireToken {
             slots = slots.turned();
             note(w, &slots).await?;
         }
-        if let Some(retiring) = &slots.retiring {
+        let at_once = w.run.settings.reissue.contains(&Reissue::Cluster);
+        if let Some(retiring) = slots.retiring.as_ref().filter(|_| !at_once) {
             let since = retiring.since.parse().unwrap_or_else(|_| w.gitlab.now());
             runner::drained(w.gitlab, since, Self::INFO.name).await?;
         }

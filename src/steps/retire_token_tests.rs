@@ -16,7 +16,7 @@ fn base(world: &mut World) -> Seen {
 }
 
 fn written(world: &mut World) {
-    world.forecast.script = Some(Script { digest: String::new(), is_written: true });
+    world.forecast.script = Some(Script { digest: String::new(), is_written: true, ..Script::default() });
 }
 
 /// The second token is in the last script.

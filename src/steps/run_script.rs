@@ -29,6 +29,8 @@ pub struct Seen {
     facts: Option<Facts>,
     /// A launch script is at its path.
     exists: bool,
+    /// GitLab can be asked about jobs and contact.
+    asks_gitlab: bool,
 }
 
 #[derive(Clone)]
@@ -70,7 +72,7 @@ impl Step for RunScript {
     async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
         let Some(host) = r.machine.host().map(ToString::to_string) else {
             if why == Purpose::Teardown {
-                return Ok(Seen { host: String::new(), facts: None, exists: false });
+                return Ok(Seen { host: String::new(), facts: None, exists: false, asks_gitlab: false });
             }
             return Err(
                 Failure::new(Id::MissingInput, "the host is not set").hint("set --host [USER@]HOST[:PORT]")
@@ -78,7 +80,8 @@ impl Step for RunScript {
         };
         let gone = why == Purpose::Teardown && r.run.options.host_gone;
         let facts = if gone { None } else { Some(r.machine.look().await?.clone()) };
-        Ok(Seen { host, facts, exists: r.run.script_path().exists() })
+        let asks_gitlab = r.gitlab.is_connected() && !r.notes.record().gitlab.given;
+        Ok(Seen { host, facts, exists: r.run.script_path().exists(), asks_gitlab })
     }
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
@@ -97,9 +100,11 @@ impl Step for RunScript {
             .or_else(|| d.notes.script_digest());
         // New tokens do not change the digest.
         let written = d.forecast.script.as_ref().is_some_and(|script| script.is_written);
-        let is_due = written || d.notes.record().script_due;
+        let pending = d.notes.slots().next.is_some();
+        let is_due = written || d.notes.record().script_due || pending;
         if let Some(nonce) = &facts.running {
-            return running(d, &seen.host, nonce, written).into();
+            // The script on this disk may be another than the one that runs.
+            return running(d, &seen.host, nonce, written || (is_due && seen.exists)).into();
         }
         // launch-script itself says why it writes none.
         if wanted.is_none() && d.run.includes(Part::Script) {
@@ -177,11 +182,18 @@ impl Step for RunScript {
         if d.run.upgrade {
             let (from, to) = (&facts.version, &d.run.settings.runner_version.value);
             let text = format!("gitlab-runner {from} -> {to} on {host}");
-            return Line::new(Decision::Update, text, Act::Upgrade)
-                .detail("the runner is paused until its jobs have ended, and takes jobs again afterwards")
-                .detail(format!("back to {from} if {to} does not come online"))
-                .about(Target::File(path))
-                .into();
+            let line = Line::new(Decision::Update, text, Act::Upgrade).detail(if seen.asks_gitlab {
+                "the runner is paused until its jobs have ended, and takes jobs again afterwards"
+            } else {
+                "the service lets its jobs end before it stops; they cannot be looked at without GitLab's API"
+            });
+            let goes_back = d.forecast.script.as_ref().is_some_and(|script| script.goes_back);
+            let line = if goes_back {
+                line.detail(format!("back to {from} if {to} does not come online"))
+            } else {
+                line.detail("without a way back: how the version there was installed is not known here")
+            };
+            return line.about(Target::File(path)).into();
         }
         let line = Line::new(
             decision,
@@ -213,6 +225,12 @@ impl Step for RunScript {
             }
             Act::Run | Act::Upgrade => deliver(w).await,
         };
+        // What followed was an upgrade that was interrupted.
+        if w.run.upgrade
+            && let Err(failure) = unpause(w).await
+        {
+            return Err(failure);
+        }
         let delivered = match delivered {
             Err(failure) if failure.id == Id::HostCannotReach => return Err(with_network(w, failure).await),
             delivered => delivered?,
@@ -263,8 +281,10 @@ impl Step for RunScript {
 
 /// Waits until GitLab has seen the runner from the host, if GitLab can be asked.
 async fn online(w: Writes<'_>, delivered: &Delivered) -> Result<String> {
-    if !has_runner(w) {
-        return Ok(format!("not checked: online in GitLab ({})", w.gitlab.why_not()));
+    if !has_runner(w).await? {
+        let why = w.gitlab.why_not();
+        let why = if why.is_empty() { "no runner of this deployment is there" } else { why };
+        return Ok(format!("not checked: online in GitLab ({why})"));
     }
     let seen = runner::contact(w.gitlab, &delivered.system_id, w.gitlab.now()).await?;
     if seen.is_well {
@@ -274,23 +294,33 @@ async fn online(w: Writes<'_>, delivered: &Delivered) -> Result<String> {
 }
 
 /// Whether GitLab can be asked about a runner of this deployment.
-fn has_runner(w: Writes<'_>) -> bool {
-    w.gitlab.is_connected() && w.notes.record().gitlab.owned().is_some()
+async fn has_runner(w: Writes<'_>) -> Result<bool> {
+    Ok(w.gitlab.is_connected() && matches!(runner::find(w.gitlab).await?, runner::Found::Ours(_)))
+}
+
+/// Ends a pause that outrigger made.
+async fn unpause(w: Writes<'_>) -> Result<()> {
+    let paused = w.notes.record().gitlab.paused().map(|runner| runner.id);
+    match paused.filter(|_| w.gitlab.is_connected()) {
+        Some(id) => runner::resume(w.gitlab, id).await,
+        None => Ok(()),
+    }
 }
 
 /// The script has done its work: it is noted, and its files are removed unless the user named their place.
 fn all_is_well(w: Writes<'_>) -> Result<&'static str> {
-    let removed = if keeps_script(w.run) { "" } else { remove(w.run)? };
+    // First: a script that is gone and due could not be sent again.
     w.journal.write(|record| record.script_due = false)?;
-    Ok(removed)
+    if keeps_script(w.run) { Ok("") } else { remove(w.run) }
 }
 
 /// Runs the script while no job runs, and undoes it if the new version does not work.
 async fn upgrade(w: Writes<'_>, host: &str) -> Result<String> {
-    let owned = w.notes.record().gitlab.owned().map(|runner| runner.id);
-    let id = owned.filter(|_| w.gitlab.is_connected());
-    let resumes =
-        if id.is_some() { runner::pause_until_idle(w.gitlab, RunScript::INFO.name).await? } else { false };
+    let paused = if w.gitlab.is_connected() {
+        runner::pause_until_idle(w.gitlab, RunScript::INFO.name).await?
+    } else {
+        None
+    };
     let tried = async {
         let delivered = deliver(w).await?;
         online(w, &delivered).await
@@ -299,13 +329,14 @@ async fn upgrade(w: Writes<'_>, host: &str) -> Result<String> {
         Err(failure) if is_of_the_version(failure.id) => Err(go_back(w, host, failure).await),
         tried => tried,
     };
-    if let Some(id) = id.filter(|_| resumes) {
-        let resumed = runner::resume(w.gitlab, id).await;
-        // Why the upgrade failed says more.
-        if tried.is_ok() {
-            resumed?;
-        }
-    }
+    let tried = match paused {
+        None => tried,
+        Some(id) => match (runner::resume(w.gitlab, id).await, tried) {
+            (Ok(()), tried) => tried,
+            // Why the upgrade failed says more.
+            (Err(failure), Ok(_)) | (Err(_), Err(failure)) => return Err(runner::still_paused(id, failure)),
+        },
+    };
     let online = tried?;
     let to = &w.run.settings.runner_version.value;
     Ok(format!("gitlab-runner {to} runs on {host}; {online}{}", all_is_well(w)?))
@@ -325,12 +356,20 @@ async fn go_back(w: Writes<'_>, host: &str, failure: Failure) -> Failure {
         return failure.detail("on the host", "the new version stays: the old one is not known well enough");
     };
     let (from, to) = (&back.version, &w.run.settings.runner_version.value);
-    w.progress.warn(format!("gitlab-runner {to} does not work on {host}: back to {from}"));
+    w.progress.warn(format!("the upgrade to gitlab-runner {to} failed on {host}: back to {from}"));
     let returned = async {
-        let delivered = w.machine.deliver(&back.script, None, false).await?;
+        // New tokens that came with the upgrade are not lost.
+        let (_, secrets) = files_of(w.run)?;
+        let delivered = w.machine.deliver(&back.script, secrets.as_ref(), false).await?;
+        let _ = w.products.delivered.set(());
         let online = online(w, &delivered).await?;
         w.journal.write(|record| {
-            record.settings.insert("runnerVersion".to_owned(), vec![from.clone()]);
+            for (key, values) in &back.settings {
+                match values {
+                    Some(values) => record.settings.insert(key.clone(), values.clone()),
+                    None => record.settings.remove(key),
+                };
+            }
             back.digest.clone_into(&mut record.script_digest);
             record.script_due = false;
         })?;
@@ -347,10 +386,12 @@ async fn go_back(w: Writes<'_>, host: &str, failure: Failure) -> Failure {
     };
     match returned.await {
         Ok(online) => {
-            let message = format!("gitlab-runner {to} did not work on {host}, and {from} is back");
+            let message =
+                format!("the upgrade to gitlab-runner {to} failed on {host}, and {from} runs there");
             let mut rolled = Failure::new(Id::RolledBack, message).detail("because", failure.message);
             rolled.details.extend(failure.details);
             rolled
+                .taken_back()
                 .detail("now", online)
                 .hint("look at the new version's log on the host: journalctl -u gitlab-runner")
         }
@@ -448,7 +489,9 @@ fn running(d: &Deciding<'_>, host: &str, nonce: &str, anew: bool) -> Line<Act> {
 
 async fn deliver(w: Writes<'_>) -> Result<Delivered> {
     let (script, secrets) = files_of(w.run)?;
-    w.machine.deliver(&script, secrets.as_ref(), false).await
+    let delivered = w.machine.deliver(&script, secrets.as_ref(), false).await?;
+    let _ = w.products.delivered.set(());
+    Ok(delivered)
 }
 
 fn shown(facts: &Facts) -> String {

@@ -1,7 +1,7 @@
 //! The script runs if the host has not run it, and nothing of anybody else's runs there.
 
 use super::*;
-use crate::deployment::record::Delivery;
+use crate::deployment::record::{Delivery, Slots};
 use crate::machine::view::Outcome as Left;
 use crate::steps::contract::Script;
 use crate::steps::fixture::{self, World};
@@ -11,7 +11,7 @@ const DIGEST: &str = "0123abcd";
 
 /// A fresh Debian, to which one logs in as root; the script will be written.
 fn base(world: &mut World) -> Seen {
-    world.forecast.script = Some(Script { digest: DIGEST.to_owned(), is_written: true });
+    world.forecast.script = Some(Script { digest: DIGEST.to_owned(), is_written: true, ..Script::default() });
     let facts = Facts {
         user: "root".to_owned(),
         access: Access::Root,
@@ -22,12 +22,13 @@ fn base(world: &mut World) -> Seen {
         apt: true,
         ..Facts::default()
     };
-    Seen { host: "vm".to_owned(), facts: Some(facts), exists: false }
+    Seen { host: "vm".to_owned(), facts: Some(facts), exists: false, asks_gitlab: true }
 }
 
 /// The script has run there and is not on this disk.
 fn ran(world: &mut World, seen: &mut Seen) {
-    world.forecast.script = Some(Script { digest: DIGEST.to_owned(), is_written: false });
+    world.forecast.script =
+        Some(Script { digest: DIGEST.to_owned(), is_written: false, ..Script::default() });
     let facts = at(seen);
     facts.digest = DIGEST.to_owned();
     facts.version = "19.4.1".to_owned();
@@ -39,7 +40,7 @@ fn ran(world: &mut World, seen: &mut Seen) {
 fn upgrades(world: &mut World, seen: &mut Seen) {
     ran(world, seen);
     world.run.upgrade = true;
-    world.forecast.script = Some(Script { digest: "another".to_owned(), is_written: true });
+    world.forecast.script = Some(Script { digest: "another".to_owned(), is_written: true, goes_back: true });
     at(seen).installed = true;
 }
 
@@ -109,7 +110,8 @@ fn decisions() {
                 &[],
                 |world, seen| {
                     ran(world, seen);
-                    world.forecast.script = Some(Script { digest: "another".to_owned(), is_written: true });
+                    world.forecast.script =
+                        Some(Script { digest: "another".to_owned(), is_written: true, ..Script::default() });
                 },
                 &["Update Run: gitlab-runner 19.4.1 is there"],
             ),
@@ -120,6 +122,26 @@ fn decisions() {
                 &[
                     "Update Upgrade: gitlab-runner 19.4.1 -> 19.5.0 on vm | is paused until | back to 19.4.1 if",
                 ],
+            ),
+            (
+                "promises no way back that is not known",
+                &["--runner-version", "19.5.0"],
+                |world, seen| {
+                    upgrades(world, seen);
+                    world.forecast.script.as_mut().expect("a script").goes_back = false;
+                    seen.asks_gitlab = false;
+                },
+                &["Update Upgrade: the service lets its jobs end | without a way back"],
+            ),
+            (
+                "runs the script again during a rotation: the digest does not tell of the token",
+                &[],
+                |world, seen| {
+                    ran(world, seen);
+                    seen.exists = true;
+                    world.record.slots = Some(Slots { next: Some("0a1b2c".to_owned()), ..Slots::default() });
+                },
+                &["Update Run"],
             ),
             (
                 "leaves a gitlab-runner that somebody else installed",
@@ -150,7 +172,8 @@ fn decisions() {
                 &[],
                 |world, seen| {
                     ran(world, seen);
-                    world.forecast.script = Some(Script { digest: DIGEST.to_owned(), is_written: true });
+                    world.forecast.script =
+                        Some(Script { digest: DIGEST.to_owned(), is_written: true, ..Script::default() });
                 },
                 &["Update Run"],
             ),

@@ -278,6 +278,7 @@ pub const HOST: &[(&str, Scenario)] = &[
     ("rotate_cluster_token_while_a_job_runs", rotate::cluster_token),
     ("rotate_runner_token_of_a_reserved_host", rotate::runner_token_of_a_host),
     ("rotate_runner_token_killed_in_the_gap", rotate::killed_in_the_gap),
+    ("rotate_finished_from_another_machine", rotate::finished_elsewhere),
     ("rotate_by_hand_in_two_commands", rotate::by_hand),
     ("rotate_from_another_machine", rotate::another_machine),
     ("rotate_refusals", rotate::refusals),

@@ -311,7 +311,7 @@ pub fn refusals(bed: &dyn Bed) {
     let (site, scene) = (Site::new(), Scene::new(bed, User::Admin));
     let rotate = |which: &str| scene.command("rotate").arg(which);
     let _ = rotate("cluster").run().code(3).says("OR0208");
-    let _ = scene.command("rotate").run().code(2).says("cluster, runner, all");
+    let _ = scene.home.outrigger("rotate").run().code(2).says("cluster, runner, all");
     // A runner that is not outrigger's: the jobs on it are not known.
     scene.set_up();
     bed.mark();
@@ -348,6 +348,34 @@ pub fn refusals(bed: &dyn Bed) {
     assert_eq!(names(&scene), [""; 0]);
 }
 
+/// A rotation whose delivery failed, finished from another machine: the host gets the new token before the old one goes.
+pub fn finished_elsewhere(bed: &dyn Bed) {
+    let worked = Worked::new(bed, &[]);
+    let (scene, host, site) = (worked.scene(), &worked.host, &worked.site);
+    host.steer("says", "ssh: connect to host vm.test port 22: No route to host\r\n");
+    let later = format!(
+        "if [ -e \"$D/says\" ] && [ \"$(wc -l <\"$D/argv\")\" -gt {} ]",
+        host.read("argv").lines().count() + 1
+    );
+    host.program("bin/ssh", &SSH.replace("if [ -e \"$D/says\" ]", &later));
+    let _ = worked.rotate("cluster").flag("--wait", "1s").run().code(8).says("OR0807");
+    assert_eq!(tokens(scene).len(), 2);
+    host.program("bin/ssh", SSH);
+    fs::remove_file(host.path("says")).expect("it was there");
+    let colleague = scene.elsewhere(User::Admin);
+    let rotate = site.project(&colleague.home, colleague.command("rotate"), "maintainer");
+    let rotate = host.with(rotate).arg("cluster").flag("--host", "vm.test");
+    let mut running = rotate.start();
+    while !running.poll() {
+        site.gitlab.advance(Duration::from_secs(5));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = running.wait().code(0).says("ran on vm.test");
+    let left = tokens(scene);
+    assert_eq!(left.len(), 1, "{output}");
+    assert_eq!(token_in(&host.read("got.secrets"), "bearer_token"), left[0].1, "{output}");
+}
+
 /// Another version of gitlab-runner, while no job runs on the host.
 pub fn upgrade(bed: &dyn Bed) {
     let worked = Worked::new(bed, &[]);
@@ -375,7 +403,7 @@ pub fn upgrade(bed: &dyn Bed) {
     // A version that does not start.
     host.steer("breaks", "19.6.0\n");
     let output = upgrade("19.6.0").fails("OR0915").says("it does not start");
-    let _ = output.says("19.5.0 is back").says("GitLab has seen runner");
+    let _ = output.says("19.5.0 runs there").says("GitLab has seen runner");
     assert_eq!((host.read("version").trim(), paused()), ("19.5.0", false));
     let _ = host.command("setup").run().code(0).says("Nothing to change");
     let anchor = bed.admin().get(&scene.path("ServiceAccount")).expect("the anchor");

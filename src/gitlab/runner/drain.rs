@@ -53,18 +53,18 @@ pub async fn drained(view: &View, since: jiff::Timestamp, step: &'static str) ->
         Failure::new(Id::WaitTimeout, "the old cluster token may still be in use")
             .detail("waited for", what(&seen))
             .detail("meanwhile", "both tokens stay valid")
-            .hint(("to go on", Command::again("")))
+            .hint(("to go on", Command::outrigger("rotate cluster")))
             .passing()
     })
 }
 
-/// Pauses the runner and waits for up to `--wait` until no job runs on it. Returns whether it has to be resumed: a pause
-/// that somebody else made stays. After a failure it is resumed.
+/// Pauses the runner and waits for up to `--wait` until no job runs on it. Returns its id if it has to be resumed: a pause
+/// that somebody else made stays. After a failure, also a signal, it is resumed.
 ///
 /// # Errors
 /// OR0801 (exit 8) if jobs still run; as GitLab answers.
-pub async fn pause_until_idle(hand: &Hand, step: &'static str) -> Result<bool> {
-    let Found::Ours(ours) = find(hand).await? else { return Ok(false) };
+pub async fn pause_until_idle(hand: &Hand, step: &'static str) -> Result<Option<u64>> {
+    let Found::Ours(ours) = find(hand).await? else { return Ok(None) };
     let id = ours.runner.id;
     let is_ours = !ours.runner.paused || hand.notes.record().gitlab.paused().is_some();
     if !ours.runner.paused {
@@ -81,8 +81,17 @@ pub async fn pause_until_idle(hand: &Hand, step: &'static str) -> Result<bool> {
         hand.progress.waiting(step, &what, waited);
     };
     let pace = Pace::new(&hand.limits, 1000, 2000).within(hand.run.settings.wait);
-    let waited = wait::until(pace, tell, look).await?;
-    let Err(running) = waited else { return Ok(is_ours) };
+    let running = match wait::until(pace, tell, look).await {
+        Ok(Ok(())) => return Ok(is_ours.then_some(id)),
+        Ok(Err(running)) => running,
+        Err(failure) if is_ours => {
+            return Err(match resume(hand, id).await {
+                Ok(()) => failure,
+                Err(_) => still_paused(id, failure),
+            });
+        }
+        Err(failure) => return Err(failure),
+    };
     if is_ours {
         resume(hand, id).await?;
     }
@@ -92,9 +101,19 @@ pub async fn pause_until_idle(hand: &Hand, step: &'static str) -> Result<bool> {
         .passing())
 }
 
-/// Ends the pause.
+/// Ends the pause, also after a signal.
 pub async fn resume(hand: &Hand, id: u64) -> Result<()> {
-    update(hand, id, &json!({"paused": false})).await
+    let (gitlab, number) = (hand.client()?.for_cleanup(Duration::from_secs(10)), id.to_string());
+    let route = Route::of(&["runners", &number]);
+    gitlab.put(&format!("resume runner {id}"), &route, &json!({"paused": false})).await?;
+    hand.journal.write(|record| record.gitlab.is_paused(false))
+}
+
+/// A failure after which the runner could not be resumed.
+pub fn still_paused(id: u64, failure: Failure) -> Failure {
+    failure
+        .detail("state", format!("runner {id} is paused and takes no jobs"))
+        .hint(("to resume it", Command::outrigger("setup")))
 }
 
 /// When each of the runner's running jobs began.

@@ -13,7 +13,7 @@ mod wait;
 pub use create::{create, register, reset};
 pub use delete::{delete, settle};
 pub use describe::{Condition, condition, hosts};
-pub use drain::{drained, pause_until_idle, resume, running};
+pub use drain::{drained, pause_until_idle, resume, running, still_paused};
 pub use find::{Confirmation, by_mark, confirmation, find};
 pub use wait::{contact, wait};
 
@@ -131,10 +131,11 @@ async fn decide(view: &View) -> Result<Verdict> {
         return Ok(Verdict::Given);
     }
     if settings.legacy_registration_token_file.is_some() {
-        let found = if view.notes.record().gitlab.owned().is_some() && view.access.client.is_some() {
-            find(view).await?
-        } else {
-            Found::None
+        let is_ours = view.notes.record().gitlab.owned().is_some();
+        let found = match (is_ours, &view.access.client) {
+            (true, Some(_)) => find(view).await?,
+            (true, None) => Found::Skipped(view.access.why_not.clone()),
+            (false, _) => Found::None,
         };
         return Ok(Verdict::Legacy(found));
     }

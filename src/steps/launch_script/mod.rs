@@ -23,7 +23,7 @@ use crate::machine::target;
 use crate::machine::{
     GlobalSection, Installer, Method, ScriptSecrets, cache, config_entry, proxy, runner_config,
 };
-use crate::settings::{CacheType, Need, Source, Sourced};
+use crate::settings::{CacheType, Need, Source, Sourced, check};
 use crate::steps::contract::{
     Decided, Deciding, Forecast, Info, Outcome, Purpose, Reads, Rollback, Script, Step, Writes, Written,
 };
@@ -84,6 +84,7 @@ struct Back {
     version: String,
     sha256: Option<String>,
     binary_url: Option<String>,
+    settings: Vec<(String, Option<Vec<String>>)>,
 }
 
 impl Back {
@@ -96,7 +97,11 @@ impl Back {
         let sha256 = noted(if is_binary { "binarySha256" } else { "debSha256" })
             .filter(|_| noted("runnerVersion").as_ref() == Some(&version));
         let is_known = !is_binary || sha256.is_some();
-        is_known.then(|| Self { version, sha256, binary_url: noted("binaryUrl") })
+        let mut settings: Vec<_> = ["debSha256", "binarySha256", "binaryUrl"]
+            .map(|key| (key.to_owned(), record.settings.get(key).cloned()))
+            .into();
+        settings.push(("runnerVersion".to_owned(), Some(vec![version.clone()])));
+        is_known.then(|| Self { version, sha256, binary_url: noted("binaryUrl"), settings })
     }
 }
 
@@ -200,8 +205,11 @@ impl Step for LaunchScript {
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Box<Write>> {
         let Seen::Setup(seen) = seen else { return Decided::lines(Vec::new()) };
         let line = decide(d, seen).unwrap_or_else(Line::refuse);
-        let script =
-            Script { digest: seen.inputs.script(d.run, None).digest(), is_written: line.act.is_some() };
+        let script = Script {
+            digest: seen.inputs.script(d.run, None).digest(),
+            is_written: line.act.is_some(),
+            goes_back: line.act.as_ref().is_some_and(|act| act.back.is_some()),
+        };
         Decided {
             forecast: Forecast { script: Some(script), ..Forecast::default() },
             ..Decided::lines(vec![line])
@@ -242,7 +250,12 @@ impl Step for LaunchScript {
                 ..old.installer
             };
             let (script, digest) = (old.render()?, old.digest());
-            let _ = w.products.rollback.set(Rollback { version: back.version.clone(), script, digest });
+            let _ = w.products.rollback.set(Rollback {
+                version: back.version.clone(),
+                settings: back.settings.clone(),
+                script,
+                digest,
+            });
         }
         let separate = brings.is_one() || delivery.placement.separate;
         let inline = match tokens {
@@ -380,7 +393,10 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
     let another = written.is_some() && seen.inputs.delivery.is_another(d.notes);
     let renewed = live.is_none_or(|live| renewal::renewal(d.run, d.notes, live).is_some());
     let digest = seen.inputs.script(d.run, None).digest();
-    let missing = seen.on_host.as_ref().filter(|host| !seen.exists && host.digest != digest);
+    // New tokens are not in the digest: whether the host has them is known of what was seen to run there.
+    let pending = d.notes.slots().next.is_some();
+    let unseen = pending || d.notes.record().script_due;
+    let missing = seen.on_host.as_ref().filter(|host| !seen.exists && (host.digest != digest || unseen));
     Due {
         same: written.as_deref() == Some(digest.as_str()),
         new_credentials: has_new_credentials(d, seen),
@@ -390,6 +406,7 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
             || (written.is_some() && stale)
             || another
             || missing.is_some_and(|host| written.is_some() && !host.has_tokens)
+            || (pending && missing.is_some())
             || verdict.brings_token(),
         has_cluster_token: renewed || live.is_some_and(renewal::is_readable),
         has_runner_token: d.run.settings.runner_token_file.is_some() || verdict.brings_token(),
@@ -610,7 +627,19 @@ fn is_kept(d: &Deciding<'_>, seen: &Setup, due: &Due) -> bool {
         d.run.alone && settings.script.as_ref().is_some_and(|script| by_flag(&script.source)) && !seen.exists;
     // replaceEntry is not part of the digest.
     let to_replace = settings.replace_entry && settings.sources.get("replaceEntry").is_some_and(by_flag);
-    due.same && !due.new_credentials && !due.reissued && !due.absent && !asked_again && !to_replace
+    // An upgrade needs its way back.
+    let upgrades = d.run.upgrade
+        && seen
+            .on_host
+            .as_ref()
+            .is_some_and(|host| check::is_older(&host.version, &settings.runner_version.value));
+    due.same
+        && !upgrades
+        && !due.new_credentials
+        && !due.reissued
+        && !due.absent
+        && !asked_again
+        && !to_replace
 }
 
 fn lacks_runner_token(due: &Due, verdict: &Verdict) -> Failure {

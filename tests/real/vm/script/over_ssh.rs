@@ -224,7 +224,7 @@ pub fn upgrade(beds: &Beds) {
         upgrade(NEWER).run().code(0).says(&format!("gitlab-runner {NEWER} runs on")).says("GitLab has seen");
     assert_eq!((installed().as_str(), paused()), (NEWER, false));
     let output = upgrade(BROKEN).run().code(9).says("OR0915").says("the script says");
-    let _ = output.says(&format!("{NEWER} is back")).says("GitLab has seen");
+    let _ = output.says(&format!("{NEWER} runs there")).says("GitLab has seen");
     assert_eq!((installed().as_str(), paused()), (NEWER, false));
     assert_eq!(vm.sh("systemctl is-active gitlab-runner"), "active");
     assert_eq!(self::tokens(&vm), tokens);
