@@ -99,7 +99,7 @@ pub fn delivered(bed: &dyn Bed) {
     assert!(host.read("got.script").contains("outrigger-uninstall-script"));
 }
 
-fn until(running: &mut Running<'_>, text: &str) {
+pub fn until(running: &mut Running<'_>, text: &str) {
     let begun = std::time::Instant::now();
     while !running.has_said(text) {
         assert!(begun.elapsed() < SOON, "it does not say {text:?}");
@@ -108,7 +108,7 @@ fn until(running: &mut Running<'_>, text: &str) {
     }
 }
 
-fn interrupt(running: &Running<'_>) {
+pub fn interrupt(running: &Running<'_>) {
     let pid = i32::try_from(running.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
 }

@@ -283,6 +283,8 @@ pub const HOST: &[(&str, Scenario)] = &[
     ("rotate_from_another_machine", rotate::another_machine),
     ("rotate_refusals", rotate::refusals),
     ("upgrade_while_no_job_runs", rotate::upgrade),
+    ("upgrade_that_is_interrupted", rotate::upgrade_interrupted),
+    ("rotate_with_a_forged_annotation", rotate::forged_slots),
 ];
 
 /// Scenarios that need a disk of their own: see [`disk::available`].

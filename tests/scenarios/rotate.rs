@@ -9,7 +9,7 @@ use outrigger_doubles::gitlab::{Behaviour, DriverOptions, PROJECT, RunnerDriver}
 use serde_json::json;
 
 use super::Scene;
-use super::host::Host;
+use super::host::{Host, interrupt, until};
 use crate::common::bed::{Bed, User};
 use crate::common::run::{Cli, Running, SOON};
 use crate::common::site::{self, Site, runner_token};
@@ -346,6 +346,54 @@ pub fn refusals(bed: &dyn Bed) {
     assert_eq!(names(&scene).len(), 2);
     let _ = scene.teardown().run().code(0);
     assert_eq!(names(&scene), [""; 0]);
+}
+
+/// An upgrade that is interrupted leaves no runner paused, and the same command goes on.
+pub fn upgrade_interrupted(bed: &dyn Bed) {
+    let worked = Worked::new(bed, &[]);
+    let (host, site) = (&worked.host, &worked.site);
+    let paused = || site.gitlab.runners()[0]["paused"] == true;
+    let upgrade = host.command("upgrade").flag("--runner-version", "19.5.0");
+    // While a job is waited for.
+    worked.busy();
+    let mut running = upgrade.start();
+    until(&mut running, "the paused runner");
+    assert!(paused());
+    interrupt(&running);
+    let _ = running.wait().code(130);
+    assert_eq!((host.read("version").trim(), paused()), ("19.4.1", false));
+    worked.idle();
+    // While the script runs.
+    host.steer("slow", "");
+    let mut running = upgrade.start();
+    until(&mut running, "| begins");
+    assert!(paused());
+    interrupt(&running);
+    let _ = running.wait().code(130).says("goes on there by itself");
+    assert!(!paused());
+    let mut running = upgrade.start();
+    until(&mut running, "since an earlier run");
+    fs::remove_file(host.path("slow")).expect("it was there");
+    let _ = running.wait().code(0).says("GitLab has seen runner");
+    assert_eq!((host.read("version").trim(), paused()), ("19.5.0", false));
+    let _ = host.command("setup").run().code(0).says("Nothing to change");
+}
+
+/// Whoever may write the annotation does not make outrigger delete the token that the host uses.
+pub fn forged_slots(bed: &dyn Bed) {
+    let worked = Worked::new(bed, &[]);
+    let (scene, host, site) = (worked.scene(), &worked.host, &worked.site);
+    let old = tokens(scene);
+    let forged = "{\"turn\":9,\"current\":\"aaaaaa\",\"retiring\":{\"generation\":\"\",\"since\":\"2020-01-01T00:00:00Z\"}}";
+    let patch = json!({"metadata": {"annotations": {"outrigger.dev/token-slots": forged}}});
+    bed.admin().patch(&scene.path("ServiceAccount"), &patch);
+    let colleague = scene.elsewhere(User::Admin);
+    let rotate = site.project(&colleague.home, colleague.command("rotate"), "maintainer");
+    let output = host.with(rotate).arg("cluster").run();
+    assert!(tokens(scene).contains(&old[0]), "the host's token is gone\n{output}");
+    let setup = site.project(&colleague.home, colleague.command("setup"), "maintainer");
+    let output = host.with(setup).run();
+    assert!(tokens(scene).contains(&old[0]), "the host's token is gone\n{output}");
 }
 
 /// A rotation whose delivery failed, finished from another machine: the host gets the new token before the old one goes.
