@@ -70,7 +70,7 @@ pub(super) async fn carry_out(
     if let Some(written) = session.products.script.get()
         && !session.run().includes(Part::Host)
     {
-        let mut lines = Delivery::of(session.run())?.next(written.brings);
+        let mut lines = Delivery::of(session.run())?.next(session.run(), written.brings);
         lines.push(if session.notes().slots().is_rotating() {
             let finish = Command::outrigger("rotate cluster --accept unseen-host");
             ("Once it has run there, delete the old cluster token", finish).into()

@@ -223,7 +223,7 @@ fn next(session: &Session) -> Result<Vec<Hint>> {
     let run = session.run();
     let mut lines = match session.products.script.get() {
         Some(written) if !run.includes(Part::Pipeline) && !run.includes(Part::Host) => {
-            Delivery::of(run)?.next(written.brings)
+            Delivery::of(run)?.next(run, written.brings)
         }
         _ => Vec::new(),
     };

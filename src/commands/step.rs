@@ -51,7 +51,9 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
         Err(failure) => return Ok(Ended::failed(vec![failure], session.mutations() > mutations)),
     };
     if let Some(written) = session.products.script.get() {
-        outside.ui.event(&Event::Next { lines: Delivery::of(session.run())?.next(written.brings) });
+        outside
+            .ui
+            .event(&Event::Next { lines: Delivery::of(session.run())?.next(session.run(), written.brings) });
     }
     Ok(done(outside, &session, &plan, changed))
 }

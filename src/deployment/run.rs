@@ -58,6 +58,11 @@ impl Run {
         self.rotate.contains(&which)
     }
 
+    /// Whether the host is up and has a runner: the script is brought to it, whatever starts machines of its kind.
+    pub fn is_for_a_host_that_is_up(&self) -> bool {
+        !self.rotate.is_empty() || self.upgrade
+    }
+
     /// The generation of a cluster token that this run creates beside the current one.
     pub fn generation(&self) -> String {
         self.nonce.chars().take(6).collect()

@@ -136,8 +136,9 @@ impl Delivery {
     }
 
     /// Instructions for the written files.
-    pub fn next(&self, brings: Brings) -> Vec<Hint> {
-        let with_secrets = brings == Brings::Both;
+    pub fn next(&self, run: &Run, brings: Brings) -> Vec<Hint> {
+        let is_up = run.is_for_a_host_that_is_up();
+        let with_secrets = brings == Brings::Both && !is_up;
         let target = self.placement.target;
         let vm = "the VM (Ubuntu 24.04 or Debian 12)";
         let host = if with_secrets { vm } else { "the runner's host" };
@@ -153,7 +154,9 @@ impl Delivery {
             }
             (false, true) => vec![format!("Run the script on stdout as root on {host}").into()],
             (false, false) => {
-                let separate = brings.is_one() || (self.placement.separate && with_secrets);
+                let separate = brings.is_one()
+                    || (is_up && brings == Brings::Both)
+                    || (self.placement.separate && with_secrets);
                 let [copy, run] = commands::over_ssh(&absolute(&self.script), separate, "USER@HOST");
                 vec![
                     Hint::new(format!("Copy it to {host} and run it there"), Command::Whole(copy)),

@@ -282,6 +282,7 @@ pub const HOST: &[(&str, Scenario)] = &[
     ("rotate_by_hand_in_two_commands", rotate::by_hand),
     ("rotate_from_another_machine", rotate::another_machine),
     ("rotate_refusals", rotate::refusals),
+    ("rotate_all_by_hand_on_a_vm", rotate::all_by_hand),
     ("upgrade_while_no_job_runs", rotate::upgrade),
     ("upgrade_that_is_interrupted", rotate::upgrade_interrupted),
     ("rotate_with_a_forged_annotation", rotate::forged_slots),

@@ -306,6 +306,23 @@ pub fn another_machine(bed: &dyn Bed) {
     assert_eq!(names(scene), [""; 0]);
 }
 
+/// A VM that was started with the script as its user data is up: both tokens are brought to it, in a file of their own.
+pub fn all_by_hand(bed: &dyn Bed) {
+    let (site, scene) = (Site::new(), Scene::new(bed, User::Admin));
+    let setup = site.project(&scene.home, scene.command("setup"), "maintainer");
+    let _ = setup.run().code(0).says("Create a VM");
+    let script = scene.home.script(&scene.deployment);
+    let vm = site.boot(&scene.home, &script);
+    fs::remove_file(&script).expect("it was there");
+    let rotate = scene.command("rotate").arg("all");
+    let output = rotate.run().code(0).says("launch.sh.secrets next to it contains both tokens");
+    let _ = output.says("scp -p").never_says("Create a VM").says("rotate cluster --accept unseen-host");
+    let sent = fs::read_to_string(script.with_extension("sh.secrets")).expect("a file of secrets");
+    assert!(!token_in(&sent, "runner_token").is_empty() && !token_in(&sent, "bearer_token").is_empty());
+    assert!(!fs::read_to_string(&script).expect("a script").contains("glrt-"));
+    drop(vm);
+}
+
 /// `--if-within` and what is refused before anything is made.
 pub fn refusals(bed: &dyn Bed) {
     let (site, scene) = (Site::new(), Scene::new(bed, User::Admin));

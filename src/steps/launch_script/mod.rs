@@ -216,13 +216,13 @@ impl Step for LaunchScript {
         }
     }
 
-    fn ready(&self, _: &Run, act: &Box<Write>) -> Result<()> {
+    fn ready(&self, run: &Run, act: &Box<Write>) -> Result<()> {
         let delivery = &act.inputs.delivery;
         if delivery.script.as_os_str() == "-" {
             return Ok(());
         }
         files::check_writable(&delivery.script)?;
-        let is_beside = act.brings.is_one() || delivery.placement.separate;
+        let is_beside = act.brings.is_one() || run.is_for_a_host_that_is_up() || delivery.placement.separate;
         if is_beside { files::check_writable(&secrets_file::path_beside(&delivery.script)) } else { Ok(()) }
     }
 
@@ -257,7 +257,8 @@ impl Step for LaunchScript {
                 digest,
             });
         }
-        let separate = brings.is_one() || delivery.placement.separate;
+        let is_up = w.run.is_for_a_host_that_is_up();
+        let separate = brings.is_one() || is_up || delivery.placement.separate;
         let inline = match tokens {
             Tokens { runner: Some(runner_token), runner_expires, bearer: Some(bearer_token) }
                 if !separate =>
@@ -266,7 +267,7 @@ impl Step for LaunchScript {
             }
             _ => None,
         };
-        let (text, _, made) = inputs.document(w.run, inline, brings == Brings::Both)?;
+        let (text, _, made) = inputs.document(w.run, inline, brings == Brings::Both && !is_up)?;
         let size = text.expose().len();
         let is_stdout = delivery.script.as_os_str() == "-";
         let to_stdout = if is_stdout {
@@ -295,7 +296,7 @@ impl Step for LaunchScript {
             format!(
                 "wrote {name}, {kilobytes:.1} kB, and {name}.secrets with the {which} token, readable by you only"
             )
-        } else if brings == Brings::Both && delivery.placement.separate {
+        } else if brings == Brings::Both && separate {
             format!("wrote {name}, {kilobytes:.1} kB, and {name}.secrets, readable by you only")
         } else {
             format!("wrote {name}, {kilobytes:.1} kB, readable by you only{kind}")
@@ -475,7 +476,8 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
         return Err(failure.clone());
     }
     let brings = due.brings();
-    let size_warning = check_size(d.run, &seen.inputs, brings == Brings::Both)?;
+    let starts_it = brings == Brings::Both && !d.run.is_for_a_host_that_is_up();
+    let size_warning = check_size(d.run, &seen.inputs, starts_it)?;
     let custom_prefix = given.as_ref().is_some_and(has_custom_prefix);
     let (delivery, ca_note) = (&seen.inputs.delivery, seen.inputs.gitlab_ca.note.clone());
     let text = format!("{} ({})", delivery.script.display(), secrets_text(d.run, &seen.inputs, brings));
@@ -483,7 +485,7 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
     let act = Box::new(Write { inputs: seen.inputs.clone(), given, brings, back });
     let line = Line::new(if written { Decision::Update } else { Decision::Create }, text, act)
         .about(Target::File(delivery.script.clone()));
-    let line = delivery.about(line, brings == Brings::Both).detail(installs(d.run));
+    let line = delivery.about(line, starts_it).detail(installs(d.run));
     let mut line = size_warning.into_iter().chain(ca_note).fold(line, Line::detail);
     if written && !due.reissued {
         line = line.detail(if due.same && due.new_credentials {
@@ -528,6 +530,9 @@ fn secrets_text(run: &Run, inputs: &Inputs, brings: Brings) -> String {
             return format!(
                 "{none}; {name} next to it contains the runner's token; the cluster's stays on the host"
             );
+        }
+        Brings::Both if run.is_for_a_host_that_is_up() => {
+            return format!("{none}; {name} next to it contains both tokens");
         }
         Brings::Both => {}
     }
