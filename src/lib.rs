@@ -21,7 +21,7 @@
 //! | [`x509`] | certificates judged by Go's rules, and TLS |
 //! | [`base`] | errors, files, requests, secrets, text: no knowledge of clusters, GitLab or machines |
 //!
-//! Where to change a flag's wording or default: `settings/table.rs`; a question: `commands/wizard/questions.rs`; the rights
+//! Where to change a flag's wording or default: `settings/table.rs`; a question: `commands/wizard/questions/`; the rights
 //! granted: `cluster/rights.rs`; the script: `templates/launch.sh` and `machine/`; the wording of a server's error:
 //! `cluster/refusal.rs` and `gitlab/refusal.rs`; the ownership of an object: `deployment/ownership.rs`, and without a
 //! record `commands/confirm_owner.rs`; exit codes: `base/error.rs`; the order of steps: `steps/mod.rs`.
