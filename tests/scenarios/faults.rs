@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use outrigger_doubles::cluster::{Action, Fault};
@@ -14,11 +14,10 @@ use serde_json::{Value, json};
 use crate::Doubles;
 use crate::common::bed::{Bed, User};
 use crate::common::run::{Cli, Output, SOON};
-use crate::common::site::Site;
 use crate::common::snapshot::fails;
 use crate::scenarios::disk::Disk;
 use crate::scenarios::host::Host;
-use crate::scenarios::rotate::{Worked, token_in, tokens};
+use crate::scenarios::rotate::{Worked, in_no_time, token_in, tokens};
 use crate::scenarios::{Scene, lifecycle};
 
 /// A behaviour that needs a double.
@@ -741,22 +740,6 @@ fn each_write(mut at: impl FnMut(&dyn Fn(Kill) -> Fault) -> bool) {
             }
         }
     }
-}
-
-/// Runs this while GitLab's time passes quickly.
-fn in_no_time<T>(site: &Site, run: impl FnOnce() -> T) -> T {
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Acquire) {
-                site.gitlab.advance(Duration::from_secs(5));
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-        let result = run();
-        is_over.store(true, Ordering::Release);
-        result
-    })
 }
 
 /// Killed at any time: never without a valid token, and one at the end.

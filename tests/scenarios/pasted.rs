@@ -23,7 +23,7 @@ use crate::common::shell::Shell;
 use crate::common::site::{Site, runner_token};
 
 /// Runs a printed line in a home, as somebody at a terminal would who agrees to what is asked.
-fn paste(home: &Home, env: &[(&str, &str)], line: &str) -> Output {
+pub fn paste(home: &Home, env: &[(&str, &str)], line: &str) -> Output {
     pasted(line);
     let folder = home.path().join("in/another directory");
     fs::create_dir_all(&folder).expect("a folder");
@@ -55,7 +55,7 @@ fn paste(home: &Home, env: &[(&str, &str)], line: &str) -> Output {
 }
 
 /// The command below a line.
-fn below<'a>(all: &'a [Printed], text: &str) -> &'a str {
+pub fn below<'a>(all: &'a [Printed], text: &str) -> &'a str {
     let found = all.iter().find(|one| one.above.contains(text));
     &found.unwrap_or_else(|| panic!("no command below {text:?}: {all:#?}")).line
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -10,7 +11,9 @@ use serde_json::json;
 
 use super::Scene;
 use super::host::{Host, interrupt, until};
+use super::pasted::{below, paste};
 use crate::common::bed::{Bed, User};
+use crate::common::printed::printed;
 use crate::common::run::{Cli, Running, SOON};
 use crate::common::site::{self, Site, runner_token};
 use crate::common::ssh_host::SSH;
@@ -114,6 +117,22 @@ fn start(site: &Site, host: &Host<'_>, secrets: &Path) -> RunnerDriver {
     RunnerDriver::start(DriverOptions::new(&site.gitlab, &token))
 }
 
+/// Runs this while GitLab's time passes quickly.
+pub fn in_no_time<T>(site: &Site, run: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Acquire) {
+                site.gitlab.advance(Duration::from_secs(5));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let result = run();
+        is_over.store(true, Ordering::Release);
+        result
+    })
+}
+
 /// A job that runs when the host gets the new token may use the old one until it ends.
 pub fn cluster_token(bed: &dyn Bed) {
     let worked = Worked::new(bed, &[]);
@@ -122,6 +141,7 @@ pub fn cluster_token(bed: &dyn Bed) {
     assert_eq!(old.len(), 1, "{old:?}");
     worked.busy();
     let output = worked.rotate("cluster").flag("--wait", "2s").run().code(8).says("OR0801");
+    let go_on = below(&printed(&output), "to go on").to_owned();
     let _ = output.says("beside the current one").says("1 job now").says("both tokens stay valid");
     let both = tokens(scene);
     assert_eq!(both.len(), 2, "{both:?}");
@@ -136,7 +156,8 @@ pub fn cluster_token(bed: &dyn Bed) {
     // The job ends well.
     worked.idle();
     worked.site.gitlab.advance(LATER);
-    let output = worked.rotate("cluster").run().code(0).says("the old token gets 401");
+    let path = host.search_path();
+    let output = paste(&scene.home, &[("PATH", &path)], &go_on).code(0).says("the old token gets 401");
     let _ = output.never_says("created").never_says("ran on");
     assert_eq!(tokens(scene), std::slice::from_ref(new));
     let _ = host.command("status").run().code(0).says("Everything matches the plan");
@@ -252,7 +273,8 @@ pub fn by_hand(bed: &dyn Bed) {
     let rotate = || scene.command("rotate").arg("cluster");
     let output =
         rotate().run().code(0).says("beside the current one").says("rotate cluster --accept unseen-host");
-    let _ = output.says("stays valid until the new script has run on the host");
+    let output = output.says("stays valid until the new script has run on the host");
+    let finish = below(&printed(&output), "Once it has run there").to_owned();
     let both = tokens(&scene);
     assert_eq!(both.len(), 2, "{both:?}");
     let sent = fs::read_to_string(&secrets).expect("a file of secrets");
@@ -267,10 +289,8 @@ pub fn by_hand(bed: &dyn Bed) {
     assert_eq!(tokens(&scene), both);
     site.gitlab.advance(LATER);
     // Its clock is ahead, and a minute passes all the same.
-    let accepted = rotate().args(["--accept", "unseen-host"]).flag("--wait", "1s");
-    let _ = accepted.run().code(8).says("requests for jobs from before");
-    site.gitlab.advance(LATER);
-    let _ = rotate().run().code(0).says("the old token gets 401");
+    let output = in_no_time(&site, || paste(&scene.home, &[], &finish));
+    let _ = output.code(0).says("the old token gets 401");
     assert_eq!(tokens(&scene), [new]);
     let _ = scene.status().run().code(0);
     let _ = scene.teardown().run().code(0);
@@ -328,7 +348,8 @@ pub fn refusals(bed: &dyn Bed) {
     let (site, scene) = (Site::new(), Scene::new(bed, User::Admin));
     let rotate = |which: &str| scene.command("rotate").arg(which);
     let _ = rotate("cluster").run().code(3).says("OR0208");
-    let _ = scene.home.outrigger("rotate").run().code(2).says("cluster, runner, all");
+    let output = scene.home.outrigger("rotate").run().code(2).says("cluster, runner, all");
+    let _ = paste(&scene.home, &[], below(&printed(&output), "to list its flags")).code(0);
     // A runner that is not outrigger's: the jobs on it are not known.
     scene.set_up();
     bed.mark();
@@ -452,11 +473,13 @@ pub fn upgrade(bed: &dyn Bed) {
     let sent = host.read("got.script");
     let output =
         upgrade("19.5.0").flag("--wait", "2s").run().code(8).says("1 running job; the paused runner");
-    let _ = output.says("gitlab-runner 19.4.1 -> 19.5.0 on vm.test").says("takes jobs again");
+    let output = output.says("gitlab-runner 19.4.1 -> 19.5.0 on vm.test").says("takes jobs again");
+    let longer = below(&printed(&output), "to wait longer").to_owned();
     assert_eq!((host.read("got.script"), paused()), (sent, false));
     worked.idle();
-    let _ =
-        upgrade("19.5.0").run().code(0).says("gitlab-runner 19.5.0 runs on vm.test").says("GitLab has seen");
+    let path = host.search_path();
+    let output = paste(&scene.home, &[("PATH", &path)], &longer).code(0);
+    let _ = output.says("gitlab-runner 19.5.0 runs on vm.test").says("GitLab has seen");
     assert_eq!((host.read("version").trim(), paused()), ("19.5.0", false));
     let script = scene.home.script(&scene.deployment);
     assert!(!script.exists());

@@ -224,9 +224,12 @@ pub fn upgrade(beds: &Beds) {
         upgrade(NEWER).run().code(0).says(&format!("gitlab-runner {NEWER} runs on")).says("GitLab has seen");
     assert_eq!((installed().as_str(), paused()), (NEWER, false));
     let output = upgrade(BROKEN).run().code(9).says("OR0915").says("the script says");
-    let _ = output.says(&format!("{NEWER} runs there")).says("GitLab has seen");
-    assert_eq!((installed().as_str(), paused()), (NEWER, false));
+    let _ = output.says(&format!("{VERSION} runs there")).says("GitLab has seen");
+    assert_eq!((installed().as_str(), paused()), (VERSION, false));
     assert_eq!(vm.sh("systemctl is-active gitlab-runner"), "active");
+    let _ =
+        upgrade(NEWER).run().code(0).says(&format!("gitlab-runner {NEWER} runs on")).says("GitLab has seen");
+    assert_eq!((installed().as_str(), paused()), (NEWER, false));
     assert_eq!(self::tokens(&vm), tokens);
     let _ = again(&place, "setup", &home).run().code(0).says("Nothing to change");
     let _ = again(&place, "status", &home).run().code(0);
