@@ -398,6 +398,7 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
     let pending = d.notes.slots().next.is_some();
     let unseen = pending || d.notes.record().script_due;
     let missing = seen.on_host.as_ref().filter(|host| !seen.exists && (host.digest != digest || unseen));
+    let has_cluster_token = renewed || live.is_some_and(renewal::is_readable);
     Due {
         same: written.as_deref() == Some(digest.as_str()),
         new_credentials: has_new_credentials(d, seen),
@@ -409,24 +410,24 @@ fn due(d: &Deciding<'_>, seen: &Setup, verdict: &Verdict) -> Due {
             || missing.is_some_and(|host| written.is_some() && !host.has_tokens)
             || (pending && missing.is_some())
             || verdict.brings_token(),
-        has_cluster_token: renewed || live.is_some_and(renewal::is_readable),
+        has_cluster_token,
         has_runner_token: d.run.settings.runner_token_file.is_some() || verdict.brings_token(),
         keeps_other: written.is_some()
             && !another
             && seen.inputs.delivery.script.as_os_str() != "-"
-            && has_tokens(seen, verdict),
+            && has_tokens(seen, verdict, has_cluster_token),
     }
 }
 
 /// Whether the host has the tokens of the last script, as far as can be told. A script that holds them and may not have
 /// run yet is not overwritten by one that lacks them.
-fn has_tokens(seen: &Setup, verdict: &Verdict) -> bool {
+fn has_tokens(seen: &Setup, verdict: &Verdict, has_cluster_token: bool) -> bool {
     if let Some(host) = &seen.on_host {
         return host.has_tokens;
     }
     let is_used = match verdict {
-        // Its token is in a file of the user's, too.
-        Verdict::Given => true,
+        // Its token is in a file of the user's, too; a requested cluster token is not.
+        Verdict::Given => has_cluster_token,
         Verdict::Keep { ours, .. } => !ours.runner.never_contacted() || !ours.managers.is_empty(),
         _ => false,
     };
