@@ -41,7 +41,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Whether the path still leads to the file that is locked: whoever held the lock before may have removed it.
+    /// Whether the path still names the locked file. The previous holder of the lock may have removed it.
     fn is_in_place(&self) -> bool {
         let same =
             |(ours, there): (Metadata, Metadata)| (ours.dev(), ours.ino()) == (there.dev(), there.ino());
@@ -54,7 +54,7 @@ impl Drop for Lock {
         if fs::symlink_metadata(&self.record).is_ok() {
             return;
         }
-        // Removed while it is held: whoever opened it before sees that it is not in place.
+        // Removed before the lock is released, so that another process that has it open finds it missing and tries again.
         if self.is_in_place() {
             let _ = remove(&self.path);
         }
@@ -566,7 +566,7 @@ pub fn lock(record: &Path) -> Result<Lock> {
     check_place(&path)?;
     check_target(&path)?;
     let mut made = Vec::new();
-    // Whoever held it before may remove the file that was just opened.
+    // The previous holder may remove the file between opening and locking it.
     for _ in 0..100 {
         let dirs = path.ancestors().skip(1);
         made.extend(dirs.take_while(|dir| fs::symlink_metadata(dir).is_err()).map(Path::to_owned));

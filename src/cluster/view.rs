@@ -280,6 +280,17 @@ impl Hand {
         Ok(live)
     }
 
+    /// Sets annotations of this deployment's ServiceAccount, for machines without the record; null removes one. Also
+    /// after a signal: they say what has already been done. Without that object there is nothing to do.
+    pub async fn annotate(&self, annotations: Value) -> Result<()> {
+        let Some(live) = self.notes.anchor() else { return Ok(()) };
+        let patch = json!({"metadata": {"uid": live.uid(), "annotations": annotations}});
+        let cleanup = self.api.for_cleanup(Duration::from_secs(10));
+        let live = cleanup.merge(&live.reference, &patch).await?;
+        self.changed(&live.reference.clone(), Some(live));
+        Ok(())
+    }
+
     /// See [`Cluster::request_token`].
     pub async fn request_token(&self, account: &Ref, body: &Value) -> Result<Value, Refusal> {
         self.api.request_token(account, body).await

@@ -33,7 +33,7 @@ pub async fn rotate(outside: &mut Outside<'_>, which: &str) -> Result<Ended> {
         asked = due;
     }
     let selection = selection(&asked, &known.0);
-    let needs = Needs { again: true, rotate: asked.clone(), ..Needs::default() };
+    let needs = Needs { again: true, rotate: asked, ..setup::needs(&selection) };
     carry_out(outside, selection, needs, known).await
 }
 
@@ -49,8 +49,6 @@ pub(super) async fn carry_out(
     if known.1.is_none() {
         look(outside, known.clone()).await?;
     }
-    let Needs { again, rotate, upgrade, .. } = needs;
-    let needs = Needs { again, rotate, upgrade, ..setup::needs(&selection) };
     let session = open(outside, needs, known).await?;
     let mut plan = engine::plan(session.reads(), &selection).await;
     outside.ui.event(&header(&session).await);

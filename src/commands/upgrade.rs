@@ -1,9 +1,9 @@
 //! `upgrade`: setup with another intent. Another version of gitlab-runner on the host, while no job runs there.
 
 use crate::base::error::{Command, Failure, Id, Result};
-use crate::commands::Ended;
 use crate::commands::rotate::carry_out;
 use crate::commands::session::{Needs, Outside};
+use crate::commands::{Ended, setup};
 use crate::deployment::run::Part;
 use crate::settings::DEFAULT_RUNNER_VERSION;
 use crate::settings::check::{self, LATEST_KNOWN};
@@ -31,6 +31,7 @@ pub async fn upgrade(outside: &mut Outside<'_>) -> Result<Ended> {
             )));
     }
     let is_part = |part| matches!(part, Some(Part::Script | Part::Host));
-    let selection = STEPS.iter().copied().filter(|step| is_part(step.info().part)).collect();
-    carry_out(outside, selection, Needs { again: is_own, upgrade: true, ..Needs::default() }, known).await
+    let selection: Vec<_> = STEPS.iter().copied().filter(|step| is_part(step.info().part)).collect();
+    let needs = Needs { again: is_own, upgrade: true, ..setup::needs(&selection) };
+    carry_out(outside, selection, needs, known).await
 }

@@ -134,6 +134,15 @@ fn other(error: &clap::Error) -> Failure {
     failure.hint(help(&path(error)))
 }
 
+/// The command with this positional argument, such as `<TOKEN>`; empty if there is none. Of an invalid value clap does not
+/// tell the command.
+fn with_argument(name: &str) -> String {
+    let root = cli::command(&step_help());
+    let has =
+        |command: &&clap::Command| command.get_positionals().any(|argument| argument.to_string() == name);
+    root.get_subcommands().find(has).map(|command| command.get_name().to_owned()).unwrap_or_default()
+}
+
 /// The commands that have this flag; of many, `setup` alone, which has the flags of all steps.
 fn commands_with(flag: &str) -> Vec<String> {
     const FEW: usize = 4;
@@ -164,7 +173,9 @@ fn subcommand(error: &clap::Error) -> String {
 
 /// The subcommand in clap's usage line; empty for outrigger itself.
 fn path(error: &clap::Error) -> String {
-    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return String::new() };
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
+        return with_argument(&string(error, ContextKind::InvalidArg));
+    };
     let usage = usage.to_string();
     let words = usage.trim_start_matches("Usage:").trim().trim_start_matches(program());
     let is_plain = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());

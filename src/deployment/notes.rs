@@ -100,7 +100,7 @@ impl Notes {
         if let Some(slots) = &self.record.borrow().slots {
             return slots.clone();
         }
-        // Whoever can write it does not say that the host has a token, nor since when.
+        // Others can write the annotation, so it is not trusted about which token the host has, or since when.
         self.noted_slots()
             .map(|slots| match slots.retiring {
                 Some(old) if slots.next.is_none() => {

@@ -58,8 +58,8 @@ impl Run {
         self.rotate.contains(&which)
     }
 
-    /// Whether the host is up and has a runner: the script is brought to it, whatever starts machines of its kind.
-    pub fn is_for_a_host_that_is_up(&self) -> bool {
+    /// Whether the script is for a machine that already runs the runner, so that it cannot be passed as user data.
+    pub fn is_for_running_machine(&self) -> bool {
         !self.rotate.is_empty() || self.upgrade
     }
 

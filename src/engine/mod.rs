@@ -260,7 +260,7 @@ fn stopped(failure: Failure, step: &str, index: usize, started: bool) -> Failure
         return failure;
     }
     let text = if failure.is_taken_back {
-        format!("{step}, which is as it was before")
+        format!("{step}; what it did was taken back")
     } else if failure.is_lasting() {
         format!(
             "{step}; what is done stays, and the same command stops here again until the cause is removed"

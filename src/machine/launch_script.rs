@@ -110,8 +110,8 @@ impl LaunchScript<'_> {
     /// writes there.
     ///
     /// Not included are secrets and what of `--runner-config` may be one (the script itself recognises new tokens; a
-    /// password or key could be guessed from a digest that others can read), the template, outrigger's version, the target and values of the header only, so
-    /// that a new version of outrigger does not change the digest.
+    /// password or key could be guessed from a digest that others can read), the template, outrigger's version, the
+    /// target and values of the header only, so that a new version of outrigger does not change the digest.
     pub fn digest(&self) -> String {
         let cache = self.entry.cache.map(cache::without_credentials);
         let extra = self.entry.extra.map(runner_config::without_secrets);

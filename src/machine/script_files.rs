@@ -137,7 +137,7 @@ impl Delivery {
 
     /// Instructions for the written files.
     pub fn next(&self, run: &Run, brings: Brings) -> Vec<Hint> {
-        let is_up = run.is_for_a_host_that_is_up();
+        let is_up = run.is_for_running_machine();
         let with_secrets = brings == Brings::Both && !is_up;
         let target = self.placement.target;
         let vm = "the VM (Ubuntu 24.04 or Debian 12)";

@@ -354,14 +354,10 @@ async fn note(w: Writes<'_>) -> Result<()> {
     let Some(id) = w.notes.record().gitlab.owned().map(|runner| runner.id.to_string()) else {
         return Ok(());
     };
-    let account = w.run.names.account();
-    let Some(live) = w.notes.anchor() else { return Ok(()) };
-    if live.annotation(names::RUNNER) == Some(id.as_str()) {
+    if w.notes.noted(names::RUNNER).as_ref() == Some(&id) {
         return Ok(());
     }
-    let patch = json!({"metadata": {"uid": live.uid(), "annotations": {names::RUNNER: id}}});
-    w.cluster.merge(&account, &patch).await.map_err(Failure::from)?;
-    Ok(())
+    w.cluster.annotate(json!({names::RUNNER: id})).await
 }
 
 fn unreachable(notes: &Notes, why: &str) -> Failure {

@@ -200,13 +200,8 @@ fn old(slots: &Slots) -> &str {
 /// Notes the Secrets in the record, and on the ServiceAccount for other machines.
 async fn note(w: Writes<'_>, slots: &Slots) -> Result<()> {
     w.journal.write(|record| record.slots = Some(slots.clone()))?;
-    let Some(live) = w.notes.anchor() else { return Ok(()) };
     let text = serde_json::to_string(slots).unwrap_or_default();
-    let patch = serde_json::json!({
-        "metadata": {"uid": live.uid(), "annotations": {names::TOKEN_SLOTS: text}},
-    });
-    w.cluster.merge(&w.run.names.account(), &patch).await.map_err(Failure::from)?;
-    Ok(())
+    w.cluster.annotate(serde_json::json!({names::TOKEN_SLOTS: text})).await
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::machine::uninstall::Uninstall;
 use crate::machine::view::{Access, Delivered, Facts, locked};
 use crate::machine::{script_files, secrets_file};
 use crate::settings::{Need, Settings, Source, check};
-use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Step, Writes};
+use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Rollback, Step, Writes};
 
 pub struct RunScript;
 
@@ -162,9 +162,12 @@ impl Step for RunScript {
                 Failure::new(Id::MissingInput, format!("the script for {host} is not on this disk"))
                     .detail(
                         "because",
-                        "its digest is not that on the host, and launch-script is not to write it",
+                        "the host was not seen to run it, and launch-script does not write it in this run",
                     )
-                    .hint("select launch-script too, or issue new tokens: --reissue all");
+                    .hint((
+                        "to write it with new tokens and run it",
+                        Command::outrigger("setup --reissue all"),
+                    ));
             return Line::refuse(failure).into();
         }
         let decision = if facts.outcome.is_some() { Decision::Update } else { Decision::Create };
@@ -317,7 +320,12 @@ fn all_is_well(w: Writes<'_>) -> Result<&'static str> {
 /// Runs the script while no job runs, and undoes it if the new version does not work.
 async fn upgrade(w: Writes<'_>, host: &str) -> Result<String> {
     let paused = if w.gitlab.is_connected() {
-        runner::pause_until_idle(w.gitlab, RunScript::INFO.name).await?
+        match runner::pause_until_idle(w.gitlab, RunScript::INFO.name).await {
+            Ok(paused) => paused,
+            Err(failure) => {
+                return Err(if not_begun(w).await? { failure.taken_back() } else { failure });
+            }
+        }
     } else {
         None
     };
@@ -363,25 +371,7 @@ async fn go_back(w: Writes<'_>, host: &str, failure: Failure) -> Failure {
         let delivered = w.machine.deliver(&back.script, secrets.as_ref(), false).await?;
         let _ = w.products.delivered.set(());
         let online = online(w, &delivered).await?;
-        w.journal.write(|record| {
-            for (key, values) in &back.settings {
-                match values {
-                    Some(values) => record.settings.insert(key.clone(), values.clone()),
-                    None => record.settings.remove(key),
-                };
-            }
-            back.digest.clone_into(&mut record.script_digest);
-            record.script_due = false;
-        })?;
-        if !keeps_script(w.run) {
-            remove(w.run)?;
-        }
-        if let Some(live) = w.notes.anchor() {
-            let note = Run::settings_note(&w.notes.record().settings);
-            let annotations = json!({names::SETTINGS: note, names::SCRIPT_DIGEST: back.digest});
-            let patch = json!({"metadata": {"uid": live.uid(), "annotations": annotations}});
-            w.cluster.merge(&w.run.names.account(), &patch).await.map_err(Failure::from)?;
-        }
+        note_old(w, back).await?;
         Ok::<_, Failure>(online)
     };
     match returned.await {
@@ -400,6 +390,35 @@ async fn go_back(w: Writes<'_>, host: &str, failure: Failure) -> Failure {
             worse.detail("while", format!("going back to gitlab-runner {from}"))
         }
     }
+}
+
+/// The host was not touched: a later `setup` must not install the new version there while jobs run. Tells whether the
+/// old one is noted again.
+async fn not_begun(w: Writes<'_>) -> Result<bool> {
+    match w.products.rollback.get() {
+        // New tokens that came with the upgrade are in these files alone.
+        Some(back) if files_of(w.run)?.1.is_none() => note_old(w, back).await.map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+/// Notes that the host has the old version, and removes the new one's script from this disk.
+async fn note_old(w: Writes<'_>, back: &Rollback) -> Result<()> {
+    w.journal.write(|record| {
+        for (key, values) in &back.settings {
+            match values {
+                Some(values) => record.settings.insert(key.clone(), values.clone()),
+                None => record.settings.remove(key),
+            };
+        }
+        back.digest.clone_into(&mut record.script_digest);
+        record.script_due = false;
+    })?;
+    if !keeps_script(w.run) {
+        remove(w.run)?;
+    }
+    let note = Run::settings_note(&w.notes.record().settings);
+    w.cluster.annotate(json!({names::SETTINGS: note, names::SCRIPT_DIGEST: back.digest})).await
 }
 
 /// Where the script cannot install gitlab-runner, nor what its binary needs.

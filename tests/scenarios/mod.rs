@@ -284,6 +284,7 @@ pub const HOST: &[(&str, Scenario)] = &[
     ("rotate_refusals", rotate::refusals),
     ("rotate_all_by_hand_on_a_vm", rotate::all_by_hand),
     ("upgrade_while_no_job_runs", rotate::upgrade),
+    ("upgrade_waits_for_a_canceled_job", rotate::upgrade_after_a_canceled_job),
     ("upgrade_that_is_interrupted", rotate::upgrade_interrupted),
     ("rotate_with_a_forged_annotation", rotate::forged_slots),
 ];

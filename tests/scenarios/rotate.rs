@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use outrigger_doubles::gitlab::{Behaviour, DriverOptions, PROJECT, RunnerDriver};
+use outrigger_doubles::gitlab::{Action, Behaviour, DriverOptions, Fault, PROJECT, RunnerDriver};
 use serde_json::json;
 
 use super::Scene;
@@ -462,6 +463,29 @@ pub fn finished_elsewhere(bed: &dyn Bed) {
     assert_eq!(token_in(&host.read("got.secrets"), "bearer_token"), left[0].1, "{output}");
 }
 
+/// A machine still works on a canceled job while it cleans up after it.
+pub fn upgrade_after_a_canceled_job(bed: &dyn Bed) {
+    let worked = Worked::new(bed, &[]);
+    worked.idle();
+    let cleans_up = Arc::new(AtomicBool::new(true));
+    let is_there = Arc::clone(&cleans_up);
+    let job = move |jobs: &mut serde_json::Value| {
+        if is_there.load(Ordering::Acquire) {
+            *jobs = json!([{"id": 9, "status": "canceling", "started_at": "2020-01-01T00:00:00.000Z"}]);
+        }
+    };
+    worked.site.gitlab.inject(Fault {
+        query_contains: "status=canceling".to_owned(),
+        times: usize::MAX,
+        ..Fault::once("GET", "/jobs", Action::Edit(Box::new(job)))
+    });
+    let upgrade = worked.host.command("upgrade").flag("--runner-version", "19.5.0");
+    let _ = upgrade.clone().flag("--wait", "1s").run().code(8).says("1 job");
+    assert_eq!(worked.host.read("version").trim(), "19.4.1");
+    cleans_up.store(false, Ordering::Release);
+    let _ = upgrade.run().code(0).says("gitlab-runner 19.5.0 runs on vm.test");
+}
+
 /// Another version of gitlab-runner, while no job runs on the host.
 pub fn upgrade(bed: &dyn Bed) {
     let worked = Worked::new(bed, &[]);
@@ -476,6 +500,8 @@ pub fn upgrade(bed: &dyn Bed) {
     let output = output.says("gitlab-runner 19.4.1 -> 19.5.0 on vm.test").says("takes jobs again");
     let longer = below(&printed(&output), "to wait longer").to_owned();
     assert_eq!((host.read("got.script"), paused()), (sent, false));
+    // Nor does another command do it while the job runs.
+    let _ = host.command("setup").run().code(0).says("Nothing to change");
     worked.idle();
     let path = host.search_path();
     let output = paste(&scene.home, &[("PATH", &path)], &longer).code(0);

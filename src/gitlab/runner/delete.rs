@@ -5,6 +5,7 @@ use std::ops::ControlFlow::{Break, Continue};
 use serde_json::{Value, json};
 
 use super::describe::SILENT;
+use super::drain::unfinished;
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::text::{ago, count, since};
 use crate::base::wait::{self, Pace};
@@ -25,8 +26,7 @@ pub async fn settle(hand: &Hand, id: u64, is_paused: bool) -> Result<Option<Stri
         return Ok(None);
     }
     let look = async || {
-        let route = Route::of(&["runners", &number, "jobs"]).with("status", "running");
-        let jobs = match gitlab.list(&format!("list the jobs of runner {id}"), &route).await {
+        let jobs = match unfinished(gitlab, id).await {
             Ok(jobs) => jobs.len(),
             Err(refusal) if matches!(refusal.class, Class::Scope | Class::Forbidden | Class::NotFound) => {
                 return Ok(Break(Some(format!(

@@ -3,14 +3,14 @@
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Found, find, update};
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::text::count;
 use crate::base::wait::{self, Pace};
 use crate::gitlab::view::{Hand, View};
-use crate::gitlab::{Gitlab, Route};
+use crate::gitlab::{Class, Gitlab, Refusal, Route};
 
 /// A request for a job may be open when the configuration changes, and its job gets the old one: GitLab answers after
 /// 50 s at the latest (`-apiCiLongPollingDuration` of Workhorse), and gitlab-runner reads its file every 3 s.
@@ -116,10 +116,23 @@ pub fn still_paused(id: u64, failure: Failure) -> Failure {
         .hint(("to resume it", Command::outrigger("setup")))
 }
 
-/// When each of the runner's running jobs began.
+/// When each of the runner's unfinished jobs began.
 async fn jobs(gitlab: &Gitlab, id: u64) -> Result<Vec<Option<jiff::Timestamp>>> {
-    let number = id.to_string();
-    let route = Route::of(&["runners", &number, "jobs"]).with("status", "running");
-    let jobs = gitlab.list(&format!("list the jobs of runner {id}"), &route).await?;
+    let jobs = unfinished(gitlab, id).await?;
     Ok(jobs.iter().map(|job| job["started_at"].as_str()?.parse().ok()).collect())
+}
+
+/// The runner's jobs that its machine still works on: running ones, and canceled ones that it cleans up after. GitLab
+/// shows those of projects in which the user is at least Reporter (`lib/api/ci/runners.rb`).
+pub(super) async fn unfinished(gitlab: &Gitlab, id: u64) -> Result<Vec<Value>, Refusal> {
+    let (what, number) = (format!("list the jobs of runner {id}"), id.to_string());
+    let route = |status| Route::of(&["runners", &number, "jobs"]).with("status", status);
+    let mut jobs = gitlab.list(&what, &route("running")).await?;
+    match gitlab.list(&what, &route("canceling")).await {
+        Ok(canceling) => jobs.extend(canceling),
+        // Versions that do not know this status do not have it.
+        Err(refusal) if refusal.class == Class::Invalid => {}
+        Err(refusal) => return Err(refusal),
+    }
+    Ok(jobs)
 }

@@ -222,7 +222,7 @@ impl Step for LaunchScript {
             return Ok(());
         }
         files::check_writable(&delivery.script)?;
-        let is_beside = act.brings.is_one() || run.is_for_a_host_that_is_up() || delivery.placement.separate;
+        let is_beside = act.brings.is_one() || run.is_for_running_machine() || delivery.placement.separate;
         if is_beside { files::check_writable(&secrets_file::path_beside(&delivery.script)) } else { Ok(()) }
     }
 
@@ -257,7 +257,7 @@ impl Step for LaunchScript {
                 digest,
             });
         }
-        let is_up = w.run.is_for_a_host_that_is_up();
+        let is_up = w.run.is_for_running_machine();
         let separate = brings.is_one() || is_up || delivery.placement.separate;
         let inline = match tokens {
             Tokens { runner: Some(runner_token), runner_expires, bearer: Some(bearer_token) }
@@ -479,7 +479,7 @@ fn decide(d: &Deciding<'_>, seen: &Setup) -> Result<Line<Box<Write>>> {
         return Err(failure.clone());
     }
     let brings = due.brings();
-    let starts_it = brings == Brings::Both && !d.run.is_for_a_host_that_is_up();
+    let starts_it = brings == Brings::Both && !d.run.is_for_running_machine();
     let size_warning = check_size(d.run, &seen.inputs, starts_it)?;
     let custom_prefix = given.as_ref().is_some_and(has_custom_prefix);
     let (delivery, ca_note) = (&seen.inputs.delivery, seen.inputs.gitlab_ca.note.clone());
@@ -534,7 +534,7 @@ fn secrets_text(run: &Run, inputs: &Inputs, brings: Brings) -> String {
                 "{none}; {name} next to it contains the runner's token; the cluster's stays on the host"
             );
         }
-        Brings::Both if run.is_for_a_host_that_is_up() => {
+        Brings::Both if run.is_for_running_machine() => {
             return format!("{none}; {name} next to it contains both tokens");
         }
         Brings::Both => {}
@@ -725,7 +725,6 @@ async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, brings: Brings) -> R
             secret.uid().clone_into(&mut record.script_secret);
         }
     })?;
-    // In a merge patch, null removes an annotation.
     let some = |text: &String| (!text.is_empty()).then(|| text.clone());
     let annotations = {
         let record = w.notes.record();
@@ -743,12 +742,7 @@ async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, brings: Brings) -> R
                 .and_then(|slots| serde_json::to_string(slots).ok()),
         })
     };
-    let account = w.run.names.account();
-    if let Some(live) = w.notes.anchor() {
-        let patch = serde_json::json!({"metadata": {"uid": live.uid(), "annotations": annotations}});
-        w.cluster.merge(&account, &patch).await.map_err(Failure::from)?;
-    }
-    Ok(())
+    w.cluster.annotate(annotations).await
 }
 
 #[cfg(test)]

@@ -296,6 +296,23 @@ pub(crate) fn managers(state: &State, who: &Identity, id: &str) -> Outcome {
     Ok(Answer::json(200, &Value::from(rows)))
 }
 
+/// The statuses of a job (`Ci::HasStatus`).
+const JOB_STATUSES: &[&str] = &[
+    "created",
+    "waiting_for_resource",
+    "preparing",
+    "waiting_for_callback",
+    "pending",
+    "running",
+    "success",
+    "failed",
+    "canceling",
+    "canceled",
+    "skipped",
+    "manual",
+    "scheduled",
+];
+
 /// `GET /runners/:id/jobs`.
 pub(crate) fn jobs(
     state: &State,
@@ -304,7 +321,7 @@ pub(crate) fn jobs(
     request: &Request,
     params: &mut Params,
 ) -> Outcome {
-    let wanted = params.text("status");
+    let wanted = params.choice("status", JOB_STATUSES);
     params.done()?;
     let runner = state.settled_runner(id)?;
     state.check_change(who, runner)?;
