@@ -78,6 +78,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("aws_sigv4", &["src/machine/lightsail/sign.rs"]),
     ("aws_smithy_runtime_api", &["src/machine/lightsail/http.rs"]),
     ("aws_smithy_types", &["src/machine/lightsail/http.rs"]),
+    ("aws_runtime", &["src/machine/lightsail/profile.rs"]),
+    ("aws_smithy_async", &["src/machine/lightsail/credentials.rs"]),
     ("aws_types", &["src/machine/lightsail/profile.rs"]),
 ];
 

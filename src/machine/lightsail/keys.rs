@@ -52,3 +52,25 @@ impl Keys {
         values.fold(text.to_owned(), |text, value| text.replace(value.expose(), MASK))
     }
 }
+
+#[cfg(feature = "aws")]
+impl Keys {
+    /// In the form of AWS's library.
+    pub fn for_library(&self) -> aws_credential_types::Credentials {
+        let token = self.token.as_ref().map(|token| token.expose().to_owned());
+        let expires = self.expires.map(std::time::SystemTime::from);
+        aws_credential_types::Credentials::new(
+            self.id.expose(),
+            self.secret.expose(),
+            token,
+            expires,
+            "outrigger",
+        )
+    }
+
+    pub fn from_library(given: &aws_credential_types::Credentials) -> Result<Self, String> {
+        let expires = given.expiry().map(jiff::Timestamp::try_from).transpose();
+        let expires = expires.map_err(|_| "they end at an impossible time".to_owned())?;
+        Self::new(given.access_key_id(), given.secret_access_key(), given.session_token(), expires)
+    }
+}

@@ -20,13 +20,24 @@ use crate::base::files::Intake;
 use crate::base::request::{Deadline, Effect, Limits};
 
 mod call;
+#[cfg(feature = "aws")]
+mod child;
+#[cfg(feature = "aws")]
+mod credentials;
+#[cfg(not(feature = "aws"))]
 #[path = "without_aws.rs"]
 mod credentials;
 mod endpoint;
+#[cfg(feature = "aws")]
+mod http;
 mod keys;
 mod model;
 pub mod policy;
+#[cfg(feature = "aws")]
+mod profile;
 mod refusal;
+#[cfg(feature = "aws")]
+mod sign;
 mod sts;
 
 #[allow(unused_imports)]
