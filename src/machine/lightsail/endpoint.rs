@@ -100,3 +100,52 @@ pub(super) fn proxy(url: &Url, proxies: &Variables) -> Result<Option<(Proxy, req
     })?;
     Ok(Some((proxy, taken)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::Endpoints;
+    use crate::base::error::{Id, Kind};
+
+    fn of(pairs: &[(&str, &str)]) -> Result<(String, String), String> {
+        let env: BTreeMap<_, _> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        match Endpoints::of(&env, "eu-central-1") {
+            Ok(found) => Ok((found.lightsail.to_string(), found.sts.to_string())),
+            Err(failure) => {
+                assert_eq!((failure.id, failure.kind), (Id::AwsSettings, Kind::Usage));
+                Err(format!("{failure:?}"))
+            }
+        }
+    }
+
+    #[test]
+    fn endpoints_are_the_regions_unless_variables_name_others() {
+        let own =
+            ("https://lightsail.eu-central-1.amazonaws.com/", "https://sts.eu-central-1.amazonaws.com/");
+        let pair = |(lightsail, sts): (&str, &str)| Ok((lightsail.to_owned(), sts.to_owned()));
+        assert_eq!(of(&[]), pair(own));
+        assert_eq!(of(&[("AWS_ENDPOINT_URL", "")]), pair(own));
+        let all = ("AWS_ENDPOINT_URL", "http://127.0.0.1:1/");
+        assert_eq!(of(&[all]), pair((all.1, all.1)));
+        let one = ("AWS_ENDPOINT_URL_LIGHTSAIL", "https://vpce.example.com/");
+        assert_eq!(of(&[all, one]), pair((one.1, all.1)));
+        assert_eq!(of(&[("AWS_ENDPOINT_URL_STS", "http://[::1]:7/")]), pair((own.0, "http://[::1]:7/")));
+    }
+
+    #[test]
+    fn an_endpoint_needs_tls_and_no_password() {
+        for value in [
+            "http://vpce.example.com/",
+            "ftp://127.0.0.1/",
+            "vpce.example.com",
+            "https://h/?a=b",
+            "http://10.0.0.1",
+        ] {
+            assert!(of(&[("AWS_ENDPOINT_URL_LIGHTSAIL", value)]).is_err(), "{value}");
+        }
+        let told = of(&[("AWS_ENDPOINT_URL", "https://me:canary@h/")]).expect_err("a password");
+        assert!(!told.contains("canary"), "{told}");
+    }
+}

@@ -326,6 +326,7 @@ fn checked<T>(what: &str, read: model::Read<T>) -> Result<T, Refusal> {
     read.map_err(|why| Refusal::malformed(what, &why))
 }
 
-#[cfg(test)]
-#[path = "tests.rs"]
+#[cfg(all(test, feature = "aws"))]
+mod server_tests;
+#[cfg(all(test, feature = "aws"))]
 mod tests;

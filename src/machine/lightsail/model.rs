@@ -466,4 +466,4 @@ fn texts(value: &Value, key: &str) -> Read<Vec<String>> {
 
 #[cfg(test)]
 #[path = "model_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -81,7 +81,8 @@ impl Profiles {
         };
         let config = place("AWS_CONFIG_FILE", "config");
         let keys = place("AWS_SHARED_CREDENTIALS_FILE", "credentials");
-        let mut files = EnvConfigFiles::builder();
+        // Without any file, there are no profiles.
+        let mut files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "");
         let mut shown = Vec::new();
         for (path, kind) in [(config, EnvConfigFileKind::Config), (keys, EnvConfigFileKind::Credentials)] {
             let Some(path) = path else { continue };

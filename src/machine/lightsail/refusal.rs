@@ -407,3 +407,7 @@ fn with_hint(failure: Failure, refusal: &Refusal) -> Failure {
     };
     failure.hint(hint)
 }
+
+#[cfg(test)]
+#[path = "refusal_tests.rs"]
+mod tests;
