@@ -145,7 +145,7 @@ async fn the_region_is_given_or_of_the_environment_or_of_the_profile() {
     assert!(is_region("ap-southeast-1") && !is_region("eu") && !is_region("eu-west-1.evil.example"));
 }
 
-/// STS's answer to AssumeRole and AssumeRoleWithWebIdentity.
+/// STS's answer to `AssumeRole` and `AssumeRoleWithWebIdentity`.
 fn assumed(action: &str, id: &str) -> Answer {
     let body = format!(
         "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result><AssumedRoleUser><Arn>arn:aws:sts::1:assumed-role/a/outrigger</Arn><AssumedRoleId>x:outrigger</AssumedRoleId></AssumedRoleUser><Credentials><AccessKeyId>{id}</AccessKeyId><SecretAccessKey>canary</SecretAccessKey><SessionToken>canary</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></{action}Result></{action}Response>"
@@ -273,15 +273,14 @@ sso_start_url = https://corp.example.com/start
 ";
 
 /// The cached token of the session `corp`, or of the start URL of `old`: the file is named by the SHA-1 of either.
-fn cached(home: &Path, profile: &str, until: &str) {
+fn cached(home: &Path, profile: &str, token: &str, until: &str) {
     let file = match profile {
         "new" => "ee0bfd2552fbd840c02cc48b6e823320543c450f",
         _ => "9b726645671518e41c034c40bffd71030972d251",
     };
     let dir = home.join(".aws/sso/cache");
     std::fs::create_dir_all(&dir).expect("a directory");
-    let token =
-        json!({"accessToken": "canary-token", "expiresAt": until, "region": "eu-west-1", "startUrl": "x"});
+    let token = json!({"accessToken": token, "expiresAt": until, "region": "eu-west-1", "startUrl": "x"});
     std::fs::write(dir.join(format!("{file}.json")), token.to_string()).expect("written");
 }
 
@@ -291,7 +290,11 @@ fn a_login_by_sso_gives_keys_until_it_ends() {
         let home = home(SSO);
         let server = Server::start(|request, _| {
             assert!(request.line.starts_with("GET /federation/credentials?"), "{}", request.line);
-            assert_eq!(request.header("x-amz-sso_bearer_token"), "canary-token");
+            // As the portal refuses a session that has ended.
+            if request.header("x-amz-sso_bearer_token") != "canary-token" {
+                let body = br#"{"message": "Session token not found or invalid"}"#.to_vec();
+                return (401, "x-amzn-errortype: UnauthorizedException\r\n".to_owned(), body);
+            }
             let keys = json!({"accessKeyId": "ASIASSO", "secretAccessKey": "canary", "sessionToken": "canary", "expiration": 4_000_000_000_000_i64});
             crate::machine::lightsail::server_tests::json(200, &json!({"roleCredentials": keys}))
         });
@@ -303,15 +306,16 @@ fn a_login_by_sso_gives_keys_until_it_ends() {
             ("AWS_SECRET_ACCESS_KEY", "canary"),
         ];
         let absent = in_a_process(home.path(), &env);
-        cached(home.path(), profile, "2020-01-01T00:00:00Z");
+        cached(home.path(), profile, "canary-ended", "2020-01-01T00:00:00Z");
         let expired = in_a_process(home.path(), &env);
         for told in [absent, expired] {
             assert!(told.contains("id: AwsExpired, kind: Denied"), "{profile}: {told}");
             assert!(told.contains(&format!("aws sso login --profile {profile}")), "{profile}: {told}");
             assert!(!told.contains("canary") && told.contains(".aws/config"), "{profile}: {told}");
         }
-        assert!(server.requests().is_empty(), "{profile}");
-        cached(home.path(), profile, "2099-01-01T00:00:00Z");
+        // AWS's library knows the end of a session, and leaves that of a start URL to the portal.
+        assert_eq!(server.requests().len(), usize::from(profile == "old"), "{profile}");
+        cached(home.path(), profile, "canary-token", "2099-01-01T00:00:00Z");
         assert_eq!(in_a_process(home.path(), &env), "ASIASSO", "{profile}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -108,7 +109,7 @@ async fn a_creation_is_sent_again_only_if_aws_did_not_process_it() {
         ),
     ] {
         let told = format!("{first:?}");
-        let ambiguous = class.filter(|class| *class != Class::NameTaken).is_some();
+        let ambiguous = class.is_some_and(|class| class != Class::NameTaken);
         let server = Server::start(move |_, n| if n == 0 { first.clone() } else { answer(200, &started()) });
         let writer = api(&server).await.writer();
         let end = writer.create(&new()).await;
@@ -182,7 +183,7 @@ async fn no_key_is_traced_or_told() {
     let limits = Limits {
         trace: Some(Rc::new(move |traced| {
             let (sent, received) = (body::shown(traced.sent), body::shown(traced.received));
-            sink.borrow_mut().push_str(&format!("{} {:?} {sent} {received}\n", traced.path, traced.status));
+            let _ = writeln!(sink.borrow_mut(), "{} {:?} {sent} {received}", traced.path, traced.status);
             let raw = String::from_utf8_lossy(traced.received).into_owned();
             sink.borrow_mut().push_str(&raw);
         })),
@@ -219,11 +220,11 @@ async fn no_key_is_traced_or_told() {
     for _ in 0..2 {
         let failure: Failure = api.instance("green-vm").await.expect_err("refused").into();
         assert_eq!((failure.id, failure.kind), (Id::AwsUnknown, Kind::Denied));
-        told += &format!("{failure:?}");
+        let _ = write!(told, "{failure:?}");
     }
     let api = api.until(std::time::Instant::now() + Duration::from_millis(300));
     let failure: Failure = api.instance("green-vm").await.expect_err("refused").into();
-    told += &format!("{failure:?}");
+    let _ = write!(told, "{failure:?}");
     let shown = shown.borrow();
     for text in [told.as_str(), shown.as_str()] {
         assert!(!text.to_lowercase().contains("canary"), "{text}");
