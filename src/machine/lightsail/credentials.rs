@@ -229,7 +229,7 @@ impl Credentials {
             Base::Environment => {
                 environment(&self.env)?.ok_or_else(|| "AWS_ACCESS_KEY_ID is not set".to_owned())
             }
-            Base::Process(command) => child::process(command, &self.env).await,
+            Base::Process(command) => child::process(command.expose(), &self.env).await,
             Base::Sso { account, role, start_url, region, session } => {
                 let mut builder = SsoCredentialsProvider::builder()
                     .configure(&self.provider())

@@ -249,7 +249,9 @@ async fn resolve_here() {
     crate::install_tls_provider();
     let env: BTreeMap<String, String> = std::env::vars().collect();
     let pairs: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let found = Credentials::find(&source(&pairs), None, &limits()).await.expect("a source");
+    let mut source = source(&pairs);
+    source.metadata = env.contains_key("METADATA");
+    let found = Credentials::find(&source, None, &limits()).await.expect("a source");
     let told = match found.keys().await {
         Ok(keys) => keys.id.expose().to_owned(),
         Err(failure) => format!("{failure:?}"),
@@ -340,4 +342,34 @@ fn a_web_identity_is_exchanged_for_keys() {
     assert!(told.contains("id: AwsCredentials, kind: Denied") && told.contains(&file), "{told}");
     std::fs::write(&token, "canary-jwt").expect("written");
     assert_eq!(in_a_process(home.path(), &env), "ASIAWEB");
+}
+
+#[test]
+fn a_container_gives_keys_on_request_alone() {
+    let home = tempfile::tempdir().expect("a directory");
+    let server = Server::start(|request, _| {
+        assert_eq!(
+            (request.line.as_str(), request.header("authorization")),
+            ("GET /keys HTTP/1.1\r\n", "canary")
+        );
+        let keys = json!({"AccessKeyId": "ASIATASK", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"});
+        crate::machine::lightsail::server_tests::json(200, &keys)
+    });
+    let url = format!("{}/keys", server.url);
+    let env = [
+        ("METADATA", "1"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "canary"),
+        ("AWS_REGION", "eu-central-1"),
+    ];
+    assert_eq!(in_a_process(home.path(), &env), "ASIATASK");
+}
+
+#[tokio::test]
+async fn without_metadata_a_container_is_not_asked() {
+    let empty = tempfile::tempdir().expect("a directory");
+    let server = Server::start(|_, _| (500, String::new(), Vec::new()));
+    let env = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.url.as_str())];
+    let failure = resolved(empty.path(), &env, None).await.expect_err("no keys");
+    assert_eq!((failure.id, server.requests().len()), (Id::NoAwsCredentials, 0));
 }

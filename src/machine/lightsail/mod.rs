@@ -51,8 +51,8 @@ use call::Service;
 use credentials::Credentials;
 use endpoint::Endpoints;
 
-/// Where credentials come from.
-#[derive(Clone, Debug)]
+/// Where credentials come from. Without `Debug`: the environment holds secrets.
+#[derive(Clone)]
 pub struct Source {
     /// A profile; no other source is tried then. `AWS_PROFILE` if it is `None`.
     pub profile: Option<String>,

@@ -13,6 +13,7 @@ use super::endpoint::set;
 use super::keys::Keys;
 use crate::base::error::{Failure, Id, Result};
 use crate::base::files::Intake;
+use crate::base::secret::Secret;
 
 /// Bytes of the file of settings at most; that of keys may have 1 MiB, too.
 const LONGEST: u64 = 1024 * 1024;
@@ -31,8 +32,8 @@ pub(super) struct Profiles {
 pub(super) enum Base {
     Keys(Keys),
     Environment,
-    /// A command for the shell.
-    Process(String),
+    /// A command for the shell, which may contain a password.
+    Process(Secret),
     Sso {
         account: String,
         role: String,
@@ -233,7 +234,7 @@ impl Profiles {
             return Ok(Base::Cli("login_session"));
         }
         match get("credential_process") {
-            Some(command) => Ok(Base::Process(command)),
+            Some(command) => Ok(Base::Process(Secret::new(command))),
             None => self.keys(name),
         }
     }
