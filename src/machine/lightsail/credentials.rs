@@ -175,7 +175,7 @@ impl Credentials {
 
     fn kind(&self, why: &str) -> Id {
         let why = why.to_lowercase();
-        let ended = ["expired", "sso login", "no such file", "not found", "unauthorized"];
+        let ended = ["expired", "cached sso token", "sso login", "no such file", "not found", "unauthorized"];
         let is_login = self.renewal.is_some() && ended.iter().any(|word| why.contains(word));
         if is_login || why.contains("expired") { Id::AwsExpired } else { Id::AwsCredentials }
     }
