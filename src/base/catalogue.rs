@@ -53,6 +53,9 @@ catalogue! {
     NoRecord = "OR0207", Refused, "this machine has no record of the deployment";
     NoDeployment = "OR0208", Refused, "no such deployment";
     NoSsh = "OR0209", Usage, "ssh cannot be started";
+    NoAwsSupport = "OR0210", Usage, "this outrigger was built without AWS support";
+    NoAwsCredentials = "OR0211", Usage, "there are no AWS credentials";
+    AwsSettings = "OR0212", Usage, "invalid AWS settings";
     UnusableKubeconfig = "OR0301", Refused, "cannot use the kubeconfig";
     ClusterUnreachable = "OR0302", Deadline, "cannot reach the API server";
     ClusterCertificate = "OR0303", Refused, "the API server's certificate is not trusted";
@@ -89,6 +92,12 @@ catalogue! {
     HostKeyUnknown = "OR0351", Refused, "the host key of the machine is not known";
     UnusableHost = "OR0352", Refused, "the machine cannot be used";
     SshSettings = "OR0353", Refused, "ssh's own configuration is invalid";
+    AwsInvalid = "OR0354", Refused, "AWS rejects a request";
+    AwsAccount = "OR0355", Refused, "the AWS account or its region is not ready";
+    AwsQuota = "OR0356", Refused, "a quota of the AWS account is reached";
+    AwsCertificate = "OR0357", Refused, "the certificate of an AWS endpoint is not trusted";
+    NotAws = "OR0358", Refused, "a response is not that of AWS's API";
+    AwsNotFound = "OR0359", Refused, "not found in the AWS account and region";
     UnknownCredentials = "OR0401", Denied, "the API server rejects your credentials";
     MissingRights = "OR0402", Denied, "you lack required permissions";
     CannotGrant = "OR0403", Denied, "you cannot grant the permissions the runner needs";
@@ -104,6 +113,11 @@ catalogue! {
     GitlabProxyRefused = "OR0423", Denied, "a proxy or firewall in front of GitLab refuses the request";
     SshDenied = "OR0424", Denied, "the machine does not accept the login";
     NoRoot = "OR0425", Denied, "the login on the machine has no root rights";
+    AwsCredentials = "OR0426", Denied, "a source of AWS credentials failed";
+    AwsUnknown = "OR0427", Denied, "AWS rejects the credentials";
+    AwsForbidden = "OR0428", Denied, "the AWS user or role lacks a permission";
+    AwsExpired = "OR0429", Denied, "the AWS credentials have expired";
+    AwsClock = "OR0430", Denied, "this machine's clock differs from that of AWS";
     NotRemoved = "OR0501", Partial, "teardown did not remove everything";
     TemporaryBindingLeft = "OR0502", Partial, "cannot delete the temporary RoleBinding";
     FileNotWritten = "OR0503", Partial, "cannot write a file";
@@ -112,6 +126,7 @@ catalogue! {
     GeneratedObjects = "OR0506", Partial, "a controller recreates objects in a namespace";
     NotAnnounced = "OR0507", Partial, "a required change is not in the plan";
     ScriptFailed = "OR0508", Partial, "the script failed on the machine";
+    AwsOperation = "OR0509", Partial, "AWS could not carry out an operation";
     Locked = "OR0601", Locked, "another run holds this deployment";
     HostLocked = "OR0602", Locked, "another script runs on the machine";
     ForeignObject = "OR0701", Foreign, "an existing object was not created by this deployment";
@@ -125,6 +140,7 @@ catalogue! {
     Template = "OR0710", Unclassified, "cannot render the launch script's template";
     ScriptValue = "OR0711", Refused, "a value is invalid in the launch script";
     RunnerConfig = "OR0712", Refused, "invalid --runner-config file";
+    AwsNameTaken = "OR0713", Foreign, "another resource of the AWS region has the name";
     WaitTimeout = "OR0801", Deadline, "timed out";
     TokenSecretEmpty = "OR0802", Deadline, "the cluster did not fill the token Secret";
     ClusterThrottled = "OR0803", Deadline, "the API server throttles requests";
@@ -135,6 +151,7 @@ catalogue! {
     NoContact = "OR0808", Deadline, "the runner on the machine did not contact GitLab in time";
     HostCannotReach = "OR0810", Deadline, "the machine does not reach the API server";
     HostWithoutGitlab = "OR0811", Deadline, "the machine does not reach GitLab";
+    AwsUnavailable = "OR0812", Deadline, "AWS did not respond in time";
     WebhookDown = "OR0821", Deadline, "an admission webhook does not respond";
     TokenClaims = "OR0901", Proof, "the token's claims do not match the ServiceAccount";
     TokenIdentity = "OR0902", Proof, "the API server maps the token to another account";

@@ -6,6 +6,7 @@ pub mod config_entry;
 pub mod global_section;
 pub mod install;
 pub mod launch_script;
+pub mod lightsail;
 pub mod placement;
 pub mod proxy;
 pub mod runner_config;
