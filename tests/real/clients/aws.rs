@@ -16,6 +16,7 @@ type Drive = fn(&Path) -> Result<(), Failed>;
 
 const TRIALS: &[(&str, Drive)] = &[
     ("botocore_drives_every_lightsail_operation", botocore),
+    ("botocore_notices_a_wrong_type", notice),
     ("botocore_has_the_lightsail_model_that_judges", model),
     ("aws_cli_drives_every_lightsail_operation", every_operation),
     ("aws_cli_repeats_a_creation_whose_answer_is_lost", lost_answer),
@@ -61,6 +62,26 @@ fn python(folder: &Path, program: &str) -> Command {
 
 fn botocore(folder: &Path) -> Result<(), Failed> {
     let lightsail = lightsail();
+    let (well, said) = ask(folder, &lightsail)?;
+    if !well {
+        return Err(Failed::from(format!("it found something wrong:\n{said}")));
+    }
+    all_answered(&lightsail)
+}
+
+/// A time that is a text must be noticed.
+fn notice(folder: &Path) -> Result<(), Failed> {
+    let lightsail = lightsail();
+    let action = Action::Edit(Box::new(|answer: &mut Value| {
+        answer["staticIp"]["createdAt"] = json!("yesterday");
+    }));
+    lightsail.inject(Fault::always("/GetStaticIp", action));
+    let (well, said) = ask(folder, &lightsail)?;
+    same(&format!("it was noticed:\n{said}"), (well, said.contains("yesterday")), (false, true))
+}
+
+/// Lets botocore do all that it does; whether it found nothing wrong, and what it said.
+fn ask(folder: &Path, lightsail: &FakeLightsail) -> Result<(bool, String), Failed> {
     let known = ["admin", "session", "expired", "reader"].map(|name| {
         let key = lightsail.key(name);
         let token = Some(key.session_token).filter(|token| !token.is_empty());
@@ -70,11 +91,7 @@ fn botocore(folder: &Path) -> Result<(), Failed> {
     keys.insert("forged".to_owned(), json!([lightsail.key("admin").id, "of somebody else", null]));
     keys.insert("unknown".to_owned(), json!(["AKIAQQQQQQQQQQQQQQQQ", "of somebody else", null]));
     let given = json!({"url": lightsail.url(), "region": lightsail.region(), "zone": ZONE, "keys": keys});
-    let (well, said) = run(python(folder, "lightsail.py"), &lightsail.ca_pem(), given)?;
-    if !well {
-        return Err(Failed::from(format!("it found something wrong:\n{said}")));
-    }
-    all_answered(&lightsail)
+    run(python(folder, "lightsail.py"), &lightsail.ca_pem(), given)
 }
 
 /// The extract that judges is that of the botocore which is installed.
