@@ -102,6 +102,17 @@ fn everything_has_its_own_time() {
 }
 
 #[test]
+fn what_takes_for_ever_never_comes() {
+    let lags = Lags { address: Duration::MAX, ..Lags::NONE };
+    let (_lightsail, client) = with(Options { lags, ..Options::default() });
+    good(client.call("CreateInstances", &wish("vm")));
+    let vm = instance(&client, "vm").expect("it is there");
+    assert_eq!((&vm["state"]["name"], &vm["publicIpAddress"]), (&json!("running"), &Value::Null));
+    let details = good(client.call("GetInstanceAccessDetails", &json!({"instanceName": "vm"})));
+    assert_eq!(details["accessDetails"]["hostKeys"], json!([]));
+}
+
+#[test]
 fn a_wish_that_cannot_be_met_is_refused() {
     let (lightsail, client) = at_once();
     let tags = |key: &str, value: &str| json!([{"key": key, "value": value}]);

@@ -60,8 +60,10 @@ fn text<const N: usize>() -> String {
     random::<N>().iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect()
 }
 
+/// The same time, of ten years at most: that is never, and still a time when it is added to now.
 pub(crate) fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+    let most = SignedDuration::from_hours(10 * 365 * 24);
+    SignedDuration::try_from(duration).map_or(most, |duration| duration.min(most))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

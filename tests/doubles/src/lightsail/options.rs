@@ -69,7 +69,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// How long things take.
+/// How long things take; what takes [`Duration::MAX`] never comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lags {
     /// From creation until the instance is found.
