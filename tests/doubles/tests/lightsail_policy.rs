@@ -52,15 +52,24 @@ fn a_tag_of_the_instance_lets_it_be_deleted_where_the_service_looks_at_tags() {
 
 #[test]
 fn a_resource_is_matched_by_its_arn_and_each_of_several_is() {
+    let both = json!({"staticIpName": "ip", "instanceName": "vm"});
+    for (kinds, enough) in
+        [(vec!["StaticIp"], false), (vec!["Instance"], false), (vec!["StaticIp", "Instance"], true)]
+    {
+        let resources: Value =
+            kinds.iter().map(|kind| json!(format!("arn:aws:lightsail:*:*:{kind}/*"))).collect();
+        let (lightsail, _, limited) =
+            under(&json!({"Effect": "Allow", "Action": "lightsail:attachstaticip", "Resource": resources}));
+        lightsail.put_instance(Foreign::new("vm"));
+        lightsail.put_static_ip("ip");
+        let (status, answer) = limited.call("AttachStaticIp", &both);
+        assert_eq!(status == 200, enough, "{kinds:?}: {answer}");
+    }
     let (lightsail, _, limited) = under(&json!([
-        {"Effect": "Allow", "Action": "lightsail:attachstaticip", "Resource": "arn:aws:lightsail:*:*:StaticIp/*"},
         {"Effect": "Allow", "Action": "lightsail:GetRegions", "Resource": "arn:aws:lightsail:*:*:Instance/*"},
         {"Effect": "Allow", "Action": "lightsail:GetInstanc?", "Resource": "arn:aws:lightsail:*:*:Instance/*"},
     ]));
     lightsail.put_instance(Foreign::new("vm"));
-    lightsail.put_static_ip("ip");
-    let both = json!({"staticIpName": "ip", "instanceName": "vm"});
-    denied(limited.call("AttachStaticIp", &both), "lightsail:AttachStaticIp");
     // It has no resource.
     denied(limited.call("GetRegions", &json!({})), "lightsail:GetRegions");
     good(limited.call("GetInstance", &json!({"instanceName": "vm"})));

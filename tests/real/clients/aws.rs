@@ -77,7 +77,7 @@ fn notice(folder: &Path) -> Result<(), Failed> {
     }));
     lightsail.inject(Fault::always("/GetStaticIp", action));
     let (well, said) = ask(folder, &lightsail)?;
-    same(&format!("it was noticed:\n{said}"), (well, said.contains("yesterday")), (false, true))
+    same(&format!("it was noticed:\n{said}"), &(well, said.contains("yesterday")), &(false, true))
 }
 
 /// Lets botocore do all that it does; whether it found nothing wrong, and what it said.
@@ -173,7 +173,7 @@ impl<'a> Cli<'a> {
     fn refused(&self, key: &str, words: &str, error: &str) -> Result<(), Failed> {
         let words: Vec<&str> = words.split_whitespace().collect();
         let (code, _, err) = self.run(key, &words)?;
-        same(&format!("aws {words:?}: {err}"), (code, err.contains(error)), (254, true))
+        same(&format!("aws {words:?}: {err}"), &(code, err.contains(error)), &(254, true))
     }
 
     /// Asks until what is shown holds.
@@ -191,7 +191,7 @@ impl<'a> Cli<'a> {
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> Result<(), Failed> {
+fn same<T: PartialEq + std::fmt::Debug + ?Sized>(what: &str, found: &T, wanted: &T) -> Result<(), Failed> {
     if found == wanted {
         Ok(())
     } else {
@@ -204,7 +204,7 @@ fn fresh(what: &str, time: &Value) -> Result<(), Failed> {
     let at: jiff::Timestamp =
         time.as_str().unwrap_or_default().parse().map_err(|_| format!("{what}: {time}"))?;
     let age = jiff::Timestamp::now().duration_since(at);
-    same(what, age.abs() < jiff::SignedDuration::from_mins(10), true)
+    same(what, &(age.abs() < jiff::SignedDuration::from_mins(10)), &true)
 }
 
 const CREATE: &str = "lightsail create-instances --instance-names vm --availability-zone eu-central-1b \
@@ -224,8 +224,8 @@ fn every_operation(folder: &Path) -> Result<(), Failed> {
     {
         let rows = cli.good(&format!("lightsail {command}"))?[member].as_array().map_or(0, Vec::len);
         let pages = lightsail.requests().iter().filter(|asked| asked.operation == operation).count();
-        same(&format!("pages of {command} with {rows} rows"), pages, rows.div_ceil(4))?;
-        same(&format!("more than one page of {command}"), pages > 1, true)?;
+        same(&format!("pages of {command} with {rows} rows"), &pages, &rows.div_ceil(4))?;
+        same(&format!("more than one page of {command}"), &(pages > 1), &true)?;
     }
     let made = cli.good(CREATE)?["operations"][0].clone();
     same("the operation", &made["status"], &json!("Started"))?;
@@ -256,12 +256,12 @@ fn every_operation(folder: &Path) -> Result<(), Failed> {
     fresh("the host key's time", &access["hostKeys"][0]["witnessedAt"])?;
 
     let states = "lightsail get-instance-port-states --instance-name vm";
-    same("ports at first", cli.good(states)?["portStates"].as_array().map(Vec::len), Some(2))?;
+    same("ports at first", &cli.good(states)?["portStates"].as_array().map(Vec::len), &Some(2))?;
     let port = "fromPort=22,toPort=22,protocol=tcp";
-    cli.good(&format!(
+    cli.good(
         "lightsail put-instance-public-ports --instance-name vm --port-infos \
-         [{{\"fromPort\":22,\"toPort\":22,\"protocol\":\"tcp\",\"cidrs\":[\"192.0.2.7/32\"],\"ipv6Cidrs\":[]}}]"
-    ))?;
+         [{\"fromPort\":22,\"toPort\":22,\"protocol\":\"tcp\",\"cidrs\":[\"192.0.2.7/32\"],\"ipv6Cidrs\":[]}]",
+    )?;
     let open = cli.good(states)?["portStates"].clone();
     let wanted = json!([{
         "fromPort": 22, "toPort": 22, "protocol": "tcp", "state": "open", "cidrs": ["192.0.2.7/32"], "ipv6Cidrs": [],
@@ -306,7 +306,7 @@ fn lost_answer(folder: &Path) -> Result<(), Failed> {
     lightsail.inject(Fault::once("POST", "/CreateInstances", Action::ResetAfter));
     cli.refused("admin", CREATE, "Some names are already in use: vm")?;
     let asked = lightsail.requests();
-    same("requests", asked.iter().map(|asked| asked.status).collect::<Vec<_>>(), vec![0, 400])?;
+    same("requests", &asked.iter().map(|asked| asked.status).collect::<Vec<_>>(), &vec![0, 400])?;
     let shown = cli.good("lightsail get-instance --instance-name vm")?;
     same("its tag", &shown["instance"]["tags"][0]["value"], &json!("7"))
 }
