@@ -53,6 +53,9 @@ fn bundles_and_blueprints_come_in_pages() {
     assert!(research.iter().all(|bundle| bundle["supportedAppCategories"] == json!(["LfR"])));
     let (pages, blueprints) = all(&client, "GetBlueprints", "blueprints", &json!({}));
     assert!(pages > 1 && blueprints.iter().any(|blueprint| blueprint["blueprintId"] == "ubuntu_24_04"));
+    assert!(blueprints.iter().all(|blueprint| blueprint["isActive"] == true), "{blueprints:?}");
+    let (_, more) = all(&client, "GetBlueprints", "blueprints", &json!({"includeInactive": true}));
+    assert!(more.len() > blueprints.len());
     assert!(blueprints.iter().any(|blueprint| blueprint["type"] == "app"));
     assert!(blueprints.iter().any(|blueprint| blueprint["platform"] == "WINDOWS"));
 }
