@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use outrigger_doubles::lightsail::{Hardware, OpenPort};
 
 use super::beds::Beds;
 use super::net::{Entrance, Network};
@@ -82,25 +84,6 @@ pub enum Closed {
     Dropped,
 }
 
-/// A rule of the firewall.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenPort {
-    pub protocol: String,
-    pub from: i32,
-    pub to: i32,
-    pub cidrs: Vec<String>,
-}
-
-/// The machine behind an instance.
-pub trait Hardware: Send + Sync {
-    fn create(&self, name: &str, user_data: &str);
-    fn address(&self, name: &str) -> Option<Ipv4Addr>;
-    fn host_keys(&self, name: &str) -> Vec<(String, String)>;
-    fn access(&self, name: &str) -> (String, String, String);
-    fn ports(&self, name: &str, open: &[OpenPort]);
-    fn delete(&self, name: &str);
-}
-
 /// The instances of an account, by name. With this their machines end.
 pub struct Instances {
     blueprint: Arc<Blueprint>,
@@ -114,10 +97,10 @@ struct Blueprint {
     make: Box<dyn Fn() -> Vm + Send + Sync>,
 }
 
-/// An instance, and the thread that boots it.
+/// An instance, and the thread that has switched it on and waits for its sshd.
 struct Instance {
     state: Arc<Mutex<State>>,
-    booting: JoinHandle<()>,
+    starting: Option<JoinHandle<()>>,
 }
 
 /// What there is of an instance.
@@ -128,9 +111,12 @@ struct State {
     way: Option<Way>,
     /// Whether the firewall lets clients of this side to sshd.
     open: bool,
-    /// Host keys as `(algorithm, base64)`, and since when sshd listens with them.
+    /// Whether sshd listens.
+    listens: bool,
+    /// Host keys as `(algorithm, base64)`, and since when sshd has had them.
     witnessed: Option<(Instant, Vec<(String, String)>)>,
-    deleted: bool,
+    /// Whether it is to be off: whoever waits for its sshd waits no longer.
+    off: bool,
 }
 
 /// What is at the address.
@@ -163,7 +149,7 @@ impl Instances {
 
     /// Whether an instance's sshd listens, whatever the firewall lets through.
     pub fn listens(&self, name: &str) -> bool {
-        self.state(name).is_some_and(|state| lock(&state).witnessed.is_some())
+        self.state(name).is_some_and(|state| lock(&state).listens)
     }
 
     fn state(&self, name: &str) -> Option<Arc<Mutex<State>>> {
@@ -175,11 +161,12 @@ impl Hardware for Instances {
     fn create(&self, name: &str, user_data: &str) {
         let mut instances = lock(&self.instances);
         assert!(!instances.contains_key(name), "there is an instance {name} already");
-        let state = Arc::default();
+        // Lightsail opens 22 and 80 for everybody.
+        let state = Arc::new(Mutex::new(State { open: true, ..State::default() }));
         let (blueprint, shared) = (Arc::clone(&self.blueprint), Arc::clone(&state));
         let user_data = user_data.to_owned();
-        let booting = std::thread::spawn(move || blueprint.boot(&shared, &user_data));
-        instances.insert(name.to_owned(), Instance { state, booting });
+        let starting = Some(std::thread::spawn(move || blueprint.boot(&shared, &user_data)));
+        instances.insert(name.to_owned(), Instance { state, starting });
     }
 
     fn address(&self, name: &str) -> Option<Ipv4Addr> {
@@ -209,6 +196,38 @@ impl Hardware for Instances {
         let mut state = lock(&state);
         state.open = open.iter().any(admits);
         state.lead(self.blueprint.options.closed);
+    }
+
+    /// The address must be one of loopback. Connections to the old one end.
+    fn moved(&self, name: &str, address: Ipv4Addr) {
+        let state = self.state(name).unwrap_or_else(|| panic!("there is no instance {name}"));
+        let vm = wait_for_machine(&state);
+        let mut state = lock(&state);
+        state.entrance = Some(vm.network().enter_at(address, SSH));
+        state.way = None;
+        state.lead(self.blueprint.options.closed);
+    }
+
+    /// Returns when it is off; when it is on again is seen by its sshd.
+    fn power(&self, name: &str, on: bool) {
+        let mut instances = lock(&self.instances);
+        let instance = instances.get_mut(name).unwrap_or_else(|| panic!("there is no instance {name}"));
+        if on {
+            instance.start(&self.blueprint);
+        } else {
+            wait_for_machine(&instance.state);
+            let started = instance.stop_waiting();
+            let vm = {
+                let mut state = lock(&instance.state);
+                state.listens = false;
+                state.lead(self.blueprint.options.closed);
+                state.vm.clone()
+            };
+            if let Some(vm) = vm.filter(|vm| vm.init().is_some()) {
+                vm.shut_down();
+            }
+            pass_on(started);
+        }
     }
 
     fn delete(&self, name: &str) {
@@ -241,48 +260,91 @@ impl Blueprint {
             state.vm = Some(Arc::clone(&vm));
             state.entrance = Some(entrance);
             state.lead(*closed);
-            if state.deleted {
-                return;
-            }
         }
         let mut whole = format!("#!/bin/sh\nsleep {}\n", logins_after.as_secs_f64()).into_bytes();
         whole.extend(lightsail_with_ca(&self.ca.public_key(), user_data));
+        if lock(shared).off {
+            return;
+        }
         vm.boot(&whole);
+        self.wait_for_sshd(shared, &vm);
+    }
+
+    /// Waits until sshd listens, notes its host keys if it has them for the first time, and opens the way.
+    fn wait_for_sshd(&self, shared: &Mutex<State>, vm: &Vm) {
         let started = Instant::now();
-        while !listens(&vm) {
-            if lock(shared).deleted {
+        while !listens(vm) {
+            if lock(shared).off {
                 return;
             }
             assert!(started.elapsed() < PATIENCE, "sshd does not listen\n{}", vm.evidence());
             std::thread::sleep(Duration::from_millis(20));
         }
-        let keys = host_keys(&vm);
-        if self.options.sshd == Sshd::OtherKeys {
-            // The key of a kind that every client takes first, and no other.
-            vm.sh("rm /etc/ssh/ssh_host_*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key");
-            vm.sh("systemctl restart ssh");
+        if lock(shared).witnessed.is_none() {
+            let keys = host_keys(vm);
+            if self.options.sshd == Sshd::OtherKeys {
+                // Of a kind that clients know of the machine, and no other.
+                vm.sh(
+                    "rm /etc/ssh/ssh_host_*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key",
+                );
+                vm.sh("systemctl restart ssh");
+            }
+            lock(shared).witnessed = Some((Instant::now(), keys));
         }
         let mut state = lock(shared);
-        state.witnessed = Some((Instant::now(), keys));
-        state.lead(*closed);
+        state.listens = true;
+        state.lead(self.options.closed);
     }
 }
 
 impl Instance {
+    /// Switches its machine on again, in a thread.
+    fn start(&mut self, blueprint: &Arc<Blueprint>) {
+        let vm = wait_for_machine(&self.state);
+        lock(&self.state).off = false;
+        let (blueprint, shared) = (Arc::clone(blueprint), Arc::clone(&self.state));
+        self.starting = Some(std::thread::spawn(move || {
+            vm.switch_on();
+            blueprint.wait_for_sshd(&shared, &vm);
+        }));
+    }
+
+    /// Ends the thread that waits for sshd, if it does still: how it has ended.
+    fn stop_waiting(&mut self) -> std::thread::Result<()> {
+        lock(&self.state).off = true;
+        self.starting.take().map_or(Ok(()), JoinHandle::join)
+    }
+
     /// Cuts the power, closes the way in, and removes the disk unless a test has a hold on the machine.
-    fn end(self) {
-        lock(&self.state).deleted = true;
-        let booted = self.booting.join();
+    fn end(mut self) {
+        let started = self.stop_waiting();
         let State { vm, entrance, .. } = std::mem::take(&mut *lock(&self.state));
         drop(entrance);
         if let Some(vm) = vm {
             vm.cut_power();
         }
-        if let Err(panic) = booted
-            && !std::thread::panicking()
-        {
-            std::panic::resume_unwind(panic);
+        pass_on(started);
+    }
+}
+
+/// Passes on what made a thread panic, unless this one panics itself.
+fn pass_on(ended: std::thread::Result<()>) {
+    if let Err(panic) = ended
+        && !std::thread::panicking()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// The machine of an instance that was created a moment ago.
+fn wait_for_machine(state: &Mutex<State>) -> Arc<Vm> {
+    let started = Instant::now();
+    loop {
+        if let Some(vm) = &lock(state).vm {
+            return Arc::clone(vm);
         }
+        assert!(started.elapsed() < PATIENCE, "there is no machine");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -291,7 +353,7 @@ impl State {
     fn lead(&mut self, closed: Closed) {
         let Some(entrance) = &self.entrance else { return };
         let way = match (self.open, closed) {
-            (true, _) if self.witnessed.is_some() => Way::Sshd,
+            (true, _) if self.listens => Way::Sshd,
             (false, Closed::Dropped) => Way::Silence,
             _ => Way::Refusal,
         };
@@ -311,12 +373,15 @@ impl State {
 fn admits(rule: &OpenPort) -> bool {
     let protocol = ["tcp", "all"].contains(&rule.protocol.as_str());
     let ports = rule.from..=rule.to;
-    protocol && ports.contains(&i32::from(SSH)) && rule.cidrs.iter().any(|cidr| contains(cidr, CLIENT))
+    protocol && ports.contains(&i64::from(SSH)) && rule.cidrs.iter().any(|cidr| contains(cidr, CLIENT))
 }
 
 /// Whether an address is in `ADDRESS/BITS`, or is the `ADDRESS` that stands alone.
 fn contains(cidr: &str, address: Ipv4Addr) -> bool {
     let (network, bits) = cidr.split_once('/').unwrap_or((cidr, "32"));
+    if network.parse::<Ipv6Addr>().is_ok() {
+        return false;
+    }
     let network: Ipv4Addr = network.parse().unwrap_or_else(|error| panic!("{cidr}: {error}"));
     let bits: u32 = bits.parse().unwrap_or_else(|error| panic!("{cidr}: {error}"));
     assert!(bits <= 32, "{cidr} has too many bits");
