@@ -4,9 +4,11 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use outrigger_doubles::lightsail::{Hardware, OpenPort};
+use outrigger_doubles::lightsail::{self, FakeLightsail, Hardware, OpenPort};
+use serde_json::{Value, json};
 
 use super::super::vm::beds::Beds;
 use super::super::vm::lightsail::{Closed, HostKeys, Instances, Options, Sshd};
@@ -201,6 +203,79 @@ pub fn deleted_while_it_starts(beds: &Beds) {
     assert_ne!(addresses[0], addresses[1]);
 }
 
+/// The same, as whoever knows Lightsail's interface alone sees it. A static IP is a way in, too, and stays one
+/// when the machine is off in between.
+pub fn by_the_interface(beds: &Beds) {
+    let hardware = Arc::new(Instances::new(beds, Options::default(), |_| ()));
+    let options = lightsail::Options { hardware: hardware.clone(), ..lightsail::Options::default() };
+    let lightsail = FakeLightsail::start(options);
+    let account = lightsail::Client::of(&lightsail, "admin");
+    let call = |operation: &str, members: Value| {
+        let (status, answer) = account.call(operation, &members);
+        assert_eq!(status, 200, "{operation}: {answer}");
+        answer
+    };
+    let zone = format!("{}b", lightsail.region());
+    let (blueprint, bundle) = ("debian_12", "micro_3_0");
+    call(
+        "CreateInstances",
+        json!({"instanceNames": [NAME], "availabilityZone": zone, "blueprintId": blueprint, "bundleId": bundle}),
+    );
+    let address = wait("a running instance", || {
+        let (_, answer) = account.call("GetInstance", &json!({"instanceName": NAME}));
+        let instance = &answer["instance"];
+        let address = instance["publicIpAddress"].as_str().filter(|_| instance["state"]["name"] == "running");
+        address.map(|address| address.parse::<Ipv4Addr>().expect("an address"))
+    });
+    let group = hardware.vm(NAME).expect("it is running").group();
+    let details = || call("GetInstanceAccessDetails", json!({"instanceName": NAME, "protocol": "ssh"}));
+    let witnessed = wait("host keys", || Some(details()).filter(|details| keys_of(details).is_some()));
+    let client = |address| {
+        let details = &details()["accessDetails"];
+        let text = |member: &str| details[member].as_str().expect("a text").to_owned();
+        let access = (text("privateKey"), text("certKey"), text("username"));
+        Client::new(address, &keys_of(&witnessed).unwrap_or_default(), access)
+    };
+    let first = client(address);
+    assert_eq!(first.access.user, "admin");
+    wait("a login", || (first.attempt() == Attempt::LetIn).then_some(()));
+
+    let ssh = json!({"fromPort": 22, "toPort": 22, "protocol": "tcp"});
+    call("CloseInstancePublicPorts", json!({"instanceName": NAME, "portInfo": ssh}));
+    assert_eq!(first.attempt(), Attempt::Refused);
+    let from_here = json!({"fromPort": 22, "toPort": 22, "protocol": "tcp", "cidrs": ["127.0.0.1/32"]});
+    call("PutInstancePublicPorts", json!({"instanceName": NAME, "portInfos": [from_here]}));
+    assert_eq!(first.attempt(), Attempt::LetIn);
+
+    call("AllocateStaticIp", json!({"staticIpName": "runner-ip"}));
+    call("AttachStaticIp", json!({"staticIpName": "runner-ip", "instanceName": NAME}));
+    let shown = call("GetStaticIp", json!({"staticIpName": "runner-ip"}));
+    let fixed = shown["staticIp"]["ipAddress"].as_str().and_then(|address| address.parse().ok());
+    let fixed = fixed.expect("it has an address");
+    let second = client(fixed);
+    assert_eq!((first.attempt(), second.attempt()), (Attempt::Refused, Attempt::LetIn));
+    lightsail.stop(NAME);
+    assert_eq!(second.attempt(), Attempt::Refused);
+    lightsail.start_instance(NAME);
+    wait("a login", || (second.attempt() == Attempt::LetIn).then_some(()));
+
+    assert!(!run::traces(&group).is_empty());
+    call("DeleteInstance", json!({"instanceName": NAME}));
+    assert_eq!(second.attempt(), Attempt::Refused);
+    wait("its end", || {
+        let (status, answer) = account.call("GetInstance", &json!({"instanceName": NAME}));
+        (status == 400 && answer["__type"].as_str()?.contains("NotFoundException")).then_some(())
+    });
+    assert_eq!(run::traces(&group), Vec::<String>::new());
+}
+
+/// The host keys in access details, if there are some.
+fn keys_of(details: &Value) -> Option<Vec<(String, String)>> {
+    let keys = details["accessDetails"]["hostKeys"].as_array()?;
+    let text = |key: &Value, member: &str| key[member].as_str().expect("a text").to_owned();
+    some(keys.iter().map(|key| (text(key, "algorithm"), text(key, "publicKey"))).collect())
+}
+
 /// How it ends when somebody wants to log in.
 #[derive(Debug, PartialEq, Eq)]
 enum Attempt {
@@ -208,8 +283,8 @@ enum Attempt {
     Denied,
     OtherKey,
     Refused,
-    /// As while sshd starts anew.
-    Reset,
+    /// As while sshd starts anew, or before users may log in.
+    NotYet,
 }
 
 /// Somebody with what Lightsail tells those who want to log in.
@@ -261,7 +336,13 @@ impl Client {
             FAILED if complaint.contains("Permission denied (publickey") => Attempt::Denied,
             FAILED if complaint.ends_with("Host key verification failed.\r\n") => Attempt::OtherKey,
             FAILED if complaint.ends_with("Connection refused\r\n") => Attempt::Refused,
-            FAILED if complaint.contains("kex_exchange_identification: ") => Attempt::Reset,
+            FAILED
+                if ["kex_exchange_identification: ", "System is booting up"]
+                    .iter()
+                    .any(|early| complaint.contains(early)) =>
+            {
+                Attempt::NotYet
+            }
             _ => panic!("{output:?}"),
         }
     }

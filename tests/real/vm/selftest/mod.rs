@@ -41,6 +41,7 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("bed_lightsail_has_a_firewall", lightsail::firewall),
     ("bed_lightsail_has_other_host_keys", lightsail::other_host_keys),
     ("bed_lightsail_is_as_it_is_told", lightsail::is_as_it_is_told),
+    ("bed_lightsail_by_the_interface", lightsail::by_the_interface),
     ("bed_lightsail_deleted_while_it_starts", lightsail::deleted_while_it_starts),
     ("bed_apt_fills_the_small_root", packages::fills_the_small_root),
 ];
