@@ -1,6 +1,7 @@
 //! An instance behaves to those who ask Lightsail, and to those who log in, as one of Lightsail's does.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -19,7 +20,7 @@ use super::super::vm::{PATIENCE, run};
 const NAME: &str = "runner-vm";
 
 /// How long a certificate is valid of which the end is waited for.
-const CERTIFICATE: Duration = Duration::from_secs(8);
+const CERTIFICATE: Duration = Duration::from_secs(6);
 
 /// What ssh says of itself, as opposed to the command that it was to run.
 const FAILED: Option<i32> = Some(255);
@@ -83,41 +84,45 @@ fn lets_in(beds: &Beds, root: Root) {
     assert_eq!((instances.address(NAME), instances.host_keys(NAME)), (None, Vec::new()));
 }
 
-/// The firewall goes by protocol, port and source, and has no say before sshd listens.
+/// The firewall goes by protocol, port and source. What it lets through is refused until sshd listens.
 pub fn firewall(beds: &Beds) {
-    for closed in [Closed::Refused, Closed::Dropped] {
-        let instances = Instances::new(beds, Options { closed, ..Options::default() }, |_| ());
-        instances.create(NAME, "");
-        let address = wait("an address", || instances.address(NAME));
-        let shut = match closed {
-            Closed::Refused => Some(std::io::ErrorKind::ConnectionRefused),
-            Closed::Dropped => Some(std::io::ErrorKind::TimedOut),
-        };
-        assert_eq!(knock(address), Some(std::io::ErrorKind::ConnectionRefused), "nobody listens");
-        instances.ports(NAME, &[]);
-        assert_eq!(knock(address), shut);
-        instances.ports(NAME, &[ssh_from("0.0.0.0/0")]);
-        wait("sshd", || instances.listens(NAME).then_some(()));
-        assert_eq!(knock(address), None);
-        for (open, rule) in [
-            (false, port("tcp", 80, 80, "0.0.0.0/0")),
-            (true, port("tcp", 22, 22, "127.0.0.1/32")),
-            (false, port("udp", 22, 22, "0.0.0.0/0")),
-            (true, port("all", 0, 65535, "0.0.0.0/0")),
-            (false, port("tcp", 22, 22, "127.0.0.2/32")),
-            (true, port("tcp", 20, 22, "127.0.0.0/8")),
-            (false, port("tcp", 23, 80, "0.0.0.0/0")),
-            (true, port("tcp", 22, 22, "127.0.0.1")),
-            (false, port("tcp", 22, 22, "128.0.0.0/1")),
-            (true, port("tcp", 22, 22, "0.0.0.0/1")),
-            (false, port("tcp", 22, 22, "::/0")),
-        ] {
-            instances.ports(NAME, std::slice::from_ref(&rule));
-            assert_eq!(knock(address), if open { None } else { shut }, "{rule:?}");
-        }
-        instances.ports(NAME, &[]);
-        assert_eq!(knock(address), shut);
+    let refused = Some(ErrorKind::ConnectionRefused);
+    let (instances, address) = closes(beds, Closed::Refused, refused);
+    for (open, rule) in [
+        (false, port("tcp", 80, 80, "0.0.0.0/0")),
+        (true, port("tcp", 22, 22, "127.0.0.1/32")),
+        (false, port("udp", 22, 22, "0.0.0.0/0")),
+        (true, port("all", 0, 65535, "0.0.0.0/0")),
+        (false, port("tcp", 22, 22, "127.0.0.2/32")),
+        (true, port("tcp", 20, 22, "127.0.0.0/8")),
+        (false, port("tcp", 23, 80, "0.0.0.0/0")),
+        (true, port("tcp", 22, 22, "127.0.0.1")),
+        (false, port("tcp", 22, 22, "128.0.0.0/1")),
+        (true, port("tcp", 22, 22, "0.0.0.0/1")),
+        (false, port("tcp", 22, 22, "::/0")),
+    ] {
+        instances.ports(NAME, std::slice::from_ref(&rule));
+        assert_eq!(knock(address), if open { None } else { refused }, "{rule:?}");
     }
+    drop(instances);
+    closes(beds, Closed::Dropped, Some(ErrorKind::TimedOut));
+}
+
+/// An instance and its address, after its port was closed and opened, before sshd listened and after.
+fn closes(beds: &Beds, closed: Closed, shut: Option<ErrorKind>) -> (Instances, Ipv4Addr) {
+    let instances = Instances::new(beds, Options { closed, ..Options::default() }, |_| ());
+    instances.create(NAME, "");
+    let address = wait("an address", || instances.address(NAME));
+    assert_eq!(knock(address), Some(ErrorKind::ConnectionRefused), "nobody listens");
+    instances.ports(NAME, &[]);
+    assert_eq!(knock(address), shut);
+    wait("sshd", || instances.listens(NAME).then_some(()));
+    assert_eq!(knock(address), shut);
+    instances.ports(NAME, &[ssh_from("0.0.0.0/0")]);
+    assert_eq!(knock(address), None);
+    instances.ports(NAME, &[]);
+    assert_eq!(knock(address), shut);
+    (instances, address)
 }
 
 /// Host keys come late, and sshd has others then.
@@ -357,7 +362,7 @@ fn put_private(path: &Path, text: &str) {
 }
 
 /// Why sshd's port cannot be connected to; `None` if it can.
-fn knock(address: Ipv4Addr) -> Option<std::io::ErrorKind> {
+fn knock(address: Ipv4Addr) -> Option<ErrorKind> {
     let address = SocketAddr::from((address, 22));
     TcpStream::connect_timeout(&address, Duration::from_millis(700)).err().map(|error| error.kind())
 }
