@@ -7,7 +7,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::options::KeySpec;
-use super::refusal::Error;
 use crate::wire::random;
 
 /// An access key.
@@ -52,36 +51,6 @@ impl Key {
             return format!("AROA{tail}:{}-session", self.spec.name);
         }
         format!("AIDA{tail}")
-    }
-
-    /// Whether it may do this; the refusal names the action.
-    pub(crate) fn may(&self, action: &str, region: &str) -> Result<(), Error> {
-        let matches = |list: &[String]| list.iter().any(|pattern| covers(pattern, action));
-        let (reason, denied) = (
-            if matches(&self.spec.denied) {
-                "with an explicit deny in an identity-based policy".to_owned()
-            } else {
-                format!("because no identity-based policy allows the {action} action")
-            },
-            matches(&self.spec.denied) || !matches(&self.spec.allowed),
-        );
-        if !denied {
-            return Ok(());
-        }
-        let message = format!(
-            "User: {} is not authorized to perform: {action} on resource: arn:aws:lightsail:{region}:{}:* {reason}",
-            self.arn(),
-            self.spec.account
-        );
-        Err(Error::new("AccessDeniedException", message))
-    }
-}
-
-/// Whether a pattern (`*` may end it) covers an action.
-fn covers(pattern: &str, action: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => action.to_lowercase().starts_with(&start.to_lowercase()),
-        None => pattern.eq_ignore_ascii_case(action),
     }
 }
 

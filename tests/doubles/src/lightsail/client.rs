@@ -19,10 +19,15 @@ impl Client {
     /// A client with the key of this name, in the first region.
     #[must_use]
     pub fn of(lightsail: &FakeLightsail, key: &str) -> Self {
-        let url = lightsail.url();
-        let host = url.rsplit('/').next().unwrap_or_default().to_owned();
-        let http = Http::new(&url, &lightsail.ca_pem());
+        let (http, host) = reach(lightsail);
         Self { http, host, key: lightsail.key(key), region: lightsail.region() }
+    }
+
+    /// The same key at another Lightsail, which does not know it.
+    #[must_use]
+    pub fn at(self, lightsail: &FakeLightsail) -> Self {
+        let (http, host) = reach(lightsail);
+        Self { http, host, ..self }
     }
 
     /// The same in another region.
@@ -80,4 +85,11 @@ impl Client {
         sent.push(("authorization", &authorization));
         self.http.send("POST", "/", &sent, body)
     }
+}
+
+/// What speaks to a Lightsail, and the host that it says.
+fn reach(lightsail: &FakeLightsail) -> (Http, String) {
+    let url = lightsail.url();
+    let host = url.rsplit('/').next().unwrap_or_default().to_owned();
+    (Http::new(&url, &lightsail.ca_pem()), host)
 }

@@ -47,9 +47,6 @@ pub(crate) fn create(call: &mut Call<'_>) -> Outcome {
         }
     }
     let tags = tags(&call.body["tags"])?;
-    if !tags.is_empty() {
-        call.key.may("lightsail:TagResource", &call.region)?;
-    }
     let unique: std::collections::BTreeSet<&String> = names.iter().collect();
     if names.is_empty() || unique.len() < names.len() {
         return Err(Error::input("Instance names must be given, and differ"));

@@ -9,6 +9,7 @@
 //! the words of errors that no user has reported.
 
 mod access;
+mod authority;
 mod call;
 mod catalog;
 mod client;
@@ -18,6 +19,7 @@ mod instances;
 mod lists;
 mod model;
 mod options;
+mod policy;
 mod put;
 mod refusal;
 mod sigv4;
@@ -117,17 +119,18 @@ impl Shared {
             let text = format!("The content type is not {JSON}");
             return Err(Error::new("SerializationException", text));
         }
-        key.may(&format!("lightsail:{operation}"), &region)?;
         let body: Value = serde_json::from_slice(&request.body)
             .map_err(|error| Error::new("SerializationException", error.to_string()))?;
         MODEL.request(operation, &body).map_err(|problem| match problem {
             Problem::Form(text) => Error::new("SerializationException", text),
             Problem::Value(text) => Error::input(text),
         })?;
-        if let Some(refusal) = state.refused(operation) {
+        let mut call = Call::new(&mut state, key, region, &body);
+        call.authorize(operation)?;
+        if let Some(refusal) = call.state.refused(operation) {
             return Err(refusal.error());
         }
-        let answer = perform(&mut Call::new(&mut state, key, region, &body), operation)?;
+        let answer = perform(&mut call, operation)?;
         if let Err(problem) = MODEL.answer(operation, &answer) {
             lock(&self.wrong).push(format!("{operation}: {}", problem.text()));
         }
@@ -244,6 +247,9 @@ pub struct FakeLightsail {
 
 impl FakeLightsail {
     /// Starts a Lightsail on a free port of this machine.
+    ///
+    /// # Panics
+    /// If a key's policy has what is not played.
     #[must_use]
     pub fn start(options: Options) -> Self {
         let socket = wire::listen();
@@ -254,6 +260,7 @@ impl FakeLightsail {
         let traffic = Traffic { delay: options.delay, ..Traffic::default() };
         let now = jiff::Timestamp::now();
         let specs = KeySpec::standard().into_iter().chain(options.keys.clone());
+        options.keys.iter().for_each(|spec| policy::check(&spec.policy));
         let state = State {
             keys: specs.map(|spec| Key::make(spec, now)).collect(),
             options,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::hardware::{Hardware, Paper};
 
 /// How a Lightsail is to be.
@@ -131,9 +133,9 @@ pub struct KeySpec {
     pub account: String,
     /// Whether it comes with a session token (and belongs to an assumed role).
     pub session: bool,
-    /// The actions that are allowed, as `lightsail:GetInstance`, `lightsail:Get*` or `*`.
-    pub allowed: Vec<String>,
-    /// The actions that are denied, whatever is allowed.
+    /// Its IAM policy.
+    pub policy: Value,
+    /// The actions that are denied, whatever the policy allows.
     pub denied: Vec<String>,
     /// How long it is valid from the start on; for ever if nothing.
     pub lifetime: Option<Duration>,
@@ -143,14 +145,22 @@ pub struct KeySpec {
 pub const ACCOUNT: &str = "123456789012";
 
 impl KeySpec {
-    /// A user's key of [`ACCOUNT`] without a session token, for these actions.
+    /// A user's key of [`ACCOUNT`] without a session token, for these actions (`lightsail:GetInstance`,
+    /// `lightsail:Get*`) on everything.
     #[must_use]
     pub fn new(name: &str, allowed: &[&str]) -> Self {
+        let statement = json!({"Effect": "Allow", "Action": allowed, "Resource": "*"});
+        Self::with_policy(name, json!({"Version": "2012-10-17", "Statement": [statement]}))
+    }
+
+    /// The same under an IAM policy.
+    #[must_use]
+    pub fn with_policy(name: &str, policy: Value) -> Self {
         Self {
             name: name.to_owned(),
             account: ACCOUNT.to_owned(),
             session: false,
-            allowed: allowed.iter().map(|action| (*action).to_owned()).collect(),
+            policy,
             denied: Vec::new(),
             lifetime: None,
         }

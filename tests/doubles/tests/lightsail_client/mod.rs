@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each file of trials takes what it needs")]
 
-use std::time::{Duration, Instant};
-
 use outrigger_doubles::lightsail::{Client, FakeLightsail, Lags, Options};
 use serde_json::{Value, json};
 
@@ -46,18 +44,6 @@ pub fn refused((status, answer): (u16, Value)) -> (String, String) {
     let kind = kind.rsplit('#').next().unwrap_or_default().to_owned();
     assert_eq!(status, if kind == "ServiceException" { 500 } else { 400 }, "{answer}");
     (kind, answer["message"].as_str().unwrap_or_default().to_owned())
-}
-
-/// Asks until something is there; how long it took.
-pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> (Duration, T) {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = ask() {
-            return (started.elapsed(), found);
-        }
-        assert!(started.elapsed() < Duration::from_secs(20), "it does not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// An instance as `GetInstance` shows it, if it does.
