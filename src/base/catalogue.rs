@@ -98,6 +98,10 @@ catalogue! {
     AwsCertificate = "OR0357", Refused, "the certificate of an AWS endpoint is not trusted";
     NotAws = "OR0358", Refused, "a response is not that of AWS's API";
     AwsNotFound = "OR0359", Refused, "not found in the AWS account and region";
+    AnotherAccount = "OR0360", Refused, "another AWS account or region than the recorded one";
+    VmStopped = "OR0361", Refused, "the VM is not running";
+    NotOffered = "OR0362", Refused, "the AWS region does not offer this";
+    PrivateEndpoint = "OR0363", Refused, "a VM elsewhere cannot reach the runner's endpoint";
     UnknownCredentials = "OR0401", Denied, "the API server rejects your credentials";
     MissingRights = "OR0402", Denied, "you lack required permissions";
     CannotGrant = "OR0403", Denied, "you cannot grant the permissions the runner needs";
@@ -127,6 +131,7 @@ catalogue! {
     NotAnnounced = "OR0507", Partial, "a required change is not in the plan";
     ScriptFailed = "OR0508", Partial, "the script failed on the machine";
     AwsOperation = "OR0509", Partial, "AWS could not carry out an operation";
+    PortsLeft = "OR0510", Partial, "a port of the VM may still be open";
     Locked = "OR0601", Locked, "another run holds this deployment";
     HostLocked = "OR0602", Locked, "another script runs on the machine";
     ForeignObject = "OR0701", Foreign, "an existing object was not created by this deployment";
@@ -137,6 +142,7 @@ catalogue! {
     UnconfirmedOwner = "OR0706", Foreign, "cannot confirm that the deployment's objects are yours";
     SecretsInWorkTree = "OR0707", Refused, "a file with secrets would be written into a git work tree";
     HostForeign = "OR0708", Foreign, "the machine has a GitLab Runner or an entry that is not this deployment's";
+    ForeignVm = "OR0709", Foreign, "an existing instance was not created by this deployment";
     Template = "OR0710", Unclassified, "cannot render the launch script's template";
     ScriptValue = "OR0711", Refused, "a value is invalid in the launch script";
     RunnerConfig = "OR0712", Refused, "invalid --runner-config file";
@@ -152,6 +158,7 @@ catalogue! {
     HostCannotReach = "OR0810", Deadline, "the machine does not reach the API server";
     HostWithoutGitlab = "OR0811", Deadline, "the machine does not reach GitLab";
     AwsUnavailable = "OR0812", Deadline, "AWS did not respond in time";
+    VmNotReady = "OR0813", Deadline, "the VM is not ready in time";
     WebhookDown = "OR0821", Deadline, "an admission webhook does not respond";
     TokenClaims = "OR0901", Proof, "the token's claims do not match the ServiceAccount";
     TokenIdentity = "OR0902", Proof, "the API server maps the token to another account";

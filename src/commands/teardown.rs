@@ -59,7 +59,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     outside.ui.event(&shown);
     // Missing input is reported before anything is removed.
-    if refusals.iter().any(|failure| failure.kind == Kind::Usage) {
+    if refusals.iter().any(|failure| failure.kind == Kind::Usage || failure.is_missing_aws_login()) {
         return Ok(Ended::failed(refusals, false));
     }
     if options.dry_run {
@@ -431,6 +431,7 @@ async fn receipt_lines(session: &Session, removal: &Removal, failures: &[Failure
             Some(Target::File(path)) => !path.exists(),
             Some(Target::Runner(_)) => session.notes().record().gitlab.owned().is_none(),
             Some(Target::Commit(_)) => session.notes().record().gitlab.commit.is_none(),
+            Some(Target::Vm(_)) => session.notes().record().vm.is_none(),
             Some(Target::TemporaryBinding(_)) => continue,
             None => false,
         };

@@ -16,6 +16,7 @@ pub mod ssh;
 pub mod target;
 pub mod uninstall;
 pub mod view;
+pub mod vm;
 
 pub use config_entry::Entry;
 pub use global_section::GlobalSection;

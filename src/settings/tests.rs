@@ -85,6 +85,15 @@ fn samples(row: &Row) -> [&'static str; 4] {
         ],
         ("hostKeys", _) => ["ssh-rsa AAAA1", "ssh-rsa AAAA2", "ssh-rsa AAAA3", "ssh-rsa AAAA4"],
         ("sshOptions", _) => ["User=a", "User=b", "User=c", "User=d"],
+        ("vmRegion", _) => ["eu-west-1", "eu-west-2", "eu-west-3", "eu-north-1"],
+        ("vmZone", _) => ["eu-west-1a", "eu-west-1b", "eu-west-1c", "eu-west-1d"],
+        ("vmArn", _) => [
+            "arn:aws:lightsail:eu-west-1:123456789012:Instance/1",
+            "arn:aws:lightsail:eu-west-1:123456789012:Instance/2",
+            "arn:aws:lightsail:eu-west-1:123456789012:Instance/3",
+            "arn:aws:lightsail:eu-west-1:123456789012:Instance/4",
+        ],
+        ("sshFrom" | "sshAfter", _) => ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"],
         ("anchorUid", _) => ["uid-0001", "uid-0002", "uid-0003", "uid-0004"],
         ("namespaceLabels" | "namespaceAnnotations", _) => ["a/k=1", "k=2", "k=3", "k=4"],
         _ => ["v1", "v2", "v3", "v4"],
@@ -135,6 +144,9 @@ fn every_setting_follows_the_precedence() {
             }
             if ["hostKeys", "sshOptions"].contains(&row.key) {
                 args.extend(["--host", "vm"]);
+            }
+            if row.group == super::Group::Vm && row.key != "createVm" {
+                args.push("--create-vm");
             }
             let settings = run(&args, &env, file, recorded)
                 .unwrap_or_else(|f| panic!("{}: {f} {:?}", row.key, f.details));

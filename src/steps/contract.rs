@@ -201,6 +201,8 @@ impl<U> From<String> for Outcome<U> {
 pub enum Milestone {
     /// The Role and its binding exist.
     RoleGranted,
+    /// The launch script has run on the VM.
+    ScriptDelivered,
 }
 
 /// Whether a step can print its product.

@@ -111,11 +111,6 @@ impl Service {
         })
     }
 
-    /// The source of the credentials, for people.
-    pub fn source(&self) -> String {
-        self.credentials.shown().to_owned()
-    }
-
     /// An operation of a JSON 1.1 service.
     pub async fn json(
         &self,

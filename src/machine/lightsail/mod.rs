@@ -4,20 +4,20 @@
 //! and no request has a token, so whatever is created or deleted by name is sent once; a caller looks before it sends
 //! again.
 
-// The step create-vm uses it.
-#![allow(dead_code)]
+// Without the feature nothing is signed or sent.
+#![cfg_attr(not(feature = "aws"), allow(dead_code))]
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::base::answer::Pages;
 use crate::base::error::Result;
 use crate::base::files::Intake;
-use crate::base::request::{Deadline, Effect, Limits};
+use crate::base::request::{Effect, Limits};
 
 mod call;
 #[cfg(feature = "aws")]
@@ -40,10 +40,10 @@ mod refusal;
 mod sign;
 mod sts;
 
-#[allow(unused_imports)]
+#[cfg(test)]
+pub use model::Zone;
 pub use model::{
     AccessDetails, Blueprint, Bundle, Identity, Instance, NewInstance, Operation, Port, Region, StaticIp,
-    Zone, is_name,
 };
 pub use refusal::{Class, Refusal};
 
@@ -94,16 +94,12 @@ impl Api {
         &self.region
     }
 
-    /// The source of the credentials, for people: `the profile "ci"`, `the environment`.
-    pub fn source(&self) -> String {
-        self.lightsail.source()
-    }
-
     /// The same access until another deadline.
-    pub fn until(&self, deadline: Instant) -> Self {
+    #[cfg(test)]
+    pub fn until(&self, deadline: std::time::Instant) -> Self {
         let mut api = self.clone();
-        api.lightsail.sender.deadline = Deadline::at(deadline);
-        api.sts.sender.deadline = Deadline::at(deadline);
+        api.lightsail.sender.deadline = crate::base::request::Deadline::at(deadline);
+        api.sts.sender.deadline = crate::base::request::Deadline::at(deadline);
         api
     }
 
@@ -266,13 +262,6 @@ impl Writer {
     pub async fn require_metadata_tokens(&self, name: &str) -> Result<Vec<Operation>, Refusal> {
         let body = json!({"instanceName": name, "httpTokens": "required", "httpEndpoint": "enabled"});
         let what = "protect the instance's metadata";
-        self.change(what, "UpdateInstanceMetadataOptions", &body, Effect::Sets).await
-    }
-
-    /// [`Instance::metadata_off`] tells when it is applied.
-    pub async fn disable_metadata(&self, name: &str) -> Result<Vec<Operation>, Refusal> {
-        let body = json!({"instanceName": name, "httpEndpoint": "disabled"});
-        let what = "switch the instance's metadata off";
         self.change(what, "UpdateInstanceMetadataOptions", &body, Effect::Sets).await
     }
 

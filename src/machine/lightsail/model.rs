@@ -51,8 +51,6 @@ pub struct Instance {
     pub ports: Vec<Port>,
     /// Whether the metadata service requires a token, and the setting is applied.
     pub tokens_required: bool,
-    /// Whether the metadata service is off, and the setting is applied.
-    pub metadata_off: bool,
     /// Whether `address` is a static IP.
     pub has_static_ip: bool,
 }
@@ -241,7 +239,6 @@ impl Instance {
             tags,
             ports: list(&value["networking"], "ports")?.iter().map(Port::read).collect::<Read<_>>()?,
             tokens_required: applied && metadata["httpTokens"] == "required",
-            metadata_off: applied && metadata["httpEndpoint"] == "disabled",
             has_static_ip: value["isStaticIp"] == true,
         })
     }

@@ -58,7 +58,7 @@ fn an_instance_is_read_as_the_service_describes_it() {
     assert_eq!(read.tags["outrigger:id"], "abc");
     assert_eq!(read.tags["alone"], "");
     assert_eq!(read.ports[0].ipv6_cidrs.iter().collect::<Vec<_>>(), ["::/0"]);
-    assert!(read.tokens_required && !read.metadata_off && !read.has_static_ip);
+    assert!(read.tokens_required && !read.has_static_ip);
     // Not applied yet, and without what comes later.
     let early = with(instance("green-vm"), "metadataOptions/state", json!("pending"));
     let early = with(with(early, "publicIpAddress", Value::Null), "networking", Value::Null);

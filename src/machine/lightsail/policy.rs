@@ -60,6 +60,17 @@ const ROWS: &[Row] = &[
     Row("ReleaseStaticIp", Limit::AnyStaticIp, &[Remove]),
 ];
 
+/// The word of the phase whose policy allows an action, such as `lightsail:GetInstance`; the first one of several.
+pub fn phase_of(action: &str) -> &'static str {
+    let operation = action.split_once(':').map_or(action, |(_, operation)| operation);
+    let phases = ROWS.iter().find(|row| row.0 == operation).map_or(ALL, |row| row.2);
+    match phases {
+        [Create] => "create",
+        [Remove] => "remove",
+        _ => "operate",
+    }
+}
+
 /// The policy of a phase. With `deployment_id`, statements by tag are for the instance of this deployment alone;
 /// without, for every instance that has the tag.
 pub fn policy(which: Phase, deployment_id: Option<&str>) -> Value {

@@ -17,7 +17,6 @@ const CALLS: &[(&str, &[Phase])] = &[
     ("put_ports", &[Create, Operate]),
     ("close_port", &[Create, Operate]),
     ("require_metadata_tokens", &[Create, Operate]),
-    ("disable_metadata", &[Create, Operate]),
     ("delete", &[Remove]),
     ("allocate_static_ip", &[Create]),
     ("attach_static_ip", &[Create]),

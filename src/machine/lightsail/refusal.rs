@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::policy;
 use crate::base::answer;
 use crate::base::error::{Command, Failure, Id};
 use crate::base::request::{Refused, too_long};
@@ -370,7 +371,10 @@ fn with_hint(failure: Failure, refusal: &Refusal) -> Failure {
         Class::Denied => {
             return failure.hint((
                 "the permissions that outrigger needs, as an IAM policy",
-                Command::outrigger("create-vm --print-policy operate"),
+                Command::outrigger(format!(
+                    "create-vm --print-policy {}",
+                    policy::phase_of(&refusal.about.action)
+                )),
             ));
         }
         Class::UnknownCredentials => {
