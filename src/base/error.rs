@@ -174,7 +174,15 @@ impl Failure {
     pub fn is_missing_aws_login(&self) -> bool {
         matches!(
             self.id,
-            Id::AwsCredentials | Id::AwsUnknown | Id::AwsForbidden | Id::AwsExpired | Id::AwsClock
+            Id::AwsCredentials
+                | Id::AwsUnknown
+                | Id::AwsForbidden
+                | Id::AwsExpired
+                | Id::AwsClock
+                | Id::AwsAccount
+                | Id::AwsCertificate
+                | Id::NotAws
+                | Id::AnotherAccount
         )
     }
 

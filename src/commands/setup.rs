@@ -141,6 +141,10 @@ pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut P
     let changed = match (applied, left) {
         (Ok(changed), Ok(_)) => changed,
         (Err(failure), Ok(_)) | (Ok(_), Err(failure)) => return Err(with_price(session, failure)),
+        // It was tried and told already.
+        (Err(failure), Err(_)) if failure.clone().each().any(|one| one.id == Id::PortsLeft) => {
+            return Err(with_price(session, failure));
+        }
         (Err(failure), Err(mut left)) => {
             left.also.push(failure);
             return Err(with_price(session, left));
@@ -158,8 +162,11 @@ fn with_price(session: &Session, failure: Failure) -> Failure {
         Some(vm) if vm.arn.is_empty() => failure.detail(
             "VM",
             format!(
-                "whether {} was made in {} is not known yet; the same command looks, and teardown deletes it",
-                vm.name, vm.region
+                "{} may have been made in {} ({}), with ports 22 and 80 open; the same command looks, and \
+                 teardown deletes it",
+                vm.name,
+                vm.region,
+                vm.price()
             ),
         ),
         Some(vm) => failure

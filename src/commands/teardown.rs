@@ -12,6 +12,7 @@ use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::record::Record;
 use crate::deployment::run::Run;
 use crate::engine::{self, Plan, Watch};
+use crate::machine::vm;
 use crate::settings::RunOptions;
 use crate::steps::prune;
 
@@ -410,6 +411,9 @@ fn forget(session: &Session) -> Result<()> {
         None => drop(files::remove(&Record::path(dir, deployment))),
     }
     let _ = files::remove(&dir.join(format!("{deployment}.lock")));
+    for path in vm::key_files(dir, deployment) {
+        let _ = files::remove(&path);
+    }
     files::remove_empty_dir(&dir.join(deployment));
     files::remove_empty_dir(dir);
     Ok(())

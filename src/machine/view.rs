@@ -385,6 +385,10 @@ impl Hand {
     /// # Errors
     /// As [`View::look`]; OR0602 if another script runs there or is about to.
     pub async fn reserve(&self) -> Result<()> {
+        // Nothing can be in the way on a VM that is still to be made.
+        if self.vm().is_some() && self.instance().await?.is_none() {
+            return Ok(());
+        }
         self.enter().await?;
         let facts = self.look().await?;
         let access = facts.access;

@@ -25,6 +25,9 @@ const CLOSING: Duration = Duration::from_secs(30);
 /// The alias of Lightsail's console in the sources of a port.
 const CONSOLE: &str = "lightsail-connect";
 
+/// The tag by which a creation whose answer was lost is recognised: only this machine's record has its value.
+pub const NONCE: &str = "outrigger:nonce";
+
 /// The name of a deployment's instance.
 pub fn name(deployment: &str) -> String {
     format!("{deployment}-vm")
@@ -103,6 +106,12 @@ pub fn is_early(refusal: &Refusal) -> bool {
     matches!(refusal.class, Class::NotFound | Class::OperationFailure | Class::InvalidInput)
 }
 
+/// The files of a login on the VM. A killed run may leave them.
+pub fn key_files(state_dir: &std::path::Path, deployment: &str) -> Vec<std::path::PathBuf> {
+    let dir = state_dir.join(deployment);
+    ["vm-key", "vm-key-cert.pub", "vm-known-hosts"].map(|name| dir.join(name)).into()
+}
+
 /// ssh's login on the instance and its files, which are removed when this is dropped.
 pub struct Key {
     paths: Vec<std::path::PathBuf>,
@@ -146,7 +155,12 @@ impl View {
                 };
                 let api = Api::connect(&source, region.as_deref(), &self.limits).await?;
                 let identity = api.identity().await.map_err(Failure::from)?;
-                if let Some(noted) = &noted {
+                let named = arn.as_deref().map(|arn| {
+                    let part = |at| arn.split(':').nth(at).unwrap_or_default().to_owned();
+                    let name = name(&self.run.names.deployment);
+                    Vm { account: part(4), region: part(3), name, ..Vm::default() }
+                });
+                if let Some(noted) = noted.as_ref().or(named.as_ref()) {
                     check_place(noted, &identity.account, api.region())?;
                 }
                 Ok::<_, Failure>((api, identity))
@@ -193,28 +207,27 @@ impl View {
         let address = self.notes.record().vm.as_ref().map(|vm| vm.address.clone()).unwrap_or_default();
         let seen = wait::until(
             Pace::new(&self.limits, 1000, 5000).within(self.run.settings.wait),
-            |(), waited| self.progress.waiting("create-vm", &format!("the host keys of {vm}"), waited),
+            |_: &&str, waited| {
+                self.progress.waiting("create-vm", &format!("the host keys of {vm}"), waited);
+            },
             async || match api.access_details(&vm).await {
-                Ok(details)
-                    if details.host_keys.is_empty()
-                        || details.address.is_none_or(|one| one.to_string() != address) =>
-                {
-                    Ok(Continue(()))
+                Ok(details) if details.host_keys.is_empty() => Ok(Continue("AWS has not seen its host keys")),
+                Ok(details) if details.address.is_none_or(|one| one.to_string() != address) => {
+                    Ok(Continue("AWS gives a key for another address than the instance has"))
                 }
                 Ok(details) => Ok(Break(details)),
-                Err(refusal) if is_early(&refusal) => Ok(Continue(())),
+                Err(refusal) if is_early(&refusal) => Ok(Continue("AWS gives no key for it yet")),
                 Err(refusal) => Err(Failure::from(refusal)),
             },
         );
-        let details = seen.await?.map_err(|()| not_ready(&vm, "AWS has not seen its host keys"))?;
+        let details = seen.await?.map_err(|lack| not_ready(&vm, lack))?;
         self.write_key(&vm, &address, &details)
     }
 
     fn write_key(&self, vm: &str, address: &str, details: &AccessDetails) -> Result<(Ssh, Key)> {
-        let dir = self.run.settings.state_dir.join(&self.run.names.deployment);
-        files::make_dir(&dir)?;
-        let path = |name: &str| dir.join(name);
-        let key = Key { paths: ["vm-key", "vm-key-cert.pub", "vm-known-hosts"].map(path).into() };
+        let (state_dir, deployment) = (&self.run.settings.state_dir, &self.run.names.deployment);
+        files::make_dir(&state_dir.join(deployment))?;
+        let key = Key { paths: key_files(state_dir, deployment) };
         let known =
             details.host_keys.iter().map(|key| format!("{ALIAS} {key}\n")).collect::<Vec<_>>().concat();
         let texts =
@@ -264,12 +277,15 @@ impl Hand {
         let Some(vm) = self.vm().filter(|_| !self.door.get()) else { return Ok(()) };
         let writer = self.lightsail_hand().await?;
         let arn = self.notes.record().vm.as_ref().map(|vm| vm.arn.clone()).unwrap_or_default();
-        let live = self.instance().await?;
-        if arn.is_empty() || live.is_none_or(|live| live.arn != arn || live.state != "running") {
+        let live = self.instance().await?.filter(|live| live.arn == arn && live.state == "running");
+        let Some(live) = live.filter(|_| !arn.is_empty()) else {
             let failure =
                 Failure::new(Id::MissingPrerequisite, format!("{vm} is not a running VM of this deployment"));
             return Err(failure.hint(("to see what is there", Command::outrigger("status"))));
-        }
+        };
+        // A stop and a start change it.
+        let address = live.address.map(|address| address.to_string()).unwrap_or_default();
+        self.journal.note(|record| record.vm.iter_mut().for_each(|vm| vm.address.clone_from(&address)));
         self.open_soon()?;
         let ports = [door(&self.run.settings)];
         writer.put_ports(&vm, &ports).await.map_err(Failure::from)?;
@@ -298,11 +314,24 @@ impl Hand {
     /// # Errors
     /// OR0510 if that fails.
     pub async fn leave(&self) -> Result<Option<String>> {
-        let noted = self.notes.record().vm.clone().filter(|vm| vm.open && !vm.arn.is_empty());
+        let noted = self
+            .notes
+            .record()
+            .vm
+            .clone()
+            .filter(|vm| vm.open && !(vm.arn.is_empty() && vm.nonce.is_empty()));
         let Some(noted) = noted else { return Ok(None) };
         let wanted = after(&self.run.settings);
         let closed = async {
             let writer = self.lightsail_hand().await?.for_cleanup(CLOSING);
+            // Ports are changed by name: who has it now is looked at last.
+            let live = writer.instance(&noted.name).await.map_err(Failure::from)?;
+            let is_ours = |live: &Instance| match noted.arn.as_str() {
+                "" => live.tags.get(NONCE) == Some(&noted.nonce),
+                arn => live.arn == arn,
+            };
+            let Some(live) = live.filter(is_ours) else { return Ok(false) };
+            self.journal.write(|record| record.vm.iter_mut().for_each(|vm| vm.arn.clone_from(&live.arn)))?;
             if wanted.is_empty() {
                 for port in writer.port_states(&noted.name).await.map_err(Failure::from)? {
                     writer.close_port(&noted.name, &port).await.map_err(Failure::from)?;
@@ -310,10 +339,11 @@ impl Hand {
             } else {
                 writer.put_ports(&noted.name, &wanted).await.map_err(Failure::from)?;
             }
-            self.read_back(&writer, &noted.name, &wanted).await
+            self.read_back(&writer, &noted.name, &wanted).await?;
+            Ok(true)
         };
         self.door.set(false);
-        closed.await.map_err(|failure: Failure| {
+        let is_there = closed.await.map_err(|failure: Failure| {
             let mut left =
                 Failure::new(Id::PortsLeft, format!("port 22 of {} may still be open", noted.name))
                     .detail("because", failure.message)
@@ -322,6 +352,10 @@ impl Hand {
             left.hints.extend(failure.hints);
             left
         })?;
+        if !is_there && noted.arn.is_empty() {
+            // It may still appear, with the ports that AWS opens.
+            return Ok(None);
+        }
         self.journal.write(|record| {
             if let Some(vm) = &mut record.vm {
                 vm.open = false;
@@ -329,7 +363,7 @@ impl Hand {
         })?;
         let text =
             if wanted.is_empty() { "port 22 closed".to_owned() } else { format!("open: {}", shown(&wanted)) };
-        Ok(Some(text))
+        Ok(is_there.then_some(text))
     }
 
     /// Waits until exactly these ports are open.
@@ -362,7 +396,7 @@ fn check_place(noted: &Vm, account: &str, region: &str) -> Result<()> {
         return Ok(());
     }
     Err(Failure::new(Id::AnotherAccount, format!("{} is in another AWS account or region", noted.name))
-        .detail("recorded", format!("account {}, {}", noted.account, noted.region))
+        .detail("expected", format!("account {}, {}", noted.account, noted.region))
         .detail("given", format!("account {account}, {region}"))
         .hint("use the credentials of the recorded account: --aws-profile NAME")
         .hint(("if that VM no longer exists", Command::teardown("--vm-gone"))))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::address::Parts;
 use crate::base::error::{Command, Failure, Id, Kind, Result};
+use crate::base::files;
 use crate::base::wait::{self, Pace};
 use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::record::{self, Vm};
@@ -15,7 +16,9 @@ use crate::machine::lightsail::{
 };
 use crate::machine::vm;
 use crate::settings::{Need, Risk, Settings};
-use crate::steps::contract::{Decided, Deciding, Info, Milestone, Outcome, Purpose, Reads, Step, Writes};
+use crate::steps::contract::{
+    Decided, Deciding, Forecast, Info, Milestone, Outcome, Purpose, Reads, Step, Writes,
+};
 use crate::steps::is_delivery_due;
 
 pub struct CreateVm;
@@ -24,8 +27,6 @@ pub struct CreateVm;
 const IMAGES: &[&str] = &["ubuntu_24_04", "debian_12", "debian_13", "ubuntu_22_04"];
 /// GB of memory of a VM, at least: an update of packages beside four jobs' traffic.
 const LEAST: f64 = 1.0;
-/// The tag by which a creation whose answer was lost is recognised: only this machine's record has its value.
-const NONCE: &str = "outrigger:nonce";
 /// After a lost answer an instance may not be visible for this long.
 const LATE: Duration = Duration::from_secs(60);
 
@@ -128,6 +129,9 @@ impl Step for CreateVm {
             return Ok(Seen::None);
         }
         if !settings.create_vm && noted.is_none() && settings.vm_arn.is_none() {
+            if r.run.includes(Part::Host) {
+                return Ok(Seen::None);
+            }
             return Err(Failure::new(Id::MissingInput, "no VM is asked for").hint("set --create-vm"));
         }
         let looked = look(r, why, noted.as_ref()).await;
@@ -139,7 +143,9 @@ impl Step for CreateVm {
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
         let Seen::Looked(look) = seen else { return Decided::lines(Vec::new()) };
+        let was_made = d.notes.record().vm.as_ref().is_some_and(|vm| !vm.arn.is_empty());
         if let Some((word, host)) = &look.private
+            && !was_made
             && !d.run.settings.accept.contains(&Risk::UnreachableEndpoint)
         {
             let failure = Failure::new(
@@ -155,7 +161,12 @@ impl Step for CreateVm {
             .into();
         }
         match &look.live {
-            None => made(d, look).into(),
+            None => {
+                let line = made(d, look);
+                let forecast =
+                    Forecast { vm_is_new: line.decision == Decision::Create, ..Forecast::default() };
+                Decided { lines: vec![line], findings: Vec::new(), forecast }
+            }
             Some(live) => Decided::lines(kept(d, look, live)),
         }
     }
@@ -167,7 +178,9 @@ impl Step for CreateVm {
             Seen::None => return Vec::new(),
             Seen::Gone => {
                 let name = noted.map_or("the VM", |vm| vm.name.as_str());
-                return vec![Line::keep(format!("{name} (--vm-gone: AWS is not asked)"))];
+                let ip = noted.map(|vm| vm.static_ip.as_str()).filter(|ip| !ip.is_empty());
+                let ip = ip.map(|ip| format!(" and static IP {ip}")).unwrap_or_default();
+                return vec![Line::keep(format!("{name}{ip} (--vm-gone: AWS is not asked)"))];
             }
             Seen::Looked(look) => look,
         };
@@ -181,7 +194,7 @@ impl Step for CreateVm {
                 if let Some(failure) = foreign(d.run, noted, live) {
                     lines.push(Line::refuse(failure));
                 } else {
-                    let price = noted.map(|vm| format!(", {}", vm.price())).unwrap_or_default();
+                    let price = priced(noted);
                     lines.push(
                         Line::new(
                             Decision::Remove,
@@ -230,6 +243,8 @@ impl Step for CreateVm {
         let (mut texts, mut failures) = (Vec::new(), Vec::new());
         for act in acts {
             let done = match act {
+                // It may be attached to what is still there.
+                Undo::Release if !failures.is_empty() => continue,
                 Undo::Close => w.machine.leave().await.map(Option::unwrap_or_default),
                 Undo::Delete { arn } => delete(w, &arn).await,
                 Undo::Release => release(w).await,
@@ -249,7 +264,22 @@ impl Step for CreateVm {
 
 async fn look(r: Reads<'_>, why: Purpose, noted: Option<&Vm>) -> Result<Look> {
     let (api, identity) = r.machine.lightsail().await?;
-    let live = r.machine.instance().await?.cloned();
+    let mut live = r.machine.instance().await?.cloned();
+    let is_unclear = noted.is_some_and(|vm| vm.arn.is_empty() && !vm.nonce.is_empty());
+    if why == Purpose::Teardown && live.is_none() && is_unclear {
+        // The answer of its creation was lost, and it may not be visible yet.
+        let seen = wait::until(
+            Pace::new(&r.machine.limits, 1000, 5000).or_within(LATE),
+            |(), waited| {
+                r.progress.waiting(CreateVm::INFO.name, "an instance that may have been made", waited)
+            },
+            async || {
+                let name = noted.map(|vm| vm.name.as_str()).unwrap_or_default();
+                Ok(api.instance(name).await.map_err(Failure::from)?.map_or(Continue(()), Break))
+            },
+        );
+        live = seen.await?.ok();
+    }
     let mut look = Look {
         account: identity.account.clone(),
         region: api.region().to_owned(),
@@ -366,6 +396,10 @@ fn offer(
 
 /// The line of an instance that is to be made.
 fn made(d: &Deciding<'_>, look: &Look) -> Line<Act> {
+    if let Some(arn) = d.run.settings.vm_arn.as_ref().filter(|_| d.notes.record().vm.is_none()) {
+        let failure = Failure::new(Id::AwsNotFound, format!("there is no instance {}", arn.value));
+        return Line::refuse(failure.hint("to make a new VM, omit --vm-arn"));
+    }
     let Some(offer) = &look.offer else { return Line::not_checked("what the region offers") };
     let record = d.notes.record();
     let name = record.vm.as_ref().map_or_else(|| vm::name(&d.run.names.deployment), |vm| vm.name.clone());
@@ -396,6 +430,11 @@ fn made(d: &Deciding<'_>, look: &Look) -> Line<Act> {
     line
 }
 
+/// The price behind a comma, where it is known.
+fn priced(noted: Option<&Vm>) -> String {
+    noted.filter(|vm| vm.cents > 0).map(|vm| format!(", {}", vm.price())).unwrap_or_default()
+}
+
 /// The lines of an instance that is there.
 fn kept(d: &Deciding<'_>, look: &Look, live: &Instance) -> Vec<Line<Act>> {
     let record = d.notes.record();
@@ -405,6 +444,11 @@ fn kept(d: &Deciding<'_>, look: &Look, live: &Instance) -> Vec<Line<Act>> {
         return vec![Line::refuse(failure)];
     }
     let name = &live.name;
+    if !["running", "pending"].contains(&live.state.as_str()) && !is_delivery_due(d) {
+        let text = format!("VM {name} is {}: its runner takes no jobs", live.state);
+        let how = format!("start it in {}, in Lightsail's console or with the AWS CLI", look.region);
+        return vec![Line::unhealthy(text).detail(how)];
+    }
     if !["running", "pending"].contains(&live.state.as_str()) {
         let failure = Failure::new(Id::VmStopped, format!("{name} is {}", live.state))
             .detail("because", "outrigger does not start what somebody has stopped")
@@ -413,11 +457,11 @@ fn kept(d: &Deciding<'_>, look: &Look, live: &Instance) -> Vec<Line<Act>> {
     }
     let after = vm::after(settings);
     let address = live.address.map(|address| address.to_string()).unwrap_or_default();
-    let is_complete = noted.is_some_and(|vm| !vm.arn.is_empty() && vm.address == address)
+    let is_complete = noted.is_none_or(|vm| !vm.arn.is_empty() && vm.address == address)
         && !address.is_empty()
         && live.tokens_required
         && (!settings.vm_static_ip || live.has_static_ip);
-    let price = noted.map(|vm| format!(", {}", vm.price())).unwrap_or_default();
+    let price = priced(noted);
     let mut lines = Vec::new();
     if is_delivery_due(d) {
         lines.push(
@@ -436,7 +480,11 @@ fn kept(d: &Deciding<'_>, look: &Look, live: &Instance) -> Vec<Line<Act>> {
         };
         lines.push(Line::new(Decision::Update, text, Act::Close).about(Target::Vm(name.clone())));
     } else if !is_complete {
-        let text = if address.is_empty() {
+        let text = if settings.vm_static_ip && !live.has_static_ip {
+            format!(
+                "VM {name}: a static IP in place of {address}, which costs extra while it is not attached"
+            )
+        } else if address.is_empty() {
             format!("VM {name}: {}, not complete yet", live.state)
         } else {
             format!("VM {name}: {address}, protected metadata")
@@ -472,7 +520,7 @@ fn foreign(run: &Run, noted: Option<&Vm>, live: &Instance) -> Option<Failure> {
             (vm.arn == live.arn, "the recorded instance was deleted, and another one was created since")
         }
         Some(vm) => (
-            !vm.nonce.is_empty() && live.tags.get(NONCE) == Some(&vm.nonce),
+            !vm.nonce.is_empty() && live.tags.get(vm::NONCE) == Some(&vm.nonce),
             "it does not have the mark of the creation that this machine has recorded",
         ),
         None => (asked == Some(live.arn.as_str()), "this machine has no record of having made it"),
@@ -535,10 +583,14 @@ async fn create(w: Writes<'_>, writer: &Writer, offer: &Offer) -> Result<()> {
         static_ip: before.as_ref().map(|vm| vm.static_ip.clone()).unwrap_or_default(),
         ..Vm::default()
     };
-    w.journal.write(|record| record.vm = Some(intent))?;
+    w.journal.write(|record| {
+        record.vm = Some(intent);
+        // Whatever the script that is recorded: this machine has not run it.
+        record.script_due = true;
+    })?;
     let tags = [
         (policy::TAG, w.notes.id()),
-        (NONCE, nonce),
+        (vm::NONCE, nonce),
         ("outrigger:deployment", w.run.names.deployment.clone()),
         ("managed-by", "outrigger".to_owned()),
     ];
@@ -648,7 +700,9 @@ async fn complete(w: Writes<'_>, writer: &Writer, opens: bool) -> Result<String>
     w.machine.limits.deadline.extend(w.run.settings.wait);
     let planned: Vec<Port> = if opens { vec![vm::door(&w.run.settings)] } else { Vec::new() };
     w.machine.open_soon()?;
-    let (mut asked, mut ports) = (false, !opens);
+    let (mut asked, mut ports, mut refused) = (false, !opens, String::new());
+    // Of an instance that is named and not recorded: its port is about to be opened.
+    let fresh = || Vm { open: true, ..Vm::default() };
     let live = |instance: &Instance| -> Result<()> {
         let address = instance.address.map(|address| address.to_string()).unwrap_or_default();
         let is_noted = |vm: &Vm| vm.arn == instance.arn && vm.address == address;
@@ -656,7 +710,7 @@ async fn complete(w: Writes<'_>, writer: &Writer, opens: bool) -> Result<String>
             return Ok(());
         }
         let noted = w.notes.record().vm.clone();
-        w.journal.write(|record| record.vm = Some(note(w, noted.unwrap_or_default(), instance, &address)))
+        w.journal.write(|record| record.vm = Some(note(noted.unwrap_or_else(fresh), instance, &address)))
     };
     let seen = wait::until(
         Pace::new(&w.machine.limits, 500, 3000).within(w.run.settings.wait),
@@ -672,7 +726,7 @@ async fn complete(w: Writes<'_>, writer: &Writer, opens: bool) -> Result<String>
             if !ports {
                 match writer.put_ports(&name, &planned).await {
                     Ok(_) => ports = true,
-                    Err(refusal) if vm::is_early(&refusal) => {}
+                    Err(refusal) if vm::is_early(&refusal) => refused = refusal.message,
                     Err(refusal) => return Err(refusal.into()),
                 }
             }
@@ -688,6 +742,8 @@ async fn complete(w: Writes<'_>, writer: &Writer, opens: bool) -> Result<String>
             }
             let lack = if instance.address.is_none() {
                 "it has no address yet".to_owned()
+            } else if !ports {
+                format!("AWS does not accept its ports: {refused}")
             } else if opens && !vm::is_same(&instance.ports, &planned) {
                 format!("its ports are {}", vm::shown(&instance.ports))
             } else if !instance.tokens_required {
@@ -711,7 +767,7 @@ async fn complete(w: Writes<'_>, writer: &Writer, opens: bool) -> Result<String>
 }
 
 /// The record's note on an instance, also of one that `--vm-arn` names.
-fn note(w: Writes<'_>, noted: Vm, instance: &Instance, address: &str) -> Vm {
+fn note(noted: Vm, instance: &Instance, address: &str) -> Vm {
     let place: Vec<&str> = instance.arn.split(':').collect();
     let part = |at: usize, known: &str| {
         if known.is_empty() {
@@ -720,7 +776,6 @@ fn note(w: Writes<'_>, noted: Vm, instance: &Instance, address: &str) -> Vm {
             known.to_owned()
         }
     };
-    let _ = w;
     Vm {
         account: part(4, &noted.account),
         region: part(3, &noted.region),
@@ -744,18 +799,24 @@ async fn static_ip(w: Writes<'_>, writer: &Writer, name: &str) -> Result<Instanc
                 Id::AwsNameTaken,
                 format!("the static IP {ip} was not allocated by this deployment"),
             )
-            .hint("release it yourself if it is unused, or go on without: omit --vm-static-ip"));
+            .hint("release it yourself if it is unused, or use another --deployment"));
         }
         w.journal.write(|record| {
             if let Some(vm) = &mut record.vm {
                 vm.static_ip.clone_from(&ip);
             }
         })?;
-        let operations = writer.allocate_static_ip(&ip).await.map_err(|refusal| match refusal.class {
-            Class::NameTaken => taken(&ip, &refusal),
-            _ => refusal.into(),
-        })?;
-        ended(w, writer, &operations).await?;
+        match writer.allocate_static_ip(&ip).await {
+            Ok(operations) => ended(w, writer, &operations).await?,
+            Err(refusal) if refusal.is_ambiguous() => {}
+            Err(refusal) => {
+                w.journal.write(|record| record.vm.iter_mut().for_each(|vm| vm.static_ip.clear()))?;
+                return Err(match refusal.class {
+                    Class::NameTaken => taken(&ip, &refusal),
+                    _ => refusal.into(),
+                });
+            }
+        }
     }
     let operations = writer.attach_static_ip(&ip, name).await.map_err(Failure::from)?;
     ended(w, writer, &operations).await?;
@@ -778,6 +839,9 @@ async fn delete(w: Writes<'_>, arn: &str) -> Result<String> {
         None => vm::name(&w.run.names.deployment),
     };
     w.machine.limits.deadline.extend(w.run.settings.wait);
+    for path in vm::key_files(&w.run.settings.state_dir, &w.run.names.deployment) {
+        files::remove(&path)?;
+    }
     // Deletion is by name: who has it now is looked at last.
     match writer.instance(&name).await.map_err(Failure::from)? {
         Some(live) if live.arn == arn => match writer.delete(&name).await {
@@ -826,7 +890,10 @@ async fn release(w: Writes<'_>) -> Result<String> {
         },
     );
     seen.await?.map_err(|()| Failure::new(Id::AwsOperation, format!("the static IP {ip} is still there")))?;
-    w.journal.write(|record| record.vm = None)?;
+    w.journal.write(|record| {
+        let noted = record.vm.take().map(|vm| Vm { static_ip: String::new(), ..vm });
+        record.vm = noted.filter(|vm| !(vm.arn.is_empty() && vm.nonce.is_empty()));
+    })?;
     Ok(format!("static IP {ip} released"))
 }
 

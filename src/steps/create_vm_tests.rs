@@ -50,7 +50,7 @@ fn instance() -> Instance {
         state: "running".to_owned(),
         address: Some([203, 0, 113, 7].into()),
         user: "ubuntu".to_owned(),
-        tags: BTreeMap::from([(NONCE.to_owned(), "n1".to_owned())]),
+        tags: BTreeMap::from([(vm::NONCE.to_owned(), "n1".to_owned())]),
         ports: Vec::new(),
         tokens_required: true,
         has_static_ip: false,
@@ -237,13 +237,35 @@ fn decisions() {
                 &["Update Open"],
             ),
             (
-                "does not start one that somebody stopped",
+                "says that somebody stopped it",
                 &["--create-vm"],
                 |world, seen| {
                     runs(world, seen);
                     live(seen).state = "stopped".to_owned();
                 },
+                &["Unhealthy!: VM demo-vm is stopped: its runner takes no jobs"],
+            ),
+            (
+                "does not start it for a script",
+                &["--create-vm"],
+                |world, seen| {
+                    runs(world, seen);
+                    world.record.script_due = true;
+                    live(seen).state = "stopped".to_owned();
+                },
                 &["Refuse VmStopped: demo-vm is stopped"],
+            ),
+            (
+                "does not make another one in place of the one that is named",
+                &["--create-vm", "--vm-arn", ARN],
+                |_, _| {},
+                &["Refuse AwsNotFound: there is no instance arn:aws:lightsail"],
+            ),
+            (
+                "announces a static IP",
+                &["--create-vm", "--vm-static-ip"],
+                runs,
+                &["Update Close: a static IP in place of 203.0.113.7"],
             ),
             (
                 "does not resize",
@@ -275,7 +297,7 @@ fn decisions() {
                 |world, seen| {
                     runs(world, seen);
                     vm(world).arn.clear();
-                    live(seen).tags.insert(NONCE.to_owned(), "n2".to_owned());
+                    live(seen).tags.insert(vm::NONCE.to_owned(), "n2".to_owned());
                 },
                 &["Refuse ForeignVm: it does not have the mark"],
             ),
@@ -286,7 +308,7 @@ fn decisions() {
                     runs(world, seen);
                     world.record.vm = None;
                 },
-                &["Update Open"],
+                &["Keep: =VM demo-vm: running, 203.0.113.7, no open port"],
             ),
         ],
     );

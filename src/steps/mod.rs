@@ -67,10 +67,12 @@ fn is_delivery_due(d: &Deciding<'_>) -> bool {
     let record = d.notes.record();
     let written = d.forecast.script.as_ref().is_some_and(|script| script.is_written);
     let is_asked = d.run.includes(Part::Host);
-    let is_new = record.vm.as_ref().is_none_or(|vm| vm.arn.is_empty());
+    let is_named = record.vm.is_none() && d.run.settings.vm_arn.is_some();
+    let is_new = !is_named && record.vm.as_ref().is_none_or(|vm| vm.arn.is_empty());
     is_asked
         && (written
             || is_new
+            || d.forecast.vm_is_new
             || record.script_due
             || record.delivery.is_some()
             || d.run.is_for_running_machine()

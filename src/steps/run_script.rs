@@ -64,6 +64,7 @@ impl Step for RunScript {
         keys: &["host", "hostKeys", "sshOptions", "createVm", "sshFrom", "script", "wait"],
         gitlab: Need::Optional,
         part: Some(Part::Host),
+        pulls_in: &[Part::Vm],
         is_wanted: |settings, _| settings.host.is_some() || settings.create_vm,
         reaches: Some(Milestone::ScriptDelivered),
         undo_needs_cluster: false,

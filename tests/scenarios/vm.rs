@@ -236,6 +236,7 @@ pub fn killed(bed: &dyn Bed) {
         account.made_once(&what);
         let _ = account.command("teardown").args(["--yes", "--ignore-not-found"]).run().code(0);
         assert_eq!(account.instances().len(), 0, "{what}");
+        assert!(!account.scene.home.state().join(&account.scene.deployment).exists(), "{what}: files stay");
     }
 }
 
@@ -325,7 +326,8 @@ pub fn refusals(bed: &dyn Bed) {
     let _ = by("admin").run().code(0);
     account.is_whole("after the throttle");
     account.lightsail.stop(&account.name());
-    let _ = account.command("status").fails("OR0361");
+    let _ = account.command("status").run().code(10).says("is stopped: its runner takes no jobs");
+    let _ = account.command("setup").flag("--reissue", "cluster").fails("OR0361");
     account.lightsail.start_instance(&account.name());
     let _ = account.command("setup").run().code(0);
     account.lightsail.open(&account.name(), ("tcp", 80), &["0.0.0.0/0"], &[]);
@@ -480,4 +482,97 @@ pub fn ports_left(bed: &dyn Bed) {
     account.lightsail.refuse("GetOperation", 9, gone());
     let _ = account.setup().run().code(0);
     account.is_whole("without operations");
+}
+
+/// A machine without the record names the instance; only then it may be changed.
+pub fn elsewhere(bed: &dyn Bed) {
+    let account = Account::new(bed);
+    let output = account.setup().run().code(0);
+    let arn = account.record()["vm"]["arn"].as_str().expect("an ARN").to_owned();
+    let _ = output.says(&format!("--create-vm --vm-arn {arn}"));
+    let anchor = bed.admin().get(&account.scene.path("ServiceAccount")).expect("the anchor");
+    let uid = anchor["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let state = account.scene.home.path().join("elsewhere");
+    let on_another = |name: &str| {
+        let command = account.command(name).flag("--state-dir", &state).flag("--anchor-uid", &*uid);
+        let command = command.flag("--gitlab-url", "https://gitlab.example.com");
+        command.arg("--create-vm").flag("--runner-token-file", account.scene.home.runner_token())
+    };
+    let _ = on_another("setup").flag("--accept", "unreachable-endpoint").run().code(7).says("OR0709");
+    let before = account.lightsail.snapshot();
+    let status = account.command("status").flag("--state-dir", &state).flag("--anchor-uid", &*uid);
+    let status =
+        status.args(["--create-vm", "--vm-arn", &arn]).flag("--gitlab-url", "https://gitlab.example.com");
+    let _ = status.run().says("no open port");
+    assert_eq!(account.lightsail.snapshot(), before);
+    let another = account.by(account.scene.command("teardown"), "stranger").flag("--state-dir", &state);
+    let another = another.flag("--anchor-uid", &*uid).args(["--yes", "--vm-arn", &arn]);
+    let _ = another.run().code(3).says("OR0360");
+    let teardown = account.command("teardown").flag("--state-dir", &state).flag("--anchor-uid", &*uid);
+    let _ = teardown.args(["--yes", "--vm-arn", &arn]).run().says("deleted; read back: gone");
+    assert_eq!(account.instances().len(), 0);
+}
+
+/// One that is gone is made again, and gets the script, whatever is recorded of it.
+pub fn made_again(bed: &dyn Bed) {
+    let account = Account::new(bed);
+    let kept = account.scene.home.path().join("kept.sh").display().to_string();
+    let _ = account.setup().flag("--script", &kept).run().code(0);
+    account.lightsail.take(&account.name());
+    std::fs::remove_file(account.host.path("got.script")).expect("it was there");
+    let _ = account.command("status").run().code(10).says("the recorded VM is gone");
+    let _ = account
+        .command("setup")
+        .flag("--accept", "unreachable-endpoint")
+        .run()
+        .code(0)
+        .says("port 22 closed");
+    account.is_whole("made again");
+    assert!(account.host.path("got.script").exists(), "the new VM has run the script");
+    // One that another run has made gets it, too.
+    account.lightsail.take(&account.name());
+    std::fs::remove_file(account.host.path("got.script")).expect("it was there");
+    let _ = account.command("create-vm").flag("--accept", "unreachable-endpoint").run().code(0);
+    let _ = account.command("setup").run().code(0).says("port 22 closed");
+    assert!(account.host.path("got.script").exists(), "the new VM has run the script");
+}
+
+/// An instance that appears late is found by teardown; one that was just accepted is closed by Ctrl-C.
+pub fn late(bed: &dyn Bed) {
+    let lags = Lags { found: Duration::from_secs(4), ..Lags::default() };
+    let account = Account::with(bed, Options { lags, ..Options::default() });
+    account.lightsail.inject(Fault::once("POST", "/CreateInstances", Action::ResetAfter));
+    let setup = account.setup();
+    let mut running = setup.start();
+    super::host::until(&mut running, "after a lost answer");
+    super::host::interrupt(&running);
+    let output = running.wait().code(130);
+    let _ = output.says("may have been made in eu-central-1 (7 USD a month)");
+    let _ = account.command("teardown").arg("--yes").run().code(0).says("deleted; read back: gone");
+    assert_eq!(account.instances().len(), 0);
+    let lags = Lags { operation: Duration::from_secs(6), ..Lags::default() };
+    let account = Account::with(bed, Options { lags, ..Options::default() });
+    let setup = account.setup();
+    let mut running = setup.start();
+    super::host::until(&mut running, "waiting for Lightsail");
+    std::thread::sleep(Duration::from_millis(400));
+    super::host::interrupt(&running);
+    let _ = running.wait().code(130).says("stays in eu-central-1, 7 USD a month");
+    assert_eq!(account.instances()[0]["ports"], serde_json::json!([]), "closed again");
+    let _ = account.command("teardown").arg("--yes").run().code(0);
+    assert_eq!(account.instances().len(), 0);
+}
+
+/// Ports of an instance that somebody made in place of ours are left alone, also after a killed run.
+pub fn replaced(bed: &dyn Bed) {
+    let account = Account::new(bed);
+    account.lightsail.deny("admin", "lightsail:CloseInstancePublicPorts");
+    let _ = account.setup().run().code(5).says("OR0510");
+    account.lightsail.take(&account.name());
+    account.lightsail.put_instance(Foreign::new(&account.name()));
+    let before = account.lightsail.snapshot();
+    let session = || account.by(account.scene.command("status"), "session");
+    let _ = session().arg("--machine").run().says("is not a running VM of this deployment");
+    let _ = account.by(account.scene.command("create-role"), "session").run().code(0);
+    assert_eq!(account.lightsail.snapshot(), before);
 }

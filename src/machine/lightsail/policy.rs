@@ -44,10 +44,10 @@ const ROWS: &[Row] = &[
     Row("GetOperation", Limit::None, ALL),
     Row("GetStaticIp", Limit::None, ALL),
     Row("GetInstancePortStates", Limit::None, &[Create, Operate]),
-    Row("GetBlueprints", Limit::None, &[Create]),
-    // Also for the price that status tells.
+    Row("GetBlueprints", Limit::None, &[Create, Operate]),
+    // status tells what would be made in place of a VM that is gone.
     Row("GetBundles", Limit::None, &[Create, Operate]),
-    Row("GetRegions", Limit::None, &[Create]),
+    Row("GetRegions", Limit::None, &[Create, Operate]),
     Row("CreateInstances", Limit::NewTag, &[Create]),
     Row("TagResource", Limit::NewTag, &[Create]),
     Row("AllocateStaticIp", Limit::AnyStaticIp, &[Create]),

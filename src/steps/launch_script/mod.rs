@@ -337,7 +337,7 @@ async fn on_host(r: Reads<'_>) -> Option<OnHost> {
         }
         let version = record.settings.get("runnerVersion").and_then(|values| values.first());
         return Some(OnHost {
-            digest: record.script_digest,
+            digest: r.notes.script_digest().unwrap_or_default(),
             has_tokens: true,
             version: version.cloned().unwrap_or_default(),
         });
