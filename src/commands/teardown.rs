@@ -121,7 +121,7 @@ async fn finish(
     Ok(Ended { left, ..Ended::failed(with_pause(session, go_on(failures)), changed) })
 }
 
-/// What the record names and is not known to be gone: objects, the runner, the commit and the script.
+/// What the record names and is not known to be gone: objects, the runner, the commit, the VM and the script.
 async fn left(session: &Session) -> Vec<Thing> {
     let record = session.notes().record().clone();
     let mut left = Vec::new();
@@ -132,6 +132,17 @@ async fn left(session: &Session) -> Vec<Thing> {
     }
     left.extend(record.gitlab.owned().map(|runner| Target::Runner(runner.id).thing()));
     left.extend(record.gitlab.commit.map(|commit| Target::Commit(commit.sha).thing()));
+    if let Some(vm) = record.vm.filter(|_| !session.run().options.vm_gone) {
+        let is_gone = vm.arn.is_empty() && vm.nonce.is_empty();
+        if !is_gone && !matches!(session.machine.instance().await, Ok(None)) {
+            left.push(Target::Vm(vm.name).thing());
+        }
+        left.extend(Some(vm.static_ip).filter(|ip| !ip.is_empty()).map(|ip| Thing {
+            kind: "StaticIp".to_owned(),
+            namespace: String::new(),
+            name: ip,
+        }));
+    }
     left.extend(record.script_path.filter(|path| path.exists()).map(|path| Target::File(path).thing()));
     left
 }

@@ -392,8 +392,23 @@ impl<'a> Reader<'a> {
             return;
         }
         if let Some(host) = &settings.host {
-            let why = format!("cannot be used with --host {}", escaped(&host.value));
-            self.problems.push(("--create-vm".to_owned(), why));
+            let is_recorded = settings.sources.get("createVm").is_some_and(Source::is_remembered);
+            let (label, why) = if host.source.is_remembered() {
+                let host = escaped(&host.value);
+                (
+                    "--create-vm",
+                    format!("cannot be used: the runner is recorded on --host {host}; teardown first"),
+                )
+            } else if is_recorded {
+                (
+                    "--host",
+                    "cannot be used: the runner is recorded on a VM of --create-vm; teardown first"
+                        .to_owned(),
+                )
+            } else {
+                ("--create-vm", format!("cannot be used with --host {}", escaped(&host.value)))
+            };
+            self.problems.push((label.to_owned(), why));
         }
         if settings.target.value != Place::Lightsail {
             if matches!(settings.target.source, Source::Flag(_) | Source::Environment(_) | Source::File(_)) {

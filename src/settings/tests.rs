@@ -610,6 +610,27 @@ fn zero_removes_a_recorded_lifetime() {
 
 /// What depends on an invalid host is not refused for its absence.
 #[test]
+fn a_host_and_a_vm_exclude_each_other() {
+    let why = |args: &[&str], recorded: &[(&str, &[&str])]| {
+        let failure = run(args, &Env::new(), None, recorded).expect_err("refused");
+        failure.details.iter().map(|(label, why)| format!("{label} {why}")).collect::<String>()
+    };
+    assert_eq!(why(&["--create-vm", "--host", "vm"], &[]), "--create-vm cannot be used with --host \"vm\"");
+    let host: &[(&str, &[&str])] = &[("host", &["vm"])];
+    assert!(why(&["--create-vm"], host).contains("recorded on --host \"vm\"; teardown first"));
+    let made: &[(&str, &[&str])] = &[("createVm", &["true"])];
+    assert!(why(&["--host", "vm"], made).contains("recorded on a VM of --create-vm; teardown first"));
+    for flags in [["--secrets", "inline"], ["--target", "ec2"], ["--script", "-"]] {
+        assert!(why(&[&["--create-vm"], &flags[..]].concat(), &[]).starts_with(flags[0]), "{flags:?}");
+    }
+    assert!(why(&["--vm-size", "micro_3_0"], &[]).contains("is only for --create-vm"));
+    assert!(
+        why(&["--create-vm", "--ssh-from", "anywhere,10.0.0.0/8"], &[])
+            .contains("cannot be used with others")
+    );
+}
+
+#[test]
 fn an_invalid_host_is_refused_once() {
     let refused = |args: &[&str]| {
         let failure = run(args, &Env::new(), None, &[]).expect_err("refused");

@@ -15,7 +15,7 @@ use super::common::site::Site;
 use super::common::world::{assert_same, world};
 use super::runners::NEWER;
 use super::vm::beds::VERSION;
-use super::vm::lightsail::{self as machines, Instances};
+use super::vm::lightsail::{self as machines, Instances, Sshd};
 use super::vm::net::port_of;
 use super::vm::roots::Root;
 use super::vm::run;
@@ -87,8 +87,13 @@ fn one_command(chain: &Chain, root: Root, image: &str) {
         std::thread::sleep(Duration::from_millis(20));
     };
     apt.serve(&vm);
+    let watch = vm.watch(&["glrt-", "eyJhbGciOi"]);
     vm.wait("the end of setup", || running.poll());
     let output = running.wait();
+    let seen = watch.end();
+    // gitlab-runner has its own token in its environment for jobs alone.
+    let shown: Vec<_> = seen.iter().filter(|line| !line.starts_with("gitlab-runner,")).collect();
+    assert!(shown.is_empty(), "processes show a secret: {shown:?}");
     let told = || vm.read(&format!("/var/log/outrigger-{deployment}.log")).unwrap_or_else(|| vm.journal());
     assert!(output.code == Some(0), "{output}\n{}", told());
     let output = output.says("hello world!").says("Job succeeded").says("port 22 closed");
@@ -149,4 +154,42 @@ fn one_command(chain: &Chain, root: Root, image: &str) {
         !site.world().iter().any(|(key, value)| key.contains("runner") && before.1.get(key) != Some(value))
     );
     assert!(!home.state().join(format!("{deployment}.json")).exists(), "the record is still there");
+}
+
+/// Another machine answers in the VM's place: no session is opened there, and nothing stays open.
+pub fn another_machine_answers(chain: &Chain) {
+    let (plane, beds) = (&chain.cluster.plane, &chain.beds);
+    let (home, site) = (Home::new(), Site::new());
+    let deployment = plane.fresh_deployment();
+    let name = format!("{deployment}-vm");
+    let options = machines::Options { sshd: Sshd::OtherKeys, ..machines::Options::default() };
+    let instances = Arc::new(Instances::new(beds, options, |_| ()));
+    let hardware = Arc::clone(&instances);
+    let aws = FakeLightsail::start(Options { hardware, ..Options::default() });
+    let key = aws.key("admin");
+    home.canary(&key.secret);
+    let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", key.id, key.secret);
+    let file = home.input("aws", &text);
+    let command = |name: &str| {
+        let kubeconfig = home.kubeconfig("kubeconfig", &plane.kubeconfig(User::Binder));
+        let command = home
+            .outrigger(name)
+            .arg("--non-interactive")
+            .flag("--deployment", &*deployment)
+            .flag("--kubeconfig", kubeconfig)
+            .env("AWS_SHARED_CREDENTIALS_FILE", &file)
+            .env("AWS_REGION", aws.region())
+            .env("AWS_ENDPOINT_URL", aws.url());
+        site.on(&home, command, "maintainer")
+    };
+    let setup =
+        command("setup").flag("--project", PROJECT).arg("--create-vm").flag("--vm-image", "debian_12");
+    let output = setup.flag("--accept", "unreachable-endpoint").run().code(9).says("OR0913");
+    let _ = output.says("another host key than AWS has seen").says("port 22 closed");
+    let vm = instances.vm(&name).expect("it was made");
+    assert_eq!(vm.logins(), 0, "{}", vm.sshd_log());
+    let address = instances.address(&name).expect("it has an address");
+    assert!(TcpStream::connect_timeout(&SocketAddr::from((address, 22)), Duration::from_secs(5)).is_err());
+    drop(vm);
+    let _ = command("teardown").arg("--yes").run().code(0).says("read back: gone");
 }
