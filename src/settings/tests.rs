@@ -613,7 +613,7 @@ fn zero_removes_a_recorded_lifetime() {
 fn a_host_and_a_vm_exclude_each_other() {
     let why = |args: &[&str], recorded: &[(&str, &[&str])]| {
         let failure = run(args, &Env::new(), None, recorded).expect_err("refused");
-        failure.details.iter().map(|(label, why)| format!("{label} {why}")).collect::<String>()
+        failure.details.iter().map(|(label, why)| format!("{label} {why}")).collect::<Vec<_>>().concat()
     };
     assert_eq!(why(&["--create-vm", "--host", "vm"], &[]), "--create-vm cannot be used with --host \"vm\"");
     let host: &[(&str, &[&str])] = &[("host", &["vm"])];

@@ -271,7 +271,7 @@ async fn look(r: Reads<'_>, why: Purpose, noted: Option<&Vm>) -> Result<Look> {
         let seen = wait::until(
             Pace::new(&r.machine.limits, 1000, 5000).or_within(LATE),
             |(), waited| {
-                r.progress.waiting(CreateVm::INFO.name, "an instance that may have been made", waited)
+                r.progress.waiting(CreateVm::INFO.name, "an instance that may have been made", waited);
             },
             async || {
                 let name = noted.map(|vm| vm.name.as_str()).unwrap_or_default();
