@@ -1,7 +1,10 @@
 //! An instance is made once, is changed only if it is this deployment's, and has no more open ports than planned.
 
+use std::collections::BTreeMap;
+
+use super::offer::offer;
 use super::*;
-use crate::machine::lightsail::Zone;
+use crate::machine::lightsail::{Blueprint, Bundle, Port, Region, Zone};
 use crate::steps::contract::Script;
 use crate::steps::fixture::{self, World};
 
