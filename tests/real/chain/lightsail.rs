@@ -2,6 +2,7 @@
 //! instance behind it is a Debian that boots, with its own sshd, firewall and host keys.
 
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use outrigger_doubles::lightsail::{ACCOUNT, FakeLightsail, Hardware as _, Option
 
 use super::Chain;
 use super::common::bed::{Bed as _, User};
-use super::common::run::Home;
+use super::common::run::{Cli, Home};
 use super::common::site::Site;
 use super::common::world::{assert_same, world};
+use super::control_plane::ControlPlane;
 use super::runners::NEWER;
 use super::vm::beds::VERSION;
 use super::vm::lightsail::{self as machines, Instances, Sshd};
@@ -24,6 +26,49 @@ const CONFIG: &str = "/etc/gitlab-runner/config.toml";
 /// Longer than a request for a job may be open.
 const LATER: Duration = Duration::from_secs(90);
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A deployment of somebody with an AWS account.
+struct Account<'a> {
+    plane: &'a ControlPlane,
+    home: &'a Home,
+    site: &'a Site,
+    deployment: &'a str,
+    aws: FakeLightsail,
+    /// AWS's file of credentials.
+    file: PathBuf,
+}
+
+impl<'a> Account<'a> {
+    fn new(
+        plane: &'a ControlPlane,
+        home: &'a Home,
+        site: &'a Site,
+        deployment: &'a str,
+        hardware: Arc<Instances>,
+    ) -> Self {
+        let aws = FakeLightsail::start(Options { hardware, ..Options::default() });
+        let key = aws.key("admin");
+        home.canary(&key.secret);
+        let text =
+            format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", key.id, key.secret);
+        let file = home.input("aws", &text);
+        Self { plane, home, site, deployment, aws, file }
+    }
+
+    fn command(&self, name: &str) -> Cli<'_> {
+        let kubeconfig = self.home.kubeconfig("kubeconfig", &self.plane.kubeconfig(User::Binder));
+        let command = self
+            .home
+            .outrigger(name)
+            .arg("--non-interactive")
+            .flag("--deployment", self.deployment)
+            .flag("--kubeconfig", kubeconfig)
+            .env("AWS_SHARED_CREDENTIALS_FILE", &self.file)
+            .env("AWS_REGION", self.aws.region())
+            .env("AWS_ENDPOINT_URL", self.aws.url());
+        self.site.on(self.home, command, "maintainer")
+    }
+}
 
 /// Debian 12.
 pub fn one_command_on_bookworm(chain: &Chain) {
@@ -44,24 +89,8 @@ fn one_command(chain: &Chain, root: Root, image: &str) {
         }
     }));
     let hardware = Arc::clone(&instances);
-    let aws = FakeLightsail::start(Options { hardware, ..Options::default() });
-    let key = aws.key("admin");
-    home.canary(&key.secret);
-    let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", key.id, key.secret);
-    let file = home.input("aws", &text);
-
-    let command = |name: &str| {
-        let kubeconfig = home.kubeconfig("kubeconfig", &plane.kubeconfig(User::Binder));
-        let command = home
-            .outrigger(name)
-            .arg("--non-interactive")
-            .flag("--deployment", &*deployment)
-            .flag("--kubeconfig", kubeconfig)
-            .env("AWS_SHARED_CREDENTIALS_FILE", &file)
-            .env("AWS_REGION", aws.region())
-            .env("AWS_ENDPOINT_URL", aws.url());
-        site.on(&home, command, "maintainer")
-    };
+    let account = Account::new(plane, &home, &site, &deployment, hardware);
+    let (aws, command) = (&account.aws, |name: &str| account.command(name));
     let setup = command("setup")
         .flag("--project", PROJECT)
         .flag("--apt-url", apt.apt_url())
@@ -165,23 +194,8 @@ pub fn another_machine_answers(chain: &Chain) {
     let options = machines::Options { sshd: Sshd::OtherKeys, ..machines::Options::default() };
     let instances = Arc::new(Instances::new(beds, options, |_| ()));
     let hardware = Arc::clone(&instances);
-    let aws = FakeLightsail::start(Options { hardware, ..Options::default() });
-    let key = aws.key("admin");
-    home.canary(&key.secret);
-    let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", key.id, key.secret);
-    let file = home.input("aws", &text);
-    let command = |name: &str| {
-        let kubeconfig = home.kubeconfig("kubeconfig", &plane.kubeconfig(User::Binder));
-        let command = home
-            .outrigger(name)
-            .arg("--non-interactive")
-            .flag("--deployment", &*deployment)
-            .flag("--kubeconfig", kubeconfig)
-            .env("AWS_SHARED_CREDENTIALS_FILE", &file)
-            .env("AWS_REGION", aws.region())
-            .env("AWS_ENDPOINT_URL", aws.url());
-        site.on(&home, command, "maintainer")
-    };
+    let account = Account::new(plane, &home, &site, &deployment, hardware);
+    let command = |name: &str| account.command(name);
     let setup =
         command("setup").flag("--project", PROJECT).arg("--create-vm").flag("--vm-image", "debian_12");
     let output = setup.flag("--accept", "unreachable-endpoint").run().code(9).says("OR0913");
