@@ -12,7 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::Scene;
+use super::pasted::{below, paste};
 use crate::common::bed::{Bed, User};
+use crate::common::printed::printed;
 use crate::common::run::Cli;
 use crate::common::ssh_host::SshHost;
 
@@ -304,10 +306,10 @@ pub fn refusals(bed: &dyn Bed) {
     };
     let _ = account.by(account.scene.setup(), "admin").arg("--create-vm").fails("OR0363");
     let _ = by("expired").fails("OR0429");
-    let _ = by("reader")
-        .fails("OR0428")
-        .says("lightsail:CreateInstances")
-        .says("create-vm --print-policy create");
+    let output = by("reader").fails("OR0428").says("lightsail:CreateInstances");
+    let policy = below(&printed(&output), "as an IAM policy").to_owned();
+    assert!(policy.contains("create-vm --print-policy create"), "{policy}");
+    let _ = paste(&account.scene.home, &[], &policy).code(0).says("lightsail:CreateInstances");
     let told = |kind: &str, text: &str| Refusal::Other(kind.to_owned(), text.to_owned());
     let refused = |refusal| {
         account.lightsail.refuse("CreateInstances", 2, refusal);
@@ -334,12 +336,15 @@ pub fn refusals(bed: &dyn Bed) {
     let _ = account.command("status").run().code(10).says("80 from anywhere -> no open port");
     let _ = account.command("setup").run().code(0);
     account.is_whole("after somebody opened a port");
-    let _ = by("stranger").run().code(3).says("OR0360").says("account 210987654321");
+    let output = by("stranger").run().code(3).says("OR0360").says("account 210987654321");
+    let gone = below(&printed(&output), "if that VM no longer exists").to_owned();
     // Without credentials nothing is taken away.
     bed.mark();
     let nobody = account.scene.command("teardown").arg("--yes").env("AWS_REGION", "eu-central-1");
     let _ = nobody.run().code(2).says("--vm-gone");
     assert_eq!(super::writes(bed).len(), 0);
+    // The account is closed: the rest is taken away without AWS.
+    let _ = paste(&account.scene.home, &[], &gone).code(0).says("Removed ");
 }
 
 /// The port is opened for a rotation and an upgrade, and closed again, also if they fail.
