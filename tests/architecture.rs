@@ -44,7 +44,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[];
 /// Where the name of a crate (or a part of std) may stand; a path that ends in `/` is a directory.
 const CONFINED: &[(&str, &[&str])] = &[
     ("kube", &["src/cluster/"]),
-    ("reqwest", &["src/gitlab/"]),
+    ("reqwest", &["src/gitlab/", "src/machine/lightsail/"]),
     ("rustls", &["src/x509/", "src/lib.rs", "src/cluster/connect.rs", "src/cluster/refusal.rs"]),
     ("tokio_rustls", &["src/x509/tls/"]),
     ("hyper_rustls", &["src/cluster/connect.rs"]),
@@ -67,9 +67,20 @@ const CONFINED: &[(&str, &[&str])] = &[
         "console",
         &["src/output/ui.rs", "src/commands/wizard/terminal.rs", "src/output/human.rs", "src/base/text.rs"],
     ),
-    // Children are exec plugins and ssh alone.
+    // Children are exec plugins, ssh, and what AWS's profiles name.
     ("std::process::Command", &[]),
-    ("tokio::process", &["src/cluster/plugin.rs", "src/machine/ssh/mod.rs"]),
+    (
+        "tokio::process",
+        &["src/cluster/plugin.rs", "src/machine/ssh/mod.rs", "src/machine/lightsail/child.rs"],
+    ),
+    ("aws_config", &["src/machine/lightsail/"]),
+    ("aws_credential_types", &["src/machine/lightsail/"]),
+    ("aws_sigv4", &["src/machine/lightsail/sign.rs"]),
+    ("aws_smithy_runtime_api", &["src/machine/lightsail/http.rs"]),
+    ("aws_smithy_types", &["src/machine/lightsail/http.rs"]),
+    ("aws_runtime", &["src/machine/lightsail/profile.rs"]),
+    ("aws_smithy_async", &["src/machine/lightsail/credentials.rs"]),
+    ("aws_types", &["src/machine/lightsail/profile.rs"]),
 ];
 
 /// Nobody but the user interface writes to the terminal, nobody but `main` ends the process.

@@ -170,6 +170,22 @@ impl Failure {
         self.id == Id::MissingInput
     }
 
+    /// Whether AWS cannot be asked as the operator.
+    pub fn is_missing_aws_login(&self) -> bool {
+        matches!(
+            self.id,
+            Id::AwsCredentials
+                | Id::AwsUnknown
+                | Id::AwsForbidden
+                | Id::AwsExpired
+                | Id::AwsClock
+                | Id::AwsAccount
+                | Id::AwsCertificate
+                | Id::NotAws
+                | Id::AnotherAccount
+        )
+    }
+
     /// Whether the operator lacks permissions.
     pub fn is_missing_rights(&self) -> bool {
         self.id == Id::MissingRights

@@ -144,6 +144,11 @@ const PLACES: &[&str] = &[
     "host",
     "hostKeys",
     "sshOptions",
+    "vmRegion",
+    "vmArn",
+    "sshFrom",
+    "awsProfile",
+    "awsMetadata",
     "wait",
 ];
 /// The settings that rotate accepts.
@@ -160,6 +165,11 @@ const ROTATE: &[&str] = &[
     "host",
     "hostKeys",
     "sshOptions",
+    "vmRegion",
+    "vmArn",
+    "sshFrom",
+    "awsProfile",
+    "awsMetadata",
     "wait",
     "accept",
 ];
@@ -179,6 +189,11 @@ const UPGRADE: &[&str] = &[
     "host",
     "hostKeys",
     "sshOptions",
+    "vmRegion",
+    "vmArn",
+    "sshFrom",
+    "awsProfile",
+    "awsMetadata",
     "wait",
 ];
 const ROTATE_FLAGS: &[&str] = &["if-within", "dry-run", "exit-code", "yes"];
@@ -195,6 +210,7 @@ const TEARDOWN_FLAGS: &[&str] = &[
     "cluster-gone",
     "gitlab-gone",
     "host-gone",
+    "vm-gone",
     "revert-pipeline",
     "accept",
     "now",
@@ -231,6 +247,9 @@ const COMMON: &[&str] = &[
     "cluster-gone",
     "gitlab-gone",
     "host-gone",
+    "vm-gone",
+    "create-vm",
+    "print-policy",
     "revert-pipeline",
     "now",
     "keep-namespaces",
@@ -246,6 +265,7 @@ const GROUPS: &[Group] = &[
     Group::Cluster,
     Group::Runner,
     Group::Machine,
+    Group::Vm,
     Group::Run,
     Group::Consent,
     Group::Output,
@@ -324,7 +344,7 @@ pub fn command(steps: &[StepHelp]) -> Command {
             ),
         with(Command::new("teardown"), |key| PLACES.contains(&key), TEARDOWN_FLAGS)
             .about("Remove everything that setup created"),
-        with(Command::new("status"), is_no_consent, &[])
+        with(Command::new("status"), is_no_consent, &["machine"])
             .about("Compare the deployment with its settings, and look at its health"),
         with(Command::new("list"), |_| false, &["live", "no-headers"])
             .about("List the deployments recorded on this machine"),

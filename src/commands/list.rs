@@ -127,7 +127,9 @@ impl Row {
         let place = [setting("project"), setting("group")].into_iter().find(|place| !place.is_empty());
         let stays = record.gitlab.commit.clone().filter(|_| record.is_commit_note());
         let target = record.script_target.split(',').next().unwrap_or_default().to_owned();
-        let machine = Some(setting("host")).filter(|host| !host.is_empty()).unwrap_or(target);
+        let vm = record.vm.as_ref().map(|vm| format!("{} ({})", vm.name, vm.region));
+        let machine =
+            vm.unwrap_or_else(|| Some(setting("host")).filter(|host| !host.is_empty()).unwrap_or(target));
         let gitlab = Some(record.gitlab.url.clone()).filter(|url| !url.is_empty());
         Self {
             runner_namespace: setting("runnerNamespace"),

@@ -98,7 +98,8 @@ fn selection(asked: &[Reissue], settings: &Settings) -> Vec<&'static dyn AnyStep
     let is_part = |step: &&'static dyn AnyStep| match step.info().part {
         Some(Part::Token | Part::Script) => true,
         Some(Part::Runner) => asked.contains(&Reissue::Runner),
-        Some(Part::Host) => settings.host.is_some(),
+        Some(Part::Vm) => settings.create_vm,
+        Some(Part::Host) => settings.host.is_some() || settings.create_vm,
         Some(Part::Retire) => cluster,
         _ => false,
     };

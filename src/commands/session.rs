@@ -451,7 +451,7 @@ impl Outside<'_> {
             Rc::clone(&view.run),
             Rc::clone(&view.notes),
             limits,
-            Rc::clone(&reporter),
+            (Rc::clone(&reporter), Rc::clone(&self.intake)),
             self.env,
             self.ui.interactive(),
         );

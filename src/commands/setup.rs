@@ -135,11 +135,44 @@ pub(super) async fn show(
 /// Applies the plan, and prints a script that goes to stdout.
 pub(super) async fn apply(outside: &Outside<'_>, session: &Session, plan: &mut Plan) -> Result<bool> {
     let watch = Watch { stop: &|| session.stop(), mutations: &|| session.mutations() };
-    let changed = engine::apply(session.writes(), plan, &watch).await?;
+    let applied = engine::apply(session.writes(), plan, &watch).await;
+    // A port that a step opened before create-vm's turn.
+    let left = session.machine.leave().await;
+    let changed = match (applied, left) {
+        (Ok(changed), Ok(_)) => changed,
+        (Err(failure), Ok(_)) | (Ok(_), Err(failure)) => return Err(with_price(session, failure)),
+        // It was tried and told already.
+        (Err(failure), Err(_)) if failure.clone().each().any(|one| one.id == Id::PortsLeft) => {
+            return Err(with_price(session, failure));
+        }
+        (Err(failure), Err(mut left)) => {
+            left.also.push(failure);
+            return Err(with_price(session, left));
+        }
+    };
     if let Some(text) = session.products.script.get().and_then(|written| written.to_stdout.as_ref()) {
         write_product(outside, text.expose().as_bytes())?;
     }
     Ok(changed)
+}
+
+/// A failure says which VM stays, and what it costs.
+fn with_price(session: &Session, failure: Failure) -> Failure {
+    match session.notes().record().vm.as_ref() {
+        Some(vm) if vm.arn.is_empty() => failure.detail(
+            "VM",
+            format!(
+                "{} may have been made in {} ({}), with ports 22 and 80 open; the same command looks, and \
+                 teardown deletes it",
+                vm.name,
+                vm.region,
+                vm.price()
+            ),
+        ),
+        Some(vm) => failure
+            .detail("VM", format!("{} stays in {}, {}; teardown deletes it", vm.name, vm.region, vm.price())),
+        None => failure,
+    }
 }
 
 /// The last line.
@@ -192,7 +225,9 @@ fn elsewhere(session: &Session, uid: &str) -> Option<Hint> {
     let defaults = settings::resolve(&inputs, |_, _| Ok(settings::Remembered::new())).ok()?;
     let mut words = vec![format!("status --anchor-uid {uid}")];
     let mut files = Vec::new();
-    for row in SETTINGS.iter().filter(|row| row.recorded && row.group != Group::Connection) {
+    for row in
+        SETTINGS.iter().filter(|row| row.recorded && ![Group::Connection, Group::Vm].contains(&row.group))
+    {
         let told = (NOTED.contains(&row.key) && row.key != "namespace")
             || ["gitlabTokenFile", "script"].contains(&row.key);
         let value = |settings: &Settings| settings.view(row.key).map(|(values, _)| values);
@@ -208,10 +243,15 @@ fn elsewhere(session: &Session, uid: &str) -> Option<Hint> {
             words.extend(settings::flags(row, &values));
         }
     }
+    let arn = session.notes().record().vm.as_ref().map(|vm| vm.arn.clone()).filter(|arn| !arn.is_empty());
+    words.extend(arn.as_ref().map(|arn| format!("--create-vm --vm-arn {arn}")));
     let mut text =
         "Check it from a machine without a record, such as CI, with a kubeconfig for the cluster".to_owned();
     if session.gitlab.is_connected() {
         text += ", a token in GITLAB_TOKEN";
+    }
+    if arn.is_some() {
+        text += ", AWS credentials";
     }
     for file in files {
         let _ = write!(text, ", a copy of {file} for FILE");

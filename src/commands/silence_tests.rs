@@ -122,7 +122,7 @@ async fn silence(by: By, is_terminal: bool, output: Output) -> (Duration, Vec<St
     let cluster = cluster::view::View::new(a(), b(), target, limits.clone(), c(), api);
     let access = gitlab::view::Access::default();
     let gitlab = gitlab::view::View::new(a(), b(), limits.clone(), c(), Rc::clone(&intake), access);
-    let machine = machine::view::View::new(a(), b(), limits, c(), &env, false);
+    let machine = machine::view::View::new(a(), b(), limits, (c(), Rc::clone(&intake)), &env, false);
     let cluster = cluster::view::Hand::new(cluster, journal.clone());
     let gitlab = gitlab::view::Hand::new(gitlab, journal.clone());
     let machine = machine::view::Hand::new(machine, journal.clone());

@@ -12,7 +12,7 @@ use crate::deployment::plan::Decision;
 use crate::deployment::run::Part;
 use crate::engine::{self, Plan};
 use crate::gitlab::runner;
-use crate::machine::secrets_file;
+use crate::machine::{secrets_file, vm};
 use crate::output::ui::Ui;
 use crate::settings::{Need, shell_word};
 use crate::steps::contract::{AnyStep, Products, Reads};
@@ -29,13 +29,19 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     let side = record.as_ref().map(|record| &record.gitlab);
     let in_gitlab = side.is_some_and(|side| !side.is_empty() || side.commit.is_some());
     let gitlab = if in_gitlab { Need::Optional } else { Need::Nothing };
-    let session = outside.open(Needs { gitlab, parts, ..Needs::default() }, (settings, record)).await?;
+    let opens = outside.options.machine && settings.create_vm;
+    let needs = Needs { gitlab, parts, writes: opens, ..Needs::default() };
+    let session = outside.open(needs, (settings, record)).await?;
     session.check().await?;
     session.check_owner()?;
     if outside.waits() {
         runner::wait(&session.gitlab, session.run().settings.wait).await?;
     }
-    let plan = engine::plan(session.reads(), &selection).await;
+    let plan = if opens {
+        look_inside(outside, &session, &selection).await?
+    } else {
+        engine::plan(session.reads(), &selection).await
+    };
     outside.ui.event(&header(&session).await);
     // A missing value that only `setup` needs does not fail `status`: what depends on it counts as not checked.
     let (blocked, refusals): (Vec<_>, Vec<_>) =
@@ -85,6 +91,27 @@ pub async fn status(outside: &mut Outside<'_>) -> Result<Ended> {
     Ok(Ended { last: expiry(outside, &session), pending, status, ..Ended::well(false, text) })
 }
 
+/// The plan with the inside of the VM, whose port is open only meanwhile.
+async fn look_inside(
+    outside: &Outside<'_>,
+    session: &Session,
+    selection: &[&'static dyn AnyStep],
+) -> Result<Plan> {
+    let ports = vm::shown(&[vm::door(&session.run().settings)]);
+    let name = session.machine.vm().unwrap_or_default();
+    outside.ui.event(&Event::Note { text: format!("VM {name}: {ports}, until it was looked at") });
+    let entered = session.machine.enter().await;
+    let plan = match &entered {
+        Ok(()) => Some(engine::plan(session.reads(), selection).await),
+        Err(_) => None,
+    };
+    if let Some(closed) = session.machine.leave().await? {
+        outside.ui.event(&Event::Note { text: format!("VM {name}: {closed}") });
+    }
+    entered?;
+    Ok(plan.unwrap_or_default())
+}
+
 /// The end of the last line, about values that setup needs and status does not.
 fn missing(blocked: &[Failure]) -> String {
     match blocked.len() {
@@ -128,11 +155,13 @@ fn kept(plan: &Plan) -> Vec<Hint> {
     hints
 }
 
-/// The plan, with the runner's contact and version also where nothing is to be changed.
+/// The plan, with the runner's contact and version and the VM's state also where nothing is to be changed.
 fn with_runner(plan: &Plan, selection: &[&'static dyn AnyStep]) -> Event {
     let mut shown = plan.shown();
     let is_runner = |name: &str| {
-        selection.iter().any(|step| step.info().part == Some(Part::Runner) && step.info().name == name)
+        selection
+            .iter()
+            .any(|step| matches!(step.info().part, Some(Part::Runner | Part::Vm)) && step.info().name == name)
     };
     if let Event::Plan { lines, .. } = &mut shown {
         lines.iter_mut().filter(|line| is_runner(&line.step)).for_each(|line| line.fold = Fold::Never);

@@ -8,8 +8,11 @@ use crate::commands::session::{Needs, Outside, Session};
 use crate::commands::setup::{apply, done, needs, open, show};
 use crate::commands::uninstall::uninstall;
 use crate::commands::{Ended, write_product};
+use crate::deployment::run::Part;
 use crate::engine;
+use crate::machine::lightsail::policy;
 use crate::machine::script_files::Delivery;
+use crate::settings::PolicyPhase;
 use crate::steps;
 use crate::steps::contract::{AnyStep, Prints};
 
@@ -25,6 +28,9 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
     if outside.options.uninstall {
         return uninstall(outside).await;
     }
+    if let Some(phase) = outside.options.print_policy {
+        return print_policy(outside, phase).await;
+    }
     if info.surveys {
         return preflight(outside).await;
     }
@@ -32,6 +38,9 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
         return print(outside, step).await;
     }
     outside.ui.unfold();
+    if info.part == Some(Part::Vm) {
+        outside.asked.insert("createVm".to_owned(), vec!["true".to_owned()]);
+    }
     let selection = steps::with_pulled_in(step);
     let needs = Needs { again: info.gitlab_again, alone: true, ..needs(&selection) };
     let known = outside.settings_for(|_, _| needs.clone()).await?;
@@ -56,6 +65,23 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
             .event(&Event::Next { lines: Delivery::of(session.run())?.next(session.run(), written.brings) });
     }
     Ok(done(outside, &session, &plan, changed))
+}
+
+/// Writes the IAM policy of a phase to stdout: for this deployment's instance, if there is a record.
+async fn print_policy(outside: &mut Outside<'_>, phase: PolicyPhase) -> Result<Ended> {
+    let (_, record) = outside.settings().await?;
+    let phase = match phase {
+        PolicyPhase::Create => policy::Phase::Create,
+        PolicyPhase::Operate => policy::Phase::Operate,
+        PolicyPhase::Remove => policy::Phase::Remove,
+    };
+    if phase != policy::Phase::Remove {
+        let text = "whoever may tag instances may enter every instance of the region by this policy: grant lightsail:TagResource on existing instances to nobody";
+        outside.ui.event(&Event::Warning { text: text.to_owned() });
+    }
+    let id = record.map(|record| record.id);
+    write_product(outside, format!("{:#}\n", policy::policy(phase, id.as_deref())).as_bytes())?;
+    Ok(Ended::well(false, ""))
 }
 
 /// Writes what the steps print to stdout, and the intents of their objects to the record.

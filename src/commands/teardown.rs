@@ -12,6 +12,7 @@ use crate::deployment::plan::{Decision, Line, Target};
 use crate::deployment::record::Record;
 use crate::deployment::run::Run;
 use crate::engine::{self, Plan, Watch};
+use crate::machine::vm;
 use crate::settings::RunOptions;
 use crate::steps::prune;
 
@@ -59,7 +60,7 @@ pub async fn teardown(outside: &mut Outside<'_>) -> Result<Ended> {
     }
     outside.ui.event(&shown);
     // Missing input is reported before anything is removed.
-    if refusals.iter().any(|failure| failure.kind == Kind::Usage) {
+    if refusals.iter().any(|failure| failure.kind == Kind::Usage || failure.is_missing_aws_login()) {
         return Ok(Ended::failed(refusals, false));
     }
     if options.dry_run {
@@ -120,7 +121,7 @@ async fn finish(
     Ok(Ended { left, ..Ended::failed(with_pause(session, go_on(failures)), changed) })
 }
 
-/// What the record names and is not known to be gone: objects, the runner, the commit and the script.
+/// What the record names and is not known to be gone: objects, the runner, the commit, the VM and the script.
 async fn left(session: &Session) -> Vec<Thing> {
     let record = session.notes().record().clone();
     let mut left = Vec::new();
@@ -131,6 +132,17 @@ async fn left(session: &Session) -> Vec<Thing> {
     }
     left.extend(record.gitlab.owned().map(|runner| Target::Runner(runner.id).thing()));
     left.extend(record.gitlab.commit.map(|commit| Target::Commit(commit.sha).thing()));
+    if let Some(vm) = record.vm.filter(|_| !session.run().options.vm_gone) {
+        let is_gone = vm.arn.is_empty() && vm.nonce.is_empty();
+        if !is_gone && !matches!(session.machine.instance().await, Ok(None)) {
+            left.push(Target::Vm(vm.name).thing());
+        }
+        left.extend(Some(vm.static_ip).filter(|ip| !ip.is_empty()).map(|ip| Thing {
+            kind: "StaticIp".to_owned(),
+            namespace: String::new(),
+            name: ip,
+        }));
+    }
     left.extend(record.script_path.filter(|path| path.exists()).map(|path| Target::File(path).thing()));
     left
 }
@@ -410,6 +422,9 @@ fn forget(session: &Session) -> Result<()> {
         None => drop(files::remove(&Record::path(dir, deployment))),
     }
     let _ = files::remove(&dir.join(format!("{deployment}.lock")));
+    for path in vm::key_files(dir, deployment) {
+        let _ = files::remove(&path);
+    }
     files::remove_empty_dir(&dir.join(deployment));
     files::remove_empty_dir(dir);
     Ok(())
@@ -431,6 +446,7 @@ async fn receipt_lines(session: &Session, removal: &Removal, failures: &[Failure
             Some(Target::File(path)) => !path.exists(),
             Some(Target::Runner(_)) => session.notes().record().gitlab.owned().is_none(),
             Some(Target::Commit(_)) => session.notes().record().gitlab.commit.is_none(),
+            Some(Target::Vm(_)) => session.notes().record().vm.is_none(),
             Some(Target::TemporaryBinding(_)) => continue,
             None => false,
         };

@@ -22,7 +22,7 @@ pub async fn upgrade(outside: &mut Outside<'_>) -> Result<Ended> {
         known = outside.settings().await?;
     }
     let is_own = known.1.as_ref().is_some_and(|record| record.gitlab.owned().is_some());
-    if known.1.is_some() && known.0.host.is_none() {
+    if known.1.is_some() && known.0.host.is_none() && !known.0.create_vm {
         let version = &known.0.runner_version.value;
         return Err(Failure::new(Id::MissingInput, "upgrade needs the host: set --host [USER@]HOST[:PORT]")
             .hint((
@@ -30,8 +30,9 @@ pub async fn upgrade(outside: &mut Outside<'_>) -> Result<Ended> {
                 Command::outrigger(format!("setup --runner-version {version}")),
             )));
     }
-    let is_part = |part| matches!(part, Some(Part::Script | Part::Host));
-    let selection: Vec<_> = STEPS.iter().copied().filter(|step| is_part(step.info().part)).collect();
+    let is_part = |part| matches!(part, Some(Part::Script | Part::Vm | Part::Host));
+    let mut selection: Vec<_> = STEPS.iter().copied().filter(|step| is_part(step.info().part)).collect();
+    selection.retain(|step| step.info().part != Some(Part::Vm) || known.0.create_vm);
     let needs = Needs { again: is_own, upgrade: true, ..setup::needs(&selection) };
     carry_out(outside, selection, needs, known).await
 }

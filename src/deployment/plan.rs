@@ -54,6 +54,8 @@ pub enum Target {
     Runner(u64),
     /// outrigger's commit of the pipeline file, with its SHA.
     Commit(String),
+    /// The instance with this name.
+    Vm(String),
 }
 
 impl Target {
@@ -67,6 +69,7 @@ impl Target {
             Target::File(path) => of("File", path.display().to_string()),
             Target::Runner(id) => of("Runner", id.to_string()),
             Target::Commit(sha) => of("Commit", sha.clone()),
+            Target::Vm(name) => of("Vm", name.clone()),
         }
     }
 }

@@ -199,6 +199,49 @@ pub struct Delivery {
     pub undoes: bool,
 }
 
+/// The instance of create-vm, by what is needed to find it again and to know it. Written before it is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    /// Number of the AWS account.
+    pub account: String,
+    pub region: String,
+    pub name: String,
+    /// Random hex digits of its creation, also in a tag of the instance; only this record has them.
+    pub nonce: String,
+    /// ARN; empty until the instance was seen.
+    #[serde(default)]
+    pub arn: String,
+    /// Public IPv4 address; empty until it has one.
+    #[serde(default)]
+    pub address: String,
+    pub zone: String,
+    pub image: String,
+    pub size: String,
+    /// Price of a month in US cents.
+    pub cents: u64,
+    /// A port may be open that is to be closed again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
+    /// Name of the static IP that create-vm allocated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub static_ip: String,
+}
+
+impl Vm {
+    /// Its price, such as `7 USD a month`.
+    pub fn price(&self) -> String {
+        price(self.cents)
+    }
+}
+
+/// A monthly price in words.
+pub fn price(cents: u64) -> String {
+    match cents % 100 {
+        0 => format!("{} USD a month", cents / 100),
+        rest => format!("{}.{rest:02} USD a month", cents / 100),
+    }
+}
+
 /// The record of a deployment. Unknown fields are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -253,6 +296,9 @@ pub struct Record {
     /// The script that was sent to the host and whose end was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// The instance of create-vm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Vm>,
     /// By which the host knows this machine's reservations; empty before the first one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reserver: String,
@@ -363,7 +409,11 @@ impl Record {
     /// Whether it names something that was created, or may have been.
     pub fn names_something(&self) -> bool {
         let in_gitlab = !self.gitlab.is_empty() || self.gitlab.given || self.gitlab.commit.is_some();
-        in_gitlab || !self.objects.is_empty() || !self.intents.is_empty() || self.script_path.is_some()
+        in_gitlab
+            || !self.objects.is_empty()
+            || !self.intents.is_empty()
+            || self.script_path.is_some()
+            || self.vm.is_some()
     }
 
     /// The uid recorded for an object.

@@ -17,6 +17,8 @@ pub enum Part {
     Runner,
     /// Writes the launch script.
     Script,
+    /// Makes the VM.
+    Vm,
     /// Runs the launch script on the host.
     Host,
     /// Deletes a cluster token that was replaced.

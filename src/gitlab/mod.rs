@@ -1,4 +1,4 @@
-//! The client of GitLab's REST API, and the only user of reqwest.
+//! The client of GitLab's REST API.
 //!
 //! The token is sent to one host: a redirect is followed only for a moved project on the same origin, and only the
 //! query of a page's `Link` header is used.

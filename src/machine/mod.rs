@@ -6,6 +6,7 @@ pub mod config_entry;
 pub mod global_section;
 pub mod install;
 pub mod launch_script;
+pub mod lightsail;
 pub mod placement;
 pub mod proxy;
 pub mod runner_config;
@@ -15,6 +16,7 @@ pub mod ssh;
 pub mod target;
 pub mod uninstall;
 pub mod view;
+pub mod vm;
 
 pub use config_entry::Entry;
 pub use global_section::GlobalSection;

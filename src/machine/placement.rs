@@ -18,6 +18,9 @@ pub struct Placement {
 /// Derives the placement. A recorded setting that the target does not support is ignored; a given one fails with
 /// OR0202 (exit 2).
 pub fn placement(settings: &Settings) -> Result<Placement> {
+    if settings.create_vm {
+        return Ok(Placement { target: &target::MADE, separate: true, lock_metadata: false });
+    }
     let target = target::of(*settings.target);
     let name = target.name;
     let refuse = |flag: &str, why: &str, instead: &str| {

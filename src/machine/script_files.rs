@@ -205,7 +205,7 @@ pub fn undo_lines(run: &Run, notes: &Notes) -> Result<Vec<Line<PathBuf>>> {
         secrets_file::is_ours(text, deployment)
     })?);
     // With a host, run-script undoes the changes there.
-    if notes.script_digest().is_some() && run.settings.host.is_none() {
+    if notes.script_digest().is_some() && run.settings.host.is_none() && notes.record().vm.is_none() {
         lines.push(machine_line(run, notes));
     }
     Ok(lines)

@@ -28,6 +28,8 @@ pub enum Delivery {
     EveryBoot,
     /// The user copies it to a running host and runs it.
     Copy,
+    /// outrigger runs it over SSH on a VM that it has made for this.
+    Deliver,
 }
 
 /// A place where a launch script can run.
@@ -140,6 +142,18 @@ pub static TARGETS: &[Target] = &[
     },
 ];
 
+/// The VM of `--create-vm`: its script is that of a VM of its own, and no user data.
+pub static MADE: Target = Target {
+    name: "lightsail",
+    title: "Amazon Lightsail",
+    field: "script",
+    delivery: Delivery::Deliver,
+    readers: "you and root on the VM; the files on this disk are removed when it has run",
+    metadata: false,
+    no_lock: Some("the script is not in the metadata service"),
+    ..CLOUD
+};
+
 /// The target of a setting.
 pub fn of(place: Place) -> &'static Target {
     &TARGETS[place as usize]
@@ -163,6 +177,7 @@ impl Target {
             Delivery::FirstBoot | Delivery::CloudConfig => "once, at first boot",
             Delivery::EveryBoot => "at every boot",
             Delivery::Copy => "when you run it",
+            Delivery::Deliver => "over SSH, when the VM is there",
         }
     }
 

@@ -2,18 +2,23 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow::{Break, Continue};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+use super::lightsail::{Api, Identity, Instance, Writer};
 use super::ssh::{ALIAS, Ended, Login, Place, Said, Ssh, VARIABLES};
+use super::vm;
 use crate::base::error::{Command, Failure, Hint, Id, Result};
 use crate::base::event::{Event, Reporter};
+use crate::base::files::Intake;
 use crate::base::job_log::Log;
 use crate::base::request::Limits;
 use crate::base::secret::Secret;
+use crate::base::wait::{self, Pace};
 use crate::base::{files, message};
 use crate::deployment::notes::{Notes, Writable};
 use crate::deployment::record;
@@ -139,6 +144,18 @@ impl Facts {
     }
 }
 
+/// Those of [`VARIABLES`] that are set.
+pub(super) fn ssh_variables(env: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), env.get(*name)?.clone()))).collect()
+}
+
+/// The files of a login, for as long as it is used.
+enum LoginFiles {
+    None,
+    Pins(#[expect(dead_code, reason = "removed when it is dropped")] files::Temporary),
+    Vm(#[expect(dead_code, reason = "removed when it is dropped")] vm::Key),
+}
+
 /// Looks at the host.
 pub struct View {
     pub run: Rc<Run>,
@@ -150,6 +167,14 @@ pub struct View {
     facts: OnceCell<Facts>,
     /// Scripts sent to the host.
     delivered: Cell<usize>,
+    /// The whole environment.
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) intake: Rc<Intake>,
+    pub(super) aws: OnceCell<(Api, Identity)>,
+    pub(super) vm_seen: OnceCell<Option<Instance>>,
+    pub(super) aws_hand: std::cell::OnceCell<Writer>,
+    /// This run has opened the VM's port.
+    pub(super) door: Cell<bool>,
 }
 
 impl View {
@@ -158,7 +183,7 @@ impl View {
         run: Rc<Run>,
         notes: Rc<Notes>,
         limits: Limits,
-        progress: Rc<dyn Reporter>,
+        (progress, intake): (Rc<dyn Reporter>, Rc<Intake>),
         env: &BTreeMap<String, String>,
         interactive: bool,
     ) -> Self {
@@ -167,33 +192,49 @@ impl View {
         let ssh = host.map(|host| Ssh {
             login: Login { host, options: settings.ssh_options.clone(), keys: settings.host_keys.clone() },
             known_hosts: None,
-            env: VARIABLES
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), env.get(*name)?.clone())))
-                .collect(),
+            env: ssh_variables(env),
             interactive,
+            made: None,
         });
-        Self { run, notes, limits, progress, ssh, facts: OnceCell::new(), delivered: Cell::new(0) }
+        Self {
+            run,
+            notes,
+            limits,
+            progress,
+            ssh,
+            facts: OnceCell::new(),
+            delivered: Cell::new(0),
+            env: env.clone(),
+            intake,
+            aws: OnceCell::new(),
+            vm_seen: OnceCell::new(),
+            aws_hand: std::cell::OnceCell::new(),
+            door: Cell::new(false),
+        }
     }
 
-    /// The host as it was given; `None` without `--host`.
-    pub fn host(&self) -> Option<&Host> {
-        self.ssh.as_ref().map(|ssh| &ssh.login.host)
+    /// The host as it was given, or the name of the VM; `None` without `--host` and `--create-vm`.
+    pub fn host(&self) -> Option<String> {
+        self.vm().or_else(|| self.ssh.as_ref().map(|ssh| ssh.login.host.to_string()))
     }
 
-    /// ssh with the file of pinned keys, if there are any. The file is removed when it is dropped.
-    fn ssh(&self) -> Result<(Ssh, Option<files::Temporary>)> {
+    /// ssh with its files, which are removed when they are dropped. The login on a VM is for a few minutes.
+    async fn ssh(&self) -> Result<(Ssh, LoginFiles)> {
+        if self.vm().is_some() {
+            let (ssh, key) = self.key().await?;
+            return Ok((ssh, LoginFiles::Vm(key)));
+        }
         let mut ssh = self.ssh.clone().ok_or_else(|| {
             Failure::new(Id::MissingInput, "the host is not set").hint("set --host [USER@]HOST[:PORT]")
         })?;
         if ssh.login.keys.is_empty() {
-            return Ok((ssh, None));
+            return Ok((ssh, LoginFiles::None));
         }
         let keys = ssh.login.keys.iter();
         let lines = keys.map(|key| format!("{ALIAS} {key}\n")).collect::<Vec<_>>().concat();
         let file = files::temporary(lines.as_bytes())?;
         ssh.known_hosts = Some(file.path().display().to_string());
-        Ok((ssh, Some(file)))
+        Ok((ssh, LoginFiles::Pins(file)))
     }
 
     /// What is on the host; asked once per run. Fails with OR0807 (exit 8) if it cannot be reached, OR0351 (exit 3) and
@@ -203,8 +244,26 @@ impl View {
     }
 
     async fn look_now(&self) -> Result<Facts> {
-        let (ssh, _pins) = self.ssh()?;
-        let host = &ssh.login.host;
+        let Some(vm) = self.vm() else { return self.look_once().await };
+        self.limits.deadline.extend(self.run.settings.wait);
+        // A new VM refuses logins until its first start is over.
+        let seen = wait::until(
+            Pace::new(&self.limits, 1000, 5000).within(self.run.settings.wait),
+            |_, waited| self.progress.waiting("run-script", &format!("the login on {vm}"), waited),
+            async || match self.look_once().await {
+                Ok(facts) => Ok(Break(facts)),
+                Err(failure) if matches!(failure.id, Id::SshDenied | Id::SshUnreachable) => {
+                    Ok(Continue(failure))
+                }
+                Err(failure) => Err(failure),
+            },
+        );
+        seen.await?
+    }
+
+    async fn look_once(&self) -> Result<Facts> {
+        let (ssh, _files) = self.ssh().await?;
+        let host = ssh.name();
         let nonce = record::random_hex(16)?;
         let place = Place { deployment: &self.run.names.deployment, nonce: &nonce, reserver: "" };
         let settings = &self.run.settings;
@@ -316,9 +375,9 @@ impl Heard {
 }
 
 impl Hand {
-    /// Number of scripts sent.
+    /// Number of scripts sent, and of changing requests to AWS.
     pub fn mutations(&self) -> usize {
-        self.delivered.get()
+        self.delivered.get() + self.aws_hand.get().map_or(0, Writer::mutations)
     }
 
     /// Reserves the host for this run's script, before the token that it uses now ends.
@@ -326,6 +385,11 @@ impl Hand {
     /// # Errors
     /// As [`View::look`]; OR0602 if another script runs there or is about to.
     pub async fn reserve(&self) -> Result<()> {
+        // Nothing can be in the way on a VM that is still to be made.
+        if self.vm().is_some() && self.instance().await?.is_none() {
+            return Ok(());
+        }
+        self.enter().await?;
         let facts = self.look().await?;
         let access = facts.access;
         // A script of an earlier run is let end; how, does not matter for what comes now.
@@ -336,8 +400,8 @@ impl Hand {
         {
             return Err(failure);
         }
-        let (ssh, _pins) = self.ssh()?;
-        let host = ssh.login.host.to_string();
+        let (ssh, _files) = self.ssh().await?;
+        let host = ssh.name();
         if self.notes.record().reserver.is_empty() {
             let reserver = record::random_hex(16)?;
             self.journal.write(|record| record.reserver = reserver)?;
@@ -376,7 +440,7 @@ impl Hand {
         undoes: bool,
     ) -> Result<Delivered> {
         let access = self.look().await?.access;
-        let (ssh, _pins) = self.ssh()?;
+        let (ssh, _files) = self.ssh().await?;
         let (nonce, reserver) = (record::random_hex(16)?, self.notes.record().reserver.clone());
         let delivery = record::Delivery { nonce: nonce.clone(), undoes };
         self.journal.write(|record| record.delivery = Some(delivery))?;
@@ -394,7 +458,7 @@ impl Hand {
             }
         }
         heard.first = ended.said;
-        self.follow(&ssh, access, &nonce, heard).await
+        self.follow(access, &nonce, heard).await
     }
 
     /// Follows a script that an earlier run of outrigger delivered and that still runs.
@@ -403,14 +467,13 @@ impl Hand {
     /// As [`Self::deliver`].
     pub async fn resume(&self, nonce: &str) -> Result<Delivered> {
         let access = self.look().await?.access;
-        let (ssh, _pins) = self.ssh()?;
         self.delivered.set(self.delivered.get() + 1);
-        self.follow(&ssh, access, nonce, Heard { confirmed: true, ..Heard::default() }).await
+        self.follow(access, nonce, Heard { confirmed: true, ..Heard::default() }).await
     }
 
     /// Connects again until the end was heard.
-    async fn follow(&self, ssh: &Ssh, access: Access, nonce: &str, mut heard: Heard) -> Result<Delivered> {
-        let host = ssh.login.host.to_string();
+    async fn follow(&self, access: Access, nonce: &str, mut heard: Heard) -> Result<Delivered> {
+        let host = self.host().unwrap_or_default();
         let begun = Instant::now();
         let until = begun + self.run.settings.wait;
         // It comes on top of the time of the run.
@@ -447,7 +510,9 @@ impl Hand {
             // What a login prints comes first.
             heard.started = false;
             let program = Secret::new(place.resume(heard.bytes)?);
-            last = self.connect(ssh, access, &program, nonce, &mut heard).await?.said;
+            // Anew for each connection: the key for a VM ends soon.
+            let (ssh, _files) = self.ssh().await?;
+            last = self.connect(&ssh, access, &program, nonce, &mut heard).await?.said;
         }
         self.judge(&host, nonce, heard)
     }
@@ -460,7 +525,7 @@ impl Hand {
         nonce: &str,
         heard: &mut Heard,
     ) -> Result<Ended> {
-        let host = ssh.login.host.name.clone();
+        let host = ssh.job();
         heard.connections += 1;
         let run = ssh.run(access.command(), program, nonce, |said| heard.take(said, &*self.progress, &host));
         let timed = tokio::time::timeout(self.run.settings.wait, run);

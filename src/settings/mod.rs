@@ -13,6 +13,7 @@ mod schema;
 mod table;
 mod value;
 mod view;
+pub mod vm;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +29,7 @@ pub use resolve::{Draft, Problems, Remembered, draft, field_of_flag, missing_fai
 pub use row::{Group, Kind, Row};
 pub use schema::schema;
 pub use table::*;
-pub use value::{CacheType, InstallMethod, Output, Place, PodSecurity, Reissue, Risk, Secrets};
+pub use value::{CacheType, InstallMethod, Output, Place, PodSecurity, PolicyPhase, Reissue, Risk, Secrets};
 pub use view::{Missing, Need};
 
 /// The source of a value.

@@ -9,7 +9,7 @@ use clap::ArgMatches;
 use super::resolve::{Problems, Reader};
 use super::row::Group::{Connection, Consent, Output, Run};
 use super::row::{Group, Row, Spelling, spelled, table};
-use super::value::{One, Output as Format, Shape, Values};
+use super::value::{One, Output as Format, PolicyPhase, Shape, Values};
 use super::{Source, check, table::SETTINGS};
 
 table! {
@@ -56,12 +56,18 @@ table! {
         "", Consent, "The recorded GitLab is permanently unavailable: remove its objects from the record";
     host_gone: bool,
         "", Consent, "The runner's host no longer exists: do not connect to it";
+    vm_gone: bool,
+        "", Consent, "The VM no longer exists, or its AWS account is closed: do not ask AWS";
+    print_policy: Option<PolicyPhase>,
+        "PHASE", Run, "Print the least IAM policy for this phase as JSON, and change nothing";
     revert_pipeline: bool,
         "", Run, "Revert outrigger's commit of the pipeline file, unless the file has changed since";
     if_within: Option<Duration> => check::positive,
         "DURATION", Run, "Only if the token expires within this time; else exit 0 and write nothing";
     now: bool,
         "", Run, "Do not wait for running jobs";
+    machine: bool,
+        "", Run, "Also look inside the VM of --create-vm: its port 22 is open for that time";
     ignore_not_found: bool,
         "", Run, "Exit 0 if there is no such deployment";
     keep_namespaces: bool,

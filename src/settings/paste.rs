@@ -127,7 +127,7 @@ impl Completion {
             (Aim::Elsewhere, _) => false,
             (_, "kubeconfig" | "context" | "as" | "asGroups") => in_cluster,
             (_, "anchorUid") => in_cluster && self.recorded.is_empty(),
-            (_, "timeout" | "requestTimeout") => again,
+            (_, "timeout" | "requestTimeout" | "sshFrom") => again,
             (_, key) if !(self.takes)(subcommand, key) => false,
             (_, "runnerTokenFile" | "legacyRegistrationTokenFile" | "runnerTokenOut") if only_looks => false,
             _ if matches!(row.group, Group::Consent | Group::Run) => again,

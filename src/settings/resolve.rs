@@ -11,9 +11,9 @@ use super::file::{self, FileValues, split};
 use super::options::OPTIONS;
 use super::row::{Group, Kind, Row};
 use super::table::SETTINGS;
-use super::value::{Place, Reissue, Shape, Values};
+use super::value::{Place, Reissue, Secrets, Shape, Values};
 use super::view::{Missing, listed};
-use super::{Inputs, Settings, Source, Sourced};
+use super::{Inputs, Settings, Source, Sourced, vm};
 use crate::base::error::{Command, Failure, Field, Id, Result};
 use crate::base::text::count;
 
@@ -298,6 +298,7 @@ impl<'a> Reader<'a> {
         self.pairs("--namespace-annotation", &mut settings.namespace_annotations);
         self.at_most_one_runner(settings);
         self.host(settings);
+        self.vm(settings);
         self.at_most_one_stdin(file, settings);
     }
 
@@ -369,6 +370,71 @@ impl<'a> Reader<'a> {
         }
         if settings.script.as_ref().is_some_and(|script| script.value.as_os_str() == "-") {
             self.problem("--script", "-", "cannot be used with --host, which needs a file");
+        }
+    }
+
+    /// `--create-vm` makes the machine for the launch script of Lightsail, with its secrets in a file of their own.
+    fn vm(&mut self, settings: &mut Settings) {
+        for (flag, list) in [("--ssh-from", &settings.ssh_from), ("--ssh-after", &settings.ssh_after)] {
+            if let Some(word) = list.iter().find(|word| [vm::ANYWHERE, vm::NONE].contains(&word.as_str()))
+                && list.len() > 1
+            {
+                self.problem(flag, word, "cannot be used with others");
+            }
+        }
+        if !settings.create_vm {
+            for row in SETTINGS.iter().filter(|row| row.group == Group::Vm && row.key != "vmArn") {
+                // In the environment they may be meant for other programs or deployments.
+                if settings.view(row.key).is_some_and(|(_, source)| matches!(source, Source::Flag(_))) {
+                    self.problems.push((row.dashed.to_owned(), "is only for --create-vm".to_owned()));
+                }
+            }
+            return;
+        }
+        if let Some(host) = &settings.host {
+            let is_recorded = settings.sources.get("createVm").is_some_and(Source::is_remembered);
+            let (label, why) = if host.source.is_remembered() {
+                let host = escaped(&host.value);
+                (
+                    "--create-vm",
+                    format!("cannot be used: the runner is recorded on --host {host}; teardown first"),
+                )
+            } else if is_recorded {
+                (
+                    "--host",
+                    "cannot be used: the runner is recorded on a VM of --create-vm; teardown first"
+                        .to_owned(),
+                )
+            } else {
+                ("--create-vm", format!("cannot be used with --host {}", escaped(&host.value)))
+            };
+            self.problems.push((label.to_owned(), why));
+        }
+        if settings.target.value != Place::Lightsail {
+            if matches!(settings.target.source, Source::Flag(_) | Source::Environment(_) | Source::File(_)) {
+                let why = "cannot be used with --create-vm, which is for lightsail";
+                self.problem("--target", &settings.target.value.to_string(), why);
+            } else {
+                settings.target = Sourced::new(Place::Lightsail, settings.target.source.clone());
+            }
+        }
+        if settings
+            .secrets
+            .as_ref()
+            .is_some_and(|how| how.value == Secrets::Inline && !how.source.is_remembered())
+        {
+            let why = "cannot be used with --create-vm: no secret is in the instance's user data";
+            self.problem("--secrets", "inline", why);
+        }
+        if settings.script.as_ref().is_some_and(|script| script.value.as_os_str() == "-") {
+            self.problem("--script", "-", "cannot be used with --create-vm, which needs a file");
+        }
+        if settings.lock_metadata
+            && settings.sources.get("lockMetadata").is_some_and(|source| !source.is_remembered())
+        {
+            let why =
+                "is not needed with --create-vm: the instance has no user data, and tokens are required";
+            self.problems.push(("--lock-metadata".to_owned(), why.to_owned()));
         }
     }
 

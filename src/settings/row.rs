@@ -29,6 +29,8 @@ pub enum Group {
     Cluster,
     Runner,
     Machine,
+    /// The VM that create-vm makes.
+    Vm,
     /// Read from the command line only, and never recorded.
     Consent,
     Run,
@@ -43,6 +45,7 @@ impl Group {
             Group::Cluster => "Cluster",
             Group::Runner => "GitLab and runner",
             Group::Machine => "Runner machine",
+            Group::Vm => "VM on Amazon Lightsail",
             Group::Consent => "Consent",
             Group::Run => "Run",
         }

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::resolve::Reader;
-use super::row::Group::{Cluster, Connection, Consent, Machine, Run, Runner};
+use super::row::Group::{Cluster, Connection, Consent, Machine, Run, Runner, Vm};
 use super::row::{Row, Spelling, spelled, table};
 use super::value::{
     CacheType, InstallMethod, LogLevel, One, Place, PodSecurity, PullPolicy, Reissue, Risk, Secrets, Shape,
     Values,
 };
-use super::{Source, Sourced, check, host, metadata};
+use super::{Source, Sourced, check, host, metadata, vm};
 
 /// The version of gitlab-runner to install.
 pub const DEFAULT_RUNNER_VERSION: &str = "19.4.1";
@@ -185,6 +185,32 @@ table! {
             .lines().recorded();
     ssh_options as "ssh-option": Vec<String> => host::ssh_option,
         "KEY=VALUE", Machine, "Option of ssh for --host, such as IdentityFile or ProxyJump; may be repeated".lines().recorded();
+    create_vm: bool,
+        "", Vm, "Make an Amazon Lightsail instance and run the launch script there, over SSH"
+            .long("By AWS's API, with your credentials. The instance gets no user data: the script and its secrets go over SSH, \
+                with the key and the host keys that AWS tells. Port 22 is open only while the script is delivered.").recorded();
+    vm_region: Option<Sourced<String>> => vm::region,
+        "REGION", Vm, "AWS region of the instance [default: AWS's settings]".recorded();
+    vm_zone: Option<Sourced<String>> => vm::zone,
+        "ZONE", Vm, "Availability zone [default: the region's first]".recorded();
+    vm_image: Option<Sourced<String>> => vm::id,
+        "BLUEPRINT", Vm, "Lightsail blueprint [default: Ubuntu 24.04, else Debian 12]".recorded();
+    vm_size: Option<Sourced<String>> => vm::id,
+        "BUNDLE", Vm, "Lightsail bundle [default: the cheapest with 1 GB and an IPv4 address]".recorded();
+    vm_static_ip: bool,
+        "", Vm, "Attach a static IP, so that a stop and start keeps the address".recorded();
+    vm_arn: Option<Sourced<String>> => vm::arn,
+        "ARN", Vm, "ARN of the deployment's instance, for a machine without a record";
+    ssh_from: Vec<String> => vm::source,
+        "CIDR,…", Vm, "Where port 22 may be reached from while the script is delivered [default: anywhere]";
+    ssh_after: Vec<String> => vm::after,
+        "CIDR,…", Vm, "Where port 22 may be reached from afterwards: none, console or networks [default: none]"
+            .long("console is the SSH of Lightsail's console.").recorded();
+    aws_profile: Option<Sourced<String>> => check::text,
+        "NAME", Vm, "Profile of AWS's configuration; no other credentials are tried"
+            .also(&["AWS_PROFILE"]).recorded();
+    aws_metadata: bool,
+        "", Vm, "Take AWS credentials from the metadata service of the machine that outrigger runs on".recorded();
     target: Sourced<Place> = if host.is_some() { Place::Ssh } else { Place::default() },
         "PLACE", Machine, "Where the launch script runs [default: lightsail]".recorded();
     secrets: Option<Sourced<Secrets>>,
@@ -207,7 +233,8 @@ table! {
                 lifetime: accept a token with a lifetime shortened by the cluster\n\
                 temporary-edit: temporarily give yourself `edit` in an existing namespace, if needed to create the Role\n\
                 generated: delete the deployment's namespaces together with objects that controllers recreate in them\n\
-                unseen-host: the script with the new cluster token has run on the host; the old token is deleted")
+                unseen-host: the script with the new cluster token has run on the host; the old token is deleted\n\
+                unreachable-endpoint: make a VM although the API server's address is only reachable from a private network")
             .aliases(&[
                 ("accept-shared-namespace", "shared-namespace"),
                 ("accept-lifetime", "lifetime"),
@@ -276,8 +303,9 @@ mod tests {
             // They locate the record.
             "deployment",
             "state-dir",
-            // It replaces a record.
+            // They replace a record.
             "anchor-uid",
+            "vm-arn",
             // Options of one run.
             "as",
             "as-group",
@@ -287,6 +315,7 @@ mod tests {
             "run-pipeline",
             "wait",
             "reissue",
+            "ssh-from",
             // Files that contain secrets.
             "runner-token-file",
             "runner-token-out",

@@ -85,6 +85,15 @@ fn samples(row: &Row) -> [&'static str; 4] {
         ],
         ("hostKeys", _) => ["ssh-rsa AAAA1", "ssh-rsa AAAA2", "ssh-rsa AAAA3", "ssh-rsa AAAA4"],
         ("sshOptions", _) => ["User=a", "User=b", "User=c", "User=d"],
+        ("vmRegion", _) => ["eu-west-1", "eu-west-2", "eu-west-3", "eu-north-1"],
+        ("vmZone", _) => ["eu-west-1a", "eu-west-1b", "eu-west-1c", "eu-west-1d"],
+        ("vmArn", _) => [
+            "arn:aws:lightsail:eu-west-1:123456789012:Instance/1",
+            "arn:aws:lightsail:eu-west-1:123456789012:Instance/2",
+            "arn:aws:lightsail:eu-west-1:123456789012:Instance/3",
+            "arn:aws:lightsail:eu-west-1:123456789012:Instance/4",
+        ],
+        ("sshFrom" | "sshAfter", _) => ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"],
         ("anchorUid", _) => ["uid-0001", "uid-0002", "uid-0003", "uid-0004"],
         ("namespaceLabels" | "namespaceAnnotations", _) => ["a/k=1", "k=2", "k=3", "k=4"],
         _ => ["v1", "v2", "v3", "v4"],
@@ -135,6 +144,9 @@ fn every_setting_follows_the_precedence() {
             }
             if ["hostKeys", "sshOptions"].contains(&row.key) {
                 args.extend(["--host", "vm"]);
+            }
+            if row.group == super::Group::Vm && row.key != "createVm" {
+                args.push("--create-vm");
             }
             let settings = run(&args, &env, file, recorded)
                 .unwrap_or_else(|f| panic!("{}: {f} {:?}", row.key, f.details));
@@ -597,6 +609,27 @@ fn zero_removes_a_recorded_lifetime() {
 }
 
 /// What depends on an invalid host is not refused for its absence.
+#[test]
+fn a_host_and_a_vm_exclude_each_other() {
+    let why = |args: &[&str], recorded: &[(&str, &[&str])]| {
+        let failure = run(args, &Env::new(), None, recorded).expect_err("refused");
+        failure.details.iter().map(|(label, why)| format!("{label} {why}")).collect::<Vec<_>>().concat()
+    };
+    assert_eq!(why(&["--create-vm", "--host", "vm"], &[]), "--create-vm cannot be used with --host \"vm\"");
+    let host: &[(&str, &[&str])] = &[("host", &["vm"])];
+    assert!(why(&["--create-vm"], host).contains("recorded on --host \"vm\"; teardown first"));
+    let made: &[(&str, &[&str])] = &[("createVm", &["true"])];
+    assert!(why(&["--host", "vm"], made).contains("recorded on a VM of --create-vm; teardown first"));
+    for flags in [["--secrets", "inline"], ["--target", "ec2"], ["--script", "-"]] {
+        assert!(why(&[&["--create-vm"], &flags[..]].concat(), &[]).starts_with(flags[0]), "{flags:?}");
+    }
+    assert!(why(&["--vm-size", "micro_3_0"], &[]).contains("is only for --create-vm"));
+    assert!(
+        why(&["--create-vm", "--ssh-from", "anywhere,10.0.0.0/8"], &[])
+            .contains("cannot be used with others")
+    );
+}
+
 #[test]
 fn an_invalid_host_is_refused_once() {
     let refused = |args: &[&str]| {

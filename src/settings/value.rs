@@ -257,6 +257,16 @@ choices! {
         TemporaryEdit = "temporary-edit",
         Generated = "generated",
         UnseenHost = "unseen-host",
+        UnreachableEndpoint = "unreachable-endpoint",
+    }
+    /// The calls of AWS that a policy allows.
+    PolicyPhase {
+        /// To make the instance and run the script there.
+        Create = "create",
+        /// For status, and to run a script there again.
+        Operate = "operate",
+        /// For teardown.
+        Remove = "remove",
     }
     /// The output format.
     #[derive(Default)]

@@ -93,6 +93,8 @@ pub struct Forecast {
     /// The pipeline file will be committed.
     pub commit: bool,
     pub script: Option<Script>,
+    /// The VM will be made.
+    pub vm_is_new: bool,
 }
 
 /// What launch-script decided.
@@ -116,6 +118,7 @@ impl Forecast {
         }
         self.tags_announced |= other.tags_announced;
         self.commit |= other.commit;
+        self.vm_is_new |= other.vm_is_new;
         self.script = self.script.take().or_else(|| other.script.clone());
     }
 }
@@ -201,6 +204,8 @@ impl<U> From<String> for Outcome<U> {
 pub enum Milestone {
     /// The Role and its binding exist.
     RoleGranted,
+    /// The launch script has run on the VM.
+    ScriptDelivered,
 }
 
 /// Whether a step can print its product.

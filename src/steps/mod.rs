@@ -9,6 +9,7 @@ pub mod contract;
 mod create_namespaces;
 mod create_role;
 mod create_runner;
+mod create_vm;
 mod dry_runs;
 mod extract_ca;
 mod issue_token;
@@ -27,6 +28,7 @@ use crate::cluster::deletion;
 use crate::deployment::object::{Object, Ref};
 use crate::deployment::ownership::{self, Owner};
 use crate::deployment::plan::{Decision, Line, Target};
+use crate::deployment::run::Part;
 use contract::{AnyStep, Deciding};
 
 /// In the article's order.
@@ -39,6 +41,7 @@ pub static STEPS: &[&dyn AnyStep] = &[
     &issue_token::IssueToken,
     &create_runner::CreateRunner,
     &launch_script::LaunchScript,
+    &create_vm::CreateVm,
     &run_script::RunScript,
     &retire_token::RetireToken,
     &commit_pipeline::CommitPipeline,
@@ -57,6 +60,23 @@ pub fn with_pulled_in(step: &'static dyn AnyStep) -> Vec<&'static dyn AnyStep> {
         other.info().name == info.name || part.is_some_and(|part| info.pulls_in.contains(&part))
     };
     STEPS.iter().copied().filter(belongs).collect()
+}
+
+/// Whether the launch script has to run on the VM, whose inside is not looked at for this.
+fn is_delivery_due(d: &Deciding<'_>) -> bool {
+    let record = d.notes.record();
+    let written = d.forecast.script.as_ref().is_some_and(|script| script.is_written);
+    let is_asked = d.run.includes(Part::Host);
+    let is_named = record.vm.is_none() && d.run.settings.vm_arn.is_some();
+    let is_new = !is_named && record.vm.as_ref().is_none_or(|vm| vm.arn.is_empty());
+    is_asked
+        && (written
+            || is_new
+            || d.forecast.vm_is_new
+            || record.script_due
+            || record.delivery.is_some()
+            || d.run.is_for_running_machine()
+            || d.notes.slots().next.is_some())
 }
 
 /// Deletes the object with this uid.

@@ -15,7 +15,10 @@ use crate::machine::uninstall::Uninstall;
 use crate::machine::view::{Access, Delivered, Facts, locked};
 use crate::machine::{script_files, secrets_file};
 use crate::settings::{Need, Settings, Source, check};
-use crate::steps::contract::{Decided, Deciding, Info, Outcome, Purpose, Reads, Rollback, Step, Writes};
+use crate::steps::contract::{
+    Decided, Deciding, Info, Milestone, Outcome, Purpose, Reads, Rollback, Step, Writes,
+};
+use crate::steps::is_delivery_due;
 
 pub struct RunScript;
 
@@ -58,10 +61,12 @@ impl Step for RunScript {
          connection harms nothing. Its progress is shown as it comes. Then it waits until GitLab has seen the runner from \
          this host, and removes the script and its secrets from this disk, unless --script names their place. teardown \
          runs the script that undoes it the same way.",
-        keys: &["host", "hostKeys", "sshOptions", "script", "wait"],
+        keys: &["host", "hostKeys", "sshOptions", "createVm", "sshFrom", "script", "wait"],
         gitlab: Need::Optional,
         part: Some(Part::Host),
-        is_wanted: |settings, _| settings.host.is_some(),
+        pulls_in: &[Part::Vm],
+        is_wanted: |settings, _| settings.host.is_some() || settings.create_vm,
+        reaches: Some(Milestone::ScriptDelivered),
         undo_needs_cluster: false,
         ..Info::DEFAULT
     };
@@ -70,7 +75,8 @@ impl Step for RunScript {
     type Undo = Uninstalled;
 
     async fn observe(&self, r: Reads<'_>, why: Purpose) -> Result<Seen> {
-        let Some(host) = r.machine.host().map(ToString::to_string) else {
+        let Some(host) = r.machine.host().filter(|_| why != Purpose::Teardown || r.machine.vm().is_none())
+        else {
             if why == Purpose::Teardown {
                 return Ok(Seen { host: String::new(), facts: None, exists: false, asks_gitlab: false });
             }
@@ -79,13 +85,15 @@ impl Step for RunScript {
             );
         };
         let gone = why == Purpose::Teardown && r.run.options.host_gone;
-        let facts = if gone { None } else { Some(r.machine.look().await?.clone()) };
+        // A VM's port is closed until create-vm has opened it.
+        let is_closed = !r.machine.is_open();
+        let facts = if gone || is_closed { None } else { Some(r.machine.look().await?.clone()) };
         let asks_gitlab = r.gitlab.is_connected() && !r.notes.record().gitlab.given;
         Ok(Seen { host, facts, exists: r.run.script_path().exists(), asks_gitlab })
     }
 
     fn decide(&self, d: &Deciding<'_>, seen: &Seen) -> Decided<Act> {
-        let Some(facts) = &seen.facts else { return Decided::lines(Vec::new()) };
+        let Some(facts) = &seen.facts else { return closed(d, &seen.host).into() };
         if let Some(failure) = unusable(&seen.host, facts) {
             return Line::refuse(failure).into();
         }
@@ -212,8 +220,15 @@ impl Step for RunScript {
         line.about(Target::File(path)).into()
     }
 
+    fn within(&self, act: &Act, announced: &[Act]) -> bool {
+        match act {
+            Act::Run | Act::Follow { .. } => !announced.is_empty(),
+            Act::Upgrade => announced.iter().any(|act| matches!(act, Act::Upgrade)),
+        }
+    }
+
     async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Uninstalled>> {
-        let host = w.machine.host().map(ToString::to_string).unwrap_or_default();
+        let host = w.machine.host().unwrap_or_default();
         if matches!(act, Act::Upgrade) {
             return Ok(upgrade(w, &host).await?.into());
         }
@@ -269,7 +284,7 @@ impl Step for RunScript {
     }
 
     async fn undo(&self, w: Writes<'_>, acts: Vec<Uninstalled>) -> Result<String> {
-        let host = w.machine.host().map(ToString::to_string).unwrap_or_default();
+        let host = w.machine.host().unwrap_or_default();
         match acts.into_iter().next() {
             None => return Ok(String::new()),
             Some(Uninstalled(Some(nonce))) => w.machine.resume(&nonce).await?,
@@ -496,6 +511,20 @@ fn unusable(host: &str, facts: &Facts) -> Option<Failure> {
     )
 }
 
+/// The line of a VM whose port 22 is closed: it is decided again when create-vm has opened it.
+fn closed(d: &Deciding<'_>, host: &str) -> Line<Act> {
+    if !is_delivery_due(d) {
+        return Line::keep(format!("{host}: not asked for what is inside (port 22 is closed)"));
+    }
+    if !d.run.includes(Part::Vm) {
+        let failure = Failure::new(Id::MissingPrerequisite, format!("port 22 of {host} is closed"));
+        return Line::refuse(failure.hint(Command::outrigger("setup")));
+    }
+    let act = if d.run.upgrade { Act::Upgrade } else { Act::Run };
+    let text = format!("the launch script on {host}, as root, by sudo; decided when the VM can be reached");
+    Line::new(Decision::Unknown, text, act).about(Target::File(script_files::absolute(&d.run.script_path())))
+}
+
 /// Another script runs there, or ours.
 fn running(d: &Deciding<'_>, host: &str, nonce: &str, anew: bool) -> Line<Act> {
     if d.notes.record().delivery.as_ref().is_some_and(|ours| ours.nonce == nonce && !ours.undoes) {
@@ -521,7 +550,7 @@ fn shown(facts: &Facts) -> String {
 
 /// outrigger itself reaches the API server, so the cluster may admit only listed networks.
 async fn with_network(w: Writes<'_>, failure: Failure) -> Failure {
-    let address = w.machine.look().await.map(|facts| facts.address.clone()).unwrap_or_default();
+    let address = w.machine.address().await;
     let is_address = address.parse::<std::net::IpAddr>().is_ok();
     let target = &w.cluster.target;
     match authorized_networks::admit(&target.context, &target.endpoint.url, &address).filter(|_| is_address) {

@@ -153,6 +153,9 @@ const NOT_PRINTED: &[(&str, &str)] = &[
     ),
     ("outrigger setup --replace-entry", "entries that somebody edited are on machines that boot"),
     ("outrigger launch-script --target", "it is a part of the page that --print-commands prints"),
+    ("aws configure sso", "it is AWS's own tool, named in a sentence"),
+    ("aws sts get-caller-identity", "it is AWS's own tool, named in a sentence"),
+    ("aws sts get-caller-identity --profile", "it is AWS's own tool, named in a sentence"),
     ("kubectl config view", "kubeconfigs without a usable user are in tests/kubectl"),
     (
         "kubectl config view --raw --minify --flatten",

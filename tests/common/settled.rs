@@ -54,7 +54,8 @@ pub fn settled(text: &str) -> String {
         if passing {
             continue;
         }
-        let mut line = with_own_numbers(&without_times(&without_ids(line)), &mut deployments);
+        let mut line =
+            with_own_numbers(&without_times(&without_ids(&without_stamps(line))), &mut deployments);
         for (before, is_part) in VARYING {
             line = blanked(&line, before, *is_part);
         }
@@ -162,6 +163,26 @@ fn without_ids(line: &str) -> String {
         rest = &rest[end..];
     }
     out + rest
+}
+
+/// The line with each time as AWS signs it (`20260131T120000Z`) and each clock (`2026-01-31 12:00:00`) written as `…`.
+fn without_stamps(line: &str) -> String {
+    let shape = |word: &str| {
+        let word = word.trim_matches(['(', ')', ',', '.']);
+        word.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>()
+    };
+    let words: Vec<&str> = line.split(' ').collect();
+    let mut out: Vec<String> = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        let next = words.get(index + 1).map(|next| shape(next)).unwrap_or_default();
+        out.push(match shape(word).as_str() {
+            "00000000T000000Z" => "…".to_owned(),
+            "0000-00-00" if next == "00:00:00" => "…".to_owned(),
+            "00:00:00" if out.last().is_some_and(|last| last == "…") => "…".to_owned(),
+            _ => (*word).to_owned(),
+        });
+    }
+    out.join(" ")
 }
 
 /// The line with each time of a day, such as `2026-01-31T12:00:00Z`, written as `…`.

@@ -32,6 +32,7 @@ pub mod rotate;
 mod script;
 mod targets;
 mod trust;
+pub mod vm;
 
 use std::path::PathBuf;
 
@@ -275,6 +276,24 @@ pub const HOST: &[(&str, Scenario)] = &[
     ("host_is_seen_by_gitlab", host::in_gitlab),
     ("host_that_is_gone", host::gone),
     ("host_that_was_installed_again", host::installed_again),
+    ("vm_is_made_used_and_deleted", vm::made),
+    ("vm_is_waited_for", vm::slow),
+    ("vm_with_lost_answers", vm::lost_answers),
+    ("vm_killed_at_each_request", vm::killed),
+    ("vm_of_others_is_left_alone", vm::foreign),
+    ("vm_with_other_host_keys", vm::host_keys),
+    ("vm_refused_by_aws", vm::refusals),
+    ("vm_gets_new_tokens", vm::rotated),
+    ("vm_without_a_login_at_aws", vm::logins),
+    ("vm_with_a_port_that_stays_open", vm::ports_left),
+    ("vm_by_the_printed_policies", vm::policies),
+    ("vm_named_on_another_machine", vm::elsewhere),
+    ("vm_that_is_gone_is_made_again", vm::made_again),
+    ("vm_that_appears_late_is_found", vm::late),
+    ("vm_that_was_replaced_is_left_alone", vm::replaced),
+    ("vm_with_a_static_ip", vm::static_ip),
+    ("vm_interrupted_is_closed", vm::interrupted),
+    ("vm_without_a_way_to_the_cluster", vm::without_network),
     ("rotate_cluster_token_while_a_job_runs", rotate::cluster_token),
     ("rotate_runner_token_of_a_reserved_host", rotate::runner_token_of_a_host),
     ("rotate_runner_token_killed_in_the_gap", rotate::killed_in_the_gap),

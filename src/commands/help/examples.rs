@@ -12,6 +12,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "setup --dry-run --exit-code",
             "setup --non-interactive --gitlab-url https://gitlab.com --project platform/hello --gitlab-token-file token",
             "setup --commit-pipeline --run-pipeline",
+            "setup --create-vm --vm-region eu-central-1",
             "setup --from issue-token --reissue cluster",
         ],
     ),
@@ -44,6 +45,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "launch-script --uninstall > uninstall.sh",
         ],
     ),
+    ("create-vm", &["create-vm --vm-region eu-central-1 --dry-run", "create-vm --print-policy create"]),
     (
         "run-script",
         &[

@@ -111,7 +111,8 @@ async fn rows(questions: &Questions<'_, '_>) -> Result<Vec<Row>> {
         add(&mut rows, Question::Tags, "tags", settings.tags.value.join(","), &settings.tags.source);
     }
     let machine = target::of(settings.target.value);
-    add(&mut rows, Question::Target, "machine", machine.title.to_owned(), &settings.target.source);
+    let place = if settings.create_vm { "a new VM on Amazon Lightsail" } else { machine.title };
+    add(&mut rows, Question::Target, "machine", place.to_owned(), &settings.target.source);
     if settings.target.value == Place::Ssh && questions.runs_scripts()? {
         let (host, source) = match &settings.host {
             Some(host) => (host.value.clone(), host.source.to_string()),

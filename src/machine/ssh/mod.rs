@@ -68,6 +68,8 @@ pub struct Ssh {
     pub env: Vec<(String, String)>,
     /// Whether ssh may ask on the terminal.
     pub interactive: bool,
+    /// The name of the VM that outrigger made: its login comes from AWS, and the user's configuration does not count.
+    pub made: Option<String>,
 }
 
 /// What a program said, line by line.
@@ -92,6 +94,9 @@ impl Ssh {
     /// ssh's arguments.
     fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = ["-T", "-a", "-x"].map(str::to_owned).into();
+        if self.made.is_some() {
+            arguments.extend(["-F", "none"].map(str::to_owned));
+        }
         let mut option = |text: &str| arguments.extend(["-o".to_owned(), text.to_owned()]);
         for text in OURS {
             option(text);
@@ -191,7 +196,17 @@ impl Ssh {
 
     /// The failure of a connection that ended before the host answered.
     pub fn refusal(&self, ended: &Ended) -> Failure {
-        words::refusal(&self.login, &ended.said)
+        words::refusal(&self.login, self.made.as_deref(), &ended.said)
+    }
+
+    /// The host in messages.
+    pub fn name(&self) -> String {
+        self.made.clone().unwrap_or_else(|| self.login.host.to_string())
+    }
+
+    /// The host before each line of its output.
+    pub fn job(&self) -> String {
+        self.made.clone().unwrap_or_else(|| self.login.host.name.clone())
     }
 }
 

@@ -10,6 +10,7 @@ fn ssh(options: &[&str]) -> Ssh {
         known_hosts: None,
         env: Vec::new(),
         interactive: false,
+        made: None,
     }
 }
 

@@ -10,8 +10,11 @@ use crate::settings::shell_word;
 /// Lines of ssh that are shown at most.
 const SHOWN: usize = 3;
 
-/// The failure to connect, from ssh's standard error.
-pub fn refusal(login: &Login, said: &str) -> Failure {
+/// The failure to connect, from ssh's standard error. `made`: the VM that outrigger made, with a login of AWS.
+pub fn refusal(login: &Login, made: Option<&str>, said: &str) -> Failure {
+    if let Some(vm) = made {
+        return on_vm(vm, said);
+    }
     let (host, pinned) = (&login.host, !login.keys.is_empty());
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let by_hand = |flag: &str| Command::Whole(format!("ssh {flag}{}", arguments(login)));
@@ -46,6 +49,35 @@ pub fn refusal(login: &Login, said: &str) -> Failure {
             Failure::new(Id::SshUnreachable, format!("cannot connect to {host} with ssh"))
                 .hint(("to see what happens", by_hand("")))
         };
+    match shown(said) {
+        text if text.is_empty() => failure,
+        text => failure.detail("ssh says", text),
+    }
+}
+
+/// The same for a VM: a person has no login there.
+fn on_vm(vm: &str, said: &str) -> Failure {
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let failure = if has(&[
+        "HOST IDENTIFICATION HAS CHANGED",
+        "Host key verification failed",
+        "host key is known for",
+        "REVOKED HOST KEY",
+    ]) {
+        Failure::new(Id::HostKeyChanged, format!("{vm} has another host key than AWS has seen")).hint(
+            "find out why: another machine may answer in its place. To make the VM anew: outrigger teardown, then setup",
+        )
+    } else if has(&[
+        "Permission denied",
+        "Too many authentication failures",
+        "No more authentication methods",
+    ]) {
+        Failure::new(Id::SshDenied, format!("{vm} does not accept the key that AWS gives for it"))
+            .hint("run the same command again; a VM whose first start failed has to be made anew")
+    } else {
+        Failure::new(Id::SshUnreachable, format!("cannot connect to {vm} with ssh"))
+            .hint("check that this machine may connect to port 22 elsewhere, and that --ssh-from includes its address")
+    };
     match shown(said) {
         text if text.is_empty() => failure,
         text => failure.detail("ssh says", text),
@@ -113,13 +145,13 @@ mod tests {
             ("/home/a/.ssh/config: line 1: Bad configuration option: x\r\n", false, Id::SshSettings),
             ("", false, Id::SshUnreachable),
         ] {
-            assert_eq!(refusal(&login(pinned), said).id, id, "{said}");
+            assert_eq!(refusal(&login(pinned), None, said).id, id, "{said}");
         }
     }
 
     #[test]
     fn hint_logs_in_as_outrigger_does() {
-        let hints = refusal(&login(false), "Host key verification failed.").hints;
+        let hints = refusal(&login(false), None, "Host key verification failed.").hints;
         let wanted = "ssh -o IdentityFile=/a/key -p 2222 root@vm";
         assert_eq!(hints[0].command, Some(Command::Whole(wanted.to_owned())));
     }

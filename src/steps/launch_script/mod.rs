@@ -328,6 +328,20 @@ impl Step for LaunchScript {
 /// run-script says why a host cannot be looked at.
 async fn on_host(r: Reads<'_>) -> Option<OnHost> {
     r.machine.host()?;
+    if r.machine.vm().is_some() {
+        // Its port is closed: what outrigger has seen there last is recorded, and a new VM has nothing.
+        let record = r.notes.record().clone();
+        let is_new = r.machine.instance().await.ok()?.is_none();
+        if is_new || record.script_due {
+            return Some(OnHost { digest: String::new(), has_tokens: false, version: String::new() });
+        }
+        let version = record.settings.get("runnerVersion").and_then(|values| values.first());
+        return Some(OnHost {
+            digest: r.notes.script_digest().unwrap_or_default(),
+            has_tokens: true,
+            version: version.cloned().unwrap_or_default(),
+        });
+    }
     let facts = r.machine.look().await.ok()?;
     let ended_well = facts.outcome.as_ref().filter(|outcome| outcome.result == "ok");
     Some(OnHost {
@@ -701,10 +715,11 @@ fn has_custom_prefix(token: &Secret) -> bool {
 async fn note(w: Writes<'_>, digest: &str, inputs: &Inputs, brings: Brings) -> Result<()> {
     let delivery = &inputs.delivery;
     let secret = w.cluster.read(&w.notes.token_secret(w.run)).await.map_err(Failure::from)?;
+    let has_host = w.machine.host().is_some();
     w.journal.write(|record| {
         digest.clone_into(&mut record.script_digest);
         record.script_target = delivery.noted();
-        record.script_due = w.machine.host().is_some();
+        record.script_due = has_host;
         inputs.credentials.clone_into(&mut record.script_credentials);
         // If create-runner wrote that file, the runner belongs to the deployment.
         let owned = record.gitlab.owned();

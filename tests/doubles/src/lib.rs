@@ -4,5 +4,6 @@
 pub mod cluster;
 pub mod gitlab;
 pub mod http;
+pub mod lightsail;
 pub mod webhook;
 pub mod wire;

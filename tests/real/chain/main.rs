@@ -17,6 +17,7 @@ mod vm;
 
 mod article;
 mod audit;
+mod lightsail;
 mod rotate;
 
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ const TRIALS: &[(&str, ChainTrial)] = &[
     ("chain_articles_job_runs_in_a_pod_for_trixie", article::baseline_on_trixie),
     ("chain_articles_job_runs_in_a_restricted_pod_for_bookworm", article::restricted_on_bookworm),
     ("chain_articles_job_runs_in_a_restricted_pod_for_trixie", article::restricted_on_trixie),
+    ("chain_one_command_makes_the_vm_and_runs_the_job", lightsail::one_command_on_bookworm),
+    ("chain_another_machine_in_place_of_the_vm", lightsail::another_machine_answers),
     ("chain_rotation_under_load", rotate::under_load),
 ];
 

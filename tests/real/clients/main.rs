@@ -1,5 +1,5 @@
 //! Two real GitLab clients ask the stand-in for everything that they have a method for: what they cannot read,
-//! or do not find as GitLab has it, is the stand-in's fault.
+//! or do not find as GitLab has it, is the stand-in's fault. AWS's clients do the same to that for Lightsail.
 //!
 //! `build-clients.sh` makes them. Without them the trials are listed as ignored with the reason, or fail if
 //! `OUTRIGGER_REQUIRE_TIERS=1`.
@@ -8,6 +8,8 @@
 
 #[path = "../../common/mod.rs"]
 mod common;
+
+mod aws;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -59,17 +61,18 @@ const PIPELINE: &str = "one: {tags: [ran], script: [\"echo 'hello world!'\"]}\n\
 fn main() -> ExitCode {
     let arguments = arguments(2);
     let clients: &[Client] = &[("python_gitlab", python, PYTHON), ("go_client", go, &[])];
-    let mut all = Vec::new();
+    let built = built();
+    let mut all = aws::trials(&built);
     for &(name, command, left) in clients {
         let names = [format!("{name}_reads_every_answer"), format!("{name}_notices_a_wrong_type")];
-        match built() {
+        match &built {
             Ok(folder) => {
                 let [whole, wrong] = names;
-                let other = folder.clone();
+                let (folder, other) = (folder.clone(), folder.clone());
                 all.push(Trial::test(whole, move || drive(command(&folder), left)).with_kind(TIER));
                 all.push(Trial::test(wrong, move || notice(command(&other))).with_kind(TIER));
             }
-            Err(reason) => all.extend(names.iter().flat_map(|name| absent(TIER, &reason, &[(name, |_| ())]))),
+            Err(reason) => all.extend(names.iter().flat_map(|name| absent(TIER, reason, &[(name, |_| ())]))),
         }
     }
     libtest_mimic::run(&arguments, all).exit_code()
@@ -83,7 +86,7 @@ fn built() -> Result<PathBuf, String> {
     };
     let named = std::env::var_os("OUTRIGGER_TEST_CLIENTS").filter(|value| !value.is_empty());
     let folder = named.map_or_else(|| cache().join("outrigger-test/clients"), PathBuf::from);
-    let missing: Vec<&str> = ["python/installed.txt", "go-client"]
+    let missing: Vec<&str> = ["python/installed.txt", "go-client", "aws"]
         .into_iter()
         .filter(|name| !folder.join(name).is_file())
         .collect();
@@ -93,13 +96,18 @@ fn built() -> Result<PathBuf, String> {
     Err(format!("{} has no {}: tests/real/build-clients.sh makes them", folder.display(), missing.join(", ")))
 }
 
-fn python(folder: &Path) -> Command {
-    let mut command = Command::new(folder.join("python/bin/python"));
+/// A file beside this one.
+fn source(path: &str) -> PathBuf {
     // As cargo says it now, not as it was built: target directories are shared and moved.
     let root = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    root.join("tests/real/clients").join(path)
+}
+
+fn python(folder: &Path) -> Command {
+    let mut command = Command::new(folder.join("python/bin/python"));
     // Neither the user's settings nor files beside the program.
-    command.arg("-I").arg("-B").arg(root.join("tests/real/clients/python/drive.py"));
+    command.arg("-I").arg("-B").arg(source("python/drive.py"));
     command.env("PYTHON_GITLAB_CFG", "");
     command
 }
@@ -138,11 +146,11 @@ fn world() -> (FakeGitlab, Value) {
     (gitlab, given)
 }
 
-/// Runs a client on a GitLab; whether it found nothing wrong, and what it said.
-fn run(mut command: Command, gitlab: &FakeGitlab, mut given: Value) -> Result<(bool, String), Failed> {
+/// Runs a client with what it is given, and the CA's file; whether it found nothing wrong, and what it said.
+fn run(mut command: Command, ca_pem: &str, mut given: Value) -> Result<(bool, String), Failed> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let ca = folder.path().join("ca.pem");
-    std::fs::write(&ca, gitlab.ca_pem()).map_err(|error| error.to_string())?;
+    std::fs::write(&ca, ca_pem).map_err(|error| error.to_string())?;
     given["ca"] = ca.display().to_string().into();
     // A proxy of this machine's has nothing to do with it.
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"] {
@@ -166,7 +174,7 @@ fn run(mut command: Command, gitlab: &FakeGitlab, mut given: Value) -> Result<(b
 /// A client must find nothing wrong, and leave out nothing but what is named.
 fn drive(command: Command, left: &[Left]) -> Result<(), Failed> {
     let (gitlab, given) = world();
-    let (well, said) = run(command, &gitlab, given)?;
+    let (well, said) = run(command, &gitlab.ca_pem(), given)?;
     if !well {
         return Err(Failed::from(format!("it found something wrong:\n{said}")));
     }
@@ -192,7 +200,7 @@ fn notice(command: Command) -> Result<(), Failed> {
     let (gitlab, given) = world();
     let action = Action::Edit(Box::new(|answer: &mut Value| answer["id"] = json!("seven")));
     gitlab.inject(Fault { method: Some("GET".to_owned()), ..Fault::always("/api/v4/user", action) });
-    let (well, said) = run(command, &gitlab, given)?;
+    let (well, said) = run(command, &gitlab.ca_pem(), given)?;
     if well || !said.contains("user: ") {
         return Err(Failed::from(format!("it did not notice:\n{said}")));
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Vm;
 use super::apt::AptServer;
@@ -18,8 +19,8 @@ pub const OTHER_VERSIONS: [&str; 2] = [runners::OLDER, runners::NEWER];
 
 /// The run's own things, shared by all trials.
 pub struct Beds {
-    run: Run,
-    roots: Roots,
+    run: Arc<Run>,
+    roots: Arc<Roots>,
     /// The packages that the servers of all trials serve.
     pub repository: Repository,
     /// The versions of the runner that are among them.
@@ -33,7 +34,7 @@ impl Beds {
         let mut releases = releases();
         releases.push(broken(run.folder())?);
         let repository = Repository::build(run.folder().join("repository"), &roots, &releases)?;
-        Ok(Self { run, roots, repository, releases })
+        Ok(Self { run: Arc::new(run), roots: Arc::new(roots), repository, releases })
     }
 
     /// A new machine, switched off.
@@ -44,6 +45,18 @@ impl Beds {
     /// The same with so many bytes free on its disk.
     pub fn vm_with_disk(&self, root: Root, bytes: u64) -> Vm {
         Vm::with_disk(&self.run, &self.roots, root, bytes)
+    }
+
+    /// Makes machines for somebody who outlives the call, as a server does. What the run has made is removed
+    /// after the last of these, too.
+    pub fn maker(&self, root: Root) -> impl Fn() -> Vm + Send + Sync + use<> {
+        let (run, roots) = (Arc::clone(&self.run), Arc::clone(&self.roots));
+        move || Vm::new(&run, &roots, root)
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &Path {
+        self.run.folder()
     }
 
     /// A server of packages of the trial's own.

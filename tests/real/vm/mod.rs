@@ -12,6 +12,7 @@ pub mod apt;
 pub mod beds;
 pub mod cgroups;
 pub mod disk;
+pub mod lightsail;
 pub mod net;
 pub mod package;
 pub mod process;
@@ -20,6 +21,7 @@ pub mod roots;
 pub mod run;
 pub mod signing;
 pub mod ssh;
+pub mod ssh_ca;
 pub mod user_data;
 
 use std::fs::{self, File};

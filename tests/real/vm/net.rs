@@ -80,6 +80,12 @@ impl Network {
         Entrance::new(Arc::clone(&self.namespace), port)
     }
 
+    /// The same at this address, closed. It must be one of loopback.
+    pub fn enter_at(&self, address: Ipv4Addr, port: u16) -> Entrance {
+        let (namespace, address) = (Arc::clone(&self.namespace), SocketAddr::from((address, port)));
+        Entrance { namespace, port, address, traffic: Arc::default(), state: Mutex::default() }
+    }
+
     fn put(&self, port: u16, state: Port) {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(port, state);
     }

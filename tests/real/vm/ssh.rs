@@ -125,7 +125,7 @@ pub fn finish(child: Child) -> Output {
 }
 
 /// A command that must succeed; what it says on stdout, without the last line's end.
-fn well(command: &mut Command) -> String {
+pub fn well(command: &mut Command) -> String {
     let output = output(command, b"");
     assert!(output.status.success(), "{command:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
@@ -169,6 +169,21 @@ impl Vm {
         ssh.restart();
         ssh.trust();
         ssh
+    }
+
+    /// How many clients have proven to sshd who they are since the machine was switched on.
+    pub fn logins(&self) -> usize {
+        self.logged("Accepted publickey for ")
+    }
+
+    fn logged(&self, beginning: &str) -> usize {
+        self.sshd_log().lines().filter(|line| line.starts_with(beginning)).count()
+    }
+
+    /// What sshd has written into the journal since the machine was switched on.
+    pub fn sshd_log(&self) -> String {
+        // `sshd-session` since OpenSSH 9.8.
+        self.sh("journalctl --sync; journalctl --boot --quiet --output=cat -t sshd -t sshd-session")
     }
 }
 
@@ -238,25 +253,20 @@ impl Ssh<'_> {
         self.entrance.open();
     }
 
-    /// How many clients have proven who they are since the machine was switched on.
+    /// See [`Vm::logins`].
     pub fn logins(&self) -> usize {
-        self.logged("Accepted publickey for ")
+        self.vm.logins()
     }
 
     /// How many commands and shells were started for clients since the machine was switched on. Without one
     /// no byte of a program can have come in.
     pub fn sessions(&self) -> usize {
-        self.logged("Starting session: ")
+        self.vm.logged("Starting session: ")
     }
 
-    fn logged(&self, beginning: &str) -> usize {
-        self.log().lines().filter(|line| line.starts_with(beginning)).count()
-    }
-
-    /// What sshd has written into the journal since the machine was switched on.
+    /// See [`Vm::sshd_log`].
     pub fn log(&self) -> String {
-        // `sshd-session` since OpenSSH 9.8.
-        self.vm.sh("journalctl --sync; journalctl --boot --quiet --output=cat -t sshd -t sshd-session")
+        self.vm.sshd_log()
     }
 
     /// A home of whoever starts `ssh` on this side, with this user's key as the one to try and with

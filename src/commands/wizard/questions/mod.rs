@@ -217,6 +217,7 @@ impl<'a, 'o> Questions<'a, 'o> {
                 settings.target.source == Source::Default
                     && settings.script.is_none()
                     && settings.host.is_none()
+                    && !settings.create_vm
             }
             Question::Host => {
                 let is_by_hand =

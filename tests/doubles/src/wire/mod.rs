@@ -172,6 +172,8 @@ pub(crate) struct Caller {
 pub(crate) trait Service: Send + Sync + 'static {
     /// What is noted of its traffic.
     fn traffic(&self) -> &Traffic;
+    /// Puts the operation into the path, where the protocol has it elsewhere: log and faults go by paths.
+    fn route(&self, _request: &mut Request) {}
     /// Who asks.
     fn caller(&self, request: &Request) -> Caller;
     /// Does what is asked.
@@ -280,7 +282,8 @@ async fn handle<S: Service>(
     incoming: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<Payload>, io::Error> {
     let started = Instant::now();
-    let request = read(incoming).await.map_err(io::Error::other)?;
+    let mut request = read(incoming).await.map_err(io::Error::other)?;
+    service.route(&mut request);
     let traffic = service.traffic();
     let caller = service.caller(&request);
     let sequence = traffic.log.start(|sequence| Logged {

@@ -1,6 +1,7 @@
 //! What the machines themselves must do for the trials that rely on them.
 
 pub mod killed;
+pub mod lightsail;
 pub mod network;
 pub mod packages;
 pub mod runners;
@@ -35,6 +36,13 @@ pub const TRIALS: &[(&str, VmTrial)] = &[
     ("bed_ssh_cuts_a_connection", ssh::cuts),
     ("bed_ssh_has_an_address_of_its_own", ssh::has_an_address_of_its_own),
     ("bed_ssh_reads_a_hostile_home", ssh::reads_a_hostile_home),
+    ("bed_lightsail_lets_in_on_bookworm", lightsail::lets_in_on_bookworm),
+    ("bed_lightsail_lets_in_on_trixie", lightsail::lets_in_on_trixie),
+    ("bed_lightsail_has_a_firewall", lightsail::firewall),
+    ("bed_lightsail_has_other_host_keys", lightsail::other_host_keys),
+    ("bed_lightsail_is_as_it_is_told", lightsail::is_as_it_is_told),
+    ("bed_lightsail_by_the_interface", lightsail::by_the_interface),
+    ("bed_lightsail_deleted_while_it_starts", lightsail::deleted_while_it_starts),
     ("bed_apt_fills_the_small_root", packages::fills_the_small_root),
 ];
 
