@@ -70,13 +70,9 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
 /// Writes the IAM policy of a phase to stdout: for this deployment's instance, if there is a record.
 async fn print_policy(outside: &mut Outside<'_>, phase: PolicyPhase) -> Result<Ended> {
     let (_, record) = outside.settings().await?;
-    let phase = match phase {
-        PolicyPhase::Create => policy::Phase::Create,
-        PolicyPhase::Operate => policy::Phase::Operate,
-        PolicyPhase::Remove => policy::Phase::Remove,
-    };
-    if phase != policy::Phase::Remove {
-        let text = "whoever may tag instances may enter every instance of the region by this policy: grant lightsail:TagResource on existing instances to nobody";
+    if phase != PolicyPhase::Remove {
+        let text =
+            "this policy allows logins to tagged instances: do not allow anyone to tag existing instances";
         outside.ui.event(&Event::Warning { text: text.to_owned() });
     }
     let id = record.map(|record| record.id);

@@ -225,12 +225,16 @@ pub struct Vm {
     /// Name of the static IP that create-vm allocated.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub static_ip: String,
+    /// Its ARN; empty until it was seen.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub static_ip_arn: String,
 }
 
 impl Vm {
     /// Its price, such as `7 USD a month`.
     pub fn price(&self) -> String {
-        price(self.cents)
+        // An instance that --vm-arn names was not chosen here.
+        if self.cents == 0 { "price not recorded".to_owned() } else { price(self.cents) }
     }
 }
 

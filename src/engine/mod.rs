@@ -237,7 +237,11 @@ pub async fn apply(w: Writes<'_>, plan: &mut Plan, watch: &Watch<'_>) -> Result<
             Ok(_) => {}
             // It takes precedence, and its command is printed last.
             Err(mut release) => {
-                release.also.extend(outcome.err().into_iter().flat_map(Failure::each));
+                // At its milestone it may have failed in the same way.
+                let is_same = |one: &Failure| (one.id, &one.message) == (release.id, &release.message);
+                let others = outcome.err().into_iter().flat_map(Failure::each).filter(|one| !is_same(one));
+                let others: Vec<_> = others.collect();
+                release.also.extend(others);
                 outcome = Err(release);
             }
         }

@@ -16,6 +16,7 @@ use super::ssh::{ALIAS, Login, Ssh};
 use super::view::{Hand, View, ssh_variables};
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::files;
+use crate::base::secret::Secret;
 use crate::base::wait::{self, Pace};
 use crate::deployment::record::Vm;
 use crate::settings::{Host, Settings, vm};
@@ -112,6 +113,12 @@ pub fn key_files(state_dir: &std::path::Path, deployment: &str) -> Vec<std::path
     ["vm-key", "vm-key-cert.pub", "vm-known-hosts"].map(|name| dir.join(name)).into()
 }
 
+/// A key as ssh reads it: OpenSSH's own format has to end with a line feed and has no carriage returns.
+fn pem(key: &Secret) -> Secret {
+    let lines: Vec<&str> = key.expose().trim().lines().map(str::trim_end).collect();
+    Secret::new(format!("{}\n", lines.join("\n")))
+}
+
 /// ssh's login on the instance and its files, which are removed when this is dropped.
 pub struct Key {
     paths: Vec<std::path::PathBuf>,
@@ -169,7 +176,7 @@ impl View {
         Ok((api, identity))
     }
 
-    /// The instance of that name, whoever made it; asked once per run.
+    /// The instance with the deployment's name, also if something else created it; requested once per run.
     pub async fn instance(&self) -> Result<Option<&Instance>> {
         let found = self
             .vm_seen
@@ -230,10 +237,9 @@ impl View {
         let key = Key { paths: key_files(state_dir, deployment) };
         let known =
             details.host_keys.iter().map(|key| format!("{ALIAS} {key}\n")).collect::<Vec<_>>().concat();
-        let texts =
-            [details.private_key.expose(), &format!("{}\n", details.certificate.expose().trim_end()), &known];
-        for (path, text) in key.paths.iter().zip(texts) {
-            files::write_private(path, text.as_bytes())?;
+        let texts = [pem(&details.private_key), pem(&details.certificate), Secret::new(known)];
+        for (path, text) in key.paths.iter().zip(&texts) {
+            files::write_private(path, text.expose().as_bytes())?;
         }
         // In ssh's configuration, `%` begins a token and blanks end a word.
         let word = |path: &std::path::Path| {
@@ -347,7 +353,6 @@ impl Hand {
             let mut left =
                 Failure::new(Id::PortsLeft, format!("port 22 of {} may still be open", noted.name))
                     .detail("because", failure.message)
-                    .detail("its login", "a key or a certificate only; no password")
                     .hint(("to close it", Command::outrigger("setup")));
             left.hints.extend(failure.hints);
             left
@@ -448,6 +453,19 @@ mod tests {
             (vec![Port { from: 0, to: 65535, ..port(22, &["203.0.113.7/32"]) }], true),
         ] {
             assert_eq!(is_wider(&open, &ours), wider, "{open:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_ends_with_one_line_feed() {
+        let whole = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n";
+        for text in [
+            whole.to_owned(),
+            whole.trim_end().to_owned(),
+            whole.replace('\n', "\r\n"),
+            format!("\n{whole}\n\n"),
+        ] {
+            assert_eq!(pem(&Secret::new(text.clone())).expose(), whole, "{text:?}");
         }
     }
 

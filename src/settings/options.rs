@@ -59,7 +59,7 @@ table! {
     vm_gone: bool,
         "", Consent, "The VM no longer exists, or its AWS account is closed: do not ask AWS";
     print_policy: Option<PolicyPhase>,
-        "PHASE", Run, "Print the least IAM policy for this phase as JSON, and change nothing";
+        "PHASE", Run, "Print the minimal IAM policy for this phase as JSON, and change nothing";
     revert_pipeline: bool,
         "", Run, "Revert outrigger's commit of the pipeline file, unless the file has changed since";
     if_within: Option<Duration> => check::positive,
@@ -67,7 +67,7 @@ table! {
     now: bool,
         "", Run, "Do not wait for running jobs";
     machine: bool,
-        "", Run, "Also look inside the VM of --create-vm: its port 22 is open for that time";
+        "", Run, "Also look inside the VM of --create-vm; its port 22 is open during that time";
     ignore_not_found: bool,
         "", Run, "Exit 0 if there is no such deployment";
     keep_namespaces: bool,

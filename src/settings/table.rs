@@ -186,9 +186,9 @@ table! {
     ssh_options as "ssh-option": Vec<String> => host::ssh_option,
         "KEY=VALUE", Machine, "Option of ssh for --host, such as IdentityFile or ProxyJump; may be repeated".lines().recorded();
     create_vm: bool,
-        "", Vm, "Make an Amazon Lightsail instance and run the launch script there, over SSH"
+        "", Vm, "Create an Amazon Lightsail instance and run the launch script there, over SSH"
             .long("By AWS's API, with your credentials. The instance gets no user data: the script and its secrets go over SSH, \
-                with the key and the host keys that AWS tells. Port 22 is open only while the script is delivered.").recorded();
+                with the key and the host keys that AWS returns. Port 22 is open only while the script is delivered.").recorded();
     vm_region: Option<Sourced<String>> => vm::region,
         "REGION", Vm, "AWS region of the instance [default: AWS's settings]".recorded();
     vm_zone: Option<Sourced<String>> => vm::zone,
@@ -202,15 +202,15 @@ table! {
     vm_arn: Option<Sourced<String>> => vm::arn,
         "ARN", Vm, "ARN of the deployment's instance, for a machine without a record";
     ssh_from: Vec<String> => vm::source,
-        "CIDR,…", Vm, "Where port 22 may be reached from while the script is delivered [default: anywhere]";
+        "CIDR,…", Vm, "Networks that can reach port 22 while the script is delivered [default: anywhere]";
     ssh_after: Vec<String> => vm::after,
-        "CIDR,…", Vm, "Where port 22 may be reached from afterwards: none, console or networks [default: none]"
+        "CIDR,…", Vm, "What can reach port 22 afterwards: none, console or networks [default: none]"
             .long("console is the SSH of Lightsail's console.").recorded();
     aws_profile: Option<Sourced<String>> => check::text,
         "NAME", Vm, "Profile of AWS's configuration; no other credentials are tried"
             .also(&["AWS_PROFILE"]).recorded();
     aws_metadata: bool,
-        "", Vm, "Take AWS credentials from the metadata service of the machine that outrigger runs on".recorded();
+        "", Vm, "Get AWS credentials from the metadata service of the machine that runs outrigger".recorded();
     target: Sourced<Place> = if host.is_some() { Place::Ssh } else { Place::default() },
         "PLACE", Machine, "Where the launch script runs [default: lightsail]".recorded();
     secrets: Option<Sourced<Secrets>>,
@@ -234,7 +234,7 @@ table! {
                 temporary-edit: temporarily give yourself `edit` in an existing namespace, if needed to create the Role\n\
                 generated: delete the deployment's namespaces together with objects that controllers recreate in them\n\
                 unseen-host: the script with the new cluster token has run on the host; the old token is deleted\n\
-                unreachable-endpoint: make a VM although the API server's address is only reachable from a private network")
+                unreachable-endpoint: create a VM although the API server's address is only reachable from a private network")
             .aliases(&[
                 ("accept-shared-namespace", "shared-namespace"),
                 ("accept-lifetime", "lifetime"),

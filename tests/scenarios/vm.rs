@@ -403,7 +403,16 @@ pub fn static_ip(bed: &dyn Bed) {
     account.lightsail.start_instance(&account.name());
     let _ = account.command("setup").run().code(0).says("Nothing to change");
     assert_eq!(account.record()["vm"]["address"], address);
-    let _ = account.command("teardown").arg("--yes").run().code(0).says("static IP").says("released");
+    // Somebody's, which has the name since.
+    let ip = account.record()["vm"]["static_ip"].as_str().expect("a name").to_owned();
+    let theirs = Account::new(bed);
+    let _ = theirs.setup().arg("--vm-static-ip").run().code(0);
+    let name = theirs.record()["vm"]["static_ip"].as_str().expect("a name").to_owned();
+    theirs.lightsail.take(&name);
+    theirs.lightsail.put_static_ip(&name);
+    let _ = theirs.command("teardown").arg("--yes").run().code(7).says("another one than the recorded one");
+    assert_eq!((fixed(&theirs), theirs.instances().len()), (1, 0));
+    let _ = account.command("teardown").arg("--yes").run().code(0).says(&ip).says("released");
     assert_eq!(resources(&account.lightsail).len(), 0);
 }
 
@@ -546,7 +555,9 @@ pub fn made_again(bed: &dyn Bed) {
     // One that another run has made gets it, too.
     account.lightsail.take(&account.name());
     std::fs::remove_file(account.host.path("got.script")).expect("it was there");
+    account.lightsail.clear_requests();
     let _ = account.command("create-vm").flag("--accept", "unreachable-endpoint").run().code(0);
+    assert!(!account.asked().contains(&"PutInstancePublicPorts".to_owned()), "nothing is to enter");
     let _ = account.command("setup").run().code(0).says("port 22 closed");
     assert!(account.host.path("got.script").exists(), "the new VM has run the script");
 }

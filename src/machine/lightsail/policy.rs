@@ -3,22 +3,13 @@
 
 use serde_json::{Value, json};
 
+use crate::settings::PolicyPhase::{self, Create, Operate, Remove};
+
 /// The key of the tag that says whose an instance is.
 pub const TAG: &str = "outrigger:id";
 
-/// A phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// `setup --create-vm`, which operates the new instance too.
-    Create,
-    /// `status`, `rotate`, `upgrade`, `run-script`.
-    Operate,
-    /// `teardown`.
-    Remove,
-}
-
 /// An operation, how IAM limits it, and the phases that need it.
-struct Row(&'static str, Limit, &'static [Phase]);
+struct Row(&'static str, Limit, &'static [PolicyPhase]);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Limit {
@@ -34,9 +25,7 @@ enum Limit {
     AnyStaticIp,
 }
 
-use Phase::{Create, Operate, Remove};
-
-const ALL: &[Phase] = &[Create, Operate, Remove];
+const ALL: &[PolicyPhase] = &[Create, Operate, Remove];
 
 /// `GetCallerIdentity` needs no permission, and `TagResource` is needed for tags at creation.
 const ROWS: &[Row] = &[
@@ -73,7 +62,7 @@ pub fn phase_of(action: &str) -> &'static str {
 
 /// The policy of a phase. With `deployment_id`, statements by tag are for the instance of this deployment alone;
 /// without, for every instance that has the tag.
-pub fn policy(which: Phase, deployment_id: Option<&str>) -> Value {
+pub fn policy(which: PolicyPhase, deployment_id: Option<&str>) -> Value {
     let statements: Vec<Value> = [
         ("Read", Limit::None),
         ("CreateWithTag", Limit::NewTag),

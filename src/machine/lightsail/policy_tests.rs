@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use super::{ALL, Phase, Phase::Create, Phase::Operate, Phase::Remove, TAG, policy};
+use super::{ALL, Create, Operate, PolicyPhase, Remove, TAG, policy};
 
 /// Which call of the client belongs to which phase.
-const CALLS: &[(&str, &[Phase])] = &[
+const CALLS: &[(&str, &[PolicyPhase])] = &[
     // identity() asks STS, which needs no permission.
     ("instance", ALL),
     ("operation", ALL),
@@ -23,7 +23,7 @@ const CALLS: &[(&str, &[Phase])] = &[
     ("release_static_ip", &[Remove]),
 ];
 
-fn actions(which: Phase) -> BTreeSet<String> {
+fn actions(which: PolicyPhase) -> BTreeSet<String> {
     let policy = policy(which, None);
     let statements = policy["Statement"].as_array().expect("statements").clone();
     let actions = statements.iter().flat_map(|one| one["Action"].as_array().expect("actions").clone());

@@ -65,15 +65,16 @@ fn on_vm(vm: &str, said: &str) -> Failure {
         "REVOKED HOST KEY",
     ]) {
         Failure::new(Id::HostKeyChanged, format!("{vm} has another host key than AWS has seen")).hint(
-            "find out why: another machine may answer in its place. To make the VM anew: outrigger teardown, then setup",
+            "find out why: another machine may answer in its place; teardown and setup create the VM again",
         )
     } else if has(&[
         "Permission denied",
         "Too many authentication failures",
         "No more authentication methods",
     ]) {
-        Failure::new(Id::SshDenied, format!("{vm} does not accept the key that AWS gives for it"))
-            .hint("run the same command again; a VM whose first start failed has to be made anew")
+        Failure::new(Id::SshDenied, format!("{vm} does not accept the key that AWS gives for it")).hint(
+            "run the same command again; if its first boot failed, teardown and setup create the VM again",
+        )
     } else {
         Failure::new(Id::SshUnreachable, format!("cannot connect to {vm} with ssh"))
             .hint("check that this machine may connect to port 22 elsewhere, and that --ssh-from includes its address")

@@ -9,7 +9,9 @@ use super::{CreateVm, LATE, foreign};
 use crate::base::error::{Failure, Id, Result};
 use crate::base::wait::{self, Pace};
 use crate::deployment::record::{self, Vm};
-use crate::machine::lightsail::{Class, Instance, NewInstance, Operation, Port, Refusal, Writer, policy};
+use crate::machine::lightsail::{
+    Class, Instance, NewInstance, Operation, Port, Refusal, StaticIp, Writer, policy,
+};
 use crate::machine::vm;
 use crate::steps::contract::{Step as _, Writes};
 
@@ -49,6 +51,7 @@ pub(super) async fn create(w: Writes<'_>, writer: &Writer, offer: &Offer) -> Res
         cents: offer.cents,
         open: true,
         static_ip: before.as_ref().map(|vm| vm.static_ip.clone()).unwrap_or_default(),
+        static_ip_arn: before.as_ref().map(|vm| vm.static_ip_arn.clone()).unwrap_or_default(),
         ..Vm::default()
     };
     w.journal.write(|record| {
@@ -71,7 +74,7 @@ pub(super) async fn create(w: Writes<'_>, writer: &Writer, offer: &Offer) -> Res
     };
     for last in [false, true] {
         let refusal = match writer.create(&new).await {
-            Ok(operations) => return ended(w, writer, &operations).await,
+            Ok(operations) => return created(w, writer, &name, &operations).await,
             Err(refusal) => refusal,
         };
         let clash = refusal.class == Class::NameTaken;
@@ -95,6 +98,18 @@ pub(super) async fn create(w: Writes<'_>, writer: &Writer, offer: &Offer) -> Res
         }
     }
     Ok(())
+}
+
+/// Waits for the end of the creation. One that failed leaves no intent.
+async fn created(w: Writes<'_>, writer: &Writer, name: &str, operations: &[Operation]) -> Result<()> {
+    let Err(mut failure) = ended(w, writer, name, operations).await else { return Ok(()) };
+    if failure.id != Id::AwsOperation || writer.instance(name).await.map_err(Failure::from)?.is_some() {
+        return Err(failure);
+    }
+    w.journal.write(|record| unmade(&mut record.vm))?;
+    failure.hints.clear();
+    let hint = "nothing was created; run the same command again, or choose another zone: --vm-zone ZONE";
+    Err(failure.hint(hint))
 }
 
 /// There is no instance. A static IP that was allocated stays to be released.
@@ -124,8 +139,13 @@ async fn appears(w: Writes<'_>, writer: &Writer, name: &str, time: Duration) -> 
     Ok(seen.await?.ok())
 }
 
-/// Waits for the end of operations; a failed creation leaves no intent.
-pub(super) async fn ended(w: Writes<'_>, writer: &Writer, operations: &[Operation]) -> Result<()> {
+/// Waits for the end of operations on what has this name.
+pub(super) async fn ended(
+    w: Writes<'_>,
+    writer: &Writer,
+    name: &str,
+    operations: &[Operation],
+) -> Result<()> {
     for begun in operations {
         let seen = wait::until(
             Pace::new(&w.machine.limits, 500, 3000).within(w.run.settings.wait),
@@ -140,21 +160,14 @@ pub(super) async fn ended(w: Writes<'_>, writer: &Writer, operations: &[Operatio
                 }
             },
         );
-        let name = w.machine.vm().unwrap_or_default();
         let last =
-            seen.await?.map_err(|now| vm::not_ready(&name, &format!("{} is {}", now.kind, now.status)))?;
+            seen.await?.map_err(|now| vm::not_ready(name, &format!("{} is {}", now.kind, now.status)))?;
         if last.has_failed() {
             let failure = Failure::new(
                 Id::AwsOperation,
                 format!("Lightsail did not carry out {} for {name}", last.kind),
             )
             .detail("AWS says", format!("{} {}", last.error_code, last.error_details).trim().to_owned());
-            if writer.instance(&name).await.map_err(Failure::from)?.is_none() {
-                w.journal.write(|record| unmade(&mut record.vm))?;
-                return Err(failure.hint(
-                    "nothing was made; run the same command again, or choose another zone: --vm-zone ZONE",
-                ));
-            }
             return Err(failure.hint("run the same command again"));
         }
     }
@@ -261,21 +274,27 @@ fn note(noted: Vm, instance: &Instance, address: &str) -> Vm {
 async fn static_ip(w: Writes<'_>, writer: &Writer, name: &str) -> Result<Instance> {
     let noted = w.notes.record().vm.as_ref().map(|vm| vm.static_ip.clone()).unwrap_or_default();
     let ip = if noted.is_empty() { format!("{name}-ip") } else { noted.clone() };
-    if noted.is_empty() || writer.static_ip(&ip).await.map_err(Failure::from)?.is_none() {
-        if noted.is_empty() && writer.static_ip(&ip).await.map_err(Failure::from)?.is_some() {
-            return Err(Failure::new(
-                Id::AwsNameTaken,
-                format!("the static IP {ip} was not allocated by this deployment"),
-            )
-            .hint("release it yourself if it is unused, or use another --deployment"));
-        }
+    let is_ours = |live: &StaticIp| {
+        let arn = w.notes.record().vm.as_ref().map(|vm| vm.static_ip_arn.clone()).unwrap_or_default();
+        arn.is_empty() || arn == live.arn
+    };
+    let live = writer.static_ip(&ip).await.map_err(Failure::from)?;
+    if live.as_ref().is_some_and(|live| noted.is_empty() || !is_ours(live)) {
+        return Err(Failure::new(
+            Id::AwsNameTaken,
+            format!("the static IP {ip} was not allocated by this deployment"),
+        )
+        .hint("release it yourself if it is unused, or use another --deployment"));
+    }
+    if live.is_none() {
         w.journal.write(|record| {
             if let Some(vm) = &mut record.vm {
                 vm.static_ip.clone_from(&ip);
+                vm.static_ip_arn.clear();
             }
         })?;
         match writer.allocate_static_ip(&ip).await {
-            Ok(operations) => ended(w, writer, &operations).await?,
+            Ok(operations) => ended(w, writer, &ip, &operations).await?,
             Err(refusal) if refusal.is_ambiguous() => {}
             Err(refusal) => {
                 w.journal.write(|record| record.vm.iter_mut().for_each(|vm| vm.static_ip.clear()))?;
@@ -286,8 +305,11 @@ async fn static_ip(w: Writes<'_>, writer: &Writer, name: &str) -> Result<Instanc
             }
         }
     }
+    let live = writer.static_ip(&ip).await.map_err(Failure::from)?;
+    let arn = live.map(|live| live.arn).unwrap_or_default();
+    w.journal.write(|record| record.vm.iter_mut().for_each(|vm| vm.static_ip_arn.clone_from(&arn)))?;
     let operations = writer.attach_static_ip(&ip, name).await.map_err(Failure::from)?;
-    ended(w, writer, &operations).await?;
+    ended(w, writer, &ip, &operations).await?;
     let seen = wait::until(
         Pace::new(&w.machine.limits, 500, 3000).within(w.run.settings.wait),
         |(), waited| w.progress.waiting(CreateVm::INFO.name, &format!("{name}: its static IP"), waited),

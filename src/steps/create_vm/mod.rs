@@ -71,11 +71,11 @@ pub enum Undo {
 impl Step for CreateVm {
     const INFO: Info = Info {
         name: "create-vm",
-        about: "Make an Amazon Lightsail instance for the runner",
-        long: "Makes one Lightsail instance with your AWS credentials, with no user data, and with port 22 open only while \
-               run-script delivers the launch script there, with a key and host keys that AWS tells. Image and size are \
-               chosen from what the region offers, and shown with their price before anything is made. An instance that \
-               outrigger did not make is never changed; teardown deletes the one that it made.\n\n\
+        about: "Create an Amazon Lightsail instance for the runner",
+        long: "Creates one Lightsail instance with your AWS credentials and without user data. Port 22 is open only while \
+               run-script delivers the launch script there, with the key and the host keys that AWS returns. Image and size are \
+               chosen from what the region offers, and shown with their price before anything is created. An instance that \
+               outrigger did not create is never changed; teardown deletes the one that it created.\n\n\
                The credentials are those of AWS's own tools: a profile that is named (--aws-profile, AWS_PROFILE) and \
                no other, else the environment, else the default profile.",
         keys: &[
@@ -117,7 +117,7 @@ impl Step for CreateVm {
             if r.run.includes(Part::Host) {
                 return Ok(Seen::None);
             }
-            return Err(Failure::new(Id::MissingInput, "no VM is asked for").hint("set --create-vm"));
+            return Err(Failure::new(Id::MissingInput, "no VM is requested").hint("set --create-vm"));
         }
         let looked = look(r, why, noted.as_ref()).await;
         looked.map(|look| Seen::Looked(Box::new(look))).map_err(|failure| match why {
@@ -199,7 +199,12 @@ impl Step for CreateVm {
     }
 
     async fn apply(&self, w: Writes<'_>, act: Act) -> Result<Outcome<Undo>> {
-        let opens = act != Act::Close;
+        let opens = match act {
+            // Without run-script nothing enters.
+            Act::Create(_) => w.run.includes(Part::Host),
+            Act::Open => true,
+            Act::Close => false,
+        };
         let done = async {
             let writer = w.machine.lightsail_hand().await?;
             if let Act::Create(offer) = &act {
@@ -317,11 +322,15 @@ fn made(d: &Deciding<'_>, look: &Look) -> Line<Act> {
     let settings = &d.run.settings;
     let mut line = Line::new(Decision::Create, text, Act::Create(offer.clone()))
         .detail(format!("in AWS account {}", look.account))
-        .detail(format!(
-            "open: {}, until the script has run there; then {}",
-            vm::shown(&[vm::door(settings)]),
-            vm::shown(&vm::after(settings))
-        ))
+        .detail(if d.run.includes(Part::Host) {
+            format!(
+                "open: {}, until the script has run there; then {}",
+                vm::shown(&[vm::door(settings)]),
+                vm::shown(&vm::after(settings))
+            )
+        } else {
+            format!("open: {}", vm::shown(&vm::after(settings)))
+        })
         .detail("the region's LightsailDefaultKeyPair is made by AWS if there is none, and stays")
         .about(Target::Vm(name));
     if record.vm.as_ref().is_some_and(|vm| !vm.arn.is_empty()) {

@@ -25,7 +25,7 @@ pub(super) async fn delete(w: Writes<'_>, arn: &str) -> Result<String> {
     // Deletion is by name: who has it now is looked at last.
     match writer.instance(&name).await.map_err(Failure::from)? {
         Some(live) if live.arn == arn => match writer.delete(&name).await {
-            Ok(operations) => ended(w, &writer, &operations).await?,
+            Ok(operations) => ended(w, &writer, &name, &operations).await?,
             Err(refusal) if refusal.is_ambiguous() => {}
             Err(refusal) => return Err(refusal.into()),
         },
@@ -54,8 +54,17 @@ pub(super) async fn delete(w: Writes<'_>, arn: &str) -> Result<String> {
 }
 
 pub(super) async fn release(w: Writes<'_>) -> Result<String> {
-    let ip = w.notes.record().vm.as_ref().map(|vm| vm.static_ip.clone()).unwrap_or_default();
+    let noted = w.notes.record().vm.clone().unwrap_or_default();
+    let ip = noted.static_ip;
     let writer = w.machine.lightsail_hand().await?;
+    // Released by name: who has it now is looked at last.
+    let live = writer.static_ip(&ip).await.map_err(Failure::from)?;
+    if live.is_some_and(|live| !noted.static_ip_arn.is_empty() && live.arn != noted.static_ip_arn) {
+        return Err(Failure::new(
+            Id::ForeignVm,
+            format!("the static IP {ip} is another one than the recorded one"),
+        ));
+    }
     match writer.release_static_ip(&ip).await {
         Ok(_) => {}
         Err(refusal) if refusal.is_ambiguous() => {}
@@ -71,7 +80,8 @@ pub(super) async fn release(w: Writes<'_>) -> Result<String> {
     );
     seen.await?.map_err(|()| Failure::new(Id::AwsOperation, format!("the static IP {ip} is still there")))?;
     w.journal.write(|record| {
-        let noted = record.vm.take().map(|vm| Vm { static_ip: String::new(), ..vm });
+        let noted =
+            record.vm.take().map(|vm| Vm { static_ip: String::new(), static_ip_arn: String::new(), ..vm });
         record.vm = noted.filter(|vm| !(vm.arn.is_empty() && vm.nonce.is_empty()));
     })?;
     Ok(format!("static IP {ip} released"))
