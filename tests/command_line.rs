@@ -27,6 +27,7 @@ const PAGES: &[Test] = &[
     ("version_in_detail_and_in_one_line", version_in_detail_and_in_one_line),
     ("settings_are_printed_with_their_sources", settings_are_printed_with_their_sources),
     ("settings_schema_is_published", settings_schema_is_published),
+    ("policies_need_no_cluster_and_no_login", policies_need_no_cluster_and_no_login),
     ("kubectl_plugin_prints_its_own_name", kubectl_plugin_prints_its_own_name),
     ("completing_runs_nothing_and_writes_nothing", completing_runs_nothing_and_writes_nothing),
     ("candidates_are_dynamic", candidates_are_dynamic),
@@ -276,6 +277,17 @@ fn settings_are_printed_with_their_sources() {
 }
 
 /// `UPDATE_SCHEMA=1` writes it anew.
+fn policies_need_no_cluster_and_no_login() {
+    let home = Home::new();
+    for phase in ["create", "operate", "remove"] {
+        let output = run(&home, &format!("create-vm --print-policy {phase}"), 100).code(0);
+        let policy: Value = serde_json::from_str(&output.stdout()).expect("JSON");
+        assert_eq!(policy["Version"], "2012-10-17");
+    }
+    let wrong = run(&home, "create-vm --print-policy frob", 100).code(2).says("create, operate, remove");
+    assert!(!wrong.stderr().contains("kubeconfig"), "{wrong}");
+}
+
 fn settings_schema_is_published() {
     let schema = run(&Home::new(), "config schema", 100).code(0).stdout();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas/settings.json");

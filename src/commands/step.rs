@@ -28,8 +28,10 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
     if outside.options.uninstall {
         return uninstall(outside).await;
     }
-    if let Some(phase) = outside.options.print_policy {
-        return print_policy(outside, phase).await;
+    // Also with an invalid phase: nothing else is missing then.
+    let is_given = outside.matches.try_contains_id("print-policy").unwrap_or(false);
+    if is_given || outside.options.print_policy.is_some() {
+        return print_policy(outside).await;
     }
     if info.surveys {
         return preflight(outside).await;
@@ -68,8 +70,9 @@ pub async fn step(outside: &mut Outside<'_>, step: &'static dyn AnyStep) -> Resu
 }
 
 /// Writes the IAM policy of a phase to stdout: for this deployment's instance, if there is a record.
-async fn print_policy(outside: &mut Outside<'_>, phase: PolicyPhase) -> Result<Ended> {
+async fn print_policy(outside: &mut Outside<'_>) -> Result<Ended> {
     let (_, record) = outside.settings().await?;
+    let phase = outside.options.print_policy.unwrap_or(PolicyPhase::Create);
     if phase != PolicyPhase::Remove {
         let text =
             "this policy allows logins to tagged instances: do not allow anyone to tag existing instances";
