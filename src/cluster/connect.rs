@@ -8,15 +8,18 @@ use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ConfigExt as _, RustlsTlsError};
+use kube::client::{Body, ConfigExt as _};
+use kube::config::AuthInfo;
 use percent_encoding::percent_decode_str;
+use secrecy::ExposeSecret as _;
 
 use crate::x509::tls::{self, Roots};
 use crate::x509::{Bundle, Certificate};
 
 /// Builds the client. (kube's own `Client::try_from` has no hook for another verifier than webpki.)
-#[expect(clippy::needless_pass_by_value, reason = "each configuration serves one client")]
-pub(super) fn build(config: kube::Config) -> kube::Result<kube::Client> {
+pub(super) fn build(mut config: kube::Config) -> kube::Result<kube::Client> {
+    let authorization = authorization(&config.auth_info)?;
+    config.headers.extend(authorization.map(|value| (http::header::AUTHORIZATION, value)));
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     let Some(proxy) = config.proxy_url.clone() else { return over(&config, http, &settings(&config)?) };
@@ -49,18 +52,50 @@ pub(super) fn build(config: kube::Config) -> kube::Result<kube::Client> {
     }
 }
 
-/// TLS settings: client certificate and trusted CAs.
+/// TLS settings: client certificate and trusted CAs. (Those of kube fail on a CA that its verifier cannot load,
+/// but outrigger's verifier may accept it.)
 fn settings(config: &kube::Config) -> kube::Result<rustls::ClientConfig> {
     let given = config.root_cert.as_ref().map(|ders| Bundle {
         certificates: ders.iter().filter_map(|der| Certificate::from_der(der).ok()).collect(),
         ..Bundle::default()
     });
-    // kube fails on a CA that its verifier cannot load, but outrigger's verifier may accept it.
-    let mut bare = config.clone();
-    bare.root_cert = Some(Vec::new());
-    let mut tls = bare.rustls_client_config()?;
-    tls::decide_by(Roots::of_cluster(given), &mut tls);
-    Ok(tls)
+    let auth = &config.auth_info;
+    let identity = match (&auth.client_certificate_data, &auth.client_key_data) {
+        (Some(certificate), Some(key)) => Some((decoded(certificate)?, decoded(key.expose_secret())?)),
+        _ => None,
+    };
+    let identity = identity.as_ref().map(|(certificate, key)| (&certificate[..], &key[..]));
+    tls::connector_config(Roots::of_cluster(given), identity).map_err(unusable)
+}
+
+/// The PEM text in a `…-data` value.
+fn decoded(data: &str) -> kube::Result<Vec<u8>> {
+    STANDARD.decode(data).map_err(unusable)
+}
+
+/// `target.rs` and `user.rs` refused what is invalid; the library still asks.
+fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> kube::Error {
+    kube::Error::Service(Box::new(error))
+}
+
+/// The header for a token or a password.
+///
+/// kube's `auth_layer` is not used: it runs plugins, which outrigger does itself (`plugin.rs`), and would bring
+/// a regular expression engine for their output into the binary.
+fn authorization(auth: &AuthInfo) -> kube::Result<Option<http::HeaderValue>> {
+    let text = match (&auth.username, &auth.password, &auth.token) {
+        (Some(user), Some(password), _) => basic(format!("{user}:{}", password.expose_secret())),
+        (_, _, Some(token)) => format!("Bearer {}", token.expose_secret()),
+        _ => return Ok(None),
+    };
+    let mut value = http::HeaderValue::from_str(&text).map_err(unusable)?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+/// The value of an `Authorization` header, RFC 7617.
+fn basic(login: impl AsRef<[u8]>) -> String {
+    format!("Basic {}", STANDARD.encode(login))
 }
 
 /// User name and password in the proxy's URL, still percent-encoded.
@@ -70,8 +105,7 @@ fn login(proxy: &http::Uri) -> Option<&str> {
 
 fn with_login<C>(proxy: &http::Uri, tunnel: Tunnel<C>) -> Tunnel<C> {
     let Some(login) = login(proxy) else { return tunnel };
-    let login = format!("Basic {}", STANDARD.encode(percent_decode_str(login).collect::<Vec<u8>>()));
-    match http::HeaderValue::from_str(&login) {
+    match http::HeaderValue::from_str(&basic(percent_decode_str(login).collect::<Vec<u8>>())) {
         Ok(mut value) => {
             value.set_sensitive(true);
             tunnel.with_auth(value)
@@ -89,8 +123,7 @@ where
 {
     let mut builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
     if let Some(name) = &config.tls_server_name {
-        let name = name.clone().try_into().map_err(RustlsTlsError::InvalidServerName);
-        let name = name.map_err(kube::Error::RustlsTls)?;
+        let name = name.clone().try_into().map_err(unusable)?;
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
     let mut connector =
@@ -102,7 +135,6 @@ where
     let client = hyper_util::client::legacy::Builder::new(TokioExecutor::new()).build::<_, Body>(connector);
     let service = tower::ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(tower::BoxError::from)
         .service(client);

@@ -110,12 +110,9 @@ impl Refusal {
         Self::of(Class::Unreachable, 0, what, why)
     }
 
-    /// Uses only known parts of the library's error, which can contain a plugin's output and environment.
+    /// A request that the library could not send, or got no answer to.
     pub(super) fn transport(what: &str, error: &kube::Error) -> Self {
         match error {
-            kube::Error::Auth(_) => {
-                Self::of(Class::Credentials, 0, what, "cannot renew the kubeconfig's credentials")
-            }
             kube::Error::Api(status) => {
                 let refusal = Self::of(Class::Server, status.code, what, status.message.clone());
                 Self { is_quoted: true, ..refusal }

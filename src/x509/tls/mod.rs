@@ -13,7 +13,8 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
 
 use crate::x509::{self, Bundle, Certificate, Host, Verdict, judge};
@@ -80,18 +81,25 @@ impl Roots {
 
 /// The TLS configuration of a client that trusts `roots`, without a client certificate; HTTP/1.1.
 pub fn client_config(roots: Roots) -> Result<ClientConfig, rustls::Error> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier(roots)))
-        .with_no_client_auth();
+    let mut config = connector_config(roots, None)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// Replaces the verifier of an existing configuration by that of [`client_config`].
-pub fn decide_by(roots: Roots, config: &mut ClientConfig) {
-    config.dangerous().set_certificate_verifier(Arc::new(Verifier(roots)));
+/// Like [`client_config`], with a client certificate and its key (both PEM) that [`check_identity`] accepted, and
+/// without ALPN, which hyper-rustls sets itself.
+pub fn connector_config(
+    roots: Roots,
+    identity: Option<(&[u8], &[u8])>,
+) -> Result<ClientConfig, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier(roots)));
+    let Some((certificate, key)) = identity else { return Ok(config.with_no_client_auth()) };
+    let unreadable = |_| rustls::Error::General("the client certificate or its key is not PEM".to_owned());
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(unreadable)?;
+    config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key).map_err(unreadable)?)
 }
 
 /// A server's certificate is not accepted.
