@@ -3,6 +3,7 @@
 use std::fs;
 
 use outrigger_doubles::gitlab::{FakeGitlab, PROJECT, ProjectSpec, Role};
+use outrigger_doubles::lightsail::{self, FakeLightsail};
 
 use super::desk::*;
 use super::ssh_host::SshHost;
@@ -258,6 +259,64 @@ fn a_host_that_is_given_runs_the_script() {
     let programs = std::path::Path::new(OUTRIGGER).parent().expect("a folder").display();
     let path = format!("{programs}:{}", host.search_path());
     let pasted = paste(desk.home.path(), &[("PATH", &path)], &same);
+    assert!(pasted.code == Some(0) && pasted.text.contains("Nothing to change"), "{same}\n{}", pasted.text);
+    leave(session);
+}
+
+/// A machine can be a VM that setup makes; its region is asked for, and both can be taken back.
+#[test]
+fn a_new_vm_is_one_of_the_machines() {
+    let desk = Desk::new();
+    let host = SshHost::new();
+    // A new VM has none.
+    fs::remove_file(host.path("version")).expect("it was there");
+    let lightsail = FakeLightsail::start(lightsail::Options::default());
+    let key = lightsail.key("admin");
+    let aws = [
+        ("AWS_ACCESS_KEY_ID", key.id),
+        ("AWS_SECRET_ACCESS_KEY", key.secret),
+        ("AWS_ENDPOINT_URL", lightsail.url()),
+    ];
+    let mut session = desk.sit_down();
+    session.send_line(&format!("export PATH={}", host.search_path())).expect("sent");
+    for (name, value) in &aws {
+        session.send_line(&format!("export {name}={value}")).expect("sent");
+    }
+    run(&mut session, "setup --accept unreachable-endpoint");
+    let questions = desk.with_existing_runner();
+    answer(&mut session, pairs(&questions[..4]));
+    let region = format!("{}\r", lightsail.region());
+    let vm = ("Where the machine", "create-vm\r");
+    let taken_back = answer(
+        &mut session,
+        [
+            vm,
+            ("AWS region", "nowhere\r"),
+            ("is not the name of an AWS region", &region),
+            ("for the runner's", "\r"),
+            ("an answer to", "7\r"),
+            ("Where the machine", "ec2\r"),
+            ("an answer to", "7\r"),
+        ],
+    );
+    let page = taken_back.rsplit("Review").next().unwrap_or_default();
+    assert!(page.contains("Amazon EC2") && !page.contains("AWS region"), "{page}");
+    let screen =
+        answer(&mut session, [vm, ("AWS region", &region), ("an answer to", "\r"), ("Apply these", "y\r")]);
+    let page = screen.rsplit("Review").next().unwrap_or_default();
+    assert!(page.contains("a new VM on Amazon Lightsail  (asked)"), "{page}");
+    let shown = plan(&screen, &[desk.home.path()]);
+    assert!(shown.contains("create-vm") && shown.contains("USD a month"), "{shown}");
+    let said = session.exp_string("ended 0").expect("it ends well");
+    assert!(host.read("got.script").contains("outrigger-launch-script"), "{said}");
+    let same = below(&said, "Run the same setup without prompts");
+    assert!(same.contains(&format!("--create-vm --vm-region {}", lightsail.region())), "{same}");
+    assert!(!same.contains("--target"), "{same}");
+    let programs = std::path::Path::new(OUTRIGGER).parent().expect("a folder").display();
+    let path = format!("{programs}:{}", host.search_path());
+    let mut env: Vec<(&str, &str)> = aws.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    env.push(("PATH", &path));
+    let pasted = paste(desk.home.path(), &env, &same);
     assert!(pasted.code == Some(0) && pasted.text.contains("Nothing to change"), "{same}\n{}", pasted.text);
     leave(session);
 }

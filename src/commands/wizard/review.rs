@@ -110,9 +110,18 @@ async fn rows(questions: &Questions<'_, '_>) -> Result<Vec<Row>> {
     if !exists {
         add(&mut rows, Question::Tags, "tags", settings.tags.value.join(","), &settings.tags.source);
     }
-    let machine = target::of(settings.target.value);
-    let place = if settings.create_vm { "a new VM on Amazon Lightsail" } else { machine.title };
-    add(&mut rows, Question::Target, "machine", place.to_owned(), &settings.target.source);
+    if settings.create_vm {
+        let source = settings.sources.get("createVm").cloned().unwrap_or(Source::Default);
+        add(&mut rows, Question::Target, "machine", "a new VM on Amazon Lightsail".to_owned(), &source);
+        let (region, source) = match &settings.vm_region {
+            Some(region) => (region.value.clone(), region.source.to_string()),
+            None => ("the one of AWS's settings".to_owned(), String::new()),
+        };
+        add(&mut rows, Question::Region, "AWS region", region, &source);
+    } else {
+        let machine = target::of(settings.target.value).title.to_owned();
+        add(&mut rows, Question::Target, "machine", machine, &settings.target.source);
+    }
     if settings.target.value == Place::Ssh && questions.runs_scripts()? {
         let (host, source) = match &settings.host {
             Some(host) => (host.value.clone(), host.source.to_string()),

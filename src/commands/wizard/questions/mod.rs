@@ -35,10 +35,12 @@ pub enum Question {
     Target,
     /// The host that setup runs the script on, over SSH.
     Host,
+    /// The AWS region of a VM that setup makes.
+    Region,
     Endpoint,
 }
 
-const ALL: [Question; 11] = [
+const ALL: [Question; 12] = [
     Question::Context,
     Question::Deployment,
     Question::Url,
@@ -49,6 +51,7 @@ const ALL: [Question; 11] = [
     Question::Tags,
     Question::Target,
     Question::Host,
+    Question::Region,
     Question::Endpoint,
 ];
 
@@ -134,7 +137,7 @@ impl<'a, 'o> Questions<'a, 'o> {
             Question::Runner => &[Question::RunnerToken, Question::Token, Question::Project, Question::Tags],
             Question::Token => &[Question::Project],
             Question::Context => &[Question::Endpoint],
-            Question::Target => &[Question::Host],
+            Question::Target => &[Question::Host, Question::Region],
             _ => &[],
         };
         for dependent in dependents {
@@ -227,6 +230,10 @@ impl<'a, 'o> Questions<'a, 'o> {
                     && !is_by_hand
                     && self.runs_scripts()?
             }
+            // With the flag alone, AWS's settings name the region.
+            Question::Region => {
+                settings.vm_region.is_none() && settings.sources.get("createVm") == Some(&Source::Asked)
+            }
             Question::Endpoint => {
                 settings.kubernetes_host.is_none() && self.endpoint().await?.reach() != Reach::Anywhere
             }
@@ -248,6 +255,7 @@ impl<'a, 'o> Questions<'a, 'o> {
             Question::Tags => self.ask_tags().await,
             Question::Target => self.ask_target().await,
             Question::Host => self.ask_host().await,
+            Question::Region => self.ask_region().await,
             Question::Endpoint => self.ask_endpoint().await,
         }
     }

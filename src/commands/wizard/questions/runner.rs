@@ -10,6 +10,9 @@ use crate::gitlab::credentials;
 use crate::machine::target::{self, TARGETS};
 use crate::settings::{Place, Source, check};
 
+/// The row of the machines that stands for `--create-vm`.
+const NEW_VM: &str = "create-vm";
+
 impl Questions<'_, '_> {
     pub(super) async fn ask_runner(&mut self) -> Result<()> {
         let rows = [
@@ -84,11 +87,16 @@ impl Questions<'_, '_> {
     }
 
     pub(super) async fn ask_target(&mut self) -> Result<()> {
-        let rows: Vec<ask::Row> = TARGETS
+        let mut rows: Vec<ask::Row> = TARGETS
             .iter()
             .map(|target| (target.name.to_owned(), format!("{}: {}", target.title, target.field)))
             .collect();
-        let default = target::of(self.settings().target.value).name;
+        if cfg!(feature = "aws") && self.runs_scripts()? {
+            let note = "a new VM on Amazon Lightsail; setup creates it with your AWS credentials".to_owned();
+            rows.push((NEW_VM.to_owned(), note));
+        }
+        let makes_vm = self.settings().create_vm;
+        let default = if makes_vm { NEW_VM } else { target::of(self.settings().target.value).name };
         let default = rows.iter().position(|row| row.0 == default);
         let title = "Where the machine runs; setup writes a script for it";
         loop {
@@ -98,10 +106,41 @@ impl Questions<'_, '_> {
             if host == Some(Source::Asked) && answer != Place::Ssh.to_string() {
                 self.drop_answers(&["host"]).await?;
             }
-            match self.answer("target", vec![answer]).await? {
-                None => return Ok(()),
-                Some(why) => self.refuse(&why).await?,
-            }
+            let why = if answer == NEW_VM {
+                self.drop_answers(&["target"]).await?;
+                self.answer("createVm", vec!["true".to_owned()]).await?
+            } else {
+                self.drop_answers(&["createVm", "vmRegion"]).await?;
+                // It may be given otherwise.
+                let is_given = self.settings().create_vm;
+                match if is_given { self.answer("createVm", Vec::new()).await? } else { None } {
+                    None => self.answer("target", vec![answer]).await?,
+                    why => why,
+                }
+            };
+            let Some(why) = why else { return Ok(()) };
+            self.refuse(&why).await?;
+        }
+    }
+
+    /// Asks for the AWS region of the new VM.
+    pub(super) async fn ask_region(&mut self) -> Result<()> {
+        let prompt = "AWS region, such as eu-central-1 (empty for the one of AWS's settings)";
+        let default = self.settings().vm_region.as_ref().map(|region| region.value.clone());
+        let default = default.unwrap_or_default();
+        loop {
+            let region = self
+                .outside
+                .asking(|ask| ask::input(ask, prompt, Some(&default), |text| Ok(text.to_owned())))
+                .await?;
+            let why = if region.is_empty() {
+                self.drop_answers(&["vmRegion"]).await?;
+                None
+            } else {
+                self.answer("vmRegion", vec![region]).await?
+            };
+            let Some(why) = why else { return Ok(()) };
+            self.refuse(&why).await?;
         }
     }
 
