@@ -1,11 +1,9 @@
 //! The life of an instance of the Lightsail.
 
-mod lightsail_client;
-
 use std::process::Command;
 use std::time::Duration;
 
-use lightsail_client::{at_once, but, good, instance, refused, wish, with};
+use crate::client::{at_once, but, good, instance, refused, wish, with};
 use outrigger_doubles::lightsail::{DEFAULT_KEY_PAIR, Foreign, Lags, Options};
 use serde_json::{Value, json};
 

@@ -1,8 +1,6 @@
 //! The GitLab double: lists of runners, in pages.
 
-mod gitlab_client;
-
-use gitlab_client::{Caller, SHOP};
+use crate::client::{Caller, SHOP};
 use outrigger_doubles::gitlab::{FakeGitlab, GROUP, Options, PROJECT, ProjectSpec};
 use outrigger_doubles::http::Reply;
 use serde_json::{Value, json};

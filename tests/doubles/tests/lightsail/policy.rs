@@ -1,8 +1,6 @@
 //! IAM policies of the Lightsail's callers.
 
-mod lightsail_client;
-
-use lightsail_client::{but, good, refused, wish, with};
+use crate::client::{but, good, refused, wish, with};
 use outrigger_doubles::lightsail::{Client, FakeLightsail, Foreign, KeySpec, Lags, Options};
 use serde_json::{Value, json};
 

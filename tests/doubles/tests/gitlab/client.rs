@@ -1,7 +1,5 @@
 //! Callers of the GitLab double.
 
-#![allow(dead_code, reason = "each test target uses another part")]
-
 pub mod pipelines;
 
 use outrigger_doubles::gitlab::FakeGitlab;

@@ -1,12 +1,10 @@
 //! The GitLab double: what goes wrong between a client and GitLab, and how GitLab says no for reasons of
 //! its own.
 
-mod gitlab_client;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gitlab_client::{Caller, SHOP, message};
+use crate::client::{Caller, SHOP, message};
 use outrigger_doubles::gitlab::{Action, FakeGitlab, Fault, Options, PROJECT, ProjectSpec, TokenSpec};
 use outrigger_doubles::http::Http;
 use serde_json::{Value, json};

@@ -1,8 +1,6 @@
 //! What the Lightsail's regions offer, page by page.
 
-mod lightsail_client;
-
-use lightsail_client::{at_once, good, refused, with};
+use crate::client::{at_once, good, refused, with};
 use outrigger_doubles::lightsail::{Client, Options};
 use serde_json::{Value, json};
 

@@ -1,7 +1,5 @@
 //! What the trials of the Lightsail have in common.
 
-#![allow(dead_code, reason = "each file of trials takes what it needs")]
-
 use outrigger_doubles::lightsail::{Client, FakeLightsail, Lags, Options};
 use serde_json::{Value, json};
 

@@ -1,7 +1,5 @@
 //! A blocking client with no cleverness: one connection for each request.
 
-#![allow(dead_code, reason = "each test target uses another part")]
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;

@@ -1,12 +1,10 @@
 //! The firewall of the Lightsail's instances.
 
-mod lightsail_client;
-
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lightsail_client::{at_once, good, instance, refused, wish, with};
+use crate::client::{at_once, good, instance, refused, wish, with};
 use outrigger_doubles::lightsail::{Client, Hardware, Lags, OpenPort, Options};
 use serde_json::{Value, json};
 
@@ -66,7 +64,7 @@ fn ports_that_make_no_sense_are_refused() {
     let (_lightsail, client) = at_once();
     good(client.call("CreateInstances", &wish("vm")));
     let before = states(&client);
-    let port = |member: &str, value: Value| lightsail_client::but(ssh(&json!(["0.0.0.0/0"])), member, value);
+    let port = |member: &str, value: Value| crate::client::but(ssh(&json!(["0.0.0.0/0"])), member, value);
     for ports in [
         json!([]),
         json!([ssh(&json!([]))]),
@@ -157,7 +155,7 @@ fn the_machine_is_told_of_its_life_and_its_ports() {
     let told = Arc::new(Told::default());
     let options = Options { lags: Lags::NONE, hardware: told.clone(), ..Options::default() };
     let (lightsail, client) = with(options);
-    good(client.call("CreateInstances", &lightsail_client::but(wish("vm"), "userData", json!("#!/bin/sh"))));
+    good(client.call("CreateInstances", &crate::client::but(wish("vm"), "userData", json!("#!/bin/sh"))));
     assert_eq!(instance(&client, "vm").expect("it is there")["publicIpAddress"], "127.77.1.1");
     let access = good(client.call("GetInstanceAccessDetails", &json!({"instanceName": "vm"})));
     let access = &access["accessDetails"];

@@ -1,12 +1,10 @@
 //! The GitLab double: files, branches, commits, and the check of a pipeline file.
 
-mod gitlab_client;
-
 use std::time::Duration;
 
+use crate::client::{Caller, SHOP, error, message};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gitlab_client::{Caller, SHOP, error, message};
 use outrigger_doubles::gitlab::{FakeGitlab, Options, PROJECT, ProjectSpec};
 use outrigger_doubles::http::Reply;
 use serde_json::{Value, json};

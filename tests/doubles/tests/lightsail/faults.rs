@@ -1,10 +1,8 @@
 //! What goes wrong in the Lightsail, and what its log says.
 
-mod lightsail_client;
-
 use std::time::Duration;
 
-use lightsail_client::{at_once, good, instance, refused, wish, with};
+use crate::client::{at_once, good, instance, refused, wish, with};
 use outrigger_doubles::lightsail::{Action, Fault, Foreign, Lags, Options, Refusal};
 use serde_json::{Value, json};
 

@@ -1,10 +1,8 @@
 //! The GitLab double: which token opens what, for whom, and how refusals read.
 
-mod gitlab_client;
-
 use std::time::Duration;
 
-use gitlab_client::{Caller, SHOP, error, message};
+use crate::client::{Caller, SHOP, error, message};
 use outrigger_doubles::gitlab::{
     FakeGitlab, GROUP, Options, PROJECT, ProjectSpec, Role, TokenKind, TokenSpec,
 };

@@ -1,11 +1,9 @@
 //! Who may call the Lightsail: signatures, permissions, expiry, and the Security Token Service.
 
-mod lightsail_client;
-
 use std::time::Duration;
 
+use crate::client::{at_once, but, good, refused, wish};
 use jiff::{SignedDuration, Timestamp};
-use lightsail_client::{at_once, but, good, refused, wish};
 use outrigger_doubles::http::{Http, Reply};
 use outrigger_doubles::lightsail::{Client, FakeLightsail, KeySpec, Options};
 use serde_json::json;
@@ -100,7 +98,7 @@ fn keys_are_known_and_valid_or_refused_before_anything_else() {
 fn a_denied_action_is_named_and_nothing_is_done() {
     let tagless = KeySpec::new("tagless", &["lightsail:Get*", "lightsail:CreateInstances"]);
     let options = Options { keys: vec![tagless], ..Options::default() };
-    let (lightsail, admin) = lightsail_client::with(options);
+    let (lightsail, admin) = crate::client::with(options);
     let before = lightsail.snapshot();
     let (kind, text) = refused(Client::of(&lightsail, "reader").call("CreateInstances", &wish("vm")));
     assert_eq!(kind, "AccessDeniedException");

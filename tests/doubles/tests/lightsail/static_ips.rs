@@ -1,8 +1,6 @@
 //! The Lightsail's static IP addresses.
 
-mod lightsail_client;
-
-use lightsail_client::{at_once, good, instance, refused, wish};
+use crate::client::{at_once, good, instance, refused, wish};
 use outrigger_doubles::lightsail::Client;
 use serde_json::{Value, json};
 

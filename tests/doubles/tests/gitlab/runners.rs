@@ -1,10 +1,8 @@
 //! The GitLab double: runners, from creation to their end.
 
-mod gitlab_client;
-
 use std::time::Duration;
 
-use gitlab_client::{Caller, SHOP, error, message};
+use crate::client::{Caller, SHOP, error, message};
 use outrigger_doubles::gitlab::{FakeGitlab, GROUP, Options, PROJECT, ProjectSpec};
 use outrigger_doubles::http::Reply;
 use serde_json::{Value, json};

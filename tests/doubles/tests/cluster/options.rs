@@ -1,10 +1,8 @@
 //! What a cluster can be told to be like, and the finer points of the wire.
 
-mod client;
-
 use std::time::{Duration, Instant};
 
-use client::Client;
+use crate::client::Client;
 use outrigger_doubles::cluster::{Action, FakeCluster, Fault, Options};
 use serde_json::{Value, json};
 

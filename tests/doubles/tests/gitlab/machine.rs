@@ -1,13 +1,11 @@
 //! The GitLab double and the machine that plays its jobs, from a commit to a job that ran on our runner.
 
-mod gitlab_client;
-
 use std::time::Duration;
 
-use gitlab_client::pipelines::{
+use crate::client::pipelines::{
     ARTICLE, commit, eventually, machine_job, pipeline_of, runner_with, with_pipeline,
 };
-use gitlab_client::{Caller, SHOP};
+use crate::client::{Caller, SHOP};
 use outrigger_doubles::gitlab::{
     Action, Behaviour, Driven, DriverOptions, FakeGitlab, Fault, Options, RunnerDriver,
 };

@@ -1,11 +1,9 @@
 //! The GitLab double: pipelines, and their jobs as runners and users see them.
 
-mod gitlab_client;
-
 use std::time::Duration;
 
-use gitlab_client::pipelines::{ARTICLE, ask, commit, pipeline_of, runner_with, with_pipeline};
-use gitlab_client::{Caller, SHOP, error, message};
+use crate::client::pipelines::{ARTICLE, ask, commit, pipeline_of, runner_with, with_pipeline};
+use crate::client::{Caller, SHOP, error, message};
 use outrigger_doubles::gitlab::{FakeGitlab, Options, PROJECT, ProjectSpec};
 use outrigger_doubles::http::{Http, Reply};
 use serde_json::{Value, json};

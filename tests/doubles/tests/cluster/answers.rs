@@ -1,12 +1,10 @@
 //! The cluster double against what real API servers were seen to do.
 
-mod client;
-
 use std::time::{Duration, Instant};
 
+use crate::client::Client;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use client::Client;
 use outrigger_doubles::cluster::{Action, FakeCluster, Fault, Options, seed_rbac};
 use serde_json::{Value, json};
 
