@@ -135,7 +135,7 @@ impl Bed for Doubles {
 
 /// How many clusters of doubles scenarios run on side by side: a processor is busy for less than half of the
 /// time, as some scenarios let a timeout of a minute run out.
-const BEDS: usize = 6;
+const BEDS: usize = 10;
 const TIER: &str = "doubles";
 
 fn main() -> ExitCode {

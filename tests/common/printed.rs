@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use outrigger::internal::{Inputs, cli, resolve, step_help};
 
@@ -104,14 +104,19 @@ fn take(line: &str, bare: bool, above: &mut String, found: &mut Vec<Printed>) {
     above.push_str(line.trim());
 }
 
+/// The command line, which takes milliseconds to build and is asked for with each printed line.
+fn root() -> &'static clap::Command {
+    static ROOT: OnceLock<clap::Command> = OnceLock::new();
+    ROOT.get_or_init(|| cli::command(&step_help()))
+}
+
 /// Not prose that begins with the name of a program.
 fn is_command(text: &str) -> bool {
     let mut words = text.split_whitespace();
     let (program, second, third) = (words.next(), words.next().unwrap_or_default(), words.next());
-    let subcommands = cli::command(&step_help());
-    let known = subcommands.get_subcommands().any(|known| known.get_name() == second) || second == "help";
     match program {
-        Some("outrigger") => known || third.is_some_and(|word| word.starts_with("--")),
+        Some("outrigger") if root().find_subcommand(second).is_some() || second == "help" => true,
+        Some("outrigger") => third.is_some_and(|word| word.starts_with("--")),
         Some("kubectl") => second.starts_with('-') || KUBECTL.iter().any(|(verb, _)| *verb == second),
         program => program.is_some_and(|program| PROGRAMS.contains(&program)) && !second.is_empty(),
     }
@@ -176,8 +181,7 @@ fn shape_in(given: &[String], line: &str) -> String {
     match words[0].as_str() {
         "outrigger" => {
             about.push(words[1].clone());
-            let root = cli::command(&step_help());
-            let setup = root.find_subcommand("setup").expect("it is a subcommand");
+            let setup = root().find_subcommand("setup").expect("it is a subcommand");
             let is_whole = words.iter().any(|word| word == "--non-interactive");
             let is_given = |flag: &str| {
                 let is_step = flag.ends_with("-pipeline");

@@ -58,7 +58,7 @@ impl Log {
     /// Notes the answer; the status is 0 if there is none.
     pub(crate) fn end(&self, sequence: usize, status: u16) {
         let mut log = lock(&self.0);
-        if let Some(entry) = log.entries.iter_mut().find(|entry| entry.sequence == sequence) {
+        if let Some(entry) = log.entries.iter_mut().rev().find(|entry| entry.sequence == sequence) {
             entry.status = status;
             entry.finished = Some(Instant::now());
         }
