@@ -31,6 +31,9 @@ pub(super) async fn process(command: &str, env: &Env) -> Result<Keys, String> {
     read(&ended.out).map_err(|why| format!("the credential_process {why}"))
 }
 
+/// Comes before the words of an AWS CLI of version 2 in the error of [`export`].
+pub(super) const SAYS: &str = " says: ";
+
 /// Lets the AWS CLI of version 2 resolve a profile. The error has the words of the CLI.
 pub(super) async fn export(profile: &str, env: &Env) -> Result<Keys, String> {
     let cli = found(env).ok_or("there is no program aws on PATH")?;
@@ -46,7 +49,7 @@ pub(super) async fn export(profile: &str, env: &Env) -> Result<Keys, String> {
         let said = String::from_utf8_lossy(&ended.err);
         let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         return Err(match said.last() {
-            Some(last) => format!("{shown} says: {}", last.chars().take(500).collect::<String>()),
+            Some(last) => format!("{shown}{SAYS}{}", last.chars().take(500).collect::<String>()),
             None => format!("{shown} failed ({})", ended.status),
         });
     }

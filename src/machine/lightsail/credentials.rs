@@ -23,7 +23,7 @@ use super::child;
 use super::endpoint::{self, given, set};
 use super::http::Client;
 use super::keys::Keys;
-use super::profile::{Base, Profiles, Way};
+use super::profile::{Base, MFA, Profiles, Way};
 use super::sign;
 use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::request::Limits;
@@ -96,6 +96,10 @@ impl Credentials {
             }
             (Base::Cli("login_session"), Some(profile)) => {
                 Some(format!("aws login --profile {}", shell_word(profile)))
+            }
+            // It asks for the code, and keeps the credentials of the role until they expire.
+            (Base::Cli(MFA), Some(profile)) => {
+                Some(format!("aws sts get-caller-identity --profile {}", shell_word(profile)))
             }
             _ => None,
         };
@@ -175,7 +179,15 @@ impl Credentials {
 
     fn kind(&self, why: &str) -> Id {
         let why = why.to_lowercase();
-        let ended = ["expired", "cached sso token", "sso login", "no such file", "not found", "unauthorized"];
+        let ended = [
+            "expired",
+            "cached sso token",
+            "sso login",
+            "no such file",
+            "not found",
+            "unauthorized",
+            "mfa code",
+        ];
         let is_login = self.renewal.is_some() && ended.iter().any(|word| why.contains(word));
         if is_login || why.contains("expired") { Id::AwsExpired } else { Id::AwsCredentials }
     }
@@ -183,19 +195,21 @@ impl Credentials {
     fn failed(&self, id: Id, why: &str) -> Failure {
         let failure = Failure::new(id, format!("cannot get AWS credentials from {}", self.shown))
             .detail("because", why);
-        match &self.renewal {
-            Some(command) => failure.hint(("log in again", Command::Whole(command.clone()))),
-            None => match (&self.way.base, &self.profile) {
-                (Base::Cli(_), _) => {
-                    failure.hint("install version 2 of the AWS CLI, or use a profile of another form")
-                }
-                (Base::Process(_), Some(profile)) => failure.hint((
-                    "its output is not shown, as it may contain a key; to see what it says",
-                    Command::Whole(format!("aws sts get-caller-identity --profile {}", shell_word(profile))),
-                )),
-                _ => failure
-                    .hint("outrigger uses this source alone: correct it, or name another with AWS_PROFILE"),
-            },
+        match (&self.way.base, &self.renewal, &self.profile) {
+            (Base::Cli(_), _, _) if !why.contains(child::SAYS) => {
+                failure.hint("install version 2 of the AWS CLI, or use a profile of another form")
+            }
+            (Base::Cli(MFA), Some(command), _) => {
+                failure.hint(("enter an MFA code in the AWS CLI", Command::Whole(command.clone())))
+            }
+            (_, Some(command), _) => failure.hint(("log in again", Command::Whole(command.clone()))),
+            (Base::Process(_), _, Some(profile)) => failure.hint((
+                "its output is not shown, as it may contain a key; to see what it says",
+                Command::Whole(format!("aws sts get-caller-identity --profile {}", shell_word(profile))),
+            )),
+            _ => {
+                failure.hint("outrigger uses this source alone: correct it, or name another with AWS_PROFILE")
+            }
         }
     }
 
@@ -203,7 +217,8 @@ impl Credentials {
         if let Base::Cli(setting) = &self.way.base {
             let profile = self.profile.as_deref().unwrap_or("default");
             let exported = child::export(profile, &self.env).await;
-            return exported.map_err(|why| format!("{setting} needs version 2 of the AWS CLI: {why}"));
+            let needs = |why| format!("{setting} needs version 2 of the AWS CLI: {why}");
+            return exported.map_err(|why| if why.contains(child::SAYS) { why } else { needs(why) });
         }
         let mut keys = self.base().await?;
         for role in &self.way.roles {

@@ -2,6 +2,7 @@
 //! one of their own.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::json;
@@ -84,7 +85,7 @@ async fn a_source_that_fails_never_leads_to_another() {
         ),
         (vec![id, secret, ("AWS_PROFILE", "ended")], "OR0429", 4, "already expired"),
         (
-            vec![id, secret, ("AWS_PROFILE", "mfa")],
+            vec![id, secret, ("AWS_PROFILE", "mfa"), ("PATH", "/nonexistent")],
             "OR0426",
             4,
             "mfa_serial needs version 2 of the AWS CLI: ",
@@ -102,6 +103,27 @@ async fn a_source_that_fails_never_leads_to_another() {
         assert!(told.contains(".aws/config") || !env.iter().any(|one| one.0 == "AWS_PROFILE"), "{told}");
         assert!(!told.contains("canary"), "{told}");
     }
+}
+
+/// What the AWS CLI 2.9.19 writes without a terminal and without credentials that it has kept.
+#[tokio::test]
+async fn a_role_that_needs_a_code_names_the_command_that_asks_for_it() {
+    let home = home(CONFIG);
+    let program = home.path().join("aws");
+    let script = "#!/bin/sh\n[ \"$1\" != --version ] || { echo aws-cli/2.9.19; exit; }\n\
+                  printf 'Warning: Password input may be echoed.\\nEnter MFA code for arn:aws:iam::1:mfa/me: \\n\\n' >&2; exit 255\n";
+    std::fs::write(&program, script).expect("written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    let path = format!("{}:/bin", home.path().display());
+    let env = [("AWS_PROFILE", "mfa"), ("PATH", path.as_str())];
+    let failure = resolved(home.path(), &env, None).await.expect_err("no keys");
+    assert_eq!((failure.id, failure.kind), (Id::AwsExpired, Kind::Denied));
+    let told = format!("{failure:?}");
+    assert!(
+        told.contains("aws sts get-caller-identity --profile mfa") && !told.contains("install"),
+        "{told}"
+    );
+    assert!(told.contains("aws says: Enter MFA code for arn:aws:iam::1:mfa/me:"), "{told}");
 }
 
 #[tokio::test]
@@ -363,6 +385,64 @@ fn a_container_gives_keys_on_request_alone() {
         ("AWS_REGION", "eu-central-1"),
     ];
     assert_eq!(in_a_process(home.path(), &env), "ASIATASK");
+}
+
+/// The metadata service of an EC2 instance, version 2: a session token first, then the role's keys.
+fn metadata_service(role: Option<&'static str>) -> Server {
+    Server::start(move |request, _| {
+        let path = request.line.split(' ').nth(1).unwrap_or_default().to_owned();
+        if request.line.starts_with("PUT /latest/api/token ") {
+            assert_ne!(request.header("x-aws-ec2-metadata-token-ttl-seconds"), "");
+            return (
+                200,
+                "x-aws-ec2-metadata-token-ttl-seconds: 600\r\n".to_owned(),
+                b"canary-imds".to_vec(),
+            );
+        }
+        assert_eq!(request.header("x-aws-ec2-metadata-token"), "canary-imds", "{}", request.line);
+        let list = "/latest/meta-data/iam/security-credentials/";
+        match (path.strip_prefix(list), role) {
+            (Some(""), Some(role)) => (200, String::new(), role.as_bytes().to_vec()),
+            (Some(asked), Some(role)) if asked == role => {
+                let keys = json!({"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "ASIAEC2", "SecretAccessKey": "canary-s",
+                    "Token": "canary-t", "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z"});
+                crate::machine::lightsail::server_tests::json(200, &keys)
+            }
+            _ => (404, String::new(), Vec::new()),
+        }
+    })
+}
+
+#[test]
+fn an_instance_gives_keys_on_request_alone() {
+    let home = tempfile::tempdir().expect("a directory");
+    let region = ("AWS_REGION", "eu-central-1");
+    let with = |server: &Server, more: &[(&str, &str)]| {
+        let mut env = vec![region, ("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.url.as_str())];
+        env.extend(more);
+        in_a_process(home.path(), &env)
+    };
+    let server = metadata_service(Some("runner-admin"));
+    let ways: [&[(&str, &str)]; 2] = [&[("METADATA", "1")], &[("METADATA", "1"), ("AWS_PROFILE", "ec2")]];
+    std::fs::create_dir_all(home.path().join(".aws")).expect("a directory");
+    let config = "[profile ec2]\nrole_arn = arn:aws:iam::1:role/a\ncredential_source = Ec2InstanceMetadata\n";
+    std::fs::write(home.path().join(".aws/config"), config).expect("written");
+    assert_eq!(with(&server, ways[0]), "ASIAEC2");
+    assert_eq!(server.requests().len(), 3, "a session token, the role's name, its keys");
+
+    // The role of the profile is assumed with the instance's keys.
+    let sts = Server::start(|request, _| {
+        assert!(request.header("authorization").contains("Credential=ASIAEC2/"), "{}", request.line);
+        assumed("AssumeRole", "ASIAROLE")
+    });
+    let url = ("AWS_ENDPOINT_URL_STS", sts.url.as_str());
+    assert_eq!(with(&server, &[ways[1], &[url]].concat()), "ASIAROLE");
+
+    // An instance without a role.
+    let empty = metadata_service(None);
+    let told = with(&empty, ways[0]);
+    assert!(told.contains("id: AwsCredentials, kind: Denied"), "{told}");
+    assert!(told.contains("the metadata service of this EC2 instance") && !told.contains("canary"), "{told}");
 }
 
 #[tokio::test]

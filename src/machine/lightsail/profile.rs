@@ -52,6 +52,9 @@ pub(super) enum Base {
     Cli(&'static str),
 }
 
+/// The setting of a role for which AWS asks for a code of a multi-factor device.
+pub const MFA: &str = "mfa_serial";
+
 /// A role to assume.
 #[derive(Clone, Debug)]
 pub(super) struct Role {
@@ -174,8 +177,8 @@ impl Profiles {
             }
             let role = get("role_arn").filter(|_| get("web_identity_token_file").is_none());
             let Some(role) = role else { break self.base(at)? };
-            if get("mfa_serial").is_some() {
-                break Base::Cli("mfa_serial");
+            if get(MFA).is_some() {
+                break Base::Cli(MFA);
             }
             if roles.len() == MOST_ROLES {
                 return Err(format!("it assumes more than {MOST_ROLES} roles"));

@@ -2,11 +2,14 @@
 //! botocore, whose model of the service is newer than that CLI's.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
+use outrigger_doubles::cluster::{self, FakeCluster, standard_users};
 use outrigger_doubles::lightsail::{Action, FakeLightsail, Fault, Lags, Options};
 use serde_json::{Value, json};
 
@@ -20,6 +23,7 @@ const TRIALS: &[(&str, Drive)] = &[
     ("botocore_has_the_lightsail_model_that_judges", model),
     ("aws_cli_drives_every_lightsail_operation", every_operation),
     ("aws_cli_repeats_a_creation_whose_answer_is_lost", lost_answer),
+    ("aws_cli_exports_a_profile_to_outrigger", exported),
 ];
 
 const ZONE: &str = "eu-central-1b";
@@ -309,4 +313,70 @@ fn lost_answer(folder: &Path) -> Result<(), Failed> {
     same("requests", &asked.iter().map(|asked| asked.status).collect::<Vec<_>>(), &vec![0, 400])?;
     let shown = cli.good("lightsail get-instance --instance-name vm")?;
     same("its tag", &shown["instance"]["tags"][0]["value"], &json!("7"))
+}
+
+/// A role whose code the AWS CLI asks for: outrigger uses what the CLI has kept, and else names the command that asks.
+fn exported(folder: &Path) -> Result<(), Failed> {
+    const ROLE: &str = "arn:aws:iam::123456789012:role/ops";
+    const DEVICE: &str = "arn:aws:iam::123456789012:mfa/me";
+    let cluster =
+        FakeCluster::start(cluster::Options { users: standard_users(), ..cluster::Options::default() });
+    let lightsail = lightsail();
+    let home = tempfile::tempdir()?;
+    let write = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder"))?;
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok::<_, Failed>(path)
+    };
+    let config = format!("[profile ops]\nrole_arn = {ROLE}\nsource_profile = me\nmfa_serial = {DEVICE}\n");
+    write(".aws/config", &config)?;
+    write(".aws/credentials", "[me]\naws_access_key_id = AKIAME\naws_secret_access_key = canary\n")?;
+    let kubeconfig = write("kubeconfig", &cluster.kubeconfig("kubernetes-admin"))?;
+    let (token, ca) = (write("token", "glrt-of-the-clients")?, write("ca.pem", &lightsail.ca_pem())?);
+    let plan = || -> Result<(Option<i32>, String), Failed> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        let path = format!("{}:/usr/bin:/bin", folder.display());
+        command.env_clear().env("PATH", path).env("HOME", home.path()).env("AWS_PROFILE", "ops");
+        command.env("AWS_ENDPOINT_URL", lightsail.url()).env("AWS_CA_BUNDLE", &ca);
+        command.args([
+            "setup",
+            "--non-interactive",
+            "--dry-run",
+            "--create-vm",
+            "--accept",
+            "unreachable-endpoint",
+        ]);
+        command.args(["--gitlab-url", "https://gitlab.example.com", "--vm-region", &lightsail.region()]);
+        command.arg("--kubeconfig").arg(&kubeconfig).arg("--runner-token-file").arg(&token);
+        let output = command.stdin(Stdio::null()).output()?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&text).into_owned()))
+    };
+    let (code, text) = plan()?;
+    let named = text.contains("aws sts get-caller-identity --profile ops") && text.contains("MFA code");
+    same(&text, &(code, named, text.contains("canary")), &(Some(4), true, false))?;
+    same("requests", &lightsail.requests().len(), &0)?;
+    // Where and how the CLI keeps the credentials of a role: botocore's JSONFileCache, named by the SHA-1 of these
+    // parameters.
+    let asked = format!("{{\"RoleArn\": \"{ROLE}\", \"SerialNumber\": \"{DEVICE}\"}}");
+    let key = lightsail.key("admin");
+    let kept = json!({"Credentials": {"AccessKeyId": key.id, "SecretAccessKey": key.secret,
+        "SessionToken": key.session_token, "Expiration": "2099-01-01T00:00:00+00:00"}});
+    write(&format!(".aws/cli/cache/{}.json", sha1(&asked)?), &kept.to_string())?;
+    let (code, text) = plan()?;
+    same(&text, &(code, text.contains("USD a month"), text.contains(&key.secret)), &(Some(0), true, false))
+}
+
+fn sha1(text: &str) -> Result<String, Failed> {
+    let mut child = Command::new("sha1sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .spawn()?;
+    child.stdin.take().expect("piped").write_all(text.as_bytes())?;
+    let output = child.wait_with_output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap_or_default().to_owned())
 }
