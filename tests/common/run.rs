@@ -357,7 +357,8 @@ impl Running<'_> {
                 let _ = self.child.kill();
                 return self.finish(End::Hung);
             }
-            std::thread::sleep(Duration::from_millis(2));
+            // Each look reads /proc for the whole family.
+            std::thread::sleep(Duration::from_millis(5));
         }
         self.finish(End::Itself)
     }
