@@ -31,25 +31,27 @@ pub(super) async fn process(command: &str, env: &Env) -> Result<Keys, String> {
     read(&ended.out).map_err(|why| format!("the credential_process {why}"))
 }
 
-/// Comes before the words of an AWS CLI of version 2 in the error of [`export`].
-pub(super) const SAYS: &str = " says: ";
-
-/// Lets the AWS CLI of version 2 resolve a profile. The error has the words of the CLI.
-pub(super) async fn export(profile: &str, env: &Env) -> Result<Keys, String> {
+/// The AWS CLI of version 2, or why there is none.
+pub(super) async fn version_2(env: &Env) -> Result<PathBuf, String> {
     let cli = found(env).ok_or("there is no program aws on PATH")?;
     let shown = cli.display();
     let ended = run(&cli, &["--version"], env).await.map_err(|why| format!("{shown}: {why}"))?;
-    let version = String::from_utf8_lossy(&ended.out);
-    if !version.starts_with("aws-cli/2.") {
+    if !String::from_utf8_lossy(&ended.out).starts_with("aws-cli/2.") {
         return Err(format!("{shown} is not version 2 of the AWS CLI"));
     }
+    Ok(cli)
+}
+
+/// Lets the AWS CLI resolve a profile. The error has the words of the CLI.
+pub(super) async fn export(cli: &Path, profile: &str, env: &Env) -> Result<Keys, String> {
+    let shown = cli.display();
     let arguments = ["configure", "export-credentials", &format!("--profile={profile}"), "--format=process"];
-    let ended = run(&cli, &arguments, env).await.map_err(|why| format!("{shown}: {why}"))?;
+    let ended = run(cli, &arguments, env).await.map_err(|why| format!("{shown}: {why}"))?;
     if !ended.success {
         let said = String::from_utf8_lossy(&ended.err);
         let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         return Err(match said.last() {
-            Some(last) => format!("{shown}{SAYS}{}", last.chars().take(500).collect::<String>()),
+            Some(last) => format!("{shown} says: {}", last.chars().take(500).collect::<String>()),
             None => format!("{shown} failed ({})", ended.status),
         });
     }
@@ -70,7 +72,7 @@ struct Ended {
     err: Vec<u8>,
 }
 
-/// Runs a program without a terminal, and without the variables of outrigger and GitLab.
+/// Runs a program without stdin (it can still ask on the terminal that it shares), and without the variables of outrigger and GitLab.
 async fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S], env: &Env) -> Result<Ended, String> {
     let passed = env.iter().filter(|(name, _)| {
         !(name.starts_with("OUTRIGGER_") || name.starts_with("GITLAB_") || *name == "OAUTH_TOKEN")

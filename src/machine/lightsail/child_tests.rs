@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{Env, export, process, read};
+use super::{Env, Keys, export, process, read, version_2};
 
 fn env(pairs: &[(&str, &str)]) -> Env {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -57,6 +57,10 @@ fn cli(dir: &Path, script: &str) -> Env {
     env(&[("PATH", &format!("relative:{}:/usr/bin:/bin", dir.display()))])
 }
 
+async fn exported(profile: &str, env: &Env) -> Result<Keys, String> {
+    export(&version_2(env).await?, profile, env).await
+}
+
 #[tokio::test]
 async fn the_cli_of_version_2_exports_a_profile_and_its_words_are_told() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -64,12 +68,13 @@ async fn the_cli_of_version_2_exports_a_profile_and_its_words_are_told() {
     let exports = r#"[ "$*" = "configure export-credentials --profile=my sso --format=process" ] || exit 9
 echo '{"Version": 1, "AccessKeyId": "AKIACLI", "SecretAccessKey": "s", "SessionToken": "t"}'"#;
     let env = cli(dir.path(), &format!("{version}\n{exports}"));
-    assert_eq!(export("my sso", &env).await.expect("keys").id.expose(), "AKIACLI");
+    assert_eq!(exported("my sso", &env).await.expect("keys").id.expose(), "AKIACLI");
     let fails = "echo >&2; echo 'Error loading SSO Token: Token has expired' >&2; exit 255";
-    let why = export("x", &cli(dir.path(), &format!("{version}\n{fails}"))).await.expect_err("failed");
+    let why = exported("x", &cli(dir.path(), &format!("{version}\n{fails}"))).await.expect_err("failed");
     assert!(why.ends_with("/aws says: Error loading SSO Token: Token has expired"), "{why}");
-    let why = export("x", &cli(dir.path(), "echo aws-cli/1.44.8 Python/3.11")).await.expect_err("version 1");
+    let why =
+        exported("x", &cli(dir.path(), "echo aws-cli/1.44.8 Python/3.11")).await.expect_err("version 1");
     assert!(why.ends_with("/aws is not version 2 of the AWS CLI"), "{why}");
     let none = self::env(&[("PATH", "bin:")]);
-    assert_eq!(export("x", &none).await.expect_err("no program"), "there is no program aws on PATH");
+    assert_eq!(exported("x", &none).await.expect_err("no program"), "there is no program aws on PATH");
 }

@@ -29,6 +29,9 @@ use crate::base::error::{Command, Failure, Id, Result};
 use crate::base::request::Limits;
 use crate::base::template::shell_word;
 
+/// Between a setting of a profile and why there is no AWS CLI for it.
+const NEEDS_CLI: &str = " needs version 2 of the AWS CLI: ";
+
 /// For all requests and programs of one resolution.
 const TIME: Duration = Duration::from_secs(90);
 /// Credentials that end within so many seconds are resolved anew.
@@ -196,7 +199,7 @@ impl Credentials {
         let failure = Failure::new(id, format!("cannot get AWS credentials from {}", self.shown))
             .detail("because", why);
         match (&self.way.base, &self.renewal, &self.profile) {
-            (Base::Cli(_), _, _) if !why.contains(child::SAYS) => {
+            (Base::Cli(_), _, _) if why.contains(NEEDS_CLI) => {
                 failure.hint("install version 2 of the AWS CLI, or use a profile of another form")
             }
             (Base::Cli(MFA), Some(command), _) => {
@@ -216,9 +219,9 @@ impl Credentials {
     async fn resolve(&self) -> Result<Keys, String> {
         if let Base::Cli(setting) = &self.way.base {
             let profile = self.profile.as_deref().unwrap_or("default");
-            let exported = child::export(profile, &self.env).await;
-            let needs = |why| format!("{setting} needs version 2 of the AWS CLI: {why}");
-            return exported.map_err(|why| if why.contains(child::SAYS) { why } else { needs(why) });
+            let lacks = |why| format!("{setting}{NEEDS_CLI}{why}");
+            let cli = child::version_2(&self.env).await.map_err(lacks)?;
+            return child::export(&cli, profile, &self.env).await;
         }
         let mut keys = self.base().await?;
         for role in &self.way.roles {

@@ -124,6 +124,10 @@ async fn a_role_that_needs_a_code_names_the_command_that_asks_for_it() {
         "{told}"
     );
     assert!(told.contains("aws says: Enter MFA code for arn:aws:iam::1:mfa/me:"), "{told}");
+    // A CLI that is there is not missing, whatever it does.
+    std::fs::write(&program, script.replace("printf", "exit 3 #")).expect("written");
+    let told = format!("{:?}", resolved(home.path(), &env, None).await.expect_err("no keys"));
+    assert!(told.contains("aws failed (exit status: 3)") && !told.contains("install"), "{told}");
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ pub(super) enum Base {
 }
 
 /// The setting of a role for which AWS asks for a code of a multi-factor device.
-pub const MFA: &str = "mfa_serial";
+pub(super) const MFA: &str = "mfa_serial";
 
 /// A role to assume.
 #[derive(Clone, Debug)]

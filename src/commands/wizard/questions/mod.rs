@@ -181,9 +181,14 @@ impl<'a, 'o> Questions<'a, 'o> {
 
     /// Whether the steps of this run include the one that runs the script on a host.
     pub fn runs_scripts(&self) -> Result<bool> {
+        self.includes(Part::Host)
+    }
+
+    /// Whether the steps of this run include one for this part.
+    fn includes(&self, part: Part) -> Result<bool> {
         let RunOptions { only, skip, from, .. } = self.outside.options;
         let steps = engine::select(only, skip, from.as_deref())?;
-        Ok(steps.iter().any(|step| step.info().part == Some(Part::Host)))
+        Ok(steps.iter().any(|step| step.info().part == Some(part)))
     }
 
     /// Whether a question has to be asked, or what is given to be checked.

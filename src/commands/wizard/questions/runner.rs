@@ -6,6 +6,7 @@ use super::super::{ask, told};
 use super::Questions;
 use crate::base::error::{Kind, Result};
 use crate::base::text::count;
+use crate::deployment::run::Part;
 use crate::gitlab::credentials;
 use crate::machine::target::{self, TARGETS};
 use crate::settings::{Place, Source, check};
@@ -91,7 +92,7 @@ impl Questions<'_, '_> {
             .iter()
             .map(|target| (target.name.to_owned(), format!("{}: {}", target.title, target.field)))
             .collect();
-        if cfg!(feature = "aws") && self.runs_scripts()? {
+        if cfg!(feature = "aws") && self.includes(Part::Vm)? && self.runs_scripts()? {
             let note = "a new VM on Amazon Lightsail; setup creates it with your AWS credentials".to_owned();
             rows.push((NEW_VM.to_owned(), note));
         }
