@@ -46,6 +46,8 @@ mod settings;
 mod steps;
 mod x509;
 
+use futures_util::future::LocalBoxFuture;
+
 use base::cancel::Cancel;
 use base::error::{Failure, Id, Kind};
 use base::event::{End, Event, Reporter as _, Status};
@@ -188,7 +190,6 @@ pub async fn run(
     };
     let ended = {
         let work = dispatch(invocation, &mut outside);
-        tokio::pin!(work);
         match interruptible(work, &cancel, &ui).await {
             Ok(ended) => ended,
             Err(kind) => {
@@ -253,7 +254,7 @@ fn check(invocation: &Invocation, options: &RunOptions, invalid: &mut Problems) 
 /// Runs the work. The first signal stops it after the request in flight; the second ends it at once, with the kind of
 /// the first.
 async fn interruptible<T>(
-    mut work: std::pin::Pin<&mut impl Future<Output = T>>,
+    mut work: LocalBoxFuture<'_, T>,
     cancel: &Cancel,
     ui: &Ui,
 ) -> std::result::Result<T, Kind> {
@@ -287,28 +288,34 @@ async fn interruptible<T>(
     }
 }
 
-async fn dispatch(invocation: Invocation, outside: &mut Outside<'_>) -> base::error::Result<commands::Ended> {
-    match invocation {
-        Invocation::Setup => commands::setup(outside).await,
-        Invocation::Step(name) => match steps::find(&name) {
-            Some(step) => commands::step(outside, step).await,
-            None => commands::setup(outside).await,
-        },
-        Invocation::Render => commands::render(outside).await,
-        Invocation::Upgrade => commands::upgrade(outside).await,
-        Invocation::Rotate(which) => commands::rotate(outside, &which).await,
-        Invocation::Teardown => commands::teardown(outside).await,
-        Invocation::Status => commands::status(outside).await,
-        Invocation::List => commands::list(outside).await,
-        Invocation::Explain(id) => commands::explain(outside, id.as_deref()),
-        Invocation::Topic(topic) => commands::topic(outside, topic),
-        Invocation::PrintConfig => commands::print_config(outside).await,
-        Invocation::PrintSchema => commands::print_schema(outside),
-        Invocation::Completion(shell) => commands::script(outside, &shell),
-        Invocation::Complete(words) => commands::complete(outside, words).await,
-        Invocation::Man(words) => commands::man(outside, &words),
-        Invocation::Version => commands::version(outside),
-    }
+/// Boxed here, so that the commands are compiled once, with the library, and not with each program that calls it.
+fn dispatch<'a>(
+    invocation: Invocation,
+    outside: &'a mut Outside<'_>,
+) -> LocalBoxFuture<'a, base::error::Result<commands::Ended>> {
+    Box::pin(async move {
+        match invocation {
+            Invocation::Setup => commands::setup(outside).await,
+            Invocation::Step(name) => match steps::find(&name) {
+                Some(step) => commands::step(outside, step).await,
+                None => commands::setup(outside).await,
+            },
+            Invocation::Render => commands::render(outside).await,
+            Invocation::Upgrade => commands::upgrade(outside).await,
+            Invocation::Rotate(which) => commands::rotate(outside, &which).await,
+            Invocation::Teardown => commands::teardown(outside).await,
+            Invocation::Status => commands::status(outside).await,
+            Invocation::List => commands::list(outside).await,
+            Invocation::Explain(id) => commands::explain(outside, id.as_deref()),
+            Invocation::Topic(topic) => commands::topic(outside, topic),
+            Invocation::PrintConfig => commands::print_config(outside).await,
+            Invocation::PrintSchema => commands::print_schema(outside),
+            Invocation::Completion(shell) => commands::script(outside, &shell),
+            Invocation::Complete(words) => commands::complete(outside, words).await,
+            Invocation::Man(words) => commands::man(outside, &words),
+            Invocation::Version => commands::version(outside),
+        }
+    })
 }
 
 /// Reports the end and returns the exit code. The most important failure is printed last and sets the code.

@@ -94,7 +94,7 @@ fn pages_are_those_that_are_kept() {
         let lines: Vec<String> = area.iter().map(|id| format!("explain {id}")).collect();
         keep(&format!("explain-{}", &area[0][..4]), &lines);
     }
-    assert_all_compared(&["help"]);
+    assert_all_compared(&["help"], &[]);
 }
 
 const WIDTHS: [usize; 3] = [60, 80, 100];
@@ -308,7 +308,7 @@ fn settings_schema_is_published() {
 fn kubectl_plugin_prints_its_own_name() {
     let home = Home::new();
     let plugin = home.path().join("kubectl-outrigger");
-    symlink(env!("CARGO_BIN_EXE_outrigger"), &plugin).expect("a link");
+    symlink(common::binary::outrigger(), &plugin).expect("a link");
     let run = |args: &[&str]| {
         let output =
             Command::new(&plugin).args(args).env_clear().env("HOME", home.path()).output().expect("it runs");
@@ -448,7 +448,7 @@ fn completed(shell: &str, start: &str, lines: &[(&str, &str)]) {
     let (home, kubeconfig) = desk();
     let bin = home.path().join("bin");
     fs::create_dir(&bin).expect("a folder");
-    symlink(env!("CARGO_BIN_EXE_outrigger"), bin.join("outrigger")).expect("a link");
+    symlink(common::binary::outrigger(), bin.join("outrigger")).expect("a link");
     fs::write(home.path().join("a file.toml"), "").expect("a file");
     let before = files(home.path());
     let mut command = Command::new("env");
@@ -512,7 +512,7 @@ fn fish_completes() {
     let (home, kubeconfig) = desk();
     let bin = home.path().join("bin");
     fs::create_dir(&bin).expect("a folder");
-    symlink(env!("CARGO_BIN_EXE_outrigger"), bin.join("outrigger")).expect("a link");
+    symlink(common::binary::outrigger(), bin.join("outrigger")).expect("a link");
     fs::write(home.path().join("in/a file.toml"), "").expect("a file");
     let offers = |line: &str| {
         let output = Command::new("fish")

@@ -35,7 +35,6 @@ const NOT_RAISED: &[(&str, &str)] = &[
         "OR0104",
         "a request to GitLab that a signal stopped before it was sent: the signal's own failure is shown",
     ),
-    ("OR0210", "a build without the feature aws, which the library's tests run without it"),
     ("OR0309", "a no at a terminal: shown as a sentence, without the id"),
     (
         "OR0507",

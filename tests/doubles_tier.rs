@@ -22,7 +22,7 @@ use common::admin::Admin;
 use common::bed::{Bed, Logged, User};
 use common::pool::{self, Pool};
 use common::{absent, arguments, needing};
-use scenarios::{DISK, FRONT_END, HOST, SCENARIOS, Scene, disk, listing};
+use scenarios::{DISK, FRONT_END, HOST, SCENARIOS, Scene, disk, listing, vm};
 
 /// What the harness itself authenticates as, so that its requests are told from outrigger's.
 const HARNESS: &str = "test-harness";
@@ -172,15 +172,37 @@ fn main() -> ExitCode {
     all.extend(pool::trials(pool, TIER, SCENARIOS));
     all.extend(pool::trials(pool, TIER, FRONT_END));
     all.extend(pool::trials(pool, TIER, HOST));
+    let name = "vm_in_a_build_without_aws";
+    let without_aws = program_without_aws();
+    all.extend(match &without_aws {
+        Ok(_) => vec![pool::trial(pool, name, TIER, built_without_aws)],
+        Err(reason) => absent(TIER, reason, &[(name, |_| ())]),
+    });
     all.push(pool::trial(pool, "request_counts", "counts", request_counts));
     let ran = libtest_mimic::run(&arguments(BEDS), all);
-    // Only all scenarios together print, paste and compare everything.
-    if ran.num_filtered_out + ran.num_failed + ran.num_ignored == 0 {
+    // Only all scenarios together print, paste and compare everything, but for what that build says.
+    if ran.num_filtered_out + ran.num_failed == 0 && ran.num_ignored == u64::from(without_aws.is_err()) {
         let list = common::printed::not_pasted().join("\n");
         assert!(list.is_empty(), "{list}\nsee common/printed.rs and scenarios/pasted.rs");
-        common::snapshot::assert_all_compared(&["failures", "reports"]);
+        let absent: &[&str] = if without_aws.is_ok() { &[] } else { &["OR0210"] };
+        common::snapshot::assert_all_compared(&["failures", "reports"], absent);
     }
     ran.exit_code()
+}
+
+/// A program that was built without the feature `aws`, or why there is none.
+fn program_without_aws() -> Result<String, String> {
+    let name = "OUTRIGGER_TEST_WITHOUT_AWS";
+    std::env::var(name).map_err(|_| format!("{name} names no program that was built without the feature aws"))
+}
+
+/// It says so, and does the rest of its work.
+fn built_without_aws(bed: &'static Doubles) {
+    let program = program_without_aws().expect("the harness has looked");
+    let account = vm::Account::new(bed);
+    let _ = account.setup().program(&program).fails("OR0210").says("--host USER@HOST").code(2);
+    assert_eq!(account.asked(), [""; 0]);
+    let _ = account.scene.setup().program(&program).run().code(0);
 }
 
 /// Three things are polled, and how often depends on the clock: the token Secret until it is filled, the

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -157,7 +156,7 @@ async fn silence(by: By, is_terminal: bool, output: Output) -> (Duration, Vec<St
             By::Status => assert!(prove(&ui, reads, &products, &plan).await.is_empty()),
         }
     };
-    let work = pin!(work);
+    let work = Box::pin(work);
     let (started, seen) = (Instant::now(), Cell::new(Instant::now()));
     let (longest, mut said) = (Cell::new(Duration::ZERO), Vec::new());
     let watch = async {

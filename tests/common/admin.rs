@@ -105,8 +105,11 @@ impl Admin {
     /// Reads a list's items.
     #[must_use]
     pub fn list(&self, path: &str) -> Vec<Value> {
-        let list = self.get(path).unwrap_or_else(|| panic!("GET {path} as administrator: no such list"));
-        list["items"].as_array().cloned().unwrap_or_default()
+        let mut list = self.get(path).unwrap_or_else(|| panic!("GET {path} as administrator: no such list"));
+        match list["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        }
     }
 
     /// Creates an object at the place that its own kind and namespace name.

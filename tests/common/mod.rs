@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod bed;
+pub mod binary;
 pub mod front;
 pub mod lines;
 pub mod pool;

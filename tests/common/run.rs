@@ -101,6 +101,7 @@ impl Home {
             searched: true,
             capable: true,
             stdin: None,
+            program: super::binary::outrigger().to_owned(),
         }
     }
 
@@ -136,6 +137,7 @@ pub struct Cli<'a> {
     searched: bool,
     capable: bool,
     stdin: Option<String>,
+    program: String,
 }
 
 impl Cli<'_> {
@@ -191,6 +193,13 @@ impl Cli<'_> {
         self
     }
 
+    /// Runs this program in place of the usual one.
+    #[must_use]
+    pub fn program(mut self, path: impl Into<String>) -> Self {
+        self.program = path.into();
+        self
+    }
+
     /// Gives it this on stdin.
     #[must_use]
     pub fn stdin(mut self, text: &str) -> Self {
@@ -200,12 +209,12 @@ impl Cli<'_> {
 
     /// The command, its environment empty but for what a login always has.
     fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_outrigger");
+        let program = &self.program;
         let mut command = if self.capable || !rustix::process::geteuid().is_root() {
             Command::new(program)
         } else {
             let mut command = Command::new("setpriv");
-            command.args(["--bounding-set", "-all", "--inh-caps", "-all", program]);
+            command.args(["--bounding-set", "-all", "--inh-caps", "-all", program.as_str()]);
             command
         };
         command
@@ -357,8 +366,9 @@ impl Running<'_> {
                 let _ = self.child.kill();
                 return self.finish(End::Hung);
             }
-            // Each look reads /proc for the whole family.
-            std::thread::sleep(Duration::from_millis(5));
+            // Each look reads /proc for the whole family. What it starts late, it starts for longer.
+            let pause = self.started.elapsed() / 50;
+            std::thread::sleep(pause.clamp(Duration::from_millis(5), Duration::from_millis(50)));
         }
         self.finish(End::Itself)
     }

@@ -73,7 +73,7 @@ impl<'a> Shell<'a> {
         super::printed::pasted(line);
         let calls = self.folder.join("calls");
         let _ = fs::remove_file(&calls);
-        let program = Path::new(env!("CARGO_BIN_EXE_outrigger")).parent().expect("it lies in a folder");
+        let program = Path::new(super::binary::outrigger()).parent().expect("it lies in a folder");
         let path = format!("{}:{}:/usr/local/bin:/usr/bin:/bin", self.folder.display(), program.display());
         let output = Command::new("/bin/sh")
             .args(["-e", "-c", line])

@@ -18,7 +18,7 @@ fn outrigger(server: &str, arguments: &[&str], env: &[(&str, &str)]) -> Result<(
     fs::write(dir.path().join("ca.pem"), CA.pem())?;
     fs::write(dir.path().join("gitlab-token"), "glpat-canary-of-the-operator")?;
     let _ = lab::seen();
-    let output = Command::new(Path::new(env!("CARGO_BIN_EXE_outrigger")))
+    let output = Command::new(Path::new(crate::common::binary::outrigger()))
         .args(arguments.iter().map(|argument| place(argument)))
         .args(["--non-interactive", "--timeout", "10s", "--request-timeout", "5s"])
         .env_clear()

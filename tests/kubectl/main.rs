@@ -111,7 +111,7 @@ fn beside(kubectl: &Path, case: &Case) -> Result<Completion, Failed> {
     };
     let (theirs, their_way) = run(kubectl, &["get", "--raw", "/version", "--request-timeout=5s"])?;
     let ours = ["status", "--non-interactive", "--timeout", "10s", "--request-timeout", "5s"];
-    let (ours, our_way) = run(Path::new(env!("CARGO_BIN_EXE_outrigger")), &ours)?;
+    let (ours, our_way) = run(Path::new(common::binary::outrigger()), &ours)?;
     let text = |output: &Output| {
         let [stdout, stderr] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
         format!("exit {:?}: {stdout}{stderr}", output.status.code())

@@ -14,7 +14,7 @@ fn no_is_the_default_and_changes_nothing() {
     session
         .send_line(&format!(
             "{} setup --gitlab-url https://gitlab.example.com --runner-token-file {}; echo \"ended $?\"",
-            env!("CARGO_BIN_EXE_outrigger"),
+            outrigger(),
             desk.path("token")
         ))
         .expect("sent");
@@ -38,7 +38,7 @@ fn somebody_at_the_terminal_is_asked_although_stdout_is_a_pipe() {
     let objects = desk.cluster.objects().len();
     let setup = format!(
         "{} setup --gitlab-url https://gitlab.example.com --runner-token-file {}",
-        env!("CARGO_BIN_EXE_outrigger"),
+        outrigger(),
         desk.path("token")
     );
     session.send_line(&format!("{setup} | cat; echo \"went\" on")).expect("sent");
@@ -58,7 +58,7 @@ fn somebody_at_the_terminal_is_asked_although_stdout_is_a_pipe() {
 fn teardown_wants_the_name_typed() {
     let desk = Desk::new();
     let mut session = desk.sit_down();
-    let outrigger = env!("CARGO_BIN_EXE_outrigger");
+    let outrigger = outrigger();
     let run = |session: &mut PtySession, line: &str| {
         session.send_line(&format!("{outrigger} {line}; echo \"ended $?\"")).expect("sent");
     };
@@ -108,7 +108,7 @@ fn one_of_several_contexts_is_chosen_and_a_wrong_name_removes_nothing() {
     session
         .send_line(&format!(
             "{} setup --gitlab-url https://gitlab.example.com --runner-token-file {}; echo \"ended $?\"",
-            env!("CARGO_BIN_EXE_outrigger"),
+            outrigger(),
             desk.path("token")
         ))
         .expect("sent");
@@ -122,7 +122,7 @@ fn one_of_several_contexts_is_chosen_and_a_wrong_name_removes_nothing() {
     session.exp_string("ended 0").expect("it ends well");
     let objects = desk.cluster.objects().len();
 
-    let teardown = format!("{} teardown; echo \"ended $?\"", env!("CARGO_BIN_EXE_outrigger"));
+    let teardown = format!("{} teardown; echo \"ended $?\"", outrigger());
     session.send_line(&teardown).expect("sent");
     session.exp_string("Type the deployment's name").expect("consent is asked for");
     session.send_line("kubernetes-runners").expect("sent");
@@ -141,7 +141,7 @@ fn one_of_several_contexts_is_chosen_and_a_wrong_name_removes_nothing() {
 fn generated_objects_are_asked_about() {
     let desk = Desk::new();
     let mut session = desk.sit_down();
-    let outrigger = env!("CARGO_BIN_EXE_outrigger");
+    let outrigger = outrigger();
     let run = |session: &mut PtySession, line: &str| {
         session.send_line(&format!("{outrigger} {line}; echo \"ended $?\"")).expect("sent");
     };

@@ -9,7 +9,8 @@ use outrigger_doubles::cluster::{FakeCluster, Options, standard_users};
 use outrigger_doubles::gitlab::{self, FakeGitlab};
 use rexpect::session::{PtySession, spawn_command};
 
-pub const OUTRIGGER: &str = env!("CARGO_BIN_EXE_outrigger");
+pub use super::binary::outrigger;
+
 pub const TOKEN: &str = "glrt-canary-of-the-wizard";
 
 pub struct Desk {
@@ -127,12 +128,12 @@ pub fn assert_modes_are_back(session: &mut PtySession) {
 }
 
 pub fn setup() -> String {
-    format!("{OUTRIGGER} setup; echo \"ended $?\"")
+    format!("{} setup; echo \"ended $?\"", outrigger())
 }
 
 /// Starts outrigger with these words.
 pub fn run(session: &mut PtySession, words: &str) {
-    session.send_line(&format!("{OUTRIGGER} {words}; echo \"ended $?\"")).expect("sent");
+    session.send_line(&format!("{} {words}; echo \"ended $?\"", outrigger())).expect("sent");
 }
 
 /// The command below a text on the screen.
@@ -150,7 +151,7 @@ pub struct Pasted {
 }
 
 pub fn paste(home: &std::path::Path, env: &[(&str, &str)], line: &str) -> Pasted {
-    let programs = std::path::Path::new(OUTRIGGER).parent().expect("a folder");
+    let programs = std::path::Path::new(outrigger()).parent().expect("a folder");
     let output = Command::new("/bin/sh")
         .args(["-c", line])
         .env_clear()

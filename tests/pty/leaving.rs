@@ -125,7 +125,7 @@ fn a_terminal_that_goes_away_ends_the_run() {
         let name = ptsname(&ours, Vec::new()).expect("its name").into_string().expect("text");
         let no_control = i32::try_from(OpenptFlags::NOCTTY.bits()).expect("a flag");
         let theirs = || OpenOptions::new().read(true).write(true).custom_flags(no_control).open(&name);
-        let mut child = Command::new(OUTRIGGER)
+        let mut child = Command::new(outrigger())
             .args(arguments)
             .env_clear()
             .env("HOME", desk.home.path())
@@ -199,7 +199,7 @@ fn ctrl_c_at_work_is_answered_and_leaves_the_terminal_as_it_was() {
         .send_line(&format!(
             "{} setup --request-timeout 60s --gitlab-url https://gitlab.example.com --runner-token-file {}; \
              echo \"ended $?\"",
-            env!("CARGO_BIN_EXE_outrigger"),
+            outrigger(),
             desk.path("token")
         ))
         .expect("sent");
@@ -222,8 +222,7 @@ fn a_signal_at_a_question_ends_it_and_leaves_the_terminal_as_it_was() {
     let mut session = desk.sit_down();
     keep_modes(&mut session);
     for (signal, end) in [("TERM", "ended 143"), ("INT", "ended 130")] {
-        let command =
-            format!("sh -c 'echo pid $$; exec {} setup'; echo \"ended $?\"", env!("CARGO_BIN_EXE_outrigger"));
+        let command = format!("sh -c 'echo pid $$; exec {} setup'; echo \"ended $?\"", outrigger());
         session.send_line(&command).expect("sent");
         let (_, pid) = session.exp_regex("pid [0-9]+").expect("its id");
         session.exp_string("Deployment name").expect("the first question");

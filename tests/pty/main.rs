@@ -1,5 +1,7 @@
 //! `setup` as somebody at a terminal meets it: asked in a pseudo-terminal, on the doubles.
 
+#[path = "../common/binary.rs"]
+mod binary;
 mod consent;
 mod desk;
 mod leaving;

@@ -171,8 +171,9 @@ fn a_setup_goes_through_on_any_terminal() {
         session.send_line(&format!("stty cols {columns}")).expect("sent");
         keep_modes(&mut session);
         let ca = desk.path("ca.pem");
+        let outrigger = outrigger();
         let line =
-            format!("{setting} {OUTRIGGER} setup --gitlab-ca-file {ca} --deployment blue; echo \"ended $?\"");
+            format!("{setting} {outrigger} setup --gitlab-ca-file {ca} --deployment blue; echo \"ended $?\"");
         session.send_line(&line).expect("sent");
         // Words that no width breaks.
         let words = ["GitLab", "2)", "File", "not shown", "another", "role", "ec2", "machine", "Enter"];
@@ -276,7 +277,8 @@ fn colour_is_as_the_variables_say() {
     let desk = Desk::new();
     let token = desk.path("token");
     let mut session = desk.sit_down();
-    let setup = format!("{OUTRIGGER} setup --gitlab-url gitlab.example.com --runner-token-file {token}");
+    let outrigger = outrigger();
+    let setup = format!("{outrigger} setup --gitlab-url gitlab.example.com --runner-token-file {token}");
     for (setting, colours) in
         [("", true), ("NO_COLOR=1", false), ("FORCE_COLOR=0", false), ("FORCE_COLOR=1", true)]
     {

@@ -19,11 +19,8 @@ fn a_first_setup_is_asked_checked_reviewed_and_applied() {
     let mut session = desk.sit_down();
     keep_modes(&mut session);
     session.send_line(&format!("cd {}", desk.path("repo"))).expect("sent");
-    let command = format!(
-        "{} setup --gitlab-ca-file {}; echo \"ended $?\"",
-        env!("CARGO_BIN_EXE_outrigger"),
-        desk.path("ca.pem")
-    );
+    let command =
+        format!("{} setup --gitlab-ca-file {}; echo \"ended $?\"", outrigger(), desk.path("ca.pem"));
     session.send_line(&command).expect("sent");
     // All keys edit the hidden answer, too.
     let typed = format!("gl\u{15}x y\u{17}\u{17}{secret}\u{65e5}\u{7f}\r");
@@ -78,7 +75,7 @@ fn the_printed_command_goes_on_elsewhere() {
     let said = session.exp_string("ended 130").expect("left");
     let command =
         said.lines().map(str::trim).find(|line| line.starts_with("outrigger setup")).expect("a command");
-    let command = command.replacen("outrigger", env!("CARGO_BIN_EXE_outrigger"), 1);
+    let command = command.replacen("outrigger", outrigger(), 1);
     session.send_line(&format!("cd /; {command}; echo \"ended $?\"")).expect("sent");
     answer(&mut session, [("Apply these", "y\r")]);
     session.exp_string("ended 0").expect("it ends well");
@@ -256,7 +253,7 @@ fn a_host_that_is_given_runs_the_script() {
     assert!(host.read("argv").contains("-l admin -p 2222") && !host.read("argv").contains("Proxy"));
     let same = below(&said, "Run the same setup without prompts");
     assert!(same.contains("--target ssh") && same.contains("--host admin@vm.test:2222"), "{same}");
-    let programs = std::path::Path::new(OUTRIGGER).parent().expect("a folder").display();
+    let programs = std::path::Path::new(outrigger()).parent().expect("a folder").display();
     let path = format!("{programs}:{}", host.search_path());
     let pasted = paste(desk.home.path(), &[("PATH", &path)], &same);
     assert!(pasted.code == Some(0) && pasted.text.contains("Nothing to change"), "{same}\n{}", pasted.text);
@@ -312,7 +309,7 @@ fn a_new_vm_is_one_of_the_machines() {
     let same = below(&said, "Run the same setup without prompts");
     assert!(same.contains(&format!("--create-vm --vm-region {}", lightsail.region())), "{same}");
     assert!(!same.contains("--target"), "{same}");
-    let programs = std::path::Path::new(OUTRIGGER).parent().expect("a folder").display();
+    let programs = std::path::Path::new(outrigger()).parent().expect("a folder").display();
     let path = format!("{programs}:{}", host.search_path());
     let mut env: Vec<(&str, &str)> = aws.iter().map(|(name, value)| (*name, value.as_str())).collect();
     env.push(("PATH", &path));
@@ -406,7 +403,8 @@ fn status_asks_for_the_token_to_look_at_the_runner_with() {
     let setup = format!("setup --yes --gitlab-url {url} --gitlab-ca-file {ca} --project {PROJECT}");
     // In a file, so that the token is not on the screen.
     let file = desk.private("variable", &format!("export GITLAB_TOKEN={secret}"));
-    session.send_line(&format!("(. {file}; {OUTRIGGER} {setup}); echo \"ended $?\"")).expect("sent");
+    let outrigger = outrigger();
+    session.send_line(&format!("(. {file}; {outrigger} {setup}); echo \"ended $?\"")).expect("sent");
     session.exp_string("ended 0").expect("set up");
     let question = "Your GitLab access token; Enter leaves GitLab unchecked";
     for unanswered in ["\r", "\u{4}"] {

@@ -69,6 +69,8 @@ impl Folder {
         let child = Command::new(binary)
             .args(args)
             .current_dir(&self.path)
+            // Go collects its garbage later: there is memory for that, and the processors are busy.
+            .env("GOGC", "400")
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(copy)

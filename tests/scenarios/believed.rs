@@ -283,9 +283,8 @@ pub fn pipes_without_a_writer(bed: &dyn Bed) {
         let command = scene.setup().flag(flag, &path);
         let mut running = command.start();
         let started = Instant::now();
-        // From when on it hears signals; that it reads by then, or will, makes no difference.
-        while !running.poll() && !hears(running.pid(), signal) {
-            assert!(started.elapsed() < SOON, "{flag}: it does not hear signals");
+        while !running.poll() && !has_open(running.pid(), &path) {
+            assert!(started.elapsed() < SOON, "{flag}: it does not open the pipe");
         }
         let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
         let _ = kill_process(pid, signal);
@@ -295,12 +294,11 @@ pub fn pipes_without_a_writer(bed: &dyn Bed) {
     }
 }
 
-/// Whether the process has a handler for the signal.
-fn hears(pid: u32, signal: Signal) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-    caught >> (signal.as_raw() - 1) & 1 == 1
+/// Whether the process has opened the file. That it has a handler for a signal is too early: what comes while tokio
+/// installs it is lost.
+fn has_open(pid: u32, path: &Path) -> bool {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == path)
 }
 
 /// As for kubectl, `<(…)` does for a file, and stdin for `-`: read once, however often it is needed.

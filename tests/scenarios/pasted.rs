@@ -32,7 +32,7 @@ pub fn paste(home: &Home, env: &[(&str, &str)], line: &str) -> Output {
         "outrigger() {{\ncase \"$1 $*\" in\n\
          *--yes*|*--dry-run*|*--non-interactive*|*--print*|*--uninstall*|status*|list*) ;;\n\
          explain*|help*|preflight*|config*|completion*) ;;\n*) set -- \"$@\" --yes ;;\nesac\n'{}' \"$@\"\n}}\n{line}",
-        env!("CARGO_BIN_EXE_outrigger")
+        crate::common::binary::outrigger()
     );
     let started = Instant::now();
     let output = Command::new("/bin/sh")

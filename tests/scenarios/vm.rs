@@ -68,7 +68,7 @@ impl<'a> Account<'a> {
     }
 
     /// The operations since the last call.
-    fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         let asked = self.lightsail.requests().into_iter().map(|one| one.operation).collect();
         self.lightsail.clear_requests();
         asked

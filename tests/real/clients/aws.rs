@@ -336,7 +336,7 @@ fn exported(folder: &Path) -> Result<(), Failed> {
     let kubeconfig = write("kubeconfig", &cluster.kubeconfig("kubernetes-admin"))?;
     let (token, ca) = (write("token", "glrt-of-the-clients")?, write("ca.pem", &lightsail.ca_pem())?);
     let plan = || -> Result<(Option<i32>, String), Failed> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        let mut command = Command::new(crate::common::binary::outrigger());
         let path = format!("{}:/usr/bin:/bin", folder.display());
         command.env_clear().env("PATH", path).env("HOME", home.path()).env("AWS_PROFILE", "ops");
         command.env("AWS_ENDPOINT_URL", lightsail.url()).env("AWS_CA_BUNDLE", &ca);

@@ -249,7 +249,9 @@ impl Blueprint {
     fn boot(&self, shared: &Mutex<State>, user_data: &str) {
         let Options { user, closed, logins_after, .. } = &self.options;
         let vm = Arc::new((self.make)());
-        let image = format!("system_info: {{default_user: {{name: {user}}}}}\n");
+        let image = format!(
+            "system_info: {{default_user: {{name: {user}}}}}\nssh_genkeytypes: [rsa, ecdsa, ed25519]\n"
+        );
         vm.write("/etc/cloud/cloud.cfg.d/98-image.cfg", image);
         let entrance = vm.network().enter(SSH);
         entrance.close();
@@ -278,7 +280,7 @@ impl Blueprint {
                 return;
             }
             assert!(started.elapsed() < PATIENCE, "sshd does not listen\n{}", vm.evidence());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(100));
         }
         if lock(shared).witnessed.is_none() {
             let keys = host_keys(vm);
