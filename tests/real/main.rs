@@ -25,7 +25,7 @@ const TIER: &str = "control plane";
 
 /// How many control planes scenarios run on side by side, if there is memory for them. Most of their time
 /// scenarios wait: five seconds for a namespace to go, ten for a token to be refused.
-const PLANES: usize = 8;
+const PLANES: usize = 6;
 /// What each takes with the second cluster that some scenarios ask for, in KiB.
 const MEMORY: usize = 1 << 20;
 

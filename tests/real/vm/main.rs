@@ -25,8 +25,8 @@ use vm::roots::Roots;
 
 const TIER: &str = "vm";
 
-/// How many trials run side by side. They wait for timers and for each other's servers more than for a processor.
-const SIDE_BY_SIDE: usize = 4;
+/// How many trials run side by side. A boot keeps a processor busy for seconds.
+const SIDE_BY_SIDE: usize = 2;
 
 /// A trial: it makes its own machines.
 type VmTrial = fn(&Beds);
