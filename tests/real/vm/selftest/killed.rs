@@ -54,12 +54,13 @@ pub fn nothing_is_left(_: &Beds) {
 
     assert!(fs::exists(format!("/proc/{init}")).expect("it can be asked"), "PID 1 goes on");
     assert!(traces(Path::new(&name)).len() > 4, "{:?}", traces(Path::new(&name)));
+    let before = belongings.left();
     drop(Run::new().expect("a run can begin"));
     assert_eq!(traces(Path::new(&name)), Vec::<String>::new());
     // Whoever has no parent any more is reaped by the machine's own PID 1, a moment later.
     let started = Instant::now();
-    while !belongings.left().is_empty() {
-        assert!(started.elapsed() < PATIENCE, "{:?}", belongings.left());
+    while !belongings.left_of(&before).is_empty() {
+        assert!(started.elapsed() < PATIENCE, "{:?}", belongings.left_of(&before));
         std::thread::sleep(Duration::from_millis(50));
     }
 }
