@@ -105,17 +105,10 @@ impl Admin {
     /// Reads a list's items.
     #[must_use]
     pub fn list(&self, path: &str) -> Vec<Value> {
-        self.list_at(path).1
-    }
-
-    /// Reads a list's items, and the revision of the cluster's store that they are of.
-    #[must_use]
-    pub fn list_at(&self, path: &str) -> (String, Vec<Value>) {
         let mut list = self.get(path).unwrap_or_else(|| panic!("GET {path} as administrator: no such list"));
-        let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
         match list["items"].take() {
-            Value::Array(items) => (revision, items),
-            _ => (revision, Vec::new()),
+            Value::Array(items) => items,
+            _ => Vec::new(),
         }
     }
 

@@ -366,9 +366,8 @@ impl Running<'_> {
                 let _ = self.child.kill();
                 return self.finish(End::Hung);
             }
-            // Each look reads /proc for the whole family. What it starts late, it starts for longer.
-            let pause = self.started.elapsed() / 50;
-            std::thread::sleep(pause.clamp(Duration::from_millis(5), Duration::from_millis(50)));
+            // Each look reads /proc for the whole family.
+            std::thread::sleep(Duration::from_millis(5));
         }
         self.finish(End::Itself)
     }

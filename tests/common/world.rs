@@ -1,6 +1,6 @@
 //! The world: everything a run could have touched, to be compared before and after.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -36,14 +36,10 @@ const LISTS: &[(&str, &str)] = &[
 /// How long the cluster may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The world, and the revision of the cluster's store if it was the same all the while.
-fn snapshot(admin: &Admin) -> (World, Option<String>) {
+fn snapshot(admin: &Admin) -> World {
     let mut world = World::new();
-    let mut revisions = BTreeSet::new();
     for (kind, path) in LISTS {
-        let (revision, items) = admin.list_at(path);
-        revisions.insert(revision);
-        for mut item in items {
+        for mut item in admin.list(path) {
             let metadata = &mut item["metadata"];
             if let Some(fields) = metadata.as_object_mut() {
                 fields.remove("managedFields");
@@ -56,8 +52,7 @@ fn snapshot(admin: &Admin) -> (World, Option<String>) {
             world.insert(key, item);
         }
     }
-    let one = if revisions.len() == 1 { revisions.pop_first() } else { None };
-    (world, one)
+    world
 }
 
 /// What controllers still have to do, if anything.
@@ -85,26 +80,22 @@ fn unsettled(world: &World) -> Option<String> {
     None
 }
 
-/// The world at rest: nothing is being deleted, controllers have filled every namespace, and nothing was written
-/// between two looks. Where others write to the store, too, the looks are compared.
+/// The world at rest: nothing is being deleted, controllers have filled every namespace, and two looks
+/// in a row see the same.
 #[must_use]
 pub fn world(admin: &Admin) -> World {
     let started = Instant::now();
-    let (mut last, mut revision) = snapshot(admin);
+    let mut last = snapshot(admin);
     loop {
-        // Controllers act within this time on what was written just before.
-        std::thread::sleep(Duration::from_millis(30));
-        let reason = unsettled(&last);
-        if reason.is_none() && revision.is_some() && revision.as_ref() == Some(&admin.list_at(LISTS[0].1).0) {
-            return last;
-        }
-        let (now, next) = snapshot(admin);
-        if reason.is_none() && now == last {
-            return now;
-        }
-        let reason = reason.unwrap_or_else(|| "objects still change".to_owned());
+        std::thread::sleep(Duration::from_millis(15));
+        let now = snapshot(admin);
+        let reason = match unsettled(&now) {
+            None if now == last => return now,
+            None => "objects still change".to_owned(),
+            Some(reason) => reason,
+        };
         assert!(started.elapsed() < PATIENCE, "the cluster does not come to rest: {reason}");
-        (last, revision) = (now, next);
+        last = now;
     }
 }
 

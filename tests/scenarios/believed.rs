@@ -283,8 +283,8 @@ pub fn pipes_without_a_writer(bed: &dyn Bed) {
         let command = scene.setup().flag(flag, &path);
         let mut running = command.start();
         let started = Instant::now();
-        while !running.poll() && !has_open(running.pid(), &path) {
-            assert!(started.elapsed() < SOON, "{flag}: it does not open the pipe");
+        while !running.poll() && !works(running.pid()) {
+            assert!(started.elapsed() < SOON, "{flag}: it does not begin");
         }
         let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("a process id");
         let _ = kill_process(pid, signal);
@@ -294,11 +294,12 @@ pub fn pipes_without_a_writer(bed: &dyn Bed) {
     }
 }
 
-/// Whether the process has opened the file. That it has a handler for a signal is too early: what comes while tokio
-/// installs it is lost.
-fn has_open(pid: u32, path: &Path) -> bool {
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target == path)
+/// Whether the process has begun to read, which it does on a second thread. That it has a handler for a signal is too
+/// early: what comes while tokio installs it is lost.
+fn works(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:"));
+    threads.and_then(|count| count.trim().parse::<u32>().ok()).is_some_and(|count| count > 1)
 }
 
 /// As for kubectl, `<(…)` does for a file, and stdin for `-`: read once, however often it is needed.

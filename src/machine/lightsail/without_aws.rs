@@ -15,7 +15,7 @@ impl Credentials {
     /// Fails with OR0210.
     pub async fn find(_: &Source, _: Option<&str>, _: &Limits) -> Result<Self> {
         Err(Failure::new(Id::NoAwsSupport, "this outrigger was built without AWS support")
-            .hint("build it with the default features: cargo install --path .")
+            .hint("use a build of outrigger with the default features")
             .hint("or make the VM yourself, and use --host USER@HOST"))
     }
 
